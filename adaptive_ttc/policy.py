@@ -1,0 +1,111 @@
+"""What an engine must offer to be a policy; it knows no strategy, budget or score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from adaptive_ttc.types import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """One sample: the engine continues ``prompt_ids`` until EOS, a stop string or ``max_tokens``.
+
+    Attributes:
+        id: unique among the requests in flight; the key for ``Policy.abort``.
+        prompt_ids: the rendered problem and the solution so far, exactly as the engine made them.
+        max_tokens: at most so many new tokens, at least 1.
+        seed: the only source of randomness of this sample.
+        temperature: 0 is greedy.
+        top_p: nucleus mass in (0, 1].
+        stop: strings that end the sample; the tokens that complete one are delivered with it.
+        stop_context: text that stands directly before the new tokens, for a stop string that
+            straddles the seam between two requests.
+        priority: lower is served first, where the engine knows priorities.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    seed: int
+    temperature: float = 0.8
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    stop_context: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What came of a request.
+
+    Attributes:
+        token_ids: the tokens delivered, EOS included when it was generated; their number is what
+            the ledger charges.
+        finish: ``eos``, ``stop`` (a stop string), ``length`` (``max_tokens`` or the context), ``abort``.
+        logprobs: log-probability of each delivered token under the temperature-1 model, in nats.
+        prompt_tokens: prompt tokens computed; ``cached_tokens`` were answered by a prefix cache.
+        discarded_tokens: tokens computed past the end of the sample and not delivered.
+    """
+
+    token_ids: tuple[int, ...]
+    finish: Literal["eos", "stop", "length", "abort"]
+    logprobs: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    discarded_tokens: int = 0
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """An engine that samples solutions, many requests at once.
+
+    ``sample`` may be called from many tasks; the engine batches by itself. ``abort`` makes the
+    pending ``sample`` of that id return soon with ``finish="abort"`` and the tokens so far; an
+    unknown id is ignored. A task cancelled inside ``sample`` frees its slot as well (its tokens are
+    then unknown to the caller, who should abort instead). ``sample`` raises
+    :class:`~adaptive_ttc.errors.EngineError`, and :class:`~adaptive_ttc.errors.ConfigError` for a
+    request that can never be served (prompt longer than the context).
+    """
+
+    @property
+    def name(self) -> str:
+        """How a person calls this model."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the sampled distribution may change: weights, tokenizer, prompt template."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that take part in a token's forward pass."""
+        ...
+
+    @property
+    def max_context(self) -> int:
+        """Prompt and new tokens together may not exceed this."""
+        ...
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Render the problem through the chat template, up to where the solution begins."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        ...
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """Generate one sample."""
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """End a pending sample early."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free the engine; pending samples end with ``finish="abort"``."""
+        ...

@@ -1,0 +1,55 @@
+"""What a strategy may ask for, and the type of a search; it knows no engine, ledger or event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from adaptive_ttc.types import Prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expand:
+    """Sample ``n`` continuations of every prefix; each is scored the moment it ends if ``score``.
+
+    The reply is a tuple of ``len(prefixes) * n`` prefixes, in order (all of the first prefix's
+    children first). A child that the budget could not cover comes back with ``finish="budget"``,
+    with the tokens it got, perhaps none: exhaustion is data.
+
+    Attributes:
+        prefixes: where to go on; the same prefix may stand there more than once.
+        n: children of each.
+        stop: strings that end a child (a step), or none for whole solutions.
+        max_tokens: tokens that the whole solution may have, the prefix included.
+        temperature: 0 is greedy.
+        top_p: nucleus mass.
+        score: whether the PRM scores the steps of every child.
+    """
+
+    prefixes: tuple[Prefix, ...]
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    max_tokens: int = 2048
+    temperature: float = 0.8
+    top_p: float = 1.0
+    score: bool = False
+
+    def __iter__(self) -> Generator[Expand, Any, tuple[Prefix, ...]]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Run searches side by side, each on an equal part of what is left; the reply has one result each."""
+
+    searches: tuple[Search, ...]
+
+    def __iter__(self) -> Generator[Fork, Any, tuple[tuple[Prefix, ...], ...]]:
+        return (yield self)
+
+
+Request = Expand | Fork
+
+Search = Generator[Request, Any, tuple[Prefix, ...]]
+"""A strategy at work: yields requests, is sent replies, returns the prefixes it hands in as candidates."""

@@ -1,0 +1,177 @@
+"""What passes between the parts: problems, solution prefixes, usage; it knows no engine and no gold answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from adaptive_ttc.errors import ConfigError
+
+Finish = Literal["eos", "stop", "length", "budget", "abort"]
+"""Why a sample ended.
+
+``eos`` the model ended its solution; ``stop`` a stop string was met (the solution may go on);
+``length`` the sample's own token limit; ``budget`` the ledger could not cover (more of) it;
+``abort`` it was cancelled. Only ``eos`` is a finished solution.
+"""
+
+Aggregation = Literal["last", "min", "prod", "mean"]
+"""How the scores of a solution's steps become one number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem as the solver sees it: chat messages and an id, never a gold answer."""
+
+    messages: tuple[Message, ...]
+    id: str
+
+    @classmethod
+    def of(cls, problem: str | Sequence[Mapping[str, str]] | Problem, id: str | None = None) -> Problem:
+        """Make a problem from a string, from chat messages (the last one the user's), or from itself.
+
+        Raises:
+            ConfigError: the problem is empty, or its messages are not chat turns ending with the user's.
+        """
+        if isinstance(problem, Problem):
+            return problem if id is None else replace(problem, id=id)
+        if isinstance(problem, str):
+            messages: tuple[Message, ...] = (Message("user", problem),)
+        else:
+            turns = []
+            for turn in problem:
+                if set(turn) != {"role", "content"} or turn["role"] not in ("system", "user", "assistant"):
+                    raise ConfigError(
+                        "a chat message is {'role': 'system' | 'user' | 'assistant', 'content': str}; "
+                        f"got keys {sorted(turn)} with role {turn.get('role')!r}"
+                    )
+                turns.append(Message(turn["role"], turn["content"]))  # type: ignore[arg-type]
+            messages = tuple(turns)
+        if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
+            raise ConfigError("the problem is empty: give a string, or chat messages that end with a user turn")
+        if id is None:
+            canonical = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
+            id = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return cls(messages, id)
+
+    @property
+    def question(self) -> str:
+        """The text that a PRM is shown: the last user turn."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A solution so far: the engine's own token ids, its text, and the scores of its steps.
+
+    Attributes:
+        token_ids: generated ids, EOS included when it was generated.
+        text: the decoded text, without EOS.
+        scores: the PRM's score of every non-empty step, each in [0, 1]; empty if it was not scored.
+        logprob: sum of the log-probabilities of ``token_ids`` under the sampling policy, in nats.
+        finish: why the last sample ended; None at the root.
+        path: child indices from the root; the seed of every sample is derived from it.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    scores: tuple[float, ...] = ()
+    logprob: float = 0.0
+    finish: Finish | None = None
+    path: tuple[int, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """True when the model itself ended the solution."""
+        return self.finish == "eos"
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The non-empty steps of the text, without the blank lines between them."""
+        return split_steps(self.text)
+
+
+ROOT = Prefix()
+
+
+def split_steps(text: str) -> tuple[str, ...]:
+    """Split a solution at blank lines and drop the empty pieces.
+
+    The text of an unfinished solution ends with its separator; the naive split leaves an empty
+    last step there, and a PRM that scores it scores nothing.
+    """
+    return tuple(piece.strip() for piece in text.split("\n\n") if piece.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A solution that a strategy hands in.
+
+    Attributes:
+        prefix: its tokens, text and step scores.
+        answer: the extracted final answer in canonical form, or None when it holds none.
+        answer_class: the canonical text of its equivalence class among the candidates, or None.
+        score: its step scores reduced to one number in [0, 1], or None if it was not scored.
+    """
+
+    prefix: Prefix
+    answer: str | None = None
+    answer_class: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was computed. Tokens are counted once each; ``a + b`` adds field by field.
+
+    Attributes:
+        prompt_tokens: prompt and prefix tokens that the policy computed (cache misses).
+        cached_prompt_tokens: prompt and prefix tokens that its cache answered.
+        completion_tokens: tokens that the policy delivered; what ``budget_tokens`` bounds.
+        discarded_tokens: tokens that the policy computed past a stop string or an abort.
+        prm_tokens: tokens that the PRM computed; ``prm_cached_tokens`` came from its cache.
+        num_calls: requests to the policy.
+        num_prm_calls: requests to the PRM.
+        flops: floating-point operations of both models (see ``adaptive_ttc.cost``).
+        wall_time: seconds.
+    """
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    discarded_tokens: int = 0
+    prm_tokens: int = 0
+    prm_cached_tokens: int = 0
+    num_calls: int = 0
+    num_prm_calls: int = 0
+    flops: float = 0.0
+    wall_time: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClass:
+    """Candidates whose answers are equivalent.
+
+    Attributes:
+        answer: the canonical text that stands for the class.
+        votes: how many candidates are in it.
+        weight: its share under the vote that was used, normalised over the classes when positive.
+    """
+
+    answer: str
+    votes: int
+    weight: float = field(default=0.0)
