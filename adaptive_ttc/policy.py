@@ -17,12 +17,16 @@ class SampleRequest:
         id: unique among the requests in flight; the key for ``Policy.abort``.
         prompt_ids: the rendered problem and the solution so far, exactly as the engine made them.
         max_tokens: at most so many new tokens, at least 1.
-        seed: the only source of randomness of this sample.
+        seed: with a token's position (its index in prompt and generated tokens together) the only
+            source of randomness: the token at position p is drawn from (seed, p). A sample that is
+            cut into several requests, each with the same seed and a longer prompt, is then the
+            same sample. An engine that seeds a stream per request instead mixes
+            ``len(prompt_ids)`` into it, so that two pieces do not use the same draws.
         temperature: 0 is greedy.
         top_p: nucleus mass in (0, 1].
         stop: strings that end the sample; the tokens that complete one are delivered with it.
-        stop_context: text that stands directly before the new tokens, for a stop string that
-            straddles the seam between two requests.
+        stop_context: text of this sample that stands directly before the new tokens, shorter than
+            the longest stop string, for a stop string that straddles the seam between two requests.
         priority: lower is served first, where the engine knows priorities.
     """
 

@@ -140,6 +140,8 @@ class Usage:
         cached_prompt_tokens: prompt and prefix tokens that its cache answered.
         completion_tokens: tokens that the policy delivered; what ``budget_tokens`` bounds.
         discarded_tokens: tokens that the policy computed past a stop string or an abort.
+        lost_tokens: upper bound of the tokens of calls that failed without telling their number;
+            the budget is charged with them beside ``completion_tokens``.
         prm_tokens: tokens that the PRM computed; ``prm_cached_tokens`` came from its cache.
         num_calls: requests to the policy.
         num_prm_calls: requests to the PRM.
@@ -151,6 +153,7 @@ class Usage:
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     discarded_tokens: int = 0
+    lost_tokens: int = 0
     prm_tokens: int = 0
     prm_cached_tokens: int = 0
     num_calls: int = 0
