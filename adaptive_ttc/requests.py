@@ -35,7 +35,7 @@ class Expand:
     top_p: float = 1.0
     score: bool = False
 
-    def __iter__(self) -> Generator[Expand, Any, tuple[Prefix, ...]]:
+    def __iter__(self) -> Generator[Expand, tuple[Prefix, ...], tuple[Prefix, ...]]:
         return (yield self)
 
 
@@ -45,7 +45,7 @@ class Fork:
 
     searches: tuple[Search, ...]
 
-    def __iter__(self) -> Generator[Fork, Any, tuple[tuple[Prefix, ...], ...]]:
+    def __iter__(self) -> Generator[Fork, tuple[tuple[Prefix, ...], ...], tuple[tuple[Prefix, ...], ...]]:
         return (yield self)
 
 

@@ -1,0 +1,71 @@
+"""What one search of a problem owns: money, child numbers, and the lengths it has seen; it knows no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.lineage import Numbering
+from adaptive_ttc.types import Finish, Prefix
+
+Kind = tuple[str, ...]
+"""Samples of one kind end alike: the stop strings of their request."""
+
+
+@dataclass(slots=True)
+class Account:
+    """The state on which leases depend, and nothing else: not the clock, not other problems.
+
+    Attributes:
+        ledger: its money.
+        numbering: its child numbers.
+        lengths: by kind, the number of samples that ended by themselves and the sum of their lengths.
+        solved: whether it holds a finished solution.
+    """
+
+    ledger: Ledger
+    numbering: Numbering = field(default_factory=Numbering)
+    lengths: dict[Kind, tuple[int, int]] = field(default_factory=dict)
+    solved: bool = False
+
+    def note(self, kind: Kind, length: int, finish: Finish | None) -> None:
+        """A sample ended."""
+        if finish in ("eos", "stop"):
+            number, total = self.lengths.get(kind, (0, 0))
+            self.lengths[kind] = (number + 1, total + length)
+        self.solved = self.solved or finish == "eos"
+
+    def observe(self, evidence: Iterable[Prefix]) -> None:
+        """Take over samples that were drawn elsewhere: their numbers are given, their lengths known."""
+        for prefix in evidence:
+            self.numbering.observe(prefix.path)
+            if prefix.finished:
+                self.note((), len(prefix.token_ids), "eos")
+
+    def typical(self, kind: Kind) -> float | None:
+        """Mean length of the samples of a kind that ended by themselves."""
+        number, total = self.lengths.get(kind, (0, 0))
+        return total / number if number else None
+
+    def fork(self, parts: int) -> tuple[Account, ...]:
+        """Accounts for ``parts`` searches: equal shares of what is left, the same knowledge."""
+        ledgers = self.ledger.split(parts)
+        numberings = self.numbering.fork(parts)
+        return tuple(
+            Account(ledger, numbering, dict(self.lengths), self.solved)
+            for ledger, numbering in zip(ledgers, numberings, strict=True)
+        )
+
+    def join(self, parts: Iterable[Account]) -> None:
+        """Close a fork's accounts: what they left, learned and numbered comes back."""
+        accounts = tuple(parts)
+        self.numbering.join(account.numbering for account in accounts)
+        before = dict(self.lengths)
+        for account in accounts:
+            account.ledger.close()
+            self.solved = self.solved or account.solved
+            for kind, (number, total) in account.lengths.items():
+                was_number, was_total = before.get(kind, (0, 0))
+                now_number, now_total = self.lengths.get(kind, (0, 0))
+                self.lengths[kind] = (now_number + number - was_number, now_total + total - was_total)

@@ -1,0 +1,70 @@
+"""What tokens cost: the unit that a budget bounds, and the FLOPs that were measured; it counts nothing itself.
+
+FLOPs = 2 * P_policy * (decoded + uncached prompt) + 2 * P_prm * (uncached PRM tokens), P being the
+parameters that take part in a token's forward pass. Attention over the context is left out: it is
+small beside the matrices at the hidden sizes of the models that this is made for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.types import Usage
+
+Count = Literal["generated", "generated+prm", "flops"]
+"""What a budget bounds: generated tokens; those and the PRM's; or floating-point operations of both."""
+
+COUNTS: tuple[str, ...] = get_args(Count)
+
+
+class Sized(Protocol):
+    """A model that knows the number of its parameters."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that take part in a token's forward pass."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Ledger units for one token of each kind; the default bounds generated tokens alone.
+
+    As cache hits are not known beforehand, what is charged is what an ideal tree cache computes: the
+    prompt once a problem, every generated token once, every step scored once after its parent's
+    steps (the question is scored anew with every first step). Measured usage stands beside it.
+
+    Attributes:
+        decode: a generated token.
+        prompt: a prompt token, charged once a problem.
+        score: a PRM token.
+    """
+
+    decode: int = 1
+    prompt: int = 0
+    score: int = 0
+
+
+def price_of(count: str, policy: Sized, prm: Sized | None) -> Price:
+    """The price list under which a budget bounds ``count``.
+
+    Raises:
+        ConfigError: ``count`` is not one of :data:`COUNTS`.
+    """
+    if count == "generated":
+        return Price()
+    if count == "generated+prm":
+        return Price(score=1 if prm else 0)
+    if count == "flops":
+        policy_token = 2 * policy.parameters
+        return Price(decode=policy_token, prompt=policy_token, score=2 * prm.parameters if prm else 0)
+    raise ConfigError(f"unknown count {count!r}: a budget bounds one of {', '.join(COUNTS)}")
+
+
+def flops(usage: Usage, policy: Sized, prm: Sized | None) -> float:
+    """FLOPs of what was computed: discarded tokens were decoded, lost ones are taken at their upper bound."""
+    decoded = usage.completion_tokens + usage.discarded_tokens + usage.lost_tokens
+    total = 2.0 * policy.parameters * (decoded + usage.prompt_tokens)
+    return total + (2.0 * prm.parameters * usage.prm_tokens if prm else 0.0)

@@ -1,0 +1,189 @@
+"""The one bridge from a search to the engines: next request, reserve, call, settle, send.
+
+It carries token ids and texts and knows no strategy, vote or answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import anyio
+
+from adaptive_ttc.account import Account
+from adaptive_ttc.cost import Price, flops
+from adaptive_ttc.expansion import DriverConfig, Engines, Expansion
+from adaptive_ttc.flights import Flights, side_by_side
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.lineage import derive_seed
+from adaptive_ttc.meter import Meter
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.requests import Expand, Fork, Search
+from adaptive_ttc.sample import Sample
+from adaptive_ttc.scoring import Scorer
+from adaptive_ttc.trace import ExpandEvent, ForkEvent, Trace
+from adaptive_ttc.types import Prefix, Problem, Usage
+
+
+class Driver:
+    """Runs searches for one problem on one account.
+
+    What holds, whatever the search, the engines and the order of their replies:
+
+    - The ledger is never overspent and no reservation is left open, errors and cancellation included.
+    - A child that cannot be paid for comes back with ``finish="budget"``; nothing is raised for it.
+    - On cancellation the requests in flight are aborted, their tokens counted and settled, and the
+      cancellation goes on. When an engine fails for good, the same happens and its error is raised.
+    - With ``stop`` set, what is in flight is aborted, children come back with ``finish="abort"``, and
+      the search winds down.
+    - Seeds, paths and lease lengths depend on the seed, the problem and the account alone.
+
+    Args:
+        problem: what is to be solved.
+        policy: writes the solutions.
+        ledger: what may be spent, in the units of ``price``; nobody else may reserve from it meanwhile.
+        prm: scores them; searches that ask for scores need it.
+        seed: of the run.
+        price: what the ledger is charged; generated tokens by default.
+        trace: where events go.
+        stop: ends the run early when set.
+        config: how requests are sent.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        policy: Policy,
+        ledger: Ledger,
+        *,
+        prm: RewardModel | None = None,
+        seed: int = 0,
+        price: Price | None = None,
+        trace: Trace | None = None,
+        stop: anyio.Event | None = None,
+        config: DriverConfig | None = None,
+    ) -> None:
+        self._problem = problem
+        self._policy = policy
+        self._prm = prm
+        self._seed = seed
+        self._account = Account(ledger)
+        self._prompt_ids = policy.encode(problem)
+        config, price, self._meter = config or DriverConfig(), price or Price(), Meter(trace or Trace())
+        self._engines = Engines(
+            policy=policy,
+            scorer=Scorer(prm, problem.question, price, self._meter, config.attempts),
+            price=price,
+            meter=self._meter,
+            stop=stop or anyio.Event(),
+            config=config,
+            aloft=set[Flights](),
+        )
+        self._prompt_paid = not price.prompt
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far; its wall time is the caller's to know."""
+        measured = self._meter.usage
+        return replace(measured, flops=flops(measured, self._policy, self._prm))
+
+    @property
+    def trace(self) -> Trace:
+        """What happened so far."""
+        return self._meter.trace
+
+    @property
+    def typical_length(self) -> float | None:
+        """Mean tokens of the solutions that ended by themselves, or None when none has."""
+        return self._account.typical(())
+
+    def observe(self, evidence: Iterable[Prefix]) -> None:
+        """Tell of samples that other drivers drew, so that none is drawn again."""
+        self._account.observe(evidence)
+
+    async def run(self, search: Search) -> tuple[Prefix, ...]:
+        """Answer the search's requests until it returns; what it returns. May be called again with another search.
+
+        Raises:
+            EngineError: an engine failed for good, or too often.
+            ConfigError: a request that can never be served; scores asked for without a PRM.
+        """
+        async with side_by_side() as watch:
+            watch.start_soon(self._recall_when_stopped)
+            self._pay_prompt()
+            candidates = await self._drive(search, self._account)
+            watch.cancel_scope.cancel()
+        return candidates
+
+    async def _drive(self, search: Search, account: Account) -> tuple[Prefix, ...]:
+        reply: object = None
+        try:
+            while True:
+                request = search.send(reply)
+                reply = await (
+                    self._fork(request, account) if isinstance(request, Fork) else self._expand(request, account)
+                )
+        except StopIteration as returned:
+            return tuple(returned.value)
+        finally:
+            search.close()
+
+    async def _fork(self, fork: Fork, account: Account) -> tuple[tuple[Prefix, ...], ...]:
+        parts = account.fork(len(fork.searches)) if fork.searches else ()
+        self._meter.record(ForkEvent(time=self._meter.now(), limits=tuple(part.ledger.limit for part in parts)))
+        results: list[tuple[Prefix, ...]] = [()] * len(parts)
+
+        async def branch(index: int) -> None:
+            results[index] = await self._drive(fork.searches[index], parts[index])
+
+        try:
+            async with side_by_side() as branches:
+                for index in range(len(parts)):
+                    branches.start_soon(branch, index)
+        finally:
+            account.join(parts)
+        return tuple(results)
+
+    async def _expand(self, request: Expand, account: Account) -> tuple[Prefix, ...]:
+        self._meter.record(
+            ExpandEvent(
+                time=self._meter.now(),
+                paths=tuple(prefix.path for prefix in request.prefixes),
+                n=request.n,
+                stop=request.stop,
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                score=request.score,
+            )
+        )
+        samples = [self._sample(prefix, request, account) for prefix in request.prefixes for _ in range(request.n)]
+        if not self._prompt_paid:
+            for sample in samples:
+                sample.ended = sample.ended or "budget"
+        return await Expansion(self._engines, request, samples, account).run()
+
+    def _pay_prompt(self) -> None:
+        if not self._prompt_paid:
+            money = self._account.ledger.reserve(self._engines.price.prompt * len(self._prompt_ids))
+            if money is not None:
+                money.settle(money.amount)
+                self._prompt_paid = True
+
+    def _sample(self, parent: Prefix, request: Expand, account: Account) -> Sample:
+        path = account.numbering.take(parent.path)
+        return Sample(
+            parent=parent,
+            path=path,
+            seed=derive_seed(self._seed, self._problem.id, path),
+            request=request,
+            prompt_ids=self._prompt_ids,
+            max_context=self._policy.max_context,
+            decode=self._policy.decode,
+        )
+
+    async def _recall_when_stopped(self) -> None:
+        await self._engines.stop.wait()
+        for flights in tuple(self._engines.aloft):
+            await flights.recall()

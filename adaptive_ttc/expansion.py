@@ -1,0 +1,267 @@
+"""Carries out one Expand: leases in rounds, each settled when it returns, each sample scored when it ends.
+
+It knows no strategy, and what a round may cost only through :mod:`adaptive_ttc.leases`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from adaptive_ttc.account import Account
+from adaptive_ttc.cost import Price
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.flights import Flights, side_by_side
+from adaptive_ttc.leases import Member, Terms, plan_round
+from adaptive_ttc.ledger import Reservation
+from adaptive_ttc.meter import Meter
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.requests import Expand
+from adaptive_ttc.sample import Sample
+from adaptive_ttc.scoring import Scorer
+from adaptive_ttc.trace import DecisionEvent, RequestEvent, SampledEvent
+from adaptive_ttc.types import Finish, Prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverConfig:
+    """How requests are sent.
+
+    Attributes:
+        attempts: how often a sample's or a score's request may fail with a retryable error, the last
+            failure included, before the run fails with it; at least 1.
+        grace: seconds that aborted requests have to tell their token counts; after them they are
+            charged in full.
+        priority: passed on to the policy.
+    """
+
+    attempts: int = 3
+    grace: float = 10.0
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.grace < 0:
+            raise ValueError(f"attempts is at least 1 and grace at least 0; got {self.attempts} and {self.grace}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """What the expansions of one problem share; ``aloft`` are the rounds under way, ``stop`` ends the run early."""
+
+    policy: Policy
+    scorer: Scorer
+    price: Price
+    meter: Meter
+    stop: anyio.Event
+    config: DriverConfig
+    aloft: set[Flights]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A sample's permission to generate ``tokens`` tokens, and the money for them and for scoring it after them."""
+
+    sample: Sample
+    tokens: int
+    reservation: Reservation
+
+
+class Expansion:
+    """One Expand under way.
+
+    Args:
+        engines: whom to ask, and what it costs.
+        request: what was asked for.
+        samples: one for every child, in order.
+        account: who pays.
+    """
+
+    def __init__(self, engines: Engines, request: Expand, samples: list[Sample], account: Account) -> None:
+        self._engines = engines
+        self._meter = engines.meter
+        self._request = request
+        self._samples = samples
+        self._account = account
+        self._unpaid: set[Sample] = set()
+
+    async def run(self) -> tuple[Prefix, ...]:
+        """Grow every sample as far as the account allows; the children in order."""
+        async with side_by_side() as scoring:
+            while leases := self._reserve():
+                await self._round(leases, scoring)
+                self._score_late(scoring)
+            self._cut(scoring)
+        return tuple(sample.child() for sample in self._samples)
+
+    def _reserve(self) -> list[Lease]:
+        """The leases of the next round, all paid for; none when every sample has ended or no money is left."""
+        live = [sample for sample in self._samples if sample.ended is None]
+        if not live or self._engines.stop.is_set():
+            return []
+        terms, ledger = self._terms(), self._account.ledger
+        plan = plan_round(terms, [Member(one.length, one.remaining, self._overhead(one)) for one in live])
+        leases = []
+        for sample, tokens in zip(live, plan, strict=True):
+            if tokens and (money := ledger.reserve(self._overhead(sample) + terms.rate * tokens)):
+                leases.append(Lease(sample, tokens, money))
+        if any(lease.tokens < lease.sample.remaining for lease in leases) or len(leases) < len(live):
+            self._record_tight_round(terms, live, leases)
+        return leases
+
+    def _terms(self) -> Terms:
+        rate = self._engines.price.decode + (self._engines.scorer.planned_rate if self._request.score else 0)
+        midway = [
+            self._overhead(one) + rate * one.remaining for one in self._samples if one.ended == "stop" and one.remaining
+        ]
+        return Terms(
+            balance=self._account.ledger.available,
+            rate=rate,
+            typical=self._account.typical(self._request.stop),
+            kept=max(midway, default=None),
+            solved=self._account.solved,
+        )
+
+    def _overhead(self, sample: Sample) -> int:
+        return self._engines.scorer.planned_overhead(sample) if self._request.score else 0
+
+    async def _round(self, leases: list[Lease], scoring: TaskGroup) -> None:
+        """Send every lease at once and wait for all; when cancelled, call them back first and settle them."""
+        flights = Flights(self._engines.policy, self._engines.config.grace)
+        self._engines.aloft.add(flights)
+        waiting, back = len(leases), anyio.Event()
+
+        async def serve(lease: Lease) -> None:
+            nonlocal waiting
+            await self._serve(lease, flights, scoring)
+            waiting -= 1
+            if not waiting:
+                back.set()
+
+        try:
+            async with side_by_side() as sampling:
+                for lease in leases:
+                    sampling.start_soon(serve, lease)
+                try:
+                    await back.wait()
+                except anyio.get_cancelled_exc_class():
+                    await flights.recall()
+                    raise
+        finally:
+            self._engines.aloft.discard(flights)
+
+    async def _serve(self, lease: Lease, flights: Flights, scoring: TaskGroup) -> None:
+        """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
+        sample = lease.sample
+        asked = sample.ask(lease.tokens, self._engines.config.priority)
+        started = self._meter.now()
+        sampled: Sampled | None = None
+        try:
+            sampled = _checked(await flights.sample(asked), asked)
+            if sampled is None:
+                self._end(sample, "abort")
+        except EngineError as error:
+            sample.attempts += 1
+            if not error.retryable or sample.attempts >= self._engines.config.attempts:
+                raise
+        finally:
+            self._record_call(sample, asked, sampled, started)
+            if sampled is None:
+                lease.reservation.settle(self._engines.price.decode * lease.tokens)
+            else:
+                self._settle(lease, sampled, scoring)
+
+    def _settle(self, lease: Lease, sampled: Sampled, scoring: TaskGroup) -> None:
+        sample, used = lease.sample, self._engines.price.decode * len(sampled.token_ids)
+        sample.absorb(sampled, lease.tokens)
+        if sample.ended is not None and self._end(sample, sample.ended):
+            bill = self._engines.scorer.bill(sample)
+            if bill is not None and used + bill <= lease.reservation.amount:
+                used += bill
+                scoring.start_soon(self._engines.scorer.score, sample, self._account.ledger)
+            elif bill is not None:
+                self._unpaid.add(sample)
+        lease.reservation.settle(used)
+
+    def _end(self, sample: Sample, finish: Finish) -> bool:
+        """Note that a sample has ended; whether it is to be scored. A stopped run waits for no more scores."""
+        sample.ended = finish
+        self._account.note(self._request.stop, sample.length, finish)
+        self._meter.record(
+            SampledEvent(
+                time=self._meter.now(),
+                path=sample.path,
+                text=sample.new_text,
+                tokens=sample.grown,
+                logprob=sample.logprob - sample.parent.logprob,
+                finish=finish,
+            )
+        )
+        return self._request.score and finish != "abort"
+
+    def _score_late(self, scoring: TaskGroup) -> None:
+        """Score, in the order of the samples, those whose score cost more than was set aside."""
+        for sample in self._samples:
+            if sample in self._unpaid:
+                self._unpaid.discard(sample)
+                self._pay_and_score(sample, scoring)
+
+    def _pay_and_score(self, sample: Sample, scoring: TaskGroup) -> None:
+        bill = self._engines.scorer.bill(sample)
+        if bill is None:
+            return
+        if money := self._account.ledger.reserve(bill):
+            money.settle(bill)
+            scoring.start_soon(self._engines.scorer.score, sample, self._account.ledger)
+
+    def _cut(self, scoring: TaskGroup) -> None:
+        """End what the budget, or a stop, did not let end by itself."""
+        for sample in self._samples:
+            if sample.ended is None and self._end(sample, "abort" if self._engines.stop.is_set() else "budget"):
+                self._pay_and_score(sample, scoring)
+
+    def _record_call(self, sample: Sample, asked: SampleRequest, sampled: Sampled | None, started: float) -> None:
+        outcome = sampled or Sampled(token_ids=(), finish="abort")
+        self._meter.add(
+            num_calls=1,
+            completion_tokens=len(outcome.token_ids),
+            prompt_tokens=outcome.prompt_tokens,
+            cached_prompt_tokens=outcome.cached_tokens,
+            discarded_tokens=outcome.discarded_tokens,
+            lost_tokens=0 if sampled else asked.max_tokens,
+        )
+        self._meter.record(
+            RequestEvent(
+                time=self._meter.now(),
+                started=started,
+                path=sample.path,
+                position=len(sample.token_ids),
+                seed=asked.seed,
+                max_tokens=asked.max_tokens,
+                token_ids=outcome.token_ids,
+                finish=outcome.finish if sampled else "lost",
+                prompt_tokens=outcome.prompt_tokens,
+                cached_tokens=outcome.cached_tokens,
+                discarded_tokens=outcome.discarded_tokens,
+            )
+        )
+
+    def _record_tight_round(self, terms: Terms, live: list[Sample], leases: list[Lease]) -> None:
+        numbers = {
+            "balance": terms.balance,
+            "live": len(live),
+            "leases": len(leases),
+            "tokens": sum(lease.tokens for lease in leases),
+        }
+        why = "the balance does not cover the worst case of every sample"
+        self._meter.record(DecisionEvent(time=self._meter.now(), what="leases", why=why, numbers=numbers))
+
+
+def _checked(sampled: Sampled | None, asked: SampleRequest) -> Sampled | None:
+    if sampled is not None and len(sampled.token_ids) > asked.max_tokens:
+        raise EngineError(
+            f"the policy delivered {len(sampled.token_ids)} tokens to a request for at most {asked.max_tokens}: "
+            "its max_tokens must be obeyed, or no budget can hold"
+        )
+    return sampled

@@ -1,0 +1,102 @@
+"""How many tokens each sample of a crowd may generate next, when not all can have their worst case.
+
+Pure arithmetic over an account's balance; it knows no engine, clock or order of arrival. Samples are
+granted leases in rounds. What a lease does not use comes back before the next round, so a budget of
+N mean lengths lets close to N samples run side by side, where reserving the worst case would let
+``budget / max_tokens`` run. Two things keep a crowd from starving:
+
+- Until the account holds a finished solution, what one sample needs in the worst case is not shared out.
+- Once lengths are known, only so many samples go on as the balance is expected to finish, earliest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SHORTEST_LEASE = 16
+"""Tokens under which a lease is not worth a request, unless a sample needs fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A sample that has not ended.
+
+    Attributes:
+        length: tokens that it has.
+        remaining: most tokens that it may still get, at least 1.
+        overhead: units that its scoring costs before any further token.
+    """
+
+    length: int
+    remaining: int
+    overhead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a round is planned with.
+
+    Attributes:
+        balance: units that the account can reserve; None without a limit.
+        rate: units a token costs, its scoring included.
+        typical: mean length of the samples of this kind that ended, or None when none has.
+        kept: units needed to finish a solution that has ended a step; None when no such one exists.
+        solved: whether the account holds a finished solution.
+    """
+
+    balance: int | None
+    rate: int = 1
+    typical: float | None = None
+    kept: int | None = None
+    solved: bool = False
+
+
+def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
+    """The next lease of every member, in tokens; 0 for one that waits, all 0 when the money is at an end.
+
+    The cost of all leases together is within ``terms.balance``.
+    """
+    balance = terms.balance
+    if balance is None or sum(_cost(terms, one, one.remaining) for one in members) <= balance:
+        return tuple(one.remaining for one in members)
+    if terms.solved:
+        return _share(terms, members, balance)
+    if terms.kept is not None:
+        return _share(terms, members, balance - terms.kept)
+    first = _affordable(terms, members[0], balance)
+    left = balance - _cost(terms, members[0], first) if first else 0
+    return (first, *_share(terms, members[1:], left))
+
+
+def _share(terms: Terms, members: Sequence[Member], pot: int) -> tuple[int, ...]:
+    """Equal parts of ``pot`` for as many members, from the first on, as it is expected to finish."""
+    front, cost = 0, 0
+    for one in members:
+        cost += _cost(terms, one, min(_expected(terms, one), one.remaining))
+        if cost > pot:
+            break
+        front += 1
+    if front == 0 and members:
+        front = 1
+    part = pot // max(front, 1)
+    leases = [_affordable(terms, one, part) for one in members[:front]]
+    if terms.typical is None:
+        # Nothing is known of the lengths: half a part finds out more without betting everything on it.
+        leases = [min(lease, max(lease // 2, SHORTEST_LEASE)) for lease in leases]
+    return (*leases, *[0] * (len(members) - front))
+
+
+def _expected(terms: Terms, one: Member) -> int:
+    if terms.typical is None:
+        return SHORTEST_LEASE
+    # A sample that has outlived the mean is not about to end: a quarter of the mean is its next try.
+    return max(round(terms.typical) - one.length, round(terms.typical / 4), SHORTEST_LEASE)
+
+
+def _cost(terms: Terms, one: Member, tokens: int) -> int:
+    return one.overhead + terms.rate * tokens
+
+
+def _affordable(terms: Terms, one: Member, units: int) -> int:
+    return max(0, min(one.remaining, (units - one.overhead) // terms.rate))

@@ -1,0 +1,33 @@
+"""Adds up what one problem used and stamps its events with the time; it decides nothing."""
+
+from __future__ import annotations
+
+import anyio
+
+from adaptive_ttc.trace import Event, Trace
+from adaptive_ttc.types import Usage
+
+
+class Meter:
+    """Usage and trace of one problem.
+
+    Attributes:
+        usage: what was computed so far, without FLOPs and wall time.
+        trace: what happened so far.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.usage = Usage()
+        self.trace = trace
+
+    def now(self) -> float:
+        """Seconds since the trace began; needs a running event loop."""
+        return anyio.current_time() - self.trace.started
+
+    def add(self, **counts: int) -> None:
+        """Add to the fields of the usage."""
+        self.usage += Usage(**counts)
+
+    def record(self, event: Event) -> None:
+        """Append to the trace."""
+        self.trace.record(event)

@@ -1,0 +1,127 @@
+"""One sample in the making: what it started from, what it has got, whether it ended; it knows no budget or PRM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.requests import Expand
+from adaptive_ttc.types import Finish, Prefix, split_steps
+
+_REQUESTS = count()
+
+
+class Sample:
+    """A child of a prefix, grown by one or several requests to the policy.
+
+    Args:
+        parent: the solution that it goes on from; not a finished one.
+        path: its own path; its seed belongs to it.
+        seed: the seed of every one of its requests.
+        request: what the strategy asked for.
+        prompt_ids: the rendered problem.
+        max_context: prompt and solution together may have so many tokens.
+        decode: turns generated ids to text.
+    """
+
+    __slots__ = (
+        "_decode",
+        "_prompt_ids",
+        "_request",
+        "attempts",
+        "ended",
+        "logprob",
+        "parent",
+        "path",
+        "remaining",
+        "scores",
+        "seed",
+        "text",
+        "token_ids",
+    )
+
+    def __init__(
+        self,
+        *,
+        parent: Prefix,
+        path: tuple[int, ...],
+        seed: int,
+        request: Expand,
+        prompt_ids: tuple[int, ...],
+        max_context: int,
+        decode: Callable[[Sequence[int]], str],
+    ) -> None:
+        if parent.finished:
+            raise ValueError(f"the solution at path {parent.path} has ended: it cannot be expanded")
+        self.parent = parent
+        self.path = path
+        self.seed = seed
+        self.token_ids = parent.token_ids
+        self.text = parent.text
+        self.logprob = parent.logprob
+        self.scores = parent.scores if request.score else ()
+        self.attempts = 0
+        self._request = request
+        self._prompt_ids = prompt_ids
+        self._decode = decode
+        room = max_context - len(prompt_ids)
+        self.remaining = max(0, min(request.max_tokens, room) - len(parent.token_ids))
+        self.ended: Finish | None = None if self.remaining else "length"
+
+    @property
+    def grown(self) -> int:
+        """Tokens that it has beyond its parent."""
+        return len(self.token_ids) - len(self.parent.token_ids)
+
+    @property
+    def length(self) -> int:
+        """Tokens that count for its kind: those of the step if a stop string ends it, else of the whole solution."""
+        return self.grown if self._request.stop else len(self.token_ids)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The non-empty steps so far."""
+        return split_steps(self.text)
+
+    @property
+    def new_text(self) -> str:
+        """What it has beyond its parent's text."""
+        return self.text[len(self.parent.text) :]
+
+    def ask(self, tokens: int, priority: int) -> SampleRequest:
+        """The request for its next ``tokens`` tokens, from exactly the ids that it has."""
+        request = self._request
+        name = ".".join(map(str, self.path))
+        return SampleRequest(
+            id=f"{name}@{len(self.token_ids)}#{next(_REQUESTS)}",
+            prompt_ids=self._prompt_ids + self.token_ids,
+            max_tokens=tokens,
+            seed=self.seed,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            stop=request.stop,
+            stop_context=self._seam(),
+            priority=priority,
+        )
+
+    def absorb(self, sampled: Sampled, granted: int) -> None:
+        """Take what a request delivered; it has ended unless only the lease did."""
+        self.token_ids += sampled.token_ids
+        self.logprob += sum(sampled.logprobs)
+        self.remaining -= len(sampled.token_ids)
+        if sampled.token_ids:
+            self.text = self._decode(self.token_ids)
+            self.scores = ()
+        lease_ended = sampled.finish == "length" and len(sampled.token_ids) == granted and self.remaining > 0
+        self.ended = None if lease_ended else sampled.finish
+
+    def child(self) -> Prefix:
+        """The prefix that the strategy is sent."""
+        return Prefix(self.token_ids, self.text, self.scores, self.logprob, self.ended, self.path)
+
+    def _seam(self) -> str:
+        """The end of this step's text, too short to hold a whole stop string."""
+        longest = max(map(len, self._request.stop), default=0)
+        begun = self.new_text if self.parent.finish == "stop" else self.text
+        return begun[max(0, len(begun) - longest + 1) :] if longest > 1 else ""
