@@ -1,0 +1,78 @@
+"""What makes a mini pair: problem families, rates of mistakes, sizes, training lengths and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adaptive_ttc.mini.minimath import MiniMath
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Shape of a Llama."""
+
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Length and pace of one stage: optimiser steps, padded tokens a step, peak learning rate."""
+
+    steps: int
+    tokens: int = 4096
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A policy, its PRM and a larger reference policy, made from one distribution of problems.
+
+    Args:
+        name: folder name of the pair.
+        seed: every draw of data and every initial weight follows from it.
+        source: the problems, with the rates of mistakes that the policy learns.
+        care: how likely mistakes are in a revised attempt, as a share of those rates.
+        small: shape of the policy and of the frozen part of the PRM.
+        verifier_layers: layers of the PRM above the frozen part.
+        large: shape of the reference policy.
+        base, noisy, prm, large_base, large_noisy: the training stages.
+        own_samples: how many of the policy's own solutions the PRM learns from, beside synthetic mistakes.
+    """
+
+    name: str
+    seed: int
+    source: MiniMath
+    care: float = 0.5
+    small: Size = Size(hidden=128, layers=4, heads=4, intermediate=352)
+    verifier_layers: int = 3
+    large: Size = Size(hidden=256, layers=6, heads=8, intermediate=704)
+    base: Training = Training(steps=3600, learning_rate=3e-3)
+    noisy: Training = Training(steps=900, learning_rate=1e-3)
+    prm: Training = Training(steps=4000)
+    large_base: Training = Training(steps=1900, learning_rate=1.5e-3)
+    large_noisy: Training = Training(steps=300, learning_rate=5e-4)
+    own_samples: int = 24_000
+
+
+_SLIPS: Mapping[str, float] = {
+    "add": 0.026, "carry": 0.20, "signed": 0.39, "times": 0.04, "times_hard": 0.33, "sign": 0.46, "divide": 0.26,
+    "move": 0.46, "distribute": 0.58, "precedence": 0.58, "denominator": 0.46, "substitute": 0.26,
+}  # fmt: skip
+_LOAD = (0.1, 0.45, 1.0, 1.5, 1.9)
+
+PAIRS: Mapping[str, Pair] = {
+    "mini": Pair("mini", seed=1, source=MiniMath(slips=_SLIPS, load=_LOAD)),
+    "mini-b": Pair(
+        "mini-b",
+        seed=2,
+        source=MiniMath(
+            families=("divisor", "mean", "proportion", "polynomial", "equation"),
+            slips={**_SLIPS, "divide": 0.42, "carry": 0.28, "substitute": 0.18, "sign": 0.38, "times_hard": 0.4},
+            load=(0.12, 0.5, 1.0, 1.35, 1.7),
+        ),
+    ),
+}
