@@ -1,0 +1,1 @@
+"""Engines behind the ``Policy`` protocol; this package imports none of them by itself."""

@@ -1,0 +1,191 @@
+"""Keys and values of the running rows and of stored prefixes, in static tensors; it knows no request and no sampling.
+
+``RowCache`` is a Hugging Face ``Cache``, so that stock causal language models run on it unchanged: ``aim`` says
+which rows and positions the next forward pass writes, and every layer's ``update`` writes there in place and hands
+back views of those rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from policies.transformers.prefix_tree import Places
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What one token's keys and values look like; all layers are alike."""
+
+    layers: int
+    heads: int
+    key_dim: int
+    value_dim: int
+
+    def bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Memory that one token's keys and values take."""
+        return self.layers * self.heads * (self.key_dim + self.value_dim) * dtype.itemsize
+
+
+@dataclass(slots=True)
+class _Aim:
+    """The rows, positions and length of one forward pass; see :meth:`RowCache.aim`."""
+
+    rows: slice
+    index: torch.Tensor
+    positions: torch.Tensor
+    length: int
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+    """One layer's view of the row tensors."""
+
+    def __init__(self, aim: _Aim) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_initialized = True
+        self._aim = aim
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the rows were allocated before."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write states of shape (rows, heads, tokens, dim) at the aimed positions; return all keys and values there."""
+        aim = self._aim
+        assert self.keys is not None
+        assert self.values is not None
+        keys, values = self.keys[aim.rows], self.values[aim.rows]
+        keys[aim.index, :, aim.positions] = key_states.transpose(1, 2)
+        values[aim.index, :, aim.positions] = value_states.transpose(1, 2)
+        return keys[:, :, : aim.length], values[:, :, : aim.length]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the keys that the mask covers."""
+        return self._aim.length, 0
+
+    def get_seq_length(self) -> int:
+        """Length before this pass; only models that are given no position ids ask for it."""
+        return self._aim.length - self._aim.positions.shape[1]
+
+    def get_max_length(self) -> int:
+        """No limit of its own: the rows grow."""
+        return -1
+
+
+class RowCache(Cache):
+    """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed.
+
+    Args:
+        shape: of one token's keys and values.
+        max_rows: rows that it may grow to.
+        max_positions: positions that a row may grow to.
+        device: where the tensors live.
+        dtype: of the tensors.
+    """
+
+    def __init__(
+        self, shape: CacheShape, max_rows: int, max_positions: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._max_rows = max_rows
+        self._max_positions = max_positions
+        self._aim = _Aim(slice(0, 0), torch.empty(0), torch.empty(0, 0), 0)
+        self._rows = [_Layer(self._aim) for _ in range(shape.layers)]
+        super().__init__(layers=list(self._rows))
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._keys = torch.zeros((shape.layers, 0, shape.heads, 0, shape.key_dim), **options)
+        self._values = torch.zeros((shape.layers, 0, shape.heads, 0, shape.value_dim), **options)
+
+    def reserve(self, rows: int, positions: int) -> None:
+        """Make room for so many rows of so many positions, doubling what there is; it stays."""
+        old_rows, old_positions = self._keys.shape[1], self._keys.shape[3]
+        if rows <= old_rows and positions <= old_positions:
+            return
+        rows = old_rows if rows <= old_rows else max(rows, min(2 * old_rows, self._max_rows))
+        if positions <= old_positions:
+            positions = old_positions
+        else:
+            positions = max(positions, min(2 * old_positions, self._max_positions))
+        self._keys = _grown(self._keys, rows, positions)
+        self._values = _grown(self._values, rows, positions)
+        for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
+            layer.keys, layer.values = keys, values
+
+    def aim(self, first_row: int, positions: torch.Tensor, length: int) -> None:
+        """Say what the next forward pass writes and reads.
+
+        Args:
+            first_row: its batch is the rows from here on.
+            positions: where each new token goes; shape (rows, new tokens).
+            length: so many positions of every row are read.
+        """
+        rows = positions.shape[0]
+        self._aim.rows = slice(first_row, first_row + rows)
+        self._aim.index = torch.arange(rows, device=positions.device)[:, None]
+        self._aim.positions = positions
+        self._aim.length = length
+
+    def copy_row(self, source: int, targets: slice, length: int) -> None:
+        """Copy the first ``length`` positions of one row to others."""
+        self._keys[:, targets, :, :length] = self._keys[:, source : source + 1, :, :length]
+        self._values[:, targets, :, :length] = self._values[:, source : source + 1, :, :length]
+
+    def read(self, row: int, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of some positions of a row; each of shape (positions, layers, heads, dim)."""
+        keys, values = self._keys[:, row, :, start:stop], self._values[:, row, :, start:stop]
+        return keys.permute(2, 0, 1, 3), values.permute(2, 0, 1, 3)
+
+    def write(self, row: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Fill a row's first positions with what :meth:`read` gave."""
+        length = keys.shape[0]
+        self._keys[:, row, :, :length] = keys.permute(1, 2, 0, 3)
+        self._values[:, row, :, :length] = values.permute(1, 2, 0, 3)
+
+
+class PrefixPool:
+    """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows.
+
+    Args:
+        capacity: places that it may grow to.
+        shape: of one token's keys and values.
+        device: where the tensors live.
+        dtype: of the tensors.
+    """
+
+    def __init__(self, capacity: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
+        self._capacity = capacity
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._keys = torch.empty((0, shape.layers, shape.heads, shape.key_dim), **options)
+        self._values = torch.empty((0, shape.layers, shape.heads, shape.value_dim), **options)
+
+    def store(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Keep keys and values of shape (places, layers, heads, dim)."""
+        needed = int(places.max()) + 1
+        if needed > len(self._keys):
+            size = min(self._capacity, max(needed, 2 * len(self._keys)))
+            self._keys, self._values = _longer(self._keys, size), _longer(self._values, size)
+        index = torch.from_numpy(places).to(self._keys.device)
+        self._keys[index] = keys
+        self._values[index] = values
+
+    def load(self, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
+        """What was stored at these places, in their order."""
+        index = torch.from_numpy(places).to(self._keys.device)
+        return self._keys[index], self._values[index]
+
+
+def _grown(tensor: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
+    layers, old_rows, heads, old_positions, dim = tensor.shape
+    # zeros, not empty: masked positions are multiplied by weight 0, and 0 times NaN is NaN
+    grown = tensor.new_zeros((layers, rows, heads, positions, dim))
+    grown[:, :old_rows, :, :old_positions] = tensor
+    return grown
+
+
+def _longer(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    longer = tensor.new_empty((size, *tensor.shape[1:]))
+    longer[: len(tensor)] = tensor
+    return longer

@@ -1,0 +1,162 @@
+"""Decides which requests run and when one is over; it touches no tensor and knows no model.
+
+Running samples are numbered: sample ``i`` is row ``i`` of the model's batch, and the rows stay contiguous.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from adaptive_ttc.policy import Sampled, SampleRequest
+from policies.stopping import StopRule
+
+Outcome = Sampled | Exception
+
+_PATIENCE = 8  # steps that a free row waits for others to free up
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way.
+
+    Attributes:
+        request: what is asked.
+        limit: new tokens at most: the request's own limit or what the context leaves.
+        stop: its stop strings.
+        reply: called once, with what came of it.
+        tokens: generated so far.
+        logprobs: of these tokens, in nats.
+        cached: prompt tokens whose keys and values were there already.
+        started: whether it has or had a row.
+    """
+
+    request: SampleRequest
+    limit: int
+    stop: StopRule
+    reply: Callable[[Outcome], None]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    cached: int = 0
+    started: bool = False
+
+    def accept(self, token: int, logprob: float, eos: frozenset[int]) -> Literal["eos", "stop", "length"] | None:
+        """Take the next token; tell how the sample ended, if it did."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        if token in eos:
+            return "eos"
+        if self.stop.met(self.request.stop_context, self.tokens):
+            return "stop"
+        return "length" if len(self.tokens) >= self.limit else None
+
+    def sampled(self, finish: Literal["eos", "stop", "length", "abort"]) -> Sampled:
+        """What came of it."""
+        return Sampled(
+            token_ids=tuple(self.tokens),
+            finish=finish,
+            logprobs=tuple(self.logprobs),
+            prompt_tokens=len(self.request.prompt_ids) - self.cached if self.started else 0,
+            cached_tokens=self.cached,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The sample of row ``source`` now has row ``target``."""
+
+    source: int
+    target: int
+
+
+class Scheduler:
+    """Queue and rows.
+
+    Args:
+        max_batch: rows.
+    """
+
+    def __init__(self, max_batch: int) -> None:
+        self._max_batch = max_batch
+        self._group = max(1, max_batch // 8)
+        self._patience = _PATIENCE
+        self._arrivals = 0
+        self._known: dict[str, tuple[int, int, Job]] = {}
+        self._waiting: list[Job] = []
+        self.running: list[Job] = []
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs or waits."""
+        return not self.running and not self._waiting
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a row."""
+        return len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        """Queue a request behind those of its priority."""
+        self._arrivals += 1
+        self._known[job.request.id] = (job.request.priority, self._arrivals, job)
+        insort(self._waiting, job, key=self._rank)
+
+    def admit(self) -> list[Job]:
+        """Take from the queue the requests that are to start now; the caller gives them rows with :meth:`start`.
+
+        When more wait than rows are free, newcomers enter in groups, after a few steps at most: one prefill of
+        eight prompts costs a fraction of eight.
+        """
+        free = min(self._max_batch - len(self.running), len(self._waiting))
+        if not free:
+            return []
+        if free < min(len(self._waiting), self._group) and self._patience:
+            self._patience -= 1
+            return []
+        self._patience = _PATIENCE
+        admitted, self._waiting = self._waiting[:free], self._waiting[free:]
+        return admitted
+
+    def start(self, jobs: Sequence[Job]) -> int:
+        """Give the requests the next rows, in order; returns the first of these rows."""
+        first = len(self.running)
+        for job in jobs:
+            job.started = True
+        self.running.extend(jobs)
+        return first
+
+    def leave(self, row: int) -> Move | None:
+        """Free a row; the last row's sample takes it over, so that no gap is computed."""
+        job = self.running[row]
+        last = self.running.pop()
+        del self._known[job.request.id]
+        if last is job:
+            return None
+        self.running[row] = last
+        return Move(source=len(self.running), target=row)
+
+    def withdraw(self, request_id: str) -> Job | None:
+        """Take a request out of the queue, if it waits there."""
+        if request_id not in self._known:
+            return None
+        job = self._known[request_id][2]
+        index = bisect_left(self._waiting, self._rank(job), key=self._rank)
+        if index == len(self._waiting) or self._waiting[index] is not job:
+            return None
+        del self._known[request_id]
+        return self._waiting.pop(index)
+
+    def row_of(self, request_id: str) -> int | None:
+        """The row of a running request."""
+        return next((row for row, job in enumerate(self.running) if job.request.id == request_id), None)
+
+    def clear(self) -> list[Job]:
+        """Forget everything; returns what ran, waited or was about to start."""
+        jobs = [job for _, _, job in self._known.values()]
+        self.running, self._waiting, self._known = [], [], {}
+        return jobs
+
+    def _rank(self, job: Job) -> tuple[int, int]:
+        return self._known[job.request.id][:2]
