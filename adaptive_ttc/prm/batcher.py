@@ -1,0 +1,280 @@
+"""An async micro-batcher: many callers share one blocking batch function in one worker thread; it knows no model.
+
+It is driven by callbacks of the event loop rather than by a task of its own, for two reasons: it needs no
+place in a task group, so it can live inside an object that has only ``aclose``, and neither kind of
+cancellation (of a scope, or of a task) can lose a batch that other callers wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import anyio
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.prm.halving import Outcome, run_halving
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Timer(Protocol):
+    """A callback that waits for its time."""
+
+    def cancel(self) -> None:
+        """Do not call back."""
+        ...
+
+
+class Clock(Protocol):
+    """Where the batcher gets its time; the running event loop is one."""
+
+    def time(self) -> float:
+        """Now, in seconds from an arbitrary start."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Call back once, at ``when``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatcherConfig:
+    """How a batch is formed.
+
+    Attributes:
+        max_batch: items in one batch.
+        max_wait: seconds that an item may wait for company while the worker is idle; 0 takes
+            whatever is queued when the worker is free.
+        max_padded_tokens: items times the longest item's length; an item that is longer by itself
+            runs alone.
+    """
+
+    max_batch: int = 32
+    max_wait: float = 0.002
+    max_padded_tokens: int = 16384
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1 or self.max_padded_tokens < 1:
+            raise ConfigError(
+                f"max_batch={self.max_batch} and max_padded_tokens={self.max_padded_tokens} must be at least 1"
+            )
+        if not 0 <= self.max_wait < float("inf"):
+            raise ConfigError(f"max_wait={self.max_wait} must be a finite number of seconds, 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatcherStatistics:
+    """What a batcher has done and holds.
+
+    Attributes:
+        queued: items that wait; ``running`` are in the worker.
+        batches: batches started, ``items`` in them, ``tokens`` their summed lengths and
+            ``padded_tokens`` those lengths after padding.
+        splits: batches that were halved because memory ran out.
+        withdrawn: items whose caller was cancelled before they ran.
+    """
+
+    queued: int
+    running: int
+    batches: int
+    items: int
+    tokens: int
+    padded_tokens: int
+    splits: int
+    withdrawn: int
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[T, R]):
+    item: T
+    length: int
+    arrived: float
+    future: asyncio.Future[Outcome[R]]
+
+
+class MicroBatcher(Generic[T, R]):
+    """Collects items of many callers into batches of similar length and runs them one batch at a time.
+
+    A batch starts when the worker is idle and either no further item fits or the oldest item has
+    waited ``max_wait``. It always holds the oldest item, and of the others those nearest to it in
+    length, so nothing starves. The next batch forms while one runs.
+
+    Args:
+        run: the blocking batch function, called in the worker thread; one result an item, in order.
+        length: the size of an item, in tokens or any other unit that ``max_padded_tokens`` bounds.
+        config: how batches are formed.
+        clock: time and timers; the running event loop unless a test injects its own.
+        name: the name of the worker thread, and of the batcher in errors.
+
+    One batcher serves one event loop at a time; it may be used again under a later one.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        length: Callable[[T], int] = lambda _: 1,
+        config: BatcherConfig | None = None,
+        clock: Clock | None = None,
+        name: str = "batcher",
+    ) -> None:
+        self._run = run
+        self._length = length
+        self._config = config or BatcherConfig()
+        self._injected_clock = clock
+        self._name = name
+        self._executor: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: list[_Entry[T, R]] = []
+        self._running: list[_Entry[T, R]] = []
+        self._idle = anyio.Event()
+        self._timer: Timer | None = None
+        self._pump_is_due = False
+        self._closed = False
+        self._batches = self._items = self._tokens = self._padded_tokens = self._splits = self._withdrawn = 0
+
+    async def submit(self, item: T) -> R:
+        """Have an item run in some batch and return its result.
+
+        Raises:
+            EngineError: the batcher is closed, or was closed before the item ran.
+            Exception: whatever the batch function raised for the batch that held this item.
+        """
+        loop = self._bind()
+        if self._closed:
+            raise EngineError(f"{self._name} is closed; make a new one")
+        entry = _Entry(item, self._length(item), self._clock.time(), loop.create_future())
+        self._queue.append(entry)
+        self._pump_soon(loop)
+        try:
+            outcome: Outcome[R] = await entry.future
+            return outcome.unwrap()
+        finally:
+            if entry in self._queue:
+                self._queue.remove(entry)
+                self._withdrawn += 1
+
+    async def aclose(self) -> None:
+        """Refuse what is queued, wait for the batch that runs, end the worker; calling it again does nothing."""
+        self._bind()
+        self._closed = True
+        error = f"{self._name} was closed before this item ran"
+        for entry in self._queue:
+            if not entry.future.done():
+                entry.future.set_result(Outcome(error=EngineError(error)))
+        self._queue = []
+        self._disarm()
+        while self._running:
+            await self._idle.wait()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+
+    def statistics(self) -> BatcherStatistics:
+        """What it has done and holds, now."""
+        return BatcherStatistics(
+            queued=len(self._queue),
+            running=len(self._running),
+            batches=self._batches,
+            items=self._items,
+            tokens=self._tokens,
+            padded_tokens=self._padded_tokens,
+            splits=self._splits,
+            withdrawn=self._withdrawn,
+        )
+
+    @property
+    def _clock(self) -> Clock:
+        return self._injected_clock or asyncio.get_running_loop()
+
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        """Belong to the running loop; what a dead loop left behind has no caller any more."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError(f"{self._name} is in use by another event loop; make one for each loop")
+            self._loop, self._queue, self._running, self._timer = loop, [], [], None
+            self._pump_is_due = False
+        return loop
+
+    def _pump_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Not at once: the tasks that are ready in this turn of the loop shall get into the same batch.
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Start a batch, if one may start; else see to it that somebody asks again."""
+        self._pump_is_due = False
+        self._disarm()
+        if self._running or not self._queue or self._closed:
+            return
+        batch = self._choose()
+        full = len(batch) == self._config.max_batch or len(batch) < len(self._queue)
+        due = self._queue[0].arrived + self._config.max_wait
+        if full or self._clock.time() >= due:
+            self._start(batch)
+        else:
+            self._timer = self._clock.call_at(due, self._pump)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _choose(self) -> list[_Entry[T, R]]:
+        """The oldest item and its neighbours in length, in rising length, taking what pads least first."""
+        ranked = sorted(self._queue, key=lambda entry: entry.length)
+        low = high = ranked.index(self._queue[0])
+        while (count := high - low + 1) < self._config.max_batch:
+            width = ranked[high].length
+            waste: dict[int, int] = {}
+            if low > 0 and (count + 1) * width <= self._config.max_padded_tokens:
+                waste[low - 1] = width - ranked[low - 1].length
+            if high + 1 < len(ranked):
+                longer = ranked[high + 1].length
+                if (count + 1) * longer <= self._config.max_padded_tokens:
+                    waste[high + 1] = count * (longer - width)
+            if not waste:
+                break
+            chosen = min(waste, key=waste.__getitem__)
+            low, high = min(low, chosen), max(high, chosen)
+        return ranked[low : high + 1]
+
+    def _start(self, batch: list[_Entry[T, R]]) -> None:
+        taken = set(map(id, batch))
+        self._queue = [entry for entry in self._queue if id(entry) not in taken]
+        self._running = batch
+        self._idle = anyio.Event()
+        self._batches += 1
+        self._items += len(batch)
+        self._tokens += sum(entry.length for entry in batch)
+        self._padded_tokens += len(batch) * batch[-1].length
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self._name)
+        try:
+            self._executor.submit(self._work, asyncio.get_running_loop(), batch)
+        except RuntimeError as error:  # no thread to be had, or the interpreter is ending
+            failure = EngineError(f"{self._name} could not start its worker: {error}", retryable=True)
+            self._settle(batch, [Outcome(error=failure) for _ in batch], 0)
+
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Entry[T, R]]) -> None:
+        """In the worker thread: run the batch and hand the outcomes back to the loop."""
+        outcomes, splits = run_halving(self._run, [entry.item for entry in batch])
+        # A loop that closed meanwhile has no caller left to tell.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._settle, batch, outcomes, splits)
+
+    def _settle(self, batch: list[_Entry[T, R]], outcomes: list[Outcome[R]], splits: int) -> None:
+        self._splits += splits
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if not entry.future.done():
+                entry.future.set_result(outcome)
+        if self._running is batch:
+            self._running = []
+            self._idle.set()
+            self._pump()
