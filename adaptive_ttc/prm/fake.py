@@ -1,0 +1,232 @@
+"""A PRM without a model, for tests: scripted or generative, recording, holding and failing on demand.
+
+It knows no policy. Replies depend on the request alone (but for :meth:`FakePRM.scripted`), never on
+order or time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.prm.base import Scored, ScoreRequest
+from adaptive_ttc.prm.batched import check_steps
+
+Matching = Callable[[ScoreRequest], bool]
+
+
+def anything(request: ScoreRequest) -> bool:
+    """Matches every request."""
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """Replies that wait until they are let go.
+
+    Attributes:
+        arrived: set when the first matching request waits.
+        waiting: the requests that wait, in order of arrival.
+    """
+
+    matching: Matching
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+    waiting: list[ScoreRequest] = field(default_factory=list)
+    _released: anyio.Event = field(default_factory=anyio.Event)
+
+    def release(self) -> None:
+        """Let the waiting requests go, and hold no further ones."""
+        self._released.set()
+
+    async def wait(self, request: ScoreRequest) -> None:
+        """Wait for the release."""
+        if self._released.is_set():
+            return
+        self.waiting.append(request)
+        self.arrived.set()
+        try:
+            await self._released.wait()
+        finally:
+            self.waiting.remove(request)
+
+
+@dataclass(slots=True, eq=False)
+class _Failure:
+    error: Exception
+    matching: Matching
+    times: int
+
+
+class FakePRM:
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` whose scores come from a function.
+
+    Args:
+        score_prefix: the score, in [0, 1], of a question's first steps (at least one); called for
+            every prefix of a solution, so early scores do not depend on later steps.
+        name: how a person calls it.
+        parameters: what it claims to have, for cost accounts.
+        count: tokens of a request; by default the characters of question and steps, one more a step.
+        max_context: tokens it can read; longer requests raise ConfigError, as with a real PRM.
+
+    Attributes:
+        requests: every request that was asked, in order, failed ones included.
+        prm_tokens: tokens of all replies given.
+        in_flight: requests being served now; ``max_in_flight`` the most there ever were.
+        cancelled: requests whose caller was cancelled.
+        closed: whether it was closed.
+    """
+
+    def __init__(
+        self,
+        score_prefix: Callable[[str, tuple[str, ...]], float],
+        *,
+        name: str = "fake-prm",
+        parameters: int = 1000,
+        count: Callable[[ScoreRequest], int] | None = None,
+        max_context: int | None = None,
+    ) -> None:
+        self._score_all: Callable[[ScoreRequest], Sequence[float]] = lambda request: [
+            score_prefix(request.question, request.steps[: k + 1]) for k in range(len(request.steps))
+        ]
+        self.name, self.parameters = name, parameters
+        self._count = count or count_characters
+        self._max_context = max_context
+        self._holds: list[Hold] = []
+        self._failures: list[_Failure] = []
+        self.requests: list[ScoreRequest] = []
+        self.prm_tokens = self.in_flight = self.max_in_flight = self.cancelled = 0
+        self.closed = False
+
+    @classmethod
+    def by_step(cls, scores: Mapping[str, float], **settings: Any) -> FakePRM:
+        """Scores by the text of the step; an unknown step raises LookupError. ``settings``: the constructor's."""
+
+        def score_prefix(question: str, steps: tuple[str, ...]) -> float:
+            if steps[-1] not in scores:
+                raise LookupError(f"FakePRM has no score for the step {steps[-1]!r}; it knows {sorted(scores)}")
+            return scores[steps[-1]]
+
+        return cls(score_prefix, **settings)
+
+    @classmethod
+    def scripted(cls, replies: Iterable[Sequence[float]], **settings: Any) -> FakePRM:
+        """Replies in the order of the calls; a call beyond the last raises LookupError."""
+        script = [tuple(reply) for reply in replies]
+        length = len(script)
+
+        def next_reply(request: ScoreRequest) -> Sequence[float]:
+            if not script:
+                raise LookupError(f"FakePRM was asked more often than its {length} scripted replies; it got {request}")
+            return script.pop(0)
+
+        fake = cls(lambda question, steps: 0.0, **settings)
+        fake._score_all = next_reply
+        return fake
+
+    @classmethod
+    def truthful(
+        cls,
+        truth: Callable[[str, tuple[str, ...]], float],
+        *,
+        certainty: float = 0.9,
+        noise: float = 1.0,
+        seed: int = 0,
+        **settings: Any,
+    ) -> FakePRM:
+        """Scores around the truth: a PRM that is right in the main.
+
+        Args:
+            truth: probability (or True, False) that a question's first steps are on a path to the right answer.
+            certainty: the score of what is surely right, without noise; 1 - certainty that of what is surely wrong.
+            noise: standard deviation added to the score's logit.
+            seed: of the noise, which depends on it, the question and the steps alone.
+            **settings: the constructor's.
+        """
+        if not 0.5 < certainty < 1 or noise < 0:
+            raise ConfigError(f"certainty={certainty} must be between 0.5 and 1, and noise={noise} not negative")
+
+        def score_prefix(question: str, steps: tuple[str, ...]) -> float:
+            key = hashlib.sha256(json.dumps([seed, question, steps]).encode()).digest()
+            p = 1 - certainty + (2 * certainty - 1) * float(truth(question, steps))
+            logit = math.log(p / (1 - p)) + noise * random.Random(key).gauss(0.0, 1.0)
+            return 1 / (1 + math.exp(-logit))
+
+        return cls(score_prefix, **settings)
+
+    @property
+    def fingerprint(self) -> str:
+        """Constant for a name."""
+        return f"fake:{self.name}"
+
+    def hold(self, matching: Matching = anything) -> Hold:
+        """Keep the replies to matching requests back until the hold is released."""
+        hold = Hold(matching)
+        self._holds.append(hold)
+        return hold
+
+    def fail(self, error: Exception, *, matching: Matching = anything, times: int = 1) -> None:
+        """Have the next ``times`` matching requests raise ``error``."""
+        self._failures.append(_Failure(error, matching, times))
+
+    def count_tokens(self, request: ScoreRequest) -> int:
+        """See ``count``; ConfigError for no step, an empty step, or a text longer than the context."""
+        check_steps(request)
+        tokens = self._count(request)
+        if self._max_context is not None and tokens > self._max_context:
+            raise ConfigError(f"the solution is {tokens} tokens long for the PRM, its context {self._max_context}")
+        return tokens
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Reply, after the holds and failures that match."""
+        tokens = self.count_tokens(request)
+        self.requests.append(request)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            await anyio.lowlevel.checkpoint()
+            for hold in self._holds:
+                if hold.matching(request):
+                    await hold.wait(request)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        if self.closed:
+            raise EngineError(f"{self.name} is closed; make a new one")
+        self._raise_failure(request)
+        scores = self._checked_scores(request)
+        self.prm_tokens += tokens
+        return Scored(scores=scores, prm_tokens=tokens)
+
+    async def aclose(self) -> None:
+        """Fail what is held and what comes later."""
+        self.closed = True
+        for hold in self._holds:
+            hold.release()
+
+    def _raise_failure(self, request: ScoreRequest) -> None:
+        for failure in self._failures:
+            if failure.times > 0 and failure.matching(request):
+                failure.times -= 1
+                raise failure.error
+
+    def _checked_scores(self, request: ScoreRequest) -> tuple[float, ...]:
+        scores = tuple(float(score) for score in self._score_all(request))
+        if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
+            raise ValueError(f"FakePRM was to reply {scores} to {len(request.steps)} steps: one score in [0, 1] a step")
+        return scores
+
+
+def count_characters(request: ScoreRequest) -> int:
+    """Characters of the question and the steps, and one for each step's label."""
+    return len(request.question) + sum(len(step) + 1 for step in request.steps)

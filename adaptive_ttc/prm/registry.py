@@ -1,0 +1,98 @@
+"""Chooses the reader of a PRM by what its config says, else by its name; it knows no format itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.prm.checkpoint import is_hub_name, read_config
+
+CONFIG_KEY = "adaptive_ttc_prm"
+"""The entry of config.json that names the reader."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PRMReader:
+    """A family of PRMs and how one of it is loaded.
+
+    Attributes:
+        name: what ``config.json`` says under ``adaptive_ttc_prm``.
+        load: called with the folder or Hub name and the caller's keyword arguments.
+        names: regular expression searched, regardless of case, in the Hub name or the folder's name.
+    """
+
+    name: str
+    load: Callable[..., RewardModel]
+    names: str = "(?!)"
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("a PRM reader needs a name")
+        try:
+            re.compile(self.names)
+        except re.error as error:
+            raise ConfigError(f"names={self.names!r} is no regular expression: {error}") from error
+
+
+_READERS: dict[str, PRMReader] = {}
+
+
+def register_prm(reader: PRMReader) -> None:
+    """Make a family known to :func:`load_prm`.
+
+    Raises:
+        ConfigError: another reader has that name.
+    """
+    if _READERS.setdefault(reader.name, reader) != reader:
+        raise ConfigError(f"there is a PRM reader named {reader.name!r} already; choose another name")
+
+
+def known_prms() -> tuple[str, ...]:
+    """Names of the registered readers, sorted."""
+    return tuple(sorted(_READERS))
+
+
+def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings: Any) -> RewardModel:
+    """Load a PRM with the reader that fits it.
+
+    Args:
+        path_or_name: a model folder, or ``owner/name`` on the Hub.
+        reader: name of the reader; by default what a local folder's config.json says under
+            ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the
+            config.json on the Hub says.
+        **settings: passed to the reader: ``device``, ``dtype``, ``max_batch``, ...
+
+    Raises:
+        ConfigError: no reader fits, or the model cannot be loaded.
+    """
+    name = reader or _named_reader(path_or_name)
+    if name not in _READERS:
+        claim = f"names the PRM reader {name!r}, which is not known" if name else "is no PRM that is known by its name"
+        raise ConfigError(
+            f"{path_or_name} {claim}; known are {', '.join(known_prms())}. Pass reader=..., set {CONFIG_KEY!r} in its "
+            "config.json, or register a reader of your own: "
+            "adaptive_ttc.prm.register_prm(PRMReader(name=..., load=..., names=...))"
+        )
+    return _READERS[name].load(path_or_name, **settings)
+
+
+def _named_reader(path_or_name: str | Path) -> str | None:
+    on_hub = is_hub_name(path_or_name)
+    stated = None if on_hub else _stated_reader(path_or_name)
+    if stated is not None:
+        return stated
+    name = str(path_or_name) if on_hub else Path(path_or_name).resolve().name
+    for reader in _READERS.values():
+        if re.search(reader.names, name, re.IGNORECASE):
+            return reader.name
+    return _stated_reader(path_or_name) if on_hub else None
+
+
+def _stated_reader(path_or_name: str | Path) -> str | None:
+    stated = read_config(path_or_name).get(CONFIG_KEY)
+    return None if stated is None else str(stated)
