@@ -43,10 +43,10 @@ class Account:
             if prefix.finished:
                 self.note((), len(prefix.token_ids), "eos")
 
-    def typical(self, kind: Kind) -> float | None:
-        """Mean length of the samples of a kind that ended by themselves."""
+    def ended(self, kind: Kind) -> tuple[int, float]:
+        """How many samples of a kind ended by themselves, and their mean length (0 when none has)."""
         number, total = self.lengths.get(kind, (0, 0))
-        return total / number if number else None
+        return number, total / max(number, 1)
 
     def fork(self, parts: int) -> tuple[Account, ...]:
         """Accounts for ``parts`` searches: equal shares of what is left, the same knowledge."""

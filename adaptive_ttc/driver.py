@@ -12,7 +12,8 @@ import anyio
 
 from adaptive_ttc.account import Account
 from adaptive_ttc.cost import Price, flops
-from adaptive_ttc.expansion import DriverConfig, Engines, Expansion
+from adaptive_ttc.engines import DriverConfig, Engines
+from adaptive_ttc.expansion import Expansion
 from adaptive_ttc.flights import Flights, side_by_side
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.lineage import derive_seed
@@ -92,11 +93,6 @@ class Driver:
     def trace(self) -> Trace:
         """What happened so far."""
         return self._meter.trace
-
-    @property
-    def typical_length(self) -> float | None:
-        """Mean tokens of the solutions that ended by themselves, or None when none has."""
-        return self._account.typical(())
 
     def observe(self, evidence: Iterable[Prefix]) -> None:
         """Tell of samples that other drivers drew, so that none is drawn again."""

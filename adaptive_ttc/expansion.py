@@ -11,52 +11,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from adaptive_ttc.account import Account
-from adaptive_ttc.cost import Price
+from adaptive_ttc.engines import Engines
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.flights import Flights, side_by_side
 from adaptive_ttc.leases import Member, Terms, plan_round
 from adaptive_ttc.ledger import Reservation
-from adaptive_ttc.meter import Meter
-from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.requests import Expand
 from adaptive_ttc.sample import Sample
-from adaptive_ttc.scoring import Scorer
 from adaptive_ttc.trace import DecisionEvent, RequestEvent, SampledEvent
 from adaptive_ttc.types import Finish, Prefix
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriverConfig:
-    """How requests are sent.
-
-    Attributes:
-        attempts: how often a sample's or a score's request may fail with a retryable error, the last
-            failure included, before the run fails with it; at least 1.
-        grace: seconds that aborted requests have to tell their token counts; after them they are
-            charged in full.
-        priority: passed on to the policy.
-    """
-
-    attempts: int = 3
-    grace: float = 10.0
-    priority: int = 0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or self.grace < 0:
-            raise ValueError(f"attempts is at least 1 and grace at least 0; got {self.attempts} and {self.grace}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engines:
-    """What the expansions of one problem share; ``aloft`` are the rounds under way, ``stop`` ends the run early."""
-
-    policy: Policy
-    scorer: Scorer
-    price: Price
-    meter: Meter
-    stop: anyio.Event
-    config: DriverConfig
-    aloft: set[Flights]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +79,12 @@ class Expansion:
         midway = [
             self._overhead(one) + rate * one.remaining for one in self._samples if one.ended == "stop" and one.remaining
         ]
+        ended, typical = self._account.ended(self._request.stop)
         return Terms(
             balance=self._account.ledger.available,
             rate=rate,
-            typical=self._account.typical(self._request.stop),
+            ended=ended,
+            typical=typical,
             kept=max(midway, default=None),
             solved=self._account.solved,
         )

@@ -40,14 +40,15 @@ class Terms:
     Attributes:
         balance: units that the account can reserve; None without a limit.
         rate: units a token costs, its scoring included.
-        typical: mean length of the samples of this kind that ended, or None when none has.
+        ended: how many samples of this kind ended by themselves; ``typical`` is their mean length.
         kept: units needed to finish a solution that has ended a step; None when no such one exists.
         solved: whether the account holds a finished solution.
     """
 
     balance: int | None
     rate: int = 1
-    typical: float | None = None
+    ended: int = 0
+    typical: float = 0.0
     kept: int | None = None
     solved: bool = False
 
@@ -70,28 +71,28 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
 
 
 def _share(terms: Terms, members: Sequence[Member], pot: int) -> tuple[int, ...]:
-    """Equal parts of ``pot`` for as many members, from the first on, as it is expected to finish."""
-    front, cost = 0, 0
+    """What it takes, and equal parts of the rest, for as many members, from the first on, as ``pot`` should finish."""
+    costs: list[int] = []
     for one in members:
-        cost += _cost(terms, one, min(_expected(terms, one), one.remaining))
-        if cost > pot:
+        cost = _cost(terms, one, min(_expected(terms, one), one.remaining))
+        if sum(costs) + cost > pot:
             break
-        front += 1
-    if front == 0 and members:
-        front = 1
-    part = pot // max(front, 1)
-    leases = [_affordable(terms, one, part) for one in members[:front]]
-    if terms.typical is None:
-        # Nothing is known of the lengths: half a part finds out more without betting everything on it.
+        costs.append(cost)
+    if not costs:
+        return tuple(_affordable(terms, one, pot) if index == 0 else 0 for index, one in enumerate(members))
+    spare = (pot - sum(costs)) // len(costs)
+    leases = [_affordable(terms, one, cost + spare) for one, cost in zip(members, costs, strict=False)]
+    if not terms.ended:
+        # Nothing is known of the lengths: half finds out more without betting everything on it.
         leases = [min(lease, max(lease // 2, SHORTEST_LEASE)) for lease in leases]
-    return (*leases, *[0] * (len(members) - front))
+    return (*leases, *[0] * (len(members) - len(leases)))
 
 
 def _expected(terms: Terms, one: Member) -> int:
-    if terms.typical is None:
-        return SHORTEST_LEASE
+    # Few lengths say little, and a front too small costs time for sure: the fewer, the shorter the guess.
+    guess = terms.typical * terms.ended / (terms.ended + 1)
     # A sample that has outlived the mean is not about to end: a quarter of the mean is its next try.
-    return max(round(terms.typical) - one.length, round(terms.typical / 4), SHORTEST_LEASE)
+    return max(round(guess) - one.length, round(guess / 4), SHORTEST_LEASE)
 
 
 def _cost(terms: Terms, one: Member, tokens: int) -> int:
