@@ -1,0 +1,116 @@
+"""Writes what a measurement found as one JSON object; it knows no figure's meaning.
+
+The object is ``{"name", "command", "git", "machine", "figures"}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from adaptive_ttc.errors import ConfigError
+
+_LIBRARIES = ("torch", "transformers", "vllm", "numpy", "scikit-learn")
+
+
+def writable(path: str | Path) -> Path:
+    """The path, once it is sure that a file can be written there: known before an hour of measuring, not after.
+
+    Raises:
+        ConfigError: it is a folder, or its folder cannot be made or written to.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder of {target}: {error.strerror or error}") from error
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder; name a file")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise ConfigError(f"{target} cannot be written; choose another path")
+    return target
+
+
+def write_record(path: str | Path, name: str, command: Sequence[str] | str, figures: Mapping[str, Any]) -> None:
+    """Write one measurement; an older file of that name is replaced, whole or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        name: of the measurement.
+        command: as typed, or the list of its words.
+        figures: numbers, lists of them, or mappings to them; numpy's types are fine, and a number that
+            is not finite becomes null.
+
+    Raises:
+        ConfigError: the file cannot be written.
+        TypeError: a figure is something else.
+    """
+    target = writable(path)
+    record = {
+        "name": name,
+        "command": command if isinstance(command, str) else shlex.join(command),
+        "git": git_state(),
+        "machine": machine(),
+        "figures": _plain(figures),
+    }
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(target)
+
+
+def git_state() -> str:
+    """The commit of the source tree, with ``-dirty`` when tracked files differ from it; ``unknown`` outside a clone."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "unknown"  # installed, perhaps below somebody else's repository
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures depend on besides the code."""
+    facts: dict[str, str | int] = {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        "python": platform.python_version(),
+    }
+    for library in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            facts[library] = version(library)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a figure is a number, a list or a mapping; got {type(value).__name__}")
