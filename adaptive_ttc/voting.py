@@ -1,0 +1,144 @@
+"""How scored candidates become one answer: votes over answer classes; it knows no engine, PRM or checker.
+
+Every function depends on the multiset of its candidates alone, never on their order: sums are exact
+(``math.fsum``), and ties break by the best score of the class, then by its canonical text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.types import Aggregation, AnswerClass, Candidate
+
+VoteName = Literal["majority", "best", "weighted", "logit_weighted"]
+"""The names of the votes.
+
+``majority`` counts the candidates of a class (self-consistency, arXiv 2203.11171); ``best`` takes its
+best score (best-of-N); ``weighted`` sums its scores (weighted best-of-N, arXiv 2206.02336);
+``logit_weighted`` sums logit(s) - logit(b), which is negative for scores below ``b`` (arXiv 2510.13918).
+"""
+
+VOTES: tuple[VoteName, ...] = get_args(VoteName)
+
+_CLIP = 1e-6
+"""Scores are kept this far from 0 and 1 in logits, so that no single candidate decides alone."""
+
+
+def select(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> str | None:
+    """The canonical text of the class that wins, or None where no candidate holds an answer; see :func:`tally`."""
+    classes = tally(candidates, vote, b)
+    return classes[0].answer if classes else None
+
+
+def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tuple[AnswerClass, ...]:
+    """The answer classes under a vote, best first.
+
+    Candidates without an answer have no vote and form no class. ``AnswerClass.weight`` is the class's
+    total divided by the sum of the positive totals, so that these sum to 1 and a negative total stays
+    negative; where no total is positive the totals stand as they are.
+
+    Args:
+        candidates: with ``answer_class`` set where there is an answer, and ``score`` where the vote needs it.
+        vote: one of :data:`VOTES`.
+        b: the score in (0, 1) at which a candidate counts neither for nor against its answer in the
+            logit-weighted vote; calibrated for a pair of policy and PRM. The other votes ignore it.
+
+    Raises:
+        ConfigError: an unknown vote, ``b`` outside (0, 1), or a candidate with an answer but no score
+            under a vote that needs scores.
+        ValueError: an answer that was not put into a class, or a score outside [0, 1].
+    """
+    if vote not in _TOTALS:
+        raise ConfigError(f"unknown vote {vote!r}; choose one of {', '.join(VOTES)}")
+    if not 0 < b < 1:
+        raise ConfigError(f"b is a score strictly between 0 and 1; got {b!r}")
+    scores_of, votes_of = _by_class(candidates)
+    if vote != "majority" and any(len(scores_of[answer]) < votes for answer, votes in votes_of.items()):
+        raise ConfigError(
+            f"the {vote} vote needs a score for every candidate with an answer; "
+            "give the solver a reward model, or use the majority vote"
+        )
+    totals = {answer: _TOTALS[vote](votes, scores_of[answer], b) for answer, votes in votes_of.items()}
+    scale = math.fsum(total for total in totals.values() if total > 0) or 1.0
+    ranked = sorted(totals, key=lambda answer: (-totals[answer], -max(scores_of[answer], default=-1.0), answer))
+    return tuple(AnswerClass(answer, votes_of[answer], totals[answer] / scale) for answer in ranked)
+
+
+def aggregate(scores: Sequence[float], how: Aggregation) -> float:
+    """Reduce the scores of a solution's steps to one number in [0, 1].
+
+    ``last`` the last step's, ``min`` the worst, ``prod`` their product, ``mean`` their mean.
+
+    Raises:
+        ConfigError: an unknown name.
+        ValueError: no scores, or a score outside [0, 1].
+    """
+    if how not in _AGGREGATIONS:
+        raise ConfigError(f"unknown aggregation {how!r}; choose one of {', '.join(_AGGREGATIONS)}")
+    if not scores:
+        raise ValueError("there are no step scores to aggregate; an unscored solution has no score")
+    return _AGGREGATIONS[how]([_checked(score) for score in scores])
+
+
+def _by_class(candidates: Sequence[Candidate]) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """The scores and the number of candidates of every answer class."""
+    scores_of: dict[str, list[float]] = {}
+    votes_of: dict[str, int] = {}
+    for candidate in candidates:
+        answer = candidate.answer_class
+        if not answer:
+            if candidate.answer:
+                raise ValueError(
+                    f"the answer {candidate.answer!r} has no answer_class; grade before voting"
+                )
+            continue
+        votes_of[answer] = votes_of.get(answer, 0) + 1
+        scores = scores_of.setdefault(answer, [])
+        if candidate.score is not None:
+            scores.append(_checked(candidate.score))
+    return scores_of, votes_of
+
+
+def _checked(score: float) -> float:
+    if not 0 <= score <= 1:  # also refuses NaN, which would make the ranking depend on the order
+        raise ValueError(f"a score is a probability in [0, 1]; got {score!r}")
+    return score
+
+
+def _logit(score: float) -> float:
+    clipped = min(max(score, _CLIP), 1 - _CLIP)
+    return math.log(clipped) - math.log1p(-clipped)
+
+
+def _majority(votes: int, scores: Sequence[float], b: float) -> float:
+    return float(votes)
+
+
+def _best(votes: int, scores: Sequence[float], b: float) -> float:
+    return max(scores)
+
+
+def _weighted(votes: int, scores: Sequence[float], b: float) -> float:
+    return math.fsum(scores)
+
+
+def _logit_weighted(votes: int, scores: Sequence[float], b: float) -> float:
+    return math.fsum(_logit(score) - _logit(b) for score in scores)
+
+
+_TOTALS: Mapping[VoteName, Callable[[int, Sequence[float], float], float]] = {
+    "majority": _majority,
+    "best": _best,
+    "weighted": _weighted,
+    "logit_weighted": _logit_weighted,
+}
+
+_AGGREGATIONS: Mapping[Aggregation, Callable[[Sequence[float]], float]] = {
+    "last": lambda scores: scores[-1],
+    "min": min,
+    "prod": math.prod,
+    "mean": lambda scores: math.fsum(scores) / len(scores),
+}
