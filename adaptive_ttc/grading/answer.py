@@ -1,0 +1,150 @@
+"""Final answers as text: find, tidy, read plain numbers. It knows no mathematics beyond fractions and no model.
+
+Everything here is string work on untrusted text, linear in its length: nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+MAX_CHARS = 1000
+"""Longer answers are compared as text only; no answer to a verifiable problem is that long."""
+
+_BRACES = re.compile(r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,8}\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:,\\!|\{,\}(?:\\!)?) ?(?=[0-9]{3}(?![0-9]))")
+_EMPTY_DELIMITER = re.compile(r"\\(?:left|right) ?\.")
+_COMMAND = re.compile(r"\\(?:[A-Za-z]+|.)")
+_SHORT_FRACTION = re.compile(r"\\frac ?([0-9]) ?([0-9])(?![0-9])")
+_SHORT_ROOT = re.compile(r"\\sqrt ?([0-9])(?![0-9])")
+_LOOSE_SPACE = re.compile(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])")
+_TRAILING = re.compile(r"(?:(?<![.\\])\.|(?<!\\)[,;])$")
+
+# fmt: off
+_LAYOUT = (
+    r"\,", r"\;", r"\:", r"\>", r"\!", r"\(", r"\)", r"\[", r"\]", r"\$", r"\quad", r"\qquad",
+    r"\left", r"\right", r"\big", r"\Big", r"\bigg", r"\Bigg", r"\bigl", r"\bigr", r"\Bigl", r"\Bigr",
+    r"\displaystyle", r"\textstyle", r"\limits", r"\nolimits",
+)
+# fmt: on
+_COMMANDS = {
+    "\\ ": " ",
+    **dict.fromkeys(_LAYOUT, " "),
+    **dict.fromkeys((r"\dfrac", r"\tfrac", r"\cfrac"), r"\frac"),
+    **dict.fromkeys((r"\dbinom", r"\tbinom"), r"\binom"),
+    **dict.fromkeys((r"\mbox", r"\textbf", r"\textrm", r"\textit", r"\textnormal"), r"\text"),
+    r"\leq": r"\le",
+    r"\geq": r"\ge",
+    r"\neq": r"\ne",
+    r"\lbrace": r"\{",
+    r"\rbrace": r"\}",
+}
+
+_NUMBER = re.compile(r"-?(?:[0-9]+|[0-9]*\.[0-9]+)")
+_RATIO = re.compile(r"(-?)\\frac\{(-?[0-9]+)\}\{(-?[0-9]+)\}|(-?)([0-9]+)/([0-9]+)")
+
+
+def extract_answer(text: str) -> str | None:
+    r"""The final answer of a solution, in canonical form, or None.
+
+    It is the content of the last ``\boxed{...}`` (or ``\fbox``) whose braces balance and which is not
+    empty; of nested boxes the inner one. A solution without one has no answer: what a person might
+    guess from its last sentence is not guessed here.
+    """
+    if "boxed" not in text and "fbox" not in text:
+        return None
+    open_braces: list[int | None] = []
+    boxes: list[tuple[int, int]] = []
+    for match in _BRACES.finditer(text):
+        if match["box"]:
+            open_braces.append(match.end())
+        elif match["open"]:
+            open_braces.append(None)
+        elif match["close"] and open_braces:
+            start = open_braces.pop()
+            if start is not None:
+                boxes.append((start, match.start()))
+    for start, end in sorted(boxes, reverse=True):
+        answer = canonical(text[start:end])
+        if answer:
+            return answer
+    return None
+
+
+def canonical(answer: str) -> str:
+    r"""One spelling for answers that differ in layout only; applying it twice changes nothing.
+
+    Spaces, ``\left`` and ``\right``, maths delimiters, dollar signs, thousands separators of TeX
+    (``{,}``, ``,\!``), ``\dfrac``, ``\frac12``, trailing punctuation and the like go; what could
+    change the meaning stays and is left to the equivalence check. An answer of layout alone becomes
+    the empty string, which is no answer.
+    """
+    text = _tidy(answer)
+    return _canonical_cached(text) if len(text) <= MAX_CHARS else text
+
+
+@lru_cache(maxsize=8192)
+def _canonical_cached(text: str) -> str:
+    while len(text) <= MAX_CHARS:
+        before = text
+        text = _one_pass(text)
+        if text == before:
+            break
+    return text
+
+
+def _tidy(text: str) -> str:
+    """Make any text safe to print and to encode (no control characters, no lone surrogates), with single spaces."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())
+
+
+def _one_pass(text: str) -> str:
+    text = text.replace("\u2212", "-").replace("~", " ")
+    text = _THOUSANDS.sub("", text)
+    text = _EMPTY_DELIMITER.sub(" ", text)
+    text = _COMMAND.sub(lambda match: _COMMANDS.get(match[0], match[0]), text)
+    text = re.sub(r"(?<!\\)\$", " ", text)
+    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
+    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
+    text = _LOOSE_SPACE.sub("", " ".join(text.split()))
+    return _TRAILING.sub("", text)
+
+
+def decide_plain(first: str, second: str) -> bool | None:
+    r"""Whether two plain numbers are equal, or None where this cannot be said here.
+
+    Plain are integers, decimals, ``a/b`` and ``\frac{a}{b}`` of integers, in canonical form; they are
+    compared exactly, as fractions. The library rounds decimals to six places, so that 0.333333 stands
+    for 1/3; decimals that differ, but by so little, are left to it.
+    """
+    a, b = _plain_number(first), _plain_number(second)
+    if a is None or b is None:
+        return None
+    if a == b:
+        return True
+    rounded = "." in first or "." in second
+    return None if rounded and abs(a - b) < Fraction(1, 10**5) else False
+
+
+def exact_number(text: str) -> Fraction | None:
+    """The value of a plain number without a decimal point, in canonical form; such numbers agree only if equal."""
+    return None if "." in text else _plain_number(text)
+
+
+@lru_cache(maxsize=8192)
+def _plain_number(text: str) -> Fraction | None:
+    if len(text) > 60:
+        return None
+    if _NUMBER.fullmatch(text):
+        return Fraction(text)
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        return None
+    sign, numerator, denominator = match.groups()[:3] if match[2] else match.groups()[3:]
+    if int(denominator) == 0:
+        return None
+    return Fraction(int(numerator), int(denominator)) * (-1 if sign else 1)

@@ -1,0 +1,205 @@
+"""Which answers agree, for the solver (async) and for evaluation (sync); it knows no problem and no model."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+from adaptive_ttc.grading.answer import MAX_CHARS, canonical, decide_plain
+from adaptive_ttc.grading.config import GraderStatistics, GradingConfig
+from adaptive_ttc.grading.partition import Comparison, partition
+from adaptive_ttc.grading.supervisor import Request, Supervisor
+
+_T = TypeVar("_T")
+_Inquiry = Generator[Request, bool, _T]
+"""A decision that may need the worker: yields requests, is sent their outcomes."""
+
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.grading.threads")
+"""Threads of an event loop that may wait for a worker, kept apart from those that others need."""
+
+
+class Grader:
+    """Decides equality of answers with math-verify, in a worker process that is killed when it hangs.
+
+    Most questions need no worker: equal canonical texts, plain numbers (compared as fractions) and
+    everything asked before. Texts longer than 1000 characters are compared as text. An answer that
+    cannot be read in time, or makes the library fail, equals nothing but itself. The worker starts at
+    the first question that needs it and ends with :meth:`aclose` or :meth:`close` (or the ``with``
+    block); the methods may be called from any thread and any event loop.
+
+    ``equal(gold, answer)`` is math-verify's one-sided check, as used in published evaluations;
+    ``classes`` demands agreement in both directions, as for a vote no side is the gold one.
+    """
+
+    def __init__(self, config: GradingConfig | None = None) -> None:
+        self.config = config or GradingConfig()
+        self._supervisor = Supervisor(self.config)
+        self._outcomes: OrderedDict[Comparison | str, bool] = OrderedDict()
+        self._mutex = threading.Lock()
+        self._plain = self._cached = 0
+
+    async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
+        """Map every answer to the canonical text of its equivalence class; None and empty answers to None.
+
+        The result depends on the set of the answers alone, not on their order; the shortest text
+        stands for a class. Cheap to repeat with more answers.
+
+        Raises:
+            GradingError: the worker was needed and cannot be started.
+        """
+        return await self._run(self._classes(answers))
+
+    def classes_sync(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
+        """:meth:`classes` for code without an event loop."""
+        return self._run_sync(self._classes(answers))
+
+    async def equal(self, gold: str, answer: str | None) -> bool:
+        """Whether ``answer`` is right where ``gold`` is the right answer; None never is.
+
+        Raises:
+            ValueError: the gold answer is empty.
+            GradingError: the worker was needed and cannot be started.
+        """
+        return await self._run(self._equal(gold, answer))
+
+    def equal_sync(self, gold: str, answer: str | None) -> bool:
+        """:meth:`equal` for code without an event loop."""
+        return self._run_sync(self._equal(gold, answer))
+
+    def start(self) -> None:
+        """Start the worker now, without waiting, so that its start (a second) overlaps with other work."""
+        self._supervisor.start()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process id of the worker, or None while there is none."""
+        return self._supervisor.pid
+
+    def statistics(self) -> GraderStatistics:
+        """What was done so far."""
+        worker = self._supervisor
+        return GraderStatistics(
+            plain=self._plain,
+            cached=self._cached,
+            requests=worker.requests,
+            timeouts=worker.timeouts,
+            crashes=worker.crashes,
+            starts=worker.starts,
+        )
+
+    async def aclose(self) -> None:
+        """End the worker, also under cancellation; what still waits for it gets a GradingError."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
+
+    def close(self) -> None:
+        """:meth:`aclose` for code without an event loop."""
+        self._supervisor.close()
+
+    async def __aenter__(self) -> Grader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _run(self, inquiry: _Inquiry[_T]) -> _T:
+        try:
+            request = next(inquiry)
+            while True:
+                request = inquiry.send(await self._ask(request))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _run_sync(self, inquiry: _Inquiry[_T]) -> _T:
+        try:
+            request = next(inquiry)
+            while True:
+                request = inquiry.send(self._supervisor.ask(request, lambda: False))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    async def _ask(self, request: Request) -> bool:
+        try:
+            limiter = _threads.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(4)
+            _threads.set(limiter)
+        abandoned = threading.Event()
+        try:
+            return await anyio.to_thread.run_sync(
+                self._supervisor.ask, request, abandoned.is_set, abandon_on_cancel=True, limiter=limiter
+            )
+        finally:
+            abandoned.set()  # the thread sees it when this task was cancelled, and leaves the worker fit for use
+
+    def _classes(self, answers: Sequence[str | None]) -> _Inquiry[tuple[str | None, ...]]:
+        search = partition(answers)
+        try:
+            gold, answer = next(search)
+            while True:
+                gold, answer = search.send((yield from self._agree(gold, answer)))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _equal(self, gold: str, answer: str | None) -> _Inquiry[bool]:
+        gold_text = canonical(gold)
+        if not gold_text:
+            raise ValueError("the gold answer is empty; give the answer that the problem's author gave")
+        text = canonical(answer) if answer is not None else ""
+        return bool(text) and (yield from self._agree(gold_text, text))
+
+    def _agree(self, gold: str, answer: str) -> _Inquiry[bool]:
+        if gold == answer:
+            return True
+        if max(len(gold), len(answer)) > MAX_CHARS:
+            return False
+        plain = decide_plain(gold, answer)
+        if plain is not None:
+            self._plain += 1
+            return plain
+        known = self._recall((gold, answer))
+        if known is not None:
+            self._cached += 1
+            return known
+        outcome = (yield from self._readable(gold)) and (yield from self._readable(answer))
+        outcome = outcome and (yield {"gold": gold, "answer": answer})
+        self._remember((gold, answer), outcome)
+        return outcome
+
+    def _readable(self, text: str) -> _Inquiry[bool]:
+        """Try each text alone first: one that hangs costs one time limit, not one for every other answer."""
+        known = self._recall(text)
+        if known is None:
+            known = yield {"read": text}
+            self._remember(text, known)
+        return known
+
+    def _recall(self, key: Comparison | str) -> bool | None:
+        with self._mutex:
+            outcome = self._outcomes.get(key)
+            if outcome is not None:
+                self._outcomes.move_to_end(key)
+            return outcome
+
+    def _remember(self, key: Comparison | str, outcome: bool) -> None:
+        with self._mutex:
+            self._outcomes[key] = outcome
+            while len(self._outcomes) > self.config.cache_size:
+                self._outcomes.popitem(last=False)

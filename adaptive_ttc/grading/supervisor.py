@@ -1,0 +1,149 @@
+"""Keeps one grading worker alive and puts requests to it under a time limit; it knows nothing of their meaning."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+from adaptive_ttc.errors import GradingError
+from adaptive_ttc.grading.config import GradingConfig
+from adaptive_ttc.grading.process import WaitAbandonedError, WorkerDiedError, WorkerLateError, WorkerProcess
+
+Request = Mapping[str, str]
+
+_GRACE = 0.2
+"""Seconds that an abandoned request may still take, before the worker is killed rather than kept."""
+
+
+class Supervisor:
+    """One worker process, started when it is first needed and replaced when it hangs or dies.
+
+    Thread-safe; requests are served one after the other. The statistics of
+    :class:`~adaptive_ttc.grading.config.GraderStatistics` that concern the worker are its attributes.
+    """
+
+    def __init__(self, config: GradingConfig) -> None:
+        self._config = config
+        self._turn = threading.Lock()
+        self._closing = threading.Event()
+        self._worker: WorkerProcess | None = None
+        self._ready = False
+        self.requests = self.timeouts = self.crashes = self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker, or None while there is none."""
+        worker = self._worker
+        return worker.pid if worker is not None else None
+
+    def start(self) -> None:
+        """Start the worker without waiting for it."""
+        if self._turn.acquire(blocking=False):  # who holds it has a worker, or is about to start one
+            try:
+                self._spawned()
+            finally:
+                self._turn.release()
+
+    def ask(self, request: Request, abandoned: Callable[[], bool]) -> bool:
+        """Put a question to the worker.
+
+        A request that exceeds its time, or under which the worker dies twice, is answered with False,
+        and the worker replaced: that is what such a text deserves. ``abandoned`` is polled from this
+        thread; once it is true the call ends soon with :class:`WaitAbandonedError`.
+
+        Raises:
+            GradingError: the worker cannot be started, or the supervisor is closed.
+        """
+        message = {**request, "limit": self._config.time_limit}
+
+        def unwanted() -> bool:
+            return abandoned() or self._closing.is_set()
+
+        with self._turn:
+            self.requests += 1
+            for _ in range(2):  # a death need not be the request's fault: the system may have taken the memory
+                worker = self._started(unwanted)
+                try:
+                    worker.send(message)
+                    return worker.receive(self._config.wall_limit, unwanted).get("value") is True
+                except (WorkerDiedError, WorkerLateError) as error:
+                    late = isinstance(error, WorkerLateError) or worker.ran_out_of_time()
+                    self._discard()
+                    if late:
+                        self.timeouts += 1
+                        return False
+                except WaitAbandonedError:
+                    self._settle(worker)
+                    self._refuse_if_closed()
+                    raise
+                except BaseException:  # Ctrl-C between question and reply: the next reply would answer the wrong one
+                    self._discard()
+                    raise
+            self.crashes += 1
+            return False
+
+    def close(self) -> None:
+        """End the worker, and what waits for it with :class:`GradingError`; again is fine."""
+        self._closing.set()
+        with self._turn:
+            self._discard()
+
+    def _started(self, abandoned: Callable[[], bool]) -> WorkerProcess:
+        """The worker, once it has said that it is ready."""
+        said = ""
+        for _ in range(2):
+            worker = self._spawned()
+            if self._ready:
+                return worker
+            try:
+                message = worker.receive(self._config.start_limit, abandoned)
+            except WaitAbandonedError:
+                self._refuse_if_closed()
+                raise  # the worker goes on starting
+            except WorkerLateError:
+                said = f"it was not ready within start_limit = {self._config.start_limit:g} seconds"
+            except WorkerDiedError as error:
+                said = str(error)
+            else:
+                self._ready = message.get("ready") is True
+                if self._ready:
+                    return worker
+                said = str(message.get("error", message))
+            self._discard()
+        raise GradingError(
+            f"the grading worker did not start: {said}\n"
+            f"Its command is {' '.join(self._config.worker_command)!r}; check that it runs, and that "
+            "pip install 'math-verify[antlr4_13_2]' was done for this interpreter."
+        )
+
+    def _spawned(self) -> WorkerProcess:
+        self._refuse_if_closed()
+        if self._worker is not None and self._worker.owner != os.getpid():
+            self._worker = None  # this process is a fork of the worker's owner, who still uses it
+        if self._worker is None:
+            try:
+                self._worker = WorkerProcess(self._config.worker_command)
+            except OSError as error:
+                raise GradingError(
+                    f"the grading worker cannot be executed: {error}; check GradingConfig.command"
+                ) from error
+            self._ready = False
+            self.starts += 1
+        return self._worker
+
+    def _settle(self, worker: WorkerProcess) -> None:
+        """Take the reply that nobody wants any more, if it comes soon: a restart costs more than the wait."""
+        try:
+            worker.receive(_GRACE, self._closing.is_set)
+        except (WorkerLateError, WorkerDiedError, WaitAbandonedError):
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def _refuse_if_closed(self) -> None:
+        if self._closing.is_set():
+            raise GradingError("this grader is closed; make a new one")

@@ -1,0 +1,87 @@
+"""Grading against MATH-500's gold solutions and against recorded samples of a real model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_ttc.grading import Grader, extract_answer
+
+DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", Path(__file__).parents[2] / "../shared/data"))
+MATH500 = DATA / "math500.jsonl"
+TRACES = DATA / "math500-traces-qwen2.5-1.5b-skywork-prm.json"
+
+needs_math500 = pytest.mark.skipif(not MATH500.exists(), reason="math500.jsonl is not in $ADAPTIVE_TTC_DATA")
+needs_traces = pytest.mark.skipif(not TRACES.exists(), reason="the recorded traces are not in $ADAPTIVE_TTC_DATA")
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader() as grader:
+        yield grader
+
+
+@pytest.fixture(scope="module")
+def problems() -> list[dict[str, Any]]:
+    with MATH500.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict[str, Any]]:
+    return json.loads(TRACES.read_text(encoding="utf-8"))["records"]  # type: ignore[no-any-return]
+
+
+@needs_math500
+def test_gold_solutions_hold_their_gold_answers(grader: Grader, problems: list[dict[str, Any]]) -> None:
+    right = [grader.equal_sync(p["answer"], extract_answer(p["solution"])) for p in problems]
+    assert len(right) == 500
+    assert sum(right) >= 0.995 * 500
+
+
+@needs_math500
+def test_the_library_reads_gold_answers(grader: Grader, problems: list[dict[str, Any]]) -> None:
+    # Most gold answers equal their extraction as text; this asks the worker for a different text of the same answer.
+    sample = [p["answer"] for p in problems[::20]]
+    right = [grader.equal_sync(answer, rf"{answer}\text{{ }}") for answer in sample]
+    assert sum(right) >= 0.9 * len(sample)
+
+
+@needs_math500
+def test_gold_answers_of_different_problems_are_mostly_different(
+    grader: Grader, problems: list[dict[str, Any]]
+) -> None:
+    answers = [extract_answer(p["solution"]) for p in problems[:40]]
+    assert None not in answers
+    classes = grader.classes_sync(answers)
+    assert 0.9 * len(set(answers)) <= len(set(classes)) <= len(set(answers))
+
+
+@needs_traces
+def test_the_flags_of_recorded_samples_are_reproduced(grader: Grader, records: list[dict[str, Any]]) -> None:
+    agree = [
+        grader.equal_sync(record["gold"], extract_answer(trace["text"])) == trace["correct"]
+        for record in records
+        for trace in record["traces"]
+    ]
+    assert len(agree) == 320
+    assert sum(agree) >= 0.98 * 320
+
+
+@needs_traces
+def test_answers_of_one_problem_are_right_or_wrong_class_by_class(
+    grader: Grader, records: list[dict[str, Any]]
+) -> None:
+    for record in records:
+        answers = [extract_answer(trace["text"]) for trace in record["traces"]]
+        verdicts: dict[str | None, set[bool]] = {}
+        for answer, answer_class in zip(answers, grader.classes_sync(answers), strict=True):
+            assert (answer is None) == (answer_class is None)
+            verdicts.setdefault(answer_class, set()).add(grader.equal_sync(record["gold"], answer))
+        assert all(len(verdict) == 1 for verdict in verdicts.values())
+        assert sum(True in verdict for verdict in verdicts.values()) <= 1

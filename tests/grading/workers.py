@@ -1,0 +1,62 @@
+"""Stand-in grading workers for tests: small scripts that speak the protocol and misbehave on request."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from adaptive_ttc.grading import GradingConfig
+
+SCRIPT = r"""
+import json, os, signal, sys, threading
+
+def reply(**fields):
+    print(json.dumps(fields), flush=True)
+
+fifos = sys.argv[1]
+if {start!r} == "traceback":
+    raise ImportError("no such library")
+if {start!r} == "error":
+    reply(error="the self-test failed")
+    sys.exit(1)
+if {start!r} == "silent":
+    threading.Event().wait()
+print("a warning of some library")
+reply(ready=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    text = request.get("read", request.get("answer"))
+    print("noise between replies")
+    if "die" in text:
+        os._exit(3)
+    if "hang" in text:
+        if os.path.exists(fifos + "/hanging"):
+            open(fifos + "/hanging", "w").write("now")
+        threading.Event().wait()
+    if "spin" in text:
+        signal.setitimer(signal.ITIMER_PROF, request["limit"])
+        while True:
+            pass
+    if "slow" in text and "gold" in request:
+        open(fifos + "/hanging", "w").write("now")
+        open(fifos + "/go").read()
+    reply(value="read" in request or sorted(request["gold"]) == sorted(text))
+"""
+
+
+def config(folder: Path, *, start: str = "ready", wall_limit: float = 60.0, start_limit: float = 60.0) -> GradingConfig:
+    """A worker that takes answers of the same letters for equal; the words die, hang, spin, slow do what they say."""
+    script = folder / "worker.py"
+    script.write_text(SCRIPT.replace("{start!r}", repr(start)))
+    command = (sys.executable, "-S", "-E", str(script), str(folder))
+    return GradingConfig(time_limit=0.1, wall_limit=wall_limit, start_limit=start_limit, command=command)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this id exists, a zombie included."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
