@@ -1,0 +1,101 @@
+"""Budget-adaptive test-time compute: a small language model, a process reward model, and a hard token budget.
+
+The names below are the public interface; they are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaptive_ttc.driver import Driver
+    from adaptive_ttc.engines import DriverConfig
+    from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError, EngineError, GradingError
+    from adaptive_ttc.ledger import Ledger
+    from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+    from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
+    from adaptive_ttc.requests import Expand, Fork, Search
+    from adaptive_ttc.solution import Solution
+    from adaptive_ttc.solver import Solver
+    from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
+    from adaptive_ttc.trace import Trace
+    from adaptive_ttc.types import AnswerClass, Candidate, Message, Prefix, Problem, Usage
+
+_HOMES = {
+    "AdaptiveTTCError": "errors",
+    "AnswerClass": "types",
+    "CalibrationError": "errors",
+    "Candidate": "types",
+    "ConfigError": "errors",
+    "Driver": "driver",
+    "DriverConfig": "engines",
+    "EngineError": "errors",
+    "Expand": "requests",
+    "Fork": "requests",
+    "GradingError": "errors",
+    "Ledger": "ledger",
+    "Message": "types",
+    "Policy": "policy",
+    "Prefix": "types",
+    "Problem": "types",
+    "RewardModel": "prm",
+    "SampleRequest": "policy",
+    "Sampled": "policy",
+    "ScoreRequest": "prm",
+    "Scored": "prm",
+    "Search": "requests",
+    "Solution": "solution",
+    "Solver": "solver",
+    "Strategy": "strategies",
+    "Trace": "trace",
+    "Usage": "types",
+    "load_prm": "prm",
+    "make_strategy": "strategies",
+    "strategy_names": "strategies",
+}
+
+__all__ = [
+    "AdaptiveTTCError",
+    "AnswerClass",
+    "CalibrationError",
+    "Candidate",
+    "ConfigError",
+    "Driver",
+    "DriverConfig",
+    "EngineError",
+    "Expand",
+    "Fork",
+    "GradingError",
+    "Ledger",
+    "Message",
+    "Policy",
+    "Prefix",
+    "Problem",
+    "RewardModel",
+    "SampleRequest",
+    "Sampled",
+    "ScoreRequest",
+    "Scored",
+    "Search",
+    "Solution",
+    "Solver",
+    "Strategy",
+    "Trace",
+    "Usage",
+    "load_prm",
+    "make_strategy",
+    "strategy_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'adaptive_ttc' has no attribute {name!r}")
+    value = getattr(import_module(f"adaptive_ttc.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -71,7 +71,8 @@ class Driver:
         self._seed = seed
         self._account = Account(ledger)
         self._prompt_ids = policy.encode(problem)
-        config, price, self._meter = config or DriverConfig(), price or Price(), Meter(trace or Trace())
+        config, price = config or DriverConfig(), price or Price()
+        self._meter = Meter(Trace() if trace is None else trace)
         self._engines = Engines(
             policy=policy,
             scorer=Scorer(prm, problem.question, price, self._meter, config.attempts),

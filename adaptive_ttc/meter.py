@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import anyio
 
 from adaptive_ttc.trace import Event, Trace
@@ -12,13 +14,17 @@ class Meter:
     """Usage and trace of one problem.
 
     Attributes:
-        usage: what was computed so far, without FLOPs and wall time.
         trace: what happened so far.
     """
 
     def __init__(self, trace: Trace) -> None:
-        self.usage = Usage()
         self.trace = trace
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far, without FLOPs and wall time."""
+        return Usage(**self._counts)
 
     def now(self) -> float:
         """Seconds since the trace began; needs a running event loop."""
@@ -26,7 +32,8 @@ class Meter:
 
     def add(self, **counts: int) -> None:
         """Add to the fields of the usage."""
-        self.usage += Usage(**counts)
+        for field, number in counts.items():
+            self._counts[field] += number
 
     def record(self, event: Event) -> None:
         """Append to the trace."""

@@ -17,6 +17,16 @@ PRM_TOKENS_PER_SAMPLE = 32
 """PRM tokens to set aside for what frames a step."""
 
 
+def least_score(prm: RewardModel, question: str, price: Price) -> int:
+    """Units to set aside for scoring a sample of one token.
+
+    Raises:
+        ConfigError: the PRM cannot read the question.
+    """
+    tokens = prm.count_tokens(ScoreRequest(question, ("?",)))
+    return price.score * (tokens + PRM_TOKENS_PER_SAMPLE + PRM_TOKENS_PER_TOKEN)
+
+
 class Scorer:
     """Scores the samples of one problem.
 

@@ -1,4 +1,4 @@
-"""A policy whose every token is a function of (seed, position, tokens before): slices and leases cannot change a sample."""
+"""A policy whose every token is a function of seed, position and the tokens before: leases cannot change a sample."""
 
 from __future__ import annotations
 

@@ -194,9 +194,7 @@ def test_order_of_replies_changes_nothing(chaos, n, budget, price):
 @given(n=st.integers(1, 24), budget=st.integers(0, 700), mean=st.sampled_from([5, 20, 60]), score=st.booleans())
 def test_leases_do_not_change_the_samples_and_never_overspend(n, budget, mean, score):
     free, *_ = drive(whole(n, max_tokens=300), TinyPolicy(mean=mean))
-    tight, driver, ledger, policy = drive(
-        whole(n, max_tokens=300, score=score), TinyPolicy(mean=mean), budget, prm=scorer()
-    )
+    tight, _, ledger, _ = drive(whole(n, max_tokens=300, score=score), TinyPolicy(mean=mean), budget, prm=scorer())
     assert ledger.spent <= budget
     for one, other in zip(tight, free, strict=True):
         assert one.token_ids == other.token_ids[: len(one.token_ids)]
@@ -258,7 +256,7 @@ def test_a_renewal_does_not_see_the_stop_string_that_ended_the_step_before():
 
 
 def test_no_money_is_data_not_an_exception():
-    prefixes, driver, ledger, policy = drive(whole(4, score=True), budget=0, prm=scorer())
+    prefixes, driver, _, policy = drive(whole(4, score=True), budget=0, prm=scorer())
     assert [prefix.finish for prefix in prefixes] == ["budget"] * 4
     assert not policy.requests
     assert driver.usage.num_prm_calls == 0
@@ -559,7 +557,7 @@ def test_a_prm_with_a_wrong_number_of_scores_is_an_engine_error():
 @given(n=st.integers(1, 10), budget=st.integers(0, 3000), chatter=st.integers(1, 9))
 def test_generated_and_prm_tokens_are_bounded_together(n, budget, chatter):
     prm = FakePRM(lambda question, steps: 0.5, count=lambda r: 10 + chatter * sum(map(len, r.steps)))
-    prefixes, driver, ledger, policy = drive(
+    _, driver, ledger, policy = drive(
         whole(n, max_tokens=200, score=True), TinyPolicy(), budget, prm=prm, price=Price(score=1)
     )
     assert policy.delivered + prm.prm_tokens == ledger.spent <= budget

@@ -1,0 +1,100 @@
+"""Checks what is asked of the solver before any engine is called; it runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adaptive_ttc.cost import Price, price_of
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.scoring import least_score
+from adaptive_ttc.strategies.base import Strategy, make_strategy
+from adaptive_ttc.types import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller asked for: a budget in the unit of ``count``, a strategy, its options."""
+
+    budget: int | None = None
+    count: str = "generated"
+    strategy: str | Strategy | None = None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be run.
+
+    Attributes:
+        problem: what is to be solved.
+        strategy: how; its ``n`` is a beginning only if ``sized``.
+        sized: whether the budget says how many samples are drawn.
+        price: what the ledger is charged.
+        budget: most that it may be charged; None for no limit.
+        count: what the budget bounds.
+    """
+
+    problem: Problem
+    strategy: Strategy
+    sized: bool
+    price: Price
+    budget: int | None
+    count: str
+
+
+def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: Wish) -> Plan:
+    """Check a wish against the models.
+
+    Raises:
+        ConfigError: it is impossible; the message names the remedy.
+    """
+    free = wish.strategy is None and "n" not in wish.options
+    if free and wish.budget is None:
+        raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
+    strategy = _strategy(wish, prm)
+    price = price_of(wish.count, policy, prm)
+    scoring = _check_scores(problem, strategy, prm, price)
+    _check_room(problem, policy, price, scoring, wish)
+    return Plan(problem=problem, strategy=strategy, sized=free, price=price, budget=wish.budget, count=wish.count)
+
+
+def _strategy(wish: Wish, prm: RewardModel | None) -> Strategy:
+    if not isinstance(wish.strategy, Strategy):
+        return make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
+    if wish.options:
+        raise ConfigError(f"set {', '.join(wish.options)} in the configured strategy instead")
+    return wish.strategy
+
+
+def _check_scores(problem: Problem, strategy: Strategy, prm: RewardModel | None, price: Price) -> int:
+    """Units that the scoring of one token takes."""
+    if not strategy.scored:
+        return 0
+    if prm is None:
+        raise ConfigError(
+            f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, "
+            "or take strategy='majority'"
+        )
+    return least_score(prm, problem.question, price)
+
+
+def _check_room(problem: Problem, policy: Policy, price: Price, scoring: int, wish: Wish) -> None:
+    prompt = len(policy.encode(problem))
+    if prompt >= policy.max_context:
+        raise ConfigError(
+            f"the problem takes {prompt:,} tokens, and the context of {policy.name} is {policy.max_context:,} with the "
+            "answer: shorten the problem, or take a policy with a longer context"
+        )
+    if wish.budget is None:
+        return
+    if not isinstance(wish.budget, int) or isinstance(wish.budget, bool):
+        raise ConfigError(f"budget_tokens is a whole number; got {wish.budget!r}")
+    least = price.prompt * prompt + price.decode + scoring
+    if wish.budget < least:
+        raise ConfigError(
+            f"budget_tokens={wish.budget:,} does not pay for one token: give at least {least:,} ({wish.count})"
+        )

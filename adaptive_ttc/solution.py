@@ -1,0 +1,104 @@
+"""What solving a problem yields: candidates, the vote over them, and what it cost; it knows no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from adaptive_ttc.explain import explain
+from adaptive_ttc.strategies.base import Strategy
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.types import AnswerClass, Candidate, Problem, Usage
+from adaptive_ttc.voting import VoteName, tally
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRun:
+    """A strategy as it was run.
+
+    Attributes:
+        config: what was asked for.
+        n: candidates that came of it; less than ``config.n`` where the budget ended first.
+    """
+
+    config: Strategy
+    n: int
+
+    @property
+    def name(self) -> str:
+        """The strategy's name."""
+        return self.config.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """The answer to a problem and how it came about.
+
+    Attributes:
+        problem: what was asked.
+        answer: canonical text of the winning answer class, or None when nobody held an answer.
+        candidates: the solutions that were handed in, in the order of their search.
+        vote: the vote that was taken: the strategy's, or ``majority`` where no candidate with an answer is scored.
+        answer_classes: the classes under that vote, best first.
+        usage: what was computed.
+        strategy: what was run.
+        budget: what the ledger allowed, in the unit of ``count``; None without a limit.
+        count: what the budget bounded, see :data:`adaptive_ttc.cost.Count`.
+        spent: what the ledger was charged; never more than ``budget``.
+        difficulty: probabilities of the difficulty bins, easiest first; None without a calibration.
+        abstained: why there is no answer, or None where there is one.
+        trace: what happened.
+    """
+
+    problem: Problem
+    answer: str | None
+    candidates: tuple[Candidate, ...]
+    vote: VoteName
+    answer_classes: tuple[AnswerClass, ...]
+    usage: Usage
+    strategy: StrategyRun
+    budget: int | None
+    count: str
+    spent: int
+    difficulty: tuple[float, ...] | None = None
+    abstained: str | None = None
+    trace: Trace = field(repr=False, compare=False)
+
+    @property
+    def scores(self) -> tuple[float | None, ...]:
+        """The candidates' scores, in their order; None for one that was not scored."""
+        return tuple(candidate.score for candidate in self.candidates)
+
+    @property
+    def effective_n(self) -> int:
+        """Distinct samples that voted: candidates with an answer, several copies of one sample counted once.
+
+        Independent samples that happen to be equal are distinct; a sample is known by its path.
+        """
+        return len({candidate.prefix.path for candidate in self.candidates if candidate.answer})
+
+    def select_with(self, vote: VoteName, b: float | None = None) -> str | None:
+        """The answer that another vote would have chosen from the same candidates, at no further cost.
+
+        Args:
+            vote: ``majority``, ``best``, ``weighted`` or ``logit_weighted``.
+            b: for the logit-weighted vote, the score at which a candidate speaks neither for nor
+                against its answer; the strategy's ``vote_b`` by default.
+
+        Raises:
+            ConfigError: an unknown vote, or one that needs scores where no candidate is scored.
+        """
+        config = self.strategy.config
+        classes = tally(voters(self.candidates, vote), vote, config.vote_b if b is None else b)
+        return classes[0].answer if classes else None
+
+    def explain(self) -> str:
+        """In words: what was tried, what it cost and why the answer won."""
+        return explain(self)
+
+
+def voters(candidates: Sequence[Candidate], vote: VoteName) -> tuple[Candidate, ...]:
+    """The candidates with an answer; where scores count, only the scored ones, if there are any."""
+    able = tuple(candidate for candidate in candidates if candidate.answer)
+    scored = tuple(candidate for candidate in able if candidate.score is not None)
+    return scored if vote != "majority" and scored else able

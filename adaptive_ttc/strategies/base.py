@@ -1,0 +1,134 @@
+"""What every strategy is: a checked configuration that starts searches; it knows no engine, budget or answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar, get_args
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.requests import Search
+from adaptive_ttc.types import Aggregation, Prefix
+from adaptive_ttc.voting import VOTES, VoteName
+
+AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """One way to spend samples on a problem. Subclasses are registered by :func:`register`.
+
+    Attributes:
+        n: samples, or beams.
+        beam_width: children per kept beam; ``n`` is a multiple of it. 1 where nothing is kept or pruned.
+        temperature: 0 is greedy.
+        top_p: nucleus mass in (0, 1].
+        max_tokens: most tokens of one solution.
+        agg_strategy: how the scores of a solution's steps become one.
+        vote: how scored solutions become one answer; all but ``majority`` need a PRM.
+        vote_b: the score at which a solution speaks neither for nor against its answer, in the
+            logit-weighted vote.
+
+    Raises:
+        ConfigError: a value is impossible; the message says which are possible.
+    """
+
+    name: ClassVar[str]
+
+    n: int = 1
+    beam_width: int = 1
+    temperature: float = 0.8
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    agg_strategy: Aggregation = "last"
+    vote: VoteName = "majority"
+    vote_b: float = 0.5
+
+    def __post_init__(self) -> None:
+        for key in ("n", "beam_width", "max_tokens"):
+            check_count(key, getattr(self, key))
+        if self.n % self.beam_width:
+            nearest = -(-self.n // self.beam_width) * self.beam_width
+            raise ConfigError(f"n={self.n} is not a multiple of beam_width={self.beam_width}; take n={nearest}")
+        if not self.temperature >= 0:
+            raise ConfigError(f"temperature is at least 0; got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is above 0 and at most 1; got {self.top_p}")
+        if not 0 < self.vote_b < 1:
+            raise ConfigError(f"vote_b is strictly between 0 and 1; got {self.vote_b}")
+        if self.vote not in VOTES:
+            raise ConfigError(f"unknown vote {self.vote!r}; choose one of {', '.join(VOTES)}")
+        if self.agg_strategy not in AGGREGATIONS:
+            raise ConfigError(f"unknown agg_strategy {self.agg_strategy!r}; choose one of {', '.join(AGGREGATIONS)}")
+
+    @property
+    def scored(self) -> bool:
+        """Whether it needs a PRM."""
+        return self.vote != "majority"
+
+    @abstractmethod
+    def search(self, start: Sequence[Prefix] = ()) -> Search:
+        """Begin a search.
+
+        Args:
+            start: evidence that exists already, which is gone on from: finished solutions stay
+                candidates, unfinished ones (first steps) are continued before anything new is drawn.
+        """
+
+
+def check_count(key: str, value: object) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{key} is a whole number of at least 1; got {value!r}")
+
+
+S = TypeVar("S", bound=type[Strategy])
+
+_STRATEGIES: dict[str, type[Strategy]] = {}
+_ALIASES: dict[str, str] = {}
+
+
+def register(name: str, *aliases: str) -> Callable[[S], S]:
+    """Class decorator: make a strategy known by a name, and by other names that mean the same.
+
+    Raises:
+        ConfigError: a name is taken.
+    """
+
+    def add(strategy: S) -> S:
+        for one in (name, *aliases):
+            if one in _STRATEGIES or one in _ALIASES:
+                raise ConfigError(f"there is a strategy named {one!r} already")
+        strategy.name = name
+        _STRATEGIES[name] = strategy
+        _ALIASES.update(dict.fromkeys(aliases, name))
+        return strategy
+
+    return add
+
+
+def strategy_names() -> tuple[str, ...]:
+    """The names of all strategies, without aliases, in order of registration."""
+    return tuple(_STRATEGIES)
+
+
+def make_strategy(name: str, **options: Any) -> Strategy:
+    """Make a strategy by name.
+
+    Args:
+        name: one of :func:`strategy_names`, or an alias.
+        **options: fields of the strategy.
+
+    Raises:
+        ConfigError: an unknown name or option, or an impossible value.
+    """
+    strategy = _STRATEGIES.get(_ALIASES.get(name, name))
+    if strategy is None:
+        aliases = ", ".join(f"{alias} (the same as {original})" for alias, original in _ALIASES.items())
+        raise ConfigError(f"unknown strategy {name!r}; choose one of {', '.join(_STRATEGIES)}; also {aliases}")
+    known = [part.name for part in fields(strategy)]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise ConfigError(f"{strategy.name} has no option {', '.join(unknown)}; it takes {', '.join(known)}")
+    return strategy(**options)

@@ -1,0 +1,110 @@
+import json
+
+import anyio
+import pytest
+
+from adaptive_ttc.driver import Driver
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.requests import Expand, Fork
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.trace import (
+    DecisionEvent,
+    ExpandEvent,
+    ForkEvent,
+    RequestEvent,
+    SampledEvent,
+    ScoredEvent,
+    Trace,
+    VoteEvent,
+)
+from adaptive_ttc.types import ROOT, Problem
+from tests.doubles import TinyPolicy
+
+
+def solved(**arguments):
+    with Solver(TinyPolicy(mean=30), FakePRM(lambda question, steps: 0.5)) as solver:
+        return solver.solve_sync("how much?", **arguments)
+
+
+def test_every_request_sample_score_vote_and_decision_is_there():
+    solution = solved(budget_tokens=200, n=8)
+    trace = solution.trace
+    assert [event.paths for event in trace.of(ExpandEvent)] == [((),) * 8]
+    assert sum(len(event.token_ids) for event in trace.of(RequestEvent)) == solution.usage.completion_tokens
+    assert len(trace.of(RequestEvent)) == solution.usage.num_calls > 8
+    ended = {event.path: event for event in trace.of(SampledEvent)}
+    for candidate in solution.candidates:
+        event = ended[candidate.prefix.path]
+        assert (event.text, event.tokens, event.finish, event.logprob) == (
+            candidate.prefix.text,
+            len(candidate.prefix.token_ids),
+            candidate.prefix.finish,
+            candidate.prefix.logprob,
+        )
+    scored = {event.path: event.scores for event in trace.of(ScoredEvent)}
+    assert scored == {one.prefix.path: one.prefix.scores for one in solution.candidates if one.prefix.scores}
+    assert len(trace.of(VoteEvent)) == 1
+    leases = [event for event in trace.of(DecisionEvent) if event.what == "leases"]
+    assert leases
+    assert all(event.numbers["tokens"] <= event.numbers["balance"] for event in leases)
+
+
+def test_a_samples_requests_put_together_are_its_tokens():
+    solution = solved(budget_tokens=300, n=12)
+    for candidate in solution.candidates:
+        pieces = [event for event in solution.trace.of(RequestEvent) if event.path == candidate.prefix.path]
+        pieces.sort(key=lambda event: event.position)
+        assert sum((piece.token_ids for piece in pieces), ()) == candidate.prefix.token_ids
+        assert [piece.position for piece in pieces] == [
+            sum(len(before.token_ids) for before in pieces[:index]) for index in range(len(pieces))
+        ]
+        assert len({piece.seed for piece in pieces}) == 1
+    assert len(solution.trace.of(RequestEvent)) > len(solution.candidates)
+
+
+def test_a_saved_trace_loads_equal(tmp_path):
+    def search():
+        yield from Expand(prefixes=(ROOT,), n=2, stop=("\n\n",), score=True)
+        yield from Fork(searches=(iter_one(), iter_one()))
+        return ()
+
+    def iter_one():
+        return (yield from Expand(prefixes=(ROOT,)))
+
+    driver = Driver(Problem.of("how?"), TinyPolicy(), Ledger(500), prm=FakePRM(lambda question, steps: 0.5))
+    anyio.run(driver.run, search())
+    for trace in (driver.trace, solved(budget_tokens=100).trace):
+        trace.save(tmp_path / "trace.json")
+        loaded = Trace.load(tmp_path / "trace.json")
+        assert list(loaded) == list(trace)
+        assert loaded.started == trace.started
+    kinds = {event.kind for event in [*driver.trace, *trace]}
+    assert kinds == {"expand", "fork", "request", "sampled", "scored", "vote", "decision"}
+    assert driver.trace.of(ForkEvent)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": 99, "started": 0, "events": []}',
+        '{"schema": 1, "started": 0, "events": [{"event": "x"}]}',
+        '{"schema": 1, "started": 0, "events": [{"event": "vote", "time": 1}]}',
+    ],
+)
+def test_what_is_no_trace_is_refused(tmp_path, content):
+    path = tmp_path / "trace.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"trace\.json"):
+        Trace.load(path)
+
+
+def test_a_saved_trace_is_plain_json(tmp_path):
+    solved(n=1).trace.save(tmp_path / "trace.json")
+    document = json.loads((tmp_path / "trace.json").read_text())
+    assert document["schema"] == 1
+    assert document["events"][0]["event"] == "expand"
