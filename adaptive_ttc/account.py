@@ -48,10 +48,9 @@ class Account:
         number, total = self.lengths.get(kind, (0, 0))
         return number, total / max(number, 1)
 
-    def fork(self, parts: int) -> tuple[Account, ...]:
-        """Accounts for ``parts`` searches: equal shares of what is left, the same knowledge."""
-        ledgers = self.ledger.split(parts)
-        numberings = self.numbering.fork(parts)
+    def fork(self, ledgers: tuple[Ledger, ...]) -> tuple[Account, ...]:
+        """Accounts for searches on child ledgers of this one's, with the same knowledge."""
+        numberings = self.numbering.fork(len(ledgers))
         return tuple(
             Account(ledger, numbering, dict(self.lengths), self.solved)
             for ledger, numbering in zip(ledgers, numberings, strict=True)

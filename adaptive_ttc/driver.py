@@ -127,12 +127,26 @@ class Driver:
             search.close()
 
     async def _fork(self, fork: Fork, account: Account) -> tuple[tuple[Prefix, ...], ...]:
-        parts = account.fork(len(fork.searches)) if fork.searches else ()
-        self._meter.record(ForkEvent(time=self._meter.now(), limits=tuple(part.ledger.limit for part in parts)))
+        results: tuple[tuple[Prefix, ...], ...] = ()
+        left = account.ledger.available
+        least = fork.least * (self._engines.price.decode + self._engines.scorer.planned_rate)
+        if left is not None and not account.solved and left // max(len(fork.searches), 1) < least:
+            first = account.ledger.child(min(left, least))
+            results = await self._side_by_side(fork.searches[:1], (first,) if first else (), account)
+        others = fork.searches[len(results) :]
+        if others:
+            results += await self._side_by_side(others, account.ledger.split(len(others)), account)
+        return results
+
+    async def _side_by_side(
+        self, searches: tuple[Search, ...], ledgers: tuple[Ledger, ...], account: Account
+    ) -> tuple[tuple[Prefix, ...], ...]:
+        parts = account.fork(ledgers)
+        self._meter.record(ForkEvent(time=self._meter.now(), limits=tuple(ledger.limit for ledger in ledgers)))
         results: list[tuple[Prefix, ...]] = [()] * len(parts)
 
         async def branch(index: int) -> None:
-            results[index] = await self._drive(fork.searches[index], parts[index])
+            results[index] = await self._drive(searches[index], parts[index])
 
         try:
             async with side_by_side() as branches:

@@ -41,9 +41,17 @@ class Expand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
-    """Run searches side by side, each on an equal part of what is left; the reply has one result each."""
+    """Run searches side by side, each on an equal part of what is left; the reply has one result each.
+
+    Attributes:
+        searches: they share nothing; what one leaves over comes back when all have returned.
+        least: tokens with which one search surely finishes a solution. Where none is finished yet and an
+            equal part is less, the first search runs by itself on so many before the others share the
+            rest, so that a starved crowd does not leave no answer.
+    """
 
     searches: tuple[Search, ...]
+    least: int = 0
 
     def __iter__(self) -> Generator[Fork, tuple[tuple[Prefix, ...], ...], tuple[tuple[Prefix, ...], ...]]:
         return (yield self)

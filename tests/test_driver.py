@@ -224,7 +224,7 @@ def test_a_starved_crowd_still_finishes_one_sample(n, seed, extra):
 @given(n=st.integers(1, 12), seed=st.integers(0, 10_000), extra=st.integers(0, 300))
 def test_a_starved_tree_search_still_finishes_one_solution(n, seed, extra):
     search = last_ended_path(n, max_tokens=200)
-    (prefix,), *_ = drive(search, TinyPolicy(mean=40), 200 + extra, seed=seed)
+    (prefix,), *_ = drive(search, TinyPolicy(mean=300), 200 + extra, seed=seed)
     assert prefix.finish in ("eos", "length")
 
 
@@ -280,6 +280,30 @@ def test_forks_share_equally_and_do_not_depend_on_who_asks_first(chaos, budget):
     (event,) = driver.trace.of(ForkEvent)
     assert sum(event.limits) == budget
     assert max(event.limits) - min(event.limits) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(parts=st.integers(1, 6), n=st.integers(1, 4), seed=st.integers(0, 10_000), extra=st.integers(0, 500))
+def test_a_starved_fork_still_finishes_one_solution_and_wastes_nothing(parts, n, seed, extra):
+    def search():
+        results = yield from Fork(searches=tuple(last_ended_path(n) for _ in range(parts)), least=200)
+        return tuple(prefix for result in results for prefix in result)
+
+    budget = 200 + extra
+    prefixes, driver, _, _ = drive(search(), TinyPolicy(mean=40), budget, seed=seed)
+    wild, *_ = drive(search(), TinyPolicy(mean=40, chaos=seed), budget, seed=seed)
+    assert prefixes == wild
+    assert len(prefixes) == parts
+    assert any(prefix.finish in ("eos", "length") for prefix in prefixes)
+    first, *rest = (event.limits for event in driver.trace.of(ForkEvent))
+    if budget // parts >= 200:
+        assert (len(first), rest) == (parts, [])
+    else:
+        assert first == (200,)
+        events = list(driver.trace)
+        before = events[: events.index(driver.trace.of(ForkEvent)[-1])]
+        spent_by_first = sum(len(event.token_ids) for event in before if isinstance(event, RequestEvent))
+        assert sum(rest[0]) == budget - spent_by_first
 
 
 def test_samples_of_a_fork_are_those_that_one_search_would_draw():
