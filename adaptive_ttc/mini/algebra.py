@@ -15,10 +15,10 @@ def _nonzero(rng: random.Random, low: int, high: int) -> int:
 def equation(rng: random.Random, level: int) -> Exercise:
     """``k(x + b) = cx + d`` and its simpler forms; the answer may be a fraction."""
     while True:
-        a = 1 if level == 1 else _nonzero(rng, 2, 9) * (rng.choice([1, -1]) if level >= 3 else 1)
-        b, d = _nonzero(rng, -12, 12), _nonzero(rng, -30, 30)
-        c = _nonzero(rng, -9, 9) if level in (3, 5) else 0
-        if a != c and abs(a * b) < 60:
+        a = 1 if level == 1 else _nonzero(rng, 2, 6) * (rng.choice([1, -1]) if level >= 3 else 1)
+        b, d = _nonzero(rng, -9, 9), _nonzero(rng, -20, 20)
+        c = _nonzero(rng, -6, 6) if level in (3, 5) else 0
+        if a != c and abs(a * b) < 40:
             break
     bracket = level >= 4
     left = f"{a}({linear_form(1, b)})" if bracket else linear_form(a, b)
@@ -59,10 +59,10 @@ def _divide(slips: Slips, a: int, b: int) -> int:
 def system(rng: random.Random, level: int) -> Exercise:
     """Two linear equations in x and y with an integer solution; the answer is a pair."""
     while True:
-        x, y = rng.randint(-9, 9), rng.randint(-9, 9)
-        a = {1: 1, 2: 1}.get(level, _nonzero(rng, 2, 6))
-        d = {1: 0, 2: 1, 3: 1}.get(level, _nonzero(rng, -5, 5))
-        b = {4: rng.randint(1, 4), 5: rng.randint(2, 4)}.get(level, 1)
+        x, y = rng.randint(-7, 7), rng.randint(-7, 7)
+        a = {1: 1, 2: 1}.get(level, _nonzero(rng, 2, 5))
+        d = {1: 0, 2: 1, 3: 1}.get(level, _nonzero(rng, -4, 4))
+        b = {4: rng.randint(1, 3), 5: rng.randint(2, 3)}.get(level, 1)
         e = {4: -b, 5: _nonzero(rng, 1, 3)}.get(level, -1)
         if level == 1:
             a, b = _nonzero(rng, 1, 5), 1
@@ -71,7 +71,7 @@ def system(rng: random.Random, level: int) -> Exercise:
         if level == 5 and (b % e or e == b or scale == 1):
             continue
         left = a - scale * d if level == 5 else a + d  # x's coefficient once y is eliminated
-        if left and max(abs(p), abs(q), abs(q * scale)) < 90:
+        if left and max(abs(p), abs(q), abs(q * scale)) < 50:
             break
 
     def work(slips: Slips) -> Worked:
@@ -110,9 +110,9 @@ def system(rng: random.Random, level: int) -> Exercise:
 def recurrence(rng: random.Random, level: int) -> Exercise:
     """A term of a sequence given by its first terms and a rule."""
     while True:
-        first, second = rng.randint(-9, 15), rng.randint(-9, 15)
+        first, second = rng.randint(-9, 9), rng.randint(-9, 9)
         p = 1 if level == 1 else _nonzero(rng, -2, 3)
-        q = _nonzero(rng, -15, 15)
+        q = _nonzero(rng, -9, 9)
         last = {1: 3, 2: 3, 3: 4, 4: 5, 5: 6}[level]
         two = level >= 4 and rng.random() < 0.5
         if p == 1 and level > 1 and not two:
@@ -120,7 +120,7 @@ def recurrence(rng: random.Random, level: int) -> Exercise:
         terms = [first, second] if two else [first]
         while len(terms) < last:
             terms.append(p * terms[-1] + (terms[-2] if two else q))
-        if max(map(abs, terms)) < 100:
+        if max(map(abs, terms)) < 60:
             break
     head = monomial(p, "a_{n}" if not two else "a_{n+1}")
     rule = f"a_{{n+2}} = {head} + a_{{n}}" if two else f"a_{{n+1}} = {head}{signed(q)}"
@@ -153,7 +153,7 @@ def polynomial(rng: random.Random, level: int) -> Exercise:
         for c in coefficients:
             value = value * at + c
             seen += [value, value * at]
-        if max(map(abs, seen[:-1])) < 100:
+        if max(map(abs, seen)) < 60:
             break
     powers = [monomial(c, f"x^{degree - i}" if degree - i > 1 else "x") for i, c in enumerate(coefficients[:-1])]
     shown = powers[0]

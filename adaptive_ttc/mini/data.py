@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from adaptive_ttc.mini.minimath import MiniMath, right_tokens_end
 from adaptive_ttc.mini.numbers import Exercise
+from adaptive_ttc.mini.slips import exact, latex, signed, wrapped
 from adaptive_ttc.mini.tokenizer import ASSISTANT, BOS, EOS, REVISE, USER
 
 if TYPE_CHECKING:
@@ -69,14 +71,41 @@ def revision(source: MiniMath, rates: Mapping[str, float], care: float) -> Rende
     return render
 
 
+def drill(lines: int = 16) -> Render:
+    """Elementary sums, products, quotients and fractions, one a line: a small model learns these slowest."""
+    slips = exact()
+
+    def line(rng: random.Random) -> str:
+        kind = rng.choice(["sum", "sum", "sum", "product", "division", "quotient", "fraction"])
+        a, b = rng.randint(-50, 50), rng.randint(-25, 25)
+        m, n = rng.randint(2, 10), rng.choice([-1, 1, 1]) * rng.randint(1, 10)
+        if kind == "sum":
+            return f"{a}{signed(b)} = {slips.plus(a, b)}"
+        if kind == "product":
+            return f"{n} \\cdot {wrapped(m)} = {n * m}" if rng.random() < 0.5 else f"{m} \\cdot {wrapped(n)} = {n * m}"
+        if kind == "division":
+            return f"{abs(a)} = {abs(a) // m} \\cdot {m} + {abs(a) % m}"
+        if kind == "quotient":
+            top = n * m if rng.random() < 0.5 else a
+            return f"{m}x = {top}: x = {latex(Fraction(top, m))}"
+        scale = rng.randint(1, 4)
+        return f"\\frac{{{abs(n) * scale}}}{{{m * scale}}} = {latex(Fraction(abs(n), m))}"
+
+    def render(exercise: Exercise, rng: random.Random) -> list[Segment]:
+        return [Segment(BOS), Segment("\n\n".join(line(rng) for _ in range(lines)) + EOS, 0)]
+
+    return render
+
+
 def judged(question: str, solution: str, right: int) -> list[Segment]:
     """The verifier's format: every step a user turn answered by ``+``; ``right`` characters are right."""
-    segments = [Segment(f"{BOS}{USER}{question} ")]
+    segments = [Segment(f"{BOS}{USER}{question}")]
     position = 0
     for index, step in enumerate(solution.split("\n\n")):
+        space = "" if index else " "  # belongs to the first token of the step
         if index:
             segments.append(Segment(USER))
-        segments.append(Segment(step, max(0, right - position)))
+        segments.append(Segment(space + step, max(0, right - position) + len(space)))
         segments.append(Segment(f"{EOS}{ASSISTANT}+{EOS}"))
         position += len(step) + 2
     return segments
@@ -120,13 +149,15 @@ def batches(
     verifier: bool,
     tokens: int,
     start: int = 0,
+    stride: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
     """Cut groups of texts, sorted by length, into batches of about ``tokens`` padded tokens.
 
-    Yields the number of the group after the current one with every batch, from which to resume.
+    Takes the groups ``start``, ``start + stride``, ...; yields with every batch the number of the
+    group to resume from.
     """
     encode = _verifier_targets if verifier else _writer_targets
-    for number in range(start, 2**31):
+    for number in range(start, 2**31, stride):
         texts = group(number)
         encoded = tokenizer(
             ["".join(s.text for s in text) for text in texts], add_special_tokens=False, return_offsets_mapping=True
@@ -143,7 +174,7 @@ def batches(
             pieces[-1].append(row)
         random.Random(number).shuffle(pieces)
         for piece in pieces:
-            yield number + 1, _pad(piece, tokenizer.pad_token_id)
+            yield number + stride, _pad(piece, tokenizer.pad_token_id)
 
 
 def _pad(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:

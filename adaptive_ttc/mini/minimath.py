@@ -36,7 +36,7 @@ MAX_RATE = 0.85
 """No decision goes wrong more often than this."""
 
 Split = Literal["train", "calibration", "test"]
-_SHARES: Mapping[str, range] = {"test": range(0, 15), "calibration": range(15, 40), "train": range(40, 100)}
+_SHARES: Mapping[Split, range] = {"test": range(0, 15), "calibration": range(15, 40), "train": range(40, 100)}
 
 
 class Row(TypedDict):
@@ -85,7 +85,10 @@ class MiniMath:
                     yield family, level, replace(exercise, level=level)
 
     def solve(self, exercise: Exercise, rng: random.Random, rates: Mapping[str, float]) -> str:
-        """A solution with mistakes at ``rates`` times the level's load: steps separated by blank lines, the last one ending in ``\\boxed{...}``."""
+        """A solution with mistakes at ``rates`` times the level's load.
+
+        Its steps are separated by blank lines; the last one ends in ``\\boxed{...}``.
+        """
         strained = {kind: min(MAX_RATE, rate * self.load[exercise.level - 1]) for kind, rate in rates.items()}
         steps, answer = exercise.work(Slips(rng, {**strained, "unreduced": self.unreduced}))
         return "\n\n".join([rng.choice(LEADS) + step for step in steps] + [final_step(answer)])
@@ -119,7 +122,7 @@ def final_step(answer: str) -> str:
 def split_of(question: str) -> Split:
     """The split that a problem text belongs to."""
     share = int.from_bytes(hashlib.sha256(question.encode()).digest()[:4], "big") % 100
-    return next(name for name, part in _SHARES.items() if share in part)  # type: ignore[return-value]
+    return next(name for name, part in _SHARES.items() if share in part)
 
 
 def right_tokens_end(exercise: Exercise, text: str) -> int:

@@ -55,7 +55,8 @@ def _reduce(node: _Node, slips: Slips) -> _Node | int:
     if isinstance(node.left, _Node):
         return _Node(node.op, _reduce(node.left, slips), node.right)
     inner = node.right
-    assert isinstance(inner, _Node) and isinstance(node.left, int)
+    assert isinstance(inner, _Node)
+    assert isinstance(node.left, int)
     flat = node.op != "\\cdot" and inner.op == "\\cdot" and isinstance(inner.left, int)
     if flat and slips.pick("precedence", False, [True]):
         assert isinstance(inner.left, int)
@@ -82,10 +83,10 @@ def _values(node: _Node | int) -> list[int]:
 
 def expression(rng: random.Random, level: int) -> Exercise:
     """An arithmetic expression with one to six operations."""
-    operations, top = ((1, 30), (2, 12), (3, 12), (4, 12), (rng.choice([5, 6]), 12))[level - 1]
+    operations, top = ((1, 20), (2, 9), (3, 9), (4, 9), (rng.choice([5, 6]), 9))[level - 1]
     while True:
         tree = _tree(rng, operations, top)
-        if isinstance(tree, _Node) and max(abs(v) for v in _values(tree)) < 100:
+        if isinstance(tree, _Node) and max(abs(v) for v in _values(tree)) < 60:
             break
 
     def work(slips: Slips) -> Worked:
@@ -119,7 +120,7 @@ def _reduced(slips: Slips, numerator: int, denominator: int, steps: list[str]) -
 
 def fractions(rng: random.Random, level: int) -> Exercise:
     """Sums of fractions; from level 4 three terms, at level 5 one of them a product."""
-    denominators = [2, 3, 4, 5, 6, 8, 9, 10, 12]
+    denominators = [2, 3, 4, 5, 6, 8, 9, 10]
 
     def proper() -> tuple[int, int]:
         d = rng.choice(denominators)
@@ -128,13 +129,13 @@ def fractions(rng: random.Random, level: int) -> Exercise:
     while True:
         terms = [proper() for _ in range(2 if level <= 3 else 3)]
         if level == 1:
-            d = rng.choice([3, 5, 7, 8, 9, 10, 11, 12])
+            d = rng.choice([3, 4, 5, 6, 7, 8, 9, 10])
             terms = [(rng.randint(1, 12), d), (rng.randint(1, 12), d)]
         elif level == 2:
             terms[1] = (terms[1][0], terms[0][1] * rng.choice([2, 3]))
         last = terms[-2][1] * terms[-1][1] if level == 5 else terms[-1][1]
         common = math.lcm(*(d for _, d in (terms[:-2] if level == 5 else terms[:-1])), last)
-        if common <= 60 and (level < 3 or common > max(d for _, d in terms)):
+        if common <= 30 and (level < 3 or common > max(d for _, d in terms)):
             break
     signs = [1] + [rng.choice([1, 1, -1] if level < 3 else [1, -1]) for _ in terms[1:]]
     if level == 5:
@@ -188,16 +189,16 @@ def _division(slips: Slips, a: int, m: int, steps: list[str]) -> int:
 
 def remainder(rng: random.Random, level: int) -> Exercise:
     """A remainder of a number, a sum with a product, or powers with a factor."""
-    m = rng.randint(3, 10)
-    a, b, c = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 30)
-    big, power = rng.randint(11, 99), {4: 3}.get(level, rng.choice([4, 5]))
-    shown = [f"{big}", f"{a} \\cdot {b}", f"{a} \\cdot {b} + {c}", f"{a}^{power}", f"{b} \\cdot {a}^{power}"][level - 1]
+    m = rng.randint(3, 9)
+    a, b, c = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 20)
+    big, power = rng.randint(11, 60), {4: 3}.get(level, rng.choice([4, 5]))
+    shown = [f"{big}", f"{a} \\cdot {b}", f"{a} \\cdot {b} + {c}", *[f"{b} \\cdot {a}^{power}"] * 2][level - 1]
 
     def work(slips: Slips) -> Worked:
         steps: list[str] = []
         if level == 1:
             return steps, str(_division(slips, big, m, steps))
-        factors = [a, b] if level <= 3 else ([a] * power if level == 4 else [b] + [a] * power)
+        factors = [a, b] if level <= 3 else [b] + [a] * power
         value = factors[0]
         for factor in factors[1:]:
             product = slips.times(value, factor)
@@ -219,7 +220,7 @@ def remainder(rng: random.Random, level: int) -> Exercise:
 def divisor(rng: random.Random, level: int) -> Exercise:
     """A greatest common divisor by Euclid's algorithm; the level is the number of divisions."""
     while True:
-        a, b = rng.randint(10, 99), rng.randint(4, 60)
+        a, b = rng.randint(10, 60), rng.randint(3, 40)
         rounds, x, y = 0, a, b
         while y:
             x, y, rounds = y, x % y, rounds + 1
@@ -241,9 +242,9 @@ def divisor(rng: random.Random, level: int) -> Exercise:
 def mean(rng: random.Random, level: int) -> Exercise:
     """The mean of two to six numbers, from level 3 with negative ones."""
     while True:
-        low = -20 if level >= 3 else 1
-        numbers = [rng.choice([v for v in range(low, 25) if v]) for _ in range(level + 1)]
-        if abs(sum(numbers)) < 100:
+        low = -15 if level >= 3 else 1
+        numbers = [rng.choice([v for v in range(low, 16) if v]) for _ in range(level + 1)]
+        if abs(sum(numbers)) < 60:
             break
 
     def work(slips: Slips) -> Worked:
@@ -261,11 +262,12 @@ def mean(rng: random.Random, level: int) -> Exercise:
 
 def proportion(rng: random.Random, level: int) -> Exercise:
     """Prices in proportion, with a fixed fee from level 3 and a discount from level 4."""
-    unit, few, many = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 9)
+    unit, few, many = rng.randint(2, 7), rng.randint(2, 7), rng.randint(2, 7)
+    item = rng.choice(["pens", "cups", "maps", "nuts", "eggs", "pins"])
     fee, off = rng.randint(2, 20), rng.randint(2, 9)
     paid = unit * few + (fee if level >= 3 else 0)
-    asks = f"{few} pens cost {paid} coins" + (f", of which {fee} are a fee" if level >= 3 else "")
-    goal = f"What do {many} pens cost" + (" with the same fee" if level >= 3 else "")
+    asks = f"{few} {item} cost {paid} coins" + (f", of which {fee} are a fee" if level >= 3 else "")
+    goal = f"What do {many} {item} cost" + (" with the same fee" if level >= 3 else "")
     goal += f" and {off} coins off" if level >= 4 else ""
     people = rng.randint(2, 5)
     goal += f", shared by {people}" if level == 5 else ""
@@ -292,5 +294,5 @@ def proportion(rng: random.Random, level: int) -> Exercise:
         return steps, _reduced(slips, cost, people, steps)
 
     if level == 1:
-        goal = "What does one pen cost"
+        goal = f"What is the cost of 1 of the {item}"
     return Exercise(f"{asks}. {goal}?", work)

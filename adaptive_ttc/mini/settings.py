@@ -20,7 +20,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Length and pace of one stage: optimiser steps, padded tokens a step, peak learning rate."""
+    """Length and pace of one stage: optimiser steps, padded tokens a step and process, peak learning rate."""
 
     steps: int
     tokens: int = 4096
@@ -38,7 +38,7 @@ class Pair:
         care: how likely mistakes are in a revised attempt, as a share of those rates.
         small: shape of the policy and of the frozen part of the PRM.
         verifier_layers: layers of the PRM above the frozen part.
-        large: shape of the reference policy.
+        large_layers: layers of the reference policy, which is twice as wide as the small one.
         base, noisy, prm, large_base, large_noisy: the training stages.
         own_samples: how many of the policy's own solutions the PRM learns from, beside synthetic mistakes.
     """
@@ -49,12 +49,12 @@ class Pair:
     care: float = 0.5
     small: Size = Size(hidden=128, layers=4, heads=4, intermediate=352)
     verifier_layers: int = 3
-    large: Size = Size(hidden=256, layers=6, heads=8, intermediate=704)
-    base: Training = Training(steps=3600, learning_rate=3e-3)
-    noisy: Training = Training(steps=900, learning_rate=1e-3)
-    prm: Training = Training(steps=4000)
-    large_base: Training = Training(steps=1900, learning_rate=1.5e-3)
-    large_noisy: Training = Training(steps=300, learning_rate=5e-4)
+    large_layers: int = 5
+    base: Training = Training(steps=2600, learning_rate=3e-3)
+    noisy: Training = Training(steps=500, learning_rate=1e-3)
+    prm: Training = Training(steps=1800)
+    large_base: Training = Training(steps=500, learning_rate=1e-3)
+    large_noisy: Training = Training(steps=200, learning_rate=5e-4)
     own_samples: int = 24_000
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from transformers import LlamaForCausalLM
 
 from adaptive_ttc.mini.data import IGNORE, Batch
@@ -81,23 +82,50 @@ def train(
                 part["lr"] = settings.learning_rate * _pace(step, settings.steps)
             loss = loss_of(model, torch.from_numpy(batch.input_ids), torch.from_numpy(batch.targets))
             loss.backward()
+            _share_gradients(trained)
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
             step += 1
-            if step % 20 == 0 or step == settings.steps:
+            if rank() == 0 and (step % 20 == 0 or step == settings.steps):
                 mean = sum(losses) / len(losses)
                 with (folder / "log.jsonl").open("a") as log:
                     seconds = round(time.perf_counter() - began, 1)
                     log.write(json.dumps({"step": step, "loss": round(mean, 5), "seconds": seconds}) + "\n")
                 report(step, settings.steps, mean)
                 losses.clear()
-            if step % CHECKPOINT_EVERY == 0:
+            if rank() == 0 and step % CHECKPOINT_EVERY == 0:
                 _save(saved, model, optimizer, step, group)
     finally:
-        _save(saved, model, optimizer, step, group)
-    return model.eval()
+        if rank() == 0:
+            _save(saved, model, optimizer, step, group)
+    model.eval()
+    return model
+
+
+def rank() -> int:
+    """This process's number among those that train together."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _share_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Average the gradients over the processes, in one message."""
+    if world() == 1:
+        return
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= world()
+    position = 0
+    for p in parameters:
+        if p.grad is not None:
+            p.grad.copy_(flat[position : position + p.numel()].view_as(p))
+            position += p.numel()
 
 
 def _pace(step: int, steps: int) -> float:

@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 REVISE = "Check your solution and try again."
 """The user turn between two attempts of a sequential revision."""
 
-_PIECES = r" ?\\[a-z]+| ?[A-Za-z]+| ?[0-9]|\n\n| ?[^\sA-Za-z0-9]|\s"
+_PIECES = r" ?\\[a-z]+ ?|[A-Za-z]+ ?|[0-9]|\n\n| ?[+=/-] |[^\sA-Za-z0-9] ?|\s"
 
 
 def train_tokenizer(vocab_size: int = 1024, problems: int = 20_000) -> PreTrainedTokenizerFast:
@@ -43,7 +43,7 @@ def train_tokenizer(vocab_size: int = 1024, problems: int = 20_000) -> PreTraine
         exercise.question + "\n\n" + source.solve(exercise, rng, {})
         for _, _, exercise in islice(source.exercises("train", 0), problems)
     )
-    leads = (f"{lead}x {lead}" for lead in LEADS for _ in range(problems // 10))
+    leads = (f"{lead}3" for lead in LEADS for _ in range(problems // 10))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
