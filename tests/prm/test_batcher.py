@@ -154,13 +154,15 @@ async def test_a_full_batch_does_not_wait() -> None:
 
 async def test_a_batch_full_of_tokens_does_not_wait() -> None:
     clock, worker = FakeClock(), Worker()
+    worker.hold()
     batcher = MicroBatcher(worker, length=identity, config=config(max_wait=0.5, max_padded_tokens=20), clock=clock)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(batcher.submit, 10)
-        tasks.start_soon(batcher.submit, 9)
-        tasks.start_soon(batcher.submit, 8)
+        for item in (10, 9, 8):
+            tasks.start_soon(batcher.submit, item)
         await settle()
+        assert (batcher.statistics().running, clock.armed) == (2, [])
         clock.advance(0.5)
+        worker.release()
     assert worker.batches == [[9, 10], [8]]
     await batcher.aclose()
 
