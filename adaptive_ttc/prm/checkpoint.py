@@ -10,7 +10,9 @@ from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 
-_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model")
+_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model"]
+# Second copies of the weights in their makers' own formats.
+_COPIES = ["consolidated*", "original/*"]
 # Entries that a mere re-save changes, and the template, which stands in either of two files.
 _VOLATILE = frozenset(
     [
@@ -41,7 +43,9 @@ def locate(path_or_hub: str | Path, *, revision: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(str(path_or_hub), revision=revision, allow_patterns=list(_FILES)))
+            return Path(
+                snapshot_download(str(path_or_hub), revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES)
+            )
         except (OSError, ValueError) as error:
             raise _unreachable(path_or_hub, error) from error
     folder = Path(path_or_hub)

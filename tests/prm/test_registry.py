@@ -76,6 +76,30 @@ def test_others_are_not_taken_for_it(name: str, calls: list[Any], monkeypatch: p
     assert calls == []
 
 
+def test_a_hub_model_may_state_its_reader_too(
+    tmp_path: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    stated = folder_with(tmp_path / "snapshot", adaptive_ttc_prm="implicit")
+    asked: list[tuple[object, ...]] = []
+
+    def download(name: str, file: str, *, revision: str | None) -> str:
+        asked.append((name, file))
+        return str(stated / file)
+
+    def snapshot(name: str, *, revision: str | None, **patterns: list[str]) -> str:
+        asked.append((name, revision))
+        return str(stated)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    load_prm("me/my-verifier")
+    assert [name for name, *_ in calls] == ["implicit"]
+    assert locate("me/my-verifier", revision="v2") == stated
+    assert asked == [("me/my-verifier", "config.json"), ("me/my-verifier", "v2")]
+
+
 def test_an_unknown_model_is_refused_with_what_is_known_and_what_to_do(tmp_path: Path, calls: list[Any]) -> None:
     plain = folder_with(tmp_path / "some-model", model_type="llama")
     with pytest.raises(ConfigError, match=r"known are implicit, rlhflow\. Pass reader=.*register_prm"):
