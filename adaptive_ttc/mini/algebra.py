@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from adaptive_ttc.mini.numbers import Exercise, Worked
-from adaptive_ttc.mini.slips import Slips, latex, linear_form, monomial, signed, wrapped
+from adaptive_ttc.mini.slips import Slips, divided, latex, linear_form, monomial, multiplied, signed, summed
 
 
 def _nonzero(rng: random.Random, low: int, high: int) -> int:
@@ -29,25 +29,34 @@ def equation(rng: random.Random, level: int) -> Exercise:
         constant = b
         if bracket:
             constant = slips.pick("distribute", a * b, [b, -a * b])
+            fact = ""
             if constant == a * b:
                 constant = slips.times(a, b)
-            steps.append(f"{linear_form(a, constant)} = {right}")
+                fact = f"{multiplied(a, b, constant)}: "
+            steps.append(f"{fact}{linear_form(a, constant)} = {right}")
         coefficient = a
         if c:
             moved, other = slips.pick("move", (-c, -constant), [(c, -constant), (-c, constant), (c, constant)])
-            steps.append(f"{monomial(a, 'x')}{signed(moved).replace(' 1', ' ')}x = {d}{signed(other)}")
+            sign = "-" if moved < 0 else "+"
+            steps.append(f"{monomial(a, 'x')} {sign} {monomial(abs(moved), 'x')} = {d}{signed(other)}")
             coefficient = slips.plus(a, moved)
+            total = slips.plus(d, other)
+            facts = f"{summed(a, moved, coefficient)}, {summed(d, other, total)}"
+            steps.append(f"{facts}: {_equals(coefficient, total)}")
         else:
             other = slips.pick("move", -constant, [constant])
-            steps.append(f"{monomial(a, 'x')} = {d}{signed(other)}")
-        total = slips.plus(d, other)
-        if c or coefficient != 1:
-            steps.append(f"{monomial(coefficient, 'x')} = {total}" if coefficient else f"0 = {total}")
+            total = slips.plus(d, other)
+            steps.append(f"{monomial(a, 'x')} = {summed(d, other, total)}")
         value = slips.over(total, coefficient) if coefficient and total else total
-        steps.append(f"x = {latex(value)}")
+        if coefficient not in (0, 1):
+            steps.append(divided(coefficient, total, value))
         return steps, latex(value)
 
     return Exercise(f"Solve ${left} = {right}$ for $x$.", work)
+
+
+def _equals(coefficient: int, total: int) -> str:
+    return f"{monomial(coefficient, 'x') if coefficient else '0'} = {total}"
 
 
 def _divide(slips: Slips, a: int, b: int) -> int:
@@ -82,22 +91,24 @@ def system(rng: random.Random, level: int) -> Exercise:
             dd, qq = d, q
             if level == 5:
                 dd, qq = slips.times(d, scale), slips.times(q, scale)
-                steps.append(f"{linear_form(dd, 0)}{signed(b)}y = {qq}")
+                facts = f"{multiplied(d, scale, dd)}, {multiplied(q, scale, qq)}"
+                steps.append(f"{facts}: {monomial(dd, 'x')} + {monomial(b, 'y')} = {qq}")
                 dd, qq = slips.pick("move", (-dd, -qq), [(-dd, qq), (dd, -qq)])
             coefficient, total = slips.plus(a, dd), slips.plus(p, qq)
-            steps.append(f"{monomial(coefficient, 'x')} = {total}" if coefficient else f"0 = {total}")
+            facts = f"{summed(a, dd, coefficient)}, {summed(p, qq, total)}"
+            steps.append(f"{facts}: {_equals(coefficient, total)}")
             first = total if coefficient == 0 else _divide(slips, total, coefficient)
-            if coefficient != 1:
-                steps.append(f"x = {first}")
+            if coefficient not in (0, 1):
+                steps.append(divided(coefficient, total, first))
         shift = slips.times(a, first)
         shift = slips.pick("substitute", shift, [first, -shift])
         if a != 1:
-            steps.append(f"{a} \\cdot {wrapped(first)} = {shift}")
+            steps.append(multiplied(a, first, shift))
         rest = slips.pick("move", slips.plus(p, -shift), [p + shift])
-        steps.append(f"{monomial(b, 'y')} = {p}{signed(-shift)} = {rest}")
+        steps.append(f"{monomial(b, 'y')} = {summed(p, -shift, rest)}")
         second = rest if b == 1 else _divide(slips, rest, b)
         if b != 1:
-            steps.append(f"y = {second}")
+            steps.append(divided(b, rest, second).replace("x", "y"))
         return steps, f"({first}, {second})"
 
     def side(m: int, n: int) -> str:
@@ -133,11 +144,9 @@ def recurrence(rng: random.Random, level: int) -> Exercise:
             added = found[-2] if two else q
             added = slips.pick("substitute", added, [-added, found[-1]] if two else [-added])
             value = slips.plus(product, added)
-            written = f"{product}{signed(added)} = {value}"
-            if p != 1:
-                written = f"{p} \\cdot {wrapped(found[-1])}{signed(added)} = {written}"
+            fact = "" if p == 1 else f"{multiplied(p, found[-1], product)}: "
             found.append(value)
-            steps.append(f"a_{len(found)} = {written}")
+            steps.append(f"{fact}a_{len(found)} = {summed(product, added, value)}")
         return steps, str(found[-1])
 
     return Exercise(f"A sequence has {given} and ${rule}$. Find $a_{last}$.", work)
@@ -166,7 +175,7 @@ def polynomial(rng: random.Random, level: int) -> Exercise:
             product = slips.times(value, at)
             added = slips.pick("substitute", c, [-c])
             total = slips.plus(product, added)
-            steps.append(f"{value} \\cdot {wrapped(at)}{signed(added)} = {product}{signed(added)} = {total}")
+            steps.append(f"{multiplied(value, at, product)}: {summed(product, added, total)}")
             value = total
         return steps, str(value)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptive_ttc.mini.minimath import MiniMath, right_tokens_end
 from adaptive_ttc.mini.numbers import Exercise
-from adaptive_ttc.mini.slips import exact, latex, signed, wrapped
+from adaptive_ttc.mini.slips import latex, signed, wrapped
 from adaptive_ttc.mini.tokenizer import ASSISTANT, BOS, EOS, REVISE, USER
 
 if TYPE_CHECKING:
@@ -73,26 +73,32 @@ def revision(source: MiniMath, rates: Mapping[str, float], care: float) -> Rende
 
 def drill(lines: int = 16) -> Render:
     """Elementary sums, products, quotients and fractions, one a line: a small model learns these slowest."""
-    slips = exact()
 
-    def line(rng: random.Random) -> str:
+    def line(rng: random.Random) -> tuple[str, str]:
         kind = rng.choice(["sum", "sum", "sum", "product", "division", "quotient", "fraction"])
         a, b = rng.randint(-50, 50), rng.randint(-25, 25)
-        m, n = rng.randint(2, 10), rng.choice([-1, 1, 1]) * rng.randint(1, 10)
+        m, n = rng.randint(2, 10), rng.choice([-1, 1]) * rng.randint(1, 10)
         if kind == "sum":
-            return f"{a}{signed(b)} = {slips.plus(a, b)}"
+            bracketed = b > 0 and rng.random() < 0.2
+            return f"{a} - ({-b})" if bracketed else f"{a}{signed(b)}", f"{a + b}"
         if kind == "product":
-            return f"{n} \\cdot {wrapped(m)} = {n * m}" if rng.random() < 0.5 else f"{m} \\cdot {wrapped(n)} = {n * m}"
+            a, b = rng.choice([(n, m), (m, n)])
+            return f"{a} \\cdot {wrapped(b)}", f"{n * m}"
         if kind == "division":
-            return f"{abs(a)} = {abs(a) // m} \\cdot {m} + {abs(a) % m}"
+            return f"{abs(a)}", f"{abs(a) // m} \\cdot {m} + {abs(a) % m}"
         if kind == "quotient":
-            top = n * m if rng.random() < 0.5 else a
-            return f"{m}x = {top}: x = {latex(Fraction(top, m))}"
-        scale = rng.randint(1, 4)
-        return f"\\frac{{{abs(n) * scale}}}{{{m * scale}}} = {latex(Fraction(abs(n), m))}"
+            top, bottom = (n * m if rng.random() < 0.5 else a), rng.choice([m, -m])
+            return f"{bottom}x = {top}: x", latex(Fraction(top, bottom))
+        sign, scale = rng.choice(["", "", "-"]), rng.randint(1, 4)
+        fraction = f"{sign}\\frac{{{abs(n) * scale}}}{{{m * scale}}}"
+        return fraction, sign + latex(Fraction(abs(n), m))
 
     def render(exercise: Exercise, rng: random.Random) -> list[Segment]:
-        return [Segment(BOS), Segment("\n\n".join(line(rng) for _ in range(lines)) + EOS, 0)]
+        segments = [Segment(BOS)]
+        for _ in range(lines):
+            asked, answer = line(rng)
+            segments += [Segment(f"{asked} = "), Segment(f"{answer}\n\n", 0)]
+        return segments
 
     return render
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from adaptive_ttc.mini.slips import Slips, latex, wrapped
+from adaptive_ttc.mini.slips import Slips, divided, latex, multiplied, summed, wrapped
 
 Worked = tuple[list[str], str]
 """The steps of a solution, and its answer in LaTeX."""
@@ -48,20 +48,22 @@ def _apply(slips: Slips, op: str, a: int, b: int) -> int:
     return slips.plus(a, b if op == "+" else -b)
 
 
-def _reduce(node: _Node, slips: Slips) -> _Node | int:
-    """Evaluate one operation: the first whose operands are numbers, products before sums beside them."""
+def _reduce(node: _Node, slips: Slips, done: list[str]) -> _Node | int:
+    """Evaluate one operation and note it: the first whose operands are numbers, products before sums."""
     if isinstance(node.left, int) and isinstance(node.right, int):
-        return _apply(slips, node.op, node.left, node.right)
+        value = _apply(slips, node.op, node.left, node.right)
+        done.append(f"{node.left} {node.op} {wrapped(node.right)} = {value}")
+        return value
     if isinstance(node.left, _Node):
-        return _Node(node.op, _reduce(node.left, slips), node.right)
+        return _Node(node.op, _reduce(node.left, slips, done), node.right)
     inner = node.right
     assert isinstance(inner, _Node)
     assert isinstance(node.left, int)
     flat = node.op != "\\cdot" and inner.op == "\\cdot" and isinstance(inner.left, int)
     if flat and slips.pick("precedence", False, [True]):
         assert isinstance(inner.left, int)
-        return _Node("\\cdot", _apply(slips, node.op, node.left, inner.left), inner.right)
-    return _Node(node.op, node.left, _reduce(inner, slips))
+        return _Node("\\cdot", _reduce(_Node(node.op, node.left, inner.left), slips, done), inner.right)
+    return _Node(node.op, node.left, _reduce(inner, slips, done))
 
 
 def _tree(rng: random.Random, operations: int, top: int) -> _Node | int:
@@ -91,10 +93,11 @@ def expression(rng: random.Random, level: int) -> Exercise:
 
     def work(slips: Slips) -> Worked:
         node: _Node | int = tree
-        steps = []
+        steps: list[str] = []
         while isinstance(node, _Node):
-            node = _reduce(node, slips)
-            steps.append(_render(node))
+            node = _reduce(node, slips, steps)
+            if isinstance(node, _Node):
+                steps[-1] += f": {_render(node)}"
         return steps, str(node)
 
     return Exercise(f"Evaluate ${_render(tree)}$.", work)
@@ -114,7 +117,7 @@ def _reduced(slips: Slips, numerator: int, denominator: int, steps: list[str]) -
         common = math.gcd(numerator, denominator)
         wrong = [Fraction(numerator // common, denominator)] if numerator else []
         value = slips.pick("divide", value, [*wrong, value + 1])
-        steps.append(latex(value))
+        steps[-1] += f" = {latex(value)}"
     return latex(value)
 
 
@@ -153,18 +156,25 @@ def fractions(rng: random.Random, level: int) -> Exercise:
             (_, (n1, d1)), (_, (n2, d2)) = live[-2:]
             product = (slips.times(n1, n2), slips.times(d1, d2))
             live = [live[0], (signs[-2], product)]
-            steps.append(_sum_text(live))
+            steps.append(f"{multiplied(n1, n2, product[0])}, {multiplied(d1, d2, product[1])}: {_sum_text(live)}")
         if len({d for _, (_, d) in live}) > 1:
             bottom = math.lcm(*(d for _, (_, d) in live))
             scaled = [(s, (slips.times(n, bottom // d), bottom)) for s, (n, d) in live]
             unscaled = [(s, (n, bottom)) for s, (n, d) in live]
+            facts = [
+                multiplied(n, bottom // d, new)
+                for (_, (n, d)), (_, (new, _)) in zip(live, scaled, strict=True)
+                if d != bottom
+            ]
             live = slips.pick("denominator", scaled, [unscaled])
-            steps.append(_sum_text(live))
+            steps.append((f"{', '.join(facts)}: " if live is scaled else "") + _sum_text(live))
         bottom = live[0][1][1]
-        top = live[0][1][0]
+        top, sums = live[0][1][0], []
         for s, (n, _) in live[1:]:
-            top = slips.plus(top, s * n)
-        steps.append(_frac(top, bottom))
+            total = slips.plus(top, s * n)
+            sums.append(summed(top, s * n, total))
+            top = total
+        steps.append(f"{', '.join(sums)}: {_frac(top, bottom)}")
         answer = _reduced(slips, top, bottom, steps)
         return steps, answer
 
@@ -202,13 +212,13 @@ def remainder(rng: random.Random, level: int) -> Exercise:
         value = factors[0]
         for factor in factors[1:]:
             product = slips.times(value, factor)
-            steps.append(f"{value} \\cdot {factor} = {product}")
+            steps.append(multiplied(value, factor, product))
             value = product
             if level > 3 and value >= m:
                 value = _division(slips, value, m, steps)
         if level == 3:
             total = slips.plus(value, c)
-            steps.append(f"{value} + {c} = {total}")
+            steps.append(summed(value, c, total))
             value = total
         if level <= 3 or value >= m:
             value = _division(slips, value, m, steps)
@@ -252,7 +262,7 @@ def mean(rng: random.Random, level: int) -> Exercise:
         total = numbers[0]
         for number in numbers[1:]:
             value = slips.plus(total, number)
-            steps.append(f"{total} + {wrapped(number)} = {value}")
+            steps.append(summed(total, number, value))
             total = value
         steps.append(_frac(total, len(numbers)))
         return steps, _reduced(slips, total, len(numbers), steps)
@@ -276,17 +286,17 @@ def proportion(rng: random.Random, level: int) -> Exercise:
         steps, total = [], paid
         if level >= 3:
             total = slips.pick("substitute", slips.plus(paid, -fee), [paid])
-            steps.append(f"{paid} - {fee} = {total}")
+            steps.append(summed(paid, -fee, total))
         each = slips.over(total, few)
-        steps.append(f"{total} / {few} = {latex(each)}")
+        steps.append(divided(few, total, each))
         if level == 1:
             return steps, latex(each)
         whole = each.numerator if each.denominator == 1 else round(each)
         cost = slips.times(whole, many)
-        steps.append(f"{many} \\cdot {latex(whole)} = {cost}")
+        steps.append(multiplied(whole, many, cost))
         for change in ([fee] if level >= 3 else []) + ([-off] if level >= 4 else []):
             value = slips.pick("substitute", slips.plus(cost, change), [cost])
-            steps.append(f"{cost} {'+' if change > 0 else '-'} {abs(change)} = {value}")
+            steps.append(summed(cost, change, value))
             cost = value
         if level < 5:
             return steps, str(cost)

@@ -50,9 +50,9 @@ class Pair:
     small: Size = Size(hidden=128, layers=4, heads=4, intermediate=352)
     verifier_layers: int = 3
     large_layers: int = 5
-    base: Training = Training(steps=2600, learning_rate=3e-3)
-    noisy: Training = Training(steps=500, learning_rate=1e-3)
-    prm: Training = Training(steps=1800)
+    base: Training = Training(steps=2000, learning_rate=3e-3)
+    noisy: Training = Training(steps=400, learning_rate=1e-3)
+    prm: Training = Training(steps=1500)
     large_base: Training = Training(steps=500, learning_rate=1e-3)
     large_noisy: Training = Training(steps=200, learning_rate=5e-4)
     own_samples: int = 24_000

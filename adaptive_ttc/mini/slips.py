@@ -98,6 +98,22 @@ def signed(value: int | Fraction) -> str:
     return f" - {latex(-value)}" if value < 0 else f" + {latex(value)}"
 
 
+def summed(a: int, b: int, total: int) -> str:
+    """``a + b = total``."""
+    return f"{a}{signed(b)} = {total}"
+
+
+def multiplied(a: int, b: int, product: int) -> str:
+    """``a b = product``."""
+    return f"{a} \\cdot {wrapped(b)} = {product}"
+
+
+def divided(coefficient: int, total: int, value: int | Fraction) -> str:
+    """``3x = 12: x = 4``, or only the end where there is nothing to divide by."""
+    end = f"x = {latex(value)}"
+    return end if coefficient == 1 else f"{monomial(coefficient, 'x')} = {total}: {end}"
+
+
 def monomial(coefficient: int, symbol: str) -> str:
     """``3x``, ``x``, ``-x``."""
     return {1: "", -1: "-"}.get(coefficient, str(coefficient)) + symbol
