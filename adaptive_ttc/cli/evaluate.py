@@ -1,0 +1,156 @@
+"""``eval``: a strategy on a data set, its accuracy with an interval, tokens and wall time."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from adaptive_ttc.cli.request import add_model_options, add_request_options, check_request, load_solver, request_of
+from adaptive_ttc.datasets import MINIMATH, Row, load_problems
+from adaptive_ttc.estimators import interval
+from adaptive_ttc.evaluation import CONCURRENCY, Outcome, solve_rows
+from adaptive_ttc.record import writable, write_record
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Usage
+
+FIGURES = """figures in the JSON file:
+  accuracy, accuracy_low, accuracy_high  share of right answers with its 95 % bootstrap interval over problems
+  problems, failed, unfinished           problems that ended; of these, failed ones (they count as wrong); cut off ones
+  unanswered                             solved problems without an answer
+  generated_tokens, prm_tokens, flops    sums over the problems
+  generated_tokens_per_problem, wall_time
+  overspent                              problems that cost more than their budget: always 0
+  correct, tokens                        lists over the problems that ended, in the order of the data set
+"""
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure a strategy on a data set",
+        description="Measure a strategy on a data set.",
+        epilog=FIGURES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--dataset", required=True, help=f"{', '.join(MINIMATH)}, a JSON Lines file, or a Hub name owner/name[:split]"
+    )
+    parser.add_argument("--limit", type=int, metavar="K", help="the first K problems only")
+    parser.add_argument("--seed", type=int, help="draw fresh problems (of a file: another order) and other samples")
+    parser.add_argument("--sampling-seed", type=int, metavar="S", help="draw other samples of the same problems")
+    parser.add_argument(
+        "--concurrency", type=int, default=CONCURRENCY, metavar="K", help="problems at work at once (%(default)s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    add_request_options(parser)
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Solve all problems, print and write the figures; after Ctrl-C, those of the problems that ended."""
+    if options.json is not None:
+        writable(options.json)
+    request = request_of(options)
+    rows = load_problems(options.dataset, options.limit, options.seed)
+    seed = next((one for one in (options.sampling_seed, options.seed) if one is not None), 0)
+    with Console(stderr=True).status("loading the models"):
+        solver = load_solver(options, seed)
+    outcomes: dict[int, Outcome] = {}
+    started, interrupted = time.perf_counter(), False
+    try:
+        anyio.run(_evaluate, solver, rows, request, options.concurrency, outcomes)
+    except KeyboardInterrupt:
+        interrupted = True
+    ended = [outcomes[index] for index in sorted(outcomes)]
+    figures = figures_of(ended, len(rows), time.perf_counter() - started)
+    show(f"{options.dataset}: {described(request)}", figures, ended, Console())
+    if options.json is not None:
+        write_record(options.json, f"eval {options.dataset}", options.command, figures)
+    if interrupted:
+        return 130
+    return 1 if figures["failed"] == len(rows) else 0
+
+
+async def _evaluate(
+    solver: Solver, rows: Sequence[Row], request: dict[str, Any], concurrency: int, outcomes: dict[int, Outcome]
+) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("solving", total=len(rows))
+        right = 0
+
+        def report(outcome: Outcome) -> None:
+            nonlocal right
+            outcomes[outcome.index] = outcome
+            right += outcome.correct
+            progress.update(task, advance=1, description=f"{right / len(outcomes):.1%} right")
+
+        async with solver:
+            check_request(solver, request)
+            await solve_rows(solver, rows, request, report, concurrency=concurrency)
+
+
+def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[str, Any]:
+    """The figures of :data:`FIGURES`; means of no problems are None."""
+    solved = [outcome.solution for outcome in ended if outcome.solution is not None]
+    usage = sum((solution.usage for solution in solved), Usage())
+    correct = [outcome.correct for outcome in ended]
+    accuracy = interval(correct) if ended else None
+    return {
+        "accuracy": accuracy and accuracy.mean,
+        "accuracy_low": accuracy and accuracy.low,
+        "accuracy_high": accuracy and accuracy.high,
+        "problems": len(ended),
+        "failed": len(ended) - len(solved),
+        "unfinished": asked - len(ended),
+        "unanswered": sum(solution.answer is None for solution in solved),
+        "generated_tokens": usage.completion_tokens,
+        "prm_tokens": usage.prm_tokens,
+        "flops": usage.flops,
+        "generated_tokens_per_problem": usage.completion_tokens / len(solved) if solved else None,
+        "wall_time": wall_time,
+        "overspent": sum(solution.budget is not None and solution.spent > solution.budget for solution in solved),
+        "correct": [int(one) for one in correct],
+        "tokens": [outcome.solution.usage.completion_tokens if outcome.solution else 0 for outcome in ended],
+    }
+
+
+def described(request: dict[str, Any]) -> str:
+    """The request in a few words."""
+    named = dict(request)
+    strategy = named.pop("strategy", "default strategy")
+    return ", ".join([strategy, *(f"{name}={value}" for name, value in named.items())])
+
+
+def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console: Console) -> None:
+    """Print the figures, and why problems failed."""
+    table = Table("figure", title=Text(title), title_justify="left", show_header=False)
+    table.add_column(justify="right")
+    if figures["accuracy"] is not None:
+        low, high = figures["accuracy_low"], figures["accuracy_high"]
+        table.add_row("accuracy [95 % interval]", Text(f"{figures['accuracy']:.3f} [{low:.3f}, {high:.3f}]"))
+    table.add_row("problems", f"{figures['problems']:,}")
+    for name, meaning in (("failed", " (count as wrong)"), ("unfinished", " (interrupted)"), ("unanswered", "")):
+        if figures[name]:
+            table.add_row(f"{name}{meaning}", f"{figures[name]:,}")
+    if figures["generated_tokens_per_problem"] is not None:
+        table.add_row("generated tokens a problem", f"{figures['generated_tokens_per_problem']:,.0f}")
+    table.add_row("generated tokens", f"{figures['generated_tokens']:,}")
+    table.add_row("PRM tokens", f"{figures['prm_tokens']:,}")
+    table.add_row("FLOPs", f"{figures['flops']:.3g}")
+    table.add_row("wall time", f"{figures['wall_time']:.1f} s")
+    console.print(table)
+    reasons = Counter(f"{type(one.error).__name__}: {one.error}" for one in ended if one.error is not None)
+    for reason, number in reasons.most_common(5):
+        console.print(Text(f"{number} failed: {reason}"))

@@ -1,0 +1,101 @@
+"""Options that several commands share: which models, and what is asked of the solver; it runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
+from adaptive_ttc.plan import Wish, make_plan
+from adaptive_ttc.prm.checkpoint import is_hub_name
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies import strategy_names
+from adaptive_ttc.types import Problem
+
+_FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--policy``, ``--prm`` and how they are run."""
+    group = parser.add_argument_group("models (by default the embedded pair)")
+    group.add_argument(
+        "--policy", metavar="MODEL", help="folder or Hub name; runs without a PRM unless --prm names one"
+    )
+    group.add_argument("--prm", metavar="MODEL", help="folder or Hub name")
+    group.add_argument("--engine", default="transformers", help="what runs the policy (default: %(default)s)")
+    group.add_argument("--device", help="such as cpu or cuda:0, for both models")
+    group.add_argument("--dtype", help="such as float32 or bfloat16, for both models")
+    group.add_argument("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """What :meth:`~adaptive_ttc.solver.Solver.solve` takes."""
+    group = parser.add_argument_group("request")
+    group.add_argument("--budget-tokens", type=int, metavar="T", help="most tokens that may be generated for a problem")
+    group.add_argument(
+        "--strategy", help=f"{', '.join(strategy_names())} (default: weighted_best_of_n with a PRM, else majority)"
+    )
+    group.add_argument("--n", type=int, help="samples or beams (default: as many as the budget is expected to finish)")
+    group.add_argument("--beam-width", type=int, metavar="M", help="children per kept beam")
+    group.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (default: 0.8)")
+    group.add_argument("--max-tokens", type=int, metavar="T", help="most tokens of one solution (default: 2048)")
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another option of the strategy, such as agg_strategy=min; may be repeated",
+    )
+
+
+def load_solver(options: argparse.Namespace, seed: int) -> Solver:
+    """The solver that the model options ask for.
+
+    Raises:
+        ConfigError: a model or engine is missing or cannot be loaded.
+    """
+    if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
+    settings = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
+    system = {} if options.system_prompt is None else {"system_prompt": options.system_prompt}
+    return Solver.load(
+        options.policy or MINI_POLICY,
+        options.prm or (None if options.policy else MINI_PRM),
+        engine=options.engine,
+        policy_settings={**settings, **system},
+        prm_settings=settings,
+        seed=seed,
+    )
+
+
+def request_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments of ``Solver.solve``.
+
+    Raises:
+        ConfigError: an ``--option`` that is no ``NAME=VALUE``.
+    """
+    request = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
+    for text in options.option:
+        name, equals, value = text.partition("=")
+        name = name.replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--option {text} must be NAME=VALUE")
+        try:
+            request[name] = json.loads(value)
+        except ValueError:
+            request[name] = value
+    return request
+
+
+def check_request(solver: Solver, request: dict[str, Any]) -> None:
+    """Refuse, before any work, what would fail for every problem.
+
+    Raises:
+        ConfigError: the request is impossible with these models.
+    """
+    rest = {key: value for key, value in request.items() if key not in ("strategy", "budget_tokens")}
+    wish = Wish(budget=request.get("budget_tokens"), strategy=request.get("strategy"), options=rest)
+    make_plan(Problem.of("1 + 1"), solver.policy, solver.prm, wish)

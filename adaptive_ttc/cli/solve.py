@@ -1,0 +1,135 @@
+"""``solve``: one problem, its answer, the votes behind it and what it cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from adaptive_ttc.cli.request import add_model_options, add_request_options, load_solver, request_of
+from adaptive_ttc.cli.watch import WatchedPolicy
+from adaptive_ttc.record import writable
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.solver import Solver
+
+SHOWN_CLASSES = 12
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser("solve", help="solve one problem", description="Solve one problem.")
+    parser.add_argument("problem", help="the problem, or - to read it from standard input")
+    parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
+    add_request_options(parser)
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Solve, and print; see :func:`add`."""
+    if options.json not in (None, "-"):
+        writable(options.json)
+    request = request_of(options)
+    problem = sys.stdin.read() if options.problem == "-" else options.problem
+    with Console(stderr=True).status("loading the models"):
+        solver = load_solver(options, options.seed)
+    solution = anyio.run(_solve, solver, problem, request)
+    if options.json is not None:
+        text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
+        if options.json == "-":
+            sys.stdout.write(text)
+            return 0
+        Path(options.json).write_text(text, encoding="utf-8")
+    show(solution, Console())
+    return 0
+
+
+async def _solve(solver: Solver, problem: str, request: dict[str, Any]) -> Solution:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("sampling")
+
+        def report(samples: int, tokens: int) -> None:
+            progress.update(task, description=f"{samples:,} samples, {tokens:,} tokens")
+
+        async with solver:
+            solver.policy = WatchedPolicy(solver.policy, report)
+            return await solver.solve(problem, **request)
+
+
+def show(solution: Solution, console: Console) -> None:
+    """Print answer, answer classes, usage and explanation; text of the model is printed as it is."""
+    answer = "no answer" if solution.answer is None else solution.answer
+    console.print(Text.assemble(("Answer: ", "bold"), (answer, "bold green" if solution.answer else "bold red")))
+    if solution.answer_classes:
+        console.print(classes_table(solution))
+    console.print(usage_table(solution))
+    console.print(Text(solution.explain()))
+
+
+def classes_table(solution: Solution) -> Table:
+    """The answer classes, best first, with votes and weight."""
+    table = Table("answer", title=f"Answers ({solution.vote} vote)", title_justify="left")
+    table.add_column("votes", justify="right")
+    table.add_column("weight", justify="right")
+    for one in solution.answer_classes[:SHOWN_CLASSES]:
+        style = "green" if one.answer == solution.answer else ""
+        table.add_row(Text(one.answer), str(one.votes), f"{one.weight:.3f}", style=style)
+    hidden = solution.answer_classes[SHOWN_CLASSES:]
+    if hidden:
+        votes, weight = sum(one.votes for one in hidden), sum(one.weight for one in hidden)
+        table.add_row(f"{len(hidden)} more", str(votes), f"{weight:.3f}", style="dim")
+    return table
+
+
+def usage_table(solution: Solution) -> Table:
+    """What was computed."""
+    usage = solution.usage
+    table = Table("figure", title="Usage", title_justify="left", show_header=False)
+    table.add_column(justify="right")
+    budget = "" if solution.budget is None else f" of {solution.budget:,}"
+    table.add_row(f"charged ({solution.count})", f"{solution.spent:,}{budget}")
+    table.add_row("generated tokens", f"{usage.completion_tokens:,}")
+    table.add_row("prompt tokens (cached)", f"{usage.prompt_tokens:,} ({usage.cached_prompt_tokens:,})")
+    table.add_row("PRM tokens", f"{usage.prm_tokens:,}")
+    table.add_row("calls (PRM)", f"{usage.num_calls:,} ({usage.num_prm_calls:,})")
+    table.add_row("FLOPs", f"{usage.flops:.3g}")
+    table.add_row("wall time", f"{usage.wall_time:.2f} s")
+    return table
+
+
+def as_json(solution: Solution) -> dict[str, Any]:
+    """The solution without its trace."""
+    return {
+        "answer": solution.answer,
+        "abstained": solution.abstained,
+        "strategy": solution.strategy.name,
+        "n": solution.strategy.n,
+        "vote": solution.vote,
+        "budget": solution.budget,
+        "spent": solution.spent,
+        "answer_classes": [asdict(one) for one in solution.answer_classes],
+        "usage": asdict(solution.usage),
+        "candidates": [
+            {
+                "text": candidate.prefix.text,
+                "answer": candidate.answer,
+                "answer_class": candidate.answer_class,
+                "score": candidate.score,
+                "step_scores": candidate.prefix.scores,
+                "finish": candidate.prefix.finish,
+                "tokens": len(candidate.prefix.token_ids),
+            }
+            for candidate in solution.candidates
+        ],
+    }

@@ -1,0 +1,185 @@
+"""Solves many problems side by side through one solver, and grades them; it prints nothing and knows no data set."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.datasets import Row
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.estimators import NO_ANSWER, best_of_k, pass_at_k, vote_at_k
+from adaptive_ttc.flights import side_by_side
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.solver import Solver
+
+CONCURRENCY = 32
+"""Problems at work at once: enough to fill an engine's batch, few enough that results come steadily."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one problem.
+
+    Attributes:
+        index: which of the rows it is.
+        row: the problem and its right answer.
+        solution: None where solving failed.
+        correct: whether the answer is right.
+        error: why solving failed, or None.
+    """
+
+    index: int
+    row: Row
+    solution: Solution | None
+    correct: bool
+    error: AdaptiveTTCError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Graded samples of one problem, all arrays of shape [samples].
+
+    Attributes:
+        row: the problem and its right answer.
+        correct: whether the sample's answer is right.
+        classes: number of its answer class, or :data:`~adaptive_ttc.estimators.NO_ANSWER`.
+        scores: its score in [0, 1]; nan where it was not scored.
+        tokens: its generated tokens.
+        texts: what was written.
+    """
+
+    row: Row
+    correct: NDArray[np.bool_]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    texts: tuple[str, ...]
+
+    def pass_at(self, k: int) -> float:
+        """See :func:`~adaptive_ttc.estimators.pass_at_k`."""
+        return pass_at_k(self.correct, k)
+
+    def accuracy(self, strategy: str, k: int, seed: int | Sequence[int] = 0) -> float:
+        """Probability that a sampling strategy with k of these samples finds the right answer.
+
+        Args:
+            strategy: ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two see no
+                sample without a score, as the solver's votes do.
+            k: samples that it draws.
+            seed: of the random subsets.
+        """
+        if strategy == "majority":
+            return vote_at_k(self.classes, self.correct, k, seed=seed)
+        voting = (self.classes != NO_ANSWER) & ~np.isnan(self.scores)
+        if strategy == "best_of_n":
+            return best_of_k(self.correct & voting, np.where(voting, self.scores, -np.inf), k)
+        if strategy == "weighted_best_of_n":
+            classes, weights = np.where(voting, self.classes, NO_ANSWER), np.where(voting, self.scores, 0.0)
+            return vote_at_k(classes, self.correct, k, weights=weights, seed=seed)
+        raise ConfigError(f"no estimate of {strategy!r} from a pool; known: majority, best_of_n, weighted_best_of_n")
+
+
+async def solve_rows(
+    solver: Solver,
+    rows: Sequence[Row],
+    request: Mapping[str, Any],
+    report: Callable[[Outcome], None],
+    *,
+    concurrency: int = CONCURRENCY,
+) -> None:
+    """Solve and grade every problem; a problem that fails is reported and stops no other.
+
+    Args:
+        solver: its engines batch across the problems.
+        rows: the problems; their ``unique_id`` names them in seeds.
+        request: keyword arguments of :meth:`~adaptive_ttc.solver.Solver.solve`.
+        report: called with each outcome as it comes, so that what is done is known when the rest is cancelled.
+        concurrency: problems at work at once.
+    """
+
+    async def one(index: int) -> None:
+        row = rows[index]
+        try:
+            solution = await solver.solve(row["problem"], id=row["unique_id"], **request)
+            correct = await solver.grader.equal(row["answer"], solution.answer)
+        except AdaptiveTTCError as error:
+            report(Outcome(index=index, row=row, solution=None, correct=False, error=error))
+        else:
+            report(Outcome(index=index, row=row, solution=solution, correct=correct))
+
+    await _side_by_side(len(rows), one, concurrency)
+
+
+async def draw_pools(
+    solver: Solver,
+    rows: Sequence[Row],
+    samples: int,
+    report: Callable[[Pool], None],
+    *,
+    temperature: float = 0.8,
+    concurrency: int = CONCURRENCY,
+) -> list[Pool]:
+    """Draw, score (where there is a PRM) and grade ``samples`` solutions of every problem, with no token limit.
+
+    Args:
+        solver: its engines batch across the problems.
+        rows: the problems; their ``unique_id`` names them in seeds.
+        samples: of each problem.
+        report: called with each pool as it comes.
+        temperature: of the samples.
+        concurrency: problems at work at once.
+
+    Returns:
+        The pools, in the order of the rows.
+
+    Raises:
+        AdaptiveTTCError: a problem failed.
+    """
+    strategy = "weighted_best_of_n" if solver.prm else "majority"
+    pools: dict[int, Pool] = {}
+
+    async def one(index: int) -> None:
+        row = rows[index]
+        solution = await solver.solve(
+            row["problem"], id=row["unique_id"], strategy=strategy, n=samples, temperature=temperature
+        )
+        pools[index] = await _pool(row, solution, solver.grader)
+        report(pools[index])
+
+    await _side_by_side(len(rows), one, concurrency)
+    return [pools[index] for index in range(len(rows))]
+
+
+async def _pool(row: Row, solution: Solution, grader: Grader) -> Pool:
+    names = sorted({candidate.answer_class for candidate in solution.candidates if candidate.answer_class})
+    right = {name: await grader.equal(row["answer"], name) for name in names}
+    number = {name: index for index, name in enumerate(names)}
+    held = [candidate.answer_class or "" for candidate in solution.candidates]
+    return Pool(
+        row=row,
+        correct=np.array([right.get(name, False) for name in held], dtype=bool),
+        classes=np.array([number.get(name, NO_ANSWER) for name in held]),
+        scores=np.array([np.nan if score is None else score for score in solution.scores]),
+        tokens=np.array([len(candidate.prefix.token_ids) for candidate in solution.candidates]),
+        texts=tuple(candidate.prefix.text for candidate in solution.candidates),
+    )
+
+
+async def _side_by_side(number: int, work: Callable[[int], Awaitable[None]], concurrency: int) -> None:
+    if concurrency < 1:
+        raise ConfigError(f"concurrency={concurrency} must be at least 1")
+    places = anyio.CapacityLimiter(concurrency)
+
+    async def take_place(index: int) -> None:
+        async with places:
+            await work(index)
+
+    async with side_by_side() as group:
+        for index in range(number):
+            group.start_soon(take_place, index)

@@ -1,0 +1,304 @@
+"""The command line: what it prints and writes, how it ends, and that it hands on what it was told."""
+
+import io
+import json
+import signal
+
+import pytest
+
+from adaptive_ttc.cli import main
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.evaluation import solve_rows
+from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies import strategy_names
+from policies.fake import FakePolicy, toy_answer, toy_right_so_far
+
+QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(12)]
+
+
+class Loaded:
+    """Stands for the loader: hands out a toy pair and keeps what was asked for."""
+
+    def __init__(self, policy=None):
+        self.given = policy
+        self.solvers = []
+        self.calls = []
+
+    def __call__(self, policy, prm=None, *, seed=0, **settings):
+        self.calls.append({"policy": policy, "prm": prm, "seed": seed, **settings})
+        reward = FakePRM.truthful(toy_right_so_far) if prm else None
+        self.solvers.append(Solver(self.given or FakePolicy.generative(error_rate=0.15), reward, seed=seed))
+        return self.solvers[-1]
+
+    @property
+    def policy(self):
+        return self.solvers[-1].policy
+
+    @property
+    def questions(self):
+        return {request.prompt_ids for request in self.policy.requests}
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    stand_in = Loaded()
+    monkeypatch.setattr(Solver, "load", stand_in)
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # so that what the command sets is taken back
+    monkeypatch.setenv("COLUMNS", "200")
+    return stand_in
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(json.dumps({"problem": one, "answer": toy_answer(one)}) for one in QUESTIONS))
+    return str(path)
+
+
+def figures(path):
+    record = json.loads(path.read_text())
+    assert set(record) == {"name", "command", "git", "machine", "figures"}
+    return record["figures"]
+
+
+def test_alone_it_prints_help(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert "solve" in printed
+    assert "eval" in printed
+
+
+def test_solve_prints_answer_votes_usage_and_why(loaded, capsys):
+    assert main(["solve", "Add 40 + 38 + 47 + 45.", "--n", "9", "--budget-tokens", "2000"]) == 0
+    printed = capsys.readouterr().out
+    solver = loaded.solvers[0]
+    assert "Answer: 170" in printed
+    assert "weighted vote" in printed
+    assert f"{loaded_tokens(solver):,} of 2,000" in printed
+    assert "the scores of its candidates have the largest sum" in printed
+    assert solver.policy._policy.closed
+
+
+def loaded_tokens(solver):
+    return solver.policy._policy.completion_tokens
+
+
+def test_solve_writes_json(loaded, tmp_path, capsys):
+    target = tmp_path / "new" / "solution.json"
+    arguments = ["solve", "Add 40 + 38 + 47 + 45.", "--n", "5", "--strategy", "best_of_n", "--json"]
+    assert main([*arguments, str(target)]) == 0
+    assert "Answer: 170" in capsys.readouterr().out
+    written = json.loads(target.read_text())
+    assert main([*arguments, "-"]) == 0
+    printed = json.loads(capsys.readouterr().out)  # and nothing else
+    for solution in (written, printed):
+        solution["usage"].pop("wall_time")
+    assert written == printed
+    assert written["strategy"] == "best_of_n"
+    assert len(written["candidates"]) == 5
+    assert sum(one["tokens"] for one in written["candidates"]) == written["spent"]
+    best = max(written["candidates"], key=lambda one: one["score"])
+    assert written["answer"] == best["answer_class"]
+
+
+def test_solve_reads_a_problem_from_standard_input(loaded, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Add 1 + 1 + 1.\n"))
+    assert main(["solve", "-", "--strategy", "greedy"]) == 0
+    assert "Answer: 3" in capsys.readouterr().out
+
+
+def test_text_of_the_model_is_never_markup(monkeypatch, capsys):
+    policy = FakePolicy.scripted(
+        {"q": ["\\boxed{[bold]x[/bold]}", "\\boxed{[/nonsense]}", "\\boxed{[link=http://a]b}"]}
+    )
+    monkeypatch.setattr(Solver, "load", Loaded(policy))
+    assert main(["solve", "q", "--n", "3", "--strategy", "majority"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("[bold]x[/bold]", "[/nonsense]", "[link=http://a]b"):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy", "prm"),
+    [
+        ([], MINI_POLICY, MINI_PRM),
+        (["--policy", "own"], "own", None),
+        (["--policy", "own", "--prm", "judge"], "own", "judge"),
+        (["--prm", "judge"], MINI_POLICY, "judge"),
+    ],
+)
+def test_which_models_are_loaded(loaded, arguments, policy, prm):
+    assert main(["solve", "Add 1 + 1.", "--n", "1", "--seed", "3", "--device", "cpu", *arguments]) == 0
+    (call,) = loaded.calls
+    assert call == {
+        "policy": policy,
+        "prm": prm,
+        "seed": 3,
+        "engine": "transformers",
+        "policy_settings": {"device": "cpu"},
+        "prm_settings": {"device": "cpu"},
+    }
+
+
+def test_a_system_prompt_and_options_are_handed_on(loaded, capsys):
+    options = ["--option", "agg_strategy=min", "--option", "slice_size=2", "--option", "vote=best"]
+    arguments = ["solve", "Add 4 + 4.", "--n", "3", "--system-prompt", "Be brief.", "--temperature", "0.5", *options]
+    assert main(arguments) == 0
+    assert loaded.calls[0]["policy_settings"] == {"system_prompt": "Be brief."}
+    assert {request.temperature for request in loaded.policy._policy.requests} == {0.5}
+    assert "(best vote)" in capsys.readouterr().out
+
+
+BAD = {
+    "unknown strategy": (["solve", "q", "--strategy", "guess"], "unknown strategy 'guess'"),
+    "impossible n": (["solve", "q", "--n", "0"], "n is a whole number"),
+    "no end": (["solve", "q"], "give budget_tokens, n, or a strategy"),
+    "empty problem": (["solve", "  ", "--n", "1"], "the problem is empty"),
+    "no budget": (["solve", "q", "--budget-tokens", "0"], "budget_tokens=0"),
+    "a PRM is missing": (["solve", "q", "--policy", "own", "--strategy", "best_of_n"], "needs a PRM"),
+    "broken option": (["solve", "q", "--n", "1", "--option", "top_p"], "must be NAME=VALUE"),
+    "unknown option": (["eval", "--dataset", "minimath-500", "--n", "1", "--option", "x=1"], "has no option x"),
+    "no data set": (["eval", "--dataset", "minimath-400"], "minimath-500"),
+    "no problems": (["eval", "--dataset", "minimath-500", "--limit", "0"], "limit=0"),
+    "no places": (
+        ["eval", "--dataset", "minimath-500", "--limit", "2", "--n", "1", "--concurrency", "0"],
+        "concurrency=0",
+    ),
+    "no strategy fits": (["eval", "--dataset", "minimath-500", "--limit", "2", "--n", "3", "--strategy", "x"], "'x'"),
+    "a folder for a file": (["eval", "--dataset", "minimath-500", "--n", "1", "--json", "."], "is a folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_impossible_requests_end_with_code_2_and_one_line(case, loaded, capsys):
+    arguments, message = BAD[case]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.strip()]
+    assert lines[-1].startswith("error: ")
+    assert message in lines[-1]
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert all(solver.policy.closed for solver in loaded.solvers if isinstance(solver.policy, FakePolicy))
+
+
+@pytest.mark.parametrize("arguments", [["solve"], ["guess"], ["solve", "q", "--n", "many"], ["eval"]])
+def test_what_cannot_be_parsed_ends_with_code_2_and_one_line(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_an_engine_that_fails_ends_with_code_1(loaded, capsys):
+    loaded.given = FakePolicy.generative()
+    loaded.given.fail(EngineError("out of\nmemory"))
+    assert main(["solve", "Add 1 + 1.", "--n", "1"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: out of memory"
+
+
+def test_eval_measures_what_the_engine_did(loaded, dataset, tmp_path, capsys):
+    target = tmp_path / "out.json"
+    assert main(["eval", "--dataset", dataset, "--strategy", "majority", "--n", "3", "--json", str(target)]) == 0
+    found = figures(target)
+    assert found["generated_tokens"] == loaded.policy.completion_tokens == sum(found["tokens"])
+    assert found["problems"] == len(found["correct"]) == 12
+    assert found["accuracy"] == pytest.approx(sum(found["correct"]) / 12)
+    assert 0 < found["accuracy_low"] < found["accuracy"] < found["accuracy_high"] <= 1
+    assert (found["failed"], found["unfinished"], found["overspent"]) == (0, 0, 0)
+    printed = capsys.readouterr().out
+    assert f"{found['accuracy']:.3f} [{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]" in printed
+    assert f"{found['generated_tokens']:,}" in printed
+    record = json.loads(target.read_text())
+    assert record["command"].startswith("python -m adaptive_ttc eval --dataset")
+
+
+def test_eval_gives_the_same_whatever_the_concurrency(loaded, dataset, tmp_path):
+    results = []
+    for concurrency in ("1", "7"):
+        target = tmp_path / f"{concurrency}.json"
+        arguments = ["--n", "4", "--budget-tokens", "200", "--concurrency", concurrency, "--json", str(target)]
+        assert main(["eval", "--dataset", dataset, *arguments]) == 0
+        results.append({key: figures(target)[key] for key in ("correct", "tokens", "prm_tokens", "overspent")})
+    assert results[0] == results[1]
+    assert max(results[0]["tokens"]) <= 200
+    assert results[0]["overspent"] == 0
+
+
+@pytest.mark.parametrize("strategy", strategy_names())
+def test_eval_runs_every_registered_strategy(strategy, loaded, dataset, capsys):
+    size = [] if strategy == "greedy" else ["--n", "4"]
+    assert main(["eval", "--dataset", dataset, "--limit", "3", "--strategy", strategy, *size]) == 0
+    assert f"sums.jsonl: {strategy}" in capsys.readouterr().out
+
+
+def test_a_failing_problem_is_counted_as_wrong_and_told(loaded, dataset, tmp_path, capsys):
+    loaded.given = FakePolicy.generative(error_rate=0.0)
+    loaded.given.fail(EngineError("out of memory"), times=2)
+    target = tmp_path / "out.json"
+    assert main(["eval", "--dataset", dataset, "--strategy", "greedy", "--json", str(target)]) == 0
+    found = figures(target)
+    assert (found["failed"], found["problems"]) == (2, 12)
+    assert found["accuracy"] == pytest.approx(10 / 12)
+    assert "2 failed: EngineError: out of memory" in capsys.readouterr().out
+
+
+def test_when_all_problems_fail_the_command_fails(loaded, dataset, capsys):
+    loaded.given = FakePolicy.generative()
+    loaded.given.fail(EngineError("out of memory"), times=1000)
+    assert main(["eval", "--dataset", dataset, "--strategy", "greedy"]) == 1
+    assert "12 failed" in capsys.readouterr().out
+
+
+def test_ctrl_c_prints_what_was_finished(loaded, dataset, tmp_path, capsys, monkeypatch):
+    async def interrupted_after_three(solver, rows, request, report, *, concurrency):
+        ended = 0
+
+        def counted(outcome):
+            nonlocal ended
+            ended += 1
+            report(outcome)
+            if ended == 3:
+                signal.raise_signal(signal.SIGINT)
+
+        await solve_rows(solver, rows, request, counted, concurrency=concurrency)
+
+    monkeypatch.setattr("adaptive_ttc.cli.evaluate.solve_rows", interrupted_after_three)
+    target = tmp_path / "out.json"
+    arguments = ["eval", "--dataset", dataset, "--strategy", "majority", "--n", "2", "--concurrency", "1"]
+    assert main([*arguments, "--json", str(target)]) == 130
+    found = figures(target)
+    assert (found["problems"], found["unfinished"]) == (3, 9)
+    assert len(found["correct"]) == 3
+    assert "unfinished" in capsys.readouterr().out
+    assert loaded.policy.closed
+
+
+def test_ctrl_c_before_anything_is_finished(loaded, dataset, capsys, monkeypatch):
+    async def interrupted(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        await solve_rows(*arguments, **options)
+
+    monkeypatch.setattr("adaptive_ttc.cli.evaluate.solve_rows", interrupted)
+    assert main(["eval", "--dataset", dataset, "--n", "2"]) == 130
+    assert "accuracy" not in capsys.readouterr().out
+
+
+def test_seeds_draw_other_problems_or_other_samples(loaded, capsys):
+    def questions_and_samples(*arguments):
+        assert (
+            main(
+                ["eval", "--dataset", "minimath-500", "--limit", "4", "--n", "2", "--strategy", "majority", *arguments]
+            )
+            == 0
+        )
+        return loaded.questions, sorted(request.seed for request in loaded.policy.requests)
+
+    fixed = questions_and_samples()
+    assert questions_and_samples() == fixed
+    resampled = questions_and_samples("--sampling-seed", "1")
+    assert resampled[0] == fixed[0]
+    assert not set(resampled[1]) & set(fixed[1])
+    assert not questions_and_samples("--seed", "1")[0] & fixed[0]
