@@ -6,7 +6,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.estimators import (
@@ -23,6 +23,8 @@ from adaptive_ttc.estimators import (
 
 LEVELS = (0.1, 0.2, 0.3, 0.7)
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 @st.composite
 def pools(draw, largest=7):
@@ -37,6 +39,7 @@ def subsets(samples, k):
     return list(combinations(samples, k))
 
 
+@unhurried
 @given(pools())
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(case):
     samples, right, k = case
@@ -45,7 +48,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(case):
     assert pass_at_k([name in right for name, _ in samples], k) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=60)
+@settings(unhurried, max_examples=60)
 @given(pools(largest=5))
 def test_best_of_k_averages_over_subsets_and_over_all_orders_of_ties(case):
     samples, right, k = case
@@ -78,6 +81,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("vote", WEIGHTS)
+@unhurried
 @given(case=pools())
 def test_votes_average_over_subsets_and_split_ties(vote, case):
     samples, right, k = case
@@ -153,6 +157,7 @@ def test_inputs_that_would_be_misread_are_refused():
         best_of_k([True, False], [0.5], 1)
 
 
+@unhurried
 @given(st.lists(st.tuples(st.sampled_from(LEVELS), st.booleans()), min_size=1, max_size=12))
 def test_auc_is_the_share_of_pairs_in_order(samples):
     right = [score for score, label in samples if label]
@@ -220,6 +225,7 @@ def test_intervals_refuse_what_they_cannot_mean():
         interval([1.0], level=1.0)
 
 
+@unhurried
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=23))
 def test_quintiles_are_even_and_fall_with_the_pass_rate(rates):
     bins = quintiles(rates)
