@@ -87,8 +87,7 @@ class Engine:
         del self._runner
 
     def _leave(self, row: int) -> None:
-        move = self._scheduler.leave(row)
-        if move is not None:
+        for move in self._scheduler.leave(row):
             self._runner.move(move.source, move.target)
 
     def _start(self, jobs: Sequence[Job]) -> None:

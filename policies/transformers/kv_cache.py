@@ -40,11 +40,11 @@ class _Aim:
     length: int
 
 
-class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
     """One layer's view of the row tensors."""
 
     def __init__(self, aim: _Aim) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.is_initialized = True
         self._aim = aim
 
@@ -149,7 +149,7 @@ class PrefixPool:
     """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows.
 
     Args:
-        capacity: places that it may grow to.
+        capacity: places, allocated when the first is filled.
         shape: of one token's keys and values.
         device: where the tensors live.
         dtype: of the tensors.
@@ -157,16 +157,18 @@ class PrefixPool:
 
     def __init__(self, capacity: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
         self._capacity = capacity
-        options: dict[str, Any] = {"device": device, "dtype": dtype}
-        self._keys = torch.empty((0, shape.layers, shape.heads, shape.key_dim), **options)
-        self._values = torch.empty((0, shape.layers, shape.heads, shape.value_dim), **options)
+        self._shape = shape
+        self._options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._keys = torch.empty(0)
+        self._values = torch.empty(0)
 
     def store(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Keep keys and values of shape (places, layers, heads, dim)."""
-        needed = int(places.max()) + 1
-        if needed > len(self._keys):
-            size = min(self._capacity, max(needed, 2 * len(self._keys)))
-            self._keys, self._values = _longer(self._keys, size), _longer(self._values, size)
+        if not len(self._keys):
+            # whole at once: a CPU commits the memory page by page as it is written, and growing would copy it
+            size = (self._capacity, self._shape.layers, self._shape.heads)
+            self._keys = torch.empty((*size, self._shape.key_dim), **self._options)
+            self._values = torch.empty((*size, self._shape.value_dim), **self._options)
         index = torch.from_numpy(places).to(self._keys.device)
         self._keys[index] = keys
         self._values[index] = values
@@ -183,9 +185,3 @@ def _grown(tensor: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
     grown = tensor.new_zeros((layers, rows, heads, positions, dim))
     grown[:, :old_rows, :, :old_positions] = tensor
     return grown
-
-
-def _longer(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    longer = tensor.new_empty((size, *tensor.shape[1:]))
-    longer[: len(tensor)] = tensor
-    return longer

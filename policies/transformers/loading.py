@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.utils import logging
 
 from adaptive_ttc.errors import ConfigError
 from policies.transformers.kv_cache import CacheShape
@@ -15,6 +18,18 @@ from policies.transformers.runner import ModelRunner, RowStart
 
 SMALL_MODEL = 20_000_000
 """Below so many parameters a second CPU thread costs more in waiting than it computes."""
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Load without transformers' progress bars, which belong to programs and not to a library."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from adaptive_ttc.types import Problem
 from policies.stopping import StopRule
 from policies.transformers.chat import ChatFormat
 from policies.transformers.engine import Engine
-from policies.transformers.loading import SMALL_MODEL, check_rows, eos_tokens, inspect
+from policies.transformers.loading import SMALL_MODEL, check_rows, eos_tokens, inspect, without_progress_bars
 from policies.transformers.runner import ModelRunner
 from policies.transformers.scheduler import Job, Outcome, Scheduler
 from policies.transformers.worker import EngineThread
@@ -139,7 +139,8 @@ class TransformersPolicy:
             num_threads=num_threads,
         )
         folder = locate(path_or_hub_name, revision=revision)
-        model, tokenizer = load_causal(folder, device=device, dtype=dtype, threads=config.num_threads)
+        with without_progress_bars():
+            model, tokenizer = load_causal(folder, device=device, dtype=dtype, threads=config.num_threads)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         if config.num_threads is None and model.device.type == "cpu" and parameters < SMALL_MODEL:
             torch.set_num_threads(1)
@@ -230,8 +231,8 @@ class TransformersPolicy:
         self._thread.close()
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._thread.join)
-        self._finalizer.detach()
-        self._engine.release()
+        if self._finalizer.detach():
+            self._engine.release()
 
     def _stop_rule(self, stop: tuple[str, ...]) -> StopRule:
         if stop not in self._stop_rules:

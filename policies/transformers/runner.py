@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from policies.transformers.attention import RowGroup, install
 from policies.transformers.kv_cache import CacheShape, PrefixPool, RowCache
 from policies.transformers.prefix_tree import Places, PrefixTree
 from policies.transformers.sampling import Uniforms, draw
+from policies.transformers.scheduler import GROUP_ROWS
 
-# Padding the batch to 4 rows and the keys to a multiple of 32 keeps every row on the same matrix kernels whatever
+# Padding the batch to 4 rows and the keys to a multiple of 16 keeps every row on the same matrix kernels whatever
 # its company: with fewer rows or odd lengths the CPU libraries sum in another order (measured: bitwise equal above).
 _MIN_ROWS = 4
-_KEY_MULTIPLE = 32
+_KEY_MULTIPLE = 16
 _PREFILL_MULTIPLE = 8
 
 
@@ -84,6 +86,7 @@ class ModelRunner:
         self._token = np.zeros(rows, np.int64)
         self._temperature = np.zeros(rows)
         self._top_p = np.ones(rows)
+        self._grouped = install(model)
         self._masked = torch.finfo(model.dtype).min
 
     def find(self, prompt: tuple[int, ...]) -> Places:
@@ -141,7 +144,8 @@ class ModelRunner:
         count = max(rows, _MIN_ROWS)
         self._length[rows:count] = 0
         length = self._length[:count]
-        logits = self._forward(self._model, self._token[:count, None], 0, length[:, None]).logits[:rows, -1]
+        grouping = {"row_groups": self._row_groups(length)} if self._grouped else {}
+        logits = self._forward(self._model, self._token[:count, None], 0, length[:, None], **grouping).logits[:rows, -1]
         # the token at index length - 1 was fed before, the one at index length just now; drawn is length + 1
         uniforms = self._uniforms.at(self._length[:rows] + 1)
         tokens, logprobs = draw(logits, self._temperature[:rows], self._top_p[:rows], uniforms)
@@ -168,7 +172,7 @@ class ModelRunner:
             self._forward(self._model.base_model, ids[:, part], first_row, positions[:, part])
 
     def _forward(
-        self, module: Any, ids: npt.NDArray[np.int64], first_row: int, positions: npt.NDArray[np.int64]
+        self, module: Any, ids: npt.NDArray[np.int64], first_row: int, positions: npt.NDArray[np.int64], **kwargs: Any
     ) -> Any:
         """Run tokens of shape (rows, width) at their positions; padded ones write where later tokens overwrite them."""
         length = _rounded(int(positions.max()) + 1, _KEY_MULTIPLE)
@@ -183,7 +187,16 @@ class ModelRunner:
             position_ids=places,
             past_key_values=self._cache,
             use_cache=True,
+            **kwargs,
         )
+
+    def _row_groups(self, length: npt.NDArray[np.int64]) -> list[RowGroup]:
+        return [
+            RowGroup(
+                slice(row, row + GROUP_ROWS), _rounded(int(length[row : row + GROUP_ROWS].max()) + 1, _KEY_MULTIPLE)
+            )
+            for row in range(0, len(length), GROUP_ROWS)
+        ]
 
 
 def _rounded(number: int, multiple: int) -> int:

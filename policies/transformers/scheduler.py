@@ -15,6 +15,9 @@ from policies.stopping import StopRule
 
 Outcome = Sampled | Exception
 
+GROUP_ROWS = 32
+"""Rows whose attention is computed together, as wide as the longest of them."""
+
 _PATIENCE = 8  # steps that a free row waits for others to free up
 
 
@@ -41,6 +44,11 @@ class Job:
     logprobs: list[float] = field(default_factory=list)
     cached: int = 0
     started: bool = False
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and generated."""
+        return len(self.request.prompt_ids) + len(self.tokens)
 
     def accept(self, token: int, logprob: float, eos: frozenset[int]) -> Literal["eos", "stop", "length"] | None:
         """Take the next token; tell how the sample ended, if it did."""
@@ -127,15 +135,25 @@ class Scheduler:
         self.running.extend(jobs)
         return first
 
-    def leave(self, row: int) -> Move | None:
-        """Free a row; the last row's sample takes it over, so that no gap is computed."""
-        job = self.running[row]
-        last = self.running.pop()
-        del self._known[job.request.id]
-        if last is job:
-            return None
-        self.running[row] = last
-        return Move(source=len(self.running), target=row)
+    def leave(self, row: int) -> list[Move]:
+        """Free a row; returns how other samples change rows, in order, so that no gap is computed.
+
+        The gap goes to the longest sample of the next group, that one's gap likewise, and the last gap to the last
+        row: long samples gather in front, and the groups behind stay narrow.
+        """
+        del self._known[self.running[row].request.id]
+        moves = []
+        gap, last = row, len(self.running) - 1
+        while (group := (gap // GROUP_ROWS + 1) * GROUP_ROWS) <= last:
+            source = max(range(group, min(group + GROUP_ROWS, last + 1)), key=lambda row: self.running[row].length)
+            moves.append(Move(source, gap))
+            self.running[gap] = self.running[source]
+            gap = source
+        if gap != last:
+            moves.append(Move(last, gap))
+            self.running[gap] = self.running[last]
+        self.running.pop()
+        return moves
 
     def withdraw(self, request_id: str) -> Job | None:
         """Take a request out of the queue, if it waits there."""

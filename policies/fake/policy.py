@@ -1,0 +1,312 @@
+"""A policy without a model, for tests: it batches, records, holds and fails on demand; what it writes, a writer knows.
+
+No sample depends on order or time, but for scripts whose replies are taken in order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.types import Problem
+from policies.fake.tokens import ASSISTANT, EOS, VOCAB_SIZE, decode_tokens, encode_problem
+from policies.fake.writers import Key, Replies, Script, ToyModel, Writer
+from policies.stopping import StopRule, TokenTexts
+from policies.validation import check_request
+
+Matching = Callable[[SampleRequest], bool]
+
+
+def anything(request: SampleRequest) -> bool:
+    """Matches every request."""
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A request on its way; ``wake`` is set when what it waits for has come, or it is aborted."""
+
+    request: SampleRequest
+    wake: anyio.Event = field(default_factory=anyio.Event)
+    aborted: bool = False
+    has_slot: bool = False
+
+    async def park(self) -> None:
+        """Wait until woken."""
+        self.wake = anyio.Event()
+        if not self.aborted:
+            await self.wake.wait()
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """Samples that wait, after so many tokens, until they are let go.
+
+    Attributes:
+        matching: which requests.
+        after_tokens: generated before the wait.
+        arrived: set when the first of them waits.
+        waiting: those that wait, in order of arrival.
+    """
+
+    matching: Matching
+    after_tokens: int = 0
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+    _flights: list[_Flight] = field(default_factory=list)
+    _released: bool = False
+
+    @property
+    def waiting(self) -> tuple[SampleRequest, ...]:
+        """Requests that wait, in order of arrival."""
+        return tuple(flight.request for flight in self._flights)
+
+    def release(self) -> None:
+        """Let all go, and hold no further ones."""
+        self._released = True
+        for flight in self._flights:
+            flight.wake.set()
+
+    def release_one(self, request_id: str) -> None:
+        """Let one go; the others wait on."""
+        next(flight for flight in self._flights if flight.request.id == request_id).wake.set()
+
+    async def _pass(self, flight: _Flight, tokens: int) -> None:
+        if self._released or tokens != self.after_tokens or not self.matching(flight.request):
+            return
+        self._flights.append(flight)
+        self.arrived.set()
+        try:
+            await flight.park()
+        finally:
+            self._flights.remove(flight)
+
+
+@dataclass(slots=True, eq=False)
+class _Failure:
+    error: Exception
+    matching: Matching
+    after_tokens: int
+    times: int
+
+
+class FakePolicy:
+    """A :class:`~adaptive_ttc.policy.Policy` over bytes as tokens.
+
+    Its prefix cache is ideal: of the prompt, the solution so far costs one token, the problem itself always all.
+
+    Args:
+        writer: what it writes; see :meth:`scripted` and :meth:`generative`.
+        name: how a person calls it.
+        parameters: what it claims to have, for cost accounts.
+        max_context: prompt and new tokens together.
+        max_batch: samples at once; more wait in order of priority and arrival.
+        turn_tokens: tokens that a sample writes before the others have their turn.
+        overrun: tokens that it claims to have computed past a stop string or an abort.
+
+    Attributes:
+        requests: every request that was asked, in order, failed ones included.
+        completion_tokens: delivered in all.
+        in_flight: requests being served or waiting; ``running`` those served, ``max_running`` the most there were.
+        aborted: ids that ``abort`` was called with.
+        cancelled: requests whose caller was cancelled.
+        closed: whether it was closed.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        name: str = "fake-policy",
+        parameters: int = 1000,
+        max_context: int = 4096,
+        max_batch: int = 64,
+        turn_tokens: int = 16,
+        overrun: int = 0,
+    ) -> None:
+        if min(max_context - 1, max_batch, turn_tokens) < 1 or overrun < 0:
+            raise ConfigError("max_context must be at least 2, max_batch and turn_tokens 1, and overrun 0")
+        self._writer = writer
+        self.name, self.parameters, self.max_context = name, parameters, max_context
+        self._max_batch, self._turn_tokens, self._overrun = max_batch, turn_tokens, overrun
+        self._texts = TokenTexts(decode_tokens, ord("a"))
+        self._flights: dict[str, _Flight] = {}
+        self._queue: deque[_Flight] = deque()
+        self._holds: list[Hold] = []
+        self._failures: list[_Failure] = []
+        self.requests: list[SampleRequest] = []
+        self.aborted: list[str] = []
+        self.completion_tokens = self.running = self.max_running = self.cancelled = 0
+        self.closed = False
+
+    @classmethod
+    def scripted(cls, replies: Mapping[Key, Replies], **settings: Any) -> Self:
+        """Replies from a script, which raises LookupError when it runs dry; see :class:`~policies.fake.Script`."""
+        return cls(Script(replies), **settings)
+
+    @classmethod
+    def generative(cls, *, error_rate: float = 0.03, **settings: Any) -> Self:
+        """Sums from a toy model that errs; see :class:`~policies.fake.ToyModel`. ``settings``: the constructor's."""
+        return cls(ToyModel(error_rate), **settings)
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str, **settings: Any) -> Self:
+        """The toy model under any name, to try commands without a real one; ``settings``: :meth:`generative`'s."""
+        return cls.generative(name=str(path_or_name), **settings)
+
+    @property
+    def fingerprint(self) -> str:
+        """Constant for a name and a writer."""
+        return f"fake:{self.name}:{self._writer!r}" if isinstance(self._writer, ToyModel) else f"fake:{self.name}"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being served or waiting."""
+        return len(self._flights)
+
+    def hold(self, matching: Matching = anything, *, after_tokens: int = 0) -> Hold:
+        """Make matching samples wait, after so many tokens, until the hold lets them go or they are aborted."""
+        hold = Hold(matching, after_tokens)
+        self._holds.append(hold)
+        return hold
+
+    def fail(self, error: Exception, *, matching: Matching = anything, after_tokens: int = 0, times: int = 1) -> None:
+        """Have the next ``times`` matching samples raise ``error`` after so many tokens, which are lost."""
+        self._failures.append(_Failure(error, matching, after_tokens, times))
+
+    def lose_connection(self, matching: Matching = anything, *, after_tokens: int = 0, times: int = 1) -> None:
+        """Have matching samples fail as over a broken line: retryable, and nobody learns what was generated."""
+        error = EngineError("the connection was lost; the same request may succeed later", retryable=True)
+        self.fail(error, matching=matching, after_tokens=after_tokens, times=times)
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Every message behind a token for its role; ConfigError when that leaves no room for a token."""
+        ids = encode_problem(problem)
+        if len(ids) >= self.max_context:
+            raise ConfigError(f"problem {problem.id!r} is {len(ids)} tokens long, the context {self.max_context}")
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, control tokens left out."""
+        return decode_tokens(token_ids)
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """Reply, after the holds and failures that match.
+
+        Raises:
+            ConfigError: the request can never be served, or its id is in flight already.
+            EngineError: it was closed, or told to fail.
+            LookupError: the script has no reply.
+        """
+        check_request(request, max_context=self.max_context, vocab_size=VOCAB_SIZE)
+        if request.id in self._flights:
+            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
+        if self.closed:
+            raise EngineError(f"{self.name} is closed; make a new one")
+        self.requests.append(request)
+        flight = self._flights[request.id] = _Flight(request)
+        try:
+            await self._take_slot(flight)
+            sampled = await self._generate(flight)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        finally:
+            self._free_slot(flight)
+            del self._flights[request.id]
+        self.completion_tokens += len(sampled.token_ids)
+        return sampled
+
+    async def abort(self, request_id: str) -> None:
+        """End a pending sample with the tokens so far; an unknown id is ignored."""
+        self.aborted.append(request_id)
+        if request_id in self._flights:
+            self._flights[request_id].aborted = True
+            self._flights[request_id].wake.set()
+        await anyio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """End what is pending as aborted, and refuse what comes later."""
+        self.closed = True
+        for flight in self._flights.values():
+            flight.aborted = True
+            flight.wake.set()
+        await anyio.lowlevel.checkpoint()
+
+    async def _take_slot(self, flight: _Flight) -> None:
+        """Wait for a slot, or an abort."""
+        if self.running < self._max_batch:
+            flight.has_slot = True
+            self.running += 1
+            self.max_running = max(self.max_running, self.running)
+            return
+        self._queue.append(flight)
+        try:
+            await flight.park()
+        finally:
+            if flight in self._queue:
+                self._queue.remove(flight)
+
+    def _free_slot(self, flight: _Flight) -> None:
+        """Hand the slot to the next in the queue."""
+        if not flight.has_slot:
+            return
+        if not self._queue:
+            self.running -= 1
+            return
+        first = min(self._queue, key=lambda waiting: waiting.request.priority)
+        self._queue.remove(first)
+        first.has_slot = True
+        first.wake.set()
+
+    async def _generate(self, flight: _Flight) -> Sampled:
+        request = flight.request
+        stop = StopRule(request.stop, self._texts)
+        limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        writing = None
+        while True:
+            if len(tokens) % self._turn_tokens == 0:
+                await anyio.lowlevel.checkpoint()
+            for hold in self._holds:
+                await hold._pass(flight, len(tokens))
+            self._raise_failure(request, len(tokens))
+            if flight.aborted:
+                return self._sampled(request, tokens, logprobs, "abort")
+            writing = writing or self._writer.write(request)
+            token, logprob = next(writing)
+            tokens.append(token)
+            logprobs.append(logprob)
+            if token == EOS:
+                return self._sampled(request, tokens, logprobs, "eos")
+            if stop.met(request.stop_context, tokens):
+                return self._sampled(request, tokens, logprobs, "stop")
+            if len(tokens) == limit:
+                return self._sampled(request, tokens, logprobs, "length")
+
+    def _raise_failure(self, request: SampleRequest, tokens: int) -> None:
+        for failure in self._failures:
+            if failure.times > 0 and tokens == failure.after_tokens and failure.matching(request):
+                failure.times -= 1
+                raise failure.error
+
+    def _sampled(self, request: SampleRequest, tokens: list[int], logprobs: list[float], finish: Any) -> Sampled:
+        if finish != "eos":
+            self._writer.cut(request, tokens)
+        so_far = request.prompt_ids[::-1].index(ASSISTANT)
+        cached = len(request.prompt_ids) - 1 if so_far else 0
+        return Sampled(
+            token_ids=tuple(tokens),
+            finish=finish,
+            logprobs=tuple(logprobs),
+            prompt_tokens=len(request.prompt_ids) - cached,
+            cached_tokens=cached,
+            discarded_tokens=self._overrun if finish in ("stop", "abort") else 0,
+        )

@@ -1,0 +1,189 @@
+"""What the fake policy writes: a script's replies, or the sums of a toy model; it knows no engine."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.types import split_steps
+from policies.fake.tokens import EOS, encode_text, split_prompt
+
+T = TypeVar("T", int, str)
+Token = tuple[int, float]
+"""A token id, and its log-probability under the temperature-1 model in nats."""
+
+
+class Writer(Protocol):
+    """Goes on from a prompt, as far as it is asked to."""
+
+    def write(self, request: SampleRequest) -> Iterator[Token]:
+        """The tokens after ``request.prompt_ids``, one by one; the last is EOS."""
+        ...
+
+    def cut(self, request: SampleRequest, tokens: Sequence[int]) -> None:
+        """Called when a sample ended before its EOS: so much of it was delivered."""
+        ...
+
+
+Key = str | tuple[str, str]
+Replies = Sequence[str] | Mapping[int, str]
+
+
+class Script:
+    """Replies that were written beforehand.
+
+    A reply is the text from the prompt on to the solution's end. One that was cut, by a stop string or a limit,
+    goes on when its own prefix comes back, if the script has nothing else for that prefix.
+
+    Args:
+        replies: by the question, or by (question, solution so far); each a sequence, taken in order of arrival, or a
+            mapping from the request's seed, which any order of arrival leaves the same.
+    """
+
+    def __init__(self, replies: Mapping[Key, Replies]) -> None:
+        self._by_order = {key: list(value) for key, value in replies.items() if not isinstance(value, Mapping)}
+        self._by_seed = {key: dict(value) for key, value in replies.items() if isinstance(value, Mapping)}
+        self._begun: dict[str, tuple[int, ...]] = {}
+        self._rests: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
+
+    def write(self, request: SampleRequest) -> Iterator[Token]:
+        """The next reply for this prompt.
+
+        Raises:
+            LookupError: the script has none (left).
+        """
+        reply = self._begun[request.id] = self._reply(request)
+        # every token as likely as the next: a script has no distribution
+        return iter([(token, -0.1) for token in (*reply, EOS)])
+
+    def cut(self, request: SampleRequest, tokens: Sequence[int]) -> None:
+        """Keep the rest for the prefix that was delivered."""
+        reply = self._begun.pop(request.id, None)
+        if reply is not None:
+            rest = reply[len(tokens) :]
+            self._rests.setdefault((*request.prompt_ids, *tokens), []).append((request.seed, rest))
+
+    def _reply(self, request: SampleRequest) -> tuple[int, ...]:
+        question, so_far = split_prompt(request.prompt_ids)
+        for key in ((question, so_far), *(() if so_far else (question,))):
+            if self._by_order.get(key):
+                return encode_text(self._by_order[key].pop(0))
+            if request.seed in self._by_seed.get(key, {}):
+                return encode_text(self._by_seed[key][request.seed])
+        rests = self._rests.get(request.prompt_ids, [])
+        if rests:
+            own = next((index for index, (seed, _) in enumerate(rests) if seed == request.seed), 0)
+            return rests.pop(own)[1]
+        raise LookupError(
+            f"the script has no reply (left) to {question!r} after {so_far!r} with seed {request.seed}; "
+            f"it has some for {[key for key, left in self._by_order.items() if left] + list(self._by_seed)}"
+        )
+
+
+_OPENINGS = {"": 0.4, "So ": 0.3, "Next, ": 0.2, "Then we add: ": 0.1}
+_SLIPS = (1, -1, 2, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class ToyModel:
+    """Adds up the numbers of a question, a step a number, and errs: more often the larger the numbers.
+
+    An error stays in the running total, as in a real chain of thought, so a long question is hard and a wrong
+    step is visible to whoever checks it. What a step says depends on the seed, the position at which it starts and
+    the total before it, on nothing else.
+
+    Args:
+        error_rate: probability of a wrong step for each digit in it, at temperature 1.
+    """
+
+    error_rate: float = 0.03
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.error_rate < 1:
+            raise ConfigError(f"error_rate={self.error_rate} must be in [0, 1)")
+
+    def write(self, request: SampleRequest) -> Iterator[Token]:
+        """Finish the step that was begun, if any, then write the others."""
+        question, so_far = split_prompt(request.prompt_ids)
+        numbers = toy_numbers(question)
+        done, _, begun = so_far.rpartition("\n\n")
+        position = len(request.prompt_ids) - len(encode_text(begun))
+        steps = split_steps(done)
+        total = _last_number(steps[-1]) if steps else numbers[0]
+        for number in numbers[len(steps) + 1 :]:
+            step, logprobs = self._step(request, position, total, number)
+            rest = _rest(step, begun, total + number)
+            yield from zip(encode_text(rest), logprobs[len(logprobs) - len(rest) :], strict=True)
+            position += len(encode_text(begun + rest))
+            total, begun = _last_number(begun + rest), ""
+        for token in encode_text(_rest(f"The answer is \\boxed{{{total}}}.", begun, total)):
+            yield token, 0.0
+        yield EOS, 0.0
+
+    def cut(self, request: SampleRequest, tokens: Sequence[int]) -> None:
+        """Nothing to keep: what follows is a function of the prompt and the seed."""
+
+    def _step(self, request: SampleRequest, position: int, total: int, number: int) -> tuple[str, list[float]]:
+        """A step with its blank line, and the log-probability of each of its characters."""
+        rng = random.Random(f"{request.seed},{position}")
+        p = min(0.95, self.error_rate * len(f"{abs(total)}{abs(number)}"))
+        opening, of_opening = _choose(rng, _OPENINGS, request)
+        slip, of_slip = _choose(rng, {0: 1 - p, **dict.fromkeys(_SLIPS, p / len(_SLIPS))}, request)
+        step = f"{opening}{total} + {number} = {total + number + slip}\n\n"
+        logprobs = [0.0] * len(step)
+        logprobs[0], logprobs[-3] = of_opening, of_slip
+        return step, logprobs
+
+
+def toy_numbers(question: str) -> list[int]:
+    """The numbers that the toy model adds: the question's, or some that its text stands for."""
+    numbers = [int(number) for number in re.findall(r"-?\d{1,9}", question)]
+    if len(numbers) > 1:
+        return numbers
+    digest = hashlib.sha256(question.encode()).digest()
+    return [byte % 50 + 1 for byte in digest[1 : 4 + digest[0] % 4]]
+
+
+def toy_answer(question: str) -> str:
+    """The right answer to a question, as the toy model understands it."""
+    return str(sum(toy_numbers(question)))
+
+
+def toy_right_so_far(question: str, steps: tuple[str, ...]) -> bool:
+    """Whether the last step's total is right; what :meth:`~adaptive_ttc.prm.FakePRM.truthful` asks for."""
+    return _last_number(steps[-1]) == sum(toy_numbers(question)[: len(steps) + 1])
+
+
+def _choose(rng: random.Random, outcomes: Mapping[T, float], request: SampleRequest) -> tuple[T, float]:
+    """Draw at the request's temperature and nucleus; the outcome and its log-probability at temperature 1."""
+    ranked = sorted((outcome for outcome in outcomes if outcomes[outcome] > 0), key=lambda one: -outcomes[one])
+    if request.temperature == 0:
+        ranked = ranked[:1]
+    sharpness = 1 / (request.temperature or 1.0)
+    weights = [math.exp(sharpness * math.log(outcomes[one] / outcomes[ranked[0]])) for one in ranked]
+    nucleus, mass = 0, 0.0
+    while nucleus < len(ranked) and mass < request.top_p * sum(weights):
+        mass += weights[nucleus]
+        nucleus += 1
+    [drawn] = rng.choices(ranked[:nucleus], weights[:nucleus])
+    return drawn, math.log(outcomes[drawn])
+
+
+def _rest(step: str, begun: str, value: int) -> str:
+    """What is left to write of a step; one that another seed has begun otherwise is brought to an end."""
+    if step.startswith(begun):
+        return step[len(begun) :]
+    ended = "=" in begun and begun[-1].isdigit()
+    return "\n\n" if ended else f" = {value}\n\n"
+
+
+def _last_number(text: str) -> int:
+    numbers: list[str] = re.findall(r"-?\d+", text)
+    return int(numbers[-1]) if numbers else 0

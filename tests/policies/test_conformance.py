@@ -1,0 +1,46 @@
+"""The policies that must pass the conformance suite; a new one is added here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from policies.fake import EOS, FakePolicy
+from policies.transformers import TransformersPolicy
+from tests.conformance.policy_suite import CASES, CHECKS, PolicyCase, register
+from tests.policies.tiny import folder
+
+
+class EndlessWriter:
+    """Counts without end."""
+
+    def write(self, request: Any) -> Iterator[tuple[int, float]]:
+        for index in itertools.count(len(request.prompt_ids)):
+            yield (index * 7 + request.seed) % EOS, -0.5
+
+    def cut(self, request: Any, tokens: Any) -> None:
+        """Nothing to keep."""
+
+
+def transformers(**settings: Any) -> TransformersPolicy:
+    return TransformersPolicy.from_pretrained(folder(), **settings)
+
+
+register(PolicyCase("fake", FakePolicy.generative, lambda **settings: FakePolicy(EndlessWriter(), **settings)))
+register(
+    PolicyCase(
+        "fake-by-token",
+        lambda **settings: FakePolicy.generative(turn_tokens=1, **settings),
+        lambda **settings: FakePolicy(EndlessWriter(), turn_tokens=1, **settings),
+    )
+)
+register(PolicyCase("transformers", transformers, lambda **settings: transformers(eos_token_ids=(), **settings)))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("case", CASES)
+async def test_conformance(case: str, check: str) -> None:
+    await CHECKS[check](CASES[case])
