@@ -65,7 +65,9 @@ class Expansion:
         if not live or self._engines.stop.is_set():
             return []
         terms, ledger = self._terms(), self._account.ledger
-        plan = plan_round(terms, [Member(one.length, one.remaining, self._overhead(one)) for one in live])
+        plan = plan_round(
+            terms, [Member(one.length, one.remaining, self._finish(one), self._overhead(one)) for one in live]
+        )
         leases = []
         for sample, tokens in zip(live, plan, strict=True):
             if tokens and (money := ledger.reserve(self._overhead(sample) + terms.rate * tokens)):
@@ -76,18 +78,24 @@ class Expansion:
 
     def _terms(self) -> Terms:
         rate = self._engines.price.decode + (self._engines.scorer.planned_rate if self._request.score else 0)
-        midway = [
-            self._overhead(one) + rate * one.remaining for one in self._samples if one.ended == "stop" and one.remaining
-        ]
+        midway = [self._overhead(one) + rate * self._finish(one) for one in self._samples if one.ended == "stop"]
         ended, typical = self._account.ended(self._request.stop)
         return Terms(
             balance=self._account.ledger.available,
             rate=rate,
             ended=ended,
             typical=typical,
-            kept=max(midway, default=None),
+            stepwise=bool(self._request.stop),
+            midway=max(midway, default=None),
             solved=self._account.solved,
         )
+
+    def _finish(self, sample: Sample) -> int:
+        """Tokens to keep for finishing a solution; one longer than thought gets a quarter more, again and again."""
+        enough = self._engines.config.finish_tokens
+        if enough is None:
+            return sample.remaining
+        return min(sample.remaining, max(enough - len(sample.token_ids), -(-enough // 4)))
 
     def _overhead(self, sample: Sample) -> int:
         return self._engines.scorer.planned_overhead(sample) if self._request.score else 0

@@ -5,7 +5,7 @@ granted leases in rounds. What a lease does not use comes back before the next r
 N mean lengths lets close to N samples run side by side, where reserving the worst case would let
 ``budget / max_tokens`` run. Two things keep a crowd from starving:
 
-- Until the account holds a finished solution, what one sample needs in the worst case is not shared out.
+- Until the account holds a finished solution, what it takes to finish one is not shared out.
 - Once lengths are known, only so many samples go on as the balance is expected to finish, earliest first.
 """
 
@@ -25,11 +25,13 @@ class Member:
     Attributes:
         length: tokens that it has.
         remaining: most tokens that it may still get, at least 1.
+        finish: tokens to keep for finishing the solution that it belongs to; between 1 and ``remaining``.
         overhead: units that its scoring costs before any further token.
     """
 
     length: int
     remaining: int
+    finish: int
     overhead: int = 0
 
 
@@ -41,7 +43,8 @@ class Terms:
         balance: units that the account can reserve; None without a limit.
         rate: units a token costs, its scoring included.
         ended: how many samples of this kind ended by themselves; ``typical`` is their mean length.
-        kept: units needed to finish a solution that has ended a step; None when no such one exists.
+        stepwise: whether samples end with a step rather than with the solution.
+        midway: units to keep for finishing a sample that has ended its step; None when none has.
         solved: whether the account holds a finished solution.
     """
 
@@ -49,7 +52,8 @@ class Terms:
     rate: int = 1
     ended: int = 0
     typical: float = 0.0
-    kept: int | None = None
+    stepwise: bool = False
+    midway: int | None = None
     solved: bool = False
 
 
@@ -63,11 +67,27 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
         return tuple(one.remaining for one in members)
     if terms.solved:
         return _share(terms, members, balance)
-    if terms.kept is not None:
-        return _share(terms, members, balance - terms.kept)
-    first = _affordable(terms, members[0], balance)
+    return (_plan_steps if terms.stepwise else _plan_solutions)(terms, members, balance)
+
+
+def _plan_steps(terms: Terms, members: Sequence[Member], balance: int) -> tuple[int, ...]:
+    """Whichever sample the strategy goes on from, what finishes it must be left when this step is over."""
+    kept = max(terms.midway or 0, max(_cost(terms, one, one.finish) for one in members))
+    leases = _share(terms, members, balance - kept)
+    if any(leases) or terms.midway is not None:
+        return leases
+    return (_first(terms, members, balance), *[0] * (len(members) - 1))
+
+
+def _plan_solutions(terms: Terms, members: Sequence[Member], balance: int) -> tuple[int, ...]:
+    """The first sample gets what finishes it, the others share the rest."""
+    first = _first(terms, members, balance)
     left = balance - _cost(terms, members[0], first) if first else 0
     return (first, *_share(terms, members[1:], left))
+
+
+def _first(terms: Terms, members: Sequence[Member], balance: int) -> int:
+    return min(members[0].finish, _affordable(terms, members[0], balance))
 
 
 def _share(terms: Terms, members: Sequence[Member], pot: int) -> tuple[int, ...]:

@@ -113,8 +113,12 @@ class Sample:
         if sampled.token_ids:
             self.text = self._decode(self.token_ids)
             self.scores = ()
-        lease_ended = sampled.finish == "length" and len(sampled.token_ids) == granted and self.remaining > 0
-        self.ended = None if lease_ended else sampled.finish
+        if sampled.finish == "length" and len(sampled.token_ids) == granted and self.remaining > 0:
+            self.ended = None  # only the lease ended
+        elif sampled.finish == "stop" and self.remaining == 0:
+            self.ended = "length"  # its step is complete, but the solution may not go on
+        else:
+            self.ended = sampled.finish
 
     def child(self) -> Prefix:
         """The prefix that the strategy is sent."""

@@ -36,7 +36,7 @@ def last_ended_path(n, max_tokens=200, score=False, depth=60):
         ended = [child for child in children if child.finish != "budget"]
         if not ended:
             return (best,)
-        best = next((child for child in ended if child.finished), ended[-1])
+        best = next((child for child in ended if child.finish != "stop"), ended[-1])
         if best.finish != "stop":
             return (best,)
     return (best,)
@@ -108,6 +108,16 @@ def test_solution_limit_counts_the_prefix_and_ends_a_sample_as_length():
     assert len(policy.requests) == 2
 
 
+def test_a_step_that_uses_up_the_solutions_limit_ends_as_length():
+    def steps(limit):
+        return (yield from Expand(prefixes=(ROOT,), stop=STEP, max_tokens=limit))
+
+    (free,), *_ = drive(steps(500), TinyPolicy(mean=500))
+    (full,), *_ = drive(steps(len(free.token_ids)), TinyPolicy(mean=500))
+    assert (free.finish, full.finish) == ("stop", "length")
+    assert full.token_ids == free.token_ids
+
+
 def test_the_context_bounds_a_sample():
     context = len(TinyPolicy().encode(PROBLEM)) + 7
     prefixes, *_ = drive(whole(2), TinyPolicy(mean=10_000, max_context=context))
@@ -168,7 +178,7 @@ def test_observed_evidence_is_not_drawn_again():
     assert [prefix.path for prefix in more] == [(3,), (4,)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     chaos=st.tuples(st.integers(0, 99), st.integers(100, 199)),
     n=st.integers(1, 20),
@@ -190,7 +200,7 @@ def test_order_of_replies_changes_nothing(chaos, n, budget, price):
 # ---- leases ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 24), budget=st.integers(0, 700), mean=st.sampled_from([5, 20, 60]), score=st.booleans())
 def test_leases_do_not_change_the_samples_and_never_overspend(n, budget, mean, score):
     free, *_ = drive(whole(n, max_tokens=300), TinyPolicy(mean=mean))
@@ -213,14 +223,14 @@ def test_a_budget_of_n_mean_lengths_runs_close_to_n_samples_side_by_side():
     assert policy.max_in_flight >= 15
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 20), seed=st.integers(0, 10_000), extra=st.integers(0, 300))
 def test_a_starved_crowd_still_finishes_one_sample(n, seed, extra):
     prefixes, *_ = drive(whole(n, max_tokens=200), TinyPolicy(mean=60), 200 + extra, seed=seed)
     assert any(prefix.finish in ("eos", "length") for prefix in prefixes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 12), seed=st.integers(0, 10_000), extra=st.integers(0, 300))
 def test_a_starved_tree_search_still_finishes_one_solution(n, seed, extra):
     search = last_ended_path(n, max_tokens=200)
@@ -271,7 +281,7 @@ def forked(parts, n):
     return tuple(prefix for result in results for prefix in result) + after
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(chaos=st.integers(0, 1000), budget=st.integers(0, 900))
 def test_forks_share_equally_and_do_not_depend_on_who_asks_first(chaos, budget):
     calm, driver, _, _ = drive(forked(3, 4), TinyPolicy(), budget)
@@ -282,7 +292,7 @@ def test_forks_share_equally_and_do_not_depend_on_who_asks_first(chaos, budget):
     assert max(event.limits) - min(event.limits) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(parts=st.integers(1, 6), n=st.integers(1, 4), seed=st.integers(0, 10_000), extra=st.integers(0, 500))
 def test_a_starved_fork_still_finishes_one_solution_and_wastes_nothing(parts, n, seed, extra):
     def search():
@@ -359,7 +369,7 @@ async def test_cancelling_twice_changes_nothing():
     assert_settled(ledger, policy, driver)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(turns=st.integers(0, 200), chaos=st.integers(0, 1000), budget=st.none() | st.integers(0, 900))
 def test_cancelling_at_any_moment_counts_every_token(turns, chaos, budget):
     async def main():
@@ -485,7 +495,7 @@ def test_a_policy_that_delivers_too_much_is_an_engine_error():
     assert (ledger.spent, ledger.statistics().reserved) == (10, 0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     chaos=st.integers(0, 10_000),
     n=st.integers(1, 12),
@@ -577,7 +587,7 @@ def test_a_prm_with_a_wrong_number_of_scores_is_an_engine_error():
 # ---- what a budget bounds -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 10), budget=st.integers(0, 3000), chatter=st.integers(1, 9))
 def test_generated_and_prm_tokens_are_bounded_together(n, budget, chatter):
     prm = FakePRM(lambda question, steps: 0.5, count=lambda r: 10 + chatter * sum(map(len, r.steps)))

@@ -4,7 +4,13 @@ from hypothesis import strategies as st
 from adaptive_ttc.leases import SHORTEST_LEASE, Member, Terms, plan_round
 
 members = st.lists(
-    st.builds(Member, length=st.integers(0, 500), remaining=st.integers(1, 500), overhead=st.integers(0, 50)),
+    st.builds(
+        lambda length, remaining, share, overhead: Member(length, remaining, max(1, remaining * share // 4), overhead),
+        st.integers(0, 500),
+        st.integers(1, 500),
+        st.integers(0, 4),
+        st.integers(0, 50),
+    ),
     min_size=1,
     max_size=20,
 )
@@ -14,7 +20,8 @@ terms = st.builds(
     rate=st.integers(1, 5),
     ended=st.integers(0, 9),
     typical=st.floats(1, 400),
-    kept=st.none() | st.integers(0, 3000),
+    stepwise=st.booleans(),
+    midway=st.none() | st.integers(0, 3000),
     solved=st.booleans(),
 )
 
@@ -33,12 +40,14 @@ def test_what_finishes_one_sample_is_never_shared_out(terms, crowd):
     leases = plan_round(terms, crowd)
     costs = [one.overhead + terms.rate * lease if lease else 0 for lease, one in zip(leases, crowd, strict=True)]
     worst = [one.overhead + terms.rate * one.remaining for one in crowd]
+    finish = [one.overhead + terms.rate * one.finish for one in crowd]
     if terms.solved or sum(worst) <= terms.balance:
         return
-    if terms.kept is not None:
-        assert sum(costs) <= max(0, terms.balance - terms.kept)
-    elif worst[0] <= terms.balance:
-        assert leases[0] == crowd[0].remaining
+    if not terms.stepwise:
+        assert leases[0] == crowd[0].finish or finish[0] > terms.balance
+    elif terms.midway is not None or sum(lease > 0 for lease in leases) > 1:
+        # any of them may be the one that the search goes on from
+        assert sum(costs) <= max(0, terms.balance - max(terms.midway or 0, *finish))
 
 
 @given(terms=terms, crowd=members)
@@ -49,32 +58,44 @@ def test_money_for_the_first_sample_is_never_left_lying(terms, crowd):
 
 
 def test_enough_for_the_worst_case_of_all_means_no_lease_is_cut():
-    crowd = [Member(0, 100), Member(30, 70)]
+    crowd = [Member(0, 100, 100), Member(30, 70, 70)]
     assert plan_round(Terms(balance=170), crowd) == (100, 70)
     assert plan_round(Terms(balance=None), crowd) == (100, 70)
     assert sum(plan_round(Terms(balance=169), crowd)) < 170
 
 
 def test_a_budget_of_n_mean_lengths_lets_n_samples_run_at_once_when_lengths_are_known():
-    crowd = [Member(0, 2048)] * 16
+    crowd = [Member(0, 2048, 2048)] * 16
     leases = plan_round(Terms(balance=16 * 100, ended=9, typical=100.0, solved=True), crowd)
     assert leases == (100,) * 16
 
 
 def test_with_less_money_the_first_samples_are_finished_first():
-    crowd = [Member(40, 2000)] * 10
+    crowd = [Member(40, 2000, 2000)] * 10
     leases = plan_round(Terms(balance=200, ended=999, typical=100.0, solved=True), crowd)
     assert leases == (66, 66, 66, *[0] * 7)
 
 
 def test_unknown_lengths_start_short():
-    crowd = [Member(0, 1000)] * 5
+    crowd = [Member(0, 1000, 1000)] * 5
     leases = plan_round(Terms(balance=1000 + 4 * 200), crowd)
     assert leases == (1000, 100, 100, 100, 100)
 
 
 def test_crumbs_are_not_handed_out():
-    crowd = [Member(0, 1000)] * 9
+    crowd = [Member(0, 1000, 1000)] * 9
     leases = plan_round(Terms(balance=1000 + 2 * SHORTEST_LEASE + 3), crowd)
     assert leases[0] == 1000
     assert [lease for lease in leases[1:] if lease] == [SHORTEST_LEASE] * 2
+
+
+def test_a_step_is_paid_for_by_what_is_not_kept_and_then_the_first_goes_alone():
+    crowd = [Member(0, 1000, 1000)] * 4
+    assert plan_round(Terms(balance=1200, stepwise=True), crowd) == (25, 25, 25, 25)
+    assert plan_round(Terms(balance=1000, stepwise=True), crowd) == (1000, 0, 0, 0)
+    assert plan_round(Terms(balance=1000, stepwise=True, midway=990), crowd) == (0, 0, 0, 0)
+
+
+def test_less_may_be_kept_where_solutions_are_known_to_be_short():
+    crowd = [Member(0, 1000, 200)] * 5
+    assert plan_round(Terms(balance=1000), crowd) == (200, 100, 100, 100, 100)

@@ -191,7 +191,7 @@ def test_n_without_a_strategy_is_that_many():
     assert solve(n=5).strategy.config.n == 5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     budget=st.integers(1, 700),
     strategy=st.sampled_from([None, "greedy", "majority", "best_of_n", "weighted_best_of_n"]),

@@ -211,7 +211,7 @@ def a_stopped_run_hands_in_what_it_has(case: StrategyCase) -> None:
 
 @check
 def random_failures_leak_nothing(case: StrategyCase) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         chaos=st.integers(0, 2**20),
         budget=st.none() | st.integers(0, 600),
