@@ -84,6 +84,7 @@ def test_children_come_in_order_and_carry_text_logprob_and_path():
 
 
 def test_continuation_prompts_are_exactly_the_tokens_that_were_generated():
+    """Trap 8."""
     _, driver, _, policy = drive(last_ended_path(2), TinyPolicy(mean=40))
     known = {(): ()}
     for event in driver.trace.of(RequestEvent):
@@ -125,6 +126,8 @@ def test_the_context_bounds_a_sample():
 
 
 def test_an_ended_solution_cannot_be_expanded():
+    """Trap 4."""
+
     def search():
         children = yield from Expand(prefixes=(ROOT,))
         return (yield from Expand(prefixes=children))
@@ -372,6 +375,8 @@ async def test_cancelling_twice_changes_nothing():
 @settings(max_examples=60)
 @given(turns=st.integers(0, 200), chaos=st.integers(0, 1000), budget=st.none() | st.integers(0, 900))
 def test_cancelling_at_any_moment_counts_every_token(turns, chaos, budget):
+    """Trap 6."""
+
     async def main():
         policy, ledger = TinyPolicy(chaos=chaos), Ledger(budget)
         driver = Driver(PROBLEM, policy, ledger, prm=scorer())
@@ -537,6 +542,21 @@ def test_every_step_gets_a_score_and_the_usage_is_the_prms():
     assert all(len(prefix.scores) == len(prefix.steps) for prefix in prefixes)
     assert driver.usage.prm_tokens == prm.prm_tokens
     assert driver.usage.num_prm_calls == len(prm.requests) == 5
+
+
+def test_the_empty_piece_after_the_last_blank_line_is_no_step():
+    """Trap 3: a step ends with its blank line, and what a naive split leaves behind it is not scored."""
+    prm = scorer()
+
+    def search():
+        first = yield from Expand(prefixes=(ROOT,), stop=STEP, max_tokens=400, score=True)
+        return (yield from Expand(prefixes=first, stop=STEP, max_tokens=400, score=True))
+
+    (prefix,), *_ = drive(search(), TinyPolicy(mean=500), prm=prm)
+    assert prefix.text.endswith("\n\n")
+    assert [len(request.steps) for request in prm.requests] == [1, 2]
+    assert all(step.strip() for request in prm.requests for step in request.steps)
+    assert prefix.scores == tuple((len(step) % 10) / 10 for step in prefix.steps)
 
 
 def test_a_child_that_got_nothing_keeps_its_parents_scores_and_is_not_scored_again():
