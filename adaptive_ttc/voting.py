@@ -91,9 +91,7 @@ def _by_class(candidates: Sequence[Candidate]) -> tuple[dict[str, list[float]], 
         answer = candidate.answer_class
         if not answer:
             if candidate.answer:
-                raise ValueError(
-                    f"the answer {candidate.answer!r} has no answer_class; grade before voting"
-                )
+                raise ValueError(f"the answer {candidate.answer!r} has no answer_class; grade before voting")
             continue
         votes_of[answer] = votes_of.get(answer, 0) + 1
         scores = scores_of.setdefault(answer, [])

@@ -1,0 +1,1 @@
+"""Fits the compute-optimal table and the difficulty classifier; nothing here yet."""

@@ -52,10 +52,10 @@ class Pair:
     large_layers: int = 5
     base: Training = Training(steps=2000, learning_rate=3e-3)
     noisy: Training = Training(steps=400, learning_rate=1e-3)
-    prm: Training = Training(steps=1500)
+    prm: Training = Training(steps=1200)
     large_base: Training = Training(steps=500, learning_rate=1e-3)
     large_noisy: Training = Training(steps=200, learning_rate=5e-4)
-    own_samples: int = 24_000
+    own_samples: int = 16_000
 
 
 _SLIPS: Mapping[str, float] = {
