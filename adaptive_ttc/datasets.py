@@ -57,7 +57,7 @@ def load_problems(name_or_path: str | Path, limit: int | None = None, seed: int 
         raise ConfigError(f"limit={limit} must be at least 1")
     name, _, pair = str(name_or_path).partition(":")
     if name in MINIMATH:
-        return minimath(name, pair or "mini", limit, seed)
+        return _minimath(name, pair or "mini", limit, seed)
     rows = list(_other_rows(name_or_path))
     if not rows:
         raise ConfigError(f"{name_or_path} holds no problems; give a file with one JSON object a line")
@@ -66,12 +66,8 @@ def load_problems(name_or_path: str | Path, limit: int | None = None, seed: int 
     return rows[:limit]
 
 
-def minimath(name: str, pair: str = "mini", limit: int | None = None, seed: int | None = None) -> list[Row]:
-    """Problems of one of the :data:`MINIMATH` sets; a shorter set is the beginning of a longer one.
-
-    Raises:
-        ConfigError: there is no pair of mini models of that name.
-    """
+def _minimath(name: str, pair: str, limit: int | None, seed: int | None) -> list[Row]:
+    """Problems of one of the :data:`MINIMATH` sets; a shorter set is the beginning of a longer one."""
     from adaptive_ttc.mini.settings import PAIRS
 
     if pair not in PAIRS:

@@ -46,7 +46,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from adaptive_ttc.datasets import Row, minimath
+from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.estimators import paired_interval, quintiles, within_auc
 from adaptive_ttc.evaluation import Outcome, Pool, draw_pools, solve_rows
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         writable(options.json)
     if options.samples < 1:
         raise ConfigError(f"--samples {options.samples} must be at least 1")
-    rows = minimath("minimath-500", options.pair, options.limit, options.seed)
+    rows = load_problems(f"minimath-500:{options.pair}", options.limit, options.seed)
     models = _models(options.models, options.pair)
     seed, console = options.seed or 0, Console()
     measured = anyio.run(measure, Solver.load(models / "policy", models / "prm", seed=seed), rows, options.samples)
