@@ -14,6 +14,8 @@ POLICY_GROUP = "adaptive_ttc.policies"
 
 MINI_POLICY = Path(__file__).parent / "mini" / "models" / "policy"
 MINI_PRM = Path(__file__).parent / "mini" / "models" / "prm"
+MINI_FINISH_TOKENS = 200
+"""More tokens than nearly all solutions of the embedded policy have."""
 
 
 def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **settings: Any) -> Policy:

@@ -22,7 +22,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, load_policy
+from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy
 from adaptive_ttc.plan import Plan, Wish, make_plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -76,6 +76,7 @@ class Solver:
         policy_settings: Mapping[str, Any] | None = None,
         prm_settings: Mapping[str, Any] | None = None,
         seed: int = 0,
+        config: DriverConfig | None = None,
     ) -> Self:
         """Load a pair of models by folder or Hub name.
 
@@ -86,6 +87,7 @@ class Solver:
             policy_settings: passed to the engine: ``device``, ``dtype``, ``max_batch``, ...
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
             seed: of all randomness.
+            config: how requests are sent.
 
         Raises:
             ConfigError: no such engine or reader, or a model cannot be loaded.
@@ -93,12 +95,14 @@ class Solver:
         from adaptive_ttc.prm import load_prm
 
         reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
-        return cls(load_policy(policy, engine=engine, **(policy_settings or {})), reward_model, seed=seed)
+        loaded = load_policy(policy, engine=engine, **(policy_settings or {}))
+        return cls(loaded, reward_model, seed=seed, config=config)
 
     @classmethod
     def mini(cls, *, seed: int = 0) -> Self:
         """The embedded default: the tiny policy and PRM that come with the package."""
-        return cls.load(MINI_POLICY, MINI_PRM, seed=seed)
+        # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
+        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=DriverConfig(finish_tokens=MINI_FINISH_TOKENS))
 
     async def solve(
         self,
