@@ -17,6 +17,12 @@ from policies.stopping import TokenTexts
 
 # Templates that print today's date would change the prompt, and so every result, daily.
 _TODAY = date(2024, 7, 26)
+_DATE_PARTS = ("d", "m", "b", "B", "y", "Y", "a", "A", "j", "H", "M", "S")
+_FIXED_CLOCK = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('%{part}', '{_TODAY.strftime('%' + part)}')" for part in _DATE_PARTS)
+    + " }}{% endmacro %}{{ '' }}"
+)
 
 
 class ChatFormat:
@@ -38,6 +44,9 @@ class ChatFormat:
                 "version, or save a template with it (tokenizer.chat_template = ...; tokenizer.save_pretrained)"
             )
         self._tokenizer = tokenizer
+        template: str = tokenizer.get_chat_template()
+        # a macro hides transformers' function of the same name, which reads the clock
+        self._template = _FIXED_CLOCK + template if "strftime_now" in template else template
         # rendering sets options on the tokenizer, which must not happen in two threads at once
         self._lock = threading.Lock()
         self._system = () if system_prompt is None else (Message("system", system_prompt),)
@@ -73,7 +82,7 @@ class ChatFormat:
                     return_dict=False,
                     sanitize_control_tokens=True,
                     date_string=_TODAY.strftime("%d %b %Y"),
-                    strftime_now=_TODAY.strftime,
+                    chat_template=self._template,
                 )
         except (TemplateError, ValueError, TypeError) as error:
             raise ConfigError(f"the chat template refuses these messages: {error}") from error

@@ -57,7 +57,7 @@ def inspect(model: Any) -> ModelFacts:
         ConfigError: it keeps a state that is not one key and value a token and layer, all alike.
     """
     output = model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=True)
-    layers = getattr(output.past_key_values, "layers", [])
+    layers = getattr(getattr(output, "past_key_values", None), "layers", [])
     kind = type(model).__name__
     if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         raise ConfigError(f"{kind} does not keep keys and values in every layer; serve it with another policy")

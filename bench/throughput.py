@@ -1,0 +1,136 @@
+"""Tokens a second of the transformers policy on a ragged load, as a ratio to ``generate`` on a uniform batch.
+
+    python bench/throughput.py --json FILE [--model FOLDER] [--limit REQUESTS] [--seed S]
+
+One run, one model, one thread. The baseline is ``model.generate`` on a batch of 64 prompts of equal length, 100 new
+tokens each. The ragged load is 512 requests of 10 to 100 tokens through 64 slots that are refilled as they free.
+End tokens end nothing on either side, so that both sample exactly the lengths that are asked for; prefill is inside
+both times. The two are measured in turn, and each keeps its best of the rounds.
+
+Figures: ``ratio`` (distinct prompts; the one to look at), ``ragged_tokens_per_s``, ``generate_tokens_per_s``;
+``shared_ratio`` and ``shared_tokens_per_s`` (16 samples of each prompt, prefilled once); ``ragged_tokens``,
+``cached_share`` and ``shared_cached_share`` (prompt tokens that the prefix cache answered), ``rounds``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import add_json_option, write_report
+from transformers import AutoModelForCausalLM
+
+from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.types import Problem
+from policies.transformers import TransformersPolicy
+
+SLOTS = 64
+SAMPLES_PER_PROBLEM = 16
+
+
+@dataclass(frozen=True)
+class Round:
+    """Tokens, seconds, and the share of prompt tokens that a cache answered."""
+
+    tokens: int
+    seconds: float
+    cached_share: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+def question(rng: random.Random) -> str:
+    terms = [str(rng.randint(1, 99)) for _ in range(rng.randint(3, 6))]
+    return "Compute " + "".join(f"{term} {rng.choice('+-*')} " for term in terms[:-1]) + terms[-1] + "."
+
+
+def generate_round(model: Any, prompts: Sequence[Sequence[int]]) -> Round:
+    """One uniform batch: prompts cut to the shortest, 100 new tokens each."""
+    width = min(map(len, prompts))
+    ids = torch.tensor([list(prompt[-width:]) for prompt in prompts])
+    start = time.perf_counter()
+    with torch.inference_mode():
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.8, top_k=0, max_new_tokens=100
+        )
+    seconds = time.perf_counter() - start
+    return Round(out.shape[0] * (out.shape[1] - width), seconds)
+
+
+async def ragged_round(policy: TransformersPolicy, prompts: Sequence[tuple[int, ...]], rng: random.Random) -> Round:
+    """All requests at once, 10 to 100 tokens each, through the policy's slots."""
+    requests = [
+        SampleRequest(id=str(index), prompt_ids=prompt, max_tokens=rng.randint(10, 100), seed=rng.getrandbits(64))
+        for index, prompt in enumerate(prompts)
+    ]
+    start = time.perf_counter()
+    samples = await asyncio.gather(*map(policy.sample, requests))
+    seconds = time.perf_counter() - start
+    assert [len(sample.token_ids) for sample in samples] == [request.max_tokens for request in requests]
+    cached = sum(sample.cached_tokens for sample in samples)
+    return Round(sum(request.max_tokens for request in requests), seconds, cached / sum(map(len, prompts)))
+
+
+async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
+    rng = random.Random(seed)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    policy = TransformersPolicy.from_pretrained(folder, max_batch=SLOTS, eos_token_ids=(), num_threads=1)
+
+    def prompts(count: int) -> list[tuple[int, ...]]:
+        return [policy.encode(Problem.of(question(rng))) for _ in range(count)]
+
+    uniform, ragged, shared = [], [], []
+    try:
+        generate_round(model, prompts(SLOTS))
+        await ragged_round(policy, prompts(SLOTS), rng)
+        for _ in range(rounds):
+            uniform.append(generate_round(model, prompts(SLOTS)))
+            ragged.append(await ragged_round(policy, prompts(limit), rng))
+            few = prompts(max(1, limit // SAMPLES_PER_PROBLEM))
+            shared.append(await ragged_round(policy, [one for one in few for _ in range(SAMPLES_PER_PROBLEM)], rng))
+    finally:
+        await policy.aclose()
+    best_uniform, best_ragged, best_shared = (max(kind, key=lambda one: one.rate) for kind in (uniform, ragged, shared))
+    return {
+        "ratio": best_ragged.rate / best_uniform.rate,
+        "ragged_tokens_per_s": best_ragged.rate,
+        "generate_tokens_per_s": best_uniform.rate,
+        "shared_ratio": best_shared.rate / best_uniform.rate,
+        "shared_tokens_per_s": best_shared.rate,
+        "ragged_tokens": best_ragged.tokens,
+        "cached_share": best_ragged.cached_share,
+        "shared_cached_share": best_shared.cached_share,
+        "rounds": rounds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(__file__).resolve().parent.parent / "adaptive_ttc" / "mini" / "models" / "policy"
+    parser.add_argument("--model", type=Path, default=default, help="a model folder (default: the embedded policy)")
+    parser.add_argument("--limit", type=int, default=512, help="requests in the ragged load")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    add_json_option(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    figures = asyncio.run(measure(options.model, limit=options.limit, rounds=options.rounds, seed=options.seed))
+    for key, value in figures.items():
+        print(f"{key:24} {value:.3f}")
+    write_report(options.json, "throughput", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+import asyncio
+import gc
+import json
+import shutil
+import threading
+from collections import Counter
+from dataclasses import replace
+
+import anyio
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.types import Problem
+from policies.transformers import TransformersPolicy
+from policies.transformers.engine import Engine
+from policies.transformers.loading import inspect
+from policies.transformers.runner import ModelRunner
+from tests.policies import tiny
+
+QUESTIONS = ("What is 3 + 4?", "Compute 12 + 30 + 7 - 5, and then double it.", "x")
+
+
+def load(**settings):
+    return TransformersPolicy.from_pretrained(tiny.folder(), **settings)
+
+
+def ask(policy, question=QUESTIONS[0], **settings):
+    fields = {"id": "one", "prompt_ids": policy.encode(Problem.of(question)), "max_tokens": 30, "seed": 1}
+    return SampleRequest(**{**fields, **settings})
+
+
+async def sample_all(policy, requests):
+    return await asyncio.gather(*map(policy.sample, requests))
+
+
+@pytest.fixture
+async def policy():
+    policy = load(eos_token_ids=())
+    yield policy
+    await policy.aclose()
+
+
+async def test_greedy_tokens_are_those_of_generate(policy):
+    model = AutoModelForCausalLM.from_pretrained(tiny.folder())
+    requests = [ask(policy, one, id=one, temperature=0.0, max_tokens=60) for one in QUESTIONS]
+    for request, sampled in zip(requests, await sample_all(policy, requests), strict=True):
+        prompt = torch.tensor([request.prompt_ids])
+        reference = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=60, eos_token_id=None
+        )
+        assert list(sampled.token_ids) == reference[0, prompt.shape[1] :].tolist()
+
+
+async def test_logprobs_are_the_models_own(policy):
+    model = AutoModelForCausalLM.from_pretrained(tiny.folder())
+    request = ask(policy, temperature=1.3, top_p=0.9)
+    first = await policy.sample(request)
+    prompt = request.prompt_ids + first.token_ids
+    second = await policy.sample(replace(request, prompt_ids=prompt))
+    tokens = torch.tensor([prompt + second.token_ids])
+    with torch.inference_mode():
+        logprobs = torch.log_softmax(model(tokens).logits[0, :-1], -1).gather(-1, tokens[0, 1:, None])[:, 0]
+    assert first.logprobs + second.logprobs == pytest.approx(logprobs[len(request.prompt_ids) - 1 :].numpy(), abs=1e-4)
+
+
+async def test_sampled_tokens_follow_the_models_softmax(policy):
+    model = AutoModelForCausalLM.from_pretrained(tiny.folder())
+    prompt = policy.encode(Problem.of(QUESTIONS[0]))
+    requests = [ask(policy, id=str(seed), seed=seed, max_tokens=1, temperature=0.8) for seed in range(3000)]
+    counts = Counter(sampled.token_ids[0] for sampled in await sample_all(policy, requests))
+    with torch.inference_mode():
+        expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / 0.8, -1).numpy() * 3000
+    # tokens that are expected fewer than 5 times stand together, as the test's approximation demands
+    common = expected >= 5
+    observed = np.array([counts[token] for token in np.flatnonzero(common)] + [0])
+    observed[-1] = 3000 - observed.sum()
+    assert chisquare(observed, np.append(expected[common], expected[~common].sum())).pvalue > 0.01
+
+
+async def test_a_sample_is_the_same_in_any_company(policy):
+    requests = [
+        ask(policy, QUESTIONS[index % 3], id=str(index), seed=index, max_tokens=10 + index % 40) for index in range(64)
+    ]
+    together = await sample_all(policy, requests)
+    other = load(eos_token_ids=(), prefix_cache_bytes=0, max_batch=3)
+    for index in (0, 5, 17, 41, 63):
+        alone = await other.sample(requests[index])
+        assert alone.token_ids == together[index].token_ids
+        assert alone.logprobs == pytest.approx(together[index].logprobs, abs=1e-5)
+    await other.aclose()
+
+
+async def test_one_prompt_is_prefilled_once(policy):
+    requests = [ask(policy, QUESTIONS[1], id=str(index), seed=index) for index in range(16)]
+    length = len(requests[0].prompt_ids)
+    first = await sample_all(policy, requests)
+    computed = sorted(sampled.prompt_tokens for sampled in first)
+    assert computed == [1] * 15 + [length]
+    later = await policy.sample(ask(policy, QUESTIONS[1], seed=99))
+    assert (later.prompt_tokens, later.cached_tokens) == (1, length - 1)
+
+
+async def test_continuations_compute_their_last_token_only(policy):
+    request = ask(policy, max_tokens=20)
+    first = await policy.sample(request)
+    children = [
+        replace(request, id=str(index), seed=index, prompt_ids=request.prompt_ids + first.token_ids)
+        for index in range(4)
+    ]
+    for child in await sample_all(policy, children):
+        assert child.prompt_tokens == 1
+
+
+async def test_without_a_prefix_cache_nothing_is_kept():
+    policy = load(eos_token_ids=(), prefix_cache_bytes=0)
+    request = ask(policy)
+    for _ in range(2):
+        assert (await policy.sample(request)).cached_tokens == 0
+    await policy.aclose()
+
+
+async def test_a_full_prefix_cache_changes_no_token(policy):
+    # room for some 60 tokens of a layer pair: prefixes go and come all the time
+    small = load(eos_token_ids=(), prefix_cache_bytes=60 * 2 * 2 * 16 * 4, max_batch=4)
+    requests = [ask(policy, QUESTIONS[index % 3], id=str(index), seed=index, max_tokens=25) for index in range(12)]
+    for expected, got in zip(await sample_all(policy, requests), await sample_all(small, requests), strict=True):
+        assert got.token_ids == expected.token_ids
+    await small.aclose()
+
+
+async def test_long_prompts_are_prefilled_in_chunks(policy):
+    chunked = load(eos_token_ids=(), prefill_tokens=16)
+    question = "1 + 2 + " * 40 + "3"
+    requests = [ask(policy, one, id=one) for one in (question, *QUESTIONS)]
+    for expected, got in zip(await sample_all(policy, requests), await sample_all(chunked, requests), strict=True):
+        assert got.token_ids == expected.token_ids
+    await chunked.aclose()
+
+
+async def test_the_event_loop_goes_on_while_the_model_runs(policy):
+    turns = 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(policy.sample, ask(policy, id="long", max_tokens=4000))
+        while turns < 1000:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+        await policy.abort("long")
+    assert turns == 1000
+
+
+def test_it_serves_one_event_loop_after_another():
+    policy = load()
+    request = ask(policy)
+    first = asyncio.run(policy.sample(request))
+    assert asyncio.run(policy.sample(request)).token_ids == first.token_ids
+    asyncio.run(policy.aclose())
+
+
+async def test_closing_ends_the_thread():
+    before = set(threading.enumerate())
+    policy = load()
+    threads = [thread for thread in threading.enumerate() if thread not in before and "policy" in thread.name]
+    assert len(threads) == 1
+    await policy.sample(ask(policy, max_tokens=2))
+    await asyncio.gather(policy.aclose(), policy.aclose())
+    assert not threads[0].is_alive()
+
+
+def test_a_forgotten_policy_ends_its_thread():
+    policy = load()
+    [thread] = [thread for thread in threading.enumerate() if thread.name == f"policy {policy.name}"]
+    del policy
+    gc.collect()
+    assert not thread.is_alive()
+
+
+async def test_a_failing_model_fails_its_requests_and_recovers(policy, monkeypatch):
+    decode = ModelRunner.decode
+    calls = 0
+
+    def broken(self, rows):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("no more memory")
+        return decode(self, rows)
+
+    expected = await policy.sample(ask(policy))
+    monkeypatch.setattr(ModelRunner, "decode", broken)
+    results = await asyncio.gather(
+        *(policy.sample(ask(policy, id=str(index), seed=index)) for index in range(3)), return_exceptions=True
+    )
+    assert all(isinstance(result, EngineError) and "no more memory" in str(result) for result in results)
+    assert (await policy.sample(ask(policy))).token_ids == expected.token_ids
+
+
+async def test_a_failing_start_fails_those_about_to_start(policy, monkeypatch):
+    def broken(self, jobs):
+        monkeypatch.undo()
+        raise RuntimeError("prefill failed")
+
+    monkeypatch.setattr(Engine, "_start", broken)
+    with pytest.raises(EngineError, match="prefill failed"):
+        await policy.sample(ask(policy))
+    assert len((await policy.sample(ask(policy))).token_ids) == 30
+
+
+async def test_what_decides_the_distribution_is_in_the_fingerprint(tmp_path):
+    variants = {"same": {}, "system": {"system_prompt": "Be brief."}, "eos": {"eos_token_ids": (0,)}}
+    prints = {}
+    for name, settings in variants.items():
+        policy = load(**settings)
+        prints[name] = policy.fingerprint
+        await policy.aclose()
+    for name, file, old, new in (
+        ("template", "chat_template.jinja", "<assistant>", "<user><assistant>"),
+        ("tokenizer", "tokenizer.json", '"ByteLevel"', ' "ByteLevel"'),
+        ("config", "config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'),
+    ):
+        folder = tmp_path / name / tiny.folder().name
+        shutil.copytree(tiny.folder(), folder)
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new))
+        policy = TransformersPolicy.from_pretrained(folder)
+        prints[name] = policy.fingerprint
+        await policy.aclose()
+    tiny.llama(seed=1).save_pretrained(folder := tmp_path / "weights")
+    tiny.byte_tokenizer().save_pretrained(folder)
+    policy = TransformersPolicy.from_pretrained(folder)
+    prints["weights"] = policy.fingerprint
+    await policy.aclose()
+    assert len(set(prints.values())) == len(prints)
+    policy = load(max_batch=2, max_context=100)
+    assert policy.fingerprint == prints["same"]
+    await policy.aclose()
+
+
+async def test_name_parameters_and_context():
+    policy = load(max_context=300)
+    model = tiny.llama()
+    assert policy.name == tiny.folder().name
+    assert policy.parameters == model.num_parameters() - model.get_input_embeddings().weight.numel()
+    assert policy.max_context == 300
+    await policy.aclose()
+    policy = load(max_context=10**6)
+    assert policy.max_context == 4096
+    await policy.aclose()
+
+
+def test_a_tied_embedding_table_takes_part_as_the_head():
+    model = tiny.llama(tie_word_embeddings=True)
+    assert inspect(model).parameters == model.num_parameters()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_batch": 0},
+        {"max_context": 1},
+        {"prefix_cache_bytes": -1},
+        {"prefill_tokens": 0},
+        {"num_threads": 0},
+        {"dtype": "int8"},
+    ],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings)).replace("num_", "")):
+        load(**settings)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        TransformersPolicy.from_pretrained(tmp_path)
+
+
+def test_a_model_without_end_tokens_is_refused(tmp_path):
+    shutil.copytree(tiny.folder(), tmp_path / "m")
+    for name in ("generation_config.json", "config.json", "tokenizer_config.json"):
+        settings = json.loads((tmp_path / "m" / name).read_text())
+        settings.pop("eos_token_id", None)
+        settings.pop("eos_token", None)
+        if name == "config.json":
+            settings["eos_token_id"] = None
+        (tmp_path / "m" / name).write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="eos_token_ids"):
+        TransformersPolicy.from_pretrained(tmp_path / "m")
+
+
+def test_a_model_without_keys_and_values_is_refused(tmp_path):
+    config = MambaConfig(vocab_size=266, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(ConfigError, match="keys and values"):
+        inspect(MambaForCausalLM(config).eval())
+
+
+async def test_a_sliding_window_limits_the_context(tmp_path):
+    config = MistralConfig(
+        vocab_size=266,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=64,
+        eos_token_id=0,
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MistralForCausalLM(config).eval()
+    model.save_pretrained(tmp_path)
+    tiny.byte_tokenizer().save_pretrained(tmp_path)
+    policy = TransformersPolicy.from_pretrained(tmp_path, eos_token_ids=())
+    assert policy.max_context == 64
+    request = ask(policy, temperature=0.0, max_tokens=100)
+    sampled = await policy.sample(request)
+    await policy.aclose()
+    assert len(request.prompt_ids) + len(sampled.token_ids) == 64
+    assert sampled.finish == "length"
+    prompt = torch.tensor([request.prompt_ids])
+    reference = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_length=64, eos_token_id=None
+    )
+    assert reference[0, prompt.shape[1] :].tolist() == list(sampled.token_ids)
+
+
+def test_a_model_that_mixes_up_rows_is_refused(monkeypatch):
+    aim = ModelRunner._forward
+
+    def forgetful(self, module, ids, first_row, positions, **kwargs):
+        return aim(self, module, ids, first_row, np.maximum(positions - 1, 0), **kwargs)
+
+    monkeypatch.setattr(ModelRunner, "_forward", forgetful)
+    with pytest.raises(ConfigError, match="unequal rows"):
+        load()
+
+
+async def test_other_attention_implementations_serve_too(monkeypatch, policy):
+    monkeypatch.setattr("policies.transformers.runner.install", lambda model: False)
+    plain = load(eos_token_ids=())
+    requests = [ask(policy, one, id=one) for one in QUESTIONS]
+    for expected, got in zip(await sample_all(policy, requests), await sample_all(plain, requests), strict=True):
+        assert got.token_ids == expected.token_ids
+    await plain.aclose()
+
+
+async def test_half_precision_serves_too():
+    policy = load(dtype="bfloat16", eos_token_ids=())
+    requests = [ask(policy, one, id=one) for one in QUESTIONS]
+    for sampled in await sample_all(policy, requests):
+        assert len(sampled.token_ids) == 30
+    await policy.aclose()

@@ -1,0 +1,36 @@
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+
+report = pytest.importorskip("report")
+
+
+def test_a_report_is_one_object_with_stable_keys(tmp_path, monkeypatch):
+    script = Path(report.__file__).with_name("throughput.py")
+    monkeypatch.setattr(sys, "argv", [str(script), "--json", "out file.json"])
+    parser = argparse.ArgumentParser()
+    report.add_json_option(parser)
+    path = parser.parse_args(["--json", str(tmp_path / "deep" / "out.json")]).json
+    report.write_report(path, "throughput", {"ratio": 0.9, "curve": [1, 2]})
+    written = json.loads(path.read_text())
+    assert set(written) == {"name", "command", "git", "machine", "figures"}
+    assert written["command"] == "python bench/throughput.py --json 'out file.json'"
+    assert written["figures"] == {"ratio": 0.9, "curve": [1, 2]}
+    assert written["git"]
+    assert written["machine"]["cpus"] >= 1
+
+
+def test_without_a_file_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report.write_report(None, "throughput", {"ratio": 0.9})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_that_are_no_numbers_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        report.write_report(tmp_path / "out.json", "throughput", {"ratio": float("nan")})
