@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from adaptive_ttc.cli import main
+from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.evaluation import solve_rows
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
@@ -26,10 +27,11 @@ class Loaded:
         self.solvers = []
         self.calls = []
 
-    def __call__(self, policy, prm=None, *, seed=0, **settings):
-        self.calls.append({"policy": policy, "prm": prm, "seed": seed, **settings})
+    def __call__(self, policy, prm=None, *, seed=0, config=None, **settings):
+        self.calls.append({"policy": policy, "prm": prm, "seed": seed, "config": config, **settings})
         reward = FakePRM.truthful(toy_right_so_far) if prm else None
-        self.solvers.append(Solver(self.given or FakePolicy.generative(error_rate=0.15), reward, seed=seed))
+        policy = self.given or FakePolicy.generative(error_rate=0.15)
+        self.solvers.append(Solver(policy, reward, seed=seed, config=config))
         return self.solvers[-1]
 
     @property
@@ -139,6 +141,7 @@ def test_which_models_are_loaded(loaded, arguments, policy, prm):
         "engine": "transformers",
         "policy_settings": {"device": "cpu"},
         "prm_settings": {"device": "cpu"},
+        "config": DriverConfig(finish_tokens=200 if policy == MINI_POLICY else None),
     }
 
 

@@ -7,8 +7,9 @@ import json
 import os
 from typing import Any
 
+from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
+from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM
 from adaptive_ttc.plan import Wish, make_plan
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.solver import Solver
@@ -68,6 +69,7 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         policy_settings={**settings, **system},
         prm_settings=settings,
         seed=seed,
+        config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS),
     )
 
 

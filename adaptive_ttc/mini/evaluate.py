@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--models", type=Path, metavar="DIR", help="folder with policy and prm (default: the package's)"
     )
+    parser.add_argument(
+        "--prm", type=Path, metavar="DIR", help="folder of another PRM (default: prm beside the policy)"
+    )
     parser.add_argument("--pair", choices=sorted(PAIRS), default="mini", help="whose problems (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="draw fresh problems and other samples")
     parser.add_argument("--limit", type=int, metavar="K", help="the first K problems only")
@@ -110,7 +113,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rows = load_problems(f"minimath-500:{options.pair}", options.limit, options.seed)
     models = _models(options.models, options.pair)
     seed, console = options.seed or 0, Console()
-    measured = anyio.run(measure, Solver.load(models / "policy", models / "prm", seed=seed), rows, options.samples)
+    solver = Solver.load(models / "policy", options.prm or models / "prm", seed=seed)
+    measured = anyio.run(measure, solver, rows, options.samples)
     figures = figures_of(measured)
     show(f"{options.pair}: {len(rows)} problems, {options.samples} samples each", figures, console)
     if options.reference:
