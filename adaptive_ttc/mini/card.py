@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptive_ttc.mini.settings import Pair
 
-STAGES = ("base", "noisy", "prm", "large_base", "large_noisy")
+STAGES = ("base", "noisy", "verifier", "large_base", "large_noisy")
 
 
 def write_card(pair: Pair, work: Path, models: Path) -> None:
@@ -51,8 +51,8 @@ def _card(pair: Pair, training: dict[str, Any], measured: dict[str, Any] | None)
     lines = [
         f"# The `{pair.name}` pair",
         "",
-        "`policy`, `prm` and `large` are ordinary Hugging Face folders (`LlamaForCausalLM`, safetensors, byte-level",
-        "BPE). They were trained from nothing, on one CPU, by the command",
+        "`policy` and `large` are ordinary Hugging Face folders (`LlamaForCausalLM`, safetensors, byte-level BPE); `prm`",
+        "is an implicit PRM made of two. They were trained from nothing, on one CPU, by the command",
         f"`python -m adaptive_ttc.mini.train --pair {pair.name}`; no other data or weights went in. Apache-2.0.",
         "",
         "## Data",
@@ -61,9 +61,10 @@ def _card(pair: Pair, training: dict[str, Any], measured: dict[str, Any] | None)
         "follows from a hash of its text, so no test or calibration problem was seen. The policy learned right",
         "solutions first (`base`), then solutions in which every decision goes wrong at the rate of its kind times",
         "the level's load and the rest follows consistently (`noisy`), and attempts after up to four earlier ones.",
-        "The PRM is the base before the noise, frozen, with new layers on top that judge every token; it learned from",
-        "synthetic mistakes and from the policy's own solutions, labelled by comparison with the right ones. `large`",
-        "saw the same data as the policy. All draws follow from the seed.",
+        "The PRM is implicit (arXiv 2412.01981): the log-probability ratio of the clean policy, before the noise, to",
+        "the noisy one, mapped to a probability by a logistic regression on the policy's own solutions of train",
+        "problems. `large` is the base made twice as wide (arXiv 1511.05641), trained on, on the same data. All draws",
+        "follow from the seed.",
         "",
         "| kind of decision | rate of mistakes |",
         "|---|---|",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from adaptive_ttc.mini.minimath import MiniMath
 
+PARTS = ("pair", "large", "verifier")
+"""What can be made: the policy with its implicit PRM, the larger policy, a verifier in the RLHFlow format."""
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -36,11 +39,11 @@ class Pair:
         seed: every draw of data and every initial weight follows from it.
         source: the problems, with the rates of mistakes that the policy learns.
         care: how likely mistakes are in a revised attempt, as a share of those rates.
-        small: shape of the policy and of the frozen part of the PRM.
-        verifier_layers: layers of the PRM above the frozen part.
+        small: shape of the policy and of the frozen part of the verifier.
+        verifier_layers: layers of the verifier above the frozen part.
         large_layers: layers of the reference policy, which is twice as wide as the small one.
-        base, noisy, prm, large_base, large_noisy: the training stages.
-        own_samples: how many of the policy's own solutions the PRM learns from, beside synthetic mistakes.
+        base, noisy, verifier, large_base, large_noisy: the training stages.
+        own_samples: how many of the policy's own solutions the PRM or verifier learns from.
     """
 
     name: str
@@ -52,17 +55,17 @@ class Pair:
     large_layers: int = 5
     base: Training = Training(steps=2000, learning_rate=3e-3)
     noisy: Training = Training(steps=400, learning_rate=1e-3)
-    prm: Training = Training(steps=1200)
+    verifier: Training = Training(steps=5000)
     large_base: Training = Training(steps=500, learning_rate=1e-3)
     large_noisy: Training = Training(steps=200, learning_rate=5e-4)
-    own_samples: int = 16_000
+    own_samples: int = 4_096
 
 
 _SLIPS: Mapping[str, float] = {
     "add": 0.026, "carry": 0.20, "signed": 0.39, "times": 0.04, "times_hard": 0.33, "sign": 0.46, "divide": 0.26,
     "move": 0.46, "distribute": 0.58, "precedence": 0.58, "denominator": 0.46, "substitute": 0.26,
 }  # fmt: skip
-_LOAD = (0.1, 0.45, 1.0, 1.5, 1.9)
+_LOAD = (0.03, 0.3, 0.8, 1.3, 1.8)
 
 PAIRS: Mapping[str, Pair] = {
     "mini": Pair("mini", seed=1, source=MiniMath(slips=_SLIPS, load=_LOAD)),
@@ -72,7 +75,7 @@ PAIRS: Mapping[str, Pair] = {
         source=MiniMath(
             families=("divisor", "mean", "proportion", "polynomial", "equation"),
             slips={**_SLIPS, "divide": 0.42, "carry": 0.28, "substitute": 0.18, "sign": 0.38, "times_hard": 0.4},
-            load=(0.12, 0.5, 1.0, 1.35, 1.7),
+            load=(0.05, 0.35, 0.8, 1.2, 1.6),
         ),
     ),
 }

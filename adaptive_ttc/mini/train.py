@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from adaptive_ttc.mini.settings import PAIRS, Pair
+from adaptive_ttc.mini.settings import PAIRS, PARTS, Pair
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="checkpoints and logs (default runs/PAIR)")
     parser.add_argument("--out", type=Path, help="where the models go (default WORK/models)")
     parser.add_argument("--shrink", type=float, default=1.0, help="share of every stage's steps, for a trial run")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=["pair", "large"], help="what to make (default: pair large)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that train together, one thread each")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -41,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{work} holds a run with other settings: give another --work or remove it")
     try:
         if options.worker is not None:
-            _work(options.worker, options.workers, pair, work, models)
+            _work(options.worker, options.workers, pair, work, models, options.parts)
             return 0
         code = _run_workers(sys.argv[1:] if arguments is None else arguments, options.workers, work)
     except KeyboardInterrupt:
@@ -60,7 +63,7 @@ def shrunk(pair: Pair, share: float) -> Pair:
     """The same pair with ``share`` of the steps and samples of every stage."""
     stages = {
         name: replace(getattr(pair, name), steps=max(1, round(getattr(pair, name).steps * share)))
-        for name in ("base", "noisy", "prm", "large_base", "large_noisy")
+        for name in ("base", "noisy", "verifier", "large_base", "large_noisy")
     }
     return replace(pair, own_samples=max(256, round(pair.own_samples * share)), **stages)
 
@@ -73,7 +76,7 @@ def _same_run(pair: Pair, file: Path) -> bool:
     return True
 
 
-def _work(number: int, workers: int, pair: Pair, work: Path, models: Path) -> None:
+def _work(number: int, workers: int, pair: Pair, work: Path, models: Path, parts: list[str]) -> None:
     import torch
     import torch.distributed as dist
 
@@ -92,7 +95,7 @@ def _work(number: int, workers: int, pair: Pair, work: Path, models: Path) -> No
         status.with_suffix(".partial").write_text(json.dumps(state))
         status.with_suffix(".partial").replace(status)
 
-    Workshop(pair, work, models, report).run()
+    Workshop(pair, work, models, report).run(parts)
 
 
 def _run_workers(arguments: list[str], workers: int, work: Path) -> int:

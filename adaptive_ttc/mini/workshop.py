@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,16 +26,15 @@ from adaptive_ttc.mini.data import (
     revision,
     verdict,
 )
+from adaptive_ttc.mini.implicit import fit_logistic, implicit_ratios
 from adaptive_ttc.mini.minimath import right_tokens_end
 from adaptive_ttc.mini.models import fresh, save, widened, with_verifier
-from adaptive_ttc.mini.settings import Pair, Training
+from adaptive_ttc.mini.settings import PARTS, Pair, Training
 from adaptive_ttc.mini.stages import Loss, Report, VerifierLoss, rank, train, world, writer_loss
 from adaptive_ttc.mini.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-STAGES = ("base", "noisy", "samples", "prm", "large_base", "large_noisy")
 
 
 class Workshop:
@@ -45,7 +45,7 @@ class Workshop:
     Args:
         pair: what to train.
         work: working folder: checkpoints, logs, the policy's own samples.
-        models: where the finished models go: ``policy``, ``prm`` and ``large``.
+        models: where the finished models go: ``policy``, ``prm``, ``large`` and ``verifier``.
         report: called with (stage, step, steps, loss).
     """
 
@@ -53,28 +53,49 @@ class Workshop:
         self.pair, self.work, self.models, self._report = pair, work, models, report
         self.tokenizer: PreTrainedTokenizerFast = train_tokenizer()
 
-    def run(self) -> None:
-        """Run all stages from where they stand."""
+    def run(self, parts: Sequence[str] = PARTS) -> None:
+        """Make the parts asked for, from where they stand; each needs the ones before ``verifier``."""
         pair, source = self.pair, self.pair.source
         formats = mixture([(0.35, drill()), (0.35, attempt(source, {})), (0.3, verdict(source, {}))])
         base = self._write("base", fresh(pair.small, self.tokenizer, pair.seed), formats, pair.base)
-        verifier = with_verifier(base, pair.verifier_layers, pair.seed)
-        large = widened(base, pair.large_layers, pair.seed)
-        policy = self._write("noisy", base, self._noisy_formats(), pair.noisy)
+        if "large" in parts:
+            self._large(base)
+        clean, policy = base, self._write("noisy", copy.deepcopy(base), self._noisy_formats(), pair.noisy)
         self._save(policy, "policy")
         samples = self._own_samples(policy)
+        if rank() == 0:
+            self._implicit(clean, policy, samples[:2048])
+        if "verifier" in parts:
+            self._verifier(base, samples)
+
+    def _verifier(self, base: LlamaForCausalLM, samples: list[dict[str, str | int]]) -> None:
+        pair = self.pair
         plus, minus = (self.tokenizer.get_vocab()[sign] for sign in "+-")
-        stream = partial(self._stream, self._verdicts(samples), True, pair.prm.tokens)
-        prm = self._train("prm", verifier, VerifierLoss(plus, minus), stream, pair.prm)
-        self._save(prm, "prm", adaptive_ttc_prm="rlhflow")
-        formats = mixture([(0.35, drill()), (0.65, attempt(source, {}))])
-        large = self._write("large_base", large, formats, pair.large_base)
+        stream = partial(self._stream, self._verdicts(samples), True, pair.verifier.tokens)
+        model = with_verifier(base, pair.verifier_layers, pair.seed)
+        model = self._train("verifier", model, VerifierLoss(plus, minus), stream, pair.verifier)
+        self._save(model, "verifier", adaptive_ttc_prm="rlhflow")
+
+    def _large(self, base: LlamaForCausalLM) -> None:
+        pair = self.pair
+        formats = mixture([(0.35, drill()), (0.65, attempt(pair.source, {}))])
+        large = self._write("large_base", widened(base, pair.large_layers, pair.seed), formats, pair.large_base)
         large = self._write("large_noisy", large, self._noisy_formats(), pair.large_noisy)
         self._save(large, "large")
 
     def _save(self, model: LlamaForCausalLM, name: str, **extra: str) -> None:
         if rank() == 0:
             save(model, self.tokenizer, self.models / name, **extra)
+
+    def _implicit(self, clean: LlamaForCausalLM, policy: LlamaForCausalLM, samples: list[dict[str, str | int]]) -> None:
+        """The implicit PRM: what the clean policy makes of a solution against what the noisy one does."""
+        ratios, right = implicit_ratios(clean, policy, self.tokenizer, samples)
+        scale, offset = fit_logistic(ratios, right)
+        folder = self.models / "prm"
+        save(clean, self.tokenizer, folder / "clean")
+        save(policy, self.tokenizer, folder / "noisy")
+        config = {"adaptive_ttc_prm": "implicit", "tuned": "clean", "reference": "noisy", "beta": 1.0}
+        (folder / "config.json").write_text(json.dumps({**config, "scale": scale, "offset": offset}, indent=1) + "\n")
 
     def _noisy_formats(self) -> Render:
         source = self.pair.source
@@ -105,7 +126,7 @@ class Workshop:
     def _verdicts(self, samples: list[dict[str, str | int]]) -> Callable[[int], list[list[Segment]]]:
         """Groups of half synthetic mistakes and half the policy's own, with the length of the right part."""
         source = self.pair.source
-        synthetic = drawn(source, verdict(source, source.slips), f"{self.pair.seed}/prm")
+        synthetic = drawn(source, verdict(source, source.slips), f"{self.pair.seed}/verifier")
 
         def group(number: int) -> list[list[Segment]]:
             own = [samples[(number * 256 + i) % len(samples)] for i in range(256)]

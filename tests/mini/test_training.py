@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from adaptive_ttc.mini import train as command
 from adaptive_ttc.mini.card import write_card
 from adaptive_ttc.mini.data import IGNORE, attempt, batches, drawn, drill, judged, revision, verdict
+from adaptive_ttc.mini.implicit import fit_logistic, implicit_ratios
 from adaptive_ttc.mini.models import fresh, widened, with_verifier
 from adaptive_ttc.mini.settings import PAIRS, Size, Training
 from adaptive_ttc.mini.stages import train, writer_loss
@@ -146,14 +147,38 @@ def test_drills_are_right():
 def test_the_command_trains_every_model_and_refuses_other_settings(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PAIRS, "mini-b", replace(PAIRS["mini-b"], small=TINY, large_layers=2))
     arguments = ["--pair", "mini-b", "--work", str(tmp_path), "--shrink", "0.0006", "--workers", "1", "--worker", "0"]
-    assert command.main(arguments) == 0
-    for name in ("policy", "prm", "large"):
+    assert command.main([*arguments, "--parts", "pair", "large", "verifier"]) == 0
+    for name in ("policy", "large", "verifier", "prm/clean", "prm/noisy"):
         assert (tmp_path / "models" / name / "model.safetensors").stat().st_size > 50_000
-    assert json.loads((tmp_path / "models" / "prm" / "config.json").read_text())["adaptive_ttc_prm"] == "rlhflow"
+    kinds = [json.loads((tmp_path / "models" / name / "config.json").read_text()) for name in ("prm", "verifier")]
+    assert [kind["adaptive_ttc_prm"] for kind in kinds] == ["implicit", "rlhflow"]
     write_card(PAIRS["mini-b"], tmp_path, tmp_path / "models")
     card = (tmp_path / "models" / "README.md").read_text()
-    assert "| prm |" in card
+    assert "| verifier |" in card
     assert "Not measured yet" in card
     with pytest.raises(SystemExit):
         command.main(["--pair", "mini", "--work", str(tmp_path), "--worker", "0"])
     assert "other settings" in capsys.readouterr().err
+
+
+def test_logistic_regression_recovers_what_made_the_labels():
+    generator = torch.Generator().manual_seed(0)
+    ratios = torch.randn(20_000, generator=generator) * 3
+    labels = (torch.rand(20_000, generator=generator) < torch.sigmoid(0.7 * ratios + 0.4)).float()
+    scale, offset = fit_logistic(ratios, labels)
+    assert scale == pytest.approx(0.7, abs=0.05)
+    assert offset == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_ratio_is_of_the_solution_alone_and_knows_nothing_of_its_batch(tokenizer):
+    clean, noisy = (fresh(TINY, tokenizer, seed).eval() for seed in (0, 1))
+    samples = [
+        {"question": "Evaluate $2 + 3$.", "solution": "So 2 + 3 = 5\n\nThe answer is $\\boxed{5}$.", "right": 42},
+        {"question": "Evaluate $2 + 30$.", "solution": "So 6", "right": 3},
+    ]
+    ratios, labels = implicit_ratios(clean, noisy, tokenizer, samples)
+    alone, _ = implicit_ratios(clean, noisy, tokenizer, samples[1:])
+    assert labels.tolist() == [1.0, 0.0]
+    assert alone[0] == pytest.approx(ratios[1].item(), abs=1e-5)
+    same, _ = implicit_ratios(clean, clean, tokenizer, samples)
+    assert same.abs().max() < 1e-6
