@@ -51,8 +51,8 @@ def _card(pair: Pair, training: dict[str, Any], measured: dict[str, Any] | None)
     lines = [
         f"# The `{pair.name}` pair",
         "",
-        "`policy` and `large` are ordinary Hugging Face folders (`LlamaForCausalLM`, safetensors, byte-level BPE); `prm`",
-        "is an implicit PRM made of two. They were trained from nothing, on one CPU, by the command",
+        "`policy` and `large` are ordinary Hugging Face folders (`LlamaForCausalLM`, safetensors, byte-level BPE);",
+        "`prm` is an implicit PRM made of two. They were trained from nothing, on one CPU, by the command",
         f"`python -m adaptive_ttc.mini.train --pair {pair.name}`; no other data or weights went in. Apache-2.0.",
         "",
         "## Data",

@@ -1,0 +1,67 @@
+"""The models that come with the package: their size and shape, and that the pair does its job within a budget."""
+
+import json
+import random
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+import adaptive_ttc.mini
+from adaptive_ttc import Solver
+from adaptive_ttc.mini.minimath import right_tokens_end
+from adaptive_ttc.mini.settings import PAIRS
+from adaptive_ttc.prm.base import ScoreRequest
+from adaptive_ttc.types import split_steps
+
+MODELS = Path(adaptive_ttc.mini.__file__).parent / "models"
+SOURCE = PAIRS["mini"].source
+
+
+@pytest.fixture
+async def solver():
+    async with Solver.mini() as solver:
+        yield solver
+
+
+def test_the_models_are_small_and_plain_llamas():
+    assert sum(file.stat().st_size for file in MODELS.rglob("*") if file.is_file()) < 40e6
+    weights = [file for file in MODELS.rglob("model.safetensors") if file.parent.name != "large"]
+    assert len(weights) == 3
+    for file in weights:
+        with safe_open(file, "pt") as tensors:
+            assert sum(tensors.get_tensor(name).numel() for name in tensors.keys()) <= 4e6  # noqa: SIM118
+        config = json.loads((file.parent / "config.json").read_text())
+        assert config["architectures"] == ["LlamaForCausalLM"]
+        assert config["max_position_embeddings"] >= 4096
+
+
+async def test_an_easy_problem_is_solved_within_the_budget(solver):
+    solution = await solver.solve("Evaluate $3 + 4$.", budget_tokens=600, strategy="weighted_best_of_n", n=16)
+    assert solution.answer == "7"
+    assert 0 < solution.usage.completion_tokens <= 600
+    assert solution.usage.prm_tokens > 0
+
+
+async def test_the_same_seed_gives_the_same_solution(solver):
+    first, second = [await solver.solve("Solve $2x + 3 = 9$ for $x$.", budget_tokens=500) for _ in range(2)]
+    assert [c.prefix.token_ids for c in first.candidates] == [c.prefix.token_ids for c in second.candidates]
+
+
+async def test_the_prm_prefers_right_solutions_and_is_no_oracle(solver):
+    rng, wins = random.Random(0), []
+    for _, _, exercise in islice(SOURCE.exercises("test", 5), 150):
+        right = SOURCE.solve(exercise, rng, {})
+        wrong = SOURCE.solve(exercise, rng, {kind: 2 * rate for kind, rate in SOURCE.slips.items()})
+        if right_tokens_end(exercise, wrong) < len(wrong):
+            pair = [ScoreRequest(exercise.question, split_steps(text)) for text in (right, wrong)]
+            better, worse = [(await solver.prm.score(request)).scores[-1] for request in pair]
+            wins.append(better > worse)
+    assert len(wins) > 60
+    assert 0.8 < sum(wins) / len(wins) < 1
+
+
+async def test_text_that_it_never_saw_is_read_and_answered_with_something_or_nothing(solver):
+    solution = await solver.solve("Wie viel ist zwei plus zwei? 二加二 ∑", budget_tokens=100)
+    assert solution.usage.completion_tokens <= 100
