@@ -6,7 +6,8 @@ torch and transformers are imported when a model is loaded or run, never with th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,20 @@ _ODD_HEAD = (
 )
 
 
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Load without transformers' progress bars, which belong to programs and not to a library."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -> tuple[Any, Any]:
     """Load a causal LM and its tokenizer from a folder of safetensors.
 
@@ -122,9 +137,10 @@ def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         loader: Any = AutoModelForCausalLM
-        model, info = loader.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
-        )
+        with without_progress_bars():
+            model, info = loader.from_pretrained(
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder} is no loadable causal language model: {error}") from error
     if info["missing_keys"]:

@@ -49,7 +49,7 @@ async def test_the_same_seed_gives_the_same_solution(solver):
     assert [c.prefix.token_ids for c in first.candidates] == [c.prefix.token_ids for c in second.candidates]
 
 
-async def test_the_prm_prefers_right_solutions_and_is_no_oracle(solver):
+async def test_the_prm_prefers_right_solutions(solver):
     rng, wins = random.Random(0), []
     for _, _, exercise in islice(SOURCE.exercises("test", 5), 150):
         right = SOURCE.solve(exercise, rng, {})
@@ -59,7 +59,7 @@ async def test_the_prm_prefers_right_solutions_and_is_no_oracle(solver):
             better, worse = [(await solver.prm.score(request)).scores[-1] for request in pair]
             wins.append(better > worse)
     assert len(wins) > 60
-    assert 0.8 < sum(wins) / len(wins) < 1
+    assert sum(wins) / len(wins) > 0.9
 
 
 async def test_text_that_it_never_saw_is_read_and_answered_with_something_or_nothing(solver):
