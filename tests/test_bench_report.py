@@ -32,5 +32,13 @@ def test_without_a_file_nothing_is_written(tmp_path, monkeypatch):
 
 
 def test_figures_that_are_no_numbers_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        report.write_report(tmp_path / "out.json", "throughput", {"ratio": float("nan")})
+    with pytest.raises(TypeError, match="number"):
+        report.write_report(tmp_path / "out.json", "throughput", {"ratio": object()})
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_measuring(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    report.add_json_option(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--json", str(tmp_path)])
+    assert "is a folder; name a file" in capsys.readouterr().err
