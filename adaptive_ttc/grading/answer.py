@@ -119,20 +119,32 @@ def decide_plain(first: str, second: str) -> bool | None:
 
     Plain are integers, decimals, ``a/b`` and ``\frac{a}{b}`` of integers, in canonical form; they are
     compared exactly, as fractions. The library rounds decimals to six places, so that 0.333333 stands
-    for 1/3; decimals that differ, but by so little, are left to it.
+    for 1/3; decimals that differ, but by so little, are left to it. Points such as ``(2,-3)`` of plain
+    numbers without decimals are compared coordinate by coordinate.
     """
     a, b = _plain_number(first), _plain_number(second)
     if a is None or b is None:
-        return None
+        points = _plain_point(first), _plain_point(second)
+        return None if None in points else points[0] == points[1]
     if a == b:
         return True
     rounded = "." in first or "." in second
     return None if rounded and abs(a - b) < Fraction(1, 10**5) else False
 
 
-def exact_number(text: str) -> Fraction | None:
-    """The value of a plain number without a decimal point, in canonical form; such numbers agree only if equal."""
-    return None if "." in text else _plain_number(text)
+def exact_value(text: str) -> Fraction | tuple[Fraction, ...] | None:
+    """The value of a plain number or point without decimals, in canonical form; such agree only if equal."""
+    number = None if "." in text else _plain_number(text)
+    return _plain_point(text) if number is None else number
+
+
+@lru_cache(maxsize=8192)
+def _plain_point(text: str) -> tuple[Fraction, ...] | None:
+    if not (text.startswith("(") and text.endswith(")")) or "." in text:
+        return None
+    coordinates = [_plain_number(part.strip()) for part in text[1:-1].split(",")]
+    plain = tuple(value for value in coordinates if value is not None)
+    return plain if len(plain) == len(coordinates) > 1 else None
 
 
 @lru_cache(maxsize=8192)

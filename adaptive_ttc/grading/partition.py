@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from fractions import Fraction
 
-from adaptive_ttc.grading.answer import canonical, exact_number
+from adaptive_ttc.grading.answer import canonical, exact_value
 
 Comparison = tuple[str, str]
 """(gold, answer), both canonical: "is ``answer`` right where ``gold`` is the right answer?"."""
@@ -23,10 +23,12 @@ def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tupl
     texts = tuple(canonical(answer) if answer is not None else "" for answer in answers)
     class_of: dict[str, str] = {}
     representatives: list[str] = []
-    exact: dict[Fraction, str] = {}  # representatives that are exact numbers: different ones need no comparison
+    exact: dict[
+        Fraction | tuple[Fraction, ...], str
+    ] = {}  # representatives that are exact values: different ones need no comparison
     inexact: list[str] = []
     for text in sorted(set(texts) - {""}, key=lambda text: (len(text), text)):
-        value = exact_number(text)
+        value = exact_value(text)
         found = exact.get(value) if value is not None else None
         for representative in inexact if value is not None else representatives:
             if found is not None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.grading import canonical, extract_answer
-from adaptive_ttc.grading.answer import MAX_CHARS, decide_plain, exact_number
+from adaptive_ttc.grading.answer import MAX_CHARS, decide_plain, exact_value
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -183,7 +183,7 @@ def test_an_over_long_answer_is_kept_as_text() -> None:
     ],
 )
 def test_exact_numbers(text: str, value: Fraction | None) -> None:
-    assert exact_number(text) == value
+    assert exact_value(text) == value
 
 
 @pytest.mark.parametrize(
@@ -204,3 +204,21 @@ def test_plain_numbers_are_decided_only_where_rounding_has_no_say(
 ) -> None:
     assert decide_plain(first, second) is verdict
     assert decide_plain(second, first) is verdict
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "equal"),
+    [
+        ("(2,-3)", "(2,-3)", True),
+        (r"(\frac{4}{6},1)", r"(\frac{2}{3},1)", True),
+        ("(2,-3)", "(-3,2)", False),
+        ("(1,2)", "(1,2,3)", False),
+        ("(1,x)", "(1,2)", None),
+        ("(1)", "1", None),
+        ("(0.5,1)", r"(\frac{1}{2},1)", None),
+        ("(1,2)", "3", None),
+    ],
+)
+def test_points_of_plain_numbers_are_compared_by_coordinates(first: str, second: str, equal: bool | None) -> None:
+    assert decide_plain(first, second) is equal
+    assert decide_plain(second, first) is equal
