@@ -1,6 +1,7 @@
 """A public fake policy: scripted or generative, seeded, counting tokens, holding and failing on demand; no torch."""
 
-from policies.fake.policy import FakePolicy, Hold
+from policies.fake.control import Hold
+from policies.fake.policy import FakePolicy
 from policies.fake.tokens import EOS
 from policies.fake.writers import Script, ToyModel, Writer, toy_answer, toy_numbers, toy_right_so_far
 

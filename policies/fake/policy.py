@@ -6,8 +6,7 @@ No sample depends on order or time, but for scripts whose replies are taken in o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import anyio
@@ -16,84 +15,11 @@ import anyio.lowlevel
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.types import Problem
+from policies.fake.control import Failure, Flight, Hold, Matching, anything
 from policies.fake.tokens import ASSISTANT, EOS, VOCAB_SIZE, decode_tokens, encode_problem
 from policies.fake.writers import Key, Replies, Script, ToyModel, Writer
 from policies.stopping import StopRule, TokenTexts
 from policies.validation import check_request
-
-Matching = Callable[[SampleRequest], bool]
-
-
-def anything(request: SampleRequest) -> bool:
-    """Matches every request."""
-    return True
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A request on its way; ``wake`` is set when what it waits for has come, or it is aborted."""
-
-    request: SampleRequest
-    wake: anyio.Event = field(default_factory=anyio.Event)
-    aborted: bool = False
-    has_slot: bool = False
-
-    async def park(self) -> None:
-        """Wait until woken."""
-        self.wake = anyio.Event()
-        if not self.aborted:
-            await self.wake.wait()
-
-
-@dataclass(slots=True, eq=False)
-class Hold:
-    """Samples that wait, after so many tokens, until they are let go.
-
-    Attributes:
-        matching: which requests.
-        after_tokens: generated before the wait.
-        arrived: set when the first of them waits.
-        waiting: those that wait, in order of arrival.
-    """
-
-    matching: Matching
-    after_tokens: int = 0
-    arrived: anyio.Event = field(default_factory=anyio.Event)
-    _flights: list[_Flight] = field(default_factory=list)
-    _released: bool = False
-
-    @property
-    def waiting(self) -> tuple[SampleRequest, ...]:
-        """Requests that wait, in order of arrival."""
-        return tuple(flight.request for flight in self._flights)
-
-    def release(self) -> None:
-        """Let all go, and hold no further ones."""
-        self._released = True
-        for flight in self._flights:
-            flight.wake.set()
-
-    def release_one(self, request_id: str) -> None:
-        """Let one go; the others wait on."""
-        next(flight for flight in self._flights if flight.request.id == request_id).wake.set()
-
-    async def _pass(self, flight: _Flight, tokens: int) -> None:
-        if self._released or tokens != self.after_tokens or not self.matching(flight.request):
-            return
-        self._flights.append(flight)
-        self.arrived.set()
-        try:
-            await flight.park()
-        finally:
-            self._flights.remove(flight)
-
-
-@dataclass(slots=True, eq=False)
-class _Failure:
-    error: Exception
-    matching: Matching
-    after_tokens: int
-    times: int
 
 
 class FakePolicy:
@@ -136,10 +62,10 @@ class FakePolicy:
         self.name, self.parameters, self.max_context = name, parameters, max_context
         self._max_batch, self._turn_tokens, self._overrun = max_batch, turn_tokens, overrun
         self._texts = TokenTexts(decode_tokens, ord("a"))
-        self._flights: dict[str, _Flight] = {}
-        self._queue: deque[_Flight] = deque()
+        self._flights: dict[str, Flight] = {}
+        self._queue: deque[Flight] = deque()
         self._holds: list[Hold] = []
-        self._failures: list[_Failure] = []
+        self._failures: list[Failure] = []
         self.requests: list[SampleRequest] = []
         self.aborted: list[str] = []
         self.completion_tokens = self.running = self.max_running = self.cancelled = 0
@@ -178,7 +104,7 @@ class FakePolicy:
 
     def fail(self, error: Exception, *, matching: Matching = anything, after_tokens: int = 0, times: int = 1) -> None:
         """Have the next ``times`` matching samples raise ``error`` after so many tokens, which are lost."""
-        self._failures.append(_Failure(error, matching, after_tokens, times))
+        self._failures.append(Failure(error, matching, after_tokens, times))
 
     def lose_connection(self, matching: Matching = anything, *, after_tokens: int = 0, times: int = 1) -> None:
         """Have matching samples fail as over a broken line: retryable, and nobody learns what was generated."""
@@ -210,7 +136,7 @@ class FakePolicy:
         if self.closed:
             raise EngineError(f"{self.name} is closed; make a new one")
         self.requests.append(request)
-        flight = self._flights[request.id] = _Flight(request)
+        flight = self._flights[request.id] = Flight(request)
         try:
             await self._take_slot(flight)
             sampled = await self._generate(flight)
@@ -239,7 +165,7 @@ class FakePolicy:
             flight.wake.set()
         await anyio.lowlevel.checkpoint()
 
-    async def _take_slot(self, flight: _Flight) -> None:
+    async def _take_slot(self, flight: Flight) -> None:
         """Wait for a slot, or an abort."""
         if self.running < self._max_batch:
             flight.has_slot = True
@@ -253,7 +179,7 @@ class FakePolicy:
             if flight in self._queue:
                 self._queue.remove(flight)
 
-    def _free_slot(self, flight: _Flight) -> None:
+    def _free_slot(self, flight: Flight) -> None:
         """Hand the slot to the next in the queue."""
         if not flight.has_slot:
             return
@@ -265,7 +191,7 @@ class FakePolicy:
         first.has_slot = True
         first.wake.set()
 
-    async def _generate(self, flight: _Flight) -> Sampled:
+    async def _generate(self, flight: Flight) -> Sampled:
         request = flight.request
         stop = StopRule(request.stop, self._texts)
         limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
@@ -276,8 +202,9 @@ class FakePolicy:
             if len(tokens) % self._turn_tokens == 0:
                 await anyio.lowlevel.checkpoint()
             for hold in self._holds:
-                await hold._pass(flight, len(tokens))
-            self._raise_failure(request, len(tokens))
+                await hold.let_pass(flight, len(tokens))
+            for failure in self._failures:
+                failure.raise_if_due(request, len(tokens))
             if flight.aborted:
                 return self._sampled(request, tokens, logprobs, "abort")
             writing = writing or self._writer.write(request)
@@ -290,12 +217,6 @@ class FakePolicy:
                 return self._sampled(request, tokens, logprobs, "stop")
             if len(tokens) == limit:
                 return self._sampled(request, tokens, logprobs, "length")
-
-    def _raise_failure(self, request: SampleRequest, tokens: int) -> None:
-        for failure in self._failures:
-            if failure.times > 0 and tokens == failure.after_tokens and failure.matching(request):
-                failure.times -= 1
-                raise failure.error
 
     def _sampled(self, request: SampleRequest, tokens: list[int], logprobs: list[float], finish: Any) -> Sampled:
         if finish != "eos":

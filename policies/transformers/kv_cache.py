@@ -32,11 +32,11 @@ class CacheShape:
 
 @dataclass(slots=True)
 class _Aim:
-    """The rows, positions and length of one forward pass; see :meth:`RowCache.aim`."""
+    """Where one forward pass writes and reads; see :meth:`RowCache.aim`."""
 
     rows: slice
-    index: torch.Tensor
-    positions: torch.Tensor
+    places: torch.Tensor  # of the new tokens, head by head, in a layer's rows, heads and positions taken as one
+    tokens: int
     length: int
 
 
@@ -58,10 +58,10 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
         aim = self._aim
         assert self.keys is not None
         assert self.values is not None
-        keys, values = self.keys[aim.rows], self.values[aim.rows]
-        keys[aim.index, :, aim.positions] = key_states.transpose(1, 2)
-        values[aim.index, :, aim.positions] = value_states.transpose(1, 2)
-        return keys[:, :, : aim.length], values[:, :, : aim.length]
+        for store, states in ((self.keys, key_states), (self.values, value_states)):
+            dim = states.shape[-1]
+            store.view(-1, dim).index_copy_(0, aim.places, states.reshape(-1, dim))
+        return self.keys[aim.rows, :, : aim.length], self.values[aim.rows, :, : aim.length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys that the mask covers."""
@@ -69,7 +69,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
 
     def get_seq_length(self) -> int:
         """Length before this pass; only models that are given no position ids ask for it."""
-        return self._aim.length - self._aim.positions.shape[1]
+        return self._aim.length - self._aim.tokens
 
     def get_max_length(self) -> int:
         """No limit of its own: the rows grow."""
@@ -92,7 +92,8 @@ class RowCache(Cache):
     ) -> None:
         self._max_rows = max_rows
         self._max_positions = max_positions
-        self._aim = _Aim(slice(0, 0), torch.empty(0), torch.empty(0, 0), 0)
+        self._aim = _Aim(slice(0, 0), torch.empty(0), 0, 0)
+        self._heads = torch.arange(shape.heads, device=device)[:, None]
         self._rows = [_Layer(self._aim) for _ in range(shape.layers)]
         super().__init__(layers=list(self._rows))
         options: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -122,10 +123,11 @@ class RowCache(Cache):
             positions: where each new token goes; shape (rows, new tokens).
             length: so many positions of every row are read.
         """
-        rows = positions.shape[0]
+        rows, self._aim.tokens = positions.shape
         self._aim.rows = slice(first_row, first_row + rows)
-        self._aim.index = torch.arange(rows, device=positions.device)[:, None]
-        self._aim.positions = positions
+        row = torch.arange(first_row, first_row + rows, device=positions.device)[:, None, None]
+        place = (row * len(self._heads) + self._heads) * self._keys.shape[3] + positions[:, None]
+        self._aim.places = place.flatten()
         self._aim.length = length
 
     def copy_row(self, source: int, targets: slice, length: int) -> None:

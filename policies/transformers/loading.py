@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-from transformers.utils import logging
 
 from adaptive_ttc.errors import ConfigError
 from policies.transformers.kv_cache import CacheShape
@@ -18,18 +15,6 @@ from policies.transformers.runner import ModelRunner, RowStart
 
 SMALL_MODEL = 20_000_000
 """Below so many parameters a second CPU thread costs more in waiting than it computes."""
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Load without transformers' progress bars, which belong to programs and not to a library."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +35,7 @@ class ModelFacts:
 
 
 @torch.inference_mode()
-def inspect(model: Any) -> ModelFacts:
+def examine(model: Any) -> ModelFacts:
     """Run a model on one token and read off what its cache holds.
 
     Raises:
@@ -93,23 +78,35 @@ def check_rows(model: Any, runner: ModelRunner, vocab_size: int) -> None:
     """Compare two rows of different length with the model's own answer to each alone.
 
     Raises:
-        ConfigError: they differ by more than rounding: the model does not take a mask and positions for every row.
+        ConfigError: it fails, or they differ by more than rounding: the model does not take a mask and positions for
+            every row.
     """
+    kind = type(model).__name__
+    try:
+        difference = _row_difference(model, runner, vocab_size)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{kind} cannot run unequal rows ({error}); serve it with another policy") from error
+    if not difference <= (1e-3 if model.dtype == torch.float32 else 1e-1):
+        raise ConfigError(
+            f"{kind} answers differently in a batch of unequal rows (log-probabilities are off by {difference:.2g}); "
+            "serve it with another policy"
+        )
+
+
+def _row_difference(model: Any, runner: ModelRunner, vocab_size: int) -> float:
+    """Largest difference of a greedy token's log-probability, relative where it is large."""
     prompts = [tuple(index * 7 % vocab_size for index in range(1, length)) for length in (12, 6)]
     runner.begin(0, [RowStart(prompt, np.empty(0, np.int64), seed=0, temperature=0.0, top_p=1.0) for prompt in prompts])
-    tolerance = 1e-3 if model.dtype == torch.float32 else 1e-1
+    differences = []
     for _ in range(2):
         tokens, logprobs = runner.decode(len(prompts))
         for row, logprob in enumerate(logprobs):
             with torch.inference_mode():
                 logits = model(input_ids=torch.tensor([prompts[row]], device=model.device), use_cache=False).logits
             expected = torch.log_softmax(logits[0, -1].float(), dim=-1).max().item()
-            if not abs(expected - logprob) <= tolerance * max(1.0, abs(expected)):
-                raise ConfigError(
-                    f"{type(model).__name__} answers differently in a batch of unequal rows ({logprob:.4f} against "
-                    f"{expected:.4f} nats alone); serve it with another policy"
-                )
+            differences.append(abs(expected - logprob) / max(1.0, abs(expected)))
             prompts[row] = (*prompts[row], int(tokens[row]))
+    return float(np.max(differences))
 
 
 def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

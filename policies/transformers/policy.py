@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -25,44 +24,13 @@ from adaptive_ttc.prm.checkpoint import fingerprint, locate
 from adaptive_ttc.types import Problem
 from policies.stopping import StopRule
 from policies.transformers.chat import ChatFormat
+from policies.transformers.config import EngineConfig
 from policies.transformers.engine import Engine
-from policies.transformers.loading import SMALL_MODEL, check_rows, eos_tokens, inspect, without_progress_bars
+from policies.transformers.loading import SMALL_MODEL, check_rows, eos_tokens, examine
 from policies.transformers.runner import ModelRunner
 from policies.transformers.scheduler import Job, Outcome, Scheduler
 from policies.transformers.worker import EngineThread
 from policies.validation import check_request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """How a model is batched.
-
-    Attributes:
-        max_batch: samples that run at once.
-        max_context: prompt and new tokens together; None takes what the model knows, and never more.
-        prefix_cache_bytes: memory for the keys and values of prompts and of samples that may be continued; when
-            full, the least recently used go. 0 keeps none.
-        prefill_tokens: prompt tokens, padding included, that one forward pass computes at most.
-        num_threads: CPU threads of a forward pass, set for the whole process; None sets 1 for a model with fewer
-            than 20M parameters on a CPU, where more are slower, and else leaves torch's setting.
-    """
-
-    max_batch: int = 64
-    max_context: int | None = None
-    prefix_cache_bytes: int = 512 * 2**20
-    prefill_tokens: int = 4096
-    num_threads: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_batch", "prefill_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.max_context is not None and self.max_context < 2:
-            raise ConfigError(f"max_context={self.max_context} must hold a prompt token and a new one")
-        if self.prefix_cache_bytes < 0:
-            raise ConfigError(f"prefix_cache_bytes={self.prefix_cache_bytes} must not be negative")
-        if self.num_threads is not None and self.num_threads < 1:
-            raise ConfigError(f"num_threads={self.num_threads} must be at least 1, or None")
 
 
 class TransformersPolicy:
@@ -77,7 +45,7 @@ class TransformersPolicy:
     def __init__(
         self, model: Any, chat: ChatFormat, *, name: str, fingerprint: str, eos: frozenset[int], config: EngineConfig
     ) -> None:
-        facts = inspect(model)
+        facts = examine(model)
         runner = ModelRunner(
             model,
             facts.shape,
@@ -139,8 +107,7 @@ class TransformersPolicy:
             num_threads=num_threads,
         )
         folder = locate(path_or_hub_name, revision=revision)
-        with without_progress_bars():
-            model, tokenizer = load_causal(folder, device=device, dtype=dtype, threads=config.num_threads)
+        model, tokenizer = load_causal(folder, device=device, dtype=dtype, threads=config.num_threads)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         if config.num_threads is None and model.device.type == "cpu" and parameters < SMALL_MODEL:
             torch.set_num_threads(1)

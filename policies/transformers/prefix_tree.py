@@ -76,11 +76,11 @@ class PrefixTree:
         self._clock += 1
         node, depth = self._root, 0
         while depth < len(tokens) and (child := node.children.get(tokens[depth])) is not None:
-            child.used = self._clock
+            before, child.used = child.used, self._clock
             shared = _shared_length(child.tokens, tokens, depth)
             depth += shared
             if shared < len(child.tokens):
-                node = self._split(child, shared) if depth < len(tokens) else child
+                node = self._split(child, shared, before) if depth < len(tokens) else child
                 break
             node = child
         places = self._allocate(len(tokens) - depth)
@@ -91,12 +91,12 @@ class PrefixTree:
             self._leaves.add(leaf)
         return Insertion(depth, places)
 
-    def _split(self, node: _Node, at: int) -> _Node:
-        """Cut a node in two and return the upper half."""
+    def _split(self, node: _Node, at: int, used: int) -> _Node:
+        """Cut a node in two and return the upper half; the lower one was last used when ``used`` says."""
         assert node.parent is not None
         upper = _Node(node.tokens[:at], node.places[:at], node.parent, node.used, {node.tokens[at]: node})
         node.parent.children[upper.tokens[0]] = upper
-        node.tokens, node.places, node.parent = node.tokens[at:], node.places[at:], upper
+        node.tokens, node.places, node.parent, node.used = node.tokens[at:], node.places[at:], upper, used
         return upper
 
     def _allocate(self, count: int) -> Places:

@@ -16,10 +16,11 @@ from policies.transformers.prefix_tree import Places, PrefixTree
 from policies.transformers.sampling import Uniforms, draw
 from policies.transformers.scheduler import GROUP_ROWS
 
-# Padding the batch to 4 rows and the keys to a multiple of 16 keeps every row on the same matrix kernels whatever
-# its company: with fewer rows or odd lengths the CPU libraries sum in another order (measured: bitwise equal above).
+# Padding the batch to 4 rows, and the keys to 16 and then a multiple of 8, keeps every row on the same matrix kernels
+# whatever its company: with fewer or odd numbers the CPU libraries sum in another order (measured: bitwise equal here).
 _MIN_ROWS = 4
-_KEY_MULTIPLE = 16
+_MIN_KEYS = 16
+_KEY_MULTIPLE = 8
 _PREFILL_MULTIPLE = 8
 
 
@@ -77,7 +78,9 @@ class ModelRunner:
         self._prefill_tokens = prefill_tokens
         self.max_context = max_context
         rows = max(max_batch, _MIN_ROWS)
-        self._cache = RowCache(shape, rows, _rounded(max_context, _KEY_MULTIPLE), model.device, model.dtype)
+        self._cache = RowCache(
+            shape, rows, max(_MIN_KEYS, _rounded(max_context, _KEY_MULTIPLE)), model.device, model.dtype
+        )
         capacity = prefix_cache_bytes // shape.bytes_per_token(model.dtype)
         self._pool = PrefixPool(capacity, shape, model.device, model.dtype)
         self._tree = PrefixTree(capacity)
@@ -87,7 +90,8 @@ class ModelRunner:
         self._temperature = np.zeros(rows)
         self._top_p = np.ones(rows)
         self._grouped = install(model)
-        self._masked = torch.finfo(model.dtype).min
+        self._seen = torch.zeros((), dtype=model.dtype, device=model.device)
+        self._masked = torch.full_like(self._seen, torch.finfo(model.dtype).min)
 
     def find(self, prompt: tuple[int, ...]) -> Places:
         """Where the longest stored prefix of a prompt is, its last token apart; good until the next :meth:`store`."""
@@ -175,15 +179,14 @@ class ModelRunner:
         self, module: Any, ids: npt.NDArray[np.int64], first_row: int, positions: npt.NDArray[np.int64], **kwargs: Any
     ) -> Any:
         """Run tokens of shape (rows, width) at their positions; padded ones write where later tokens overwrite them."""
-        length = _rounded(int(positions.max()) + 1, _KEY_MULTIPLE)
+        length = _key_length(positions)
         self._cache.reserve(first_row + len(ids), length)
         places = torch.from_numpy(positions).to(self._device)
         self._cache.aim(first_row, places, length)
         visible = torch.arange(length, device=self._device) <= places[:, None, :, None]
-        mask = torch.zeros(visible.shape, dtype=self._model.dtype, device=self._device)
         return module(
             input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=mask.masked_fill_(~visible, self._masked),
+            attention_mask=torch.where(visible, self._seen, self._masked),
             position_ids=places,
             past_key_values=self._cache,
             use_cache=True,
@@ -192,11 +195,14 @@ class ModelRunner:
 
     def _row_groups(self, length: npt.NDArray[np.int64]) -> list[RowGroup]:
         return [
-            RowGroup(
-                slice(row, row + GROUP_ROWS), _rounded(int(length[row : row + GROUP_ROWS].max()) + 1, _KEY_MULTIPLE)
-            )
+            RowGroup(slice(row, row + GROUP_ROWS), _key_length(length[row : row + GROUP_ROWS]))
             for row in range(0, len(length), GROUP_ROWS)
         ]
+
+
+def _key_length(positions: npt.NDArray[np.int64]) -> int:
+    """How many keys to read so that all up to these positions are among them."""
+    return max(_MIN_KEYS, _rounded(int(positions.max()) + 1, _KEY_MULTIPLE))
 
 
 def _rounded(number: int, multiple: int) -> int:

@@ -79,11 +79,15 @@ class EngineThread:
                 commands = list(self._posted)
                 self._posted.clear()
             for command in commands:
-                command()
+                self._guarded(command)
             if closed:
                 engine.close()
                 return
-            try:
-                engine.step()
-            except Exception as error:
-                engine.fail(error)
+            self._guarded(engine.step)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        """A thread that died would leave every caller waiting: whatever is raised, they are told."""
+        try:
+            action()
+        except Exception as error:
+            self._engine.fail(error)

@@ -68,6 +68,7 @@ def test_a_shared_trunk_outlives_its_leaves():
     pool.insert((1, 1, 1, 3, 3))
     pool.insert((1, 1, 1, 4, 4))
     assert pool.check((1, 1, 1, 2, 2)) == 3
+    assert pool.check((1, 1, 1, 3, 3)) == 5
     assert pool.check((1, 1, 1, 4, 4)) == 5
 
 

@@ -18,7 +18,7 @@ from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
 from policies.transformers import TransformersPolicy
 from policies.transformers.engine import Engine
-from policies.transformers.loading import inspect
+from policies.transformers.loading import examine
 from policies.transformers.runner import ModelRunner
 from tests.policies import tiny
 
@@ -210,6 +210,19 @@ async def test_a_failing_start_fails_those_about_to_start(policy, monkeypatch):
     assert len((await policy.sample(ask(policy))).token_ids) == 30
 
 
+async def test_a_failing_command_does_not_kill_the_thread(policy, monkeypatch):
+    def broken(self, request_id):
+        monkeypatch.undo()
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(Engine, "abort", broken)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(policy.abort, "one")
+        with pytest.raises(EngineError, match="no such thing"):
+            await policy.sample(ask(policy, max_tokens=4000))
+    assert len((await policy.sample(ask(policy))).token_ids) == 30
+
+
 async def test_what_decides_the_distribution_is_in_the_fingerprint(tmp_path):
     variants = {"same": {}, "system": {"system_prompt": "Be brief."}, "eos": {"eos_token_ids": (0,)}}
     prints = {}
@@ -255,7 +268,7 @@ async def test_name_parameters_and_context():
 
 def test_a_tied_embedding_table_takes_part_as_the_head():
     model = tiny.llama(tie_word_embeddings=True)
-    assert inspect(model).parameters == model.num_parameters()
+    assert examine(model).parameters == model.num_parameters()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +308,7 @@ def test_a_model_without_end_tokens_is_refused(tmp_path):
 def test_a_model_without_keys_and_values_is_refused(tmp_path):
     config = MambaConfig(vocab_size=266, hidden_size=16, num_hidden_layers=1, state_size=4)
     with pytest.raises(ConfigError, match="keys and values"):
-        inspect(MambaForCausalLM(config).eval())
+        examine(MambaForCausalLM(config).eval())
 
 
 async def test_a_sliding_window_limits_the_context(tmp_path):
