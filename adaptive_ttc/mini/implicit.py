@@ -61,4 +61,5 @@ def fit_logistic(ratios: torch.Tensor, labels: torch.Tensor) -> tuple[float, flo
 
 def _log_probabilities(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-    return logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    chosen: torch.Tensor = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    return chosen
