@@ -13,6 +13,7 @@ STAGES = ("base", "noisy", "verifier", "large_base", "large_noisy")
 
 def write_card(pair: Pair, work: Path, models: Path) -> None:
     """Write ``README.md`` and ``training.json`` beside the models from the logs of the stages."""
+    has_large = (models / "large").is_dir()
     logs = {stage: _log(work / stage / "log.jsonl") for stage in STAGES}
     training = {
         "pair": pair.name,
@@ -27,7 +28,7 @@ def write_card(pair: Pair, work: Path, models: Path) -> None:
     (models / "training.json").write_text(json.dumps(training, indent=1) + "\n")
     figures = models / "evaluation.json"
     measured = json.loads(figures.read_text())["figures"] if figures.exists() else None
-    (models / "README.md").write_text(_card(pair, training, measured))
+    (models / "README.md").write_text(_card(pair, training, measured, has_large))
 
 
 def _log(file: Path) -> list[dict[str, float]]:
@@ -47,24 +48,24 @@ def _summary(log: list[dict[str, float]]) -> dict[str, Any]:
     return {"steps": log[-1]["step"], "seconds": round(seconds), "loss": curve}
 
 
-def _card(pair: Pair, training: dict[str, Any], measured: dict[str, Any] | None) -> str:
+def _card(pair: Pair, training: dict[str, Any], measured: dict[str, Any] | None, has_large: bool) -> str:
     lines = [
         f"# The `{pair.name}` pair",
         "",
-        "`policy` and `large` are ordinary Hugging Face folders (`LlamaForCausalLM`, safetensors, byte-level BPE);",
-        "`prm` is an implicit PRM made of two. They were trained from nothing, on one CPU, by the command",
+        "`policy` is an ordinary Hugging Face folder (`LlamaForCausalLM`, safetensors, byte-level BPE); `prm` is an",
+        "implicit PRM made of two such. They were trained from nothing, on one CPU, by the command",
         f"`python -m adaptive_ttc.mini.train --pair {pair.name}`; no other data or weights went in. Apache-2.0.",
+        *(["", _LARGE] if has_large else []),
         "",
         "## Data",
         "",
-        f"MiniMath problems of the train split, families {', '.join(pair.source.families)}; the split of a problem",
-        "follows from a hash of its text, so no test or calibration problem was seen. The policy learned right",
+        f"MiniMath problems of the train split, families {', '.join(pair.source.families)};",
+        "the split of a problem follows from a hash of its text, so no test or calibration problem was seen. The policy learned right",
         "solutions first (`base`), then solutions in which every decision goes wrong at the rate of its kind times",
         "the level's load and the rest follows consistently (`noisy`), and attempts after up to four earlier ones.",
         "The PRM is implicit (arXiv 2412.01981): the log-probability ratio of the clean policy, before the noise, to",
         "the noisy one, mapped to a probability by a logistic regression on the policy's own solutions of train",
-        "problems. `large` is the base made twice as wide (arXiv 1511.05641), trained on, on the same data. All draws",
-        "follow from the seed.",
+        "problems. All draws follow from the seed.",
         "",
         "| kind of decision | rate of mistakes |",
         "|---|---|",
@@ -88,6 +89,12 @@ def _card(pair: Pair, training: dict[str, Any], measured: dict[str, Any] | None)
         lines += ["Printed by `python -m adaptive_ttc.mini.evaluate` (500 test problems, 64 samples each).", ""]
         lines += ["| figure | value |", "|---|---|", *_rows(measured)]
     return "\n".join(lines) + "\n"
+
+
+_LARGE = (
+    "`large` is a larger policy to compare with: the clean one made twice as wide (arXiv 1511.05641) and trained on,\n"
+    "on the same data."
+)
 
 
 def _rows(measured: dict[str, Any], prefix: str = "") -> list[str]:
