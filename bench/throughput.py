@@ -2,10 +2,10 @@
 
     python bench/throughput.py --json FILE [--model FOLDER] [--limit REQUESTS] [--seed S]
 
-One run, one model, one thread. The baseline is ``model.generate`` on a batch of 64 prompts of equal length, 100 new
-tokens each. The ragged load is 512 requests of 10 to 100 tokens through 64 slots that are refilled as they free.
-End tokens end nothing on either side, so that both sample exactly the lengths that are asked for; prefill is inside
-both times. The two are measured in turn, and each keeps its best of the rounds.
+One run, one model, one thread. The baseline is ``model.generate`` on a batch of 64 prompts, all of the load's mean
+length, 100 new tokens each. The ragged load is 512 requests of 10 to 100 tokens through 64 slots that are refilled as
+they free; its prompts are MiniMath problems. End tokens end nothing on either side, so that both sample exactly the
+lengths that are asked for; prefill is inside both times. The two are measured in turn, and each keeps its best round.
 
 Figures: ``ratio`` (distinct prompts; the one to look at), ``ragged_tokens_per_s``, ``generate_tokens_per_s``;
 ``shared_ratio`` and ``shared_tokens_per_s`` (16 samples of each prompt, prefilled once); ``ragged_tokens``,
@@ -27,7 +27,9 @@ import torch
 from report import add_json_option, write_report
 from transformers import AutoModelForCausalLM
 
+from adaptive_ttc.datasets import load_problems
 from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.prm.causal import without_progress_bars
 from adaptive_ttc.types import Problem
 from policies.transformers import TransformersPolicy
 
@@ -49,15 +51,11 @@ class Round:
         return self.tokens / self.seconds
 
 
-def question(rng: random.Random) -> str:
-    terms = [str(rng.randint(1, 99)) for _ in range(rng.randint(3, 6))]
-    return "Compute " + "".join(f"{term} {rng.choice('+-*')} " for term in terms[:-1]) + terms[-1] + "."
-
-
 def generate_round(model: Any, prompts: Sequence[Sequence[int]]) -> Round:
-    """One uniform batch: prompts cut to the shortest, 100 new tokens each."""
-    width = min(map(len, prompts))
-    ids = torch.tensor([list(prompt[-width:]) for prompt in prompts])
+    """One uniform batch: prompts of the load's mean length, 100 new tokens each."""
+    width = round(sum(map(len, prompts)) / len(prompts))
+    # repeating a short prompt's tokens makes it as long; what they say does not change the time
+    ids = torch.tensor([list((prompt * width)[:width]) for prompt in prompts[:SLOTS]])
     start = time.perf_counter()
     with torch.inference_mode():
         out = model.generate(
@@ -83,21 +81,24 @@ async def ragged_round(policy: TransformersPolicy, prompts: Sequence[tuple[int, 
 
 async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
     rng = random.Random(seed)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with without_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     policy = TransformersPolicy.from_pretrained(folder, max_batch=SLOTS, eos_token_ids=(), num_threads=1)
 
     def prompts(count: int) -> list[tuple[int, ...]]:
-        return [policy.encode(Problem.of(question(rng))) for _ in range(count)]
+        rows = load_problems("minimath-train", limit=count, seed=rng.getrandbits(32))
+        return [policy.encode(Problem.of(row["problem"])) for row in rows]
 
     uniform, ragged, shared = [], [], []
     try:
         generate_round(model, prompts(SLOTS))
         await ragged_round(policy, prompts(SLOTS), rng)
         for _ in range(rounds):
-            uniform.append(generate_round(model, prompts(SLOTS)))
-            ragged.append(await ragged_round(policy, prompts(limit), rng))
+            distinct = prompts(limit)
+            uniform.append(generate_round(model, distinct))
+            ragged.append(await ragged_round(policy, distinct, rng))
             few = prompts(max(1, limit // SAMPLES_PER_PROBLEM))
             shared.append(await ragged_round(policy, [one for one in few for _ in range(SAMPLES_PER_PROBLEM)], rng))
     finally:
@@ -120,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).resolve().parent.parent / "adaptive_ttc" / "mini" / "models" / "policy"
     parser.add_argument("--model", type=Path, default=default, help="a model folder (default: the embedded policy)")
-    parser.add_argument("--limit", type=int, default=512, help="requests in the ragged load")
+    parser.add_argument("--limit", type=int, default=512, help="requests in the ragged load (at most 2000)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     add_json_option(parser)

@@ -1,7 +1,8 @@
-"""Attention of one new token a row over rows of unequal length, a group of rows at a time; it knows no model.
+"""Attention of a flat batch over rows of unequal length; it knows no model and no request.
 
-A batch is as wide as its longest row, and short rows read its padding. The scheduler keeps long rows in front, so
-that groups of rows, each cut to its own longest, read much less.
+All new tokens of all rows stand behind one another in a batch of one, so that the rest of the model computes no
+padding, and rows that begin (many tokens) run together with rows that go on (one token). Here they part: rows with one
+token are taken in groups, each as wide as its longest row, and the others one by one.
 """
 
 from __future__ import annotations
@@ -11,86 +12,113 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-NAME = "adaptive_ttc_row_groups"
+from adaptive_ttc.errors import ConfigError
+
+NAME = "adaptive_ttc_rows"
 
 
 @dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Rows of the batch, and how many of their keys are read."""
+class Part:
+    """Rows whose attention is computed together: one row with any number of new tokens, or rows with one each.
 
+    Attributes:
+        tokens: their new tokens in the flat batch.
+        rows: in the cache.
+        mask: added to the scores; shape (rows, 1, tokens of a row, keys that are read).
+        single: every row has one new token.
+    """
+
+    tokens: slice
     rows: slice
-    length: int
+    mask: torch.Tensor
+    single: bool
 
 
-def install(model: Any) -> bool:
-    """Have a model use :func:`row_group_attention` instead of transformers' SDPA; False if it uses something else."""
-    if model.config._attn_implementation != "sdpa":
-        return False
-    ALL_ATTENTION_FUNCTIONS.register(NAME, row_group_attention)
-    model.set_attn_implementation(NAME)
-    return True
+def install(model: Any) -> None:
+    """Have a model call :func:`row_attention`.
+
+    Raises:
+        ConfigError: its attention cannot be exchanged.
+    """
+    ALL_ATTENTION_FUNCTIONS.register(NAME, row_attention)
+    try:
+        model.set_attn_implementation(NAME)
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"the attention of {type(model).__name__} cannot be exchanged: {error}") from error
 
 
-def row_group_attention(
+def row_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    row_groups: Sequence[RowGroup] | None = None,
+    parts: Sequence[Part] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function as transformers calls it.
 
     Args:
         module: the attention layer.
-        query: shape (rows, heads, tokens, dim).
-        key: shape (rows, key heads, length, dim).
-        value: shape (rows, key heads, length, value dim).
-        attention_mask: added to the scores; shape (rows, 1, tokens, length).
+        query: of the flat batch; shape (1, heads, tokens, dim).
+        key: the layer's whole cache; shape (rows, key heads, positions, dim).
+        value: likewise; shape (rows, key heads, positions, value dim).
+        attention_mask: ignored, the parts bring their own.
         scaling: of the scores.
-        row_groups: how to cut the batch when every row has one new token; None leaves all to SDPA.
-        **kwargs: for SDPA.
+        parts: how the batch is cut; tokens in no part are padding, and get zeros.
+        **kwargs: what a model asks beyond plain attention.
 
     Returns:
-        Shape (rows, tokens, heads, value dim), and no weights.
+        Shape (1, tokens, heads, value dim), and no weights.
+
+    Raises:
+        ValueError: the model asks for something else than plain attention.
     """
-    if row_groups is None or attention_mask is None or kwargs.get("position_bias") is not None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    rows, heads, _, dim = query.shape
+    special = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    if special:
+        raise ValueError(f"it uses {', '.join(special)}")
+    _, heads, tokens, dim = query.shape
+    key_heads = key.shape[1]
     # the query heads of one key head stand together: as the tokens of one small attention, no key is repeated
-    query = query.reshape(rows, key.shape[1], heads // key.shape[1], dim)
+    flat = query[0].transpose(0, 1).unflatten(1, (key_heads, heads // key_heads))
     scale = dim**-0.5 if scaling is None else scaling
-    attend = _product_attention if query.device.type == "cpu" and query.dtype == torch.float32 else _sdpa
-    parts = [
-        attend(
-            query[group.rows],
-            key[group.rows, :, : group.length],
-            value[group.rows, :, : group.length],
-            attention_mask[group.rows, :, :, : group.length],
-            scale,
-        )
-        for group in row_groups
-    ]
-    output = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return output.reshape(rows, 1, heads, value.shape[-1]), None
+    output = query.new_zeros((tokens, key_heads, heads // key_heads, value.shape[-1]))
+    on_cpu = query.device.type == "cpu" and query.dtype == torch.float32
+    for part in parts:
+        length = part.mask.shape[-1]
+        keys, values = key[part.rows, :, :length], value[part.rows, :, :length]
+        attend = _one_row if not part.single else _products if on_cpu else _sdpa
+        attend(flat[part.tokens], keys, values, part.mask, scale, output[part.tokens])
+    return output.view(1, tokens, heads, -1), None
 
 
-def _product_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Two matrix products; on a CPU, for one token, a quarter faster than SDPA."""
-    rows, heads, group, dim = query.shape
-    scores = torch.bmm((query * scale).view(-1, group, dim), key.flatten(0, 1).transpose(1, 2))
+def _products(
+    new: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, out: torch.Tensor
+) -> None:
+    """Rows with one token by two matrix products; on a CPU a quarter faster than SDPA."""
+    rows, heads, group, dim = new.shape
+    scores = torch.bmm((new * scale).view(-1, group, dim), keys.flatten(0, 1).transpose(1, 2))
     weights = torch.softmax(scores.view(rows, heads, group, -1).add_(mask), dim=-1)
-    return torch.bmm(weights.view(rows * heads, group, -1), value.flatten(0, 1))
+    torch.bmm(weights.view(rows * heads, group, -1), values.flatten(0, 1), out=out.view(rows * heads, group, -1))
 
 
 def _sdpa(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    new: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, out: torch.Tensor
+) -> None:
+    """Rows with one token; the query heads of a key head stand as its tokens."""
+    out.copy_(torch.nn.functional.scaled_dot_product_attention(new, keys, values, attn_mask=mask, scale=scale))
+
+
+def _one_row(
+    new: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, out: torch.Tensor
+) -> None:
+    """One row with many tokens; shape (tokens, key heads, group, dim)."""
+    _, heads, group, _ = new.shape
+    queries = new.flatten(1, 2).transpose(0, 1)[None]
+    if group > 1:
+        keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+    attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+    out.copy_(attended[0].transpose(0, 1).unflatten(1, (heads, group)))

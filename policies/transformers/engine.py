@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from adaptive_ttc.errors import EngineError
-from policies.transformers.runner import ModelRunner, RowStart
-from policies.transformers.scheduler import Job, Scheduler
+from policies.transformers.runner import ModelRunner
+from policies.transformers.scheduler import Job, Scheduler, Start
 
 
 class Engine:
@@ -47,29 +45,27 @@ class Engine:
         if row is None:
             return None
         job = self._scheduler.running[row]
-        self._leave(row)
+        self._leave(row, may_go_on=False)
         return job
 
     def step(self) -> None:
-        """Let newcomers in, and give every running sample one token."""
-        admitted = self._scheduler.admit()
-        if admitted:
-            self._start(admitted)
+        """Let newcomers in, and give every running sample its next token."""
+        while (start := self._scheduler.start_next()) is not None:
+            self._begin(start)
         running = self._scheduler.running
         if not running:
             return
-        tokens, logprobs = self._runner.decode(len(running))
-        news = zip(running, tokens.tolist(), logprobs.tolist(), strict=True)
-        ends = [job.accept(token, logprob, self._eos) for job, token, logprob in news]
-        # from the last row on, so that the row that moves into a gap is one that goes on
-        for row in range(len(ends) - 1, -1, -1):
-            finish = ends[row]
-            if finish is None:
-                continue
+        result = self._runner.step(len(running))
+        ends = []
+        for row, token, logprob in zip(result.rows, result.tokens, result.logprobs, strict=True):
             job = running[row]
-            if finish != "eos":
-                self._runner.store(row, (*job.request.prompt_ids, *job.tokens))
-            self._leave(row)
+            finish = job.accept(token, logprob, self._eos)
+            if finish is not None:
+                ends.append((row, finish))
+        # from the last row on, so that a row that moves into a gap is one that goes on
+        for row, finish in reversed(ends):
+            job = running[row]
+            self._leave(row, may_go_on=finish != "eos")
             job.reply(job.sampled(finish))
 
     def close(self) -> None:
@@ -86,35 +82,22 @@ class Engine:
         """Let go of the model and its memory; only after the last step."""
         del self._runner
 
-    def _leave(self, row: int) -> None:
+    def _leave(self, row: int, *, may_go_on: bool) -> None:
+        """Free a row; its keys and values are kept for a continuation, or for others with its prompt."""
+        job = self._scheduler.running[row]
+        if may_go_on:
+            self._runner.store(row, (*job.request.prompt_ids, *job.tokens))
+        elif self._scheduler.leads(job):
+            self._runner.store(row, job.request.prompt_ids)
         for move in self._scheduler.leave(row):
             self._runner.move(move.source, move.target)
 
-    def _start(self, jobs: Sequence[Job]) -> None:
-        """Prefill each distinct prompt once; the other samples of the same prompt copy its row."""
-        groups: dict[tuple[int, ...], list[Job]] = {}
-        for job in jobs:
-            groups.setdefault(job.request.prompt_ids, []).append(job)
-        starts = {prompt: [self._row_start(job) for job in group] for prompt, group in groups.items()}
-        prompts = sorted(groups, key=lambda prompt: starts[prompt][0].missing, reverse=True)
-        row = first = self._scheduler.start([groups[prompt][0] for prompt in prompts])
-        self._runner.begin(first, [starts[prompt][0] for prompt in prompts])
-        for row, prompt in enumerate(prompts, first):
-            leader, *followers = groups[prompt]
-            leader.cached = len(starts[prompt][0].stored)
-            if starts[prompt][0].missing:
-                self._runner.store(row, prompt)
-            if followers:
-                for job in followers:
-                    job.cached = len(prompt) - 1
-                self._runner.follow(row, self._scheduler.start(followers), starts[prompt][1:])
-
-    def _row_start(self, job: Job) -> RowStart:
-        request = job.request
-        return RowStart(
-            prompt=request.prompt_ids,
-            stored=self._runner.find(request.prompt_ids),
-            seed=request.seed,
-            temperature=request.temperature,
-            top_p=request.top_p,
-        )
+    def _begin(self, start: Start) -> None:
+        """Start a row with its prompt's longest prefix that is to be had: another row's, or a stored one."""
+        request = start.job.request
+        row = len(self._scheduler.running) - 1
+        self._runner.begin(row, request)
+        if start.source is None:
+            start.job.cached = self._runner.load(row)
+        else:
+            start.job.cached = self._runner.copy_prompt(start.source, row)

@@ -1,8 +1,7 @@
 """Keys and values of the running rows and of stored prefixes, in static tensors; it knows no request and no sampling.
 
 ``RowCache`` is a Hugging Face ``Cache``, so that stock causal language models run on it unchanged: ``aim`` says
-which rows and positions the next forward pass writes, and every layer's ``update`` writes there in place and hands
-back views of those rows.
+which rows and positions the next forward pass writes, and every layer's ``update`` writes there in place.
 """
 
 from __future__ import annotations
@@ -30,23 +29,13 @@ class CacheShape:
         return self.layers * self.heads * (self.key_dim + self.value_dim) * dtype.itemsize
 
 
-@dataclass(slots=True)
-class _Aim:
-    """Where one forward pass writes and reads; see :meth:`RowCache.aim`."""
-
-    rows: slice
-    places: torch.Tensor  # of the new tokens, head by head, in a layer's rows, heads and positions taken as one
-    tokens: int
-    length: int
-
-
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
-    """One layer's view of the row tensors."""
+    """One layer's part of the row tensors."""
 
-    def __init__(self, aim: _Aim) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.is_initialized = True
-        self._aim = aim
+        self.places = torch.empty(0, dtype=torch.long)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing to do: the rows were allocated before."""
@@ -54,22 +43,21 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write states of shape (rows, heads, tokens, dim) at the aimed positions; return all keys and values there."""
-        aim = self._aim
+        """Write states of shape (1, heads, tokens, dim) at the aimed places; return all rows."""
         assert self.keys is not None
         assert self.values is not None
         for store, states in ((self.keys, key_states), (self.values, value_states)):
             dim = states.shape[-1]
-            store.view(-1, dim).index_copy_(0, aim.places, states.reshape(-1, dim))
-        return self.keys[aim.rows, :, : aim.length], self.values[aim.rows, :, : aim.length]
+            store.view(-1, dim).index_copy_(0, self.places, states.transpose(1, 2).reshape(-1, dim))
+        return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys that the mask covers."""
-        return self._aim.length, 0
+        """Length and offset of the keys that a mask covers; the masks are not made here."""
+        return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Length before this pass; only models that are given no position ids ask for it."""
-        return self._aim.length - self._aim.tokens
+        """Nothing that a model could use: rows have lengths, and every token comes with its position."""
+        return 0
 
     def get_max_length(self) -> int:
         """No limit of its own: the rows grow."""
@@ -92,9 +80,8 @@ class RowCache(Cache):
     ) -> None:
         self._max_rows = max_rows
         self._max_positions = max_positions
-        self._aim = _Aim(slice(0, 0), torch.empty(0), 0, 0)
-        self._heads = torch.arange(shape.heads, device=device)[:, None]
-        self._rows = [_Layer(self._aim) for _ in range(shape.layers)]
+        self._heads = torch.arange(shape.heads, device=device)
+        self._rows = [_Layer() for _ in range(shape.layers)]
         super().__init__(layers=list(self._rows))
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         self._keys = torch.zeros((shape.layers, 0, shape.heads, 0, shape.key_dim), **options)
@@ -115,25 +102,17 @@ class RowCache(Cache):
         for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
             layer.keys, layer.values = keys, values
 
-    def aim(self, first_row: int, positions: torch.Tensor, length: int) -> None:
-        """Say what the next forward pass writes and reads.
+    def aim(self, rows: torch.Tensor, positions: torch.Tensor) -> None:
+        """Say where the next forward pass writes its tokens; both of shape (tokens,)."""
+        heads = rows[:, None] * len(self._heads) + self._heads
+        places = (heads * self._keys.shape[3] + positions[:, None]).flatten()
+        for layer in self._rows:
+            layer.places = places
 
-        Args:
-            first_row: its batch is the rows from here on.
-            positions: where each new token goes; shape (rows, new tokens).
-            length: so many positions of every row are read.
-        """
-        rows, self._aim.tokens = positions.shape
-        self._aim.rows = slice(first_row, first_row + rows)
-        row = torch.arange(first_row, first_row + rows, device=positions.device)[:, None, None]
-        place = (row * len(self._heads) + self._heads) * self._keys.shape[3] + positions[:, None]
-        self._aim.places = place.flatten()
-        self._aim.length = length
-
-    def copy_row(self, source: int, targets: slice, length: int) -> None:
-        """Copy the first ``length`` positions of one row to others."""
-        self._keys[:, targets, :, :length] = self._keys[:, source : source + 1, :, :length]
-        self._values[:, targets, :, :length] = self._values[:, source : source + 1, :, :length]
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` positions of a row to another."""
+        self._keys[:, target, :, :length] = self._keys[:, source, :, :length]
+        self._values[:, target, :, :length] = self._values[:, source, :, :length]
 
     def read(self, row: int, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of some positions of a row; each of shape (positions, layers, heads, dim)."""

@@ -10,57 +10,51 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from policies.transformers.attention import RowGroup, install
+from adaptive_ttc.policy import SampleRequest
+from policies.transformers.attention import Part, install
 from policies.transformers.kv_cache import CacheShape, PrefixPool, RowCache
-from policies.transformers.prefix_tree import Places, PrefixTree
+from policies.transformers.prefix_tree import PrefixTree
 from policies.transformers.sampling import Uniforms, draw
 from policies.transformers.scheduler import GROUP_ROWS
 
-# Padding the batch to 4 rows, and the keys to 16 and then a multiple of 8, keeps every row on the same matrix kernels
-# whatever its company: with fewer or odd numbers the CPU libraries sum in another order (measured: bitwise equal here).
-_MIN_ROWS = 4
+Ints = npt.NDArray[np.int64]
+
+# A prompt's last token is computed apart, as generated tokens are, whether the rest was stored or not. At least 4
+# tokens a pass and a prompt, and keys in multiples of 8 from 16 on, keep every row on the same matrix kernels whatever
+# its company: with fewer or odd numbers CPU libraries sum in another order (the embedded model's rows are bitwise so).
+_MIN_TOKENS = 4
 _MIN_KEYS = 16
 _KEY_MULTIPLE = 8
-_PREFILL_MULTIPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class RowStart:
-    """What a row begins with.
+class StepResult:
+    """What one pass gave.
 
     Attributes:
-        prompt: token ids, at least one.
-        stored: where the keys and values of its first tokens are stored; never of the last one.
-        seed: of its random numbers.
-        temperature: 0 is greedy.
-        top_p: nucleus mass.
+        rows: those that drew a token, in order; the others' prompts are not computed to the end yet.
+        tokens: drawn.
+        logprobs: of these under the temperature-1 model, in nats.
     """
 
-    prompt: tuple[int, ...]
-    stored: Places
-    seed: int
-    temperature: float
-    top_p: float
-
-    @property
-    def missing(self) -> int:
-        """Tokens to prefill: those neither stored nor the last."""
-        return len(self.prompt) - 1 - len(self.stored)
+    rows: list[int]
+    tokens: list[int]
+    logprobs: list[float]
 
 
 class ModelRunner:
     """The model, its rows and its stored prefixes. Not thread-safe: one thread calls it.
 
-    Every row's last token has no keys and values yet; :meth:`decode` computes them and draws the next token. So a
-    prompt is prefilled up to its last token, and a sample that goes on from its own prefix needs no prefill.
-
     Args:
-        model: a Hugging Face causal language model in evaluation mode.
+        model: a Hugging Face causal language model in evaluation mode; its attention is exchanged.
         shape: of one token's keys and values.
         max_batch: rows.
         max_context: tokens in a row.
         prefix_cache_bytes: memory that stored prefixes may take.
-        prefill_tokens: tokens, padding included, in one prefill pass.
+        prefill_tokens: prompt tokens that one pass computes at most.
+
+    Raises:
+        ConfigError: the model's attention cannot be exchanged.
     """
 
     def __init__(
@@ -73,29 +67,55 @@ class ModelRunner:
         prefix_cache_bytes: int,
         prefill_tokens: int,
     ) -> None:
+        install(model)
         self._model = model
         self._device: torch.device = model.device
         self._prefill_tokens = prefill_tokens
         self.max_context = max_context
-        rows = max(max_batch, _MIN_ROWS)
-        self._cache = RowCache(
-            shape, rows, max(_MIN_KEYS, _rounded(max_context, _KEY_MULTIPLE)), model.device, model.dtype
-        )
+        # one more row than samples: padding is written there
+        rows = max_batch + 1
+        self._cache = RowCache(shape, rows, _key_length(max_context - 1), model.device, model.dtype)
         capacity = prefix_cache_bytes // shape.bytes_per_token(model.dtype)
         self._pool = PrefixPool(capacity, shape, model.device, model.dtype)
         self._tree = PrefixTree(capacity)
         self._uniforms = Uniforms(rows)
+        self._computed = np.zeros(rows, np.int64)
         self._length = np.zeros(rows, np.int64)
         self._token = np.zeros(rows, np.int64)
+        self._prompt: list[tuple[int, ...]] = [()] * rows
         self._temperature = np.zeros(rows)
         self._top_p = np.ones(rows)
-        self._grouped = install(model)
         self._seen = torch.zeros((), dtype=model.dtype, device=model.device)
         self._masked = torch.full_like(self._seen, torch.finfo(model.dtype).min)
 
-    def find(self, prompt: tuple[int, ...]) -> Places:
-        """Where the longest stored prefix of a prompt is, its last token apart; good until the next :meth:`store`."""
-        return self._tree.match(prompt[:-1])
+    def begin(self, row: int, request: SampleRequest) -> None:
+        """Set a row's state; nothing of its prompt is computed yet."""
+        self._computed[row] = 0
+        self._length[row] = len(request.prompt_ids)
+        self._token[row] = request.prompt_ids[-1]
+        self._prompt[row] = request.prompt_ids
+        self._temperature[row] = request.temperature
+        self._top_p[row] = request.top_p
+        self._uniforms.seed(row, request.seed)
+
+    @torch.inference_mode()
+    def load(self, row: int) -> int:
+        """Take the longest stored prefix of a row's prompt, its last token apart; the length of that prefix."""
+        places = self._tree.match(self._prompt[row][:-1])
+        if len(places):
+            self._cache.reserve(row + 1, len(places))
+            self._cache.write(row, *self._pool.load(places))
+            self._computed[row] = len(places)
+        return len(places)
+
+    @torch.inference_mode()
+    def copy_prompt(self, source: int, row: int) -> int:
+        """Take a row's prompt, its last token apart, from a row that has computed the same; its length."""
+        length = len(self._prompt[row]) - 1
+        self._cache.reserve(row + 1, length)
+        self._cache.copy_row(source, row, length)
+        self._computed[row] = length
+        return length
 
     @torch.inference_mode()
     def store(self, row: int, tokens: Sequence[int]) -> None:
@@ -105,105 +125,95 @@ class ModelRunner:
             row: of the sequence.
             tokens: the sequence; those without keys and values yet are left out.
         """
-        insertion = self._tree.insert(tuple(tokens[: self._length[row]]))
+        insertion = self._tree.insert(tuple(tokens[: self._computed[row]]))
         if len(insertion.places):
             stop = insertion.start + len(insertion.places)
             self._pool.store(insertion.places, *self._cache.read(row, insertion.start, stop))
 
     @torch.inference_mode()
-    def begin(self, first_row: int, starts: Sequence[RowStart]) -> None:
-        """Start rows side by side, those with most to prefill first: set their state, compute what is not stored."""
-        for row, start in enumerate(starts, first_row):
-            self._set_state(row, start)
-            if len(start.stored):
-                self._cache.reserve(row + 1, len(start.stored))
-                self._cache.write(row, *self._pool.load(start.stored))
-        while starts and starts[0].missing:
-            width = _rounded(starts[0].missing, _PREFILL_MULTIPLE)
-            count = max(1, self._prefill_tokens // width)
-            self._prefill(first_row, starts[:count], width)
-            first_row += count
-            starts = starts[count:]
-
-    @torch.inference_mode()
-    def follow(self, source: int, row: int, starts: Sequence[RowStart]) -> None:
-        """Start rows side by side with the prompt of row ``source``, which has just begun."""
-        for target, start in enumerate(starts, row):
-            self._set_state(target, start)
-        length = int(self._length[source])
-        self._cache.reserve(row + len(starts), length)
-        self._cache.copy_row(source, slice(row, row + len(starts)), length)
-
-    @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """Carry a row's whole state to another row."""
-        for state in (self._length, self._token, self._temperature, self._top_p):
+        for state in (self._computed, self._length, self._token, self._temperature, self._top_p):
             state[target] = state[source]
+        self._prompt[target] = self._prompt[source]
         self._uniforms.move(source, target)
-        self._cache.copy_row(source, slice(target, target + 1), int(self._length[source]))
+        self._cache.copy_row(source, target, int(self._computed[source]))
 
     @torch.inference_mode()
-    def decode(self, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """One step of the first ``rows`` rows: their next tokens and these tokens' log-probabilities in nats."""
-        count = max(rows, _MIN_ROWS)
-        self._length[rows:count] = 0
-        length = self._length[:count]
-        grouping = {"row_groups": self._row_groups(length)} if self._grouped else {}
-        logits = self._forward(self._model, self._token[:count, None], 0, length[:, None], **grouping).logits[:rows, -1]
-        # the token at index length - 1 was fed before, the one at index length just now; drawn is length + 1
-        uniforms = self._uniforms.at(self._length[:rows] + 1)
-        tokens, logprobs = draw(logits, self._temperature[:rows], self._top_p[:rows], uniforms)
-        self._length[:rows] += 1
-        self._token[:rows] = tokens
-        return tokens, logprobs
+    def step(self, rows: int) -> StepResult:
+        """Give each of the first rows its next token, or compute more of its prompt if that is long."""
+        missing = self._length[:rows] - self._computed[:rows] - 1
+        fill = np.minimum(missing, np.maximum(0, self._prefill_tokens - (missing.cumsum() - missing)))
+        drawing = np.flatnonzero(fill == missing)
+        logits = self._forward(fill, drawing)
+        self._computed[:rows] += fill
+        self._computed[drawing] += 1
+        length = self._length[drawing]
+        uniforms = self._uniforms.at(drawing, length)
+        tokens, logprobs = draw(logits, self._temperature[drawing], self._top_p[drawing], uniforms)
+        self._token[drawing] = tokens
+        self._length[drawing] += 1
+        return StepResult(drawing.tolist(), tokens.tolist(), logprobs.tolist())
 
-    def _set_state(self, row: int, start: RowStart) -> None:
-        self._length[row] = len(start.prompt) - 1
-        self._token[row] = start.prompt[-1]
-        self._temperature[row] = start.temperature
-        self._top_p[row] = start.top_p
-        self._uniforms.seed(row, start.seed)
+    def _forward(self, fill: Ints, drawing: Ints) -> torch.Tensor:
+        """The logits of each drawing row's last token; shape (drawing rows, vocabulary).
 
-    def _prefill(self, first_row: int, starts: Sequence[RowStart], width: int) -> None:
-        ids = np.zeros((len(starts), width), np.int64)
-        for row, start in enumerate(starts):
-            ids[row, : start.missing] = start.prompt[len(start.stored) : -1]
-        stored = np.array([len(start.stored) for start in starts])
-        # the last position belongs to no prompt, so that padding may be written there
-        positions = np.minimum(stored[:, None] + np.arange(width), self.max_context - 1)
-        for chunk in range(0, width, self._prefill_tokens):
-            part = slice(chunk, chunk + self._prefill_tokens)
-            self._forward(self._model.base_model, ids[:, part], first_row, positions[:, part])
-
-    def _forward(
-        self, module: Any, ids: npt.NDArray[np.int64], first_row: int, positions: npt.NDArray[np.int64], **kwargs: Any
-    ) -> Any:
-        """Run tokens of shape (rows, width) at their positions; padded ones write where later tokens overwrite them."""
-        length = _key_length(positions)
-        self._cache.reserve(first_row + len(ids), length)
+        The flat batch is the last token of every row, then the part of each prompt before its last token that is
+        to be filled, then padding.
+        """
+        rows = len(fill)
+        total = rows + int(fill.sum())
+        # room behind the last prompt for it to be as long as the kernels want
+        padded = max(_MIN_TOKENS, total + _MIN_TOKENS * (total > rows))
+        row_of = np.full(padded, rows)
+        row_of[drawing] = drawing
+        positions = np.zeros(padded, np.int64)
+        positions[drawing] = self._length[drawing] - 1
+        ids = np.zeros(padded, np.int64)
+        ids[:rows] = self._token[:rows]
+        fills = []
+        start = rows
+        for row in np.flatnonzero(fill).tolist():
+            done, stop = int(self._computed[row]), start + int(fill[row])
+            row_of[start:stop] = row
+            positions[start:stop] = np.arange(done, done + stop - start)
+            ids[start:stop] = self._prompt[row][done : done + stop - start]
+            fills.append((row, slice(start, max(stop, start + _MIN_TOKENS)), done + stop - start))
+            start = stop
+        keep = np.zeros(max(_MIN_TOKENS, len(drawing)), np.int64)
+        keep[: len(drawing)] = drawing
+        self._cache.reserve(rows + 1, _key_length(int(positions.max())))
         places = torch.from_numpy(positions).to(self._device)
-        self._cache.aim(first_row, places, length)
-        visible = torch.arange(length, device=self._device) <= places[:, None, :, None]
-        return module(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=torch.where(visible, self._seen, self._masked),
-            position_ids=places,
+        self._cache.aim(torch.from_numpy(row_of).to(self._device), places)
+        parts = [self._group(first, positions[:rows], places) for first in range(0, rows, GROUP_ROWS)]
+        parts += [self._fill(row, tokens, length, places) for row, tokens, length in fills]
+        logits: torch.Tensor = self._model(
+            input_ids=torch.from_numpy(ids).to(self._device)[None],
+            attention_mask=self._seen.view(1, 1, 1, 1),  # of four dimensions, so that no model makes its own
+            position_ids=places[None],
             past_key_values=self._cache,
             use_cache=True,
-            **kwargs,
-        )
+            logits_to_keep=torch.from_numpy(keep).to(self._device),
+            parts=parts,
+        ).logits[0, : len(drawing)]
+        return logits
 
-    def _row_groups(self, length: npt.NDArray[np.int64]) -> list[RowGroup]:
-        return [
-            RowGroup(slice(row, row + GROUP_ROWS), _key_length(length[row : row + GROUP_ROWS]))
-            for row in range(0, len(length), GROUP_ROWS)
-        ]
+    def _group(self, first: int, positions: Ints, places: torch.Tensor) -> Part:
+        """The last tokens of some rows."""
+        rows = slice(first, min(first + GROUP_ROWS, len(positions)))
+        length = _key_length(int(positions[rows].max()))
+        return Part(rows, rows, self._mask(places[rows, None, None, None], length), single=True)
+
+    def _fill(self, row: int, tokens: slice, length: int, places: torch.Tensor) -> Part:
+        """Prompt tokens of one row, which will then have ``length`` keys."""
+        mask = self._mask(places[None, None, tokens, None], _key_length(length - 1))
+        return Part(tokens, slice(row, row + 1), mask, single=False)
+
+    def _mask(self, places: torch.Tensor, length: int) -> torch.Tensor:
+        visible = torch.arange(length, device=self._device) <= places
+        return torch.where(visible, self._seen, self._masked)
 
 
-def _key_length(positions: npt.NDArray[np.int64]) -> int:
-    """How many keys to read so that all up to these positions are among them."""
-    return max(_MIN_KEYS, _rounded(int(positions.max()) + 1, _KEY_MULTIPLE))
-
-
-def _rounded(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def _key_length(position: int) -> int:
+    """How many keys to read so that all up to this position are among them."""
+    return max(_MIN_KEYS, -(-(position + 1) // _KEY_MULTIPLE) * _KEY_MULTIPLE)

@@ -35,16 +35,16 @@ class Uniforms:
         self._block[target] = self._block[source]
         self._seeds[target] = self._seeds[source]
 
-    def at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The number of each of the first rows at its position; shape (rows,)."""
-        count = len(positions)
+    def at(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The numbers of some rows, each at its position; all of shape (rows,)."""
         wanted = positions // _BLOCK
-        for row in np.flatnonzero(self._block[:count] != wanted):
-            counter = int(wanted[row]) * (_BLOCK // _PER_COUNT)
+        stale = self._block[rows] != wanted
+        for row, block in zip(rows[stale].tolist(), wanted[stale].tolist(), strict=True):
+            counter = block * (_BLOCK // _PER_COUNT)
             generator = np.random.Generator(np.random.Philox(key=self._seeds[row], counter=counter))
             generator.random(out=self._blocks[row])
-            self._block[row] = wanted[row]
-        numbers: npt.NDArray[np.float64] = self._blocks[np.arange(count), positions % _BLOCK]
+            self._block[row] = block
+        numbers: npt.NDArray[np.float64] = self._blocks[rows, positions % _BLOCK]
         return numbers
 
 

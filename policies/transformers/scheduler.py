@@ -6,7 +6,7 @@ Running samples are numbered: sample ``i`` is row ``i`` of the model's batch, an
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,8 +17,6 @@ Outcome = Sampled | Exception
 
 GROUP_ROWS = 32
 """Rows whose attention is computed together, as wide as the longest of them."""
-
-_PATIENCE = 8  # steps that a free row waits for others to free up
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +32,7 @@ class Job:
         logprobs: of these tokens, in nats.
         cached: prompt tokens whose keys and values were there already.
         started: whether it has or had a row.
+        prompt_key: the same for equal prompts.
     """
 
     request: SampleRequest
@@ -44,11 +43,20 @@ class Job:
     logprobs: list[float] = field(default_factory=list)
     cached: int = 0
     started: bool = False
+    prompt_key: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prompt_key = hash(self.request.prompt_ids)
 
     @property
     def length(self) -> int:
         """Tokens of the prompt and generated."""
         return len(self.request.prompt_ids) + len(self.tokens)
+
+    @property
+    def prompt_computed(self) -> bool:
+        """Whether all of the prompt but the last token has keys and values in this request's row."""
+        return bool(self.tokens) or self.cached == len(self.request.prompt_ids) - 1
 
     def accept(self, token: int, logprob: float, eos: frozenset[int]) -> Literal["eos", "stop", "length"] | None:
         """Take the next token; tell how the sample ended, if it did."""
@@ -72,6 +80,19 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """A request has got the last row.
+
+    Attributes:
+        job: the request.
+        source: a row that has computed the same prompt, or None.
+    """
+
+    job: Job
+    source: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """The sample of row ``source`` now has row ``target``."""
 
@@ -88,11 +109,10 @@ class Scheduler:
 
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
-        self._group = max(1, max_batch // 8)
-        self._patience = _PATIENCE
         self._arrivals = 0
         self._known: dict[str, tuple[int, int, Job]] = {}
         self._waiting: list[Job] = []
+        self._leaders: dict[int, Job] = {}
         self.running: list[Job] = []
 
     @property
@@ -111,29 +131,25 @@ class Scheduler:
         self._known[job.request.id] = (job.request.priority, self._arrivals, job)
         insort(self._waiting, job, key=self._rank)
 
-    def admit(self) -> list[Job]:
-        """Take from the queue the requests that are to start now; the caller gives them rows with :meth:`start`.
+    def start_next(self) -> Start | None:
+        """Give the next request the next row, or None if no row is free or none may start.
 
-        When more wait than rows are free, newcomers enter in groups, after a few steps at most: one prefill of
-        eight prompts costs a fraction of eight.
+        A request whose prompt another one is computing waits until that is done, and then copies it.
         """
-        free = min(self._max_batch - len(self.running), len(self._waiting))
-        if not free:
-            return []
-        if free < min(len(self._waiting), self._group) and self._patience:
-            self._patience -= 1
-            return []
-        self._patience = _PATIENCE
-        admitted, self._waiting = self._waiting[:free], self._waiting[free:]
-        return admitted
+        if len(self.running) == self._max_batch:
+            return None
+        for index, job in enumerate(self._waiting):
+            leader = self._leaders.setdefault(job.prompt_key, job)
+            if leader is job or leader.prompt_computed:
+                del self._waiting[index]
+                self.running.append(job)
+                job.started = True
+                return Start(job, None if leader is job else self.running.index(leader))
+        return None
 
-    def start(self, jobs: Sequence[Job]) -> int:
-        """Give the requests the next rows, in order; returns the first of these rows."""
-        first = len(self.running)
-        for job in jobs:
-            job.started = True
-        self.running.extend(jobs)
-        return first
+    def leads(self, job: Job) -> bool:
+        """Whether others may copy this running request's prompt."""
+        return self._leaders.get(job.prompt_key) is job
 
     def leave(self, row: int) -> list[Move]:
         """Free a row; returns how other samples change rows, in order, so that no gap is computed.
@@ -142,6 +158,8 @@ class Scheduler:
         row: long samples gather in front, and the groups behind stay narrow.
         """
         del self._known[self.running[row].request.id]
+        if self.leads(self.running[row]):
+            del self._leaders[self.running[row].prompt_key]
         moves = []
         gap, last = row, len(self.running) - 1
         while (group := (gap // GROUP_ROWS + 1) * GROUP_ROWS) <= last:
@@ -171,9 +189,9 @@ class Scheduler:
         return next((row for row, job in enumerate(self.running) if job.request.id == request_id), None)
 
     def clear(self) -> list[Job]:
-        """Forget everything; returns what ran, waited or was about to start."""
+        """Forget everything; returns what ran or waited."""
         jobs = [job for _, _, job in self._known.values()]
-        self.running, self._waiting, self._known = [], [], {}
+        self.running, self._waiting, self._known, self._leaders = [], [], {}, {}
         return jobs
 
     def _rank(self, job: Job) -> tuple[int, int]:

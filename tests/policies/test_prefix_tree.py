@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from policies.transformers.prefix_tree import PrefixTree
 
-SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), max_size=40)
+SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), max_size=20)
 
 
 class Pool:
@@ -92,7 +92,7 @@ def test_an_empty_pool_stores_nothing():
     assert pool.check((1, 2)) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(SEQUENCES)
 def test_without_eviction_the_longest_shared_prefix_is_found(sequences):
     pool = Pool(1000)
@@ -101,7 +101,7 @@ def test_without_eviction_the_longest_shared_prefix_is_found(sequences):
         pool.insert(sequence)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(SEQUENCES, st.integers(1, 30))
 def test_under_eviction_no_place_is_lost_or_given_twice(sequences, capacity):
     pool = Pool(capacity)

@@ -11,11 +11,16 @@ def ones(count, value=1.0):
     return np.full(count, value)
 
 
+def at(uniforms, *positions):
+    """The numbers of the first rows at these positions."""
+    return uniforms.at(np.arange(len(positions)), np.array(positions))
+
+
 def drawn(logits, *, temperature=1.0, top_p=1.0, count=6_000, seed=0):
     """How often each token is drawn, every row from its own position of one seed's stream."""
     uniforms = Uniforms(1)
     uniforms.seed(0, seed)
-    numbers = np.array([uniforms.at(np.array([position]))[0] for position in range(count)])
+    numbers = np.array([at(uniforms, position)[0] for position in range(count)])
     rows = torch.tensor(logits, dtype=torch.float32).expand(count, -1)
     tokens, _ = draw(rows, ones(count, temperature), ones(count, top_p), numbers)
     return np.bincount(tokens, minlength=len(logits))
@@ -36,7 +41,7 @@ def test_the_streams_of_different_seeds_are_uniform_and_unrelated():
     uniforms = Uniforms(2)
     uniforms.seed(0, 1)
     uniforms.seed(1, 2)
-    numbers = np.array([uniforms.at(np.array([position, position])) for position in range(4000)])
+    numbers = np.array([at(uniforms, position, position) for position in range(4000)])
     assert kstest(numbers[:, 0], "uniform").pvalue > 0.01
     assert kstest(numbers[:, 1], "uniform").pvalue > 0.01
     assert abs(np.corrcoef(numbers.T)[0, 1]) < 0.05
@@ -48,12 +53,13 @@ def test_a_number_is_a_function_of_seed_and_position():
     for uniforms in (forward, backward):
         uniforms.seed(2, 77)
         uniforms.seed(0, -5)
-    up = [forward.at(np.array([position, 0, position])) for position in range(200)]
+    up = [at(forward, position, 0, position) for position in range(200)]
     backward.move(2, 1)
-    down = [backward.at(np.array([position, position])) for position in reversed(range(200))][::-1]
+    down = [at(backward, position, position) for position in reversed(range(200))][::-1]
     assert [row[2] for row in up] == [row[1] for row in down]
     assert [row[0] for row in up] == [row[0] for row in down]
     assert len({row[2] for row in up}) == 200
+    assert forward.at(np.array([2, 0]), np.array([7, 9])).tolist() == [up[7][2], up[9][0]]
 
 
 def test_no_draw_depends_on_the_other_rows():

@@ -8,8 +8,10 @@ from policies.transformers.scheduler import GROUP_ROWS, Job, Move, Scheduler
 NO_STOP = StopRule((), TokenTexts(decode_tokens, ord("a")))
 
 
-def job(name, *, priority=0, prompt=3, limit=5):
-    request = SampleRequest(id=str(name), prompt_ids=(1,) * prompt, max_tokens=limit, seed=0, priority=priority)
+def job(name, *, priority=0, prompt=3, limit=5, problem=None):
+    """Its prompt is that of its problem; by default every request has its own."""
+    ids = (hash(name if problem is None else problem) % 1000, *(1,) * (prompt - 1))
+    request = SampleRequest(id=str(name), prompt_ids=ids, max_tokens=limit, seed=0, priority=priority)
     return Job(request=request, limit=limit, stop=NO_STOP, reply=lambda outcome: None)
 
 
@@ -18,48 +20,60 @@ def names(jobs):
 
 
 def started(scheduler):
-    admitted = scheduler.admit()
-    scheduler.start(admitted)
-    return names(admitted)
+    """Start what may start; the names and the rows whose prompts they copy."""
+    starts = []
+    while (start := scheduler.start_next()) is not None:
+        starts.append(start)
+    return [start.job.request.id for start in starts], [start.source for start in starts]
 
 
 def test_lower_priority_first_and_arrival_within():
     scheduler = Scheduler(4)
     for name, priority in (("a", 1), ("b", 0), ("c", 1), ("d", 0), ("e", -1)):
         scheduler.add(job(name, priority=priority))
-    assert started(scheduler) == ["e", "b", "d", "a"]
+    assert started(scheduler)[0] == ["e", "b", "d", "a"]
     assert scheduler.waiting == 1
 
 
-def test_few_newcomers_enter_at_once():
-    scheduler = Scheduler(64)
-    for name in range(3):
+def test_a_free_row_is_refilled_at_once():
+    scheduler = Scheduler(4)
+    for name in range(6):
         scheduler.add(job(name))
-        assert started(scheduler) == [str(name)]
+    assert started(scheduler) == (["0", "1", "2", "3"], [None] * 4)
+    assert started(scheduler) == ([], [])
+    scheduler.leave(2)
+    assert started(scheduler) == (["4"], [None])
+    assert names(scheduler.running) == ["0", "1", "3", "4"]
 
 
-def test_a_full_house_lets_newcomers_in_by_groups():
-    scheduler = Scheduler(64)
-    for name in range(200):
-        scheduler.add(job(name))
-    assert len(started(scheduler)) == 64
-    for _ in range(7):
-        scheduler.leave(len(scheduler.running) - 1)
-        assert started(scheduler) == []
-    scheduler.leave(len(scheduler.running) - 1)
-    assert len(started(scheduler)) == 8
+def test_samples_of_a_prompt_wait_for_the_first_and_copy_it():
+    scheduler = Scheduler(8)
+    for name in ("a1", "a2", "b1", "a3"):
+        scheduler.add(job(name, problem=name[0]))
+    assert started(scheduler) == (["a1", "b1"], [None, None])
+    assert started(scheduler) == ([], [])
+    scheduler.running[0].tokens.append(5)
+    assert started(scheduler) == (["a2", "a3"], [0, 0])
+    assert [scheduler.leads(one) for one in scheduler.running] == [True, True, False, False]
 
 
-def test_a_free_row_waits_a_few_steps_only():
-    scheduler = Scheduler(64)
-    for name in range(100):
-        scheduler.add(job(name))
-    started(scheduler)
+def test_nobody_waits_for_a_prompt_that_is_stored():
+    scheduler = Scheduler(8)
+    for name in ("a1", "a2", "a3"):
+        scheduler.add(job(name, problem="a", prompt=4))
+    first = scheduler.start_next()
+    first.job.cached = 3
+    assert started(scheduler) == (["a2", "a3"], [0, 0])
+
+
+def test_when_the_first_leaves_early_the_next_takes_its_part():
+    scheduler = Scheduler(8)
+    for name in ("a1", "a2", "a3"):
+        scheduler.add(job(name, problem="a"))
+    assert started(scheduler) == (["a1"], [None])
     scheduler.leave(0)
-    waits = 0
-    while not started(scheduler):
-        waits += 1
-    assert 0 < waits <= 8
+    assert started(scheduler) == (["a2"], [None])
+    assert scheduler.leads(scheduler.running[0])
 
 
 def test_one_slot_never_starves():
@@ -68,7 +82,7 @@ def test_one_slot_never_starves():
         scheduler.add(job(name))
     order = []
     while not scheduler.idle:
-        order += started(scheduler)
+        order += started(scheduler)[0]
         scheduler.leave(0)
     assert order == ["0", "1", "2"]
 
@@ -85,18 +99,18 @@ def test_withdrawing_reaches_the_queue_only():
     assert scheduler.row_of("a") == 0
     assert scheduler.row_of("b") is None
     scheduler.leave(0)
-    assert started(scheduler) == ["c"]
+    assert started(scheduler)[0] == ["c"]
 
 
-def test_clearing_returns_what_runs_waits_or_is_about_to_start():
+def test_clearing_returns_what_runs_or_waits():
     scheduler = Scheduler(2)
     for name in ("a", "b", "c", "d"):
-        scheduler.add(job(name))
+        scheduler.add(job(name, problem="same"))
     started(scheduler)
-    scheduler.leave(0)
-    assert names(scheduler.admit()) == ["c"]
-    assert sorted(names(scheduler.clear())) == ["b", "c", "d"]
+    assert sorted(names(scheduler.clear())) == ["a", "b", "c", "d"]
     assert scheduler.idle
+    scheduler.add(job("e", problem="same"))
+    assert started(scheduler) == (["e"], [None])
 
 
 @pytest.mark.parametrize("row", [0, 5, GROUP_ROWS - 1, GROUP_ROWS, 2 * GROUP_ROWS + 3])

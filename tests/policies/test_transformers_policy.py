@@ -17,7 +17,9 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
 from policies.transformers import TransformersPolicy
+from policies.transformers.attention import row_attention
 from policies.transformers.engine import Engine
+from policies.transformers.kv_cache import RowCache
 from policies.transformers.loading import examine
 from policies.transformers.runner import ModelRunner
 from tests.policies import tiny
@@ -82,12 +84,13 @@ async def test_sampled_tokens_follow_the_models_softmax(policy):
     assert chisquare(observed, np.append(expected[common], expected[~common].sum())).pvalue > 0.01
 
 
-async def test_a_sample_is_the_same_in_any_company(policy):
+@pytest.mark.parametrize("settings", [{"max_batch": 1}, {"max_batch": 3}, {"prefill_tokens": 16}])
+async def test_a_sample_is_the_same_in_any_company(policy, settings):
     requests = [
         ask(policy, QUESTIONS[index % 3], id=str(index), seed=index, max_tokens=10 + index % 40) for index in range(64)
     ]
     together = await sample_all(policy, requests)
-    other = load(eos_token_ids=(), prefix_cache_bytes=0, max_batch=3)
+    other = load(eos_token_ids=(), prefix_cache_bytes=0, **settings)
     for index in (0, 5, 17, 41, 63):
         alone = await other.sample(requests[index])
         assert alone.token_ids == together[index].token_ids
@@ -172,15 +175,16 @@ async def test_closing_ends_the_thread():
 
 
 def test_a_forgotten_policy_ends_its_thread():
+    before = set(threading.enumerate())
     policy = load()
-    [thread] = [thread for thread in threading.enumerate() if thread.name == f"policy {policy.name}"]
+    [thread] = [one for one in threading.enumerate() if one not in before and one.name == f"policy {policy.name}"]
     del policy
     gc.collect()
     assert not thread.is_alive()
 
 
 async def test_a_failing_model_fails_its_requests_and_recovers(policy, monkeypatch):
-    decode = ModelRunner.decode
+    step = ModelRunner.step
     calls = 0
 
     def broken(self, rows):
@@ -188,10 +192,10 @@ async def test_a_failing_model_fails_its_requests_and_recovers(policy, monkeypat
         calls += 1
         if calls == 3:
             raise RuntimeError("no more memory")
-        return decode(self, rows)
+        return step(self, rows)
 
     expected = await policy.sample(ask(policy))
-    monkeypatch.setattr(ModelRunner, "decode", broken)
+    monkeypatch.setattr(ModelRunner, "step", broken)
     results = await asyncio.gather(
         *(policy.sample(ask(policy, id=str(index), seed=index)) for index in range(3)), return_exceptions=True
     )
@@ -200,11 +204,11 @@ async def test_a_failing_model_fails_its_requests_and_recovers(policy, monkeypat
 
 
 async def test_a_failing_start_fails_those_about_to_start(policy, monkeypatch):
-    def broken(self, jobs):
+    def broken(self, start):
         monkeypatch.undo()
         raise RuntimeError("prefill failed")
 
-    monkeypatch.setattr(Engine, "_start", broken)
+    monkeypatch.setattr(Engine, "_begin", broken)
     with pytest.raises(EngineError, match="prefill failed"):
         await policy.sample(ask(policy))
     assert len((await policy.sample(ask(policy))).token_ids) == 30
@@ -343,23 +347,61 @@ async def test_a_sliding_window_limits_the_context(tmp_path):
 
 
 def test_a_model_that_mixes_up_rows_is_refused(monkeypatch):
-    aim = ModelRunner._forward
-
-    def forgetful(self, module, ids, first_row, positions, **kwargs):
-        return aim(self, module, ids, first_row, np.maximum(positions - 1, 0), **kwargs)
-
-    monkeypatch.setattr(ModelRunner, "_forward", forgetful)
+    aim = RowCache.aim
+    monkeypatch.setattr(RowCache, "aim", lambda self, rows, positions: aim(self, rows * 0, positions))
     with pytest.raises(ConfigError, match="unequal rows"):
         load()
 
 
-async def test_other_attention_implementations_serve_too(monkeypatch, policy):
-    monkeypatch.setattr("policies.transformers.runner.install", lambda model: False)
-    plain = load(eos_token_ids=())
-    requests = [ask(policy, one, id=one) for one in QUESTIONS]
-    for expected, got in zip(await sample_all(policy, requests), await sample_all(plain, requests), strict=True):
-        assert got.token_ids == expected.token_ids
-    await plain.aclose()
+def test_attention_with_more_to_it_is_refused(monkeypatch):
+    attention = row_attention
+
+    def capped(*arguments, **settings):
+        return attention(*arguments, **settings, softcap=50.0)
+
+    monkeypatch.setattr("policies.transformers.attention.row_attention", capped)
+    with pytest.raises(ConfigError, match="softcap"):
+        load()
+
+
+def test_a_model_whose_attention_cannot_be_exchanged_is_refused(monkeypatch):
+    def refuse(self, name):
+        raise ValueError("it has its own")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.set_attn_implementation", refuse)
+    with pytest.raises(ConfigError, match="cannot be exchanged"):
+        load()
+
+
+async def test_rows_with_as_many_key_heads_as_heads_serve_too(tmp_path):
+    tiny.llama(num_key_value_heads=4).save_pretrained(tmp_path)
+    tiny.byte_tokenizer().save_pretrained(tmp_path)
+    policy = TransformersPolicy.from_pretrained(tmp_path, eos_token_ids=())
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    requests = [ask(policy, one, id=one, temperature=0.0) for one in QUESTIONS]
+    for request, sampled in zip(requests, await sample_all(policy, requests), strict=True):
+        prompt = torch.tensor([request.prompt_ids])
+        reference = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=30, eos_token_id=None
+        )
+        assert list(sampled.token_ids) == reference[0, prompt.shape[1] :].tolist()
+    await policy.aclose()
+
+
+async def test_samples_that_come_later_copy_a_running_prompt(policy):
+    request = ask(policy, QUESTIONS[1], id="first", max_tokens=3000)
+    shared = []
+
+    async def late():
+        await policy.sample(ask(policy, QUESTIONS[0], id="other", max_tokens=5))
+        shared.append(await policy.sample(ask(policy, QUESTIONS[1], id="late", seed=7)))
+        await policy.abort("first")
+
+    await asyncio.gather(policy.sample(request), late())
+    assert shared[0].cached_tokens == len(request.prompt_ids) - 1
+    alone = load(eos_token_ids=(), prefix_cache_bytes=0)
+    assert (await alone.sample(ask(alone, QUESTIONS[1], seed=7))).token_ids == shared[0].token_ids
+    await alone.aclose()
 
 
 async def test_half_precision_serves_too():
