@@ -195,8 +195,10 @@ class ModelRunner:
             use_cache=True,
             logits_to_keep=torch.from_numpy(keep).to(self._device),
             parts=parts,
-        ).logits[0, : len(drawing)]
-        return logits
+        ).logits[0]
+        if len(logits) != len(keep):  # the model does not know logits_to_keep
+            logits = logits[torch.from_numpy(keep).to(self._device)]
+        return logits[: len(drawing)]
 
     def _group(self, first: int, positions: Ints, places: torch.Tensor) -> Part:
         """The last tokens of some rows."""

@@ -32,7 +32,7 @@ class Job:
         logprobs: of these tokens, in nats.
         cached: prompt tokens whose keys and values were there already.
         started: whether it has or had a row.
-        prompt_key: the same for equal prompts.
+        prompt_key: the same for equal prompts, and hardly ever for others.
     """
 
     request: SampleRequest
@@ -144,7 +144,9 @@ class Scheduler:
                 del self._waiting[index]
                 self.running.append(job)
                 job.started = True
-                return Start(job, None if leader is job else self.running.index(leader))
+                # two prompts may have one key
+                same = leader is not job and leader.request.prompt_ids == job.request.prompt_ids
+                return Start(job, self.running.index(leader) if same else None)
         return None
 
     def leads(self, job: Job) -> bool:

@@ -66,7 +66,7 @@ class EngineThread:
 
     def join(self) -> None:
         """Wait until the thread has ended."""
-        if self._thread.ident is not None:
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:

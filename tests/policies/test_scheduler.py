@@ -66,6 +66,16 @@ def test_nobody_waits_for_a_prompt_that_is_stored():
     assert started(scheduler) == (["a2", "a3"], [0, 0])
 
 
+def test_prompts_that_share_a_key_are_not_taken_for_one():
+    scheduler = Scheduler(8)
+    for name in ("a", "b"):
+        scheduler.add(job(name, problem=name))
+        scheduler._waiting[-1].prompt_key = 1
+    assert started(scheduler) == (["a"], [None])
+    scheduler.running[0].tokens.append(5)
+    assert started(scheduler) == (["b"], [None])
+
+
 def test_when_the_first_leaves_early_the_next_takes_its_part():
     scheduler = Scheduler(8)
     for name in ("a1", "a2", "a3"):
