@@ -11,6 +11,8 @@ from dataclasses import replace
 import anyio
 
 from adaptive_ttc.account import Account
+from adaptive_ttc.branch import Branch
+from adaptive_ttc.conversation import Conversation
 from adaptive_ttc.cost import Price, flops
 from adaptive_ttc.engines import DriverConfig, Engines
 from adaptive_ttc.expansion import Expansion
@@ -23,7 +25,7 @@ from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.requests import Expand, Fork, Search
 from adaptive_ttc.sample import Sample
 from adaptive_ttc.scoring import Scorer
-from adaptive_ttc.trace import ExpandEvent, ForkEvent, Trace
+from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Prefix, Problem, Usage
 
 
@@ -70,7 +72,7 @@ class Driver:
         self._prm = prm
         self._seed = seed
         self._account = Account(ledger)
-        self._prompt_ids = policy.encode(problem)
+        self._conversation = Conversation(problem, policy)
         config, price = config or DriverConfig(), price or Price()
         self._meter = Meter(Trace() if trace is None else trace)
         self._engines = Engines(
@@ -82,6 +84,7 @@ class Driver:
             config=config,
             aloft=set[Flights](),
         )
+        self._branch = Branch(self._meter)
         self._prompt_paid = not price.prompt
 
     @property
@@ -108,91 +111,97 @@ class Driver:
         """
         async with side_by_side() as watch:
             watch.start_soon(self._recall_when_stopped)
-            self._pay_prompt()
-            candidates = await self._drive(search, self._account)
+            self._pay_opening()
+            candidates = await self._drive(search, self._account, self._branch)
             watch.cancel_scope.cancel()
         return candidates
 
-    async def _drive(self, search: Search, account: Account) -> tuple[Prefix, ...]:
+    async def _drive(self, search: Search, account: Account, branch: Branch) -> tuple[Prefix, ...]:
         reply: object = None
         try:
             while True:
                 request = search.send(reply)
-                reply = await (
-                    self._fork(request, account) if isinstance(request, Fork) else self._expand(request, account)
-                )
+                if isinstance(request, Fork):
+                    reply = await self._fork(request, account, branch)
+                else:
+                    reply = await self._expand(request, account, branch)
         except StopIteration as returned:
+            branch.returned(returned.value)
             return tuple(returned.value)
         finally:
             search.close()
 
-    async def _fork(self, fork: Fork, account: Account) -> tuple[tuple[Prefix, ...], ...]:
+    async def _fork(self, fork: Fork, account: Account, branch: Branch) -> tuple[tuple[Prefix, ...], ...]:
+        branch.fork()
         results: tuple[tuple[Prefix, ...], ...] = ()
         left = account.ledger.available
         least = fork.least * (self._engines.price.decode + self._engines.scorer.planned_rate)
         if left is not None and not account.solved and left // max(len(fork.searches), 1) < least:
             first = account.ledger.child(min(left, least))
-            results = await self._side_by_side(fork.searches[:1], (first,) if first else (), account)
-        others = fork.searches[len(results) :]
+            results = await self._side_by_side(fork, range(1), (first,) if first else (), account, branch)
+        others = range(len(results), len(fork.searches))
         if others:
-            results += await self._side_by_side(others, account.ledger.split(len(others)), account)
+            results += await self._side_by_side(fork, others, account.ledger.split(len(others)), account, branch)
         return results
 
     async def _side_by_side(
-        self, searches: tuple[Search, ...], ledgers: tuple[Ledger, ...], account: Account
+        self, fork: Fork, numbers: range, ledgers: tuple[Ledger, ...], account: Account, branch: Branch
     ) -> tuple[tuple[Prefix, ...], ...]:
         parts = account.fork(ledgers)
-        self._meter.record(ForkEvent(time=self._meter.now(), limits=tuple(ledger.limit for ledger in ledgers)))
+        branches = branch.forked(numbers, ledgers)
         results: list[tuple[Prefix, ...]] = [()] * len(parts)
 
-        async def branch(index: int) -> None:
-            results[index] = await self._drive(searches[index], parts[index])
+        async def drive(index: int) -> None:
+            results[index] = await self._drive(fork.searches[numbers[index]], parts[index], branches[index])
 
         try:
-            async with side_by_side() as branches:
+            async with side_by_side() as searches:
                 for index in range(len(parts)):
-                    branches.start_soon(branch, index)
+                    searches.start_soon(drive, index)
         finally:
             account.join(parts)
         return tuple(results)
 
-    async def _expand(self, request: Expand, account: Account) -> tuple[Prefix, ...]:
-        self._meter.record(
-            ExpandEvent(
-                time=self._meter.now(),
-                paths=tuple(prefix.path for prefix in request.prefixes),
-                n=request.n,
-                stop=request.stop,
-                max_tokens=request.max_tokens,
-                temperature=request.temperature,
-                top_p=request.top_p,
-                score=request.score,
-            )
-        )
+    async def _expand(self, request: Expand, account: Account, branch: Branch) -> tuple[Prefix, ...]:
+        branch.expand(request)
         samples = [self._sample(prefix, request, account) for prefix in request.prefixes for _ in range(request.n)]
-        if not self._prompt_paid:
-            for sample in samples:
-                sample.ended = sample.ended or "budget"
-        return await Expansion(self._engines, request, samples, account).run()
-
-    def _pay_prompt(self) -> None:
-        if not self._prompt_paid:
-            money = self._account.ledger.reserve(self._engines.price.prompt * len(self._prompt_ids))
-            if money is not None:
-                money.settle(money.amount)
-                self._prompt_paid = True
+        children = await Expansion(self._engines, request, samples, account).run()
+        branch.expanded(children)
+        return children
 
     def _sample(self, parent: Prefix, request: Expand, account: Account) -> Sample:
         path = account.numbering.take(parent.path)
-        return Sample(
+        sample = Sample(
             parent=parent,
             path=path,
             seed=derive_seed(self._seed, self._problem.id, path),
             request=request,
-            prompt_ids=self._prompt_ids,
+            prompt_ids=self._conversation.prompt(parent.attempts),
             max_context=self._policy.max_context,
             decode=self._policy.decode,
         )
+        if not self._paid(parent, account):
+            sample.ended = sample.ended or "budget"
+        return sample
+
+    def _paid(self, prefix: Prefix, account: Account) -> bool:
+        """Whether the prompt before a solution is paid for; earlier attempts in it are paid for once."""
+        shown = tuple(one.path for one in prefix.attempts)
+        if self._prompt_paid and shown and self._engines.price.prompt and shown not in account.shown:
+            if not self._pay(account, self._conversation.new_tokens(prefix.attempts)):
+                return False
+            account.shown.add(shown)
+        return self._prompt_paid
+
+    def _pay_opening(self) -> None:
+        if not self._prompt_paid:
+            self._prompt_paid = self._pay(self._account, len(self._conversation.opening))
+
+    def _pay(self, account: Account, prompt_tokens: int) -> bool:
+        money = account.ledger.reserve(self._engines.price.prompt * prompt_tokens)
+        if money is not None:
+            money.settle(money.amount)
+        return money is not None
 
     async def _recall_when_stopped(self) -> None:
         await self._engines.stop.wait()

@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import TaskGroup
 
 from adaptive_ttc.account import Account
 from adaptive_ttc.engines import Engines
 from adaptive_ttc.errors import EngineError
+from adaptive_ttc.events import DecisionEvent, RequestEvent, SampledEvent
 from adaptive_ttc.flights import Flights, side_by_side
 from adaptive_ttc.leases import Member, Terms, plan_round
 from adaptive_ttc.ledger import Reservation
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.requests import Expand
 from adaptive_ttc.sample import Sample
-from adaptive_ttc.trace import DecisionEvent, RequestEvent, SampledEvent
+from adaptive_ttc.scorekeeper import Scorekeeper
 from adaptive_ttc.types import Finish, Prefix
 
 
@@ -48,15 +48,18 @@ class Expansion:
         self._request = request
         self._samples = samples
         self._account = account
-        self._unpaid: set[Sample] = set()
 
     async def run(self) -> tuple[Prefix, ...]:
         """Grow every sample as far as the account allows; the children in order."""
         async with side_by_side() as scoring:
+            scores = Scorekeeper(self._engines, self._account, scoring)
             while leases := self._reserve():
-                await self._round(leases, scoring)
-                self._score_late(scoring)
-            self._cut(scoring)
+                await self._round(leases, scores)
+                scores.score_late(self._samples)
+            self._cut(scores)
+        scores.share()
+        for sample in self._samples:
+            scores.tell(sample)
         return tuple(sample.child() for sample in self._samples)
 
     def _reserve(self) -> list[Lease]:
@@ -100,7 +103,7 @@ class Expansion:
     def _overhead(self, sample: Sample) -> int:
         return self._engines.scorer.planned_overhead(sample) if self._request.score else 0
 
-    async def _round(self, leases: list[Lease], scoring: TaskGroup) -> None:
+    async def _round(self, leases: list[Lease], scores: Scorekeeper) -> None:
         """Send every lease at once and wait for all; when cancelled, call them back first and settle them."""
         flights = Flights(self._engines.policy, self._engines.config.grace)
         self._engines.aloft.add(flights)
@@ -108,7 +111,7 @@ class Expansion:
 
         async def serve(lease: Lease) -> None:
             nonlocal waiting
-            await self._serve(lease, flights, scoring)
+            await self._serve(lease, flights, scores)
             waiting -= 1
             if not waiting:
                 back.set()
@@ -125,7 +128,7 @@ class Expansion:
         finally:
             self._engines.aloft.discard(flights)
 
-    async def _serve(self, lease: Lease, flights: Flights, scoring: TaskGroup) -> None:
+    async def _serve(self, lease: Lease, flights: Flights, scores: Scorekeeper) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
         sample = lease.sample
         asked = sample.ask(lease.tokens, self._engines.config.priority)
@@ -134,7 +137,7 @@ class Expansion:
         try:
             sampled = _checked(await flights.sample(asked), asked)
             if sampled is None:
-                self._end(sample, "abort")
+                self._end(sample, "abort", scores)
         except EngineError as error:
             sample.attempts += 1
             if not error.retryable or sample.attempts >= self._engines.config.attempts:
@@ -144,21 +147,16 @@ class Expansion:
             if sampled is None:
                 lease.reservation.settle(self._engines.price.decode * lease.tokens)
             else:
-                self._settle(lease, sampled, scoring)
+                self._settle(lease, sampled, scores)
 
-    def _settle(self, lease: Lease, sampled: Sampled, scoring: TaskGroup) -> None:
+    def _settle(self, lease: Lease, sampled: Sampled, scores: Scorekeeper) -> None:
         sample, used = lease.sample, self._engines.price.decode * len(sampled.token_ids)
         sample.absorb(sampled, lease.tokens)
-        if sample.ended is not None and self._end(sample, sample.ended):
-            bill = self._engines.scorer.bill(sample)
-            if bill is not None and used + bill <= lease.reservation.amount:
-                used += bill
-                scoring.start_soon(self._engines.scorer.score, sample, self._account.ledger)
-            elif bill is not None:
-                self._unpaid.add(sample)
+        if sample.ended is not None and self._end(sample, sample.ended, scores):
+            used += scores.score_within(sample, lease.reservation.amount - used)
         lease.reservation.settle(used)
 
-    def _end(self, sample: Sample, finish: Finish) -> bool:
+    def _end(self, sample: Sample, finish: Finish, scores: Scorekeeper) -> bool:
         """Note that a sample has ended; whether it is to be scored. A stopped run waits for no more scores."""
         sample.ended = finish
         self._account.note(self._request.stop, sample.length, finish)
@@ -172,28 +170,17 @@ class Expansion:
                 finish=finish,
             )
         )
+        if not self._request.score:
+            scores.tell(sample)
         return self._request.score and finish != "abort"
 
-    def _score_late(self, scoring: TaskGroup) -> None:
-        """Score, in the order of the samples, those whose score cost more than was set aside."""
-        for sample in self._samples:
-            if sample in self._unpaid:
-                self._unpaid.discard(sample)
-                self._pay_and_score(sample, scoring)
-
-    def _pay_and_score(self, sample: Sample, scoring: TaskGroup) -> None:
-        bill = self._engines.scorer.bill(sample)
-        if bill is None:
-            return
-        if money := self._account.ledger.reserve(bill):
-            money.settle(bill)
-            scoring.start_soon(self._engines.scorer.score, sample, self._account.ledger)
-
-    def _cut(self, scoring: TaskGroup) -> None:
+    def _cut(self, scores: Scorekeeper) -> None:
         """End what the budget, or a stop, did not let end by itself."""
         for sample in self._samples:
-            if sample.ended is None and self._end(sample, "abort" if self._engines.stop.is_set() else "budget"):
-                self._pay_and_score(sample, scoring)
+            if sample.ended is None:
+                finish: Finish = "abort" if self._engines.stop.is_set() else "budget"
+                if self._end(sample, finish, scores):
+                    scores.pay_and_score(sample)
 
     def _record_call(self, sample: Sample, asked: SampleRequest, sampled: Sampled | None, started: float) -> None:
         outcome = sampled or Sampled(token_ids=(), finish="abort")

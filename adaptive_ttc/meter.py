@@ -6,7 +6,8 @@ from collections import Counter
 
 import anyio
 
-from adaptive_ttc.trace import Event, Trace
+from adaptive_ttc.events import Event
+from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Usage
 
 

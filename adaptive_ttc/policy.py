@@ -28,6 +28,8 @@ class SampleRequest:
         stop_context: text of this sample that stands directly before the new tokens, shorter than
             the longest stop string, for a stop string that straddles the seam between two requests.
         priority: lower is served first, where the engine knows priorities.
+        path: the sample's place in its search (see :class:`~adaptive_ttc.types.Prefix`); engines that
+            answer from a record find it by that.
     """
 
     id: str
@@ -39,6 +41,7 @@ class SampleRequest:
     stop: tuple[str, ...] = ()
     stop_context: str = ""
     priority: int = 0
+    path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,11 @@ class Policy(Protocol):
     @property
     def max_context(self) -> int:
         """Prompt and new tokens together may not exceed this."""
+        ...
+
+    @property
+    def revision_prompt(self) -> str | None:
+        """The user turn after which it was trained to write a better attempt; None if it was not."""
         ...
 
     def encode(self, problem: Problem) -> tuple[int, ...]:

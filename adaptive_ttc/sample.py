@@ -20,7 +20,7 @@ class Sample:
         path: its own path; its seed belongs to it.
         seed: the seed of every one of its requests.
         request: what the strategy asked for.
-        prompt_ids: the rendered problem.
+        prompt_ids: the rendered problem, with the parent's earlier attempts.
         max_context: prompt and solution together may have so many tokens.
         decode: turns generated ids to text.
     """
@@ -103,6 +103,7 @@ class Sample:
             stop=request.stop,
             stop_context=self._seam(),
             priority=priority,
+            path=self.path,
         )
 
     def absorb(self, sampled: Sampled, granted: int) -> None:
@@ -122,7 +123,7 @@ class Sample:
 
     def child(self) -> Prefix:
         """The prefix that the strategy is sent."""
-        return Prefix(self.token_ids, self.text, self.scores, self.logprob, self.ended, self.path)
+        return Prefix(self.token_ids, self.text, self.scores, self.logprob, self.ended, self.path, self.parent.attempts)
 
     def _seam(self) -> str:
         """The end of this step's text, too short to hold a whole stop string."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from adaptive_ttc.cost import Price
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.events import DecisionEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.meter import Meter
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.sample import Sample
-from adaptive_ttc.trace import DecisionEvent, ScoredEvent
 
 PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""
@@ -89,14 +89,15 @@ class Scorer:
                 if not error.retryable or attempt == self._attempts:
                     raise
             else:
-                return self._take(sample, scored, started)
+                return self.take(sample, scored, started)
             again = ledger.reserve(self.bill(sample) or 0)
             if again is None:
                 return None
             again.settle(again.amount)
         return None
 
-    def _take(self, sample: Sample, scored: Scored, started: float) -> None:
+    def take(self, sample: Sample, scored: Scored, started: float) -> None:
+        """Give a sample its scores, and note what they took."""
         if len(scored.scores) != len(sample.steps):
             raise EngineError(f"the PRM gave {len(scored.scores)} scores for {len(sample.steps)} steps")
         sample.scores = scored.scores

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ import anyio
 from adaptive_ttc.driver import Driver
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.events import DecisionEvent, SearchEvent
 from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.ledger import Ledger
@@ -29,9 +30,9 @@ from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.sizing import next_slice
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
-from adaptive_ttc.trace import DecisionEvent, Trace
+from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Prefix, Problem
-from adaptive_ttc.verdict import conclude, grade
+from adaptive_ttc.verdict import began, conclude, grade
 
 
 class Solver:
@@ -165,6 +166,7 @@ class Solver:
             stop=stop,
             config=self._config,
         )
+        driver.trace.record(began(plan, self.policy, self.prm, self.seed if seed is None else seed))
         async with side_by_side() as clock:
             if deadline is not None:
                 clock.start_soon(_set_after, stop, deadline)
@@ -223,7 +225,7 @@ class Solver:
         """Run the strategy; a sized one in slices, the later ones sized by what the earlier ones cost."""
         strategy = plan.strategy
         if not plan.sized:
-            return strategy, await driver.run(strategy.search())
+            return strategy, await _run(strategy, (), driver)
         prefixes: tuple[Prefix, ...] = ()
         while True:
             ended, spent = sum(prefix.finish in ("eos", "length") for prefix in prefixes), ledger.spent
@@ -234,9 +236,21 @@ class Solver:
             if not more:
                 return strategy, prefixes
             strategy = replace(strategy, n=len(prefixes) + more)
-            prefixes = await driver.run(strategy.search(prefixes))
+            prefixes = await _run(strategy, prefixes, driver)
             if ledger.spent == spent:
                 return strategy, prefixes
+
+
+async def _run(strategy: Strategy, start: tuple[Prefix, ...], driver: Driver) -> tuple[Prefix, ...]:
+    driver.trace.record(
+        SearchEvent(
+            time=anyio.current_time() - driver.trace.started,
+            strategy=strategy.name,
+            options={part.name: getattr(strategy, part.name) for part in fields(strategy)},
+            start=tuple(prefix.path for prefix in start),
+        )
+    )
+    return await driver.run(strategy.search(start))
 
 
 async def _set_after(stop: anyio.Event, seconds: float) -> None:

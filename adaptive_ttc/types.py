@@ -82,6 +82,7 @@ class Prefix:
         logprob: sum of the log-probabilities of ``token_ids`` under the sampling policy, in nats.
         finish: why the last sample ended; None at the root.
         path: child indices from the root; the seed of every sample is derived from it.
+        attempts: earlier finished solutions that the policy is shown before this one, oldest first.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -90,6 +91,7 @@ class Prefix:
     logprob: float = 0.0
     finish: Finish | None = None
     path: tuple[int, ...] = ()
+    attempts: tuple[Prefix, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -105,13 +107,22 @@ class Prefix:
 ROOT = Prefix()
 
 
+def revision_of(*attempts: Prefix) -> Prefix:
+    """Where a new attempt begins that is shown earlier ones; its path goes on from the last one's."""
+    return Prefix(path=attempts[-1].path, attempts=attempts)
+
+
+STEP_END = "\n\n"
+"""What ends a step."""
+
+
 def split_steps(text: str) -> tuple[str, ...]:
     """Split a solution at blank lines and drop the empty pieces.
 
     The text of an unfinished solution ends with its separator; the naive split leaves an empty
     last step there, and a PRM that scores it scores nothing.
     """
-    return tuple(piece.strip() for piece in text.split("\n\n") if piece.strip())
+    return tuple(piece.strip() for piece in text.split(STEP_END) if piece.strip())
 
 
 @dataclass(frozen=True, slots=True)

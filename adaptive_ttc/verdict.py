@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import anyio
 
 from adaptive_ttc.driver import Driver
+from adaptive_ttc.events import CandidateEvent, DoneEvent, RunEvent, VoteEvent
 from adaptive_ttc.grading import Grader, extract_answer
 from adaptive_ttc.plan import Plan
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.solution import Solution, StrategyRun, voters
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.trace import VoteEvent
 from adaptive_ttc.types import Candidate, Finish, Prefix
 from adaptive_ttc.voting import VoteName, aggregate, tally
 
@@ -30,6 +32,20 @@ async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) 
     return tuple(Candidate(*parts) for parts in zip(prefixes, answers, classes, scores, strict=True))
 
 
+def began(plan: Plan, policy: Policy, prm: RewardModel | None, seed: int) -> RunEvent:
+    """What a trace opens with."""
+    return RunEvent(
+        time=0.0,
+        problem=plan.problem.id,
+        messages=tuple((turn.role, turn.content) for turn in plan.problem.messages),
+        policy=policy.name,
+        prm=None if prm is None else prm.name,
+        seed=seed,
+        budget=plan.budget,
+        count=plan.count,
+    )
+
+
 def conclude(plan: Plan, candidates: tuple[Candidate, ...], driver: Driver, spent: int) -> Solution:
     """Vote, and say what was found. Scores that only some candidates have count for those alone."""
     strategy, trace = plan.strategy, driver.trace
@@ -37,22 +53,41 @@ def conclude(plan: Plan, candidates: tuple[Candidate, ...], driver: Driver, spen
     scored = all(candidate.score is not None for candidate in entitled)
     vote: VoteName = strategy.vote if scored else "majority"
     classes = tally(entitled, vote, strategy.vote_b)
-    answer = classes[0].answer if classes else None
-    wall_time = anyio.current_time() - trace.started
-    trace.record(VoteEvent(time=wall_time, method=vote, classes=classes, answer=answer))
-    return Solution(
+    solution = Solution(
         problem=plan.problem,
-        answer=answer,
+        answer=classes[0].answer if classes else None,
         candidates=candidates,
         vote=vote,
         answer_classes=classes,
-        usage=replace(driver.usage, wall_time=wall_time),
+        usage=replace(driver.usage, wall_time=anyio.current_time() - trace.started),
         strategy=StrategyRun(strategy, len(candidates)),
         budget=plan.budget,
         count=plan.count,
         spent=spent,
         abstained=None if classes else _why_no_answer(candidates),
         trace=trace,
+    )
+    _record(solution)
+    return solution
+
+
+def _record(solution: Solution) -> None:
+    time, trace = solution.usage.wall_time, solution.trace
+    for one in solution.candidates:
+        trace.record(
+            CandidateEvent(
+                time=time, path=one.prefix.path, answer=one.answer, answer_class=one.answer_class, score=one.score
+            )
+        )
+    trace.record(VoteEvent(time=time, method=solution.vote, classes=solution.answer_classes, answer=solution.answer))
+    trace.record(
+        DoneEvent(
+            time=time,
+            answer=solution.answer,
+            abstained=solution.abstained,
+            spent=solution.spent,
+            usage=asdict(solution.usage),
+        )
     )
 
 

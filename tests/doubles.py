@@ -29,6 +29,7 @@ class TinyPolicy:
     name = "tiny"
     fingerprint = "tiny"
     parameters = 10
+    revision_prompt = None
 
     def __init__(
         self, *, mean=20, chaos=None, failure=0.0, fatal=0.0, step=5, max_context=100_000, deaf=False, frozen=()

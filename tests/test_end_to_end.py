@@ -4,9 +4,9 @@ import anyio
 import pytest
 
 from adaptive_ttc.errors import EngineError
+from adaptive_ttc.events import RequestEvent
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.trace import RequestEvent
 from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {' + '.join(str(7 * i % 50 + 3 * k) for k in range(6))}." for i in range(30)]

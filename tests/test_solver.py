@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from adaptive_ttc import loading
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.events import DecisionEvent, RequestEvent, VoteEvent
 from adaptive_ttc.lineage import derive_seed
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
-from adaptive_ttc.trace import DecisionEvent, RequestEvent, VoteEvent
 from tests.doubles import EOS, TinyPolicy
 
 # The policy's answers are 1, 2 and 3; this PRM believes in 2.

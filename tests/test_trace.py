@@ -5,20 +5,21 @@ import pytest
 
 from adaptive_ttc.driver import Driver
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork
-from adaptive_ttc.solver import Solver
-from adaptive_ttc.trace import (
+from adaptive_ttc.events import (
+    EVENTS,
     DecisionEvent,
     ExpandEvent,
     ForkEvent,
     RequestEvent,
     SampledEvent,
     ScoredEvent,
-    Trace,
     VoteEvent,
 )
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.requests import Expand, Fork
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import TinyPolicy
 
@@ -81,7 +82,7 @@ def test_a_saved_trace_loads_equal(tmp_path):
         assert list(loaded) == list(trace)
         assert loaded.started == trace.started
     kinds = {event.kind for event in [*driver.trace, *trace]}
-    assert kinds == {"expand", "fork", "request", "sampled", "scored", "vote", "decision"}
+    assert kinds == {event.kind for event in EVENTS}
     assert driver.trace.of(ForkEvent)
 
 
@@ -92,8 +93,8 @@ def test_a_saved_trace_loads_equal(tmp_path):
         "[]",
         "{}",
         '{"schema": 99, "started": 0, "events": []}',
-        '{"schema": 1, "started": 0, "events": [{"event": "x"}]}',
-        '{"schema": 1, "started": 0, "events": [{"event": "vote", "time": 1}]}',
+        '{"schema": 2, "started": 0, "events": [{"event": "x"}]}',
+        '{"schema": 2, "started": 0, "events": [{"event": "vote", "time": 1}]}',
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path, content):
@@ -106,5 +107,7 @@ def test_what_is_no_trace_is_refused(tmp_path, content):
 def test_a_saved_trace_is_plain_json(tmp_path):
     solved(n=1).trace.save(tmp_path / "trace.json")
     document = json.loads((tmp_path / "trace.json").read_text())
-    assert document["schema"] == 1
-    assert document["events"][0]["event"] == "expand"
+    assert document["schema"] == 2
+    kinds = [event["event"] for event in document["events"]]
+    assert kinds[:3] == ["run", "search", "expand"]
+    assert kinds[-2:] == ["vote", "done"]

@@ -42,6 +42,11 @@ class WatchedPolicy:
         """The policy's."""
         return self._policy.max_context
 
+    @property
+    def revision_prompt(self) -> str | None:
+        """The policy's."""
+        return self._policy.revision_prompt
+
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The policy's."""
         return self._policy.encode(problem)

@@ -16,7 +16,7 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.types import Problem
 from policies.fake.control import Failure, Flight, Hold, Matching, anything
-from policies.fake.tokens import ASSISTANT, EOS, VOCAB_SIZE, decode_tokens, encode_problem
+from policies.fake.tokens import ASSISTANT, EOS, REVISION_PROMPT, VOCAB_SIZE, decode_tokens, encode_problem
 from policies.fake.writers import Key, Replies, Script, ToyModel, Writer
 from policies.stopping import StopRule, TokenTexts
 from policies.validation import check_request
@@ -60,6 +60,7 @@ class FakePolicy:
             raise ConfigError("max_context must be at least 2, max_batch and turn_tokens 1, and overrun 0")
         self._writer = writer
         self.name, self.parameters, self.max_context = name, parameters, max_context
+        self.revision_prompt = REVISION_PROMPT
         self._max_batch, self._turn_tokens, self._overrun = max_batch, turn_tokens, overrun
         self._texts = TokenTexts(decode_tokens, ord("a"))
         self._flights: dict[str, Flight] = {}

@@ -9,6 +9,9 @@ from adaptive_ttc.types import Problem
 EOS, SYSTEM, USER, ASSISTANT = 256, 257, 258, 259
 VOCAB_SIZE = 260
 
+REVISION_PROMPT = "Try again."
+"""The user turn after which the fake writes another attempt at the same question."""
+
 _ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
 
@@ -31,11 +34,20 @@ def encode_problem(problem: Problem) -> tuple[int, ...]:
 
 
 def split_prompt(prompt_ids: tuple[int, ...]) -> tuple[str, str]:
-    """The question (the last user turn) and the solution so far.
+    """The question (the last user turn that does not ask for a revision) and the solution so far.
 
     Raises:
         ValueError: the ids do not come from :func:`encode_problem`.
     """
-    end = len(prompt_ids) - 1 - prompt_ids[::-1].index(ASSISTANT)
-    start = end - 1 - prompt_ids[:end][::-1].index(USER)
-    return decode_tokens(prompt_ids[start + 1 : end]), decode_tokens(prompt_ids[end + 1 :])
+    solution = decode_tokens(prompt_ids[_last(ASSISTANT, prompt_ids) + 1 :])
+    question, end = REVISION_PROMPT, len(prompt_ids)
+    while question == REVISION_PROMPT:
+        end = _last(ASSISTANT, prompt_ids[:end])
+        start = _last(USER, prompt_ids[:end])
+        question = decode_tokens(prompt_ids[start + 1 : end])
+        end = start
+    return question, solution
+
+
+def _last(token: int, ids: tuple[int, ...]) -> int:
+    return len(ids) - 1 - ids[::-1].index(token)

@@ -28,12 +28,14 @@ class ModelFacts:
         max_context: positions that it can attend to.
         vocab_size: of its logits.
         parameters: that multiply something in a token's forward pass; a look-up in an embedding table does not.
+        revision_prompt: what its config says it was trained to write a better attempt after, or None.
     """
 
     shape: CacheShape
     max_context: int
     vocab_size: int
     parameters: int
+    revision_prompt: str | None
 
 
 @torch.inference_mode()
@@ -62,6 +64,7 @@ def examine(model: Any) -> ModelFacts:
         max_context=min([_positions(model.config.get_text_config()), *windows]),
         vocab_size=output.logits.shape[-1],
         parameters=sum(parameter.numel() for parameter in model.parameters()) - (0 if tied else lookup.numel()),
+        revision_prompt=getattr(model.config, "revision_prompt", None),
     )
 
 

@@ -143,6 +143,11 @@ class TransformersPolicy:
         """Prompt and new tokens together may not exceed this."""
         return self._max_context
 
+    @property
+    def revision_prompt(self) -> str | None:
+        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
+        return self._facts.revision_prompt
+
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Render the problem through the chat template, up to where the solution begins.
 

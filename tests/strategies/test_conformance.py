@@ -11,6 +11,9 @@ register(StrategyCase("greedy"))
 register(StrategyCase("majority", {"n": 6}))
 register(StrategyCase("best_of_n", {"n": 5, "slice_size": 2}))
 register(StrategyCase("weighted_best_of_n", {"n": 6, "agg_strategy": "min"}))
+register(StrategyCase("beam_search", {"n": 8, "beam_width": 2}, {"beam_width": 1}))
+register(StrategyCase("dvts", {"n": 8, "beam_width": 2}, {"beam_width": 1}))
+register(StrategyCase("revision", {"n": 6, "sequential": 2}, {"sequential": 1}))
 
 
 def test_every_strategy_is_under_test() -> None:

@@ -1,0 +1,89 @@
+"""Tells the trace what one search asks for, gets, and goes on without; it sends nothing and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from adaptive_ttc.events import ExpandedEvent, ExpandEvent, ForkEvent, PrunedEvent, Route
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.meter import Meter
+from adaptive_ttc.requests import Expand
+from adaptive_ttc.types import Prefix
+
+
+class Branch:
+    """One search, of the nested forks' many.
+
+    Args:
+        meter: where events go.
+        route: which search it is, see :mod:`adaptive_ttc.events`.
+    """
+
+    def __init__(self, meter: Meter, route: Route = ()) -> None:
+        self._meter = meter
+        self._route = route
+        self._number = -1
+        self._open: dict[Route, Prefix] = {}
+
+    def expand(self, request: Expand) -> None:
+        """The search asks for children; unfinished solutions that it asks none of are pruned."""
+        self._number += 1
+        self._prune(request.prefixes)
+        self._meter.record(
+            ExpandEvent(
+                time=self._meter.now(),
+                branch=self._route,
+                number=self._number,
+                paths=tuple(prefix.path for prefix in request.prefixes),
+                attempts=tuple(tuple(one.path for one in prefix.attempts) for prefix in request.prefixes),
+                n=request.n,
+                stop=request.stop,
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                score=request.score,
+            )
+        )
+
+    def expanded(self, children: Sequence[Prefix]) -> None:
+        """The search gets its children."""
+        paths = tuple(child.path for child in children)
+        self._meter.record(
+            ExpandedEvent(time=self._meter.now(), branch=self._route, number=self._number, children=paths)
+        )
+        self._open.update((child.path, child) for child in children if child.finish == "stop")
+
+    def fork(self) -> None:
+        """The search asks for searches side by side."""
+        self._number += 1
+
+    def forked(self, searches: range, ledgers: Sequence[Ledger]) -> tuple[Branch, ...]:
+        """Some of the fork's searches begin, on these accounts; a branch for each."""
+        numbers = tuple(searches)[: len(ledgers)]
+        self._meter.record(
+            ForkEvent(
+                time=self._meter.now(),
+                branch=self._route,
+                number=self._number,
+                searches=numbers,
+                limits=tuple(ledger.limit for ledger in ledgers),
+            )
+        )
+        return tuple(Branch(self._meter, (*self._route, self._number, number)) for number in numbers)
+
+    def returned(self, candidates: Sequence[Prefix]) -> None:
+        """The search is over; unfinished solutions that it does not hand in are pruned."""
+        self._prune(candidates)
+
+    def _prune(self, kept: Iterable[Prefix]) -> None:
+        """Note which open solutions have no part in ``kept``; those that lie under it stay open."""
+        kept = tuple(kept)
+        alive = {one.path[:depth] for one in kept for depth in range(len(one.path) + 1)}
+        twins = {(one.path[:-1], one.text): one.path for one in self._open.values() if one.path in alive}
+        for path, one in tuple(self._open.items()):
+            if path in alive:
+                continue
+            del self._open[path]
+            score = one.scores[-1] if one.scores else None
+            twin = twins.get((path[:-1], one.text))
+            self._meter.record(PrunedEvent(time=self._meter.now(), path=path, score=score, merged_into=twin))

@@ -1,0 +1,70 @@
+"""Renders a problem, and earlier attempts at it, into prompts; it knows no strategy or budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from itertools import takewhile
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.types import Message, Prefix, Problem
+
+REVISION_PROMPT = (
+    "Check your solution step by step. Then solve the problem again from the beginning, without the mistakes that you "
+    "found, and put your final answer within \\boxed{}."
+)
+"""The user turn between two attempts, for a policy that was trained for none in particular."""
+
+
+class Conversation:
+    """The prompts of one problem.
+
+    Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix
+    cache answers for them; only where a chat template cannot be cut open are they rendered from text.
+
+    Args:
+        problem: what is to be solved.
+        policy: whose chat template it is.
+    """
+
+    def __init__(self, problem: Problem, policy: Policy) -> None:
+        self._problem = problem
+        self._policy = policy
+        self.opening = policy.encode(problem)
+
+    def prompt(self, attempts: tuple[Prefix, ...] = ()) -> tuple[int, ...]:
+        """Token ids up to where the next attempt begins.
+
+        Raises:
+            ConfigError: the policy's chat template refuses a conversation.
+        """
+        ids = self.opening
+        for attempt in attempts:
+            if self._turn is None:
+                return self._rendered(attempts)
+            ended = bool(attempt.token_ids) and attempt.token_ids[-1:] == self._turn[:1]
+            ids += attempt.token_ids + self._turn[ended:]
+        return ids
+
+    def new_tokens(self, attempts: tuple[Prefix, ...]) -> int:
+        """Tokens of that prompt that an ideal tree cache has not computed: it holds the last attempt's sequence."""
+        prompt, last = self.prompt(attempts), attempts[-1]
+        known = self.prompt(last.attempts) + last.token_ids
+        return len(prompt) - sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, known, strict=False))
+        )
+
+    @cached_property
+    def _turn(self) -> tuple[int, ...] | None:
+        """What stands between an attempt's text and the next one; None if the template does not show it."""
+        try:
+            empty = self._rendered((Prefix(),))
+        except ConfigError:
+            return None
+        return empty[len(self.opening) :] if empty[: len(self.opening)] == self.opening else None
+
+    def _rendered(self, attempts: tuple[Prefix, ...]) -> tuple[int, ...]:
+        user = Message("user", self._policy.revision_prompt or REVISION_PROMPT)
+        turns = tuple(turn for attempt in attempts for turn in (Message("assistant", attempt.text), user))
+        return self._policy.encode(replace(self._problem, messages=self._problem.messages + turns))

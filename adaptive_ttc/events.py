@@ -1,0 +1,269 @@
+"""What can happen while a problem is solved, each as a frozen record; it knows no engine and decides nothing.
+
+Times are seconds since the run began. A path is the child indices from the root of the search, so the
+events of one sample can be picked out by it. A branch is which search asked, among those of nested forks:
+the number of the fork among its asker's requests, then of the search in the fork, for every nesting; ``()``
+is the search that was run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from adaptive_ttc.types import AnswerClass
+
+Route = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened ``time`` seconds after the run began."""
+
+    kind: ClassVar[str]
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent(Event):
+    """The solver began a problem.
+
+    Attributes:
+        problem: its id; ``messages`` are its chat turns, each a pair of role and content.
+        policy: the policy's name; ``prm`` the reward model's, or None.
+        seed: of the run.
+        budget: most that the ledger allows in the unit of ``count``; None without a limit.
+    """
+
+    kind: ClassVar[str] = "run"
+
+    problem: str
+    messages: tuple[tuple[str, str], ...]
+    policy: str
+    prm: str | None
+    seed: int
+    budget: int | None
+    count: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchEvent(Event):
+    """A strategy began a search with these ``options`` from the samples at ``start``, which existed already."""
+
+    kind: ClassVar[str] = "search"
+
+    strategy: str
+    options: Mapping[str, Any]
+    start: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpandEvent(Event):
+    """A strategy asked for ``n`` children of the solutions at ``paths``; see :class:`~adaptive_ttc.requests.Expand`.
+
+    Attributes:
+        branch: which search asked.
+        number: its how-manieth request this is, from 0.
+        attempts: for each path, those of the earlier attempts that the policy is shown.
+    """
+
+    kind: ClassVar[str] = "expand"
+
+    branch: Route
+    number: int
+    paths: tuple[Route, ...]
+    attempts: tuple[tuple[Route, ...], ...]
+    n: int
+    stop: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    score: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpandedEvent(Event):
+    """The reply to request ``number`` of the search at ``branch``: the ``children``, in order."""
+
+    kind: ClassVar[str] = "expanded"
+
+    branch: Route
+    number: int
+    children: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkEvent(Event):
+    """The search at ``branch`` asked, as its request ``number``, for searches side by side.
+
+    ``searches`` are the numbers of those that begin now; ``limits`` their accounts (None: without a limit).
+    """
+
+    kind: ClassVar[str] = "fork"
+
+    branch: Route
+    number: int
+    searches: tuple[int, ...]
+    limits: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEvent(Event):
+    """One call of the policy came back.
+
+    Attributes:
+        started: when it was sent.
+        path: the sample that it works on; a sample may take several calls.
+        position: generated tokens that the solution had before it.
+        seed: the sample's seed.
+        max_tokens: what it was granted.
+        token_ids: what it delivered.
+        finish: as the policy said; ``lost`` when it failed without telling a count.
+        prompt_tokens: prompt tokens computed; ``cached_tokens`` were not.
+        discarded_tokens: tokens computed and not delivered.
+    """
+
+    kind: ClassVar[str] = "request"
+
+    started: float
+    path: Route
+    position: int
+    seed: int
+    max_tokens: int
+    token_ids: tuple[int, ...]
+    finish: str
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    discarded_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledEvent(Event):
+    """A sample ended: its new ``text`` of ``tokens`` tokens, its log-probability, and why it ended."""
+
+    kind: ClassVar[str] = "sampled"
+
+    path: Route
+    text: str
+    tokens: int
+    logprob: float
+    finish: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredEvent(Event):
+    """The PRM scored every step of the solution at ``path``."""
+
+    kind: ClassVar[str] = "scored"
+
+    started: float
+    path: Route
+    scores: tuple[float, ...]
+    prm_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedEvent(Event):
+    """A search goes on without the unfinished solution at ``path``.
+
+    Attributes:
+        score: its last step's, or None if it was not scored.
+        merged_into: the path of the equal solution that stands for it, or None.
+    """
+
+    kind: ClassVar[str] = "pruned"
+
+    path: Route
+    score: float | None
+    merged_into: Route | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedEvent(Event):
+    """The policy ended the solution at ``path``, and its score, where one was asked for, is there.
+
+    Attributes:
+        text: the whole solution; ``tokens`` is its length.
+        scores: of its steps; empty if it was not scored.
+    """
+
+    kind: ClassVar[str] = "finished"
+
+    path: Route
+    text: str
+    tokens: int
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateEvent(Event):
+    """A solution was handed in: its answer, the answer's class, and its one score (None where it has none)."""
+
+    kind: ClassVar[str] = "candidate"
+
+    path: Route
+    answer: str | None
+    answer_class: str | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteEvent(Event):
+    """A vote over the answer classes; ``answer`` is None when nobody held an answer."""
+
+    kind: ClassVar[str] = "vote"
+
+    method: str
+    classes: tuple[AnswerClass, ...]
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionEvent(Event):
+    """Something was decided: ``what``, ``why`` in words, and the numbers that it rests on."""
+
+    kind: ClassVar[str] = "decision"
+
+    what: str
+    why: str
+    numbers: Mapping[str, float | str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneEvent(Event):
+    """The problem is settled.
+
+    Attributes:
+        answer: None where there is none; ``abstained`` then says why.
+        spent: what the ledger was charged.
+        usage: the fields of :class:`~adaptive_ttc.types.Usage`.
+    """
+
+    kind: ClassVar[str] = "done"
+
+    answer: str | None
+    abstained: str | None
+    spent: int
+    usage: Mapping[str, float]
+
+
+EVENTS: tuple[type[Event], ...] = (
+    RunEvent,
+    SearchEvent,
+    ExpandEvent,
+    ExpandedEvent,
+    ForkEvent,
+    RequestEvent,
+    SampledEvent,
+    ScoredEvent,
+    PrunedEvent,
+    FinishedEvent,
+    CandidateEvent,
+    VoteEvent,
+    DecisionEvent,
+    DoneEvent,
+)
+"""Every kind of event."""
