@@ -39,3 +39,7 @@ class EngineError(AdaptiveTTCError):
 
 class GradingError(AdaptiveTTCError):
     """The grading worker could not be started or kept alive."""
+
+
+class RevisionWarning(UserWarning):
+    """A policy is asked to revise its solutions without having been trained for it."""

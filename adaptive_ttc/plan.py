@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from adaptive_ttc.cost import Price, price_of
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.scoring import least_score
@@ -56,6 +57,12 @@ def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: W
     if free and wish.budget is None:
         raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
     strategy = _strategy(wish, prm)
+    if strategy.revises and policy.revision_prompt is None:
+        warnings.warn(
+            f"{policy.name} does not say that it was trained to revise; {strategy.name} asks it in words of its own",
+            RevisionWarning,
+            stacklevel=3,
+        )
     price = price_of(wish.count, policy, prm)
     scoring = _check_scores(problem, strategy, prm, price)
     _check_room(problem, policy, price, scoring, wish)

@@ -1,12 +1,21 @@
 """Ways to spend samples on a problem, as generators of requests; it knows no engine and no event loop."""
 
+# Users are shown the strategies in the order of these imports.
+# isort: off
 from adaptive_ttc.strategies.base import Strategy, make_strategy, register, strategy_names
 from adaptive_ttc.strategies.sampling import BestOfN, Greedy, Majority, Sampling, WeightedBestOfN
+from adaptive_ttc.strategies.beam_search import BeamSearch
+from adaptive_ttc.strategies.dvts import DVTS
+from adaptive_ttc.strategies.revision import Revision
+# isort: on
 
 __all__ = [
+    "DVTS",
+    "BeamSearch",
     "BestOfN",
     "Greedy",
     "Majority",
+    "Revision",
     "Sampling",
     "Strategy",
     "WeightedBestOfN",

@@ -67,6 +67,11 @@ class Strategy(ABC):
         """Whether it needs a PRM."""
         return self.vote != "majority"
 
+    @property
+    def revises(self) -> bool:
+        """Whether it shows the policy its earlier attempts, which a policy should have been trained for."""
+        return False
+
     @abstractmethod
     def search(self, start: Sequence[Prefix] = ()) -> Search:
         """Begin a search.
