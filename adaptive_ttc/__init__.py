@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from adaptive_ttc.policy import Policy, Sampled, SampleRequest
     from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
     from adaptive_ttc.requests import Expand, Fork, Search
+    from adaptive_ttc.retrace import retrace
     from adaptive_ttc.solution import Solution
     from adaptive_ttc.solver import Solver
+    from adaptive_ttc.stream import SolutionStream
     from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
     from adaptive_ttc.trace import Trace
     from adaptive_ttc.types import AnswerClass, Candidate, Message, Prefix, Problem, Usage
@@ -46,12 +48,14 @@ _HOMES = {
     "Scored": "prm",
     "Search": "requests",
     "Solution": "solution",
+    "SolutionStream": "stream",
     "Solver": "solver",
     "Strategy": "strategies",
     "Trace": "trace",
     "Usage": "types",
     "load_prm": "prm",
     "make_strategy": "strategies",
+    "retrace": "retrace",
     "strategy_names": "strategies",
 }
 
@@ -79,12 +83,14 @@ __all__ = [
     "Scored",
     "Search",
     "Solution",
+    "SolutionStream",
     "Solver",
     "Strategy",
     "Trace",
     "Usage",
     "load_prm",
     "make_strategy",
+    "retrace",
     "strategy_names",
 ]
 

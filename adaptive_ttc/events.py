@@ -141,7 +141,10 @@ class RequestEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledEvent(Event):
-    """A sample ended: its new ``text`` of ``tokens`` tokens, its log-probability, and why it ended."""
+    """A sample ended: its new ``text`` of ``tokens`` tokens, and why it ended.
+
+    ``logprob`` is that of the whole solution so far, in nats.
+    """
 
     kind: ClassVar[str] = "sampled"
 

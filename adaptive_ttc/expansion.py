@@ -53,6 +53,9 @@ class Expansion:
         """Grow every sample as far as the account allows; the children in order."""
         async with side_by_side() as scoring:
             scores = Scorekeeper(self._engines, self._account, scoring)
+            for sample in self._samples:
+                if sample.ended is not None:
+                    self._end(sample, sample.ended, scores)
             while leases := self._reserve():
                 await self._round(leases, scores)
                 scores.score_late(self._samples)
@@ -166,7 +169,7 @@ class Expansion:
                 path=sample.path,
                 text=sample.new_text,
                 tokens=sample.grown,
-                logprob=sample.logprob - sample.parent.logprob,
+                logprob=sample.logprob,
                 finish=finish,
             )
         )

@@ -1,4 +1,4 @@
-"""From a problem to its solution: checks what is asked for, runs the search, grades and votes.
+"""From a problem to its solution: the models, the ways to ask, the way to close; the work is :mod:`adaptive_ttc.run`'s.
 
 It knows no model and no gold answer.
 """
@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
-from adaptive_ttc.driver import Driver
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.events import DecisionEvent, SearchEvent
-from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.grading import Grader
-from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy
-from adaptive_ttc.plan import Plan, Wish, make_plan
+from adaptive_ttc.plan import Wish, make_plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.sizing import next_slice
+from adaptive_ttc.run import Run
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
-from adaptive_ttc.trace import Trace
-from adaptive_ttc.types import Prefix, Problem
-from adaptive_ttc.verdict import began, conclude, grade
+from adaptive_ttc.stream import SolutionStream
+from adaptive_ttc.types import Problem
 
 
 class Solver:
@@ -149,31 +144,53 @@ class Solver:
             EngineError: an engine failed for good; everything sampled was counted.
         """
         given = {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens, **options}
-        options = {key: value for key, value in given.items() if value is not None}
-        wish = Wish(budget=budget_tokens, count=count, strategy=strategy, options=options)
-        plan = make_plan(Problem.of(problem, id), self.policy, self.prm, wish)
+        begin = self._ready(problem, given, budget_tokens, count, strategy, seed, id, deadline)
+        return await begin(stop=stop or anyio.Event()).solve(self.grader, deadline)
+
+    def stream(
+        self,
+        problem: str | Sequence[Mapping[str, str]] | Problem,
+        *,
+        budget_tokens: int | None = None,
+        strategy: str | Strategy | None = None,
+        count: str = "generated",
+        seed: int | None = None,
+        id: str | None = None,
+        deadline: float | None = None,
+        **options: Any,
+    ) -> SolutionStream:
+        """Solve one problem and tell what happens meanwhile; takes the arguments of :meth:`solve`.
+
+        ::
+
+            async for event in solver.stream(problem, budget_tokens=2000):
+                ...
+
+        Raises:
+            ConfigError: at once, when the request is impossible.
+        """
+        begin = self._ready(problem, options, budget_tokens, count, strategy, seed, id, deadline)
+        return SolutionStream(begin, self.grader, deadline)
+
+    def _ready(
+        self,
+        problem: str | Sequence[Mapping[str, str]] | Problem,
+        options: Mapping[str, Any],
+        budget: int | None,
+        count: str,
+        strategy: str | Strategy | None,
+        seed: int | None,
+        id: str | None,
+        deadline: float | None,
+    ) -> Callable[..., Run]:
+        """Check a request; what begins it."""
         if deadline is not None and not deadline >= 0:
             raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
-        ledger, stop = Ledger(plan.budget), stop or anyio.Event()
-        driver = Driver(
-            plan.problem,
-            self.policy,
-            ledger,
-            prm=self.prm,
-            seed=self.seed if seed is None else seed,
-            price=plan.price,
-            trace=Trace(anyio.current_time()),
-            stop=stop,
-            config=self._config,
-        )
-        driver.trace.record(began(plan, self.policy, self.prm, self.seed if seed is None else seed))
-        async with side_by_side() as clock:
-            if deadline is not None:
-                clock.start_soon(_set_after, stop, deadline)
-            ran, prefixes = await self._search(plan, driver, ledger)
-            clock.cancel_scope.cancel()
-        candidates = await grade(prefixes, ran, self.grader)
-        return conclude(replace(plan, strategy=ran), candidates, driver, ledger.spent)
+        given = {key: value for key, value in options.items() if value is not None}
+        wish = Wish(budget=budget, count=count, strategy=strategy, options=given)
+        plan = make_plan(Problem.of(problem, id), self.policy, self.prm, wish)
+        seed = self.seed if seed is None else seed
+        return partial(Run, plan, self.policy, self.prm, seed=seed, config=self._config)
 
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:
         """:meth:`solve` for code without an event loop; takes the same arguments.
@@ -220,42 +237,6 @@ class Solver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    async def _search(self, plan: Plan, driver: Driver, ledger: Ledger) -> tuple[Strategy, tuple[Prefix, ...]]:
-        """Run the strategy; a sized one in slices, the later ones sized by what the earlier ones cost."""
-        strategy = plan.strategy
-        if not plan.sized:
-            return strategy, await _run(strategy, (), driver)
-        prefixes: tuple[Prefix, ...] = ()
-        while True:
-            ended, spent = sum(prefix.finish in ("eos", "length") for prefix in prefixes), ledger.spent
-            more = next_slice(ledger.available or 0, spent, ended, len(prefixes))
-            why = f"{ended} of {len(prefixes)} samples ended for {spent:,} of {plan.budget:,}"
-            now = anyio.current_time() - driver.trace.started
-            driver.trace.record(DecisionEvent(time=now, what=f"draw {more} more samples", why=why))
-            if not more:
-                return strategy, prefixes
-            strategy = replace(strategy, n=len(prefixes) + more)
-            prefixes = await _run(strategy, prefixes, driver)
-            if ledger.spent == spent:
-                return strategy, prefixes
-
-
-async def _run(strategy: Strategy, start: tuple[Prefix, ...], driver: Driver) -> tuple[Prefix, ...]:
-    driver.trace.record(
-        SearchEvent(
-            time=anyio.current_time() - driver.trace.started,
-            strategy=strategy.name,
-            options={part.name: getattr(strategy, part.name) for part in fields(strategy)},
-            start=tuple(prefix.path for prefix in start),
-        )
-    )
-    return await driver.run(strategy.search(start))
-
-
-async def _set_after(stop: anyio.Event, seconds: float) -> None:
-    await anyio.sleep(seconds)
-    stop.set()
 
 
 def _refuse_running_loop(name: str, remedy: str) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
-import anyio
-
-from adaptive_ttc.driver import Driver
-from adaptive_ttc.events import CandidateEvent, DoneEvent, RunEvent, VoteEvent
+from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
 from adaptive_ttc.grading import Grader, extract_answer
 from adaptive_ttc.plan import Plan
-from adaptive_ttc.policy import Policy
-from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.solution import Solution, StrategyRun, voters
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.types import Candidate, Finish, Prefix
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.types import AnswerClass, Candidate, Finish, Prefix, Usage
 from adaptive_ttc.voting import VoteName, aggregate, tally
 
 
@@ -32,34 +28,28 @@ async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) 
     return tuple(Candidate(*parts) for parts in zip(prefixes, answers, classes, scores, strict=True))
 
 
-def began(plan: Plan, policy: Policy, prm: RewardModel | None, seed: int) -> RunEvent:
-    """What a trace opens with."""
-    return RunEvent(
-        time=0.0,
-        problem=plan.problem.id,
-        messages=tuple((turn.role, turn.content) for turn in plan.problem.messages),
-        policy=policy.name,
-        prm=None if prm is None else prm.name,
-        seed=seed,
-        budget=plan.budget,
-        count=plan.count,
-    )
+def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName, tuple[AnswerClass, ...]]:
+    """The strategy's vote, or majority where nobody is scored, and the answer classes under it, best first.
 
-
-def conclude(plan: Plan, candidates: tuple[Candidate, ...], driver: Driver, spent: int) -> Solution:
-    """Vote, and say what was found. Scores that only some candidates have count for those alone."""
-    strategy, trace = plan.strategy, driver.trace
+    Scores that only some candidates have count for those alone.
+    """
     entitled = voters(candidates, strategy.vote)
     scored = all(candidate.score is not None for candidate in entitled)
     vote: VoteName = strategy.vote if scored else "majority"
-    classes = tally(entitled, vote, strategy.vote_b)
+    return vote, tally(entitled, vote, strategy.vote_b)
+
+
+def conclude(plan: Plan, candidates: tuple[Candidate, ...], usage: Usage, spent: int, trace: Trace) -> Solution:
+    """Vote, and say what was found."""
+    strategy = plan.strategy
+    vote, classes = poll(candidates, strategy)
     solution = Solution(
         problem=plan.problem,
         answer=classes[0].answer if classes else None,
         candidates=candidates,
         vote=vote,
         answer_classes=classes,
-        usage=replace(driver.usage, wall_time=anyio.current_time() - trace.started),
+        usage=usage,
         strategy=StrategyRun(strategy, len(candidates)),
         budget=plan.budget,
         count=plan.count,

@@ -1,0 +1,148 @@
+"""Solves a problem again from its trace, with no model: the same searches, sent the replies that are on record.
+
+What depended on timing (a deadline, a stop, a shared budget) comes out the same, since it is in the replies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar, cast
+
+from adaptive_ttc.cost import Price
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.events import (
+    CandidateEvent,
+    DoneEvent,
+    Event,
+    ExpandedEvent,
+    ExpandEvent,
+    RequestEvent,
+    Route,
+    RunEvent,
+    SampledEvent,
+    ScoredEvent,
+    SearchEvent,
+    VoteEvent,
+)
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.plan import Plan
+from adaptive_ttc.requests import Expand, Fork, Search
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.strategies import Strategy, make_strategy
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.types import Finish, Message, Prefix, Problem, Usage
+from adaptive_ttc.verdict import conclude, grade
+
+
+async def retrace(trace: Trace, grader: Grader) -> Solution:
+    """The solution that a trace is of; its own trace ends like the recorded one.
+
+    Args:
+        trace: of a run that came to its end.
+        grader: decides which answers are equal.
+
+    Raises:
+        ConfigError: the trace is not complete, or its strategy asks for something else now.
+    """
+    opening, done = _one(trace, RunEvent), _one(trace, DoneEvent)
+    strategy, prefixes = Record(trace).search_again()
+    again = Trace(trace.started)
+    for event in trace:
+        if not isinstance(event, (CandidateEvent, VoteEvent, DoneEvent)):
+            again.record(event)
+    plan = Plan(
+        problem=Problem(tuple(Message(*turn) for turn in opening.messages), opening.problem),  # type: ignore[arg-type]
+        strategy=strategy,
+        sized=False,
+        price=Price(),
+        budget=opening.budget,
+        count=opening.count,
+    )
+    candidates = await grade(prefixes, strategy, grader)
+    return conclude(plan, candidates, Usage(**done.usage), done.spent, again)  # type: ignore[arg-type]
+
+
+E = TypeVar("E", bound=Event)
+
+
+class Record:
+    """The replies on a trace, for searches that are run again.
+
+    Args:
+        trace: of a run.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._searches = trace.of(SearchEvent)
+        self._asked = {(event.branch, event.number): event for event in trace.of(ExpandEvent)}
+        self._children = {(event.branch, event.number): event.children for event in trace.of(ExpandedEvent)}
+        self._ends = {event.path: event for event in trace.of(SampledEvent)}
+        self._scores = {event.path: event.scores for event in trace.of(ScoredEvent)}
+        self._tokens: dict[Route, tuple[int, ...]] = {}
+        for event in sorted(trace.of(RequestEvent), key=lambda event: event.position):
+            self._tokens[event.path] = self._tokens.get(event.path, ()) + event.token_ids
+        self._prefixes: dict[Route, Prefix] = {}
+        self._number = -1
+
+    def search_again(self) -> tuple[Strategy, tuple[Prefix, ...]]:
+        """Run every search of the trace in turn; the last one's strategy, and what it handed in."""
+        if not self._searches:
+            raise ConfigError("the trace holds no search")
+        for event in self._searches:
+            strategy = make_strategy(event.strategy, **event.options)
+            start = [self._prefixes[path] for path in event.start]
+            self._number, handed_in = self._drive(strategy.search(start), (), self._number)
+        return strategy, handed_in
+
+    def _drive(self, search: Search, branch: Route, number: int) -> tuple[int, tuple[Prefix, ...]]:
+        """Answer a search's requests, the next of which has the number after this one; the last number, the result."""
+        reply: object = None
+        try:
+            while True:
+                request = search.send(reply)
+                number += 1
+                if isinstance(request, Fork):
+                    reply = self._fork(request, (*branch, number))
+                else:
+                    reply = self._expand(request, branch, number)
+        except StopIteration as returned:
+            return number, tuple(returned.value)
+
+    def _fork(self, fork: Fork, route: Route) -> tuple[tuple[Prefix, ...], ...]:
+        return tuple(self._drive(search, (*route, index), -1)[1] for index, search in enumerate(fork.searches))
+
+    def _expand(self, request: Expand, branch: Route, number: int) -> tuple[Prefix, ...]:
+        asked = self._asked.get((branch, number))
+        paths = tuple(prefix.path for prefix in request.prefixes)
+        if asked is None or (asked.paths, asked.n, asked.stop) != (paths, request.n, request.stop):
+            raise ConfigError(
+                "the strategy asks for something else than when the trace was written: use the version that wrote it"
+            )
+        parents = (prefix for prefix in request.prefixes for _ in range(request.n))
+        children = zip(self._children.get((branch, number), ()), parents, strict=False)
+        reply = tuple(self._child(path, parent, request) for path, parent in children)
+        if len(reply) != len(paths) * request.n:
+            raise ConfigError("the trace ends before its run did: it cannot be followed to a solution")
+        return reply
+
+    def _child(self, path: Route, parent: Prefix, request: Expand) -> Prefix:
+        end, tokens = self._ends[path], self._tokens.get(path, ())
+        kept = parent.scores if request.score and not tokens else ()
+        child = replace(
+            parent,
+            token_ids=parent.token_ids + tokens,
+            text=parent.text + end.text,
+            scores=self._scores.get(path, kept),
+            logprob=end.logprob,
+            finish=cast(Finish, end.finish),
+            path=path,
+        )
+        self._prefixes[path] = child
+        return child
+
+
+def _one(trace: Trace, kind: type[E]) -> E:
+    events = trace.of(kind)
+    if len(events) != 1:
+        raise ConfigError(f"a trace of one whole run has one {kind.kind!r} event; this has {len(events)}")
+    return events[0]

@@ -1,0 +1,138 @@
+"""One problem on its way from plan to solution: search, grade, vote; it knows no command line and no other problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import anyio
+
+from adaptive_ttc.driver import Driver
+from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.events import DecisionEvent, Event, RunEvent, SearchEvent
+from adaptive_ttc.flights import side_by_side
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.plan import Plan
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.sizing import next_slice
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.strategies import Strategy
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.types import Prefix, Usage
+from adaptive_ttc.verdict import conclude, grade
+
+
+class Run:
+    """A plan being carried out; made where an event loop runs.
+
+    Args:
+        plan: what is to be done.
+        policy, prm: with which models.
+        seed: of all randomness.
+        config: how requests are sent.
+        stop: ends the run early when set.
+        listener: told of every event of the trace.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        policy: Policy,
+        prm: RewardModel | None,
+        *,
+        seed: int,
+        config: DriverConfig,
+        stop: anyio.Event,
+        listener: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._stop = stop
+        self._ledger = Ledger(plan.budget)
+        self._trace = Trace(anyio.current_time(), listener)
+        self._driver = Driver(
+            plan.problem,
+            policy,
+            self._ledger,
+            prm=prm,
+            seed=seed,
+            price=plan.price,
+            trace=self._trace,
+            stop=stop,
+            config=config,
+        )
+        self._opening = RunEvent(
+            time=0.0,
+            problem=plan.problem.id,
+            messages=tuple((turn.role, turn.content) for turn in plan.problem.messages),
+            policy=policy.name,
+            prm=None if prm is None else prm.name,
+            seed=seed,
+            budget=plan.budget,
+            count=plan.count,
+        )
+
+    @property
+    def strategy(self) -> Strategy:
+        """What was asked for."""
+        return self._plan.strategy
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far."""
+        return self._driver.usage
+
+    @property
+    def spent(self) -> int:
+        """What the ledger was charged so far."""
+        return self._ledger.spent
+
+    async def solve(self, grader: Grader, deadline: float | None = None) -> Solution:
+        """Search, grade, vote.
+
+        Args:
+            grader: decides which answers are equal.
+            deadline: seconds after which the search is stopped.
+        """
+        self._trace.record(self._opening)
+        async with side_by_side() as clock:
+            if deadline is not None:
+                clock.start_soon(_set_after, self._stop, deadline)
+            strategy, prefixes = await self._search()
+            clock.cancel_scope.cancel()
+        candidates = await grade(prefixes, strategy, grader)
+        usage = replace(self.usage, wall_time=self._now())
+        return conclude(replace(self._plan, strategy=strategy), candidates, usage, self._ledger.spent, self._trace)
+
+    async def _search(self) -> tuple[Strategy, tuple[Prefix, ...]]:
+        """Run the strategy; a sized one in slices, the later ones sized by what the earlier ones cost."""
+        strategy = self._plan.strategy
+        if not self._plan.sized:
+            return strategy, await self._run(strategy, ())
+        prefixes: tuple[Prefix, ...] = ()
+        while True:
+            ended, spent = sum(prefix.finish in ("eos", "length") for prefix in prefixes), self._ledger.spent
+            more = next_slice(self._ledger.available or 0, spent, ended, len(prefixes))
+            why = f"{ended} of {len(prefixes)} samples ended for {spent:,} of {self._plan.budget:,}"
+            self._trace.record(DecisionEvent(time=self._now(), what=f"draw {more} more samples", why=why))
+            if not more:
+                return strategy, prefixes
+            strategy = replace(strategy, n=len(prefixes) + more)
+            prefixes = await self._run(strategy, prefixes)
+            if self._ledger.spent == spent:
+                return strategy, prefixes
+
+    async def _run(self, strategy: Strategy, start: tuple[Prefix, ...]) -> tuple[Prefix, ...]:
+        options = {part.name: getattr(strategy, part.name) for part in fields(strategy)}
+        paths = tuple(prefix.path for prefix in start)
+        self._trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=paths))
+        return await self._driver.run(strategy.search(start))
+
+    def _now(self) -> float:
+        return anyio.current_time() - self._trace.started
+
+
+async def _set_after(stop: anyio.Event, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    stop.set()

@@ -1,0 +1,154 @@
+"""What happens while a problem is solved, told as it happens; it decides nothing and knows no model.
+
+The work runs in a task of its own, so that whoever listens may stop listening at any event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.events import (
+    DecisionEvent,
+    DoneEvent,
+    Event,
+    FinishedEvent,
+    PrunedEvent,
+    SampledEvent,
+    ScoredEvent,
+    VoteEvent,
+)
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.run import Run
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.strategies import Strategy
+from adaptive_ttc.types import Prefix, Usage
+from adaptive_ttc.verdict import grade, poll
+
+STREAMED = (SampledEvent, ScoredEvent, PrunedEvent, FinishedEvent, VoteEvent, DecisionEvent, DoneEvent)
+"""The kinds of events that are told; the trace has the others too."""
+
+
+class SolutionStream:
+    """A problem being solved; made by :meth:`adaptive_ttc.solver.Solver.stream`.
+
+    Iterate over it once for the events: a sample (a step, in a search over steps) ended, was scored, was
+    pruned, finished a solution; a vote whose leader changed; what was decided; done. Leaving the loop early
+    cancels what the engines still do, and counts it. Work begins with the iteration, or with :meth:`solution`.
+
+    Args:
+        begin: makes the run, given ``stop`` and ``listener``.
+        grader: decides which answers are equal.
+        deadline: seconds after which the search is stopped.
+    """
+
+    def __init__(self, begin: Callable[..., Run], grader: Grader, deadline: float | None) -> None:
+        self._begin = begin
+        self._grader = grader
+        self._deadline = deadline
+        self._stop = anyio.Event()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._run: Run | None = None
+        self._task: asyncio.Task[Solution] | None = None
+        self._iterated = False
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far."""
+        return Usage() if self._run is None else self._run.usage
+
+    @property
+    def spent(self) -> int:
+        """What the ledger was charged so far; final once the stream is closed or done."""
+        return 0 if self._run is None else self._run.spent
+
+    def stop(self) -> None:
+        """End the search; the best answer so far comes with full accounting, as at a deadline."""
+        self._stop.set()
+
+    async def solution(self) -> Solution:
+        """Wait for the solution, whether or not anybody listens.
+
+        Raises:
+            EngineError: an engine failed for good.
+            ConfigError: the stream was left or closed before it was done.
+        """
+        task = self._start()
+        # A waiter that is cancelled does not end what others may be waiting for.
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise ConfigError("the stream was left before it was done: listen to its end, or call stop() for an answer")
+        return task.result()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait until the engines are idle and everything is counted."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError, Exception):
+            await self._task
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        if self._iterated:
+            raise ConfigError("a stream is listened to once; call solver.stream(...) again for another run")
+        self._iterated = True
+        # A generator of its own: when a loop over it is left, nothing else holds it and it is closed.
+        return self._listen()
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _start(self) -> asyncio.Task[Solution]:
+        if self._task is None:
+            self._run = self._begin(stop=self._stop, listener=self._hear)
+            self._task = asyncio.create_task(self._run.solve(self._grader, self._deadline))
+            self._task.add_done_callback(lambda task: self._events.put_nowait(None))
+        return self._task
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, STREAMED):
+            self._events.put_nowait(event)
+
+    async def _listen(self) -> AsyncIterator[Event]:
+        task = self._start()
+        assert self._run is not None
+        vote = RunningVote(self._grader, self._run.strategy)
+        try:
+            while (event := await self._events.get()) is not None:
+                yield event
+                if isinstance(event, FinishedEvent) and (change := await vote.after(event)):
+                    yield change
+            await task
+        finally:
+            await self.aclose()
+
+
+class RunningVote:
+    """The vote over the solutions that have finished so far."""
+
+    def __init__(self, grader: Grader, strategy: Strategy) -> None:
+        self._grader = grader
+        self._strategy = strategy
+        self._finished: list[Prefix] = []
+        self._leader: str | None = None
+
+    async def after(self, event: FinishedEvent) -> VoteEvent | None:
+        """The vote with one more solution, if its leader is another now."""
+        self._finished.append(Prefix(text=event.text, scores=event.scores, finish="eos", path=event.path))
+        method, classes = poll(await grade(self._finished, self._strategy, self._grader), self._strategy)
+        if not classes or classes[0].answer == self._leader:
+            return None
+        self._leader = classes[0].answer
+        return VoteEvent(time=event.time, method=method, classes=classes, answer=self._leader)
