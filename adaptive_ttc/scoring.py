@@ -116,7 +116,7 @@ class Scorer:
     def _tokens(self, sample: Sample, steps: tuple[str, ...]) -> int:
         """PRM tokens beyond those of the parent's scored steps."""
         assert self._prm is not None
-        before = steps[: len(sample.parent.scores)]
+        before = sample.parent.steps if sample.parent.scores else ()
         known = self._prm.count_tokens(ScoreRequest(self._question, before)) if before else 0
         return max(0, self._prm.count_tokens(ScoreRequest(self._question, steps)) - known)
 
