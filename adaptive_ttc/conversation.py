@@ -48,12 +48,10 @@ class Conversation:
         return ids
 
     def new_tokens(self, attempts: tuple[Prefix, ...]) -> int:
-        """Tokens of that prompt that an ideal tree cache has not computed: it holds the last attempt's sequence."""
-        prompt, last = self.prompt(attempts), attempts[-1]
-        known = self.prompt(last.attempts) + last.token_ids
-        return len(prompt) - sum(
-            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, known, strict=False))
-        )
+        """Tokens of that prompt that an ideal tree cache has not computed: it holds every attempt's sequence."""
+        prompt = self.prompt(attempts)
+        known = (self.prompt(attempt.attempts) + attempt.token_ids for attempt in attempts)
+        return len(prompt) - max(_shared(prompt, one) for one in known)
 
     @cached_property
     def _turn(self) -> tuple[int, ...] | None:
@@ -68,3 +66,7 @@ class Conversation:
         user = Message("user", self._policy.revision_prompt or REVISION_PROMPT)
         turns = tuple(turn for attempt in attempts for turn in (Message("assistant", attempt.text), user))
         return self._policy.encode(replace(self._problem, messages=self._problem.messages + turns))
+
+
+def _shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
