@@ -26,9 +26,9 @@ class Branch:
         self._open: dict[Route, Prefix] = {}
 
     def expand(self, request: Expand) -> None:
-        """The search asks for children; unfinished solutions that it asks none of are pruned."""
+        """The search asks for children; unfinished solutions that it asks none of, nor keeps beside, are pruned."""
         self._number += 1
-        self._prune(request.prefixes)
+        self._prune((*request.prefixes, *request.beside))
         self._meter.record(
             ExpandEvent(
                 time=self._meter.now(),
@@ -76,14 +76,18 @@ class Branch:
         self._prune(candidates)
 
     def _prune(self, kept: Iterable[Prefix]) -> None:
-        """Note which open solutions have no part in ``kept``; those that lie under it stay open."""
-        kept = tuple(kept)
+        """Note which open solutions have no part in ``kept``; those that lie above it stay open.
+
+        Of equal ones, one stands for the others: the one that is kept, else the first.
+        """
         alive = {one.path[:depth] for one in kept for depth in range(len(one.path) + 1)}
-        twins = {(one.path[:-1], one.text): one.path for one in self._open.values() if one.path in alive}
+        standing: dict[str, Route] = {}
+        for one in sorted(self._open.values(), key=lambda one: one.path not in alive):
+            standing.setdefault(one.text, one.path)
         for path, one in tuple(self._open.items()):
             if path in alive:
                 continue
             del self._open[path]
             score = one.scores[-1] if one.scores else None
-            twin = twins.get((path[:-1], one.text))
+            twin = standing[one.text] if standing[one.text] != path else None
             self._meter.record(PrunedEvent(time=self._meter.now(), path=path, score=score, merged_into=twin))

@@ -25,6 +25,8 @@ class Expand:
         temperature: 0 is greedy.
         top_p: nucleus mass.
         score: whether the PRM scores the steps of every child.
+        beside: unfinished solutions that the search keeps in hand though it asks none of them for children
+            now; the trace does not take them for pruned.
     """
 
     prefixes: tuple[Prefix, ...]
@@ -34,6 +36,7 @@ class Expand:
     temperature: float = 0.8
     top_p: float = 1.0
     score: bool = False
+    beside: tuple[Prefix, ...] = ()
 
     def __iter__(self) -> Generator[Expand, tuple[Prefix, ...], tuple[Prefix, ...]]:
         return (yield self)

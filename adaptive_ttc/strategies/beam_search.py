@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from adaptive_ttc.requests import Search
 from adaptive_ttc.strategies.base import register
-from adaptive_ttc.strategies.steps import StepSearch, cut_short, distinct
-from adaptive_ttc.types import Prefix
+from adaptive_ttc.strategies.steps import Evidence, StepSearch, distinct, resumption, tips
+from adaptive_ttc.types import ROOT, Prefix
 
 
 @register("beam_search")
@@ -30,27 +30,32 @@ class BeamSearch(StepSearch):
         next steps are sampled from them in turn, M from each at most. Where the budget, a stop or ``max_steps``
         cuts the search, the beams that it then works on are handed in unfinished.
         """
-        finished = [prefix for prefix in start if prefix.finished]
-        over = [prefix for prefix in start if prefix.finish == "length"]
-        parents: Sequence[Prefix] = [prefix for prefix in start if prefix.finish not in ("eos", "length")]
+        known = Evidence.of(start)
+        finished, over = list(known.finished), list(known.over)
         foreseen: tuple[Prefix, ...] = ()
-        children = yield from self.first_steps(parents, self.n - len(finished))
+        room = self.n - len(finished)
+        if room <= 0:
+            return (*finished, *over)
+        whole = known.whole
+        parents = (*known.cut, *[ROOT] * (room - len(known.cut) - len(whole)))
         for depth in range(1, self.max_steps + 1):
-            children = distinct(children)
-            finished += [child for child in children if child.finished]
-            over += [child for child in children if child.finish == "length"]
+            children = (yield from self.next_steps(parents, whole)) if parents else ()
+            step = distinct((*whole, *children))
+            finished += [one for one in step if one.finished]
+            over += [one for one in step if one.finish == "length"]
+            going = [one for one in step if one.finish == "stop"]
             room = self.n - len(finished)
-            ranked = yield from self.rank([child for child in children if child.finish == "stop"])
-            foreseen += ranked.foreseen
             if room <= 0:
-                return (*finished, *over)
-            if not ranked.prefixes:
-                over += cut_short(parents, children)
+                break
+            if not going:
+                over += tips(resumption(parents, children), (*finished, *over))
                 break
             if depth == self.max_steps:
-                over += ranked.prefixes
+                over += going
                 break
-            parents = ranked.prefixes[: -(-room // self.beam_width)]
-            width = min(room, self.beam_width * len(parents))
-            children = yield from self.next_steps([parents[index % len(parents)] for index in range(width)])
-        return (*(finished or foreseen), *distinct(over))
+            ranked = yield from self.rank(going)
+            foreseen += ranked.foreseen
+            kept = ranked.prefixes[: -(-room // self.beam_width)]
+            width = min(room, self.beam_width * len(kept))
+            whole, parents = (), tuple(kept[index % len(kept)] for index in range(width))
+        return (*(finished or distinct(foreseen)), *over)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from adaptive_ttc.requests import Fork, Search
 from adaptive_ttc.strategies.base import register
-from adaptive_ttc.strategies.steps import StepSearch, cut_short, distinct
-from adaptive_ttc.types import Prefix
+from adaptive_ttc.strategies.steps import Evidence, StepSearch, distinct, resumption, tips
+from adaptive_ttc.types import ROOT, Prefix
 
 
 @register("dvts")
@@ -29,20 +29,20 @@ class DVTS(StepSearch):
         Finished evidence takes the place of as many first steps, unfinished evidence is dealt to the trees. What a
         tree leaves of its part of the budget goes to those that were cut; what stays cut is handed in unfinished.
         """
-        ended = [prefix for prefix in start if prefix.finish in ("eos", "length")]
-        begun = [prefix for prefix in start if prefix.finish not in ("eos", "length")]
-        slots = max(len(begun), self.n - sum(prefix.finished for prefix in ended))
-        trees = [
-            Tree(self, begun[first : first + self.beam_width], min(self.beam_width, slots - first))
-            for first in range(0, slots, self.beam_width)
-        ]
+        known = Evidence.of(start)
+        begun = (*known.whole, *known.cut)
+        slots = max(len(begun), self.n - len(known.finished))
+        first_steps = (*begun, *[ROOT] * (slots - len(begun)))
+        trees = [Tree.of(self, first_steps[i : i + self.beam_width]) for i in range(0, slots, self.beam_width)]
         growing = trees
         while growing:
-            before = [tree.left for tree in growing]
+            before = [(tree.whole, tree.parents) for tree in growing]
             yield from Fork(searches=tuple(tree.grow() for tree in growing), least=self.max_tokens)
-            growing = [tree for tree, left in zip(growing, before, strict=True) if tree.cut and tree.left != left]
-        found = [one for tree in trees for one in tree.found] or [one for tree in trees for one in tree.foreseen]
-        return (*ended, *found, *(one for tree in trees for one in tree.left))
+            moved = before != [(tree.whole, tree.parents) for tree in growing]
+            growing = [tree for tree in growing if tree.parents] if moved else []
+        finished = (*known.finished, *(one for tree in trees for one in tree.found))
+        foreseen = (one for tree in trees for one in distinct(tree.foreseen))
+        return (*(finished or foreseen), *known.over, *(one for tree in trees for one in tree.left))
 
 
 @dataclass(slots=True)
@@ -51,42 +51,53 @@ class Tree:
 
     Attributes:
         settings: of the search.
-        left: unfinished solutions in hand.
-        width: first steps, those in hand included.
-        depth: steps so far.
+        whole: first steps that exist already.
+        parents: of the step to be sampled, one for each child; none once the tree has ended.
+        over: unfinished solutions that are gone on with no more.
+        depth: of that step, from 1.
         found: finished solutions.
         foreseen: finished roll-outs.
-        cut: whether the budget ended its growth.
     """
 
     settings: DVTS
-    left: Sequence[Prefix]
-    width: int
+    whole: tuple[Prefix, ...]
+    parents: tuple[Prefix, ...]
+    over: tuple[Prefix, ...] = ()
     depth: int = 1
     found: list[Prefix] = field(default_factory=list)
     foreseen: list[Prefix] = field(default_factory=list)
-    cut: bool = False
+
+    @classmethod
+    def of(cls, settings: DVTS, first_steps: Sequence[Prefix]) -> Tree:
+        """A tree with these first steps: whole ones, begun ones, and roots for those to be drawn."""
+        whole = tuple(prefix for prefix in first_steps if prefix.finish == "stop")
+        return cls(settings, whole, tuple(prefix for prefix in first_steps if prefix.finish != "stop"))
+
+    @property
+    def left(self) -> tuple[Prefix, ...]:
+        """Unfinished solutions in hand."""
+        return tips((*self.over, *self.parents), self.found)
 
     def grow(self) -> Search:
-        """Keep the best step until it is a final one, or ``max_steps``."""
-        parents = self.left
-        children = yield from self.settings.first_steps(parents, self.width)
-        self.width, self.cut, self.left = 0, False, ()
-        while True:
-            children = distinct(children)
-            self.found += [child for child in children if child.finished]
-            ranked = yield from self.settings.rank([child for child in children if child.finish in ("eos", "stop")])
+        """Keep the best step until it is a final one, the budget cuts the tree, or ``max_steps``."""
+        while self.whole or self.parents:
+            children = (yield from self.settings.next_steps(self.parents, self.whole)) if self.parents else ()
+            step = distinct((*self.whole, *children))
+            self.whole = ()
+            self.found += [one for one in step if one.finished]
+            ranked = yield from self.settings.rank([one for one in step if one.finish in ("eos", "stop")])
             self.foreseen += ranked.foreseen
             if not ranked.prefixes:
-                self.cut, self.left = True, cut_short(parents, children)
+                self.over += tuple(one for one in step if one.finish == "length")
+                self.parents = resumption(self.parents, children)
                 break
-            best = ranked.prefixes[0]
-            if best.finished:
-                break
-            if self.depth == self.settings.max_steps:
-                self.left = (best,)
-                break
-            self.depth += 1
-            parents = (best,)
-            children = yield from self.settings.next_steps([best] * self.settings.beam_width)
+            self._keep(ranked.prefixes[0])
         return (*self.found, *self.left)
+
+    def _keep(self, best: Prefix) -> None:
+        self.over = self.parents = ()
+        if best.finish == "stop" and self.depth == self.settings.max_steps:
+            self.over = (best,)
+        elif best.finish == "stop":
+            self.depth += 1
+            self.parents = (best,) * self.settings.beam_width

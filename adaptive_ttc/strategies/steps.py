@@ -9,8 +9,28 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.requests import Expand, Request
 from adaptive_ttc.strategies.base import Strategy, check_count
-from adaptive_ttc.types import ROOT, STEP_END, Prefix
+from adaptive_ttc.types import STEP_END, Prefix
 from adaptive_ttc.voting import VoteName, aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What exists before a search: solutions ``finished`` or ``over`` at their limit; steps ``whole`` or ``cut``."""
+
+    finished: tuple[Prefix, ...]
+    over: tuple[Prefix, ...]
+    whole: tuple[Prefix, ...]
+    cut: tuple[Prefix, ...]
+
+    @classmethod
+    def of(cls, start: Sequence[Prefix]) -> Evidence:
+        """Sort evidence by why it ended."""
+        return cls(
+            finished=tuple(prefix for prefix in start if prefix.finished),
+            over=tuple(prefix for prefix in start if prefix.finish == "length"),
+            whole=tuple(prefix for prefix in start if prefix.finish == "stop"),
+            cut=tuple(prefix for prefix in start if prefix.finish not in ("eos", "length", "stop")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +67,10 @@ class StepSearch(Strategy):
         """Steps are kept by their scores, whatever the vote."""
         return True
 
-    def first_steps(self, begun: Sequence[Prefix], width: int) -> Generator[Request, Any, tuple[Prefix, ...]]:
-        """``width`` first steps: those that exist, finished where they were cut, and new ones beside them."""
-        whole = tuple(prefix for prefix in begun if prefix.finish == "stop")
-        cut = tuple(prefix for prefix in begun if prefix.finish != "stop")
-        parents = (*cut, *[ROOT] * (width - len(begun)))
-        return whole + ((yield from self.next_steps(parents)) if parents else ())
-
-    def next_steps(self, parents: Sequence[Prefix], temperature: float | None = None) -> Expand:
-        """One step from each parent, which may stand there more than once."""
+    def next_steps(
+        self, parents: Sequence[Prefix], beside: Sequence[Prefix] = (), temperature: float | None = None
+    ) -> Expand:
+        """One step from each parent, which may stand there more than once; ``beside`` is kept in hand meanwhile."""
         return Expand(
             prefixes=tuple(parents),
             stop=(STEP_END,),
@@ -63,6 +78,7 @@ class StepSearch(Strategy):
             temperature=self.temperature if temperature is None else temperature,
             top_p=self.top_p,
             score=True,
+            beside=tuple(beside),
         )
 
     def rank(self, prefixes: Sequence[Prefix]) -> Generator[Request, Any, Ranked]:
@@ -72,7 +88,7 @@ class StepSearch(Strategy):
             going = [index for index, prefix in ahead.items() if prefix.finish == "stop"]
             if not going:
                 break
-            further = yield from self.next_steps([ahead[index] for index in going], temperature=0.0)
+            further = yield from self.next_steps([ahead[index] for index in going], prefixes, temperature=0.0)
             ahead |= {index: child for index, child in zip(going, further, strict=True) if child.scores}
         order = sorted(range(len(prefixes)), key=lambda index: (-self.value(ahead[index]), prefixes[index].path))
         foreseen = tuple(one for one in ahead.values() if one.finished and one not in prefixes)
@@ -91,13 +107,17 @@ def distinct(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
     return tuple(first.values())
 
 
-def cut_short(parents: Sequence[Prefix], children: Sequence[Prefix]) -> tuple[Prefix, ...]:
-    """The unfinished solutions that a search is left with: children cut in a step, parents that led nowhere.
+def resumption(parents: Sequence[Prefix], children: Sequence[Prefix]) -> tuple[Prefix, ...]:
+    """From where to try again what was cut: each child that was, or its parent where the child got no token."""
+    return tuple(
+        child if len(child.token_ids) > len(parent.token_ids) else parent
+        for parent, child in zip(parents, children, strict=True)
+        if child.finish in ("budget", "abort")
+    )
 
-    A child that got no token is a copy of its parent and is left out.
-    """
-    lengths = {parent.path: len(parent.token_ids) for parent in parents}
-    grown = [child for child in children if len(child.token_ids) > lengths.get(child.path[:-1], 0)]
-    led_on = {child.path[:-1] for child in grown}
-    idle = [parent for parent in parents if parent.token_ids and parent.path not in led_on]
-    return distinct([*(child for child in grown if child.finish not in ("eos", "stop")), *idle])
+
+def tips(held: Iterable[Prefix], others: Iterable[Prefix] = ()) -> tuple[Prefix, ...]:
+    """The solutions in hand that hold a token and that led to none of the rest, nor to ``others``; one of each."""
+    held = tuple(held)
+    above = {one.path[:depth] for one in (*held, *others) for depth in range(len(one.path))}
+    return distinct(one for one in held if one.token_ids and one.path not in above)
