@@ -22,8 +22,8 @@ from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.causal import load_causal
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
 from adaptive_ttc.types import Problem
+from policies.chat import ChatFormat
 from policies.stopping import StopRule
-from policies.transformers.chat import ChatFormat
 from policies.transformers.config import EngineConfig
 from policies.transformers.engine import Engine
 from policies.transformers.loading import SMALL_MODEL, check_rows, eos_tokens, examine, greedy_alone

@@ -4,8 +4,8 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.types import Problem
+from policies.chat import ChatFormat
 from policies.prompts import MATH_SYSTEM_PROMPT
-from policies.transformers.chat import ChatFormat
 from tests.policies.tiny import SPECIALS, TEMPLATE, byte_tokenizer
 
 
