@@ -68,6 +68,11 @@ class Strategy(ABC):
         return self.vote != "majority"
 
     @property
+    def stepwise(self) -> bool:
+        """Whether it goes on from unfinished solutions step by step, and so needs the scores of steps."""
+        return False
+
+    @property
     def revises(self) -> bool:
         """Whether it shows the policy its earlier attempts, which a policy should have been trained for."""
         return False

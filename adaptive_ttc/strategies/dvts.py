@@ -26,12 +26,14 @@ class DVTS(StepSearch):
     def search(self, start: Sequence[Prefix] = ()) -> Search:
         """Grow all trees; every finished solution that a tree met is a candidate, its unfinished siblings are not.
 
-        Finished evidence takes the place of as many first steps, unfinished evidence is dealt to the trees. What a
-        tree leaves of its part of the budget goes to those that were cut; what stays cut is handed in unfinished.
+        Finished evidence takes the place of as many first steps, unfinished evidence is dealt to the trees, unless
+        there are ``n`` finished ones already. What a tree leaves of its part of the budget goes to those that were
+        cut; what stays cut is handed in unfinished.
         """
         known = Evidence.of(start)
         begun = (*known.whole, *known.cut)
-        slots = max(len(begun), self.n - len(known.finished))
+        missing = self.n - len(known.finished)
+        slots = max(len(begun), missing) if missing > 0 else 0
         first_steps = (*begun, *[ROOT] * (slots - len(begun)))
         trees = [Tree.of(self, first_steps[i : i + self.beam_width]) for i in range(0, slots, self.beam_width)]
         growing = trees

@@ -67,6 +67,11 @@ class StepSearch(Strategy):
         """Steps are kept by their scores, whatever the vote."""
         return True
 
+    @property
+    def stepwise(self) -> bool:
+        """It samples steps."""
+        return True
+
     def next_steps(
         self, parents: Sequence[Prefix], beside: Sequence[Prefix] = (), temperature: float | None = None
     ) -> Expand:
@@ -84,15 +89,16 @@ class StepSearch(Strategy):
     def rank(self, prefixes: Sequence[Prefix]) -> Generator[Request, Any, Ranked]:
         """Order by value, ties by path; where there is nothing to choose, nobody looks ahead."""
         ahead: dict[int, Prefix] = dict(enumerate(prefixes))
+        foreseen: list[Prefix] = []
         for _ in range(self.lookahead if len(prefixes) > 1 else 0):
             going = [index for index, prefix in ahead.items() if prefix.finish == "stop"]
             if not going:
                 break
             further = yield from self.next_steps([ahead[index] for index in going], prefixes, temperature=0.0)
+            foreseen += [child for child in further if child.finished]  # unscored ones too: they may be all there is
             ahead |= {index: child for index, child in zip(going, further, strict=True) if child.scores}
         order = sorted(range(len(prefixes)), key=lambda index: (-self.value(ahead[index]), prefixes[index].path))
-        foreseen = tuple(one for one in ahead.values() if one.finished and one not in prefixes)
-        return Ranked(tuple(prefixes[index] for index in order), foreseen)
+        return Ranked(tuple(prefixes[index] for index in order), tuple(foreseen))
 
     def value(self, prefix: Prefix) -> float:
         """Its step scores made one; -1 where it has none, so that it comes last."""
