@@ -46,7 +46,7 @@ class Outcome:
             cut in stands here whole.
         text: the whole solution so far.
         tokens: those that it generated itself.
-        logprob: of these, in nats.
+        logprob: of the whole solution, in nats.
         finish: why it ended, see :data:`adaptive_ttc.types.Finish`.
         fate: what became of it.
         twin: where it is merged, the path of the equal solution, if the trace tells.

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from adaptive_ttc.cli import evaluate, solve
+from adaptive_ttc.cli import evaluate, show, solve
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 
-COMMANDS = (solve, evaluate)
+COMMANDS = (solve, evaluate, show)
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""
 
 
