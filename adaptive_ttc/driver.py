@@ -18,7 +18,7 @@ from adaptive_ttc.engines import DriverConfig, Engines
 from adaptive_ttc.expansion import Expansion
 from adaptive_ttc.flights import Flights, side_by_side
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.lineage import derive_seed
+from adaptive_ttc.lineage import Route, derive_seed
 from adaptive_ttc.meter import Meter
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -165,13 +165,19 @@ class Driver:
     async def _expand(self, request: Expand, account: Account, branch: Branch) -> tuple[Prefix, ...]:
         branch.expand(request)
         samples = [self._sample(prefix, request, account) for prefix in request.prefixes for _ in range(request.n)]
-        children = await Expansion(self._engines, request, samples, account).run()
+        beside = [self._grown_from(one, one.path, request) for one in request.beside if one.finish == "stop"]
+        children = await Expansion(self._engines, request, samples, beside, account).run()
         branch.expanded(children)
         return children
 
     def _sample(self, parent: Prefix, request: Expand, account: Account) -> Sample:
-        path = account.numbering.take(parent.path)
-        sample = Sample(
+        sample = self._grown_from(parent, account.numbering.take(parent.path), request)
+        if not self._paid(parent, account):
+            sample.ended = sample.ended or "budget"
+        return sample
+
+    def _grown_from(self, parent: Prefix, path: Route, request: Expand) -> Sample:
+        return Sample(
             parent=parent,
             path=path,
             seed=derive_seed(self._seed, self._problem.id, path),
@@ -180,9 +186,6 @@ class Driver:
             max_context=self._policy.max_context,
             decode=self._policy.decode,
         )
-        if not self._paid(parent, account):
-            sample.ended = sample.ended or "budget"
-        return sample
 
     def _paid(self, prefix: Prefix, account: Account) -> bool:
         """Whether the prompt before a solution is paid for; earlier attempts in it are paid for once."""

@@ -39,14 +39,18 @@ class Expansion:
         engines: whom to ask, and what it costs.
         request: what was asked for.
         samples: one for every child, in order.
+        beside: what the search may go on from instead; money is kept that finishes it.
         account: who pays.
     """
 
-    def __init__(self, engines: Engines, request: Expand, samples: list[Sample], account: Account) -> None:
+    def __init__(
+        self, engines: Engines, request: Expand, samples: list[Sample], beside: list[Sample], account: Account
+    ) -> None:
         self._engines = engines
         self._meter = engines.meter
         self._request = request
         self._samples = samples
+        self._beside = beside
         self._account = account
 
     async def run(self) -> tuple[Prefix, ...]:
@@ -84,7 +88,8 @@ class Expansion:
 
     def _terms(self) -> Terms:
         rate = self._engines.price.decode + (self._engines.scorer.planned_rate if self._request.score else 0)
-        midway = [self._overhead(one) + rate * self._finish(one) for one in self._samples if one.ended == "stop"]
+        in_hand = [*(one for one in self._samples if one.ended == "stop"), *self._beside]
+        midway = [self._overhead(one) + rate * self._finish(one) for one in in_hand]
         ended, typical = self._account.ended(self._request.stop)
         return Terms(
             balance=self._account.ledger.available,

@@ -44,7 +44,8 @@ class Terms:
         rate: units a token costs, its scoring included.
         ended: how many samples of this kind ended by themselves; ``typical`` is their mean length.
         stepwise: whether samples end with a step rather than with the solution.
-        midway: units to keep for finishing a sample that has ended its step; None when none has.
+        midway: units to keep for finishing a sample that has ended its step, or a solution that the search keeps
+            beside these; None when there is neither.
         solved: whether the account holds a finished solution.
     """
 
@@ -63,7 +64,8 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
     The cost of all leases together is within ``terms.balance``.
     """
     balance = terms.balance
-    if balance is None or sum(_cost(terms, one, one.remaining) for one in members) <= balance:
+    kept = 0 if terms.solved else terms.midway or 0
+    if balance is None or sum(_cost(terms, one, one.remaining) for one in members) + kept <= balance:
         return tuple(one.remaining for one in members)
     if terms.solved:
         return _share(terms, members, balance)
