@@ -20,6 +20,7 @@ import anyio.lowlevel
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.base import Scored, ScoreRequest
 from adaptive_ttc.prm.batched import check_steps
+from adaptive_ttc.prm.trouble import Trouble
 
 Matching = Callable[[ScoreRequest], bool]
 
@@ -76,6 +77,7 @@ class FakePRM:
         parameters: what it claims to have, for cost accounts.
         count: tokens of a request; by default the characters of question and steps, one more a step.
         max_context: tokens it can read; longer requests raise ConfigError, as with a real PRM.
+        trouble: random delays and failures of its calls.
 
     Attributes:
         requests: every request that was asked, in order, failed ones included.
@@ -93,6 +95,7 @@ class FakePRM:
         parameters: int = 1000,
         count: Callable[[ScoreRequest], int] | None = None,
         max_context: int | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         self._score_all: Callable[[ScoreRequest], Sequence[float]] = lambda request: [
             score_prefix(request.question, request.steps[: k + 1]) for k in range(len(request.steps))
@@ -100,6 +103,7 @@ class FakePRM:
         self.name, self.parameters = name, parameters
         self._count = count or count_characters
         self._max_context = max_context
+        self._trouble = trouble
         self._holds: list[Hold] = []
         self._failures: list[_Failure] = []
         self.requests: list[ScoreRequest] = []
@@ -193,6 +197,8 @@ class FakePRM:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             await anyio.lowlevel.checkpoint()
+            if self._trouble is not None:
+                await self._trouble.befall()
             for hold in self._holds:
                 if hold.matching(request):
                     await hold.wait(request)

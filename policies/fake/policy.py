@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.trouble import Trouble
 from adaptive_ttc.types import Problem
 from policies.fake.control import Failure, Flight, Hold, Matching, anything
 from policies.fake.tokens import ASSISTANT, EOS, REVISION_PROMPT, VOCAB_SIZE, decode_tokens, encode_problem
@@ -35,6 +36,7 @@ class FakePolicy:
         max_batch: samples at once; more wait in order of priority and arrival.
         turn_tokens: tokens that a sample writes before the others have their turn.
         overrun: tokens that it claims to have computed past a stop string or an abort.
+        trouble: random delays and failures, before the first token and at every later turn of a sample.
 
     Attributes:
         requests: every request that was asked, in order, failed ones included.
@@ -55,6 +57,7 @@ class FakePolicy:
         max_batch: int = 64,
         turn_tokens: int = 16,
         overrun: int = 0,
+        trouble: Trouble | None = None,
     ) -> None:
         if min(max_context - 1, max_batch, turn_tokens) < 1 or overrun < 0:
             raise ConfigError("max_context must be at least 2, max_batch and turn_tokens 1, and overrun 0")
@@ -62,6 +65,7 @@ class FakePolicy:
         self.name, self.parameters, self.max_context = name, parameters, max_context
         self.revision_prompt = REVISION_PROMPT
         self._max_batch, self._turn_tokens, self._overrun = max_batch, turn_tokens, overrun
+        self._trouble = trouble
         self._texts = TokenTexts(decode_tokens, ord("a"))
         self._flights: dict[str, Flight] = {}
         self._queue: deque[Flight] = deque()
@@ -153,7 +157,8 @@ class FakePolicy:
     async def abort(self, request_id: str) -> None:
         """End a pending sample with the tokens so far; an unknown id is ignored."""
         self.aborted.append(request_id)
-        if request_id in self._flights:
+        deaf = self._trouble is not None and self._trouble.deaf
+        if request_id in self._flights and not deaf:
             self._flights[request_id].aborted = True
             self._flights[request_id].wake.set()
         await anyio.lowlevel.checkpoint()
@@ -202,6 +207,8 @@ class FakePolicy:
         while True:
             if len(tokens) % self._turn_tokens == 0:
                 await anyio.lowlevel.checkpoint()
+                if self._trouble is not None:
+                    await self._trouble.befall()
             for hold in self._holds:
                 await hold.let_pass(flight, len(tokens))
             for failure in self._failures:
