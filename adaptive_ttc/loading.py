@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policy import Policy
 
+if TYPE_CHECKING:
+    from adaptive_ttc.prm.base import RewardModel
+
 POLICY_GROUP = "adaptive_ttc.policies"
 """Entry points whose objects have ``from_pretrained(path_or_name, **settings) -> Policy``."""
+
+PRM_GROUP = "adaptive_ttc.prms"
+"""Entry points whose objects have ``from_pretrained(path_or_name, **settings) -> RewardModel``."""
+
+REPLAY = "replay"
+"""The engine, and the PRM reader, that answer from a recorded file."""
 
 MINI_POLICY = Path(__file__).parent / "mini" / "models" / "policy"
 MINI_PRM = Path(__file__).parent / "mini" / "models" / "prm"
@@ -29,13 +38,26 @@ def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **set
     Raises:
         ConfigError: there is no such engine, it cannot be imported, or it cannot load the model.
     """
-    known = {entry.name: entry for entry in entry_points(group=POLICY_GROUP)}
-    if engine not in known:
-        installed = ", ".join(sorted(known)) or "none: install the package (pip install adaptive-ttc)"
-        raise ConfigError(f"unknown policy engine {engine!r}; installed are {installed}")
-    try:
-        loader = known[engine].load()
-    except ImportError as error:
-        raise ConfigError(f"the policy engine {engine!r} cannot be imported: {error}") from error
-    policy: Policy = loader.from_pretrained(path_or_name, **settings)
+    policy: Policy = _entry(POLICY_GROUP, "policy engine", engine).from_pretrained(path_or_name, **settings)
     return policy
+
+
+def load_recorded_prm(path: str | Path, **settings: Any) -> RewardModel:
+    """Load a PRM that answers from a recorded file.
+
+    Raises:
+        ConfigError: the reader is not installed, or the file is no record.
+    """
+    prm: RewardModel = _entry(PRM_GROUP, "PRM reader", REPLAY).from_pretrained(path, **settings)
+    return prm
+
+
+def _entry(group: str, kind: str, name: str) -> Any:
+    known = {entry.name: entry for entry in entry_points(group=group)}
+    if name not in known:
+        installed = ", ".join(sorted(known)) or "none: install the package (pip install adaptive-ttc)"
+        raise ConfigError(f"unknown {kind} {name!r}; installed are {installed}")
+    try:
+        return known[name].load()
+    except ImportError as error:
+        raise ConfigError(f"the {kind} {name!r} cannot be imported: {error}") from error

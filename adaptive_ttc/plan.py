@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptive_ttc.cost import Price, price_of
 from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.scoring import least_score
@@ -56,25 +57,51 @@ def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: W
     free = wish.strategy is None and "n" not in wish.options
     if free and wish.budget is None:
         raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
-    strategy = _strategy(wish, prm)
+    strategy = _strategy(wish, policy, prm)
+    price = price_of(wish.count, policy, prm)
+    _check_limits(problem, policy, prm, _demand(strategy, wish.count, free))
     if strategy.revises and policy.revision_prompt is None:
         warnings.warn(
             f"{policy.name} does not say that it was trained to revise; {strategy.name} asks it in words of its own",
             RevisionWarning,
             stacklevel=3,
         )
-    price = price_of(wish.count, policy, prm)
     scoring = _check_scores(problem, strategy, prm, price)
     _check_room(problem, policy, price, scoring, wish)
     return Plan(problem=problem, strategy=strategy, sized=free, price=price, budget=wish.budget, count=wish.count)
 
 
-def _strategy(wish: Wish, prm: RewardModel | None) -> Strategy:
-    if not isinstance(wish.strategy, Strategy):
-        return make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
-    if wish.options:
-        raise ConfigError(f"set {', '.join(wish.options)} in the configured strategy instead")
-    return wish.strategy
+def _strategy(wish: Wish, policy: Policy, prm: RewardModel | None) -> Strategy:
+    if isinstance(wish.strategy, Strategy):
+        if wish.options:
+            raise ConfigError(f"set {', '.join(wish.options)} in the configured strategy instead")
+        return wish.strategy
+    strategy = make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
+    own = {**strategy_defaults(policy), **(strategy_defaults(prm) if strategy.scored else {})}
+    left_open = [key for key in own if key not in wish.options and getattr(strategy, key) == getattr(Strategy, key)]
+    return replace(strategy, **{key: own[key] for key in left_open})
+
+
+def _demand(strategy: Strategy, count: str, free: bool) -> Demand:
+    return Demand(
+        strategy=strategy.name,
+        n=None if free else strategy.n,
+        stepwise=strategy.stepwise,
+        revises=strategy.revises,
+        scored=strategy.scored,
+        temperature=strategy.temperature,
+        top_p=strategy.top_p,
+        max_tokens=strategy.max_tokens,
+        agg_strategy=strategy.agg_strategy,
+        count=count,
+    )
+
+
+def _check_limits(problem: Problem, policy: Policy, prm: RewardModel | None, demand: Demand) -> None:
+    """Let both models refuse what they cannot answer; one that is not asked for scores has nothing to refuse."""
+    check_demand(policy, problem, demand)
+    if demand.scored:
+        check_demand(prm, problem, demand)
 
 
 def _check_scores(problem: Problem, strategy: Strategy, prm: RewardModel | None, price: Price) -> int:

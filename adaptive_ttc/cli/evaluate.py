@@ -97,7 +97,7 @@ async def _evaluate(
             progress.update(task, advance=1, description=f"{right / len(outcomes):.1%} right")
 
         async with solver:
-            check_request(solver, request)
+            check_request(solver, request, rows)
             await solve_rows(solver, rows, request, report, concurrency=concurrency)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
+from adaptive_ttc.datasets import Row
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM
+from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY
 from adaptive_ttc.plan import Wish, make_plan
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.solver import Solver
@@ -23,10 +25,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """``--policy``, ``--prm`` and how they are run."""
     group = parser.add_argument_group("models (by default the embedded pair)")
     group.add_argument(
-        "--policy", metavar="MODEL", help="folder or Hub name; runs without a PRM unless --prm names one"
+        "--policy", metavar="MODEL", help="folder, Hub name or recorded file; without a PRM unless --prm names one"
     )
-    group.add_argument("--prm", metavar="MODEL", help="folder or Hub name")
-    group.add_argument("--engine", default="transformers", help="what runs the policy (default: %(default)s)")
+    group.add_argument("--prm", metavar="MODEL", help="folder, Hub name or recorded file")
+    group.add_argument(
+        "--engine",
+        default="transformers",
+        help="what runs the policy; replay answers from files (default: %(default)s)",
+    )
     group.add_argument("--device", help="such as cpu or cuda:0, for both models")
     group.add_argument("--dtype", help="such as float32 or bfloat16, for both models")
     group.add_argument("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
@@ -60,17 +66,34 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
     """
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
-    settings = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
-    system = {} if options.system_prompt is None else {"system_prompt": options.system_prompt}
+    policy_settings, prm_settings = (_replay_settings if options.engine == REPLAY else _model_settings)(options, seed)
     return Solver.load(
         options.policy or MINI_POLICY,
         options.prm or (None if options.policy else MINI_PRM),
         engine=options.engine,
-        policy_settings={**settings, **system},
-        prm_settings=settings,
+        policy_settings=policy_settings,
+        prm_settings=prm_settings,
         seed=seed,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS),
     )
+
+
+def _model_settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of policy and PRM; the seed comes with every request."""
+    settings = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
+    system = {} if options.system_prompt is None else {"system_prompt": options.system_prompt}
+    return {**settings, **system}, settings
+
+
+def _replay_settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of policy and PRM; the seed says which recorded samples are drawn first."""
+    if options.policy is None:
+        raise ConfigError("--engine replay answers from a file: name it as --policy FILE, and as --prm FILE for scores")
+    foreign, _ = _model_settings(options, seed)
+    if foreign:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+        raise ConfigError(f"--engine replay runs no model: leave out {named}")
+    return {"seed": seed}, {"reader": REPLAY}
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -92,12 +115,20 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
     return request
 
 
-def check_request(solver: Solver, request: dict[str, Any]) -> None:
+def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) -> None:
     """Refuse, before any work, what would fail for every problem.
 
     Raises:
-        ConfigError: the request is impossible with these models.
+        ConfigError: the request is impossible with these models, whichever of the problems is solved.
     """
     rest = {key: value for key, value in request.items() if key not in ("strategy", "budget_tokens")}
     wish = Wish(budget=request.get("budget_tokens"), strategy=request.get("strategy"), options=rest)
-    make_plan(Problem.of("1 + 1"), solver.policy, solver.prm, wish)
+    refusal: ConfigError | None = None
+    for row in rows:
+        try:
+            make_plan(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, wish)
+            return
+        except ConfigError as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal

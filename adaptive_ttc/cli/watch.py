@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
 
@@ -46,6 +48,15 @@ class WatchedPolicy:
     def revision_prompt(self) -> str | None:
         """The policy's."""
         return self._policy.revision_prompt
+
+    @property
+    def strategy_defaults(self) -> Mapping[str, Any]:
+        """The policy's, if it has any."""
+        return strategy_defaults(self._policy)
+
+    def check_demand(self, problem: Problem, demand: Demand) -> None:
+        """Refuse what the policy refuses."""
+        check_demand(self._policy, problem, demand)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The policy's."""

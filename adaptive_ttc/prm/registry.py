@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.loading import REPLAY, load_recorded_prm
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.prm.checkpoint import is_hub_name, read_config
 
@@ -61,8 +62,8 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
     """Load a PRM with the reader that fits it.
 
     Args:
-        path_or_name: a model folder, or ``owner/name`` on the Hub.
-        reader: name of the reader; by default what a local folder's config.json says under
+        path_or_name: a model folder, ``owner/name`` on the Hub, or a file that scores were recorded in.
+        reader: name of the reader; by default ``replay`` for a file, what a local folder's config.json says under
             ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the
             config.json on the Hub says.
         **settings: passed to the reader: ``device``, ``dtype``, ``max_batch``, ...
@@ -70,6 +71,8 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
     Raises:
         ConfigError: no reader fits, or the model cannot be loaded.
     """
+    if reader == REPLAY or (reader is None and Path(path_or_name).is_file()):
+        return load_recorded_prm(path_or_name, **settings)
     name = reader or _named_reader(path_or_name)
     if name not in _READERS:
         claim = f"names the PRM reader {name!r}, which is not known" if name else "is no PRM that is known by its name"

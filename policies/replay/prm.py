@@ -1,0 +1,146 @@
+"""Answers with recorded scores in place of a PRM; it samples nothing and knows no file format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import anyio.lowlevel
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.limits import Demand
+from adaptive_ttc.prm.base import Scored, ScoreRequest
+from adaptive_ttc.prm.batched import check_steps
+from adaptive_ttc.types import Problem
+from policies.replay.index import PrefixIndex
+from policies.replay.record import Record, RecordedSample
+from policies.replay.store import load_record
+
+
+class ReplayPRM:
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` that knows the scores of recorded solutions.
+
+    It knows those of a solution's first steps too, since they do not depend on what follows. A step that was cut in
+    the middle was not scored; such a solution stays unscored. Of a record that holds nothing but the mean of a
+    solution's scores, every step gets that mean, so that their mean is right and nothing else; :meth:`check_demand`
+    refuses strategies that would use anything else.
+
+    Args:
+        record: what was recorded.
+
+    Raises:
+        ConfigError: nothing was scored.
+    """
+
+    def __init__(self, record: Record) -> None:
+        if record.prm is None or not any(sample.scores for problem in record.problems for sample in problem.samples):
+            raise ConfigError(f"the record of {record.policy.name} holds no scores: leave the PRM out, take majority")
+        self.record = record
+        self._recorded = f"the record of {record.prm.name}"
+        self.name = f"{record.prm.name} (replay)"
+        self.fingerprint = record.prm.fingerprint
+        self.parameters = record.prm.parameters
+        self._solutions: dict[str, dict[tuple[str, ...], RecordedSample]] = {}
+        self._least: dict[str, int] = {}
+        for problem in record.problems:
+            known = self._solutions.setdefault(problem.question, {})
+            for sample in problem.samples:
+                if sample.scores:
+                    known.setdefault(sample.steps, sample)
+            if problem.prm_least is not None:
+                self._least[problem.question] = problem.prm_least
+        self._begun = {question: PrefixIndex(known) for question, known in self._solutions.items()}
+        self._closed = False
+
+    @classmethod
+    def load(cls, path: str | Path, *, problems: str | Path | None = None) -> Self:
+        """Replay a file; see :meth:`policies.replay.ReplayPolicy.load`.
+
+        Raises:
+            ConfigError: the file is no record, or holds no scores.
+        """
+        return cls(load_record(path, problems=problems))
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Self:
+        """:meth:`load` under the name that PRMs are loaded by.
+
+        Raises:
+            ConfigError: the file is no record of scores, or a setting is one of PRMs that run a model.
+        """
+        foreign = sorted(set(settings) - {"problems"})
+        if foreign:
+            raise ConfigError(f"a replay runs no model and takes problems alone; leave out {', '.join(foreign)}")
+        return cls.load(path_or_name, **settings)
+
+    @property
+    def strategy_defaults(self) -> Mapping[str, Any]:
+        """The mean, where nothing else is known."""
+        return {"agg_strategy": "mean"} if self.record.detail == "mean" else {}
+
+    def check_demand(self, problem: Problem, demand: Demand) -> None:
+        """Refuse what the record cannot answer.
+
+        Raises:
+            ConfigError: scores of steps, or another reduction, where the mean alone was recorded; a budget in PRM
+                tokens where they were not counted; a problem without scores.
+        """
+        what = self._recorded
+        if self.record.detail == "mean" and demand.stepwise:
+            raise ConfigError(
+                f"{demand.strategy} needs the scores of steps, and {what} holds the mean of each solution alone; "
+                "take best_of_n or weighted_best_of_n with agg_strategy='mean'"
+            )
+        if self.record.detail == "mean" and demand.agg_strategy != "mean":
+            raise ConfigError(
+                f"agg_strategy={demand.agg_strategy!r} needs the scores of steps, and {what} holds the mean of each "
+                "solution alone; take agg_strategy='mean'"
+            )
+        if demand.count != "generated" and not self.record.counted:
+            raise ConfigError(f"{what} does not say how many PRM tokens there were; take count='generated'")
+        if not self._solutions.get(problem.question):
+            raise ConfigError(f"{what} holds no scores for problem {problem.id!r}; record it, or take majority")
+
+    def count_tokens(self, request: ScoreRequest) -> int:
+        """As counted when it was recorded; 0 where the record has no counts.
+
+        Raises:
+            ConfigError: the solution was not scored when it was recorded, or there is an empty step.
+        """
+        check_steps(request)
+        if not self.record.counted:
+            return 0
+        if len(request.steps) == 1 and len(request.steps[0]) == 1 and request.question in self._least:
+            return self._least[request.question]
+        return self._known(request).prm_counts[len(request.steps) - 1]
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """The recorded scores.
+
+        Raises:
+            ConfigError: the solution was not scored when it was recorded, or there is an empty step.
+            EngineError: the replay is closed.
+        """
+        check_steps(request)
+        await anyio.lowlevel.checkpoint()
+        if self._closed:
+            raise EngineError(f"{self.name} is closed; make a new one")
+        known, steps = self._known(request), len(request.steps)
+        if self.record.detail == "mean":
+            return Scored(scores=known.scores * steps, prm_tokens=0)
+        counts = known.prm_counts[steps - 1] if self.record.counted else 0
+        computed = min(counts, known.prm_tokens) if steps == len(known.steps) else counts
+        return Scored(scores=known.scores[:steps], prm_tokens=computed, cached_tokens=counts - computed)
+
+    async def aclose(self) -> None:
+        """Refuse what comes later."""
+        self._closed = True
+
+    def _known(self, request: ScoreRequest) -> RecordedSample:
+        whole = self._solutions.get(request.question, {}).get(request.steps)
+        if whole is None and self.record.detail == "steps" and request.question in self._begun:
+            whole = self._begun[request.question].starting_with(request.steps)
+        if whole is None:
+            raise ConfigError(f"{self.name} holds no score of this solution: replay its samples, to their ends")
+        return whole
