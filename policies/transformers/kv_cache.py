@@ -1,4 +1,4 @@
-"""Keys and values of the running rows and of stored prefixes, in static tensors; it knows no request and no sampling.
+"""Keys and values of the running rows, in static tensors; it knows no request and no sampling.
 
 ``RowCache`` is a Hugging Face ``Cache``, so that stock causal language models run on it unchanged: ``aim`` says
 which rows and positions the next forward pass writes, and every layer's ``update`` writes there in place.
@@ -6,27 +6,12 @@ which rows and positions the next forward pass writes, and every layer's ``updat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from policies.transformers.prefix_tree import Places
-
-
-@dataclass(frozen=True, slots=True)
-class CacheShape:
-    """What one token's keys and values look like; all layers are alike."""
-
-    layers: int
-    heads: int
-    key_dim: int
-    value_dim: int
-
-    def bytes_per_token(self, dtype: torch.dtype) -> int:
-        """Memory that one token's keys and values take."""
-        return self.layers * self.heads * (self.key_dim + self.value_dim) * dtype.itemsize
+from adaptive_ttc.kv.pool import CacheShape
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
@@ -124,40 +109,6 @@ class RowCache(Cache):
         length = keys.shape[0]
         self._keys[:, row, :, :length] = keys.permute(1, 2, 0, 3)
         self._values[:, row, :, :length] = values.permute(1, 2, 0, 3)
-
-
-class PrefixPool:
-    """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows.
-
-    Args:
-        capacity: places, allocated when the first is filled.
-        shape: of one token's keys and values.
-        device: where the tensors live.
-        dtype: of the tensors.
-    """
-
-    def __init__(self, capacity: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
-        self._capacity = capacity
-        self._shape = shape
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype}
-        self._keys = torch.empty(0)
-        self._values = torch.empty(0)
-
-    def store(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Keep keys and values of shape (places, layers, heads, dim)."""
-        if not len(self._keys):
-            # whole at once: a CPU commits the memory page by page as it is written, and growing would copy it
-            size = (self._capacity, self._shape.layers, self._shape.heads)
-            self._keys = torch.empty((*size, self._shape.key_dim), **self._options)
-            self._values = torch.empty((*size, self._shape.value_dim), **self._options)
-        index = torch.from_numpy(places).to(self._keys.device)
-        self._keys[index] = keys
-        self._values[index] = values
-
-    def load(self, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
-        """What was stored at these places, in their order."""
-        index = torch.from_numpy(places).to(self._keys.device)
-        return self._keys[index], self._values[index]
 
 
 def _grown(tensor: torch.Tensor, rows: int, positions: int) -> torch.Tensor:

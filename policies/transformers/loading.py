@@ -11,8 +11,8 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.kv.pool import CacheShape
 from adaptive_ttc.policy import SampleRequest
-from policies.transformers.kv_cache import CacheShape
 from policies.transformers.runner import ModelRunner
 
 SMALL_MODEL = 20_000_000

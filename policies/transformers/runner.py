@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from adaptive_ttc.kv.pool import CacheShape, PrefixPool
+from adaptive_ttc.kv.tree import PrefixTree
 from adaptive_ttc.policy import SampleRequest
 from policies.transformers.attention import Part, install
-from policies.transformers.kv_cache import CacheShape, PrefixPool, RowCache
-from policies.transformers.prefix_tree import PrefixTree
+from policies.transformers.kv_cache import RowCache
 from policies.transformers.sampling import Uniforms, draw
 from policies.transformers.scheduler import GROUP_ROWS
 
