@@ -53,6 +53,7 @@ class Outcome:
         answer: of a candidate, the extracted answer; ``answer_class`` its class, ``score`` its one score.
         revises: it begins anew, with the solution at its parent's path before its eyes.
         foreseen: it was rolled out to judge its parent, not sampled to be gone on from.
+        branch: which search asked for it, see :mod:`adaptive_ttc.events`; () where the trace does not tell.
     """
 
     path: Route
@@ -68,6 +69,7 @@ class Outcome:
     score: float | None = None
     revises: bool = False
     foreseen: bool = False
+    branch: Route = ()
 
     @property
     def value(self) -> float | None:
@@ -81,6 +83,7 @@ def outcomes(trace: Trace) -> dict[Route, Outcome]:
     handed_in = {event.path: event for event in trace.of(CandidateEvent)}
     scores = {event.path: event.scores for event in trace.of(ScoredEvent)}
     parents, revised, foreseen = _asked(trace)
+    branches = {path: event.branch for event in trace.of(ExpandedEvent) for path in event.children}
     samples = trace.of(SampledEvent)
     texts = _texts(samples, revised)
     speaking = {texts[path]: path for path in handed_in if path in texts}
@@ -116,6 +119,7 @@ def outcomes(trace: Trace) -> dict[Route, Outcome]:
             score=candidate.score if candidate else None,
             revises=revises,
             foreseen=path in foreseen,
+            branch=branches.get(path, ()),
         )
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from adaptive_ttc.tree import Node, SearchTree
@@ -19,13 +20,14 @@ class Fold:
     """Siblings under one heading.
 
     Attributes:
-        kind: ``lost`` ones of which nothing came; those that hold one ``answer``; or the rest of the ``answers``.
-        answer: of the second kind, None where they hold none.
+        kind: the first steps of one ``tree`` of several; ``lost`` ones of which nothing came; those that hold
+            one ``answer``; or the rest of the ``answers``.
+        answer: of an ``answer``, None where they hold none.
         nodes: all that lie in it, best first.
         entries: the same, perhaps folded again.
     """
 
-    kind: Literal["lost", "answer", "answers"]
+    kind: Literal["tree", "lost", "answer", "answers"]
     answer: str | None = None
     nodes: tuple[Node, ...]
     entries: tuple[Node | Fold, ...]
@@ -37,8 +39,18 @@ class Fold:
 
     @property
     def votes(self) -> int:
-        """How many of them were handed in."""
+        """How many of them were handed in, those below not counted."""
         return sum(len(node.samples) for node in self.nodes if node.fate == "candidate")
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answer classes of the candidates below them."""
+        return tuple(dict.fromkeys(answer for node in self.nodes for answer in node.answers))
+
+    @property
+    def fruitful(self) -> bool:
+        """One of them is, or leads to, a candidate."""
+        return any(node.fruitful for node in self.nodes)
 
     @property
     def tokens(self) -> int:
@@ -84,7 +96,7 @@ class Row:
 def rows(tree: SearchTree) -> tuple[Row, ...]:
     """All rows, in the order of reading, nothing left out."""
     answers = tuple(one.answer for one in tree.vote.classes) if tree.vote else ()
-    return _rows(_folded(tree.roots, answers, False), answers)
+    return _rows(_by_tree(tree.roots, answers), answers)
 
 
 def plain_rows(tree: SearchTree) -> tuple[Row, ...]:
@@ -110,6 +122,17 @@ def _rows(top: Sequence[Entry], answers: tuple[str, ...] | None) -> tuple[Row, .
         closes = 0 if below else len(lasts) + 1 - (len(waiting[-1][1]) if waiting else 1)
         found.append(Row(entry=entry, lasts=lasts, inner=bool(below), closes=closes))
     return tuple(found)
+
+
+def _by_tree(roots: Sequence[Node], answers: tuple[str, ...]) -> tuple[Entry, ...]:
+    """The roots, under a heading for each search where several searches have several roots."""
+    searches = [tuple(group) for _, group in groupby(roots, key=lambda node: node.head.branch)]
+    if len(searches) < 2 or len(searches) == len(roots):
+        return _folded(roots, answers, False)
+    return tuple(
+        Fold(kind="tree", nodes=group, entries=_folded(group, answers, any(node.fruitful for node in group)))
+        for group in searches
+    )
 
 
 def _folded(nodes: Sequence[Node], answers: tuple[str, ...], fruitful: bool) -> tuple[Entry, ...]:

@@ -75,8 +75,9 @@ class Trace:
             trace = cls(document["started"])
             for entry in document["events"]:
                 trace.record(_event(entry))
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{path} is not a trace written by Trace.save: {error!r}") from error
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{path} is not a trace written by Trace.save: {what}") from error
         return trace
 
 

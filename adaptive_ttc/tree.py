@@ -6,6 +6,7 @@ that a tree may be as deep as it likes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ class Node:
         wins: it holds the winning answer, or leads to a candidate that does.
         best: it is, or leads to, the best-scored candidate that holds the winning answer.
         fruitful: it is, or leads to, a candidate.
+        answers: the answer classes of the candidates below it, the most frequent first.
     """
 
     samples: tuple[Outcome, ...]
@@ -41,6 +43,7 @@ class Node:
     wins: bool = False
     best: bool = False
     fruitful: bool = False
+    answers: tuple[str, ...] = ()
 
     @property
     def head(self) -> Outcome:
@@ -81,7 +84,8 @@ class SearchTree:
         run: what the trace opens with.
         search: the strategy that ran, as it ended; None where none began.
         vote: None where the run did not get so far, and so is ``done``.
-        roots: first steps, or whole solutions, best first.
+        roots: first steps, or whole solutions, best first; those that one of several searches asked for
+            stand together.
         outcomes: every sample by its path, in the order in which they ended.
     """
 
@@ -123,15 +127,25 @@ def search_tree(trace: Trace) -> SearchTree:
         node.branch_tokens = node.tokens + sum(child.branch_tokens for child in node.children)
         node.branch_samples = len(node.samples) + len(node.merged)
         node.branch_samples += sum(child.branch_samples for child in node.children)
+    _tell_answers(ordered, nodes)
     roots = [node for node in ordered if node.path[:-1] not in nodes]
     return SearchTree(
         run=runs[-1],
         search=searches[-1] if searches else None,
         vote=votes[-1] if votes else None,
         done=ends[-1] if ends else None,
-        roots=tuple(sorted(roots, key=_rank)),
+        roots=_by_search(roots),
         outcomes=found,
     )
+
+
+def _by_search(roots: Iterable[Node]) -> tuple[Node, ...]:
+    """Best first, but those of one search together."""
+    ordered = sorted(roots, key=_rank)
+    place: dict[Route, int] = {}
+    for number, node in enumerate(ordered):
+        place.setdefault(node.head.branch, number)
+    return tuple(sorted(ordered, key=lambda node: place[node.head.branch]))
 
 
 def _grouped(found: Mapping[Route, Outcome]) -> dict[Route, Node]:
@@ -145,7 +159,7 @@ def _grouped(found: Mapping[Route, Outcome]) -> dict[Route, Node]:
             merged.setdefault(one.twin, []).append(one)
             continue
         alone = path if path in parents else None
-        key = (path[:-1], one.text, one.finish, one.fate, one.answer_class, one.foreseen, alone)
+        key = (path[:-1], one.text, one.finish, one.fate, one.answer_class, one.foreseen, one.branch, alone)
         equals.setdefault(key, []).append(one)
     for group in equals.values():
         group.sort(key=lambda one: one.path)
@@ -179,6 +193,17 @@ def _mark(deepest_first: Iterable[Node], nodes: Mapping[Route, Node], answer: st
     while best is not None:
         best.best = True
         best = nodes.get(best.path[:-1])
+
+
+def _tell_answers(deepest_first: Iterable[Node], nodes: Mapping[Route, Node]) -> None:
+    below: dict[int, Counter[str]] = {}
+    for node in deepest_first:
+        held = below.pop(id(node), Counter())
+        node.answers = tuple(answer for answer, _ in held.most_common())
+        if node.fate == "candidate" and node.head.answer_class:
+            held[node.head.answer_class] += len(node.samples)
+        if above := nodes.get(node.path[:-1]):
+            below.setdefault(id(above), Counter()).update(held)
 
 
 def _rank(node: Node) -> tuple[int, bool, int, float, Route]:

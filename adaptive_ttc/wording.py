@@ -54,9 +54,11 @@ def _visible(letter: str) -> str:
 
 
 def title(entry: Entry) -> str:
-    """What stands in a row: the step, or the last step of a whole solution; for a fold, what lies in it."""
+    """What stands in a row: the step, or the steps of a whole solution; for a fold, what lies in it."""
     if isinstance(entry, Node):
-        return entry.steps[-1].text if entry.steps else "(no text)"
+        return " \N{PILCROW SIGN} ".join(step.text for step in entry.steps) or "(no text)"
+    if entry.kind == "tree":
+        return f"tree {entry.nodes[0].head.branch[-1] + 1}: {_count(entry.samples, 'sample')}"
     if entry.kind == "lost":
         return f"{_count(entry.samples, 'sample')} that led nowhere"
     if entry.kind == "answers":
@@ -67,7 +69,7 @@ def title(entry: Entry) -> str:
 def copies(entry: Entry) -> str:
     """How many samples a row stands for; empty for one."""
     if isinstance(entry, Fold):
-        return f"{entry.votes}\N{MULTIPLICATION SIGN}" if entry.votes else ""
+        return f"{entry.votes}\N{MULTIPLICATION SIGN}" if entry.votes and entry.kind != "tree" else ""
     words = [f"{len(entry.samples)}\N{MULTIPLICATION SIGN}"] if len(entry.samples) > 1 else []
     return ", ".join([*words, *([f"+{len(entry.merged)} merged"] if entry.merged else [])])
 
@@ -75,17 +77,24 @@ def copies(entry: Entry) -> str:
 def outcome(entry: Entry) -> str:
     """What came of it, in a word or two."""
     if isinstance(entry, Fold):
-        return ""
+        return _towards(entry) if entry.kind == "tree" else ""
     one = entry.head
     if one.foreseen and one.fate != "candidate":
         return "look-ahead"
     if one.fate == "candidate":
-        return f"= {one.answer_class}" if one.answer_class else f"no answer, {_ENDS[one.finish]}"
+        return f"= {one.answer_class}" if one.answer_class else f"no answer, {_ENDS.get(one.finish, one.finish)}"
     if one.fate == "cut":
-        return _ENDS[one.finish]
+        return "left open" if one.finish == "stop" else _ENDS.get(one.finish, one.finish)
     if one.twin is not None:
         return f"merged into {name(one.twin)}"
-    return _FATES.get(one.fate, "")
+    return _FATES.get(one.fate) or _towards(entry)
+
+
+def _towards(entry: Entry, most: int = 3) -> str:
+    """The answers that lie below."""
+    shown = ", ".join(entry.answers[:most])
+    rest = ", \N{HORIZONTAL ELLIPSIS}" if len(entry.answers) > most else ""
+    return f"\N{RIGHTWARDS ARROW} {shown}{rest}" if shown else ""
 
 
 def details(node: Node) -> str:

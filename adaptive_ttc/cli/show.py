@@ -44,13 +44,14 @@ def add(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw, and write the page; see :func:`add`."""
+    if options.html is not None:
+        writable(options.html)
     tree = read(options.trace)
     console = Console(highlight=False)
     show(tree, console, plain_rows(tree) if options.all else rows(tree))
     if options.html is not None:
-        target = writable(options.html)
-        target.write_text(render(tree), encoding="utf-8", errors="replace")
-        console.print(Text(f"Written to {target}."))
+        Path(options.html).write_text(render(tree), encoding="utf-8", errors="replace")
+        console.print(Text(f"Written to {options.html}."))
     return 0
 
 
@@ -150,7 +151,7 @@ def _unfolded(lines: tuple[Row, ...]) -> list[Row]:
         if closed is not None and level > closed:
             continue
         closed = None
-        if isinstance(row.entry, Fold) and row.entry.kind != "answer":
+        if isinstance(row.entry, Fold) and row.entry.kind in ("lost", "answers"):
             closed = level
         elif shown and isinstance(row.entry, Node) and _answers(shown[-1].entry) and level > len(shown[-1].lasts):
             closed = level - 1

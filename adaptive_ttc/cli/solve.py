@@ -30,6 +30,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("problem", help="the problem, or - to read it from standard input")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
+    parser.add_argument("--trace", metavar="FILE", help="save what happened to this file, for the command show")
     add_request_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -39,11 +40,15 @@ def run(options: argparse.Namespace) -> int:
     """Solve, and print; see :func:`add`."""
     if options.json not in (None, "-"):
         writable(options.json)
+    if options.trace is not None:
+        writable(options.trace)
     request = request_of(options)
     problem = sys.stdin.read() if options.problem == "-" else options.problem
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, options.seed)
     solution = anyio.run(_solve, solver, problem, request)
+    if options.trace is not None:
+        solution.trace.save(options.trace)
     if options.json is not None:
         text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
         if options.json == "-":

@@ -2,7 +2,9 @@
 (() => {
   const tree = document.getElementById("tree");
   const inner = () => [...tree.querySelectorAll("details.inner")];
-  const visible = () => [...tree.querySelectorAll("summary")].filter((summary) => summary.offsetParent !== null);
+  const shown = (summary) =>
+    summary.offsetParent !== null && !summary.parentElement.parentElement.closest("details:not([open])");
+  const visible = () => [...tree.querySelectorAll("summary")].filter(shown);
 
   const reveal = (details) => {
     for (let above = details; above && above !== tree; above = above.parentElement) {
