@@ -17,6 +17,7 @@ from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Usage
 
 CONCURRENCY = 32
 """Problems at work at once: enough to fill an engine's batch, few enough that results come steadily."""
@@ -52,6 +53,7 @@ class Pool:
         scores: its score in [0, 1]; nan where it was not scored.
         tokens: its generated tokens.
         texts: what was written.
+        usage: what drawing and scoring all of them took; equal samples are scored once.
     """
 
     row: Row
@@ -60,6 +62,7 @@ class Pool:
     scores: NDArray[np.float64]
     tokens: NDArray[np.int64]
     texts: tuple[str, ...]
+    usage: Usage = Usage()
 
     def pass_at(self, k: int) -> float:
         """See :func:`~adaptive_ttc.estimators.pass_at_k`."""
@@ -168,6 +171,7 @@ async def _pool(row: Row, solution: Solution, grader: Grader) -> Pool:
         scores=np.array([np.nan if score is None else score for score in solution.scores]),
         tokens=np.array([len(candidate.prefix.token_ids) for candidate in solution.candidates]),
         texts=tuple(candidate.prefix.text for candidate in solution.candidates),
+        usage=solution.usage,
     )
 
 

@@ -1,7 +1,8 @@
-"""The look of all figures: colours a strategy, accuracy against compute with intervals; it measures nothing."""
+"""The look of all figures: a strategy's colour, accuracy against compute or N, bars; it measures nothing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from annotations import End, label_points, name_ends
 
 mpl.use("Agg")  # figures are written, never shown: no display is needed
 
@@ -37,6 +39,7 @@ MARKERS: Mapping[str, str] = {
     "revision": "P",
     "adaptive": "*",
 }
+_APART = 0.09  # octaves between the interval bars of two strategies at the same N
 NAMES: Mapping[str, str] = {
     "majority": "majority",
     "best_of_n": "best-of-N",
@@ -61,6 +64,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 2,
     "lines.markersize": 6,
     "svg.fonttype": "none",
+    "svg.hashsalt": "adaptive_ttc",  # the same figure is the same file
 }
 
 
@@ -70,7 +74,7 @@ class Curve:
 
     Attributes:
         strategy: its name, which chooses the colour.
-        cost: generated tokens a problem.
+        cost: generated tokens a problem, or N.
         accuracy: in [0, 1]; ``low`` and ``high`` are the ends of its interval.
         labels: what is written at each point, such as ``N=4``.
     """
@@ -81,6 +85,21 @@ class Curve:
     low: Sequence[float]
     high: Sequence[float]
     labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Accuracy of a strategy in several groups of problems; nan where a group is empty.
+
+    Attributes:
+        strategy: its name, which chooses the colour.
+        accuracy: in [0, 1], one a group; ``low`` and ``high`` are the ends of its interval.
+    """
+
+    strategy: str
+    accuracy: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
 
 
 @contextmanager
@@ -97,20 +116,80 @@ def styled(width: float = 6.4, height: float = 4.0, **subplots: Any) -> Iterator
 def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     """Accuracy against tokens, on a logarithmic axis; bands are intervals, names stand at the curves' ends."""
     for curve in curves:
-        colour = COLOURS.get(curve.strategy, "#555555")
+        colour = colour_of(curve.strategy)
         axes.fill_between(curve.cost, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
         axes.plot(curve.cost, curve.accuracy, color=colour, marker=MARKERS.get(curve.strategy, "o"))
-    _name_at_the_end(axes, curves)
-    _label_points(axes, curves)
     axes.set_xscale("log")
-    ticks = sorted({tick for curve in curves for tick in curve.cost})
-    axes.set_xticks(ticks)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("generated tokens a problem (logarithmic)")
+    _label_axes(axes, curves, "generated tokens a problem (logarithmic)")
     axes.set_ylabel("accuracy (shaded: 95 % interval)")
+    name_ends(axes, map(_end, curves))
+    labelled = [curve for curve in curves if curve.labels]
+    label_points(axes, (at for one in labelled for at in zip(one.cost, one.accuracy, one.labels, strict=True)))
+
+
+def draw_sizes(axes: Axes, curves: Sequence[Curve], level: Curve | None = None) -> None:
+    """Accuracy against N, on a log2 axis; bars are intervals, moved apart, names stand at the curves' ends.
+
+    Args:
+        axes: where to.
+        curves: with N as their cost.
+        level: what has no N, as a broken line from side to side.
+    """
+    for index, curve in enumerate(curves):
+        beside = 2 ** (_APART * (index - (len(curves) - 1) / 2))
+        axes.errorbar(
+            [n * beside for n in curve.cost],
+            curve.accuracy,
+            _whiskers(curve),
+            color=colour_of(curve.strategy),
+            marker=MARKERS.get(curve.strategy, "o"),
+            elinewidth=1,
+        )
+    axes.set_xscale("log", base=2)
+    _label_axes(axes, curves, "N: samples, beams or attempts a problem (logarithmic)")
+    axes.set_ylabel("accuracy (bars: 95 % interval)")
+    if level is not None:
+        axes.axhline(level.accuracy[0], color=colour_of(level.strategy), linestyle="--", linewidth=1.5, zorder=1)
+    sizes = [n for curve in curves for n in curve.cost]
+    axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    name_ends(axes, map(_end, [*curves, *([] if level is None else [level])]))
+
+
+def draw_bars(axes: Axes, bars: Sequence[Bars], names: Sequence[str], level: Bars | None = None) -> None:
+    """Groups of bars side by side, one colour a strategy; whiskers are intervals.
+
+    Args:
+        axes: where to.
+        bars: in the order in which they stand in every group.
+        names: of the groups.
+        level: a broken line over every group, drawn where it is.
+    """
+    width = 0.84 / len(bars)
+    for index, one in enumerate(bars):
+        places = [group + width * (index - (len(bars) - 1) / 2) for group in range(len(names))]
+        axes.bar(places, one.accuracy, width=0.9 * width, color=colour_of(one.strategy), label=name_of(one.strategy))
+        axes.errorbar(places, one.accuracy, _whiskers(one), fmt="none", ecolor="#333333", elinewidth=0.9)
+    if level is not None:
+        sides = [group + side for group in range(len(names)) for side in (-0.45, 0.45)]
+        heights = [height for height in level.accuracy for _ in range(2)]
+        axes.hlines(
+            heights[::2], sides[::2], sides[1::2], "#333333", "--", linewidth=1.3, label=name_of(level.strategy)
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def colour_of(strategy: str) -> str:
+    """The strategy's colour, in every figure the same."""
+    return COLOURS.get(strategy, "#555555")
+
+
+def name_of(strategy: str) -> str:
+    """The strategy's name for people."""
+    return NAMES.get(strategy, strategy)
 
 
 def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
@@ -118,43 +197,31 @@ def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     paths = [path, *(path.with_suffix(suffix) for suffix in suffixes)]
     for one in paths:
-        figure.savefig(one)
+        figure.savefig(one, metadata={"Date": None} if one.suffix == ".svg" else None)
     return paths
 
 
-def _name_at_the_end(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Write each name beside the curve's last point, as far apart as the letters are high."""
-    lowest = min(min(curve.low) for curve in curves)
-    highest = max(max(curve.high) for curve in curves)
-    gap = 0.06 * max(highest - lowest, 0.05)
-    below = -1.0
-    for curve in sorted(curves, key=lambda curve: curve.accuracy[-1]):
-        below = max(curve.accuracy[-1], below + gap)
-        axes.annotate(
-            NAMES.get(curve.strategy, curve.strategy),
-            (curve.cost[-1], below),
-            xytext=(10, 0),
-            textcoords="offset points",
-            color=COLOURS.get(curve.strategy, "#555555"),
-            fontweight="bold",
-            va="center",
-            annotation_clip=False,
-        )
+def _label_axes(axes: Axes, curves: Sequence[Curve], cost: str) -> None:
+    """Ticks at the costs and nowhere else, accuracy in per cent."""
+    axes.set_xticks(sorted({tick for curve in curves for tick in curve.cost}))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", which="minor", length=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel(cost)
 
 
-def _label_points(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Write the points' labels once for all curves that share their costs, below the lowest one."""
-    lowest: dict[tuple[float, str], float] = {}
-    for curve in curves:
-        for cost, accuracy, label in zip(curve.cost, curve.accuracy, curve.labels, strict=False):
-            lowest[cost, label] = min(accuracy, lowest.get((cost, label), 1.0))
-    for (cost, label), accuracy in lowest.items():
-        axes.annotate(
-            label,
-            (cost, accuracy),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="center",
-            color="#444444",
-            fontsize=8,
-        )
+def _whiskers(one: Curve | Bars) -> list[list[float]]:
+    """Distances from the mean to the ends of its interval; rounding may put the mean a hair outside."""
+    below = [
+        max(0.0, mean - low) if math.isfinite(low) else low for mean, low in zip(one.accuracy, one.low, strict=True)
+    ]
+    above = [
+        max(0.0, high - mean) if math.isfinite(high) else high
+        for mean, high in zip(one.accuracy, one.high, strict=True)
+    ]
+    return [below, above]
+
+
+def _end(curve: Curve) -> End:
+    return End(name_of(curve.strategy), colour_of(curve.strategy), curve.accuracy[-1])
