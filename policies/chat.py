@@ -88,6 +88,20 @@ class ChatFormat:
             raise ConfigError(f"the chat template refuses these messages: {error}") from error
         return tuple(ids)
 
+    def encode_within(self, problem: Problem, max_context: int) -> tuple[int, ...]:
+        """:meth:`encode`, for an engine that holds so many tokens.
+
+        Raises:
+            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+        """
+        ids = self.encode(problem)
+        if len(ids) >= max_context:
+            raise ConfigError(
+                f"problem {problem.id!r} is {len(ids)} tokens long and the context holds {max_context}, the "
+                "solution included; shorten it or take a policy with a longer context"
+            )
+        return ids
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
         with self._lock:

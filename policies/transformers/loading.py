@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.kv.pool import CacheShape
 from adaptive_ttc.policy import SampleRequest
+from policies.folder import forward_parameters
 from policies.transformers.runner import ModelRunner
 
 SMALL_MODEL = 20_000_000
@@ -56,14 +57,11 @@ def examine(model: Any) -> ModelFacts:
     (keys, values), *_ = shapes
     # within its window a sliding layer attends to everything, so that up to there no special mask is needed
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    lookup = model.get_input_embeddings().weight
-    head = model.get_output_embeddings()
-    tied = head is not None and head.weight is lookup
     return ModelFacts(
         shape=CacheShape(layers=len(layers), heads=keys[1], key_dim=keys[3], value_dim=values[3]),
         max_context=min([_positions(model.config.get_text_config()), *windows]),
         vocab_size=output.logits.shape[-1],
-        parameters=sum(parameter.numel() for parameter in model.parameters()) - (0 if tied else lookup.numel()),
+        parameters=forward_parameters(model),
         revision_prompt=getattr(model.config, "revision_prompt", None),
     )
 
@@ -127,19 +125,3 @@ def check_rows(runner: ModelRunner, expected: Sequence[Greedy], tolerance: float
     # turned round, so that a NaN is refused
     if not worst <= tolerance:
         raise ConfigError(f"its log-probabilities are off by {worst:.2g} in a batch of unequal rows; {remedy}")
-
-
-def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a solution: the generation config's, else the tokenizer's.
-
-    Raises:
-        ConfigError: neither names one, so that no solution would ever end.
-    """
-    named = getattr(model.generation_config, "eos_token_id", None)
-    if named is None:
-        named = tokenizer.eos_token_id
-    if named is None:
-        raise ConfigError(
-            "neither the generation config nor the tokenizer names an end-of-sequence token; pass eos_token_ids"
-        )
-    return frozenset([named] if isinstance(named, int) else named)

@@ -20,13 +20,14 @@ import torch
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.causal import load_causal
-from adaptive_ttc.prm.checkpoint import fingerprint, locate
+from adaptive_ttc.prm.checkpoint import locate
 from adaptive_ttc.types import Problem
 from policies.chat import ChatFormat
+from policies.folder import eos_tokens, policy_fingerprint, policy_name
 from policies.stopping import StopRule
 from policies.transformers.config import EngineConfig
 from policies.transformers.engine import Engine
-from policies.transformers.loading import SMALL_MODEL, check_rows, eos_tokens, examine, greedy_alone
+from policies.transformers.loading import SMALL_MODEL, check_rows, examine, greedy_alone
 from policies.transformers.runner import ModelRunner
 from policies.transformers.scheduler import Job, Outcome, Scheduler
 from policies.transformers.worker import EngineThread
@@ -113,12 +114,12 @@ class TransformersPolicy:
         if config.num_threads is None and model.device.type == "cpu" and parameters < SMALL_MODEL:
             torch.set_num_threads(1)
         chat = ChatFormat(tokenizer, system_prompt, str(path_or_hub_name))
-        eos = eos_tokens(model, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
+        eos = eos_tokens(model.generation_config, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
         return cls(
             model,
             chat,
-            name=folder.resolve().name if Path(path_or_hub_name).is_dir() else str(path_or_hub_name),
-            fingerprint=fingerprint(folder, "policy", *chat.format, *map(str, sorted(eos))),
+            name=policy_name(path_or_hub_name, folder),
+            fingerprint=policy_fingerprint(folder, chat, eos),
             eos=eos,
             config=config,
         )
@@ -154,13 +155,7 @@ class TransformersPolicy:
         Raises:
             ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
         """
-        ids = self._chat.encode(problem)
-        if len(ids) >= self.max_context:
-            raise ConfigError(
-                f"problem {problem.id!r} is {len(ids)} tokens long and the context holds {self.max_context}, the "
-                "solution included; shorten it or take a policy with a longer context"
-            )
-        return ids
+        return self._chat.encode_within(problem, self.max_context)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""

