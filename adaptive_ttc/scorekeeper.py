@@ -16,11 +16,16 @@ from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.sample import Sample
 
 
+Key = tuple[tuple[str, ...], tuple[str, ...]]
+"""The steps of a sample, and those of its parent."""
+
+
 class Scorekeeper:
     """The scores of one Expand.
 
     Samples with the same steps are scored once, whichever ends first, and so are those that the account
-    has had scored before: what is charged does not depend on the order in which samples end.
+    has had scored before: what is charged does not depend on the order in which samples end. Two that go on
+    from different solutions are charged differently, and so are not taken for the same.
 
     Args:
         engines: whom to ask, and what it costs.
@@ -33,7 +38,7 @@ class Scorekeeper:
         self._account = account
         self._tasks = tasks
         self._unpaid: set[Sample] = set()
-        self._called: dict[tuple[str, ...], Sample] = {}
+        self._called: dict[Key, Sample] = {}
         self._equal: list[Sample] = []
         self._told: set[Sample] = set()
 
@@ -66,7 +71,7 @@ class Scorekeeper:
     def share(self) -> None:
         """After the calls: give equal samples the one score that was computed for them."""
         known = self._account.scores
-        known.update((steps, sample.scores) for steps, sample in self._called.items() if sample.scores)
+        known.update((sample.steps, sample.scores) for sample in self._called.values() if sample.scores)
         for sample in self._equal:
             if scores := known.get(sample.steps):
                 now = self._engines.meter.now()
@@ -89,15 +94,19 @@ class Scorekeeper:
 
     def _known(self, sample: Sample) -> bool:
         """Whether an equal solution has, or gets, the score already."""
-        if sample.steps not in self._called and sample.steps not in self._account.scores:
+        if _key(sample) not in self._called and sample.steps not in self._account.scores:
             return False
         self._equal.append(sample)
         return True
 
     def _call(self, sample: Sample) -> None:
-        self._called[sample.steps] = sample
+        self._called[_key(sample)] = sample
         self._tasks.start_soon(self._score, sample)
 
     async def _score(self, sample: Sample) -> None:
         await self._engines.scorer.score(sample, self._account.ledger)
         self.tell(sample)
+
+
+def _key(sample: Sample) -> Key:
+    return sample.steps, sample.parent.steps
