@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +13,8 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.limits import Demand
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.types import Problem
-from policies.replay.index import PrefixIndex
-from policies.replay.record import Record, RecordedProblem, RecordedSample
+from policies.replay.record import Record, RecordedSample
+from policies.replay.shelf import Shelf
 from policies.replay.store import load_record
 from policies.validation import check_request
 
@@ -48,15 +45,7 @@ class ReplayPolicy:
         self.parameters = record.policy.parameters
         self.max_context = record.max_context
         self.revision_prompt: str | None = None
-        self._seed, self._turn_tokens = seed, turn_tokens
-        samples = [sample for problem in record.problems for sample in problem.samples]
-        self._problems = {problem.messages: problem for problem in record.problems}
-        self._prompts = PrefixIndex({problem.prompt_ids: problem for problem in record.problems})
-        self._texts = PrefixIndex({sample.token_ids: sample for sample in samples})
-        self._ends = frozenset(sample.token_ids[-1] for sample in samples if sample.finish == "eos")
-        prompts = (problem.prompt_ids for problem in record.problems)
-        self._vocab_size = 1 + max(max(ids) for ids in (*prompts, *(sample.token_ids for sample in samples)))
-        self._orders: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._shelf, self._turn_tokens = Shelf(record, seed), turn_tokens
         self._flights: dict[str, anyio.Event] = {}
         self._closed = False
 
@@ -117,14 +106,14 @@ class ReplayPolicy:
                 )
         if demand.count == "flops" and not self.record.counted:
             raise ConfigError(f"{what} does not say how many prompt tokens there were; take count='generated'")
-        held = len(self._recorded(problem).samples)
+        held = len(self._shelf.problem(problem).samples)
         if demand.n is None or demand.n > held:
             asked = "as many samples as the budget covers" if demand.n is None else f"n={demand.n}"
             raise ConfigError(f"{what} holds {held} samples of this problem, not {asked}; take n={held} or less")
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The prompt as it was recorded; ConfigError for a problem that was not."""
-        return self._recorded(problem).prompt_ids
+        return self._shelf.problem(problem).prompt_ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a recorded solution's first tokens, without EOS.
@@ -132,13 +121,7 @@ class ReplayPolicy:
         Raises:
             ConfigError: no recorded solution begins with these tokens.
         """
-        spoken = tuple(token_ids)
-        while spoken and spoken[-1] in self._ends:
-            spoken = spoken[:-1]
-        sample = self._texts.starting_with(spoken) if spoken else None
-        if spoken and sample is None:
-            raise ConfigError(f"no solution in the record of {self.record.policy.name} begins with these tokens")
-        return sample.text[: sample.ends[len(spoken) - 1]] if sample else ""
+        return self._shelf.text(token_ids)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """The piece of a recorded sample that is asked for.
@@ -147,12 +130,12 @@ class ReplayPolicy:
             ConfigError: it was not recorded, the request is impossible, or its id is in flight already.
             EngineError: the replay is closed.
         """
-        check_request(request, max_context=self.max_context, vocab_size=self._vocab_size)
+        check_request(request, max_context=self.max_context, vocab_size=self._shelf.vocab_size)
         if request.id in self._flights:
             raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
         if self._closed:
             raise EngineError(f"{self.name} is closed; make a new one")
-        sample, begun = self._find(request)
+        sample, begun = self._shelf.find(request)
         limit = min(request.max_tokens, len(sample.token_ids) - begun)
         aborted = self._flights[request.id] = anyio.Event()
         tokens = 0
@@ -176,65 +159,6 @@ class ReplayPolicy:
         for aborted in self._flights.values():
             aborted.set()
         await anyio.lowlevel.checkpoint()
-
-    def _recorded(self, problem: Problem) -> RecordedProblem:
-        recorded = self._problems.get(problem.messages)
-        if recorded is None:
-            raise ConfigError(
-                f"problem {problem.id!r} ({problem.question[:60]!r}...) is not among the {len(self._problems)} "
-                f"problems in the record of {self.record.policy.name}; solve those, or record this one"
-            )
-        return recorded
-
-    def _find(self, request: SampleRequest) -> tuple[RecordedSample, int]:
-        """The recorded sample that a request belongs to, and how many of its tokens stand in the prompt already."""
-        problem = self._prompts.beginning(request.prompt_ids)
-        if problem is None:
-            raise ConfigError(f"request {request.id!r}: this prompt was not recorded; prompts come from encode")
-        self._check_settings(request)
-        # a cut solution that a later search goes on with is its first child, and its first child's
-        place, *further = request.path or (0,)
-        if any(further) or place >= len(problem.samples):
-            raise ConfigError(
-                f"request {request.id!r}: path {request.path} was not recorded; there are "
-                f"{len(problem.samples)} whole solutions of {problem.id!r}"
-            )
-        sample = problem.samples[self._order(problem)[place]]
-        so_far = request.prompt_ids[len(problem.prompt_ids) :]
-        if sample.token_ids[: len(so_far)] != so_far:
-            raise ConfigError(f"request {request.id!r}: its solution so far is not that of the recorded sample")
-        left = len(sample.token_ids) - len(so_far)
-        if not left or (sample.finish == "length" and left < min(request.max_tokens, self._room(request))):
-            raise ConfigError(
-                f"request {request.id!r} asks for {request.max_tokens} more tokens, and the recorded sample ends by "
-                f"{sample.finish} after {left}; take max_tokens={self.record.settings.max_tokens} or less"
-            )
-        return sample, len(so_far)
-
-    def _check_settings(self, request: SampleRequest) -> None:
-        if request.stop:
-            raise ConfigError(f"request {request.id!r} has stop strings, and whole solutions were recorded")
-        settings = self.record.settings
-        asked = replace(settings, temperature=request.temperature, top_p=request.top_p)
-        if asked != settings:
-            raise ConfigError(f"request {request.id!r} asks for {asked}, and recorded are {settings}")
-
-    def _room(self, request: SampleRequest) -> int:
-        return self.max_context - len(request.prompt_ids)
-
-    def _order(self, problem: RecordedProblem) -> tuple[int, ...]:
-        """Recorded sample of the first, second, ... place."""
-        known = self._orders.get(problem.prompt_ids)
-        if known is None:
-            places = range(len(problem.samples))
-            known = tuple(sorted(places, key=self._rank(problem)) if self._seed else places)
-            self._orders[problem.prompt_ids] = known
-        return known
-
-    def _rank(self, problem: RecordedProblem) -> Any:
-        # sorting by a hash is a permutation that no version of a random generator changes
-        name = json.dumps([self._seed, [[turn.role, turn.content] for turn in problem.messages]])
-        return lambda index: hashlib.sha256(f"{name}{index}".encode()).digest()
 
 
 def _piece(sample: RecordedSample, begun: int, tokens: int, request: SampleRequest, *, cut: bool) -> Sampled:

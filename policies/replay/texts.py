@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from adaptive_ttc.errors import ConfigError
+
 Decode = Callable[[Sequence[int]], str]
 """The text of token ids, special tokens left out."""
 
@@ -28,7 +30,10 @@ def text_ends(decode: Decode, token_ids: Sequence[int], text: str) -> tuple[int,
     Returns:
         Shape [tokens], not falling, the last one ``len(text)``.
     """
-    ends = _by_windows(decode, token_ids, text)
+    try:
+        ends = _by_windows(decode, token_ids, text)
+    except ConfigError:  # a replay decodes nothing from the middle of a solution
+        ends = None
     if ends is None:
         ends = [_common(decode(token_ids[:k]), text) for k in range(1, len(token_ids) + 1)]
     highest, rising = 0, []

@@ -26,6 +26,9 @@ class PolicyCase:
         make_endless: the same, whose samples do not end by themselves within thousands of tokens.
         exact_pieces: a sample that is cut into several requests of one seed is the same sample.
         caches: a continuation of its own sample finds most of its prompt cached.
+        any_settings: it samples at any temperature and nucleus and ends at stop strings; one that answers from a
+            record knows temperature 0.8 alone.
+        any_prompt: it answers any prompt; one that answers from a record knows :data:`QUESTIONS` alone.
     """
 
     name: str
@@ -33,11 +36,18 @@ class PolicyCase:
     make_endless: Callable[..., Policy]
     exact_pieces: bool = True
     caches: bool = True
+    any_settings: bool = True
+    any_prompt: bool = True
 
     @property
     def cut_temperature(self) -> float:
         """A temperature at which cutting a sample does not change it."""
         return 0.8 if self.exact_pieces else 0.0
+
+    def mixed(self, policy: Policy, count: int) -> list[SampleRequest]:
+        """Requests of different prompts, seeds and lengths, and of all temperatures and nuclei that it has."""
+        requests = mixed(policy, count)
+        return requests if self.any_settings else [replace(one, temperature=0.8, top_p=1.0) for one in requests]
 
 
 Check = Callable[[PolicyCase], Awaitable[None]]
@@ -58,8 +68,13 @@ def check(function: Check) -> Check:
     return function
 
 
+PLACES = 16
+"""Places in a search that requests come from: a sample's seed belongs to its place, and some engines go by that."""
+
+
 def ask(policy: Policy, question: str = QUESTIONS[0], **settings: Any) -> SampleRequest:
     fields: dict[str, Any] = {
+        "path": (settings.get("seed", 1) % PLACES,),
         "id": "one",
         "prompt_ids": policy.encode(Problem.of(question)),
         "max_tokens": 40,
@@ -124,7 +139,7 @@ async def prompts_are_a_function_of_the_problem(case: PolicyCase) -> None:
 @check
 async def same_seed_same_tokens_alone_and_among_others(case: PolicyCase) -> None:
     policy = case.make(max_batch=4)
-    requests = mixed(policy, 24)
+    requests = case.mixed(policy, 24)
     alone = [await policy.sample(request) for request in requests]
     await policy.aclose()
     for order in (range(24), range(23, -1, -1)):
@@ -146,6 +161,8 @@ async def seeds_decide(case: PolicyCase) -> None:
 
 @check
 async def greedy_asks_no_seed(case: PolicyCase) -> None:
+    if not case.any_settings:
+        pytest.skip("answers at the recorded settings alone")
     policy = case.make()
     requests = [ask(policy, id=str(seed), seed=seed, temperature=0.0) for seed in range(4)]
     assert len({sampled.token_ids for sampled in await sample_all(policy, requests)}) == 1
@@ -204,6 +221,8 @@ def plain_pair(policy: Policy, tokens: Sequence[int]) -> tuple[str, int]:
 
 @check
 async def a_stop_string_ends_the_sample_and_is_delivered(case: PolicyCase) -> None:
+    if not case.any_settings:
+        pytest.skip("answers at the recorded settings alone")
     policy = case.make_endless()
     whole = await policy.sample(ask(policy, max_tokens=120, temperature=case.cut_temperature))
     pair, length = plain_pair(policy, whole.token_ids)
@@ -218,6 +237,8 @@ async def a_stop_string_ends_the_sample_and_is_delivered(case: PolicyCase) -> No
 
 @check
 async def a_stop_string_is_seen_across_a_seam(case: PolicyCase) -> None:
+    if not case.any_settings:
+        pytest.skip("answers at the recorded settings alone")
     policy = case.make_endless()
     temperature = case.cut_temperature
     whole = await policy.sample(ask(policy, max_tokens=120, temperature=temperature))
@@ -242,7 +263,7 @@ async def pieces_of_a_sample_are_the_sample(case: PolicyCase) -> None:
     if not case.exact_pieces:
         pytest.skip("seeds a stream for every request")
     policy = case.make(max_batch=8)
-    request = ask(policy, max_tokens=80, seed=5, temperature=1.0)
+    request = ask(policy, max_tokens=80, seed=5, temperature=1.0 if case.any_settings else 0.8)
     whole = await policy.sample(request)
     for sizes in ((1,), (7, 2), (40,)):
         tokens: tuple[int, ...] = ()
@@ -260,9 +281,12 @@ async def pieces_of_a_sample_are_the_sample(case: PolicyCase) -> None:
 @check
 async def logprobs_are_of_the_delivered_tokens(case: PolicyCase) -> None:
     policy = case.make()
-    for sampled in await sample_all(policy, mixed(policy, 12)):
+    for sampled in await sample_all(policy, case.mixed(policy, 12)):
         assert len(sampled.logprobs) == len(sampled.token_ids)
         assert all(math.isfinite(logprob) and logprob <= 1e-6 for logprob in sampled.logprobs)
+    if not case.any_settings:
+        await policy.aclose()
+        return
     # they are the temperature-1 model's, so that they do not change with temperature and nucleus
     plain = await policy.sample(ask(policy, temperature=0.0))
     narrow = await policy.sample(ask(policy, temperature=0.8, top_p=1e-6))
@@ -274,7 +298,7 @@ async def logprobs_are_of_the_delivered_tokens(case: PolicyCase) -> None:
 @check
 async def usage_adds_up(case: PolicyCase) -> None:
     policy = case.make(max_batch=4)
-    requests = mixed(policy, 20)
+    requests = case.mixed(policy, 20)
     for request, sampled in zip(requests, await sample_all(policy, requests), strict=True):
         assert sampled.prompt_tokens + sampled.cached_tokens == len(request.prompt_ids)
         assert sampled.prompt_tokens > 0
@@ -289,7 +313,7 @@ async def a_continuation_finds_its_prefix_cached(case: PolicyCase) -> None:
     policy = case.make_endless()
     request = ask(policy, max_tokens=60)
     first = await policy.sample(request)
-    goes_on = replace(request, prompt_ids=request.prompt_ids + first.token_ids, seed=2)
+    goes_on = replace(request, prompt_ids=request.prompt_ids + first.token_ids, seed=2, path=(*request.path, 0))
     second = await policy.sample(goes_on)
     assert second.cached_tokens >= 0.8 * len(goes_on.prompt_ids)
     await policy.aclose()
@@ -366,6 +390,8 @@ async def a_cancelled_task_frees_its_slot(case: PolicyCase) -> None:
 
 @check
 async def what_cannot_fit_is_refused_and_only_that(case: PolicyCase) -> None:
+    if not case.any_prompt:
+        pytest.skip("answers recorded prompts alone")
     policy = case.make_endless(max_context=200)
     assert policy.max_context == 200
     with pytest.raises(ConfigError, match="context"):
@@ -404,6 +430,24 @@ async def impossible_requests_are_refused(case: PolicyCase) -> None:
 
 
 @check
+async def what_is_not_on_record_is_refused_and_only_that(case: PolicyCase) -> None:
+    policy = case.make()
+    strange = (
+        [] if case.any_settings else [{"temperature": 0.7}, {"temperature": 0.0}, {"top_p": 0.9}, {"stop": ("x",)}]
+    )
+    if not case.any_prompt:
+        other = policy.encode(Problem.of(QUESTIONS[0]))[:-1]
+        strange += [{"prompt_ids": other}, {"path": (PLACES,)}, {"path": (0, 1)}]
+        with pytest.raises(ConfigError, match="record this one"):
+            policy.encode(Problem.of("What is never asked?"))
+    for settings in strange:
+        with pytest.raises(ConfigError, match="recorded"):
+            await policy.sample(ask(policy, **settings))
+    assert (await policy.sample(ask(policy, max_tokens=2))).token_ids
+    await policy.aclose()
+
+
+@check
 async def two_requests_of_one_id_are_refused(case: PolicyCase) -> None:
     policy = case.make_endless()
     async with anyio.create_task_group() as tasks:
@@ -418,7 +462,7 @@ async def two_requests_of_one_id_are_refused(case: PolicyCase) -> None:
 @check
 async def many_requests_through_few_slots_all_end(case: PolicyCase) -> None:
     policy = case.make(max_batch=8)
-    requests = [replace(request, id=str(index)) for index, request in enumerate(mixed(policy, 200))]
+    requests = [replace(request, id=str(index)) for index, request in enumerate(case.mixed(policy, 200))]
     for request, sampled in zip(requests, await sample_all(policy, requests), strict=True):
         assert sampled.finish in ("eos", "length")
         assert 0 < len(sampled.token_ids) <= request.max_tokens

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from policies.fake import EOS, FakePolicy
+from policies.replay import Recorder
 from policies.transformers import TransformersPolicy
 from tests.conformance.policy_suite import CASES, CHECKS, PolicyCase, register
+from tests.policies.recorded import replay_of
 from tests.policies.tiny import folder
 
 
@@ -29,12 +31,32 @@ def transformers(**settings: Any) -> TransformersPolicy:
     return TransformersPolicy.from_pretrained(folder(), **settings)
 
 
+def endless() -> FakePolicy:
+    return FakePolicy(EndlessWriter())
+
+
 register(PolicyCase("fake", FakePolicy.generative, lambda **settings: FakePolicy(EndlessWriter(), **settings)))
 register(
     PolicyCase(
         "fake-by-token",
         lambda **settings: FakePolicy.generative(turn_tokens=1, **settings),
         lambda **settings: FakePolicy(EndlessWriter(), turn_tokens=1, **settings),
+    )
+)
+register(
+    PolicyCase(
+        "fake-recording",
+        lambda **settings: Recorder(FakePolicy.generative(**settings)).policy,
+        lambda **settings: Recorder(FakePolicy(EndlessWriter(), **settings)).policy,
+    )
+)
+register(
+    PolicyCase(
+        "replay",
+        lambda **settings: replay_of(FakePolicy.generative, 300),
+        lambda **settings: replay_of(endless, 3000),
+        any_settings=False,
+        any_prompt=False,
     )
 )
 register(PolicyCase("transformers", transformers, lambda **settings: transformers(eos_token_ids=(), **settings)))

@@ -6,7 +6,9 @@ import pytest
 
 from adaptive_ttc.prm import FakePRM, ImplicitPRM, RLHFlowPRM
 from adaptive_ttc.prm.implicit import ImplicitConfig
-from tests.conformance.prm_suite import CASES, CHECKS, PRMCase, register
+from policies.replay import ReplayPRM
+from tests.conformance.prm_suite import CASES, CHECKS, OTHERS, WHOLE, PRMCase, register
+from tests.policies.recorded import scored_record
 from tests.prm.tiny import FAMILIES, model_of, tokenizer_of
 
 
@@ -29,6 +31,7 @@ for family in FAMILIES:
 register(PRMCase("implicit", implicit, long=5000))
 register(PRMCase("fake", lambda: FakePRM.truthful(right_so_far)))
 register(PRMCase("fake-short", lambda: FakePRM.truthful(right_so_far, max_context=500), long=500))
+register(PRMCase("replay", lambda: ReplayPRM(scored_record(FakePRM.truthful(right_so_far), (WHOLE, *OTHERS)))))
 
 
 @pytest.mark.parametrize("check", CHECKS)
