@@ -1,0 +1,304 @@
+"""The ``Policy`` over servers that speak the OpenAI protocol: the way from a request to a replica and back.
+
+It knows no strategy, budget or score. What may be repeated here is only what certainly generated nothing; a call
+that was lost after it was sent is told to the caller, who has to pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.checkpoint import locate, read_config
+from adaptive_ttc.types import Problem
+from policies.chat import ChatFormat
+from policies.folder import FolderFacts, policy_fingerprint, policy_name, read_facts
+from policies.openai.answer import Answer
+from policies.openai.chunks import read_chunk
+from policies.openai.config import FleetConfig
+from policies.openai.fleet import Fleet, Replica, UnavailableError
+from policies.openai.forms import ChatForm, Form, Openings, TextForm, TokenForm, body_of
+from policies.openai.gate import Gate
+from policies.openai.texts import Cutter
+from policies.openai.wire import MisfitError, Wire
+from policies.stopping import StopRule
+from policies.validation import check_request
+
+# Turns of the event loop in which an abort lets the request read what has already come over the network.
+_TURNS = 4
+
+
+class Flight:
+    """A request under way: the scope that an abort cancels, and what has arrived of the answer."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.answer: Answer | None = None
+
+
+class OpenAIPolicy:
+    """Samples from one or many servers of one model.
+
+    Make one with :meth:`from_pretrained`. It is used by one event loop at a time. Every sample is one streamed
+    request. The form of the prompts is found with the first requests: token ids, else text, else chat (see
+    :mod:`policies.openai.forms`), and where the token counts come from in each, :mod:`policies.openai.answer` says.
+    Stop strings are looked for here as the tokens arrive, and by the server too where it says which one it met.
+
+    Args:
+        facts: of the model that is served.
+        chat: its chat template.
+        config: where and how it is served.
+        name: how a person calls it.
+        fingerprint: of its folder.
+        max_context: prompt and new tokens together.
+        system_prompt: put before problems without a system message; the one that ``chat`` was made with.
+    """
+
+    def __init__(
+        self,
+        facts: FolderFacts,
+        chat: ChatFormat,
+        config: FleetConfig,
+        *,
+        name: str,
+        fingerprint: str,
+        max_context: int,
+        system_prompt: str | None,
+    ) -> None:
+        self._facts = facts
+        self._chat = chat
+        self._config = config
+        self._name = name
+        self._fingerprint = fingerprint
+        self._max_context = max_context
+        own = facts.tokenizer.eos_token_id
+        self._eos = tuple(sorted(facts.eos, key=lambda one: (one != own, one)))
+        self._texts = chat.token_texts()
+        self._cutter = Cutter(facts.tokenizer)
+        self._openings = Openings(system_prompt)
+        self._forms: tuple[Form, ...] = (
+            TokenForm(),
+            TextForm(facts.tokenizer),
+            ChatForm(self._openings, facts.tokenizer),
+        )
+        self._misfits: dict[str, str] = {}
+        self._tells_stop = False
+        self._wire = Wire(config, max_context)
+        self._fleet = Fleet(config, self._wire.check)
+        self._gate = Gate(config.max_concurrency)
+        self._flights: dict[str, Flight] = {}
+        self._stop_rules: dict[tuple[str, ...], StopRule] = {}
+        self._closed = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_name: str | Path,
+        *,
+        base_url: str | Sequence[str] = "http://localhost:8000/v1",
+        system_prompt: str | None = None,
+        max_context: int | None = None,
+        revision: str | None = None,
+        api_key: str | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Make a policy for a model that others serve; nothing is sent before the first sample.
+
+        Args:
+            path_or_hub_name: a local folder, or ``owner/name`` on the Hub, with the served model's tokenizer, chat
+                template and config. Weights are not loaded; where they are there they are fingerprinted.
+            base_url: of a server or router, or of every replica.
+            system_prompt: as for :class:`~policies.transformers.TransformersPolicy`.
+            max_context: prompt and new tokens together; None takes what the model knows.
+            revision: of the model on the Hub.
+            api_key: None takes the environment variable ``OPENAI_API_KEY``, if it is set.
+            **settings: see :class:`~policies.openai.FleetConfig`.
+
+        Raises:
+            ConfigError: files are missing or unfit, or a setting is unknown or out of its range.
+        """
+        unknown = set(settings) - set(FleetConfig.__dataclass_fields__)
+        if unknown:
+            fields = ", ".join(FleetConfig.__dataclass_fields__)
+            raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}; a fleet has {fields}")
+        urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
+        key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
+        config = FleetConfig(base_urls=urls, api_key=key, **settings)
+        folder = locate(path_or_hub_name, revision=revision)
+        facts = read_facts(folder)
+        chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
+        known = _positions(folder)
+        if max_context is not None and not 2 <= max_context <= (known or max_context):
+            raise ConfigError(f"max_context={max_context} must be 2 to {known}, which the model knows")
+        if known is None and max_context is None:
+            raise ConfigError(f"the config of {path_or_hub_name} names no max_position_embeddings; pass max_context")
+        return cls(
+            facts,
+            chat,
+            config,
+            name=policy_name(path_or_hub_name, folder),
+            fingerprint=policy_fingerprint(folder, chat, facts.eos),
+            max_context=max_context or known or 0,
+            system_prompt=system_prompt,
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name on the Hub, or its folder's."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the files here, as for the transformers policy; that a server runs the same ones is believed."""
+        return self._fingerprint
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that take part in a token's forward pass (an untied embedding table does not)."""
+        return self._facts.parameters
+
+    @property
+    def max_context(self) -> int:
+        """Prompt and new tokens together may not exceed this."""
+        return self._max_context
+
+    @property
+    def revision_prompt(self) -> str | None:
+        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
+        return self._facts.revision_prompt
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The servers, with their health and load."""
+        return self._fleet.replicas
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Render the problem through the chat template, up to where the solution begins.
+
+        Raises:
+            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+        """
+        ids = self._chat.encode_within(problem, self._max_context)
+        self._openings.note(problem, ids)
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        return self._chat.decode(token_ids)
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """Generate one sample.
+
+        Raises:
+            ConfigError: the request can never be served, its id is in flight already, or the servers serve another
+                model or take no form of prompt.
+            EngineError: retryable when an answer was lost; final when no replica is there or the policy is closed.
+        """
+        check_request(request, max_context=self._max_context, vocab_size=self._facts.vocab_size)
+        if request.id in self._flights:
+            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
+        if self._closed:
+            raise EngineError(f"the policy {self.name} is closed; make a new one")
+        flight = self._flights[request.id] = Flight()
+        try:
+            with flight.scope:
+                async with self._gate.place(request.priority):
+                    return await self._serve(request, flight)
+        finally:
+            del self._flights[request.id]
+        return flight.answer.aborted() if flight.answer else Sampled(token_ids=(), finish="abort")
+
+    async def abort(self, request_id: str) -> None:
+        """Close the request's connection; its ``sample`` returns with ``finish="abort"`` and what was delivered."""
+        for _ in range(_TURNS):
+            await anyio.lowlevel.checkpoint()
+        flight = self._flights.get(request_id)
+        if flight is not None:
+            flight.scope.cancel()
+
+    async def aclose(self) -> None:
+        """Close all connections; pending samples end with ``finish="abort"``. Closing again does nothing."""
+        self._closed = True
+        for flight in self._flights.values():
+            flight.scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._wire.aclose()
+
+    async def _serve(self, request: SampleRequest, flight: Flight) -> Sampled:
+        """Ask replica after replica until one takes the request."""
+        give_up = anyio.current_time() + self._config.patience
+        while True:
+            flight.answer = None
+            async with self._fleet.replica(request.prompt_ids, give_up) as replica:
+                form = self._forms[0]
+                try:
+                    with anyio.fail_after(self._config.request_timeout):
+                        return await self._ask(request, replica, form, flight)
+                except UnavailableError as reason:
+                    self._fleet.refused(replica, reason)
+                except MisfitError as reason:
+                    self._drop(form, f"{replica.url}{form.path} says {reason}")
+                except TimeoutError as error:
+                    said = f"{replica.url} did not end its answer in {self._config.request_timeout:g} seconds"
+                    self._fleet.broke(replica, said)
+                    raise EngineError(said, retryable=True) from error
+                except EngineError as error:
+                    self._fleet.broke(replica, str(error))
+                    raise
+            if anyio.current_time() > give_up:
+                raise self._fleet.exhausted()
+
+    async def _ask(self, request: SampleRequest, replica: Replica, form: Form, flight: Flight) -> Sampled:
+        """Send the request, and gather the answer until it ends or holds a stop string."""
+        limit = min(request.max_tokens, self._max_context - len(request.prompt_ids))
+        body = body_of(request, form, limit, replica.model, self._config)
+        if request.stop and self._tells_stop:
+            # the names of vLLM and of SGLang for leaving the stop string in the text
+            body |= {"stop": list(request.stop), "include_stop_str_in_output": True, "no_stop_trim": True}
+        answer = Answer(request, limit, self._stop_rule(request.stop), self._cutter, self._eos)
+        flight.answer = answer
+        answer.asked = True
+        async with aclosing(self._wire.events(replica, form.path, body)) as events:
+            try:
+                async for event in events:
+                    chunk = read_chunk(event)
+                    self._tells_stop = self._tells_stop or chunk.tells_stop
+                    answer.take(chunk)
+                    if answer.met_stop and not answer.complete:
+                        break
+            except EngineError:
+                if not answer.complete:  # else only what comes after the answer's end was lost
+                    raise
+        if answer.read is not None:
+            form.check(request.prompt_ids, answer.read)
+        sampled = answer.sampled()
+        self._forms = (form,)
+        self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
+        return sampled
+
+    def _drop(self, form: Form, said: str) -> None:
+        """A form that was never answered is not taken by this fleet: go on with the next one."""
+        self._misfits[type(form).__name__] = said
+        if self._forms == (form,):
+            raise ConfigError("no server takes the request: " + "; ".join(self._misfits.values()))
+        self._forms = tuple(one for one in self._forms if one is not form)
+
+    def _stop_rule(self, stop: tuple[str, ...]) -> StopRule:
+        if stop not in self._stop_rules:
+            self._stop_rules[stop] = StopRule(stop, self._texts)
+        return self._stop_rules[stop]
+
+
+def _positions(folder: Path) -> int | None:
+    """Positions that the model knows."""
+    config = read_config(folder)
+    positions: int | None = config.get("text_config", config).get("max_position_embeddings")
+    return positions

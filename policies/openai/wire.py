@@ -1,0 +1,176 @@
+"""HTTP: sends a request, reads the events of its answer, asks for health; it knows no policy and no sample.
+
+httpx2 is the client: it is maintained, made for anyio, closes a connection when its task is cancelled, and is
+there already as huggingface-hub's own client. The ``openai`` package repeats failed requests by itself, whether or
+not tokens were generated for them, and knows nothing of token ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx2
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from policies.openai.config import FleetConfig
+from policies.openai.fleet import Replica, UnavailableError
+
+Json = dict[str, Any]
+
+# Nothing was sent, so nothing was generated.
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+# What servers answer to a request whose form they do not take.
+_MISFIT = frozenset({400, 404, 405, 413, 415, 422, 501})
+# Servers close idle connections after 5 s (uvicorn's default). One that is closed while a request is on its way looks
+# like a lost answer, which has to be paid for; so the client lets go first.
+_KEEPALIVE = 2.0
+
+
+class MisfitError(Exception):
+    """A server understood that it was asked, and does not take requests of this form; it generated nothing."""
+
+
+class Wire:
+    """The connections of one policy.
+
+    Args:
+        config: addresses, key and timeouts.
+        max_context: tokens that a replica must be able to hold.
+    """
+
+    def __init__(self, config: FleetConfig, max_context: int) -> None:
+        self._config = config
+        self._max_context = max_context
+        self._client: httpx2.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def events(self, replica: Replica, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
+        """The events of a streamed answer, each a JSON object. Leaving the iteration closes the connection.
+
+        Raises:
+            UnavailableError: the replica was out of reach, or refused for now; it generated nothing.
+            MisfitError: it does not take such a request; it generated nothing.
+            EngineError: it failed or broke off, perhaps after it had generated something (then retryable).
+        """
+        try:
+            request = self._http().stream("POST", replica.url + path, content=json.dumps(body).encode())
+            async with request as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refusal(replica, response)
+                async with aclosing(aiter(httpx2.EventSource(response))) as events:  # type: ignore[type-var]
+                    async for event in events:
+                        if event.data == "[DONE]":
+                            return
+                        yield _parsed(replica, event.data)
+        except _UNSENT as error:
+            raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
+        except httpx2.TransportError as error:
+            raise EngineError(f"{replica.url} broke off its answer ({_said(error)})", retryable=True) from error
+
+    async def check(self, replica: Replica) -> None:
+        """Ask a replica for its health and its models, and note the model's name.
+
+        Raises:
+            UnavailableError: it is out of reach or not well.
+            ConfigError: it serves other models, or with a shorter context.
+        """
+        try:
+            health = await self._get(_root(replica.url) + "/health")
+            # a server without that path, as some routers, is well if it lists its models
+            if health.status_code not in (200, 404, 405):
+                raise UnavailableError(f"/health says {health.status_code}", must_check=True)
+            models = await self._get(replica.url + "/models")
+        except httpx2.TransportError as error:
+            raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
+        if models.status_code in (401, 403):
+            raise ConfigError(f"{replica.url} refuses the API key ({models.status_code}); pass the right api_key")
+        if models.status_code != 200:
+            raise UnavailableError(f"/models says {models.status_code}", must_check=True)
+        replica.model = self._pick(replica, models)
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
+
+    async def _get(self, url: str) -> httpx2.Response:
+        return await self._http().get(url, timeout=self._config.connect_timeout)
+
+    def _http(self) -> httpx2.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:  # connections belong to the event loop that made them
+            config = self._config
+            self._loop = loop
+            self._client = httpx2.AsyncClient(
+                headers={"Content-Type": "application/json"}
+                | ({"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}),
+                timeout=httpx2.Timeout(config.stall_timeout, connect=config.connect_timeout, pool=None),
+                # the policy's own gate bounds the requests; a second bound here could only stall them
+                limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE),
+            )
+        return self._client
+
+    def _pick(self, replica: Replica, response: httpx2.Response) -> str:
+        try:
+            cards = {card["id"]: card for card in response.json()["data"]}
+        except (ValueError, LookupError, TypeError) as error:
+            raise ConfigError(
+                f"{replica.url}/models is no list of models; is this an OpenAI-compatible URL?"
+            ) from error
+        wanted = self._config.model or (next(iter(cards)) if len(cards) == 1 else None)
+        if wanted is None or wanted not in cards:
+            served = ", ".join(sorted(map(str, cards))) or "none"
+            raise ConfigError(f"{replica.url} serves {served}; pass model= one of them")
+        length = cards[wanted].get("max_model_len")
+        if isinstance(length, int) and length < self._max_context:
+            raise ConfigError(
+                f"{replica.url} holds {length} tokens, and the policy was made for {self._max_context}; "
+                f"pass max_context={length}, or start the server with --max-model-len {self._max_context}"
+            )
+        return wanted
+
+
+def _refusal(replica: Replica, response: httpx2.Response) -> Exception:
+    """What a status other than 200 means."""
+    status, said = response.status_code, response.text[:500]
+    if status in (429, 503):
+        return UnavailableError(f"says {status}: {said}", retry_after=_seconds(response.headers.get("retry-after")))
+    if status in _MISFIT:
+        return MisfitError(f"{status}: {said}")
+    if status >= 500:  # it, or a server behind a router, may have generated before it failed
+        return EngineError(f"{replica.url} failed with {status}: {said}", retryable=True)
+    return EngineError(f"{replica.url} refuses with {status}: {said}; check the URL and the API key")
+
+
+def _parsed(replica: Replica, data: str) -> Json:
+    try:
+        event = json.loads(data)
+    except ValueError as error:
+        raise EngineError(f"{replica.url} sent an event that is not JSON: {data[:200]!r}", retryable=True) from error
+    if not isinstance(event, dict) or event.get("error"):
+        raise EngineError(f"{replica.url} failed while it answered: {data[:500]}", retryable=True)
+    return event
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return min(max(float(retry_after or ""), 0.0), 60.0)
+    except ValueError:
+        return None
+
+
+def _root(url: str) -> str:
+    """The server's root: health is beside ``/v1``, not below it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix("/v1"), "", ""))
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,358 @@
+"""The policy over HTTP: forms of prompts, counts, what is repeated and what is paid for, routing, a dying replica."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.events import RequestEvent
+from adaptive_ttc.loading import load_policy
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+from policies.fake import FakePolicy, ToyModel, toy_right_so_far
+from policies.openai import OpenAIPolicy
+from tests.conformance.policy_suite import ask, sample_all
+from tests.policies.openai_server import (
+    CHAT_ONLY,
+    LLAMA_CPP,
+    MODEL,
+    OLD_VLLM,
+    SGLANG,
+    TEXT_ONLY,
+    VLLM,
+    ToyServer,
+    folder,
+)
+from tests.policies.test_openai_conformance import EndlessWriter
+
+LONG = "Add 1, 22, 333, 44, 555, 66, 777, 8 and 9."
+QUIET = {"backoff": 0.0, "patience": 20.0}
+
+
+def policy_over(*servers: ToyServer, **settings: Any) -> OpenAIPolicy:
+    urls = [server.url for server in servers]
+    return OpenAIPolicy.from_pretrained(folder(), base_url=urls, **{**QUIET, **settings})
+
+
+async def whole_solution(policy: Any, **settings: Any) -> list[Sampled]:
+    """A solution step by step, each from the tokens before."""
+    request = ask(policy, LONG, max_tokens=400, stop=("\n\n",), temperature=0.0, **settings)
+    steps = [await policy.sample(request)]
+    while steps[-1].finish == "stop":
+        request = replace(request, prompt_ids=request.prompt_ids + steps[-1].token_ids)
+        steps.append(await policy.sample(request))
+    return steps
+
+
+@pytest.mark.parametrize("manner", [VLLM, OLD_VLLM, SGLANG, LLAMA_CPP, TEXT_ONLY, CHAT_ONLY], ids=str)
+async def test_every_manner_of_server_gives_the_model_s_own_tokens(manner):
+    fake = FakePolicy.generative()
+    expected = await whole_solution(fake)
+    assert len(expected) > 5
+    assert expected[-1].finish == "eos"
+    with ToyServer(manner) as server:
+        policy = policy_over(server)
+        assert policy.encode(Problem.of(LONG)) == fake.encode(Problem.of(LONG))
+        steps = await whole_solution(policy)
+        await policy.aclose()
+        assert [(one.token_ids, one.finish) for one in steps] == [(one.token_ids, one.finish) for one in expected]
+        assert all(one.prompt_tokens > 0 for one in steps)
+        asked = list(server.requests)
+    # a stop string is left to the server only once it has shown that it says which one it met
+    assert "stop" not in asked[0]
+    assert all(("stop" in body) == bool(manner.stop_key) for body in asked[1:])
+
+
+async def test_a_server_that_begins_a_new_turn_is_refused():
+    with ToyServer(replace(CHAT_ONLY, continues=False)) as server:
+        policy = policy_over(server)
+        with pytest.raises(ConfigError, match="does not go on"):
+            await whole_solution(policy)
+        await policy.aclose()
+
+
+async def test_a_server_that_counts_nothing_is_refused():
+    with ToyServer(replace(TEXT_ONLY, usage=None)) as server:
+        policy = policy_over(server)
+        with pytest.raises(EngineError, match="no budget can hold") as caught:
+            await policy.sample(ask(policy))
+        assert not caught.value.retryable
+        await policy.aclose()
+
+
+async def test_text_of_control_tokens_is_not_sent_as_text():
+    with ToyServer(TEXT_ONLY) as server:
+        policy = policy_over(server)
+        with pytest.raises(ConfigError, match="control token"):
+            await policy.sample(ask(policy, "What is <user> 1 + 1?"))
+        assert server.requests == []
+        await policy.aclose()
+
+
+async def test_no_form_of_prompts_is_taken():
+    with ToyServer(replace(VLLM, prompts=())) as server:
+        policy = policy_over(server)
+        with pytest.raises(ConfigError, match=r"completions says 400.*chat/completions says 400"):
+            await policy.sample(ask(policy))
+        await policy.aclose()
+
+
+async def test_bodies_switch_off_what_bends_the_distribution():
+    with ToyServer() as server:
+        policy = policy_over(server, extra={"cache_salt": "mine"})
+        await policy.sample(ask(policy, priority=3))
+        await policy.aclose()
+        [body] = server.requests
+    expected = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0, "model": MODEL}
+    assert expected.items() <= body.items()
+    assert (body["priority"], body["cache_salt"]) == (3, "mine")
+    assert 0 <= body["seed"] < 2**31
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_refusal_is_repeated_in_silence(status):
+    with ToyServer() as server:
+        server.trouble.refusals = [status] * 5
+        policy = policy_over(server)
+        sampled = await policy.sample(ask(policy))
+        await policy.aclose()
+        assert server.paths["/v1/completions"] == 6
+        assert server.generated == len(sampled.token_ids) > 0
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_a_failure_is_told_and_not_repeated(status):
+    with ToyServer() as server:
+        server.trouble.refusals = [status]
+        policy = policy_over(server)
+        with pytest.raises(EngineError) as caught:
+            await policy.sample(ask(policy))
+        assert caught.value.retryable
+        assert server.paths["/v1/completions"] == 1
+        assert (await policy.sample(ask(policy))).token_ids
+        await policy.aclose()
+
+
+async def test_refusals_without_end_end_the_run_and_cost_nothing():
+    with ToyServer() as server:
+        server.trouble.refusals = [429] * 1000
+        policy = policy_over(server, patience=0.0)
+        with pytest.raises(EngineError, match="429") as caught:
+            await policy.sample(ask(policy))
+        assert not caught.value.retryable
+        await policy.aclose()
+        assert server.generated == 0
+
+
+async def test_a_lost_answer_is_told_and_not_repeated():
+    with ToyServer() as server:
+        server.trouble.break_after, server.trouble.breaks = 5, 1
+        policy = policy_over(server)
+        with pytest.raises(EngineError, match="broke off") as caught:
+            await policy.sample(ask(policy))
+        assert caught.value.retryable
+        assert len(server.requests) == 1
+        assert (await policy.sample(ask(policy))).token_ids
+        await policy.aclose()
+
+
+async def test_a_lost_answer_is_charged_in_full():
+    with ToyServer() as server:
+        server.trouble.break_after, server.trouble.breaks = 3, 2
+        async with Solver(policy_over(server)) as solver:
+            solution = await solver.solve(LONG, strategy="majority", n=8, budget_tokens=4000, max_tokens=400)
+        lost = [event for event in solution.trace.of(RequestEvent) if event.finish == "lost"]
+        assert len(lost) == 2
+        assert solution.usage.lost_tokens == sum(event.max_tokens for event in lost)
+        assert solution.spent == solution.usage.completion_tokens + solution.usage.lost_tokens <= 4000
+        assert solution.answer is not None
+
+
+async def test_nobody_is_there():
+    with ToyServer() as server:
+        policy = policy_over(server, patience=0.0)
+        server.close()
+        with pytest.raises(EngineError, match=r"no replica.*out of reach") as caught:
+            await policy.sample(ask(policy))
+        # to try again would be charged for what certainly generated nothing
+        assert not caught.value.retryable
+        await policy.aclose()
+
+
+async def test_the_sick_are_passed_over_until_they_are_well():
+    with ToyServer() as sick, ToyServer() as well:
+        sick.trouble.sick = True
+        policy = policy_over(sick, well, affinity_block=0)
+        await sample_all(policy, [ask(policy, id=str(index)) for index in range(8)])
+        assert (len(sick.requests), len(well.requests)) == (0, 8)
+        sick.trouble.sick = False
+        await sample_all(policy, [ask(policy, id=str(index)) for index in range(8)])
+        assert len(sick.requests) > 0
+        await policy.aclose()
+
+
+async def test_servers_without_a_health_path_are_asked_for_their_models():
+    with ToyServer(replace(VLLM, health=False)) as server:
+        policy = policy_over(server)
+        assert (await policy.sample(ask(policy))).token_ids
+        await policy.aclose()
+        assert server.paths["/v1/models"] == 1
+
+
+async def test_another_model_or_a_shorter_context_is_refused():
+    with ToyServer(max_model_len=100) as server:
+        for settings, message in (({"model": "other"}, f"serves {MODEL}"), ({}, "max_context=100")):
+            policy = policy_over(server, **settings)
+            with pytest.raises(ConfigError, match=message):
+                await policy.sample(ask(policy))
+            await policy.aclose()
+
+
+async def test_continuations_go_where_their_prefix_is():
+    with ToyServer() as one, ToyServer() as two:
+        policy = policy_over(one, two, affinity_block=4)
+        questions = [f"Add {index}, {index + 5}, {index * 7} and 12." for index in range(12)]
+        for question in questions:
+            first = await policy.sample(ask(policy, question, stop=("\n\n",)))
+            await policy.sample(ask(policy, question, prompt_ids=ask(policy, question).prompt_ids + first.token_ids))
+        await policy.aclose()
+        for server in (one, two):
+            # first steps take turns, and each is followed by its second where it was written
+            assert len(server.requests) == 12
+            prompts = [body["prompt"] for body in server.requests]
+            assert all(later[: len(first)] == first for first, later in zip(prompts[::2], prompts[1::2], strict=True))
+
+
+async def test_a_crowd_spills_over():
+    with ToyServer(VLLM, EndlessWriter()) as one, ToyServer(VLLM, EndlessWriter()) as two:
+        policy = policy_over(one, two, affinity_block=4, spill=3)
+        await sample_all(policy, [ask(policy, LONG, id=str(index), seed=index) for index in range(40)])
+        await policy.aclose()
+        assert min(len(one.requests), len(two.requests)) >= 15
+
+
+async def test_so_many_requests_at_once_and_no_more():
+    with ToyServer() as server:
+        policy = policy_over(server, max_concurrency=3)
+        most = 0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, sum(replica.in_flight for replica in policy.replicas))
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await sample_all(policy, [ask(policy, id=str(index)) for index in range(20)])
+            tasks.cancel_scope.cancel()
+        await policy.aclose()
+        assert most == 3
+
+
+async def test_an_abort_is_seen_by_the_server_and_counts_what_came():
+    with ToyServer(VLLM, EndlessWriter()) as server:
+        policy = policy_over(server)
+        ended: list[Sampled] = []
+
+        async def run() -> None:
+            ended.append(await policy.sample(ask(policy, id="long", max_tokens=4000)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            while server.generated < 20:
+                await anyio.lowlevel.checkpoint()
+            await policy.abort("long")
+        [aborted] = ended
+        while not server.gone:
+            await anyio.lowlevel.checkpoint()
+        assert aborted.finish == "abort"
+        assert len(aborted.token_ids) <= server.generated < 4000
+        whole = await policy.sample(ask(policy, max_tokens=len(aborted.token_ids) + 1))
+        assert whole.token_ids[:-1] == aborted.token_ids
+        await policy.aclose()
+
+
+async def test_an_answer_that_stalls_or_lasts_too_long_is_lost():
+    for settings in ({"stall_timeout": 0.05}, {"request_timeout": 0.05}):
+        with ToyServer() as server:
+            server.trouble.hang = True
+            policy = policy_over(server, **settings)
+            with pytest.raises(EngineError) as caught:
+                await policy.sample(ask(policy))
+            assert caught.value.retryable
+            await policy.aclose()
+
+
+async def test_a_run_survives_the_death_of_a_replica():
+    questions = [f"Add {index}, 22, {index * 31}, 44, 555 and {index + 6}." for index in range(12)]
+    budget = 12_000
+    with ToyServer(VLLM, ToyModel(0.1)) as mortal, ToyServer(VLLM, ToyModel(0.1)) as other:
+        mortal.trouble.die_after = 1500
+        prm = FakePRM.truthful(toy_right_so_far, noise=0.5)
+        policy = policy_over(mortal, other, affinity_block=8, spill=2)
+        async with Solver(policy, prm) as solver:
+            solutions = {}
+
+            async def solve(question: str) -> None:
+                kind = ("weighted_best_of_n", "beam_search")[len(question) % 2]
+                solutions[question] = await solver.solve(
+                    question, strategy=kind, n=8, beam_width=4, budget_tokens=budget, max_tokens=400
+                ) if kind == "beam_search" else await solver.solve(
+                    question, strategy=kind, n=8, budget_tokens=budget, max_tokens=400
+                )  # fmt: skip
+
+            async with anyio.create_task_group() as tasks:
+                for question in questions:
+                    tasks.start_soon(solve, question)
+        assert mortal.dead
+        assert mortal.generated >= 1500
+        usages = [solution.usage for solution in solutions.values()]
+        delivered = sum(usage.completion_tokens for usage in usages)
+        lost = sum(usage.lost_tokens for usage in usages)
+    assert set(solutions) == set(questions)
+    assert all(solution.answer is not None for solution in solutions.values())
+    assert all(solution.spent <= budget for solution in solutions.values())
+    assert lost > 0
+    # whatever either server generated was charged to somebody
+    assert mortal.generated + other.generated <= delivered + lost
+
+
+def test_it_is_found_by_name():
+    policy = load_policy(folder(), engine="openai", base_url="http://localhost:1/v1", max_concurrency=5)
+    assert isinstance(policy, OpenAIPolicy)
+    assert policy.fingerprint == load_policy(folder(), engine="openai").fingerprint
+    assert policy.parameters > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base_url": ()}, "base_urls is empty"),
+        ({"base_url": "localhost:8000"}, "no base URL"),
+        ({"base_url": ["http://a/v1", "http://a/v1/"]}, "twice"),
+        ({"max_concurrency": 0}, "max_concurrency"),
+        ({"stall_timeout": 0}, "stall_timeout"),
+        ({"spill": -1}, "spill"),
+        ({"extra": {"seed": 1}}, "seed"),
+        ({"retries": 3}, "unknown settings retries"),
+        ({"max_context": 10**6}, "max_context"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        OpenAIPolicy.from_pretrained(folder(), **settings)
+
+
+async def test_prompts_that_were_not_encoded_have_no_messages():
+    with ToyServer(CHAT_ONLY) as server:
+        policy = policy_over(server)
+        with pytest.raises(ConfigError, match="encode"):
+            await policy.sample(SampleRequest(id="x", prompt_ids=(1, 2, 3), max_tokens=4, seed=0))
+        await policy.aclose()
