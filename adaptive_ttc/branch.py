@@ -29,6 +29,8 @@ class Branch:
         """The search asks for children; unfinished solutions that it asks none of, nor keeps beside, are pruned."""
         self._number += 1
         self._prune((*request.prefixes, *request.beside))
+        for path in {prefix.path for prefix in request.prefixes} - {prefix.path for prefix in request.beside}:
+            self._open.pop(path, None)  # it is gone on from: what becomes of it, its children tell
         self._meter.record(
             ExpandEvent(
                 time=self._meter.now(),

@@ -15,7 +15,6 @@ from adaptive_ttc.events import FinishedEvent
 from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.sample import Sample
 
-
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 """The steps of a sample, and those of its parent."""
 
