@@ -1,0 +1,226 @@
+"""What must hold in every run, checked in thousands of random ones over fake engines.
+
+    python bench/invariants.py --json FILE [--runs R] [--seed S] [--workers W] [--only NUMBER]
+
+A run draws everything at random: strategy (all, and none named), N, M, budget and what it bounds, evidence, deadline,
+stop, cancellation, failures of policy and PRM, engines that ignore aborts, delays. It is the same run whenever seed
+and number are; ``--only NUMBER`` repeats one and shows it. Exit code 1 where anything was found.
+
+Figures: ``runs``, and the runs in which
+
+- ``overspent``: an account promised more than it held, or the engines did more than the budget pays for;
+- ``leaked_reservations``: an account was not settled in the end; ``leaked_requests``: an engine was not idle;
+- ``miscounted``: usage is not what the engines delivered, or the ledger was not charged exactly that;
+- ``empty_handed``: no candidate ended, though a budget of at least ``max_tokens`` pays for one solution, the step
+  limit allows for it, nothing failed and nobody ended the run early;
+- ``duplicates``: a sample was handed in twice, or a search over steps handed in two equal texts;
+- ``order_dependent``: other delays, with nothing failing or ending early, gave another result;
+- ``crashed``: it raised what it should not, or never ended.
+
+Beside them ``calm_runs`` (nothing fails or ends early; these run twice), ``solutions``, ``errors``, ``cancelled``,
+``calls`` (of the policy) and ``runs_per_s``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+from audit import charge
+from cases import Case, Outcome, carry_out, draw, enough
+from report import add_json_option, write_report
+from witness import Witness, delivered, lost
+
+from adaptive_ttc.cost import price_of
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.strategies import BeamSearch, Strategy
+from adaptive_ttc.types import Problem
+
+VIOLATIONS = (
+    "overspent",
+    "leaked_reservations",
+    "leaked_requests",
+    "miscounted",
+    "empty_handed",
+    "duplicates",
+    "order_dependent",
+    "crashed",
+)
+COUNTS = ("calm_runs", "solutions", "errors", "cancelled", "calls")
+SHARE = 50
+"""Runs that a worker does at a time."""
+
+
+def check(case: Case, grader: Grader) -> tuple[Counter[str], list[str]]:
+    """Carry a run out; what is counted of it, and what was found, in words."""
+    outcome = carry_out(case, grader)
+    found = dict(violations(case, outcome))
+    if case.calm:
+        other = carry_out(case.in_other_order(seed=1), grader)
+        found |= dict(violations(case, other))
+        if result(outcome) != result(other):
+            found["order_dependent"] = f"{result(outcome)} and in another order {result(other)}"
+    counts = Counter(
+        calm_runs=case.calm,
+        solutions=outcome.solution is not None,
+        errors=outcome.error is not None,
+        cancelled=outcome.solution is outcome.error is None,
+        calls=len(outcome.witness.calls),
+    )
+    counts.update(found.keys())
+    return counts, [f"{name}: {text}" for name, text in found.items()]
+
+
+def violations(case: Case, outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """What does not hold after a run, each with its evidence."""
+    witness, solution = outcome.witness, outcome.solution
+    if outcome.crash:
+        yield "crashed", outcome.crash
+    if outcome.error is not None and not any(trouble.lost or trouble.fatal for trouble in case.troubles):
+        yield "crashed", f"no engine failed, and yet: {outcome.error!r}"
+    unsettled = [one for ledger in witness.ledgers if (one := ledger.statistics()).reserved or one.open_reservations]
+    if unsettled:
+        yield "leaked_reservations", str(unsettled)
+    if witness.open or outcome.policy.in_flight or outcome.policy.running or outcome.prm.in_flight:
+        yield "leaked_requests", f"{outcome.policy.in_flight} in the policy, {outcome.prm.in_flight} in the PRM"
+    yield from wrong_charges(case, outcome)
+    if solution is not None:
+        if wrong := miscounts(solution, witness):
+            yield "miscounted", str(wrong)
+        if owes_an_end(case) and not any(one.prefix.finish in ("eos", "length") for one in solution.candidates):
+            yield "empty_handed", str([one.prefix.finish for one in solution.candidates])
+        if copies := duplicates(solution):
+            yield "duplicates", str(copies)
+
+
+def wrong_charges(case: Case, outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Where the ledger, the budget and what the engines did differ."""
+    witness, budget = outcome.witness, case.wish.get("budget_tokens")
+    if not witness.ledgers:
+        return  # cancelled before it began
+    prm = outcome.prm if case.prm else None
+    price = price_of(case.wish["count"], outcome.policy, prm)
+    strategy = case.wish.get("strategy")
+    revises = strategy == "revision" or (isinstance(strategy, Strategy) and strategy.revises)
+    opening = len(outcome.policy.encode(Problem.of(case.question)))
+    due = charge(witness, price, opening, prm, revises=revises)
+    spent = witness.ledgers[0].spent
+    if witness.overdrawn or (budget is not None and max(due.low, spent) > budget):
+        yield "overspent", f"budget {budget}, spent {spent}, due {due}, overdrawn {witness.overdrawn} times"
+    if spent not in due:
+        yield "miscounted", f"the ledger was charged {spent}, due is {due}"
+
+
+def miscounts(solution: Solution, witness: Witness) -> dict[str, tuple[int, int]]:
+    """What usage says and what the engines did, where they differ."""
+    usage, calls = solution.usage, witness.calls
+    replies = [call.sampled for call in calls if call.sampled is not None]
+    scored = [scoring.scored for scoring in witness.scorings if scoring.scored is not None]
+    pairs = {
+        "completion_tokens": (usage.completion_tokens, delivered(calls)),
+        "lost_tokens": (usage.lost_tokens, lost(calls)),
+        "prompt_tokens": (usage.prompt_tokens, sum(reply.prompt_tokens for reply in replies)),
+        "cached_prompt_tokens": (usage.cached_prompt_tokens, sum(reply.cached_tokens for reply in replies)),
+        "discarded_tokens": (usage.discarded_tokens, sum(reply.discarded_tokens for reply in replies)),
+        "num_calls": (usage.num_calls, len(calls)),
+        "prm_tokens": (usage.prm_tokens, sum(one.prm_tokens for one in scored)),
+        "num_prm_calls": (usage.num_prm_calls, len(witness.scorings)),
+        "spent": (solution.spent, witness.ledgers[0].spent),
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def owes_an_end(case: Case) -> bool:
+    """Whether the budget surely finishes a solution, and nothing keeps the run from it."""
+    strategy, budget = case.wish.get("strategy"), case.wish.get("budget_tokens")
+    inner = getattr(strategy, "inner", None)
+    max_steps = getattr(inner, "max_steps", case.wish.get("max_steps", 40))
+    # fewer finish_tokens than max_tokens are the caller's word that solutions are shorter
+    certain = case.calm and case.config.finish_tokens is None and max_steps >= 40
+    return certain and (budget is None or budget >= enough(case))
+
+
+def duplicates(solution: Solution) -> list[str]:
+    """Texts that were handed in twice: of one sample, or in a beam search at all."""
+    config = getattr(solution.strategy.config, "inner", solution.strategy.config)
+    prefixes = [candidate.prefix for candidate in solution.candidates]
+    paths = Counter(prefix.path for prefix in prefixes)
+    copies = [prefix.text for prefix in prefixes if paths[prefix.path] > 1]
+    if isinstance(config, BeamSearch) and config is solution.strategy.config:  # evidence may be equal, and stays
+        texts = Counter((prefix.text, prefix.finished) for prefix in prefixes)
+        copies += [text for (text, _), number in texts.items() if number > 1]
+    return copies
+
+
+def result(outcome: Outcome) -> object:
+    """What may not depend on the order of replies."""
+    solution = outcome.solution
+    if solution is None:
+        return repr(outcome.error), outcome.crash
+    return solution.answer, solution.candidates, solution.spent, replace(solution.usage, wall_time=0.0)
+
+
+def check_share(seed: int, first: int, last: int) -> tuple[Counter[str], dict[int, list[str]]]:
+    """The runs of these numbers: sums, and by number what was found."""
+    total: Counter[str] = Counter()
+    found: dict[int, list[str]] = {}
+    with Grader() as grader:
+        for index in range(first, last):
+            counts, words = check(draw(seed, index), grader)
+            total.update(counts)
+            if words:
+                found[index] = words
+    return total, found
+
+
+def check_all(seed: int, runs: int, workers: int = 1) -> tuple[Counter[str], dict[int, list[str]]]:
+    """All runs of a seed, in so many processes."""
+    firsts = range(0, runs, SHARE)
+    work = partial(check_share, seed), list(firsts), [min(first + SHARE, runs) for first in firsts]
+    total: Counter[str] = Counter()
+    found: dict[int, list[str]] = {}
+    if workers == 1:
+        shares = map(*work)
+    else:
+        pool = ProcessPoolExecutor(workers)
+        shares = pool.map(*work)
+    for counts, words in shares:
+        total.update(counts)
+        found |= words
+    return total, found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", "--limit", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="repeat the run of this number, and show it")
+    add_json_option(parser)
+    options = parser.parse_args()
+    if options.only is not None:
+        print(draw(options.seed, options.only))
+        _, found = check_share(options.seed, options.only, options.only + 1)
+        print("\n".join(found.get(options.only, ["all holds"])))
+        return 1 if found else 0
+    started = time.perf_counter()
+    total, found = check_all(options.seed, options.runs, options.workers)
+    figures = {"runs": options.runs, **{name: total[name] for name in (*VIOLATIONS, *COUNTS)}}
+    figures["runs_per_s"] = options.runs / (time.perf_counter() - started)
+    for key, value in figures.items():
+        print(f"{key:20} {value:,.0f}")
+    for index, words in list(found.items())[:10]:
+        print(f"--only {index}: {words[0][:200]}")
+    write_report(options.json, "invariants", figures)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

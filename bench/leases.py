@@ -1,0 +1,250 @@
+"""Leases against worst-case reservation under the same tight budgets: concurrency, time, accuracy.
+
+    python bench/leases.py --json FILE [--n N] [--max-tokens T] [--limit PROBLEMS] [--seed S]
+
+One run, one pair of mini models, one problem at a time: what its user waits for. A problem's budget is N times the mean
+length of its solutions, which N unlimited samples of another seed tell. The reference is a loop over the same policy,
+PRM and seeds in which a sample sets ``max_tokens`` aside before it starts, waits until the balance covers that, and
+takes what is left where nothing is in flight that could still come back, so that both spend the same. Sample i is the
+same text on both sides as far as both get with it. Which side goes first alternates; both find their prompts cached.
+
+Under leases the solver keeps 200 tokens for its last solution, as ``Solver.mini`` does.
+
+Figures: ``wall_ratio`` (leases to reservation, of summed times), ``concurrency_ratio`` (of mean requests in flight
+while there is one), ``overspent`` (problems in which either delivered more tokens than the budget);
+``<figure>.leases`` and ``<figure>.reservation`` for ``accuracy``, ``seconds``, ``concurrency``, ``peak`` (mean over
+problems of the most requests at once), ``finished`` (mean samples that ended by themselves), ``spent_share`` (of the
+budget), ``calls``; ``accuracy.unlimited`` of the samples without a budget; ``problems``, ``n``, ``max_tokens``,
+``mean_budget``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+
+import anyio
+from gauge import Gauge
+from report import add_json_option, write_report
+
+from adaptive_ttc.datasets import Row, load_problems
+from adaptive_ttc.flights import side_by_side
+from adaptive_ttc.ledger import Ledger, Reservation
+from adaptive_ttc.lineage import derive_seed
+from adaptive_ttc.prm.base import ScoreRequest
+from adaptive_ttc.requests import Expand
+from adaptive_ttc.sample import Sample
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies import WeightedBestOfN
+from adaptive_ttc.types import ROOT, Prefix, Problem
+from adaptive_ttc.verdict import grade, poll
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """What one side made of one problem; ``right`` is 1.0 where the vote found the answer."""
+
+    right: float
+    seconds: float
+    busy: float
+    request_seconds: float
+    peak: int
+    finished: int
+    tokens: int
+    calls: int
+
+
+class WorstCase:
+    """The reference: ``n`` samples of a problem, each of which sets its longest length aside before it starts.
+
+    Args:
+        solver: whose policy and PRM are asked.
+        problem: what is to be solved.
+        strategy: how many samples, how long they may be, how they are drawn.
+        budget: tokens.
+        seed: of the run; the samples' seeds are those of the solver's.
+    """
+
+    def __init__(self, solver: Solver, problem: Problem, strategy: WeightedBestOfN, budget: int, seed: int) -> None:
+        self._solver = solver
+        self._problem = problem
+        self._ledger = Ledger(budget)
+        self._in_flight = 0
+        self._came_back = anyio.Event()
+        self._alike: dict[tuple[str, ...], list[Sample]] = {}
+        request = Expand(
+            prefixes=(ROOT,),
+            max_tokens=strategy.max_tokens,
+            temperature=strategy.temperature,
+            top_p=strategy.top_p,
+            score=True,
+        )
+        policy = solver.policy
+        prompt = policy.encode(problem)
+        self._samples = [
+            Sample(
+                parent=ROOT,
+                path=(index,),
+                seed=derive_seed(seed, problem.id, (index,)),
+                request=request,
+                prompt_ids=prompt,
+                max_context=policy.max_context,
+                decode=policy.decode,
+            )
+            for index in range(strategy.n)
+        ]
+
+    async def run(self) -> tuple[Prefix, ...]:
+        """Start the samples in order, as the balance allows; those that have a token."""
+        async with side_by_side() as tasks:
+            for sample in self._samples:
+                money = await self._set_aside(sample.remaining)
+                if money is None:
+                    break
+                self._in_flight += 1
+                tasks.start_soon(self._grow, sample, money)
+        for first, *others in self._alike.values():
+            for other in others:
+                other.scores = first.scores
+        return tuple(sample.child() for sample in self._samples if sample.token_ids)
+
+    async def _set_aside(self, worst: int) -> Reservation | None:
+        while (money := self._ledger.reserve(worst)) is None and self._in_flight:
+            await self._came_back.wait()
+        left = self._ledger.available
+        return money or (self._ledger.reserve(left) if left else None)
+
+    async def _grow(self, sample: Sample, money: Reservation) -> None:
+        sampled = await self._solver.policy.sample(sample.ask(money.amount, priority=0))
+        sample.absorb(sampled, money.amount)
+        sample.ended = sample.ended or "budget"
+        money.settle(len(sampled.token_ids))
+        self._in_flight -= 1
+        self._came_back.set()
+        self._came_back = anyio.Event()
+        alike = self._alike.setdefault(sample.steps, [])
+        alike.append(sample)
+        if sample.steps and alike == [sample]:  # equal ones are scored once, as the solver does
+            assert self._solver.prm is not None
+            scored = await self._solver.prm.score(ScoreRequest(self._problem.question, sample.steps))
+            sample.scores = scored.scores
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a problem, the samples that voted, and the calls of the policy that they took."""
+
+    answer: str | None
+    prefixes: Sequence[Prefix]
+    calls: int
+
+
+Solve = Callable[[], Coroutine[None, None, Reply]]
+
+
+async def by_leases(solver: Solver, row: Row, budget: int | None, seed: int, strategy: WeightedBestOfN) -> Reply:
+    """The solver, as it is."""
+    solution = await solver.solve(
+        row["problem"], id=row["unique_id"], strategy=strategy, budget_tokens=budget, seed=seed
+    )
+    prefixes = [one.prefix for one in solution.candidates]
+    return Reply(solution.answer, prefixes, solution.usage.num_calls)
+
+
+async def by_reservation(solver: Solver, row: Row, budget: int, seed: int, strategy: WeightedBestOfN) -> Reply:
+    """The reference, graded and voted on in the same way."""
+    problem = Problem.of(row["problem"], row["unique_id"])
+    prefixes = await WorstCase(solver, problem, strategy, budget, seed).run()
+    _, classes = poll(await grade(prefixes, strategy, solver.grader), strategy)
+    return Reply(classes[0].answer if classes else None, prefixes, calls=len(prefixes))
+
+
+async def attempt(solver: Solver, gauge: Gauge, row: Row, solve: Solve) -> Try:
+    """Time one side on one problem."""
+    gauge.reset()
+    start = time.perf_counter()
+    reply = await solve()
+    seconds = time.perf_counter() - start
+    return Try(
+        right=float(await solver.grader.equal(row["answer"], reply.answer)),
+        seconds=seconds,
+        busy=gauge.busy,
+        request_seconds=gauge.request_seconds,
+        peak=gauge.peak,
+        finished=sum(prefix.finished for prefix in reply.prefixes),
+        tokens=gauge.tokens,
+        calls=reply.calls,
+    )
+
+
+async def measure(n: int, max_tokens: int, limit: int, seed: int | None) -> dict[str, float]:
+    """Both sides on every problem, in turn; the figures that the module describes."""
+    rows = load_problems("minimath-500", limit=limit, seed=seed)
+    strategy, seed = WeightedBestOfN(n=n, max_tokens=max_tokens), seed or 0
+    tries: dict[str, list[Try]] = defaultdict(list)
+    budgets: list[int] = []
+    async with Solver.mini() as solver:
+        solver.policy = gauge = Gauge(solver.policy)
+        solver.grader.start()
+        for index, row in enumerate(rows):
+            unlimited = await attempt(
+                solver, gauge, row, partial(by_leases, solver, row, None, seed + 1_000_003, strategy)
+            )
+            tries["unlimited"].append(unlimited)
+            budgets.append(unlimited.tokens)
+            sides = {"leases": by_leases, "reservation": by_reservation}
+            for name in sorted(sides, reverse=bool(index % 2)):
+                solve = partial(sides[name], solver, row, budgets[-1], seed, strategy)
+                tries[name].append(await attempt(solver, gauge, row, solve))
+    return figures_of(tries, budgets) | {"problems": len(rows), "n": n, "max_tokens": max_tokens}
+
+
+def figures_of(tries: dict[str, list[Try]], budgets: Sequence[int]) -> dict[str, float]:
+    """Sums and means over problems."""
+    figures: dict[str, float] = {"accuracy.unlimited": fmean(one.right for one in tries["unlimited"])}
+    overspent: set[int] = set()
+    for name in ("leases", "reservation"):
+        side = tries[name]
+        figures |= {
+            f"accuracy.{name}": fmean(one.right for one in side),
+            f"seconds.{name}": sum(one.seconds for one in side),
+            f"concurrency.{name}": sum(one.request_seconds for one in side) / sum(one.busy for one in side),
+            f"peak.{name}": fmean(one.peak for one in side),
+            f"finished.{name}": fmean(one.finished for one in side),
+            f"spent_share.{name}": sum(one.tokens for one in side) / sum(budgets),
+            f"calls.{name}": fmean(one.calls for one in side),
+        }
+        overspent |= {index for index, one in enumerate(side) if one.tokens > budgets[index]}
+    return {
+        "wall_ratio": figures["seconds.leases"] / figures["seconds.reservation"],
+        "concurrency_ratio": figures["concurrency.leases"] / figures["concurrency.reservation"],
+        "overspent": len(overspent),
+        "mean_budget": fmean(budgets),
+        **figures,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=16, help="samples that the budget is for (%(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=256, help="of one solution (%(default)s)")
+    parser.add_argument("--limit", type=int, default=60, help="problems (%(default)s)")
+    parser.add_argument("--seed", type=int, help="draw fresh problems and other samples")
+    add_json_option(parser)
+    options = parser.parse_args()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading two small files are noise here
+    figures = asyncio.run(measure(options.n, options.max_tokens, options.limit, options.seed))
+    for key, value in figures.items():
+        print(f"{key:26} {value:.3f}")
+    write_report(options.json, "leases", figures)
+
+
+if __name__ == "__main__":
+    main()
