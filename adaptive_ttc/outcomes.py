@@ -152,8 +152,6 @@ def _texts(samples: Iterable[SampledEvent], revised: set[Route]) -> dict[Route, 
 
 def _own_steps(text: str, before: str, scores: tuple[float, ...]) -> tuple[ScoredStep, ...]:
     steps, earlier = split_steps(text), split_steps(before)
-    known = 0
-    while known < min(len(steps), len(earlier)) and steps[known] == earlier[known]:
-        known += 1
+    known = len(earlier) if steps[: len(earlier)] == earlier else max(len(earlier) - 1, 0)  # it was cut in its last
     padded = (*scores, *[None] * (len(steps) - len(scores)))
     return tuple(ScoredStep(step, score) for step, score in zip(steps[known:], padded[known:], strict=False))

@@ -138,7 +138,9 @@ def _by_tree(roots: Sequence[Node], answers: tuple[str, ...]) -> tuple[Entry, ..
 def _folded(nodes: Sequence[Node], answers: tuple[str, ...], fruitful: bool) -> tuple[Entry, ...]:
     """Siblings, best first, of which many alike are one entry; where all is lost, nothing is folded."""
     lost = [node for node in nodes if not node.fruitful]
-    if len(lost) == len(nodes) and not fruitful or len(lost) == 1 and not lost[0].children:
+    nothing_else = len(lost) == len(nodes) and not fruitful
+    one_line = len(lost) == 1 and not lost[0].children
+    if nothing_else or one_line:
         lost = []
     solved = [node for node in nodes if node.fate == "candidate" and not node.children]
     solved = solved if len(solved) > WIDE else []

@@ -399,9 +399,9 @@ def test_the_picture_is_inside_its_frame_and_the_winning_path_is_straight():
     drawn = picture(tree)
     assert len(drawn.dots) == len(drawn.edges) == sum(len(node.steps) for node in tree.nodes)
     for dot in drawn.dots:
-        assert 0 < dot.x - dot.radius
+        assert dot.x - dot.radius > 0
         assert dot.x + dot.radius < drawn.width
-        assert 0 < dot.y - dot.radius
+        assert dot.y - dot.radius > 0
         assert dot.y + dot.radius < drawn.height
     places = [(dot.x, dot.y) for dot in drawn.dots]
     assert len(set(places)) == len(places)

@@ -1,0 +1,325 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from adaptive_ttc import wording
+from adaptive_ttc.cli import main
+from adaptive_ttc.page import render
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.tree import search_tree
+from policies.fake import FakePolicy
+from tests.doubles import TinyPolicy
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}</style></title>"
+STEERING = "a\x1b[2J\x1b]0;owned\x07b\u202ec\x9bd"
+VOID = {"meta", "br", "img", "link", "input"}
+
+
+def scored(question, steps):
+    return (len(steps[-1]) * 37 % 10) / 10
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Writes the trace of a run and gives its path."""
+
+    def save(policy=None, prm=True, **arguments):
+        with Solver(policy or TinyPolicy(mean=12, step=4), FakePRM(scored) if prm else None) as solver:
+            solution = solver.solve_sync(arguments.pop("problem", "how much?"), **arguments)
+        path = tmp_path / "trace.json"
+        solution.trace.save(path)
+        return path, solution
+
+    return save
+
+
+def page_of(path):
+    return render(search_tree(Trace.load(path)))
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed where it should be, and keeps what is of interest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.texts, self.contents = [], [], [], {"script": "", "style": ""}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in self.contents:
+            self.contents[self.open[-1]] += data
+        else:
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for one, attributes in self.elements if one == tag]
+
+
+class Endless(TinyPolicy):
+    """Step after step."""
+
+    def next_token(self, request, before):
+        return 3 if before[-1] in (1, 2) or before[-2:] == (1, 3) else 1
+
+
+RUNS = [
+    {"strategy": "weighted_best_of_n", "n": 24},
+    {"strategy": "beam_search", "n": 16, "beam_width": 4},
+    {"strategy": "beam_search", "n": 8, "beam_width": 2, "lookahead": 1},
+    {"strategy": "beam_search", "n": 16, "beam_width": 4, "budget_tokens": 60},
+    {"strategy": "dvts", "n": 16, "beam_width": 4},
+    {"strategy": "revision", "n": 9, "sequential": 3},
+    {"strategy": "majority", "n": 4, "budget_tokens": 2, "policy": TinyPolicy(mean=1000)},
+]
+
+
+# ---- the page -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.RevisionWarning")
+def test_the_page_is_well_formed_and_holds_every_node(run, saved):
+    path, solution = saved(**run)
+    page, tree = Page(page_of(path)), search_tree(solution.trace)
+    ids = [one["id"] for one in page.all("details") if "id" in one]
+    assert sorted(ids) == sorted(f"n{number}" for number in range(len(tree.nodes)))
+    links = {one["href"] for one in page.all("a")}
+    assert links == {f"#{one}" for one in ids}
+    assert len(page.all("circle")) == sum(max(len(node.steps), 1) for node in tree.nodes)
+    text = "".join(page.texts)
+    assert wording.spent(tree) in text
+    for one in solution.answer_classes[:10]:
+        assert one.answer in text
+
+
+def test_the_page_asks_for_nothing_from_outside(saved):
+    text = page_of(saved(strategy="beam_search", n=16, beam_width=4)[0])
+    page = Page(text)
+    for _, attributes in page.elements:
+        assert not {"src", "srcset", "style", "onclick", "action"} & set(attributes)
+        assert attributes.get("href", "#").startswith("#")
+    assert not re.search(r"https?:|@import|url\(", text)
+
+
+def test_only_the_script_and_style_that_come_with_the_package_may_run(saved):
+    page = Page(page_of(saved(strategy="majority", n=2)[0]))
+    (policy,) = [one["content"] for one in page.all("meta") if "content" in one and "http-equiv" in one]
+    assert "default-src 'none'" in policy
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256(page.contents[kind].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+
+
+def test_text_of_model_and_problem_is_escaped(saved):
+    policy = FakePolicy.scripted({EVIL: [f"{EVIL}\n\n\\boxed{{<u>}}", "\\boxed{1}"]})
+    path, _ = saved(policy=policy, problem=EVIL, strategy="weighted_best_of_n", n=2)
+    page = Page(page_of(path))
+    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert not page.all("img")
+    assert "alert" not in page.contents["script"]
+    text = "".join(page.texts)
+    assert text.count("<script>alert(1)</script>") >= 3
+    assert "{{ 7 * 7 }}" in text
+    assert "= <u>" in text
+
+
+def test_what_cannot_be_written_does_not_stop_the_page(saved, tmp_path, capsys):
+    path, _ = saved(strategy="majority", n=1)
+    document = json.loads(path.read_text())
+    document["events"][0]["messages"] = [["user", "half a pair \ud800"]]
+    path.write_text(json.dumps(document))
+    assert main(["show", str(path), "--html", str(tmp_path / "page.html")]) == 0
+    assert "half a pair" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_winning_path_is_open_and_marked(saved):
+    path, solution = saved(strategy="beam_search", n=16, beam_width=4)
+    page, tree = Page(page_of(path)), search_tree(solution.trace)
+    numbers = {id(node): f"n{number}" for number, node in enumerate(tree.nodes)}
+    opened = {one["id"] for one in page.all("details") if "open" in one and "id" in one}
+    assert opened == {numbers[id(node)] for node in tree.nodes if node.best and node.children}
+    assert sum("best" in one["class"].split() for one in page.all("path")) == sum(node.best for node in tree.nodes)
+    faded = [one for one in page.all("circle") if "lost" in one["class"].split()]
+    assert len(faded) == sum(not node.fruitful for node in tree.nodes) > 0
+
+
+def test_colours_are_those_of_the_scores(saved):
+    path, solution = saved(strategy="beam_search", n=16, beam_width=4)
+    page, tree = Page(page_of(path)), search_tree(solution.trace)
+    expected = [f"s-{round(step.score * 20)}" for node in tree.nodes for step in node.steps]
+    assert sorted(one["class"].split()[1] for one in page.all("circle")) == sorted(expected)
+    for name in set(expected):
+        red, green, blue = wording.colour(int(name[2:]) / 20)
+        assert f".{name} {{ --shade: rgb({red} {green} {blue}); }}" in page.contents["style"]
+
+
+def test_an_unfinished_run_has_a_page(saved):
+    path, _ = saved(strategy="beam_search", n=8, beam_width=2)
+    document = json.loads(path.read_text())
+    document["events"] = [one for one in document["events"] if one["event"] not in ("done", "vote", "candidate")]
+    path.write_text(json.dumps(document))
+    assert "the run did not end" in "".join(Page(page_of(path)).texts)
+
+
+def test_colours_run_from_one_end_to_the_other():
+    shades = [wording.colour(step / 10) for step in range(11)]
+    assert len(set(shades)) == 11
+    assert wording.colour(0.0)[0] > wording.colour(1.0)[0]
+    assert wording.colour(None) == wording.UNSCORED
+
+
+# ---- the terminal ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.RevisionWarning")
+def test_show_draws_every_node_when_asked_for_all(run, saved, capsys):
+    path, solution = saved(**run)
+    assert main(["show", str(path), "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    tree = search_tree(solution.trace)
+    drawn = [line for line in lines if re.match(r"[│ ]*[├└] ", line)]
+    assert len(drawn) == len(tree.nodes)
+    assert sum("★" in line for line in drawn) == sum(node.best for node in tree.nodes)
+    assert sum("✓" in line for line in drawn) == sum(node.wins and not node.best for node in tree.nodes)
+    merged = sum(len(node.merged) for node in tree.nodes)
+    assert sum(int(number) for line in drawn for number in re.findall(r"\+(\d+) merged", line)) == merged
+
+
+def test_show_tells_problem_strategy_answer_cost_and_votes(saved, capsys):
+    path, solution = saved(strategy="beam_search", n=16, beam_width=4, budget_tokens=5000)
+    assert main(["show", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "how much?" in printed
+    assert "beam_search: n=16, beam_width=4" in printed
+    assert re.search(rf"^answer +{solution.answer} *$", printed, re.MULTILINE)
+    assert f"{solution.spent:,} of 5,000 generated tokens" in printed
+    for one in solution.answer_classes:
+        assert re.search(rf"│ {one.answer} +│ +{one.votes} │ +{one.weight:.3f} │", printed)
+    assert "round 1: 16 sampled" in printed
+
+
+def test_many_samples_fit_on_a_few_lines(saved, capsys):
+    path, _ = saved(strategy="weighted_best_of_n", n=64)
+    assert main(["show", str(path)]) == 0
+    folded = capsys.readouterr().out
+    assert main(["show", str(path), "--all"]) == 0
+    assert len(folded.splitlines()) < 30 < len(capsys.readouterr().out.splitlines())
+    assert re.search(r"★ answer \d", folded)
+
+
+def test_steps_that_led_nowhere_are_one_line(saved, capsys):
+    path, solution = saved(strategy="beam_search", n=16, beam_width=4)
+    assert main(["show", str(path)]) == 0
+    printed = capsys.readouterr().out
+    tree = search_tree(solution.trace)
+    folded = sum(int(number) for number in re.findall(r"(\d+) samples that led nowhere", printed))
+    lost = sum(len(node.samples) + len(node.merged) for node in tree.nodes if not node.fruitful)
+    assert 1 < folded <= lost
+
+
+def test_text_of_the_model_steers_no_terminal_and_is_no_markup(saved, capsys):
+    policy = FakePolicy.scripted({"q": [f"[bold]{STEERING}[/nonsense]\n\n\\boxed{{{STEERING}}}"]})
+    path, _ = saved(policy=policy, problem="q", strategy="weighted_best_of_n", n=1)
+    assert main(["show", str(path), "--all"]) == 0
+    printed = capsys.readouterr().out
+    assert "[bold]a" in printed
+    assert "[/nonsense]" in printed
+    assert not any(letter in printed for letter in "\x1b\x07\u202e\x9b")
+
+
+def test_deep_chains_stay_on_the_screen(saved, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    path, _ = saved(policy=Endless(), strategy="beam_search", n=1, beam_width=1, max_steps=40)
+    assert main(["show", str(path), "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    drawn = [line for line in lines if "├" in line or "└" in line]
+    assert len(drawn) == 40
+    assert all(len(line) <= 80 for line in lines)
+    assert all("■" in line for line in drawn)
+
+
+# ---- on the command line --------------------------------------------------------------------------------------
+
+
+def test_solve_saves_a_trace_that_show_reads(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        Solver, "load", lambda *models, **settings: Solver(TinyPolicy(mean=12, step=4), FakePRM(scored))
+    )
+    trace, page = tmp_path / "new" / "trace.json", tmp_path / "page.html"
+    solve = ["solve", "how much?", "--strategy", "beam_search", "--n", "8", "--beam-width", "2"]
+    assert main([*solve, "--trace", str(trace)]) == 0
+    answer = re.search(r"^Answer: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["show", str(trace), "--html", str(page)]) == 0
+    assert f"answer    {answer[1]}" in capsys.readouterr().out
+    assert f"<title>Search tree: {answer[1]}</title>" in page.read_text()
+
+
+def test_a_trace_that_cannot_be_written_is_known_before_anything_is_loaded(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(Solver, "load", lambda *models, **settings: pytest.fail("loaded"))
+    assert main(["solve", "q", "--n", "1", "--trace", str(tmp_path)]) == 2
+    assert "is a folder; name a file" in capsys.readouterr().err
+
+
+NO_TRACES = {
+    "no JSON": (b"hello", "is not a trace"),
+    "no text": (bytes(range(256)) * 1000, "is not a trace"),
+    "a list": (b"[]", "is not a trace"),
+    "another object": (b'{"answer": 5}', "is not a trace"),
+    "another schema": (b'{"schema": 1, "started": 0, "events": []}', "schema 1"),
+    "events that are none": (b'{"schema": 2, "started": 0, "events": [5]}', "is not a trace"),
+    "unknown events": (b'{"schema": 2, "started": 0, "events": [{"event": "x"}]}', "is not a trace"),
+    "no run": (b'{"schema": 2, "started": 0, "events": []}', "holds no run"),
+    "nested without end": (b"[" * 100_000, "is not a trace"),
+}
+
+
+@pytest.mark.parametrize("case", NO_TRACES)
+def test_what_is_no_trace_is_refused_in_one_short_line(case, tmp_path, capsys):
+    content, words = NO_TRACES[case]
+    path = tmp_path / "trace.json"
+    path.write_bytes(content)
+    assert main(["show", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert len(line) < 400
+
+
+def test_a_missing_trace_and_a_folder_are_named(tmp_path, capsys):
+    for path in (tmp_path / "none.json", tmp_path):
+        assert main(["show", str(path)]) == 2
+        assert f"error: cannot read {path}: " in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_drawn(saved, tmp_path, capsys):
+    path, _ = saved(strategy="majority", n=1)
+    assert main(["show", str(path), "--html", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "is a folder; name a file" in captured.err
+    assert captured.out == ""
