@@ -53,7 +53,7 @@ class Pair:
     small: Size = Size(hidden=128, layers=4, heads=4, intermediate=352)
     verifier_layers: int = 3
     large_layers: int = 5
-    base: Training = Training(steps=2000, learning_rate=3e-3)
+    base: Training = Training(steps=4000, learning_rate=3e-3)
     noisy: Training = Training(steps=400, learning_rate=1e-3)
     verifier: Training = Training(steps=5000)
     large_base: Training = Training(steps=500, learning_rate=1e-3)
@@ -65,7 +65,7 @@ _SLIPS: Mapping[str, float] = {
     "add": 0.026, "carry": 0.20, "signed": 0.39, "times": 0.04, "times_hard": 0.33, "sign": 0.46, "divide": 0.26,
     "move": 0.46, "distribute": 0.58, "precedence": 0.58, "denominator": 0.46, "substitute": 0.26,
 }  # fmt: skip
-_LOAD = (0.03, 0.3, 0.8, 1.3, 1.8)
+_LOAD = (0.0, 0.12, 0.7, 1.25, 1.75)
 
 PAIRS: Mapping[str, Pair] = {
     "mini": Pair("mini", seed=1, source=MiniMath(slips=_SLIPS, load=_LOAD)),

@@ -31,7 +31,7 @@ from adaptive_ttc.mini.minimath import right_tokens_end
 from adaptive_ttc.mini.models import fresh, save, widened, with_verifier
 from adaptive_ttc.mini.settings import PARTS, Pair, Training
 from adaptive_ttc.mini.stages import Loss, Report, VerifierLoss, rank, train, world, writer_loss
-from adaptive_ttc.mini.tokenizer import train_tokenizer
+from adaptive_ttc.mini.tokenizer import REVISE, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -58,13 +58,13 @@ class Workshop:
         pair, source = self.pair, self.pair.source
         formats = mixture([(0.35, drill()), (0.35, attempt(source, {})), (0.3, verdict(source, {}))])
         base = self._write("base", fresh(pair.small, self.tokenizer, pair.seed), formats, pair.base)
-        if "large" in parts:
-            self._large(base)
         clean, policy = base, self._write("noisy", copy.deepcopy(base), self._noisy_formats(), pair.noisy)
-        self._save(policy, "policy")
+        self._save(policy, "policy", revision_prompt=REVISE)
         samples = self._own_samples(policy)
         if rank() == 0:
             self._implicit(clean, policy, samples[:2048])
+        if "large" in parts:
+            self._large(base)
         if "verifier" in parts:
             self._verifier(base, samples)
 
@@ -81,7 +81,7 @@ class Workshop:
         formats = mixture([(0.35, drill()), (0.65, attempt(pair.source, {}))])
         large = self._write("large_base", widened(base, pair.large_layers, pair.seed), formats, pair.large_base)
         large = self._write("large_noisy", large, self._noisy_formats(), pair.large_noisy)
-        self._save(large, "large")
+        self._save(large, "large", revision_prompt=REVISE)
 
     def _save(self, model: LlamaForCausalLM, name: str, **extra: str) -> None:
         if rank() == 0:
