@@ -140,7 +140,7 @@ class EngineHost:
                 if flight.enough(last):
                     await self._engine.abort(name)
         except VLLMError as error:
-            raise _translated(self.name, error) from error
+            raise translated(self.name, error) from error
         finally:
             del self._flights[name]
             flight.landed.set()
@@ -193,7 +193,8 @@ async def _start(name: str, settings: dict[str, Any]) -> Any:
         ) from error
 
 
-def _translated(name: str, error: VLLMError) -> ConfigError | EngineError:
+def translated(name: str, error: VLLMError) -> ConfigError | EngineError:
+    """Our error for one of vLLM's; ``retryable`` where the same request may succeed later."""
     if isinstance(error, VLLMClientError):
         return ConfigError(f"vLLM refuses a request to {name}: {error}")
     if isinstance(error, EngineDeadError):

@@ -49,19 +49,10 @@ _RESERVED = (
 class VLLMPolicy:
     """Samples from a causal language model in vLLM, many requests at once.
 
-    Make one with :meth:`from_pretrained`, or with the constructor over an engine that others use as well. ``sample``
-    may be called from any number of asyncio tasks and event loops. vLLM draws a random stream for every request: the
+    Make one with :meth:`from_pretrained`, or with :meth:`over` an engine that others use as well. ``sample`` may be
+    called from any number of asyncio tasks and event loops. vLLM draws a random stream for every request: the
     same request gives the same tokens in any company as far as the engine's arithmetic allows (on a CPU in float32 it
     does), and a sample that was cut into several requests is another sample than the uncut one.
-
-    Args:
-        host: a running engine; whoever started it closes it.
-        facts: what the model's folder says.
-        chat: renders problems.
-        name: how a person calls the model.
-        fingerprint: see :func:`policies.folder.policy_fingerprint`.
-        max_context: prompt and new tokens together; None takes what the engine can hold, and never more.
-        closing: awaited by :meth:`aclose` when nothing of this policy is in flight any more.
     """
 
     def __init__(
@@ -69,9 +60,8 @@ class VLLMPolicy:
         host: EngineHost,
         facts: FolderFacts,
         chat: ChatFormat,
-        *,
-        name: str,
         fingerprint: str,
+        *,
         max_context: int | None = None,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -79,7 +69,6 @@ class VLLMPolicy:
         self._facts = facts
         self._chat = chat
         self._texts = chat.token_texts()
-        self._name = name
         self._fingerprint = fingerprint
         self._max_context = min(host.max_context, max_context or host.max_context)
         self._closing = closing
@@ -116,20 +105,50 @@ class VLLMPolicy:
         facts = read_facts(folder, eos_token_ids)
         chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
         name = policy_name(path_or_hub_name, folder)
-        host = EngineHost(name, {**_OURS, **settings, "model": str(folder)})
-        return cls(
-            host,
-            facts,
-            chat,
-            name=name,
-            fingerprint=policy_fingerprint(folder, chat, facts.eos),
-            closing=host.aclose,
-        )
+        host = EngineHost(name, cls.engine_settings(folder, **settings))
+        return cls(host, facts, chat, policy_fingerprint(folder, chat, facts.eos), closing=host.aclose)
+
+    @staticmethod
+    def engine_settings(folder: Path, **settings: Any) -> dict[str, Any]:
+        """``AsyncEngineArgs`` for an engine that serves policies: these settings, and what a policy relies on.
+
+        Raises:
+            ConfigError: there is no such setting, or the policy decides it.
+        """
+        _check_settings(settings)
+        return {**_OURS, **settings, "model": str(folder)}
+
+    @classmethod
+    def over(
+        cls,
+        host: EngineHost,
+        path_or_hub_name: str | Path,
+        *,
+        system_prompt: str | None = None,
+        eos_token_ids: Iterable[int] | None = None,
+        revision: str | None = None,
+        max_context: int | None = None,
+    ) -> Self:
+        """A policy on an engine that runs already; whoever started it closes it.
+
+        Args:
+            host: runs the model.
+            path_or_hub_name: that model's folder or name.
+            system_prompt, eos_token_ids, revision: see :meth:`from_pretrained`.
+            max_context: prompt and new tokens together; None takes what the engine can hold, and never more.
+
+        Raises:
+            ConfigError: files are missing or unfit, or there is no chat template.
+        """
+        folder = locate(path_or_hub_name, revision=revision)
+        facts = read_facts(folder, eos_token_ids)
+        chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
+        return cls(host, facts, chat, policy_fingerprint(folder, chat, facts.eos), max_context=max_context)
 
     @property
     def name(self) -> str:
         """The model's name on the Hub, or its folder's."""
-        return self._name
+        return self._host.name
 
     @property
     def fingerprint(self) -> str:
