@@ -14,6 +14,9 @@ Colour = tuple[int, int, int]
 _STOPS: tuple[Colour, ...] = ((203, 84, 47), (226, 196, 104), (44, 145, 160))
 """Red, green and blue of the scores 0, 1/2 and 1: apart for the colour-blind too."""
 
+_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+"""Unicode's controls of direction, by their bidirectional class."""
+
 UNSCORED: Colour = (150, 150, 150)
 
 _ENDS: Mapping[str, str] = {
@@ -46,11 +49,18 @@ def colour(score: float | None) -> Colour:
 
 def printable(text: str) -> str:
     """Text on one line in which nothing steers a terminal or turns the direction of reading."""
-    return "".join(_visible(letter) for letter in " ".join(text.split()))
+    return legible(" ".join(text.split()))
 
 
-def _visible(letter: str) -> str:
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter
+def legible(text: str) -> str:
+    """The same with its lines left as they are."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in text)
+
+
+def _steers(letter: str) -> bool:
+    if unicodedata.category(letter) in ("Cc", "Cs"):
+        return letter not in "\n\t"
+    return unicodedata.bidirectional(letter) in _TURNS
 
 
 def title(entry: Entry) -> str:

@@ -143,6 +143,13 @@ def test_text_of_model_and_problem_is_escaped(saved):
     assert "= <u>" in text
 
 
+def test_text_of_the_model_turns_no_direction_on_the_page(saved):
+    policy = FakePolicy.scripted({"q": [f"{STEERING}\n\nline\none\n\n\\boxed{{1}}"]})
+    text = page_of(saved(policy=policy, problem="q", strategy="majority", n=1)[0])
+    assert not any(letter in text for letter in "\x1b\x07\u202e\x9b")
+    assert "line\none" in text
+
+
 def test_what_cannot_be_written_does_not_stop_the_page(saved, tmp_path, capsys):
     path, _ = saved(strategy="majority", n=1)
     document = json.loads(path.read_text())

@@ -23,7 +23,9 @@ from adaptive_ttc.tree import Node, SearchTree
 def render(tree: SearchTree) -> str:
     """The page."""
     style, script = _file("page.css"), _file("page.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_legible
+    )
     numbers = {id(node): number for number, node in enumerate(tree.nodes)}
     depths = rounds(tree.outcomes)
     return environment.from_string(_file("page.html")).render(
@@ -45,6 +47,10 @@ def render(tree: SearchTree) -> str:
 def paint(score: float | None) -> str:
     """The class that colours a score; there is one for every twentieth, as the page allows no inline style."""
     return "s-none" if score is None else f"s-{round(min(max(score, 0.0), 1.0) * 20)}"
+
+
+def _legible(value: object) -> object:
+    return wording.legible(value) if type(value) is str else value  # what is marked as safe is of another type
 
 
 def _file(name: str) -> str:
