@@ -1,42 +1,26 @@
-"""Draws random runs of the solver over fake engines, and carries them out on a clock that counts turns.
-
-It knows what can be asked and what can go wrong, and judges nothing.
-"""
+"""Draws random runs of the solver over fake engines: what is asked and what goes wrong; it runs and judges nothing."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import selectors
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import anyio
-import anyio.lowlevel
-from witness import Witness, WitnessedPolicy, WitnessedPRM
-
 from adaptive_ttc.cost import COUNTS, price_of
 from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.errors import EngineError
-from adaptive_ttc.grading import Grader
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.requests import Expand, Search
 from adaptive_ttc.scoring import least_score
-from adaptive_ttc.solution import Solution
-from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.types import ROOT, STEP_END, Prefix, Problem
 from policies.fake import FakePolicy, Trouble, toy_right_so_far
 
 LONGEST = 150
-"""Tokens that no solution of the drawn problems exceeds."""
+"""Tokens that hardly a solution of the drawn problems exceeds."""
 
-TICK = 0.001
-"""Seconds by which the clock goes on whenever it is read."""
-
-STUCK = 1000.0
-"""Seconds on that clock after which a run is given up."""
+TURN = 0.002
+"""Seconds of a turn of the event loop, about, see :mod:`trial`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +90,6 @@ class Case:
     def in_other_order(self, seed: int) -> Case:
         """The same run with other delays."""
         return replace(self, troubles=(Trouble(seed=seed, turns=5), Trouble(seed=seed + 1, turns=9)))
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a run: a solution, an engine's error, nothing after a cancellation, or a crash."""
-
-    witness: Witness
-    policy: FakePolicy
-    prm: FakePRM
-    solution: Solution | None = None
-    error: EngineError | None = None
-    crash: str | None = None
 
 
 def draw(seed: int, index: int) -> Case:
@@ -194,7 +166,7 @@ def _disturbed(case: Case, rng: random.Random) -> Case:
     early = rng.choice(("deadline", "stop", "cancel", "cancel", None))
     turns = round(2 ** rng.uniform(0, 8)) - 1
     if early == "deadline":
-        case.wish["deadline"] = 2 * TICK * turns
+        case.wish["deadline"] = TURN * turns
     elif early == "stop":
         case = replace(case, stopped_after=turns)
     elif early == "cancel":
@@ -204,13 +176,13 @@ def _disturbed(case: Case, rng: random.Random) -> Case:
 
 def token_price(case: Case) -> int:
     """Ledger units that a generated token takes, its scoring included, about."""
-    price = price_of(case.wish["count"], *_engines(case))
+    price = price_of(case.wish["count"], *engines(case))
     return price.decode + 2 * price.score
 
 
 def least_budget(case: Case) -> int:
     """The smallest budget that the solver takes."""
-    policy, prm = _engines(case)
+    policy, prm = engines(case)
     price = price_of(case.wish["count"], policy, prm if case.prm else None)
     prompt = price.prompt * len(policy.encode(Problem.of(case.question)))
     return prompt + price.decode + (least_score(prm, case.question, price) if case.prm else 0)
@@ -228,78 +200,7 @@ def enough(case: Case) -> int:
     return 16 * least_budget(case) + token_price(case) * int(tokens)
 
 
-def carry_out(case: Case, grader: Grader) -> Outcome:
-    """Run it, with the engines' calls and the accounts watched."""
-    policy, prm = _engines(case)
-    outcome = Outcome(Witness(), policy, prm)
-    with outcome.witness.watching(), asyncio.Runner(loop_factory=_turn_counting_loop) as runner:
-        runner.run(_main(case, grader, outcome))
-    return outcome
-
-
-async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
-    witness = outcome.witness
-    prm = WitnessedPRM(outcome.prm, witness) if case.prm else None
-    solver = Solver(WitnessedPolicy(outcome.policy, witness), prm, grader=grader, config=case.config)
-    stop = anyio.Event()
-
-    async def solve() -> None:
-        try:
-            outcome.solution = await solver.solve(case.question, stop=stop, **case.wish)
-        except EngineError as error:
-            outcome.error = error
-
-    async def guarded() -> None:
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as clock:
-                if case.cancelled_after is not None and not case.natively:
-                    clock.start_soon(_after, case.cancelled_after, scope.cancel)
-                if case.stopped_after is not None:
-                    clock.start_soon(_after, case.stopped_after, stop.set)
-                await solve()
-                clock.cancel_scope.cancel()
-
-    task = asyncio.ensure_future(guarded())
-    if case.natively and case.cancelled_after is not None:
-        await _after(case.cancelled_after, task.cancel)
-    _, unfinished = await asyncio.wait([task], timeout=STUCK)
-    if unfinished:
-        outcome.crash = "it never ended"
-    elif not task.cancelled() and (error := task.exception()) is not None:
-        outcome.crash = repr(error)
-
-
-async def _after(turns: int, action: Any) -> None:
-    for _ in range(turns):
-        await anyio.lowlevel.checkpoint()
-    action()
-
-
-def _engines(case: Case) -> tuple[FakePolicy, FakePRM]:
+def engines(case: Case) -> tuple[FakePolicy, FakePRM]:
     ours, theirs = (replace(trouble) for trouble in case.troubles)
     policy = FakePolicy.generative(trouble=ours, **case.policy)
     return policy, FakePRM.truthful(toy_right_so_far, trouble=theirs, max_context=case.prm_context, parameters=700)
-
-
-class _Impatient(selectors.DefaultSelector):
-    """Never waits: what waits for a time reads the clock until it has come."""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(0)
-
-
-class _TurnCountingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time goes on when it is read, so that a deadline falls in the same turn every time."""
-
-    def __init__(self) -> None:
-        self._readings = 0
-        super().__init__(_Impatient())
-
-    def time(self) -> float:
-        """Seconds since the start."""
-        self._readings += 1
-        return TICK * self._readings
-
-
-def _turn_counting_loop() -> asyncio.AbstractEventLoop:
-    return _TurnCountingLoop()

@@ -33,8 +33,9 @@ from dataclasses import replace
 from functools import partial
 
 from audit import charge
-from cases import Case, Outcome, carry_out, draw, enough
+from cases import Case, draw, enough
 from report import add_json_option, write_report
+from trial import Outcome, carry_out
 from witness import Witness, delivered, lost
 
 from adaptive_ttc.cost import price_of
@@ -71,7 +72,7 @@ def check(case: Case, grader: Grader) -> tuple[Counter[str], list[str]]:
         calm_runs=case.calm,
         solutions=outcome.solution is not None,
         errors=outcome.error is not None,
-        cancelled=outcome.solution is outcome.error is None,
+        cancelled=outcome.solution is None and outcome.error is None,
         calls=len(outcome.witness.calls),
     )
     counts.update(found.keys())
@@ -186,14 +187,10 @@ def check_all(seed: int, runs: int, workers: int = 1) -> tuple[Counter[str], dic
     work = partial(check_share, seed), list(firsts), [min(first + SHARE, runs) for first in firsts]
     total: Counter[str] = Counter()
     found: dict[int, list[str]] = {}
-    if workers == 1:
-        shares = map(*work)
-    else:
-        pool = ProcessPoolExecutor(workers)
-        shares = pool.map(*work)
-    for counts, words in shares:
-        total.update(counts)
-        found |= words
+    with ProcessPoolExecutor(workers) as pool:
+        for counts, words in pool.map(*work):
+            total.update(counts)
+            found |= words
     return total, found
 
 

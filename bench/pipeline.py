@@ -184,7 +184,8 @@ async def measure(limit: int, rounds: int, seed: int | None) -> dict[str, float]
     """Both sides in turn; the figures that the module describes."""
     *rows, other = load_problems("minimath-500", limit=limit + 1, seed=seed)
     problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
-    ours, theirs = [], []
+    ours: list[Round] = []
+    theirs: list[Round] = []
     for number in range(rounds):
         for side, results in ((pipelined, ours), (strict, theirs))[:: 1 if number % 2 == 0 else -1]:
             results.append(await time_round(side, problems, other, seed or 0))

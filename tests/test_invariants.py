@@ -16,8 +16,8 @@ from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.base import Scored, ScoreRequest
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.strategies import strategy_names
-from adaptive_ttc.types import Problem
+from adaptive_ttc.strategies import BeamSearch, strategy_names
+from adaptive_ttc.types import Prefix, Problem
 from policies.fake import FakePolicy, Trouble, toy_right_so_far
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -151,7 +151,7 @@ def test_empty_hands_and_copies_are_found(bench):
 @pytest.mark.parametrize("strategy", ["beam_search", "dvts"])
 @pytest.mark.parametrize("prm_context", [None, 45])
 def test_looking_ahead_leaves_what_finishes_a_solution(strategy, prm_context):
-    """Roll-outs once took the money that was kept for the beams; those too long for the PRM were thrown away."""
+    """Roll-outs once took the money that was kept for the beams."""
     question = "Add 13 + 5 + 4 + 6 + 8."
     for seed in range(12):
         for limit in (60, 150):
@@ -168,6 +168,21 @@ def test_looking_ahead_leaves_what_finishes_a_solution(strategy, prm_context):
                     budget_tokens=limit + 7 * seed,
                 )
             assert any(one.prefix.finish in ("eos", "length") for one in solution.candidates)
+
+
+def test_a_finished_roll_out_is_handed_in_though_it_has_no_score():
+    """It was once thrown away where the PRM could not read it, and the search ended with nothing."""
+    first, second = (Prefix((7,), f"{name}\n\n", (0.5,), finish="stop", path=(name,)) for name in range(2))
+    ended = Prefix((7, 8), "0\n\n\\boxed{1}", (), finish="eos", path=(0, 0))
+    further = Prefix((7, 9), "1\n\n2\n\n", (0.5, 0.5), finish="stop", path=(1, 0))
+    search = BeamSearch(n=2, beam_width=1, lookahead=1).search()
+    next(search)
+    search.send((first, second))
+    steps = search.send((ended, further))
+    assert steps.prefixes == (first, second)
+    with pytest.raises(StopIteration) as returned:
+        search.send(tuple(replace(one, finish="budget", path=(*one.path, 1)) for one in (first, second)))
+    assert ended in returned.value.value
 
 
 # ---- the fakes' troubles -----------------------------------------------------------------------------------------
