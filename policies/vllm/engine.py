@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -82,11 +84,6 @@ class EngineHost:
         """Prompt and new tokens together that the engine can hold."""
         return int(self._engine.model_config.max_model_len)
 
-    @property
-    def closed(self) -> bool:
-        """Whether it takes no more requests."""
-        return self._closed
-
     async def run(self, flight: Flight) -> RequestOutput:
         """Send a request and wait for its last output. A task cancelled meanwhile frees the request's slot.
 
@@ -94,17 +91,25 @@ class EngineHost:
             ConfigError: vLLM refuses the request.
             EngineError: the engine failed or died, or is closed.
         """
-        if self._closed:
-            raise EngineError(f"the engine of {self.name} is closed; make a new one")
-        future = asyncio.wrap_future(self._post(self._run(flight)))
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        output: asyncio.Future[RequestOutput] = loop.create_future()
+        self._post(self._run(flight)).add_done_callback(partial(_hand_over, loop, output))
         try:
-            # not awaited itself: cancelling vLLM's generate while it takes a request in could leave it running
-            await asyncio.wait([future])
+            return await output
         except asyncio.CancelledError:
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            # not cancelled over there: vLLM, cancelled while it takes a request in, may leave it running
             self.abort(flight)
             raise
-        return future.result()
+
+    async def call(self, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work(engine)`` on the engine's loop, for what :meth:`run` does not offer, such as emptying its cache.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        self._check_open()
+        return await asyncio.wrap_future(self._post(work(self._engine)))
 
     def abort(self, flight: Flight) -> None:
         """End a request soon; its :meth:`run` returns what it has."""
@@ -126,7 +131,11 @@ class EngineHost:
             await asyncio.wrap_future(self._post(self._close()))
             await anyio.to_thread.run_sync(self._end_loop)
 
-    def _post(self, work: Coroutine[Any, Any, T]) -> Any:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"the engine of {self.name} is closed; make a new one")
+
+    def _post(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _run(self, flight: Flight) -> RequestOutput:
@@ -170,6 +179,23 @@ class EngineHost:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, output: asyncio.Future[RequestOutput], done: Future[Any]) -> None:
+    """Give what the engine's loop has found to the task that waits for it."""
+    with suppress(RuntimeError):  # its event loop has closed, and with it the task
+        loop.call_soon_threadsafe(_resolve, output, done)
+
+
+def _resolve(output: asyncio.Future[RequestOutput], done: Future[Any]) -> None:
+    if output.done():
+        return
+    if done.cancelled():
+        output.set_exception(EngineError("the engine was closed; make a new one"))
+    elif error := done.exception():
+        output.set_exception(error)
+    else:
+        output.set_result(done.result())
 
 
 async def _landed(flights: Iterable[Flight]) -> None:

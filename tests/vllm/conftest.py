@@ -7,6 +7,14 @@ from importlib.util import find_spec
 
 import pytest
 
+# Not ours: vLLM goes on importing while it starts. The last rule that fits a warning decides.
+_RULES = (
+    "default::DeprecationWarning",
+    "default::FutureWarning",
+    "default::UserWarning",
+    "error::pytest.PytestWarning",
+)
+
 if find_spec("vllm") is not None:
     # what it builds on warns while it is imported, which the other tests take for an error
     with warnings.catch_warnings():
@@ -21,9 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if str(item.path).startswith(here):
             # an engine takes its time to start, most of all on a busy machine
             item.add_marker(pytest.mark.timeout(900))
-            for category in ("DeprecationWarning", "FutureWarning", "UserWarning"):
-                # not ours: vLLM goes on importing while it starts
-                item.add_marker(pytest.mark.filterwarnings(f"default::{category}"))
+            item.add_marker(pytest.mark.filterwarnings(*_RULES))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,247 @@
+"""What the solver costs on top of the real vLLM engine, and what its concurrency gains.
+
+    python bench/engine_overhead.py --json FILE [--model FOLDER] [--limit PROBLEMS] [--n N] [--rounds R] [--seed S]
+
+One run, one engine, one machine; the rounds of all measurements alternate, and each keeps its best.
+
+- ``throughput_ratio``: tokens a second of ``Solver`` at weighted best-of-N, all problems at once, over those of the
+  bare engine given the very same requests at once, on the engine's own event loop. Both begin with an empty prefix
+  cache. Scores come from a fake PRM that computes nothing, so that the ratio is the solver's own cost: rendering,
+  slices, ledger, trace, voting and grading.
+- ``beam_speedup_over_serial``: time of a beam search of half the problems, one problem after another, over the time of
+  all at once: one problem at a time is what a search without a shared driver does.
+- ``prefix_cache_hit_share``: prompt tokens of that beam search, all at once, that the engine's cache answered.
+- ``fanout_ratio``: tokens a second of one request a sample over those of one request with ``n`` samples a problem, on
+  the bare engine with its prefix cache on: what the repeated prefill of the prompt costs.
+
+Further figures: ``solver_tokens_per_s``, ``bare_tokens_per_s``, ``requests_tokens_per_s``, ``fanout_tokens_per_s``,
+``beam_seconds``, ``beam_serial_seconds``, ``problems``, ``n``, ``rounds``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from report import add_json_option, write_report
+from vllm import SamplingParams, TokensPrompt
+from vllm.sampling_params import RequestOutputKind
+
+from adaptive_ttc.datasets import load_problems
+from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+from policies.folder import read_facts
+from policies.vllm import CPU_SETTINGS, VLLMPolicy
+from policies.vllm.engine import EngineHost
+from policies.vllm.sampling import sampling_params
+
+SLOTS = 256
+BEAMS = {"strategy": "beam_search", "n": 8, "beam_width": 4}
+
+
+class Listening(VLLMPolicy):
+    """Remembers what it was asked for."""
+
+    heard: list[SampleRequest]
+    eos: frozenset[int]
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """Note the request, and pass it on."""
+        self.heard.append(request)
+        return await super().sample(request)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Tokens and seconds."""
+
+    tokens: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+def noise(question: str, steps: tuple[str, ...]) -> float:
+    """A score that depends on nothing but the texts."""
+    return zlib.crc32("".join([question, *steps]).encode()) / 2**32
+
+
+async def forget(host: EngineHost) -> None:
+    """Empty the prefix cache."""
+    await host.call(lambda engine: engine.reset_prefix_cache())
+
+
+async def timed(host: EngineHost, work: Callable[[], Awaitable[int]]) -> Round:
+    """Run something that tells how many tokens it sampled, with an empty prefix cache."""
+    await forget(host)
+    start = time.perf_counter()
+    tokens = await work()
+    return Round(tokens, time.perf_counter() - start)
+
+
+async def solve(solver: Solver, questions: Sequence[str], **request: Any) -> list[Solution]:
+    """All problems at once."""
+    return await asyncio.gather(*(solver.solve(question, **request) for question in questions))
+
+
+async def solve_serially(solver: Solver, questions: Sequence[str], **request: Any) -> list[Solution]:
+    """One problem after another."""
+    return [await solver.solve(question, **request) for question in questions]
+
+
+async def bare(host: EngineHost, work: Sequence[tuple[Sequence[int], SamplingParams]]) -> int:
+    """Give the engine all requests at once, on its own event loop; the tokens that it generated."""
+
+    async def together(engine: Any) -> int:
+        async def one(index: int) -> int:
+            prompt, params = work[index]
+            outputs = engine.generate(TokensPrompt(prompt_token_ids=list(prompt)), params, f"bare {index}")
+            *_, last = [output async for output in outputs]
+            return sum(len(output.token_ids) for output in last.outputs)
+
+        return sum(await asyncio.gather(*map(one, range(len(work)))))
+
+    return await host.call(together)
+
+
+def generated(solutions: Sequence[Solution]) -> int:
+    return sum(solution.usage.completion_tokens for solution in solutions)
+
+
+def cached_share(solutions: Sequence[Solution]) -> float:
+    cached = sum(solution.usage.cached_prompt_tokens for solution in solutions)
+    return cached / (cached + sum(solution.usage.prompt_tokens for solution in solutions))
+
+
+def best(rounds: Sequence[Round]) -> Round:
+    return max(rounds, key=lambda one: one.rate)
+
+
+async def throughput(
+    solver: Solver, policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int
+) -> dict[str, float]:
+    """The solver against the bare engine with the same requests."""
+    ours, theirs = [], []
+    for _ in range(rounds):
+        policy.heard = []
+
+        async def weighted() -> int:
+            return generated(await solve(solver, questions, strategy="weighted_best_of_n", n=n))
+
+        ours.append(await timed(host, weighted))
+        work = [(one.prompt_ids, _params(one, policy)) for one in policy.heard]
+        theirs.append(await timed(host, lambda work=work: bare(host, work)))
+        assert theirs[-1].tokens == ours[-1].tokens, "the same requests give the same tokens"
+    return {
+        "throughput_ratio": best(ours).rate / best(theirs).rate,
+        "solver_tokens_per_s": best(ours).rate,
+        "bare_tokens_per_s": best(theirs).rate,
+    }
+
+
+async def fanout(
+    policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int
+) -> dict[str, float]:
+    """One request a sample against one request a problem."""
+    singles, fans = [], []
+    asked = [
+        SampleRequest(id="", prompt_ids=policy.encode(Problem.of(question)), max_tokens=512, seed=index)
+        for index, question in enumerate(questions)
+    ]
+    apart = [(one.prompt_ids, _params(one, policy, seed=seed)) for one in asked for seed in range(n)]
+    fanned = [(one.prompt_ids, _params(one, policy, n=n)) for one in asked]
+    for _ in range(rounds):
+        singles.append(await timed(host, lambda: bare(host, apart)))
+        fans.append(await timed(host, lambda: bare(host, fanned)))
+    return {
+        "fanout_ratio": best(singles).rate / best(fans).rate,
+        "requests_tokens_per_s": best(singles).rate,
+        "fanout_tokens_per_s": best(fans).rate,
+    }
+
+
+async def beams(solver: Solver, host: EngineHost, questions: Sequence[str], rounds: int) -> dict[str, float]:
+    """Beam search of many problems at once and one after another."""
+    together, serial, share = [], [], 0.0
+    for _ in range(rounds):
+        done: list[Solution] = []
+
+        async def at_once(done: list[Solution] = done) -> int:
+            done += await solve(solver, questions, **BEAMS)
+            return generated(done)
+
+        async def in_turn() -> int:
+            return generated(await solve_serially(solver, questions, **BEAMS))
+
+        together.append(await timed(host, at_once))
+        share = cached_share(done)
+        serial.append(await timed(host, in_turn))
+    return {
+        "beam_speedup_over_serial": best(serial).seconds / best(together).seconds,
+        "prefix_cache_hit_share": share,
+        "beam_seconds": best(together).seconds,
+        "beam_serial_seconds": best(serial).seconds,
+    }
+
+
+def _params(request: SampleRequest, policy: Listening, **changes: Any) -> SamplingParams:
+    params = sampling_params(request, limit=request.max_tokens, eos=policy.eos, kind=RequestOutputKind.FINAL_ONLY)
+    for name, value in changes.items():
+        setattr(params, name, value)
+    return params
+
+
+async def measure(host: EngineHost, folder: Path, *, limit: int, n: int, rounds: int, seed: int) -> dict[str, float]:
+    """All figures, on an engine that runs that model."""
+    questions = [row["problem"] for row in load_problems("minimath-calibration", limit=limit, seed=seed or None)]
+    policy = Listening.over(host, folder)
+    policy.heard, policy.eos = [], read_facts(folder).eos
+    async with Solver(policy, FakePRM(noise), seed=seed) as solver:
+        await solve(solver, questions[:8], strategy="weighted_best_of_n", n=4)
+        figures = await throughput(solver, policy, host, questions, n, rounds)
+        figures |= await beams(solver, host, questions[: max(1, limit // 2)], rounds)
+        figures |= await fanout(policy, host, questions, n, rounds)
+    return {**figures, "problems": limit, "n": n, "rounds": rounds}
+
+
+async def run(folder: Path, *, limit: int, n: int, rounds: int, seed: int) -> dict[str, float]:
+    """:func:`measure` on an engine of its own."""
+    host = EngineHost(folder.name, VLLMPolicy.engine_settings(folder, max_num_seqs=SLOTS, **CPU_SETTINGS))
+    try:
+        return await measure(host, folder, limit=limit, n=n, rounds=rounds, seed=seed)
+    finally:
+        await host.aclose()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=MINI_POLICY, help="a model folder (default: the embedded policy)")
+    parser.add_argument("--limit", type=int, default=64, help="problems; beam search takes half of them")
+    parser.add_argument("--n", type=int, default=16, help="samples of each problem")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    add_json_option(parser)
+    options = parser.parse_args()
+    figures = asyncio.run(
+        run(options.model, limit=options.limit, n=options.n, rounds=options.rounds, seed=options.seed)
+    )
+    for key, value in figures.items():
+        print(f"{key:28} {value:.3f}")
+    write_report(options.json, "engine_overhead", figures)
+
+
+if __name__ == "__main__":
+    main()
