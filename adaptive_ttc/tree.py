@@ -70,11 +70,6 @@ class Node:
         """What it is judged by, in [0, 1], or None."""
         return self.head.value
 
-    @property
-    def faded(self) -> bool:
-        """Nothing came of it."""
-        return self.fate not in ("candidate", "continued")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchTree:
@@ -206,7 +201,8 @@ def _tell_answers(deepest_first: Iterable[Node], nodes: Mapping[Route, Node]) ->
             below.setdefault(id(above), Counter()).update(held)
 
 
-def _rank(node: Node) -> tuple[int, bool, int, float, Route]:
+def _rank(node: Node) -> tuple[int, int, float, Route]:
     """Best first: the winning path, what wins, what something came of, by value."""
     value = -1.0 if node.value is None else node.value
-    return (-int(node.best), not node.wins, _ORDER[node.fate] + 4 * node.head.foreseen, -value, node.path)
+    led = (node.best, node.wins, node.fruitful)
+    return (-sum(led), _ORDER[node.fate] + 4 * node.head.foreseen, -value, node.path)

@@ -119,14 +119,13 @@ def drawing(lines: tuple[Row, ...]) -> Table:
     table.add_column("outcome", no_wrap=True, overflow="ellipsis", max_width=28)
     for row in _unfolded(lines):
         entry = row.entry
-        faded = isinstance(entry, Node) and entry.faded
         tokens = entry.tokens
         branch = "" if isinstance(entry, Fold) or not row.inner else f"{entry.branch_tokens:,}"
         most = "\N{LESS-THAN OR EQUAL TO}" if isinstance(entry, Fold) else ""
         score = Text("" if entry.value is None else f"{most}{entry.value:.3f}", style=_style(entry.value))
         words = ", ".join(part for part in (wording.outcome(entry), wording.copies(entry)) if part)
         won = Text(wording.printable(words), style="bold green" if entry.wins and not row.inner else "")
-        table.add_row(_label(row), score, f"{tokens:,}", branch, won, style="dim" if faded else "")
+        table.add_row(_label(row), score, f"{tokens:,}", branch, won, style="" if entry.fruitful else "dim")
     return table
 
 
