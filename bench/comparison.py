@@ -6,6 +6,7 @@ are paired. What a pool of samples says about k of them is an expectation over i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ MIDDLE = (1, 2, 3)
 MEANS = ("coverage", "generated_tokens", "prm_tokens", "flops", "candidates", "effective_n")
 
 Column = NDArray[np.float64]
-Figure = float | int | None | list[float | None] | list[int]
+Figure = float | int | list[float] | list[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +110,14 @@ def compare(journal: Journal, rows: Sequence[Row], asked: Sequence[Arm]) -> Comp
 
 
 def figures_of(comparison: Comparison) -> dict[str, Figure]:
-    """The figures that ``strategies.py`` describes."""
+    """The figures that ``strategies.py`` describes; nan, which is written as null, for an empty quintile."""
     by_quintile = [comparison.quintile == one for one in QUINTILES]
     figures: dict[str, Figure] = {
         "problems": len(comparison.pass_at_1),
         "problems_by_quintile": [int(chosen.sum()) for chosen in by_quintile],
         "pass_at_1": float(comparison.pass_at_1.mean()),
         "pass_at_1_by_quintile": [
-            float(comparison.pass_at_1[chosen].mean()) if chosen.any() else None for chosen in by_quintile
+            float(comparison.pass_at_1[chosen].mean()) if chosen.any() else math.nan for chosen in by_quintile
         ],
     }
     for arm in comparison.asked:
@@ -146,9 +147,9 @@ def _spread(measure: str, name: str, found: Interval | None) -> dict[str, Figure
 
 def _spread_by_quintile(measure: str, name: str, found: Sequence[Interval | None]) -> dict[str, Figure]:
     return {
-        f"{measure}.{name}_by_quintile": [one and one.mean for one in found],
-        f"{measure}_low.{name}_by_quintile": [one and one.low for one in found],
-        f"{measure}_high.{name}_by_quintile": [one and one.high for one in found],
+        f"{measure}.{name}_by_quintile": [one.mean if one else math.nan for one in found],
+        f"{measure}_low.{name}_by_quintile": [one.low if one else math.nan for one in found],
+        f"{measure}_high.{name}_by_quintile": [one.high if one else math.nan for one in found],
     }
 
 

@@ -20,6 +20,10 @@ from adaptive_ttc.estimators import Interval
 from adaptive_ttc.record import git_state, machine
 
 _NOTHING = Interval(math.nan, math.nan, math.nan)
+_HEAD = (
+    "strategy", "N", "accuracy", "less weighted best-of-N", "coverage",
+    "generated tokens", "PRM tokens", "MFLOPs", "candidates", "that voted",
+)  # fmt: skip
 _QUINTILE_NAMES = ("1 (easiest)", "2", "3", "4", "5 (hardest)")
 
 
@@ -55,8 +59,6 @@ def section(comparison: Comparison, pictures: Sequence[Path], results: Path, not
         for path in pictures
         if path.suffix == ".png"
     ]
-    head = ("strategy", "N", "accuracy", "less weighted best-of-N", "coverage", "generated tokens", "PRM tokens")
-    head = (*head, "MFLOPs", "candidates", "that voted")
     quintile_head = ("strategy", "N", *(f"quintile {name}" for name in _QUINTILE_NAMES))
     rates = [_rate(comparison, one) for one in QUINTILES]
     parts = [
@@ -65,7 +67,7 @@ def section(comparison: Comparison, pictures: Sequence[Path], results: Path, not
         *notes,
         f"{len(comparison.pass_at_1)} problems; brackets hold 95 % bootstrap intervals over problems, differences are "
         "paired by problem; tokens and FLOPs are a problem's.",
-        markdown_table(head, (_line(comparison, arm) for arm in comparison.asked)),
+        markdown_table(_HEAD, (_line(comparison, arm) for arm in comparison.asked)),
         *links,
         "Accuracy by oracle-difficulty quintile (pass@1 in the pool: "
         + ", ".join("none" if math.isnan(rate) else f"{rate:.2f}" for rate in rates)

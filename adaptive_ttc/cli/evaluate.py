@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import anyio
@@ -16,16 +18,20 @@ from rich.text import Text
 
 from adaptive_ttc.cli.request import add_model_options, add_request_options, check_request, load_solver, request_of
 from adaptive_ttc.datasets import MINIMATH, Row, load_problems
+from adaptive_ttc.errors import RevisionWarning
 from adaptive_ttc.estimators import interval
 from adaptive_ttc.evaluation import CONCURRENCY, Outcome, solve_rows
 from adaptive_ttc.record import writable, write_record
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.types import Usage
 
 FIGURES = """figures in the JSON file:
   accuracy, accuracy_low, accuracy_high  share of right answers with its 95 % bootstrap interval over problems
   problems, failed, unfinished           problems that ended; of these, failed ones (they count as wrong); cut off ones
   unanswered                             solved problems without an answer
+  candidates, effective_n                means over the solved problems: solutions that a search handed in, and those
+                                         of them that hold an answer, copies of one sample counted once
   generated_tokens, prm_tokens, flops    sums over the problems
   generated_tokens_per_problem, wall_time
   overspent                              problems that cost more than their budget: always 0
@@ -39,7 +45,7 @@ def add(subparsers: Any) -> None:
         "eval",
         help="measure a strategy on a data set",
         description="Measure a strategy on a data set.",
-        epilog=FIGURES,
+        epilog=f"{_options_of_strategies()}\n\n{FIGURES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -55,6 +61,18 @@ def add(subparsers: Any) -> None:
     add_request_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
+
+
+def _options_of_strategies() -> str:
+    """What ``--option`` can set, with its defaults, for the help text."""
+    common = {part.name for part in fields(Strategy)}
+    lines = ["options of the strategies, for --option NAME=VALUE (those of all: top_p, agg_strategy, vote, vote_b):"]
+    for name in strategy_names():
+        strategy = make_strategy(name)
+        own = [part.name for part in fields(strategy) if part.name not in common]
+        values = {key: getattr(strategy, key) for key in ("vote", *own)}
+        lines.append(f"  {name:<20}" + ", ".join(key if of is None else f"{key}={of}" for key, of in values.items()))
+    return "\n".join(lines)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,8 +115,14 @@ async def _evaluate(
             progress.update(task, advance=1, description=f"{right / len(outcomes):.1%} right")
 
         async with solver:
-            check_request(solver, request, rows)
-            await solve_rows(solver, rows, request, report, concurrency=concurrency)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", RevisionWarning)
+                check_request(solver, request, rows)
+            for message in dict.fromkeys(str(warning.message) for warning in told):
+                progress.console.print(Text(f"warning: {message}", style="yellow"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RevisionWarning)  # said above, once for all problems
+                await solve_rows(solver, rows, request, report, concurrency=concurrency)
 
 
 def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[str, Any]:
@@ -119,6 +143,8 @@ def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[s
         "prm_tokens": usage.prm_tokens,
         "flops": usage.flops,
         "generated_tokens_per_problem": usage.completion_tokens / len(solved) if solved else None,
+        "candidates": sum(len(one.candidates) for one in solved) / len(solved) if solved else None,
+        "effective_n": sum(one.effective_n for one in solved) / len(solved) if solved else None,
         "wall_time": wall_time,
         "overspent": sum(solution.budget is not None and solution.spent > solution.budget for solution in solved),
         "correct": [int(one) for one in correct],
@@ -135,7 +161,8 @@ def described(request: dict[str, Any]) -> str:
 
 def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console: Console) -> None:
     """Print the figures, and why problems failed."""
-    table = Table("figure", title=Text(title), title_justify="left", show_header=False)
+    console.print(Text(title), soft_wrap=True)  # a table's own title is folded at the table's width
+    table = Table("figure", show_header=False)
     table.add_column(justify="right")
     if figures["accuracy"] is not None:
         low, high = figures["accuracy_low"], figures["accuracy_high"]
@@ -146,6 +173,8 @@ def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console:
             table.add_row(f"{name}{meaning}", f"{figures[name]:,}")
     if figures["generated_tokens_per_problem"] is not None:
         table.add_row("generated tokens a problem", f"{figures['generated_tokens_per_problem']:,.0f}")
+        voted = f"{figures['candidates']:,.1f} ({figures['effective_n']:,.1f})"
+        table.add_row("candidates a problem (with an answer)", voted)
     table.add_row("generated tokens", f"{figures['generated_tokens']:,}")
     table.add_row("PRM tokens", f"{figures['prm_tokens']:,}")
     table.add_row("FLOPs", f"{figures['flops']:.3g}")
