@@ -175,7 +175,9 @@ def test_trap_05_missing_and_empty_answers_form_no_class(vote):
 
 def test_trap_05_a_box_with_nothing_in_it_is_no_answer():
     policy = FakePolicy.scripted({"how much?": ["\\boxed{}", "\\boxed{ }", "\\boxed{3}"]})
-    assert [one.answer for one in solve(policy, strategy="majority", n=3).answer_classes] == ["3"]
+    solution = solve(policy, strategy="majority", n=3)
+    assert [one.answer for one in solution.candidates] == [None, None, "3"]
+    assert [(one.answer, one.votes) for one in solution.answer_classes] == [("3", 1)]
 
 
 # ---- 6: tokens that are not counted ---------------------------------------------------------------------------
