@@ -1,67 +1,98 @@
-"""What every reader of a local model shares: render, check the length, batch, report; it knows no PRM format."""
+"""A PRM whose models run in this process: render, check the length, batch, read; it knows no PRM format."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import Scored, ScoreRequest
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
 from adaptive_ttc.prm.failures import engine_errors
+from adaptive_ttc.prm.reader import Reader
+from adaptive_ttc.prm.row import Rendered
+from adaptive_ttc.prm.settings import PREFIX_CACHE_BYTES
+
+if TYPE_CHECKING:
+    from adaptive_ttc.prm.causal import Body
 
 RENDER_CACHE = 512
 """Rendered requests that are kept: the same one is counted, then scored."""
 
 
-class Rendered(Protocol):
-    """A request in the model's own format."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that the model reads."""
-        ...
-
-
-RenderedT = TypeVar("RenderedT", bound=Rendered)
-
-
-class BatchedPRM(ABC, Generic[RenderedT]):
-    """A :class:`~adaptive_ttc.prm.base.RewardModel` over a model in this process.
-
-    A subclass renders a request and scores a batch of rendered ones; both are called with checked input.
+class Rendering:
+    """What every PRM does before its models: refuse what cannot be scored, render the rest, once.
 
     Args:
+        reader: the family's format.
+        name: of the PRM, for errors.
+        max_context: tokens that a model can read, or None.
+    """
+
+    def __init__(self, reader: Reader, name: str, max_context: int | None) -> None:
+        self._name, self.max_context = name, max_context
+        self._render: Callable[[ScoreRequest], Rendered] = lru_cache(maxsize=RENDER_CACHE)(
+            lambda request: Rendered(reader.render(request))
+        )
+
+    def __call__(self, request: ScoreRequest) -> Rendered:
+        """The request in the family's format.
+
+        Raises:
+            ConfigError: no step, an empty one, or a solution longer than the context.
+        """
+        check_steps(request)
+        rendered = self._render(request)
+        if self.max_context is not None and rendered.longest > self.max_context:
+            raise ConfigError(
+                f"the solution is {rendered.longest} tokens long for the PRM {self._name}, its context is "
+                f"{self.max_context}: it cannot be scored; lower max_tokens, or use a PRM with a longer context"
+            )
+        return rendered
+
+
+class BatchedPRM:
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models in this process.
+
+    What was read is kept: of a solution that goes on from a scored one, only the new steps are computed.
+
+    Args:
+        reader: the family's format and heads.
+        bodies: a transformer for every head.
         name: how a person calls it.
         fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
-        parameters: those that take part in a token's forward pass.
-        max_context: tokens that it can read, or None.
         batching: how requests are batched; lengths are in tokens.
+        max_context: tokens it may read, where that is less than the models' configs say.
+        prefix_cache_bytes: for each model, see :class:`~adaptive_ttc.prm.settings.LocalSettings`.
+
+    Raises:
+        ConfigError: keys and values of a model cannot be stored; 0 bytes reads it without.
     """
 
     def __init__(
-        self, *, name: str, fingerprint: str, parameters: int, max_context: int | None, batching: BatcherConfig | None
+        self,
+        reader: Reader,
+        bodies: Sequence[Body],
+        *,
+        name: str,
+        fingerprint: str,
+        batching: BatcherConfig | None = None,
+        max_context: int | None = None,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
     ) -> None:
-        self._name, self._fingerprint, self._parameters = name, fingerprint, parameters
-        self._max_context = max_context
-        self._rendered: Callable[[ScoreRequest], RenderedT] = lru_cache(maxsize=RENDER_CACHE)(self._render)
-        self._batcher: MicroBatcher[RenderedT, tuple[float, ...]] = MicroBatcher(
+        from adaptive_ttc.prm.reading import BodyReader
+
+        self._name, self._fingerprint, self._reader = name, fingerprint, reader
+        self._parameters: int = sum(body.parameters for body in bodies) + sum(head.parameters for head in reader.heads)
+        self._rendered = Rendering(reader, name, smallest(max_context, *(body.max_context for body in bodies)))
+        self._models = [
+            BodyReader(body, head, prefix_cache_bytes=prefix_cache_bytes)
+            for body, head in zip(bodies, reader.heads, strict=True)
+        ]
+        self._batcher: MicroBatcher[Rendered, Scored] = MicroBatcher(
             self._score_batch, length=lambda item: item.tokens, config=batching, name=f"PRM {name}"
         )
-
-    @abstractmethod
-    def _render(self, request: ScoreRequest) -> RenderedT:
-        """Put a request that has steps, none of them empty, into the model's format."""
-
-    @abstractmethod
-    def _score_batch(self, items: Sequence[RenderedT]) -> list[tuple[float, ...]]:
-        """Scores of every item's steps; blocking, called in the worker thread."""
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Let go of the weights."""
 
     @property
     def name(self) -> str:
@@ -81,7 +112,7 @@ class BatchedPRM(ABC, Generic[RenderedT]):
     @property
     def max_context(self) -> int | None:
         """Tokens that it can read; None if its config does not say."""
-        return self._max_context
+        return self._rendered.max_context
 
     def count_tokens(self, request: ScoreRequest) -> int:
         """Tokens that the model reads to score this request.
@@ -90,7 +121,7 @@ class BatchedPRM(ABC, Generic[RenderedT]):
             ConfigError: no step, an empty one, or a solution longer than the context. The last is not
                 a failure of the run: that solution can have no score.
         """
-        return self._checked(request).tokens
+        return self._rendered(request).tokens
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score every step, together with what other tasks ask for.
@@ -99,29 +130,34 @@ class BatchedPRM(ABC, Generic[RenderedT]):
             ConfigError: as for :meth:`count_tokens`.
             EngineError: the model failed, or it is closed.
         """
-        rendered = self._checked(request)
+        rendered = self._rendered(request)
         with engine_errors(self._name):
-            scores = await self._batcher.submit(rendered)
-        return Scored(scores=scores, prm_tokens=rendered.tokens)
+            return await self._batcher.submit(rendered)
 
     async def aclose(self) -> None:
-        """Fail what is queued, wait for the batch that runs, and let go of the model."""
+        """Fail what is queued, wait for the batch that runs, and let go of the models."""
         await self._batcher.aclose()
-        self._release()
+        for model in self._models:
+            model.release()
+        self._models = []
+        self._reader.heads = ()
 
     def statistics(self) -> BatcherStatistics:
         """The batcher's."""
         return self._batcher.statistics()
 
-    def _checked(self, request: ScoreRequest) -> RenderedT:
-        check_steps(request)
-        rendered = self._rendered(request)
-        if self._max_context is not None and rendered.tokens > self._max_context:
-            raise ConfigError(
-                f"the solution is {rendered.tokens} tokens long for the PRM {self._name}, its context is "
-                f"{self._max_context}: it cannot be scored; lower max_tokens, or use a PRM with a longer context"
-            )
-        return rendered
+    def _score_batch(self, items: Sequence[Rendered]) -> list[Scored]:
+        """Blocking, called in the worker thread."""
+        rows = [row for item in items for row in item.rows]
+        readings = [iter(model.read(rows, self._name)) for model in self._models]
+        results = []
+        for item in items:
+            mine: list[list[Any]] = [[next(some) for _ in item.rows] for some in readings]
+            # Tokens count once, though two models may read them; what only one has stored, is computed.
+            cached = min(sum(reading.cached for reading in some) for some in mine)
+            scores = self._reader.scores(item.rows, [[reading.values for reading in some] for some in mine])
+            results.append(Scored(scores=scores, prm_tokens=item.tokens - cached, cached_tokens=cached))
+        return results
 
 
 def check_steps(request: ScoreRequest) -> None:
@@ -135,3 +171,8 @@ def check_steps(request: ScoreRequest) -> None:
             f"a PRM scores at least one step, none of them empty; got {len(request.steps)} steps "
             "(adaptive_ttc.types.split_steps leaves the empty ones out)"
         )
+
+
+def smallest(*limits: int | None) -> int | None:
+    """The smallest limit of those that are set."""
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,4 +1,4 @@
-"""A causal language model as a PRM uses it: hidden states at chosen places, the head apart; it knows no score.
+"""A transformer as a PRM uses it: hidden states, the head apart; and how one is loaded. It knows no score.
 
 torch and transformers are imported when a model is loaded or run, never with this module.
 """
@@ -12,87 +12,137 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.prm.checkpoint import read_config
+from adaptive_ttc.prm.heads import OutputHead
 
 if TYPE_CHECKING:
     import torch
 
+    from adaptive_ttc.kv.pool import CacheShape
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-class CausalBody:
-    """The transformer of a causal LM without its output head.
+class Body:
+    """A transformer without whatever head stands on it.
 
     Args:
-        model: a Hugging Face causal LM in evaluation mode.
+        decoder: a Hugging Face decoder in evaluation mode: token ids in, last hidden states out.
 
     Attributes:
         parameters: of the transformer, without the embedding table (a look-up costs no multiplication).
         max_context: tokens that it can read, or None where its config does not say.
+        window: tokens that a layer sees, where that is fewer than all; the same in all layers, or None.
+        varied: what makes keys and values depend on later tokens or differ between layers, or "".
+    """
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        embedding = decoder.get_input_embeddings().weight
+        self.parameters = sum(p.numel() for p in decoder.parameters() if p is not embedding)
+        self.vocabulary: int = embedding.shape[0]
+        self.device: torch.device = embedding.device
+        self.dtype: torch.dtype = next(decoder.parameters()).dtype
+        config = decoder.config.get_text_config()
+        self.max_context: int | None = getattr(config, "max_position_embeddings", None)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        sliding = getattr(config, "sliding_window", None) if "full_attention" not in kinds else None
+        self.window: int | None = sliding
+        rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+        self.varied = "layers of different kinds" if len(kinds) > 1 else ""
+        if rope in ("dynamic", "longrope"):
+            self.varied = f"positions of the kind {rope!r}, which turn with a text's length"
+
+    def run(self, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        """Last hidden states, shape (rows, tokens, hidden size), of ids of shape (rows, tokens)."""
+        import torch
+
+        with torch.inference_mode():
+            arguments = {name: _moved(value, self.device) for name, value in arguments.items()}
+            use_cache = arguments.get("past_key_values") is not None
+            states: torch.Tensor = self._decoder(
+                input_ids=ids.to(self.device), use_cache=use_cache, **arguments
+            ).last_hidden_state
+        return states
+
+    def cache_shape(self) -> CacheShape:
+        """What one token's keys and values look like.
+
+        Raises:
+            ConfigError: it keeps something else than one key and value a token and layer, all alike.
+        """
+        import torch
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer
+
+        from adaptive_ttc.kv.pool import CacheShape
+
+        cache = DynamicCache()
+        if not self.varied:
+            self.run(torch.zeros((1, 1), dtype=torch.long), past_key_values=cache)
+        if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            raise ConfigError(_NO_CACHE.format(self.varied or "something else than keys and values"))
+        layers: Sequence[Any] = cache.layers
+        shapes = {(layer.keys.shape, layer.values.shape) for layer in layers}
+        if len(shapes) > 1:
+            raise ConfigError(_NO_CACHE.format("keys of different shapes"))
+        (keys, values), *_ = shapes
+        return CacheShape(layers=len(cache.layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
+
+    def release(self) -> None:
+        """Let go of the weights."""
+        self._decoder = None
+
+
+class CausalBody(Body):
+    """The transformer of a causal LM, and its output head apart.
+
+    Args:
+        model: a Hugging Face causal LM in evaluation mode.
 
     Raises:
         ConfigError: its logits are not just the head's product with the last hidden states.
     """
 
     def __init__(self, model: Any) -> None:
-        self._decoder = model.get_decoder()
-        self.head = model.get_output_embeddings()
-        embedding = model.get_input_embeddings().weight
-        self.parameters = sum(p.numel() for p in self._decoder.parameters() if p is not embedding)
-        self.max_context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._device = embedding.device
-        self._check_head(model)
-
-    def hidden(self, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Last hidden states of right-padded sequences, in one forward pass.
-
-        Args:
-            sequences: token ids, one sequence an item.
-            positions: for every item the indices that are wanted.
-
-        Returns:
-            Shape (sum of ``len(positions[i])``, hidden size), item after item. Where there is padding
-            it stands right of every real token, and is masked, so an item's values do not depend on its company.
-        """
-        import torch
-
-        width = max(map(len, sequences))
-        ids = torch.zeros((len(sequences), width), dtype=torch.long)
-        mask = torch.zeros((len(sequences), width), dtype=torch.long)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-            mask[row, : len(sequence)] = 1
-        rows = torch.tensor([row for row, wanted in enumerate(positions) for _ in wanted], device=self._device)
-        columns = torch.tensor([column for wanted in positions for column in wanted], device=self._device)
-        with torch.inference_mode():
-            states = self._decoder(
-                input_ids=ids.to(self._device), attention_mask=mask.to(self._device), use_cache=False
-            ).last_hidden_state
-            picked: torch.Tensor = states[rows, columns]
-        return picked
+        super().__init__(model.get_decoder())
+        head = model.get_output_embeddings()
+        self._check_head(model, head)
+        self.head = OutputHead.of(head)
 
     def release(self) -> None:
         """Let go of the weights."""
-        self._decoder = self.head = None
+        super().release()
+        del self.head
 
-    def _check_head(self, model: Any) -> None:
+    def _check_head(self, model: Any, head: Any) -> None:
         """Compare with the model's own logits: a cap, scale or projection behind the head would change scores."""
         import torch
 
-        if self.head is None or getattr(model.config.get_text_config(), "final_logit_softcapping", None):
+        if head is None or getattr(model.config.get_text_config(), "final_logit_softcapping", None):
             raise ConfigError(_ODD_HEAD.format(type(model).__name__))
-        ids = torch.arange(8, device=self._device)[None] % model.get_input_embeddings().weight.shape[0]
+        ids = torch.arange(8, device=self.device)[None] % self.vocabulary
         with torch.inference_mode():
             theirs = model(input_ids=ids, use_cache=False).logits.float()
-            ours = self.head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
-        tolerance = 1e-3 if self.head.weight.dtype == torch.float32 else 2e-2
+            ours = head(self.run(ids)).float()
+        tolerance = 1e-3 if head.weight.dtype == torch.float32 else 2e-2
         if ours.shape != theirs.shape or not (ours - theirs).abs().max() <= tolerance * theirs.abs().max():
             raise ConfigError(_ODD_HEAD.format(type(model).__name__))
 
+
+_NO_CACHE = "this model has {}, so no keys of prefixes can be stored: pass prefix_cache_bytes=0 to read it without"
 
 _ODD_HEAD = (
     "{}: the logits are not the output head's product with the last hidden states (a cap, a scale, a projection, "
     "or not a number); this reader cannot read such a model, register one that can"
 )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A tensor on the device; anything else as it is."""
+    import torch
+
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager
@@ -125,27 +175,75 @@ def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -
     Raises:
         ConfigError: an unknown dtype, unreadable files, or weights that lack a part of the model.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    set_threads(threads)
+    return _load(AutoModelForCausalLM, folder, device, dtype), load_tokenizer(folder)
+
+
+def load_backbone(folder: Path, *, device: str, dtype: str) -> Any:
+    """Load the transformer alone, by the stock class of the config's ``model_type``; no code of the folder is run.
+
+    The arguments and errors are those of :func:`load_causal`; weights of heads are left out.
+    """
+    from transformers import CONFIG_MAPPING, AutoModel
+    from transformers.utils import logging
+
+    entries = {key: value for key, value in read_config(folder).items() if key not in ("auto_map", "architectures")}
+    kind = str(entries.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        raise ConfigError(f"{folder}/config.json says model_type={kind!r}, which this version of transformers lacks")
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would report the head's weights as superfluous
+    try:
+        return _load(AutoModel, folder, device, dtype, config=CONFIG_MAPPING[kind].from_dict(entries))
+    finally:
+        logging.set_verbosity(shown)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a folder's tokenizer.
+
+    Raises:
+        ConfigError: it has none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} has no loadable tokenizer: {error}") from error
+
+
+def set_threads(threads: int | None) -> None:
+    """Set torch's threads for the whole process; None leaves them alone.
+
+    Raises:
+        ConfigError: fewer than 1.
+    """
+    import torch
+
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads={threads} must be at least 1, or None")
         torch.set_num_threads(threads)
+
+
+def _load(loader: Any, folder: Path, device: str, dtype: str, **arguments: Any) -> Any:
+    import torch
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        loader: Any = AutoModelForCausalLM
         with without_progress_bars():
             model, info = loader.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **arguments
             )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is no loadable causal language model: {error}") from error
+        raise ConfigError(f"{folder} is no loadable language model: {error}") from error
     if info["missing_keys"]:
         raise ConfigError(f"{folder} lacks the weights {sorted(info['missing_keys'])[:4]}; get the whole model")
-    return model.eval().to(device), tokenizer
+    return model.eval().to(device)
 
 
 def checked(values: list[float], name: str) -> list[float]:
@@ -157,8 +255,3 @@ def checked(values: list[float], name: str) -> list[float]:
     if not all(map(math.isfinite, values)):
         raise EngineError(f"{name} put out values that are not numbers; try dtype='float32' or 'bfloat16'")
     return values
-
-
-def smallest(*limits: int | None) -> int | None:
-    """The smallest limit of those that are set."""
-    return min((limit for limit in limits if limit is not None), default=None)

@@ -25,11 +25,13 @@ class PRMReader:
         name: what ``config.json`` says under ``adaptive_ttc_prm``.
         load: called with the folder or Hub name and the caller's keyword arguments.
         names: regular expression searched, regardless of case, in the Hub name or the folder's name.
+        architectures: entries of ``architectures`` in config.json that only this family has.
     """
 
     name: str
     load: Callable[..., RewardModel]
     names: str = "(?!)"
+    architectures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -65,8 +67,8 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
         path_or_name: a model folder, ``owner/name`` on the Hub, or a file that scores were recorded in.
         reader: name of the reader; by default ``replay`` for a file, what a local folder's config.json says under
             ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the
-            config.json on the Hub says.
-        **settings: passed to the reader: ``device``, ``dtype``, ``max_batch``, ...
+            config.json on the Hub says, else the one whose architecture config.json names.
+        **settings: passed to the reader: ``engine``, ``device``, ``dtype``, ``max_batch``, ...
 
     Raises:
         ConfigError: no reader fits, or the model cannot be loaded.
@@ -93,9 +95,14 @@ def _named_reader(path_or_name: str | Path) -> str | None:
     for reader in _READERS.values():
         if re.search(reader.names, name, re.IGNORECASE):
             return reader.name
-    return _stated_reader(path_or_name) if on_hub else None
+    return (_stated_reader(path_or_name) if on_hub else None) or _reader_of_architecture(path_or_name)
 
 
 def _stated_reader(path_or_name: str | Path) -> str | None:
     stated = read_config(path_or_name).get(CONFIG_KEY)
     return None if stated is None else str(stated)
+
+
+def _reader_of_architecture(path_or_name: str | Path) -> str | None:
+    architectures = read_config(path_or_name).get("architectures") or ()
+    return next((name for name, reader in _READERS.items() if set(reader.architectures) & set(architectures)), None)

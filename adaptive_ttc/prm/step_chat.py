@@ -7,32 +7,14 @@ with ``+`` (right so far) or ``-``. Format: RLHFlow's ``math-rm/prm_evaluate.py`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
+from adaptive_ttc.prm.row import Row
 
 TEMPLATE_DATE = "26 Jul 2024"
 """The date given to templates that print one: Llama 3.1's default, and the same every day."""
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedSteps:
-    """A solution as token ids.
-
-    Attributes:
-        token_ids: the chat up to the token before the last label; nothing after it is needed.
-        positions: for every step the index in ``token_ids`` at which its label is predicted.
-    """
-
-    token_ids: tuple[int, ...]
-    positions: tuple[int, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that are read."""
-        return len(self.token_ids)
 
 
 class ControlTokens:
@@ -42,7 +24,7 @@ class ControlTokens:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        template = template_of(tokenizer)
+        template = template_of(tokenizer) if tokenizer.chat_template else ""
         tokens = {
             token.content
             for token in tokenizer.added_tokens_decoder.values()
@@ -97,8 +79,8 @@ class StepChat:
         self._control = ControlTokens(tokenizer)
         self.plus, self.minus = self._find_labels()
 
-    def render(self, request: ScoreRequest) -> RenderedSteps:
-        """Token ids and label positions of a solution.
+    def render(self, request: ScoreRequest) -> Row:
+        """A solution up to the token before the last label, with the places at which the labels are predicted.
 
         Raises:
             ConfigError: text beside which the labels are not single tokens.
@@ -108,7 +90,7 @@ class StepChat:
             raise ConfigError(_NOT_SINGLE)
         return rendered
 
-    def _encode(self, request: ScoreRequest) -> tuple[RenderedSteps, set[tuple[int, int]]]:
+    def _encode(self, request: ScoreRequest) -> tuple[Row, set[tuple[int, int]]]:
         """The rendered solution, and the pairs of label tokens that were met in it."""
         steps = [self._control.neutralise(step.strip()) for step in request.steps]
         steps[0] = f"{self._control.neutralise(request.question)} {steps[0]}"
@@ -118,7 +100,7 @@ class StepChat:
         if len(plus) != len(minus) or len(places) != len(steps) or places[0] == 0:
             raise ConfigError(_NOT_SINGLE)
         labels = {(plus[place], minus[place]) for place in places}
-        return RenderedSteps(tuple(plus[: places[-1]]), tuple(place - 1 for place in places)), labels
+        return Row.labelled(plus[: places[-1]], [place - 1 for place in places]), labels
 
     def _find_labels(self) -> tuple[int, int]:
         """Learn the label tokens from a trial chat, and see that later turns leave earlier ones as they are."""

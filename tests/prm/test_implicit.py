@@ -6,23 +6,16 @@ import asyncio
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.prm import BatcherConfig, ImplicitPRM, ScoreRequest, load_prm
-from adaptive_ttc.prm import implicit as module
+from adaptive_ttc.prm import BatcherConfig, ScoreRequest, heads, load_prm
 from adaptive_ttc.prm.implicit import ImplicitConfig
+from tests.prm.tiny import IMPLICIT as CONFIG
 from tests.prm.tiny import REQUESTS, model_of, save, tokenizer_of
-
-CONFIG = ImplicitConfig(tuned="clean", reference="noisy", beta=0.02, scale=2.0, offset=0.5)
-
-
-def prm_of(family: str, **settings: Any) -> ImplicitPRM:
-    models = model_of(family, 0), model_of(family, 1)
-    return ImplicitPRM(*models, tokenizer_of(family), CONFIG, name=family, fingerprint="", **settings)
+from tests.prm.tiny import implicit as prm_of
 
 
 def reference(family: str, request: ScoreRequest) -> list[float]:
@@ -45,7 +38,7 @@ def reference(family: str, request: ScoreRequest) -> list[float]:
 @pytest.mark.parametrize("family", ["llama3", "tiny"])
 async def test_scores_are_the_formulas(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # So few logits at once that a batch is computed in many pieces.
-    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", 5000)
+    monkeypatch.setattr(heads, "LOGITS_AT_ONCE", 5000)
     prm = prm_of(family)
     got = await asyncio.gather(*map(prm.score, REQUESTS))
     for request, scored in zip(REQUESTS, got, strict=True):
@@ -81,13 +74,12 @@ async def test_loaded_by_its_config(tmp_path: Path) -> None:
     entries = {"tuned": "clean", "reference": "noisy", "beta": 0.02, "scale": 2.0, "offset": 0.5}
     (tmp_path / "config.json").write_text(json.dumps({"adaptive_ttc_prm": "implicit", **entries}))
     prm = load_prm(tmp_path)
-    assert isinstance(prm, ImplicitPRM)
     scores = (await prm.score(REQUESTS[0])).scores
     assert list(scores) == pytest.approx(reference("tiny", REQUESTS[0]), abs=1e-5)
     await prm.aclose()
 
     save("tiny", tmp_path / "noisy", seed=2)
-    other = load_prm(tmp_path)
+    other = load_prm(tmp_path, reader="implicit")
     assert other.fingerprint != prm.fingerprint, "the reference's weights count too"
     save("llama3", tmp_path / "noisy")
     with pytest.raises(ConfigError, match="share one"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.prm import FakePRM, PRMReader, RewardModel, RLHFlowPRM, known_prms, load_prm, register_prm, registry
+from adaptive_ttc.prm import BatchedPRM, FakePRM, PRMReader, RewardModel, known_prms, load_prm, register_prm, registry
 from adaptive_ttc.prm.checkpoint import fingerprint, is_hub_name, locate
 from tests.prm.tiny import save
 
@@ -31,7 +32,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, Any
     known = dict(registry._READERS)
     monkeypatch.setattr(registry, "_READERS", {})
     for reader in known.values():
-        register_prm(PRMReader(name=reader.name, load=loader(reader.name), names=reader.names))
+        register_prm(dataclasses.replace(reader, load=loader(reader.name)))
     return calls
 
 
@@ -51,13 +52,25 @@ def forbid_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
 
 
-@pytest.mark.parametrize("name", ["RLHFlow/Llama3.1-8B-PRM-Deepseek-Data", "rlhflow/llama3.1-8b-prm-mistral-data"])
+HUB_NAMES = {
+    "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data": "rlhflow",
+    "rlhflow/llama3.1-8b-prm-mistral-data": "rlhflow",
+    "Qwen/Qwen2.5-Math-PRM-7B": "qwen-math",
+    "Qwen/Qwen2.5-Math-PRM-72B": "qwen-math",
+    "Qwen/Qwen2.5-Math-7B-PRM800K": "qwen-math",
+    "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B": "skywork",
+    "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-7B": "skywork",
+    "peiyi9979/math-shepherd-mistral-7b-prm": "math-shepherd",
+}
+
+
+@pytest.mark.parametrize("name", HUB_NAMES)
 def test_hub_names_are_known_without_asking_the_hub(
     name: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forbid_the_hub(monkeypatch)
     load_prm(name, device="cuda")
-    assert calls == [("rlhflow", name, {"device": "cuda"})]
+    assert calls == [(HUB_NAMES[name], name, {"device": "cuda"})]
 
 
 def test_a_local_folder_is_read_as_its_config_says_before_its_name(tmp_path: Path, calls: list[Any]) -> None:
@@ -68,7 +81,7 @@ def test_a_local_folder_is_read_as_its_config_says_before_its_name(tmp_path: Pat
     assert [name for name, *_ in calls] == ["implicit", "rlhflow"]
 
 
-@pytest.mark.parametrize("name", ["RLHFlow/Llama3.1-8B-ORM-Deepseek-Data", "Qwen/Qwen2.5-Math-PRM-7B"])
+@pytest.mark.parametrize("name", ["RLHFlow/Llama3.1-8B-ORM-Deepseek-Data", "Qwen/Qwen2.5-Math-RM-72B"])
 def test_others_are_not_taken_for_it(name: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     forbid_the_hub(monkeypatch)
     with pytest.raises(ConfigError, match="Hub did not give it"):
@@ -100,9 +113,19 @@ def test_a_hub_model_may_state_its_reader_too(
     assert asked == [("me/my-verifier", "config.json"), ("me/my-verifier", "v2")]
 
 
+@pytest.mark.parametrize(
+    ("architecture", "reader"), [("Qwen2ForProcessRewardModel", "qwen-math"), ("Qwen2ForPrmModel", "skywork")]
+)
+def test_a_renamed_copy_is_known_by_its_architecture(
+    architecture: str, reader: str, tmp_path: Path, calls: list[Any]
+) -> None:
+    load_prm(folder_with(tmp_path / "my-finetune", architectures=[architecture]))
+    assert [name for name, *_ in calls] == [reader]
+
+
 def test_an_unknown_model_is_refused_with_what_is_known_and_what_to_do(tmp_path: Path, calls: list[Any]) -> None:
     plain = folder_with(tmp_path / "some-model", model_type="llama")
-    with pytest.raises(ConfigError, match=r"known are implicit, rlhflow\. Pass reader=.*register_prm"):
+    with pytest.raises(ConfigError, match=r"known are implicit, .*skywork\. Pass reader=.*register_prm"):
         load_prm(plain)
     odd = folder_with(tmp_path / "odd", adaptive_ttc_prm="qwen")
     with pytest.raises(ConfigError, match=r"reader 'qwen', which is not known"):
@@ -116,7 +139,7 @@ def test_a_new_family_joins_by_registration(tmp_path: Path, calls: list[Any]) ->
     reader = PRMReader(name="mine", load=lambda path, **settings: fake, names="^my-prm")
     register_prm(reader)
     register_prm(reader)
-    assert known_prms() == ("implicit", "mine", "rlhflow")
+    assert set(known_prms()) == {"mine", *sorted(set(HUB_NAMES.values())), "implicit", "self-verification"}
     assert load_prm(folder_with(tmp_path / "My-PRM-7B")) is fake
     with pytest.raises(ConfigError, match="already"):
         register_prm(PRMReader(name="mine", load=lambda path: fake))
@@ -129,7 +152,7 @@ async def test_the_embedded_kind_of_folder_is_loaded_end_to_end(tmp_path: Path) 
     config = json.loads((tmp_path / "config.json").read_text()) | {"adaptive_ttc_prm": "rlhflow"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     prm = load_prm(str(tmp_path), max_batch=2)
-    assert isinstance(prm, RLHFlowPRM)
+    assert isinstance(prm, BatchedPRM)
     await prm.aclose()
 
 

@@ -16,16 +16,22 @@ import torch
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.prm import BatcherConfig, RLHFlowPRM, ScoreRequest, load_prm
+from adaptive_ttc.prm import BatchedPRM, BatcherConfig, ScoreRequest, load_prm
+from adaptive_ttc.prm.causal import Body, CausalBody
+from adaptive_ttc.prm.heads import LabelHead
+from adaptive_ttc.prm.rlhflow import RLHFlowReader
 from adaptive_ttc.types import Prefix, split_steps
 from tests.prm.tiny import FAMILIES, QUESTION, REQUESTS, model_of, reference_scores, save, tokenizer_of
+from tests.prm.tiny import rlhflow as reader
 
 
-def reader(family: str, **settings: Any) -> RLHFlowPRM:
-    return RLHFlowPRM(model_of(family), tokenizer_of(family), name=family, fingerprint="", **settings)
+def load(folder: Path, **settings: Any) -> BatchedPRM:
+    prm = load_prm(folder, reader="rlhflow", **settings)
+    assert isinstance(prm, BatchedPRM)
+    return prm
 
 
-async def ask(prm: RLHFlowPRM, requests: Sequence[ScoreRequest]) -> list[tuple[float, ...]]:
+async def ask(prm: BatchedPRM, requests: Sequence[ScoreRequest]) -> list[tuple[float, ...]]:
     return [scored.scores for scored in await asyncio.gather(*map(prm.score, requests))]
 
 
@@ -68,24 +74,24 @@ async def test_the_last_non_empty_step_is_scored(family: str) -> None:
     await prm.aclose()
 
 
-async def test_only_what_is_needed_is_computed() -> None:
+async def test_only_what_is_needed_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the head two rows, at as many places as there are steps, after one forward pass over the chat."""
     prm = reader("llama3")
-    body = prm._body
-    rows_seen, widths = [], []
-    original = body.hidden
+    passes: list[tuple[int, ...]] = []
+    original = Body.run
 
-    def recorded(sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -> torch.Tensor:
-        states = original(sequences, positions)
-        rows_seen.append(states.shape[0])
-        widths.append(max(map(len, sequences)))
-        return states
+    def run(body: Body, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        passes.append(tuple(ids.shape))
+        return original(body, ids, **arguments)
 
-    body.hidden = recorded  # type: ignore[method-assign]
-    body.head = None
+    monkeypatch.setattr(Body, "run", run)
+    head = prm._reader.heads[0]
+    assert isinstance(head, LabelHead)
+    assert head.weight.shape == (2, 32)
+    places = []
+    monkeypatch.setattr(LabelHead, "__call__", lambda head, states, targets: places.append(len(states)) or states[:, 0])
     scored = await prm.score(REQUESTS[0])
-    assert (rows_seen, widths) == ([3], [scored.prm_tokens])
-    assert prm._rows.shape == (2, 32)
+    assert (passes, places) == ([(1, scored.prm_tokens)], [3])
     assert scored.prm_tokens == prm.count_tokens(REQUESTS[0])
     await prm.aclose()
 
@@ -93,7 +99,8 @@ async def test_only_what_is_needed_is_computed() -> None:
 async def test_a_bias_of_the_head_counts() -> None:
     model = copy.deepcopy(model_of("llama3"))
     model.lm_head.bias = torch.nn.Parameter(torch.linspace(-3, 3, model.lm_head.out_features))
-    prm = RLHFlowPRM(model, tokenizer_of("llama3"), name="bias", fingerprint="")
+    body = CausalBody(model)
+    prm = BatchedPRM(RLHFlowReader(tokenizer_of("llama3"), body.head), [body], name="bias", fingerprint="")
     scores = (await prm.score(REQUESTS[0])).scores
     plus, minus = tokenizer_of("llama3").convert_tokens_to_ids(["+", "-"])
     shift = (model.lm_head.bias[plus] - model.lm_head.bias[minus]).item()
@@ -102,13 +109,18 @@ async def test_a_bias_of_the_head_counts() -> None:
     await prm.aclose()
 
 
-def test_a_head_that_does_more_than_multiply_is_refused() -> None:
+def test_a_head_that_does_more_than_multiply_is_refused(tmp_path: Path) -> None:
     config = Gemma2Config(
         vocab_size=len(tokenizer_of("llama3")), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, final_logit_softcapping=30.0,
     )  # fmt: skip
+    capped = Gemma2ForCausalLM(config).eval()
     with pytest.raises(ConfigError, match="Gemma2ForCausalLM"):
-        RLHFlowPRM(Gemma2ForCausalLM(config).eval(), tokenizer_of("llama3"), name="capped", fingerprint="")
+        CausalBody(capped)
+    capped.save_pretrained(tmp_path)
+    tokenizer_of("llama3").save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="final_logit_softcapping"):
+        load(tmp_path)
 
     class Scaled(torch.nn.Module):
         def __init__(self, model: Any) -> None:
@@ -123,7 +135,7 @@ def test_a_head_that_does_more_than_multiply_is_refused() -> None:
             return output
 
     with pytest.raises(ConfigError, match="Scaled"):
-        RLHFlowPRM(Scaled(model_of("llama3")), tokenizer_of("llama3"), name="scaled", fingerprint="")
+        CausalBody(Scaled(model_of("llama3")))
 
 
 async def test_a_solution_longer_than_the_context_has_no_score_and_disturbs_no_other() -> None:
@@ -139,19 +151,28 @@ async def test_a_solution_longer_than_the_context_has_no_score_and_disturbs_no_o
     await prm.aclose()
 
 
-async def test_a_failing_model_is_an_engine_error_and_not_a_number_is_one_too() -> None:
+async def test_a_failing_model_is_an_engine_error_and_not_a_number_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
     prm = reader("tiny")
-    prm._body.hidden = lambda *_: (_ for _ in ()).throw(RuntimeError("device lost"))  # type: ignore[method-assign]
+
+    def fail(message: str) -> Any:
+        def run(body: Body, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+            raise RuntimeError(message)
+
+        return run
+
+    monkeypatch.setattr(Body, "run", fail("device lost"))
     with pytest.raises(EngineError, match="device lost") as caught:
         await prm.score(REQUESTS[0])
     assert not caught.value.retryable
-    prm._body.hidden = lambda *_: torch.full((1, 32), torch.nan)  # type: ignore[method-assign]
+    monkeypatch.setattr(Body, "run", lambda body, ids, **_: torch.full((*ids.shape, 32), torch.nan))
     with pytest.raises(EngineError, match="not numbers"):
         await prm.score(REQUESTS[1])
-    prm._body.hidden = lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))  # type: ignore[method-assign]
+    monkeypatch.setattr(Body, "run", fail("CUDA out of memory"))
     with pytest.raises(EngineError, match="memory") as caught:
         await prm.score(REQUESTS[1])
     assert caught.value.retryable
+    monkeypatch.undo()
+    assert list((await prm.score(REQUESTS[0])).scores) == pytest.approx(reference_scores("tiny", REQUESTS[0]), abs=1e-5)
     await prm.aclose()
 
 
@@ -167,14 +188,14 @@ async def test_from_pretrained_scores_as_in_memory(family: str, tmp_path: Path) 
     save(family, tmp_path)
     threads = torch.get_num_threads()
     try:
-        prm = RLHFlowPRM.from_pretrained(tmp_path, threads=1)
+        prm = load(tmp_path, threads=1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
     assert prm.name == str(tmp_path)
     assert list((await prm.score(REQUESTS[0])).scores) == pytest.approx(reference_scores(family, REQUESTS[0]), abs=1e-5)
     await prm.aclose()
-    half = RLHFlowPRM.from_pretrained(tmp_path, dtype="bfloat16")
+    half = load(tmp_path, dtype="bfloat16")
     assert list((await half.score(REQUESTS[0])).scores) == pytest.approx(reference_scores(family, REQUESTS[0]), abs=0.1)
     assert half.fingerprint != prm.fingerprint
     await half.aclose()
@@ -182,14 +203,14 @@ async def test_from_pretrained_scores_as_in_memory(family: str, tmp_path: Path) 
 
 def test_fingerprints_follow_what_may_change_a_score(tmp_path: Path) -> None:
     save("tiny", tmp_path / "a")
-    first = RLHFlowPRM.from_pretrained(tmp_path / "a").fingerprint
+    first = load(tmp_path / "a").fingerprint
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert RLHFlowPRM.from_pretrained(tmp_path / "b").fingerprint == first, "the place of the files is no part of it"
+    assert load(tmp_path / "b").fingerprint == first, "the place of the files is no part of it"
 
     def edited(entry: str, value: object) -> str:
         config = json.loads((tmp_path / "a" / "config.json").read_text()) | {entry: value}
         (tmp_path / "b" / "config.json").write_text(json.dumps(config))
-        return RLHFlowPRM.from_pretrained(tmp_path / "b").fingerprint
+        return load(tmp_path / "b").fingerprint
 
     assert edited("transformers_version", "4.0.0") == first, "a mere re-save is no change"
     assert edited("rms_norm_eps", 1e-3) != first
@@ -197,30 +218,34 @@ def test_fingerprints_follow_what_may_change_a_score(tmp_path: Path) -> None:
 
     settings = tmp_path / "b" / "tokenizer_config.json"
     settings.write_text(settings.read_text().replace('"<|end|>"', '"<|user|>"'))
-    assert RLHFlowPRM.from_pretrained(tmp_path / "b").fingerprint != first, "templates print eos_token"
+    assert load(tmp_path / "b").fingerprint != first, "templates print eos_token"
     AutoTokenizer.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "b")
-    assert RLHFlowPRM.from_pretrained(tmp_path / "b").fingerprint == first, "a mere re-save is no change"
+    assert load(tmp_path / "b").fingerprint == first, "a mere re-save is no change"
 
     template = tmp_path / "b" / "chat_template.jinja"
     template.write_text(template.read_text().replace("<|end|>", "\n<|end|>"))
-    assert RLHFlowPRM.from_pretrained(tmp_path / "b").fingerprint != first
+    assert load(tmp_path / "b").fingerprint != first
     shutil.copy(tmp_path / "a" / "chat_template.jinja", template)
 
     save("tiny", tmp_path / "c", seed=1)
     shutil.copy(tmp_path / "c" / "model.safetensors", tmp_path / "b" / "model.safetensors")
-    assert RLHFlowPRM.from_pretrained(tmp_path / "b").fingerprint != first
+    assert load(tmp_path / "b").fingerprint != first
 
 
 def test_unusable_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no config\.json"):
-        RLHFlowPRM.from_pretrained(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
     save("llama3", tmp_path / "model")
     with pytest.raises(ConfigError, match="dtype"):
-        RLHFlowPRM.from_pretrained(tmp_path / "model", dtype="int8")
+        load(tmp_path / "model", dtype="int8")
     with pytest.raises(ConfigError, match="threads"):
-        RLHFlowPRM.from_pretrained(tmp_path / "model", threads=0)
+        load(tmp_path / "model", threads=0)
     with pytest.raises(ConfigError, match="max_batch"):
-        load_prm(tmp_path / "model", reader="rlhflow", max_batch=0)
+        load(tmp_path / "model", max_batch=0)
+    with pytest.raises(ConfigError, match=r"unknown settings max_bach; .*max_batch"):
+        load(tmp_path / "model", max_bach=1)
+    with pytest.raises(ConfigError, match="prefix_cache_bytes"):
+        load(tmp_path / "model", prefix_cache_bytes=-1)
 
     from safetensors.torch import load_file, save_file
 
@@ -228,7 +253,7 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="up_proj"):
-        RLHFlowPRM.from_pretrained(tmp_path / "model")
+        load(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match="no loadable"):
-        RLHFlowPRM.from_pretrained(tmp_path / "model")
+        load(tmp_path / "model")

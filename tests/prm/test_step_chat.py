@@ -34,7 +34,7 @@ def test_ids_are_the_chat_cut_before_the_last_label(family: str, request_: Score
     # The chat ends with the label and the end of the turn.
     assert list(rendered.token_ids) == ids[:-2]
     assert [ids[position + 1] for position in rendered.positions] == [plus] * len(request_.steps)
-    assert rendered.positions[-1] == rendered.tokens - 1
+    assert rendered.positions[-1] == len(rendered.token_ids) - 1
 
 
 def test_labels_are_the_tokens_met_in_the_chat_not_those_of_a_bare_sign() -> None:

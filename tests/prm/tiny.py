@@ -10,7 +10,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-from adaptive_ttc.prm import ScoreRequest
+from adaptive_ttc.prm import BatchedPRM, ScoreRequest
+from adaptive_ttc.prm.causal import CausalBody
+from adaptive_ttc.prm.implicit import ImplicitConfig, ImplicitReader
+from adaptive_ttc.prm.rlhflow import RLHFlowReader
 
 # Llama 3.1's, without tools: headers, a system turn with the date, contents trimmed.
 LLAMA3 = (
@@ -66,7 +69,7 @@ FAMILIES = {
 @cache
 def tokenizer_of(name: str) -> Any:
     if name.startswith("mistral"):
-        return _sentencepiece_like(FAMILIES[name].template)
+        return sentencepiece_like(FAMILIES[name].template)
     if name == "llama3":
         specials = ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
         return byte_level(LLAMA3, specials, vocab_size=400)
@@ -88,7 +91,7 @@ def byte_level(template: str, specials: tuple[str, ...], *, vocab_size: int, cor
     return fast
 
 
-def _sentencepiece_like(template: str) -> Any:
+def sentencepiece_like(template: str | None, extra: tuple[str, ...] = ()) -> Any:
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
@@ -97,7 +100,8 @@ def _sentencepiece_like(template: str) -> Any:
     specials = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     words = [word for text in CORPUS for word in text.split()]
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, show_progress=False)
-    tokenizer.train_from_iterator([*words, *(chr(code) for code in range(33, 127))], trainer)
+    # often enough that their pieces become tokens
+    tokenizer.train_from_iterator([*words, *(chr(code) for code in range(33, 127)), *extra * 50], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
     fast.chat_template = template
     return fast
@@ -127,6 +131,20 @@ def model_of(name: str, seed: int = 0) -> Any:
 def save(name: str, folder: Any, *, seed: int = 0) -> None:
     model_of(name, seed).save_pretrained(folder)
     tokenizer_of(name).save_pretrained(folder)
+
+
+def rlhflow(name: str, **settings: Any) -> BatchedPRM:
+    body = CausalBody(model_of(name))
+    return BatchedPRM(RLHFlowReader(tokenizer_of(name), body.head), [body], name=name, fingerprint=name, **settings)
+
+
+IMPLICIT = ImplicitConfig(tuned="clean", reference="noisy", beta=0.02, scale=2.0, offset=0.5)
+
+
+def implicit(name: str, **settings: Any) -> BatchedPRM:
+    tuned, other = (CausalBody(model_of(name, seed)) for seed in (0, 1))
+    reader = ImplicitReader(tokenizer_of(name), tuned.head, other.head, IMPLICIT)
+    return BatchedPRM(reader, [tuned, other], name=name, fingerprint=name, **settings)
 
 
 def reference_scores(name: str, request: ScoreRequest, *, seed: int = 0) -> list[float]:

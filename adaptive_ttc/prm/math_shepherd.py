@@ -1,0 +1,75 @@
+"""Reads Math-Shepherd: the probability of ``+`` against ``-`` at the tag ``ки`` after every step; it knows no engine.
+
+Model: peiyi9979/math-shepherd-mistral-7b-prm (arXiv 2312.08935), a stock Mistral; format as in its model card.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.base import ScoreRequest
+from adaptive_ttc.prm.heads import LabelHead, OutputHead
+from adaptive_ttc.prm.reader import Parts, Reader
+from adaptive_ttc.prm.row import Row
+from adaptive_ttc.prm.step_chat import ControlTokens
+
+FORMAT = "math-shepherd-1"
+"""Version of what this reader makes of a request; part of every fingerprint."""
+
+TAG = "ки"
+
+
+class MathShepherdReader(Reader):
+    """Step k's score is softmax over the logits of ``+`` and ``-`` at the k-th tag, of ``+``.
+
+    The model reads the question and the steps as plain text: ``Q Step 1: ... ки``, the others on lines of
+    their own. Steps that do not begin with ``Step k:`` get it, as all that it was trained on have it.
+
+    Args:
+        tokenizer: the model's, a fast one.
+        output: its output head.
+
+    Raises:
+        ConfigError: tag and signs are no single tokens here.
+    """
+
+    def __init__(self, tokenizer: Any, output: OutputHead) -> None:
+        if not tokenizer.is_fast:
+            raise ConfigError("the tokenizer cannot tell where a token stands in the text; install tokenizers")
+        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
+        self._tag_id: int = tokenizer.encode(TAG)[-1]
+        # As they follow a space, which may be part of the token.
+        good, bad = (tokenizer.encode(f"x {sign}", add_special_tokens=False)[-1] for sign in "+-")
+        texts = [tokenizer.decode([token]).strip() for token in (good, bad, self._tag_id)]
+        if texts != ["+", "-", TAG]:
+            raise ConfigError(f"'+', '-' and {TAG!r} are not single tokens here; use the tokenizer of the model")
+        self.heads = (LabelHead(output, good, bad),)
+
+    def render(self, request: ScoreRequest) -> tuple[Row, ...]:
+        """Question and steps, up to the last tag."""
+        text, ends = f"{self._control.neutralise(request.question)} ", []
+        for number, step in enumerate(request.steps, start=1):
+            line = self._control.neutralise(step.strip())
+            named = line if re.match(r"Step \d+:", line) else f"Step {number}: {line}"
+            text += f"{'' if number == 1 else chr(10)}{named} {TAG}"
+            ends.append(len(text))
+        encoded = self._tokenizer(text, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
+        # By their place in the text, since a step may hold the tag's letters itself.
+        tags = {end: k for k, (_, end) in enumerate(encoded["offset_mapping"]) if ids[k] == self._tag_id}
+        if not all(end in tags for end in ends):
+            raise ConfigError(f"the tag {TAG!r} is no token of its own after some step, so it cannot be scored")
+        places = [tags[end] for end in ends]
+        return (Row.labelled(ids[: places[-1] + 1], places),)
+
+
+def parts(folder: Path, device: str, dtype: str) -> Parts:
+    """Tokenizer and label rows of a folder."""
+    from adaptive_ttc.prm.causal import load_tokenizer
+    from adaptive_ttc.prm.weights import read_output_head
+
+    output = read_output_head(folder, device=device, dtype=dtype)
+    return Parts(MathShepherdReader(load_tokenizer(folder), output), (folder,))

@@ -1,0 +1,77 @@
+"""Has a causal LM judge solutions by a yes or a no, for users without a PRM; it knows no engine.
+
+P(True) of arXiv 2207.05221 for every step: no training, and weaker than a PRM. The judge is a second copy of
+the policy, or any other instruct model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.base import ScoreRequest
+from adaptive_ttc.prm.heads import LabelHead, OutputHead
+from adaptive_ttc.prm.reader import Parts, Reader
+from adaptive_ttc.prm.row import Row
+from adaptive_ttc.prm.step_chat import TEMPLATE_DATE, ControlTokens, template_of
+
+FORMAT = "self-verification-1"
+"""Version of what this reader makes of a request; part of every fingerprint."""
+
+PROBLEM = "Problem:\n{question}\n\nSolution so far:\n{steps}"
+QUESTION = "\n\nIs every step of this solution correct so far? Answer Yes or No."
+
+
+class SelfVerificationReader(Reader):
+    """Step k's score is softmax over the logits of ``Yes`` and ``No`` as the answer's first token, of ``Yes``.
+
+    Every step is asked about in a chat of its own that shows the solution up to it. The chats begin alike, so
+    with a prefix cache a new step costs its own tokens and the question's; without one, the whole solution.
+
+    Args:
+        tokenizer: the model's, with a chat template.
+        output: its output head.
+
+    Raises:
+        ConfigError: the chat template cannot be read this way.
+    """
+
+    def __init__(self, tokenizer: Any, output: OutputHead) -> None:
+        template_of(tokenizer)
+        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
+        asked = self._chat("1 + 1 = ?", ["2"])
+        answered = [self._chat("1 + 1 = ?", ["2"], answer) for answer in ("Yes", "No")]
+        first = [ids[len(asked) : len(asked) + 1] for ids in answered]
+        if any(ids[: len(asked)] != asked for ids in answered) or first[0] == first[1]:
+            raise ConfigError(
+                "with this chat template 'Yes' and 'No' do not begin the assistant's turn with different tokens; "
+                "use an instruct model whose template adds the assistant's header"
+            )
+        self.heads = (LabelHead(output, first[0][0], first[1][0]),)
+
+    def render(self, request: ScoreRequest) -> tuple[Row, ...]:
+        """A chat for every step."""
+        question = self._control.neutralise(request.question)
+        steps = [self._control.neutralise(step.strip()) for step in request.steps]
+        chats = [self._chat(question, steps[:k]) for k in range(1, len(steps) + 1)]
+        return tuple(Row.labelled(ids, [len(ids) - 1]) for ids in chats)
+
+    def _chat(self, question: str, steps: list[str], answer: str | None = None) -> list[int]:
+        content = PROBLEM.format(question=question, steps="\n\n".join(steps)) + QUESTION
+        turns = [{"role": "user", "content": content}]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": answer})
+        ids: list[int] = self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=answer is None, date_string=TEMPLATE_DATE, return_dict=False
+        )
+        return ids
+
+
+def parts(folder: Path, device: str, dtype: str) -> Parts:
+    """Tokenizer and answer rows of a folder."""
+    from adaptive_ttc.prm.causal import load_tokenizer
+    from adaptive_ttc.prm.weights import read_output_head
+
+    output = read_output_head(folder, device=device, dtype=dtype)
+    return Parts(SelfVerificationReader(load_tokenizer(folder), output), (folder,))

@@ -1,0 +1,62 @@
+"""Reads Skywork-o1-Open-PRM: the sigmoid of a value at the newline that ends a step; it knows no engine.
+
+Models: Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B. A stock Qwen2 with a value head, whose weights are
+read by their names; format and head as in ``model_utils`` of SkyworkAI/skywork-o1-prm-inference.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adaptive_ttc.prm.base import ScoreRequest
+from adaptive_ttc.prm.heads import ValueHead
+from adaptive_ttc.prm.reader import Parts, Reader
+from adaptive_ttc.prm.row import Row
+from adaptive_ttc.prm.step_chat import ControlTokens
+
+FORMAT = "skywork-1"
+"""Version of what this reader makes of a request; part of every fingerprint."""
+
+STEP_TOKEN = "\n"
+
+
+class SkyworkReader(Reader):
+    """Step k's score is the value at the newline after it.
+
+    The model reads the question and a newline, then every line by itself, tokenised alone and ended with the
+    newline's token. To the model each line is a step; a step of several lines has the last one's score.
+
+    Args:
+        tokenizer: the model's; its BOS token, if it names one, stands first.
+        head: the value head.
+    """
+
+    def __init__(self, tokenizer: Any, head: ValueHead) -> None:
+        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
+        self._step_id: int = self._ids(STEP_TOKEN)[-1]
+        self.heads = (head,)
+
+    def render(self, request: ScoreRequest) -> tuple[Row, ...]:
+        """Question and lines, up to the last newline."""
+        question = self._control.neutralise(request.question)
+        ids = self._ids((self._tokenizer.bos_token or "") + question + "\n")
+        places = []
+        for step in request.steps:
+            for line in self._control.neutralise(step.strip()).split(STEP_TOKEN):
+                ids += [*(self._ids(line) if line else ()), self._step_id]
+            places.append(len(ids) - 1)
+        return (Row.labelled(ids, places),)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+
+def parts(folder: Path, device: str, dtype: str) -> Parts:
+    """Tokenizer and head of a folder."""
+    from adaptive_ttc.prm.causal import load_tokenizer
+    from adaptive_ttc.prm.weights import read_weights
+
+    head = ValueHead(read_weights(folder, ValueHead.NAMES, device=device))
+    return Parts(SkyworkReader(load_tokenizer(folder), head), (folder,))
