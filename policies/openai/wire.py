@@ -65,9 +65,9 @@ class Wire:
                     raise _refusal(replica, response)
                 async with aclosing(aiter(httpx2.EventSource(response))) as events:  # type: ignore[type-var]
                     async for event in events:
-                        if event.data == "[DONE]":
-                            return
-                        yield _parsed(replica, event.data)
+                        # read on to the body's end: only then can the connection serve another request
+                        if event.data != "[DONE]":
+                            yield _parsed(replica, event.data)
         except _UNSENT as error:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         except httpx2.TransportError as error:

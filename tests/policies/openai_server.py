@@ -119,6 +119,12 @@ class Trouble:
 class ToyServer:
     """One replica.
 
+    Args:
+        manner: how it speaks.
+        writer: what it writes; the toy model by default.
+        max_model_len: what it says that it holds.
+        pace: seconds that a token takes. With none, its thread leaves the others little time.
+
     Attributes:
         url: its base URL.
         requests: bodies of the requests that it began to answer.
@@ -127,7 +133,10 @@ class ToyServer:
         paths: how often each path was asked for.
     """
 
-    def __init__(self, manner: Manner = VLLM, writer: Any = None, *, max_model_len: int = 4096) -> None:
+    def __init__(
+        self, manner: Manner = VLLM, writer: Any = None, *, max_model_len: int = 4096, pace: float = 0.0
+    ) -> None:
+        self.pace = pace
         self.manner, self.writer, self.max_model_len = manner, writer or ToyModel(), max_model_len
         self.trouble = Trouble()
         self.requests: list[dict[str, Any]] = []
@@ -225,14 +234,19 @@ class ToyServer:
         if self.trouble.hang:
             await asyncio.Event().wait()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await self._stream(reader, writer, path, body, ids)
+        try:
+            await self._stream(reader, writer, path, body, ids)
+        except ConnectionError:
+            self.gone += 1
+            raise
 
     def _read_prompt(self, path: str, body: dict[str, Any]) -> tuple[int, ...] | None:
         if path == "/v1/chat/completions" and "chat" in self.manner.prompts:
             *turns, last = body["messages"]
             if last["role"] == "assistant" and self.manner.continues:
                 return _rendered(turns) + encode_text(last["content"])
-            return _rendered(body["messages"])
+            # templates close a turn and open the next one with some five tokens
+            return _rendered(body["messages"]) + encode_text("====" if last["role"] == "assistant" else "")
         if path == "/v1/completions":
             prompt = body["prompt"]
             if isinstance(prompt, list) and "ids" in self.manner.prompts:
@@ -271,10 +285,9 @@ class ToyServer:
                 return
             if finish:
                 break
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pace)
             if reader.at_eof():
-                self.gone += 1
-                return
+                raise ConnectionResetError
         if self.manner.usage:
             _event(writer, {"choices": [], "usage": self._usage(ids, tokens)})
         _event(writer, "[DONE]")

@@ -257,7 +257,7 @@ async def test_so_many_requests_at_once_and_no_more():
 
 
 async def test_an_abort_is_seen_by_the_server_and_counts_what_came():
-    with ToyServer(VLLM, EndlessWriter()) as server:
+    with ToyServer(VLLM, EndlessWriter(), pace=0.001) as server:
         policy = policy_over(server)
         ended: list[Sampled] = []
 
@@ -290,38 +290,36 @@ async def test_an_answer_that_stalls_or_lasts_too_long_is_lost():
             await policy.aclose()
 
 
-async def test_a_run_survives_the_death_of_a_replica():
-    questions = [f"Add {index}, 22, {index * 31}, 44, 555 and {index + 6}." for index in range(12)]
-    budget = 12_000
+@pytest.mark.parametrize("strategy", ["weighted_best_of_n", "beam_search"])
+async def test_a_run_survives_the_death_of_a_replica(strategy):
+    questions = [f"Add {index}, 22, {index * 31}, 44 and {index + 6}." for index in range(6)]
+    budget = 6000
     with ToyServer(VLLM, ToyModel(0.1)) as mortal, ToyServer(VLLM, ToyModel(0.1)) as other:
-        mortal.trouble.die_after = 1500
-        prm = FakePRM.truthful(toy_right_so_far, noise=0.5)
+        mortal.trouble.die_after = 700
         policy = policy_over(mortal, other, affinity_block=8, spill=2)
-        async with Solver(policy, prm) as solver:
-            solutions = {}
+        solutions = {}
+        async with Solver(policy, FakePRM.truthful(toy_right_so_far, noise=0.5)) as solver:
 
             async def solve(question: str) -> None:
-                kind = ("weighted_best_of_n", "beam_search")[len(question) % 2]
                 solutions[question] = await solver.solve(
-                    question, strategy=kind, n=8, beam_width=4, budget_tokens=budget, max_tokens=400
-                ) if kind == "beam_search" else await solver.solve(
-                    question, strategy=kind, n=8, budget_tokens=budget, max_tokens=400
-                )  # fmt: skip
+                    question, strategy=strategy, n=8, budget_tokens=budget, max_tokens=200
+                )
 
             async with anyio.create_task_group() as tasks:
                 for question in questions:
                     tasks.start_soon(solve, question)
-        assert mortal.dead
-        assert mortal.generated >= 1500
-        usages = [solution.usage for solution in solutions.values()]
-        delivered = sum(usage.completion_tokens for usage in usages)
-        lost = sum(usage.lost_tokens for usage in usages)
+    assert mortal.dead
+    assert mortal.generated >= 700
     assert set(solutions) == set(questions)
     assert all(solution.answer is not None for solution in solutions.values())
-    assert all(solution.spent <= budget for solution in solutions.values())
-    assert lost > 0
-    # whatever either server generated was charged to somebody
-    assert mortal.generated + other.generated <= delivered + lost
+    usages = [solution.usage for solution in solutions.values()]
+    assert all(one.completion_tokens + one.lost_tokens <= budget for one in usages)
+    charged = sum(one.completion_tokens + one.lost_tokens for one in usages)
+    assert charged == sum(solution.spent for solution in solutions.values())
+    assert sum(one.lost_tokens for one in usages) > 0
+    if strategy == "weighted_best_of_n":
+        # with no stop string to run past, whatever either server generated was charged
+        assert mortal.generated + other.generated <= charged
 
 
 def test_it_is_found_by_name():
