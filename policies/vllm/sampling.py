@@ -58,8 +58,6 @@ class Seam:
     Args:
         rule: finds the stop strings.
         context: the text before the new tokens.
-        longest: characters of the longest stop string.
-        decode: the tokenizer's decoder.
 
     Attributes:
         end: tokens up to where such a string was complete, or None.
