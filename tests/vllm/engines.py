@@ -19,7 +19,7 @@ def host(max_batch: int) -> EngineHost:
     """An engine for so many samples at once."""
     if max_batch not in _HOSTS:
         _HOSTS[max_batch] = EngineHost(
-            "mini", VLLMPolicy.engine_settings(MINI_POLICY, max_num_seqs=max_batch, **CPU_SETTINGS)
+            MINI_POLICY.name, VLLMPolicy.engine_settings(MINI_POLICY, max_num_seqs=max_batch, **CPU_SETTINGS)
         )
     return _HOSTS[max_batch]
 
