@@ -1,7 +1,9 @@
 """Runs strategies at several N on many problems and keeps what came of each; it knows no estimator and no picture.
 
 Independent samples are drawn once: one pool a problem serves majority, best-of-N and weighted best-of-N at every N.
-Searches are run anew for every N, since the first steps of a wide search are not those of a narrow one.
+Searches are run anew for every N, since the first steps of a wide search are not those of a narrow one. Every arm has
+engines of its own: their prefix caches would answer for a search what an earlier one had computed, and its cost would
+be told too low.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ async def run_arm(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journa
     """Do what is missing in the journal.
 
     Args:
-        solver: stays open.
+        solver: with empty caches; stays open.
         rows: the problems.
         arm: one of :func:`to_run`.
         journal: gets an entry the moment a problem is done.
@@ -169,9 +171,11 @@ def pool_entry(pool: Pool, solver: Solver) -> Entry:
         "classes": pool.classes.tolist(),
         "scores": [None if np.isnan(score) else score for score in pool.scores.tolist()],
         "tokens": pool.tokens.tolist(),
-        "score_tokens": [_score_tokens(solver, question, text) for text in pool.texts],
+        "question_tokens": _score_tokens(solver, question, ("?",)),
+        "score_tokens": [_tokens_by_step(solver, question, text) for text in pool.texts],
         "texts": list(pool.texts),
         "prm_tokens": usage.prm_tokens,
+        "prm_cached_tokens": usage.prm_cached_tokens,
         "prompt_flops": flops(Usage(prompt_tokens=usage.prompt_tokens), solver.policy, solver.prm),
         "decode_flops": flops(decoded, solver.policy, solver.prm),
         "score_flops": flops(Usage(prm_tokens=usage.prm_tokens), solver.policy, solver.prm),
@@ -203,7 +207,11 @@ async def search_entry(outcome: Outcome, arm: Arm, solver: Solver) -> Entry:
     }
 
 
-def _score_tokens(solver: Solver, question: str, text: str) -> int:
-    """Tokens that the PRM reads of one solution."""
+def _tokens_by_step(solver: Solver, question: str, text: str) -> list[int]:
+    """Tokens that the PRM reads of a solution's first step, its first two, and so on to all of it."""
     steps = split_steps(text)
-    return solver.prm.count_tokens(ScoreRequest(question, steps)) if solver.prm is not None and steps else 0
+    return [_score_tokens(solver, question, steps[: number + 1]) for number in range(len(steps))]
+
+
+def _score_tokens(solver: Solver, question: str, steps: tuple[str, ...]) -> int:
+    return 0 if solver.prm is None else solver.prm.count_tokens(ScoreRequest(question, steps))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from arms import POOL, POOLED, SAMPLES, Arm
@@ -174,20 +175,37 @@ def _of_pool(entry: Entry, row: Row, arm: Arm, seed: int) -> dict[str, float]:
 
 
 def _scored_share(entry: Entry, k: int) -> float:
-    """Share of a pool's PRM tokens that k of its samples take; equal solutions are scored once.
+    """Share of a pool's PRM tokens that k of its samples take.
 
-    A solution of which the pool holds m copies is among k samples with the probability that pass@k states for m
-    right ones, so the share falls less than k does.
+    What several samples have in common is read once: equal solutions by the solver, equal beginnings too by a PRM
+    with a prefix cache. What m samples of the pool have in common is among k of them with the probability that
+    pass@k states for m right ones, so the share falls less than k does.
     """
-    copies: dict[tuple[str, ...], list[int]] = {}
-    for index, text in enumerate(entry["texts"]):
-        copies.setdefault(split_steps(text), []).append(index)
-    all_of_them = some_of_them = 0.0
-    for indices in copies.values():
-        tokens = entry["score_tokens"][indices[0]]
-        all_of_them += tokens
-        some_of_them += tokens * pass_at_k(np.isin(np.arange(SAMPLES), indices), k)
-    return some_of_them / all_of_them if all_of_them else 0.0
+    holders: dict[tuple[str, ...], set[int]] = {}
+    tokens: dict[tuple[str, ...], int] = {}
+    pieces = _pieces_with_cache if entry["prm_cached_tokens"] else _pieces
+    for index, (text, counts) in enumerate(zip(entry["texts"], entry["score_tokens"], strict=True)):
+        if counts:
+            for steps, number in pieces(split_steps(text), counts, entry["question_tokens"]):
+                holders.setdefault(steps, set()).add(index)
+                tokens[steps] = number
+    samples = np.arange(len(entry["texts"]))
+    read = math.fsum(tokens[one] * pass_at_k(np.isin(samples, list(holders[one])), k) for one in tokens)
+    return read / sum(tokens.values()) if tokens else 0.0
+
+
+_Pieces = list[tuple[tuple[str, ...], int]]
+
+
+def _pieces(steps: tuple[str, ...], counts: Sequence[int], question: int) -> _Pieces:
+    """The whole solution, with its tokens."""
+    return [(steps, counts[-1])]
+
+
+def _pieces_with_cache(steps: tuple[str, ...], counts: Sequence[int], question: int) -> _Pieces:
+    """The question, and every step after those before it, each with its own tokens."""
+    own = [question, *(max(0, after - before) for before, after in pairwise([question, *counts]))]
+    return [(steps[:number], tokens) for number, tokens in enumerate(own)]
 
 
 def _pool(entry: Entry, row: Row) -> Pool:

@@ -39,7 +39,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -101,12 +101,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     arms, problems = arms_of(options.strategies, options.n), load_problems(DATASET, seed=options.seed)
     if options.limit < 1:
         raise ConfigError(f"--limit {options.limit} must be at least 1")
-    rows, solver = problems[: options.limit], Solver.mini(seed=options.seed or 0)
-    journal = Journal(options.out / "journal.jsonl", settings_of(solver, problems))
-    notes = notes_on(solver, arms)
+    rows, load = problems[: options.limit], partial(Solver.mini, seed=options.seed or 0)
+    with load() as solver:
+        journal = Journal(options.out / "journal.jsonl", settings_of(solver, problems))
+        notes = notes_on(solver, arms)
     for note in notes:
         console.print(Text(note, style="yellow"))
-    pace = asyncio.run(measure(solver, rows, arms, journal, console))
+    pace = asyncio.run(measure(load, rows, arms, journal, console))
     comparison = compare(journal, rows, arms)
     console.print(overview(comparison))
     pictures = draw_pictures(comparison, options.pictures or options.out)
@@ -139,24 +140,25 @@ def notes_on(solver: Solver, arms: Sequence[Arm]) -> list[str]:
     return []
 
 
-async def measure(solver: Solver, rows: Sequence[Row], arms: Sequence[Arm], journal: Journal, console: Console) -> Pace:
-    """Run what is missing in the journal, the pool first; closes the solver. The bar counts samples."""
+async def measure(
+    load: Callable[[], Solver], rows: Sequence[Row], arms: Sequence[Arm], journal: Journal, console: Console
+) -> Pace:
+    """Run what is missing in the journal, the pool first, every arm on engines of its own. The bar counts samples."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    pace, ids, running = Pace(), [row["unique_id"] for row in rows], to_run(arms)
-    missing = {arm: len(journal.missing(arm.strategy, arm.n, ids)) for arm in running}
+    pace, ids = Pace(), [row["unique_id"] for row in rows]
+    missing = {arm: len(journal.missing(arm.strategy, arm.n, ids)) for arm in to_run(arms)}
     with (
         warnings.catch_warnings(),
         Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress,
     ):
         warnings.simplefilter("ignore", RevisionWarning)  # said once, in the notes
         task = progress.add_task("", total=sum(arm.n * number for arm, number in missing.items()))
-        async with solver:
-            for arm in running:
-                if not missing[arm]:
-                    continue
-                progress.update(task, description=f"{arm.strategy}, N={arm.n}, {missing[arm]} problems")
-                advance = partial(progress.advance, task, arm.n)
-                pace.note(arm, missing[arm], await run_arm(solver, rows, arm, journal, advance))
+        for arm, number in missing.items():
+            if number:
+                progress.update(task, description=f"{arm.strategy}, N={arm.n}, {number} problems")
+                async with load() as solver:
+                    seconds = await run_arm(solver, rows, arm, journal, partial(progress.advance, task, arm.n))
+                pace.note(arm, number, seconds)
     return pace
 
 

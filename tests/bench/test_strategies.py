@@ -111,12 +111,18 @@ def test_figures_are_those_that_the_script_describes(run, tmp_path, capsys):
 def test_costs_are_what_the_engines_delivered(run, pairs, tmp_path):
     code, figures = run("--limit", "3", "--n", "64", "--strategies", "weighted_best_of_n", "revision")
     assert code == 0
-    (solver,) = pairs.made
+    delivered = sum(solver.policy.completion_tokens for solver in pairs.made)
+    read = sum(solver.prm.prm_tokens for solver in pairs.made)
     both = ("weighted_best_of_n.64", "revision.64")
-    assert sum(figures[f"generated_tokens.{arm}"] for arm in both) * 3 == pytest.approx(solver.policy.completion_tokens)
-    assert sum(figures[f"prm_tokens.{arm}"] for arm in both) * 3 == pytest.approx(solver.prm.prm_tokens)
-    assert solver.policy.closed
-    assert solver.prm.closed
+    assert sum(figures[f"generated_tokens.{arm}"] for arm in both) * 3 == pytest.approx(delivered)
+    assert sum(figures[f"prm_tokens.{arm}"] for arm in both) * 3 == pytest.approx(read)
+    assert all(solver.policy.closed and solver.prm.closed for solver in pairs.made)
+
+
+def test_every_arm_has_engines_whose_caches_are_empty(run, pairs):
+    assert run("--limit", "2", "--n", "4", "8", "--strategies", "majority", "dvts")[0] == 0
+    asked = [{len(request.stop) for request in solver.policy.requests} for solver in pairs.made]
+    assert asked == [set(), {0}, {1}, {1}]  # the one whose fingerprints are read, the pool, and DVTS twice
 
 
 @pytest.mark.parametrize("strategy", SEARCHES)
@@ -280,16 +286,23 @@ def test_a_file_that_is_no_journal_is_left_alone(bench, tmp_path):
         assert path.read_text() == text
 
 
-def test_tokens_of_scoring_k_samples_count_equal_solutions_once(bench, monkeypatch):
-    comparison = bench("comparison")
-    monkeypatch.setattr(comparison, "SAMPLES", 6)
-    texts = ["a\n\nb", "a\n\nb\n\n", "c", "a\n\nb", "d\n\ne", ""]
-    tokens = [5, 5, 2, 5, 9, 0]
-    entry = {"texts": texts, "score_tokens": tokens}
-    cost = dict(zip(map(split_steps, texts), tokens, strict=True))
+@pytest.mark.parametrize("cached", [0, 7])
+def test_tokens_of_scoring_k_samples_count_once_what_they_share(cached, bench):
+    share = bench("comparison")._scored_share
+    texts = ["a\n\nb", "a\n\nb\n\n", "c", "a\n\nd", "a\n\nb\n\ne", ""]
+    steps = [split_steps(text) for text in texts]
+    counts = [[10 + 3 * (number + 1) for number in range(len(one))] for one in steps]
+    entry = {"texts": texts, "score_tokens": counts, "question_tokens": 10, "prm_cached_tokens": cached}
+
+    def read(drawn):
+        solutions = {steps[index] for index in drawn if steps[index]}
+        if not cached:
+            return sum(10 + 3 * len(one) for one in solutions)
+        return 10 * bool(solutions) + 3 * len({one[: end + 1] for one in solutions for end in range(len(one))})
+
     for k in range(1, 7):
-        each = [sum(cost[one] for one in {split_steps(texts[i]) for i in drawn}) for drawn in combinations(range(6), k)]
-        assert comparison._scored_share(entry, k) == pytest.approx(np.mean(each) / 16)
+        expected = np.mean([read(drawn) for drawn in combinations(range(6), k)])
+        assert share(entry, k) == pytest.approx(expected / read(range(6)))
 
 
 def test_a_constant_difference_is_certain_however_wide_the_accuracies_spread(bench):
