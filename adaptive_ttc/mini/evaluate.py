@@ -26,7 +26,7 @@ pool of ``--samples`` samples a problem at temperature 0.8 (estimators of ``adap
     generated tokens a sample; problems with right and wrong samples; problems; seconds of sampling,
     scoring and grading together.
 ``reference``
-    with ``--reference``: pass_at_1, accuracy (greedy, majority) and mean_tokens of the larger policy.
+    with ``--reference``: pass_at_1, accuracy (greedy, majority of up to 8) and mean_tokens of the larger policy.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ from adaptive_ttc.record import writable, write_record
 from adaptive_ttc.solver import Solver
 
 SIZES = (1, 4, 16, 64)
+REFERENCE_SAMPLES = 8
+"""Samples of a problem by the larger policy, which is there to be compared with, not to be searched."""
+
 STRATEGIES = ("majority", "best_of_n", "weighted_best_of_n")
 
 
@@ -118,7 +121,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     figures = figures_of(measured)
     show(f"{options.pair}: {len(rows)} problems, {options.samples} samples each", figures, console)
     if options.reference:
-        large = anyio.run(measure, Solver.load(models / "large", seed=seed), rows, options.samples)
+        samples = min(options.samples, REFERENCE_SAMPLES)
+        large = anyio.run(measure, Solver.load(models / "large", seed=seed), rows, samples)
         figures["reference"] = reference_figures(large)
         show("the larger policy", figures["reference"], console)
     return figures

@@ -26,8 +26,9 @@ class Revision(Strategy):
     """``n`` attempts in chains of ``sequential``.
 
     Attributes:
-        sequential: attempts in a chain, of which ``n / sequential`` run side by side; by default about the square
-            root of ``n``, so that the two are in balance. Easy problems favour longer chains.
+        sequential: attempts in a chain, of which ``n / sequential`` run side by side; by default the least
+            divisor of ``n`` from its square root on, so that the two are in balance. Easy problems favour
+            longer chains.
     """
 
     n: int = 16
@@ -54,7 +55,7 @@ class Revision(Strategy):
         """Attempts in a chain."""
         if self.sequential is not None:
             return self.sequential
-        return next(length for length in range(math.isqrt(self.n), 0, -1) if self.n % length == 0)
+        return next(length for length in range(math.isqrt(self.n - 1) + 1, self.n + 1) if self.n % length == 0)
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
         """Run all chains; every attempt is a candidate. Evidence is dealt to the chains as their first attempts."""

@@ -93,7 +93,7 @@ def test_paths_follow_the_attempts_so_that_no_seed_is_used_twice():
 
 
 @pytest.mark.parametrize(
-    ("n", "chain"), [(1, 1), (2, 1), (4, 2), (6, 2), (8, 2), (12, 3), (16, 4), (7, 1), (64, 8), (256, 16)]
+    ("n", "chain"), [(1, 1), (2, 2), (4, 2), (6, 3), (8, 4), (12, 4), (16, 4), (7, 7), (64, 8), (256, 16)]
 )
 def test_by_default_sequential_and_parallel_are_in_balance(n, chain):
     assert Revision(n=n).chain == chain
