@@ -12,6 +12,7 @@ import adaptive_ttc.mini
 from adaptive_ttc import Solver
 from adaptive_ttc.mini.minimath import right_tokens_end
 from adaptive_ttc.mini.settings import PAIRS
+from adaptive_ttc.mini.tokenizer import REVISE
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.types import split_steps
 
@@ -35,6 +36,20 @@ def test_the_models_are_small_and_plain_llamas():
         config = json.loads((file.parent / "config.json").read_text())
         assert config["architectures"] == ["LlamaForCausalLM"]
         assert config["max_position_embeddings"] >= 4096
+
+
+def test_the_larger_policy_is_larger():
+    sizes = {}
+    for name in ("policy", "large"):
+        with safe_open(MODELS / name / "model.safetensors", "pt") as tensors:
+            sizes[name] = sum(tensors.get_tensor(key).numel() for key in tensors.keys())  # noqa: SIM118
+    assert 4 <= sizes["large"] / sizes["policy"] <= 8
+
+
+def test_the_policies_say_what_they_revise_after():
+    for name in ("policy", "large"):
+        config = json.loads((MODELS / name / "config.json").read_text())
+        assert config["revision_prompt"] == REVISE
 
 
 async def test_an_easy_problem_is_solved_within_the_budget(solver):
