@@ -64,6 +64,11 @@ class Answer:
         return self._latest.prompt_tokens
 
     @property
+    def counted(self) -> bool:
+        """Whether the number of tokens is known."""
+        return self._ids is not None or self._latest.completion_tokens is not None
+
+    @property
     def complete(self) -> bool:
         """Whether the server has said why the answer ended."""
         return self._server_finish is not None

@@ -37,6 +37,7 @@ class Replica:
         url: its base URL, without a slash at the end.
         index: its place in the fleet.
         model: the name under which it serves the model; known after its first check.
+        tells_stop: whether it is known to say which stop string ended an answer.
         in_flight: requests that it is serving for this policy.
         served: requests that it was given in all.
         ready: whether it may get requests.
@@ -50,6 +51,7 @@ class Replica:
     url: str
     index: int
     model: str = ""
+    tells_stop: bool = False
     in_flight: int = 0
     served: int = 0
     ready: bool = False

@@ -1,14 +1,12 @@
-"""The ``Policy`` over servers that speak the OpenAI protocol: the way from a request to a replica and back.
+"""The ``Policy`` over servers that speak the OpenAI protocol: what the protocol asks, and the life of a request.
 
-It knows no strategy, budget or score. What may be repeated here is only what certainly generated nothing; a call
-that was lost after it was sent is told to the caller, who has to pay for it.
+It knows no strategy, budget or score, and leaves the talking to :mod:`policies.openai.exchange`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,27 +19,17 @@ from adaptive_ttc.prm.checkpoint import locate, read_config
 from adaptive_ttc.types import Problem
 from policies.chat import ChatFormat
 from policies.folder import FolderFacts, policy_fingerprint, policy_name, read_facts
-from policies.openai.answer import Answer
-from policies.openai.chunks import read_chunk
 from policies.openai.config import FleetConfig
-from policies.openai.fleet import Fleet, Replica, UnavailableError
-from policies.openai.forms import ChatForm, Form, Openings, TextForm, TokenForm, body_of
+from policies.openai.exchange import Exchange, Flight
+from policies.openai.fleet import Fleet, Replica
+from policies.openai.forms import ChatForm, Openings, TextForm, TokenForm
 from policies.openai.gate import Gate
 from policies.openai.texts import Cutter
-from policies.openai.wire import MisfitError, Wire
-from policies.stopping import StopRule
+from policies.openai.wire import Wire
 from policies.validation import check_request
 
 # Turns of the event loop in which an abort lets the request read what has already come over the network.
 _TURNS = 4
-
-
-class Flight:
-    """A request under way: the scope that an abort cancels, and what has arrived of the answer."""
-
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.answer: Answer | None = None
 
 
 class OpenAIPolicy:
@@ -79,23 +67,21 @@ class OpenAIPolicy:
         self._name = name
         self._fingerprint = fingerprint
         self._max_context = max_context
-        own = facts.tokenizer.eos_token_id
-        self._eos = tuple(sorted(facts.eos, key=lambda one: (one != own, one)))
-        self._texts = chat.token_texts()
-        self._cutter = Cutter(facts.tokenizer)
         self._openings = Openings(system_prompt)
-        self._forms: tuple[Form, ...] = (
-            TokenForm(),
-            TextForm(facts.tokenizer),
-            ChatForm(self._openings, facts.tokenizer),
-        )
-        self._misfits: dict[str, str] = {}
-        self._tells_stop = False
         self._wire = Wire(config, max_context)
         self._fleet = Fleet(config, self._wire.check)
+        self._exchange = Exchange(
+            config,
+            self._wire,
+            self._fleet,
+            forms=(TokenForm(), TextForm(facts.tokenizer), ChatForm(self._openings, facts.tokenizer)),
+            cutter=Cutter(facts.tokenizer),
+            texts=chat.token_texts(),
+            eos=tuple(sorted(facts.eos, key=lambda one: (one != facts.tokenizer.eos_token_id, one))),
+            max_context=max_context,
+        )
         self._gate = Gate(config.max_concurrency)
         self._flights: dict[str, Flight] = {}
-        self._stop_rules: dict[tuple[str, ...], StopRule] = {}
         self._closed = False
 
     @classmethod
@@ -211,7 +197,7 @@ class OpenAIPolicy:
         try:
             with flight.scope:
                 async with self._gate.place(request.priority):
-                    return await self._serve(request, flight)
+                    return await self._exchange.serve(request, flight)
         finally:
             del self._flights[request.id]
         return flight.answer.aborted() if flight.answer else Sampled(token_ids=(), finish="abort")
@@ -231,70 +217,6 @@ class OpenAIPolicy:
             flight.scope.cancel()
         with anyio.CancelScope(shield=True):
             await self._wire.aclose()
-
-    async def _serve(self, request: SampleRequest, flight: Flight) -> Sampled:
-        """Ask replica after replica until one takes the request."""
-        give_up = anyio.current_time() + self._config.patience
-        while True:
-            flight.answer = None
-            async with self._fleet.replica(request.prompt_ids, give_up) as replica:
-                form = self._forms[0]
-                try:
-                    with anyio.fail_after(self._config.request_timeout):
-                        return await self._ask(request, replica, form, flight)
-                except UnavailableError as reason:
-                    self._fleet.refused(replica, reason)
-                except MisfitError as reason:
-                    self._drop(form, f"{replica.url}{form.path} says {reason}")
-                except TimeoutError as error:
-                    said = f"{replica.url} did not end its answer in {self._config.request_timeout:g} seconds"
-                    self._fleet.broke(replica, said)
-                    raise EngineError(said, retryable=True) from error
-                except EngineError as error:
-                    self._fleet.broke(replica, str(error))
-                    raise
-            if anyio.current_time() > give_up:
-                raise self._fleet.exhausted()
-
-    async def _ask(self, request: SampleRequest, replica: Replica, form: Form, flight: Flight) -> Sampled:
-        """Send the request, and gather the answer until it ends or holds a stop string."""
-        limit = min(request.max_tokens, self._max_context - len(request.prompt_ids))
-        body = body_of(request, form, limit, replica.model, self._config)
-        if request.stop and self._tells_stop:
-            # the names of vLLM and of SGLang for leaving the stop string in the text
-            body |= {"stop": list(request.stop), "include_stop_str_in_output": True, "no_stop_trim": True}
-        answer = Answer(request, limit, self._stop_rule(request.stop), self._cutter, self._eos)
-        flight.answer = answer
-        answer.asked = True
-        async with aclosing(self._wire.events(replica, form.path, body)) as events:
-            try:
-                async for event in events:
-                    chunk = read_chunk(event)
-                    self._tells_stop = self._tells_stop or chunk.tells_stop
-                    answer.take(chunk)
-                    if answer.met_stop and not answer.complete:
-                        break
-            except EngineError:
-                if not answer.complete:  # else only what comes after the answer's end was lost
-                    raise
-        if answer.read is not None:
-            form.check(request.prompt_ids, answer.read)
-        sampled = answer.sampled()
-        self._forms = (form,)
-        self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
-        return sampled
-
-    def _drop(self, form: Form, said: str) -> None:
-        """A form that was never answered is not taken by this fleet: go on with the next one."""
-        self._misfits[type(form).__name__] = said
-        if self._forms == (form,):
-            raise ConfigError("no server takes the request: " + "; ".join(self._misfits.values()))
-        self._forms = tuple(one for one in self._forms if one is not form)
-
-    def _stop_rule(self, stop: tuple[str, ...]) -> StopRule:
-        if stop not in self._stop_rules:
-            self._stop_rules[stop] = StopRule(stop, self._texts)
-        return self._stop_rules[stop]
 
 
 def _positions(folder: Path) -> int | None:

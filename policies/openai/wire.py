@@ -31,6 +31,10 @@ _MISFIT = frozenset({400, 404, 405, 413, 415, 422, 501})
 _KEEPALIVE = 2.0
 
 
+# Engines, by their name in a list of models, whose answers say which stop string ended them.
+_TELLING = frozenset({"vllm", "sglang"})
+
+
 class MisfitError(Exception):
     """A server understood that it was asked, and does not take requests of this form; it generated nothing."""
 
@@ -74,7 +78,7 @@ class Wire:
             raise EngineError(f"{replica.url} broke off its answer ({_said(error)})", retryable=True) from error
 
     async def check(self, replica: Replica) -> None:
-        """Ask a replica for its health and its models, and note the model's name.
+        """Ask a replica for its health and its models, and note the model's name and the engine's manner.
 
         Raises:
             UnavailableError: it is out of reach or not well.
@@ -92,7 +96,9 @@ class Wire:
             raise ConfigError(f"{replica.url} refuses the API key ({models.status_code}); pass the right api_key")
         if models.status_code != 200:
             raise UnavailableError(f"/models says {models.status_code}", must_check=True)
-        replica.model = self._pick(replica, models)
+        card = self._pick(replica, models)
+        replica.model = card["id"]
+        replica.tells_stop = card.get("owned_by") in _TELLING
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
@@ -117,7 +123,8 @@ class Wire:
             )
         return self._client
 
-    def _pick(self, replica: Replica, response: httpx2.Response) -> str:
+    def _pick(self, replica: Replica, response: httpx2.Response) -> Json:
+        """The model's entry in a replica's list."""
         try:
             cards = {card["id"]: card for card in response.json()["data"]}
         except (ValueError, LookupError, TypeError) as error:
@@ -134,7 +141,7 @@ class Wire:
                 f"{replica.url} holds {length} tokens, and the policy was made for {self._max_context}; "
                 f"pass max_context={length}, or start the server with --max-model-len {self._max_context}"
             )
-        return wanted
+        return dict(cards[wanted])
 
 
 def _refusal(replica: Replica, response: httpx2.Response) -> Exception:

@@ -79,6 +79,7 @@ class Manner:
         stop_key: the field in which it says which stop string it met, or None.
         health: whether it has ``/health``.
         continues: whether it goes on with an assistant's turn.
+        owner: who is said to own its models.
     """
 
     prompts: tuple[str, ...] = ("ids", "text", "chat")
@@ -87,9 +88,10 @@ class Manner:
     stop_key: str | None = "stop_reason"
     health: bool = True
     continues: bool = True
+    owner: str = "somebody"
 
 
-VLLM = Manner()
+VLLM = Manner(owner="vllm")
 OLD_VLLM = Manner(ids="logprobs")
 LLAMA_CPP = Manner(ids="entries", usage="final", stop_key=None)
 SGLANG = Manner(ids=None, stop_key="matched_stop")
@@ -217,7 +219,8 @@ class ToyServer:
         if path == "/health" and self.manner.health:
             _reply(writer, 503 if self.trouble.sick else 200, {})
         elif path == "/v1/models":
-            _reply(writer, 200, {"data": [{"id": MODEL, "max_model_len": self.max_model_len}]})
+            card = {"id": MODEL, "max_model_len": self.max_model_len, "owned_by": self.manner.owner}
+            _reply(writer, 200, {"data": [card]})
         else:
             _reply(writer, 404, {})
         await writer.drain()

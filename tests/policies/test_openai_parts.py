@@ -7,8 +7,8 @@ import pytest
 
 from adaptive_ttc.errors import EngineError
 from policies.openai.affinity import PrefixMap
+from policies.openai.bodies import stream_seed
 from policies.openai.chunks import read_chunk
-from policies.openai.forms import stream_seed
 from policies.openai.gate import Gate
 from policies.openai.texts import Cutter
 from tests.policies.openai_server import folder
