@@ -52,6 +52,18 @@ def load_recorded_prm(path: str | Path, **settings: Any) -> RewardModel:
     return prm
 
 
+def prm_engine(name: str) -> Any:
+    """What runs PRMs elsewhere than in this process's torch; it has ``from_family(family, path_or_name, **settings)``.
+
+    Raises:
+        ConfigError: there is no such engine, or it cannot be imported.
+    """
+    engine = _entry(PRM_GROUP, "PRM engine", name)
+    if not hasattr(engine, "from_family"):
+        raise ConfigError(f"{name!r} runs no models; engines for PRMs are 'transformers', 'vllm' and 'served'")
+    return engine
+
+
 def _entry(group: str, kind: str, name: str) -> Any:
     known = {entry.name: entry for entry in entry_points(group=group)}
     if name not in known:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.loading import prm_engine
+from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.prm.batched import BatchedPRM
 from adaptive_ttc.prm.causal import Body, load_backbone, set_threads
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
@@ -26,16 +28,25 @@ class Family:
     format: str
     parts: Callable[[Path, str, str], Parts]
 
-    def load(self, path_or_hub: str | Path, **settings: Any) -> BatchedPRM:
-        """Load one from a folder or from the Hub, to run in this process.
+    def load(self, path_or_hub: str | Path, *, engine: str = "transformers", **settings: Any) -> RewardModel:
+        """Load one from a folder or from the Hub.
 
         Args:
             path_or_hub: a Hugging Face model folder, or ``owner/name``.
-            **settings: see :class:`~adaptive_ttc.prm.settings.LocalSettings`.
+            engine: ``transformers`` runs it in this process's torch; others are entry points of the group
+                ``adaptive_ttc.prms``, such as ``vllm``.
+            **settings: of the engine; for ``transformers`` see :class:`~adaptive_ttc.prm.settings.LocalSettings`.
 
         Raises:
-            ConfigError: the model cannot be found, loaded or read this way.
+            ConfigError: the model cannot be found, loaded or read this way, or there is no such engine.
         """
+        if engine == "transformers":
+            return self.local(path_or_hub, **settings)
+        prm: RewardModel = prm_engine(engine).from_family(self, path_or_hub, **settings)
+        return prm
+
+    def local(self, path_or_hub: str | Path, **settings: Any) -> BatchedPRM:
+        """Load one to run in this process's torch; see :meth:`load`."""
         chosen = LocalSettings.of(settings)
         folder = locate(path_or_hub, revision=chosen.revision)
         parts = self.parts(folder, chosen.device, chosen.dtype)

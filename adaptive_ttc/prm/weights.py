@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def read_output_head(folder: Path, *, device: str = "cpu", dtype: str | None = N
         raise ConfigError(f"the logits of {folder} are changed behind the head ({', '.join(odd)}); use another reader")
     tied = config.get("tie_word_embeddings", False)
     name, bias = "model.embed_tokens.weight" if tied else "lm_head.weight", "lm_head.bias"
-    found = read_weights(folder, [name, *([bias] if bias in weight_names(folder) else [])], device=device)
+    found = read_weights(folder, [name, *([bias] if bias in weight_sizes(folder) else [])], device=device)
     found = {key: value if dtype is None else value.to(getattr(torch, dtype)) for key, value in found.items()}
     return OutputHead(found[name], found.get(bias))
 
@@ -54,15 +55,21 @@ def read_output_head(folder: Path, *, device: str = "cpu", dtype: str | None = N
 _CHANGE_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
-def weight_names(folder: Path) -> set[str]:
-    """Names of all tensors in a folder of safetensors."""
+def weight_sizes(folder: Path) -> dict[str, int]:
+    """Names and numbers of elements of all tensors in a folder of safetensors; only headers are read."""
     from safetensors import safe_open
 
-    names: set[str] = set()
+    sizes: dict[str, int] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as tensors:
-            names |= set(tensors.keys())
-    return names
+            sizes |= {name: prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    return sizes
+
+
+def backbone_parameters(folder: Path) -> int:
+    """Parameters of a folder's transformer, without the embedding table and without heads."""
+    sizes = weight_sizes(folder).items()
+    return sum(size for name, size in sizes if name.startswith("model.") and "embed_tokens" not in name)
 
 
 def _files(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -1,0 +1,212 @@
+"""PRMs whose transformers run elsewhere and send hidden states; it knows no family and no engine.
+
+Values are read off the states here, by the heads that a PRM in this process has, and remembered: a state that was
+read once is not asked for again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import torch
+
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.prm.base import Scored, ScoreRequest
+from adaptive_ttc.prm.batched import Rendering, smallest
+from adaptive_ttc.prm.causal import checked
+from adaptive_ttc.prm.failures import engine_errors
+from adaptive_ttc.prm.prefix_cache import Known, KnownValues
+from adaptive_ttc.prm.reader import Head, Reader
+from adaptive_ttc.prm.row import Row
+
+REMEMBERED = 2**21
+"""Tokens whose values are remembered for each model; more than its cache holds, so that nothing is computed twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model sends.
+
+    Attributes:
+        states: hidden states of the row's last tokens, those that were computed; shape (tokens, hidden size), float32.
+        first: index of the first of them.
+    """
+
+    states: torch.Tensor
+    first: int
+
+
+class StateSource(Protocol):
+    """A model elsewhere. Both methods may be called from many tasks."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for errors."""
+        ...
+
+    @property
+    def max_context(self) -> int | None:
+        """Tokens that it can read, or None if it does not say."""
+        ...
+
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+        """Have a row read.
+
+        Args:
+            token_ids: the row.
+            whole: send the states of all tokens, where otherwise those that a prefix cache holds may be left out.
+
+        Raises:
+            ConfigError: the row can never be read.
+            EngineError: the model failed, or is closed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End what runs, and free the model."""
+        ...
+
+
+class SourceReader:
+    """One model elsewhere, the head that is read there, and the values that were read.
+
+    Args:
+        source: the model.
+        head: turns its hidden states into values.
+        capacity: tokens whose values are remembered.
+    """
+
+    def __init__(self, source: StateSource, head: Head, capacity: int = REMEMBERED) -> None:
+        self.source, self._head = source, head
+        self._known = KnownValues(capacity)
+        self._lock = threading.Lock()
+
+    async def read(self, row: Row) -> tuple[list[float], int]:
+        """The values at a row's positions, and how many tokens were computed for them.
+
+        Raises:
+            ConfigError: the row can never be read.
+            EngineError: the model failed, is closed, or put out something that is not a number.
+        """
+        known = self._look_up(row)
+        computed = 0
+        while known.tokens < len(row.keys):
+            answer = await self.source.states(row.token_ids, whole=computed > 0)
+            computed += len(answer.states)
+            known = self._look_up(row)
+            if known.tokens < len(row.keys) and row.positions[len(known.values)] >= answer.first:
+                known = await anyio.to_thread.run_sync(self._finish, row, known, answer)
+            # else its cache has a prefix of which nothing is known here: once more, the whole row
+        return known.values.tolist(), computed
+
+    def _look_up(self, row: Row) -> Known:
+        with self._lock:
+            return self._known.look_up(row)
+
+    def _finish(self, row: Row, known: Known, answer: Answer) -> Known:
+        """Read the missing values."""
+        missing = len(known.values)
+        picked = answer.states[[place - answer.first for place in row.positions[missing:]]]
+        with torch.inference_mode():
+            new = checked(self._head(picked, row.targets[missing:]).tolist(), self.source.name)
+        values = np.append(known.values, new)
+        with self._lock:
+            self._known.insert(row, values)
+        return Known(np.empty(len(row.keys), np.int64), values)
+
+
+class RemotePRM:
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models elsewhere, which batch by themselves.
+
+    Args:
+        reader: the family's format and heads.
+        models: one for every head.
+        name: how a person calls it.
+        fingerprint: the same as that of the transformers engine in this number format.
+        parameters: those that take part in a token's forward pass.
+        max_context: tokens it may read, where that is less than the models can.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        models: Sequence[SourceReader],
+        *,
+        name: str,
+        fingerprint: str,
+        parameters: int,
+        max_context: int | None = None,
+    ) -> None:
+        self._name, self._fingerprint, self._parameters = name, fingerprint, parameters
+        self._reader, self._models = reader, tuple(models)
+        self._closed = False
+        limits = (model.source.max_context for model in models)
+        self._rendered = Rendering(reader, name, smallest(max_context, *limits))
+
+    @property
+    def name(self) -> str:
+        """The folder or Hub name it was loaded from."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Covers weights, config, tokenizer, chat template, number format and the reader's version."""
+        return self._fingerprint
+
+    @property
+    def parameters(self) -> int:
+        """Those that take part in a token's forward pass."""
+        return self._parameters
+
+    @property
+    def max_context(self) -> int | None:
+        """Tokens that it can read; None if nobody says."""
+        return self._rendered.max_context
+
+    def count_tokens(self, request: ScoreRequest) -> int:
+        """Tokens that scoring this request computes with an empty cache.
+
+        Raises:
+            ConfigError: no step, an empty one, or a solution longer than the context.
+        """
+        return self._rendered(request).tokens
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Score every step.
+
+        Raises:
+            ConfigError: as for :meth:`count_tokens`.
+            EngineError: a model failed, or is closed.
+        """
+        rendered = self._rendered(request)
+        if self._closed:
+            raise EngineError(f"the PRM {self._name} is closed; make a new one")
+        read: list[list[tuple[list[float], int]]] = [[([], 0) for _ in rendered.rows] for _ in self._models]
+
+        async def one(model: int, row: int) -> None:
+            read[model][row] = await self._models[model].read(rendered.rows[row])
+
+        with engine_errors(self._name):
+            try:
+                async with anyio.create_task_group() as tasks:
+                    for model in range(len(self._models)):
+                        for row in range(len(rendered.rows)):
+                            tasks.start_soon(one, model, row)
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from None
+        # Tokens count once, though two models may read them; what only one has stored, is computed.
+        computed = max(sum(tokens for _, tokens in rows) for rows in read)
+        scores = self._reader.scores(rendered.rows, [[values for values, _ in rows] for rows in read])
+        return Scored(scores=scores, prm_tokens=computed, cached_tokens=max(0, rendered.tokens - computed))
+
+    async def aclose(self) -> None:
+        """Wait for what runs, then free the models."""
+        self._closed = True
+        for model in self._models:
+            await model.source.aclose()

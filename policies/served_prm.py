@@ -1,0 +1,193 @@
+"""PRMs whose transformers are served elsewhere, by vLLM's pooling endpoint, and read over HTTP; it knows no family.
+
+The server gives hidden states (``/pooling``, task ``token_embed``) and knows nothing of PRMs; format and heads are
+here, and need the tokenizer and the head's weights from the model's folder. A server started with
+``--runner pooling --convert embed --pooler-config '{"task": "token_embed"}'`` will do; for models with a head of their
+own (Qwen2.5-Math-PRM, Skywork) add ``--hf-overrides '{"architectures": ["AdaptiveTTCQwen2ForCausalLM"]}'``, which this
+package, installed beside the server, makes known to it. Over HTTP vLLM sends the states of all tokens and computes
+them anew, so nothing is incremental but for solutions that were scored before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import numpy as np
+import torch
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.prm.checkpoint import locate, read_config
+from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
+from adaptive_ttc.prm.weights import backbone_parameters
+
+try:
+    import httpx2
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "served PRMs are read with httpx2, which is not installed: pip install 'adaptive-ttc[openai]'", name=error.name
+    ) from None
+
+if TYPE_CHECKING:
+    from adaptive_ttc.prm.family import Family
+
+_RETRYABLE = (408, 425, 429)
+
+
+class ServedStates:
+    """One server; see :class:`~adaptive_ttc.prm.remote.StateSource`.
+
+    Args:
+        url: of the server, without ``/pooling``.
+        model: the name that it serves the model by.
+        max_context: tokens that it can read, or None.
+        timeout: seconds to wait for an answer.
+        concurrency: requests at once.
+        transport: of the client, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        max_context: int | None = None,
+        timeout: float = 60.0,
+        concurrency: int = 64,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"url={url!r} must begin with http:// or https://")
+        if timeout <= 0 or concurrency < 1:
+            raise ConfigError(f"timeout={timeout} must be positive, concurrency={concurrency} at least 1")
+        self.name = f"{model} at {url}"
+        self.max_context = max_context
+        self._url, self._model = url.rstrip("/"), model
+        self._timeout, self._concurrency, self._transport = timeout, concurrency, transport
+        self._closed = False
+        self._client: httpx2.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._free = anyio.Semaphore(concurrency)
+
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+        """Have a row read.
+
+        Raises:
+            ConfigError: the server refuses the row, or is not set up as it must be.
+            EngineError: it cannot be reached, failed, or answers something else; or this is closed.
+        """
+        client = self._open()
+        request = {
+            "model": self._model,
+            "input": list(token_ids),
+            "task": "token_embed",
+            "use_activation": False,
+            "encoding_format": "base64",
+            "embed_dtype": "float32",
+            "endianness": "little",
+        }
+        try:
+            async with self._free:
+                self._open()
+                response = await client.post(f"{self._url}/pooling", json=request)
+        except httpx2.HTTPError as error:
+            raise EngineError(
+                f"{self.name} did not answer ({type(error).__name__}: {error}); is the server up?", retryable=True
+            ) from error
+        if response.status_code != 200:
+            raise self._refusal(response)
+        return Answer(self._decoded(response, len(token_ids)), 0)
+
+    async def aclose(self) -> None:
+        """Break off what runs."""
+        self._closed = True
+        if self._client is not None and self._loop is asyncio.get_running_loop():
+            await self._client.aclose()
+        self._client = None
+
+    def _open(self) -> httpx2.AsyncClient:
+        if self._closed:
+            raise EngineError(f"the client of {self.name} is closed; make a new one")
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            # connections belong to the loop that they were opened on
+            self._loop, self._free = loop, anyio.Semaphore(self._concurrency)
+            self._client = httpx2.AsyncClient(timeout=self._timeout, transport=self._transport)
+        return self._client
+
+    def _refusal(self, response: httpx2.Response) -> ConfigError | EngineError:
+        said = response.text[:300]
+        if response.status_code >= 500 or response.status_code in _RETRYABLE:
+            return EngineError(f"{self.name} failed with {response.status_code}: {said}", retryable=True)
+        return ConfigError(
+            f"{self.name} refuses a request with {response.status_code}: {said} "
+            "(it must be vLLM with --runner pooling, --convert embed and the pooler's task token_embed)"
+        )
+
+    def _decoded(self, response: httpx2.Response, tokens: int) -> torch.Tensor:
+        try:
+            raw = base64.b64decode(response.json()["data"][0]["data"], validate=True)
+            flat = np.frombuffer(raw, dtype="<f4").copy()
+            if not flat.size or flat.size % tokens:
+                raise ValueError(f"{flat.size} numbers for {tokens} tokens")
+        except (ValueError, TypeError, KeyError, IndexError, binascii.Error) as error:
+            raise EngineError(f"{self.name} answers something else than hidden states: {error}") from error
+        return torch.from_numpy(flat).view(tokens, -1)
+
+
+class ServedPRM(RemotePRM):
+    """A PRM over servers; ``load_prm(path, engine="served", url="http://host:port", ...)``."""
+
+    @classmethod
+    def from_family(
+        cls,
+        family: Family,
+        path_or_hub: str | Path,
+        *,
+        url: str | Sequence[str],
+        model: str | Sequence[str] | None = None,
+        dtype: str = "bfloat16",
+        revision: str | None = None,
+        max_context: int | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Read a PRM that is served.
+
+        Args:
+            family: how it is taken apart.
+            path_or_hub: a folder or ``owner/name`` with config, tokenizer and weights; of these the head's are read.
+            url: of the server; of each in turn where the PRM has several models (implicit: tuned, reference).
+            model: the names that they are served by; by default the folder's or Hub name.
+            dtype: that the server computes in; part of the fingerprint.
+            revision: of a Hub model.
+            max_context: tokens that the server can read, where that is less than the config says.
+            **settings: ``timeout``, ``concurrency``; see :class:`ServedStates`.
+
+        Raises:
+            ConfigError: files are missing or unfit, or an argument is.
+        """
+        folder = locate(path_or_hub, revision=revision)
+        parts = family.parts(folder, "cpu", dtype)
+        urls = [url] if isinstance(url, str) else list(url)
+        names = [str(path_or_hub)] if model is None else [model] if isinstance(model, str) else list(model)
+        names = names * len(urls) if len(names) == 1 else names
+        if not len(urls) == len(names) == len(parts.folders):
+            raise ConfigError(f"this PRM has {len(parts.folders)} models; give a url, and a name, for each")
+        known = [read_config(part).get("max_position_embeddings") for part in parts.folders]
+        limit = min((one for one in (*known, max_context) if one is not None), default=None)
+        try:
+            sources = [ServedStates(u, n, max_context=limit, **settings) for u, n in zip(urls, names, strict=True)]
+        except TypeError as error:
+            raise ConfigError(f"{error}; settings of a served PRM are timeout and concurrency") from error
+        return cls(
+            parts.reader,
+            [SourceReader(source, head) for source, head in zip(sources, parts.reader.heads, strict=True)],
+            name=str(path_or_hub),
+            fingerprint=family.fingerprint(folder, parts, dtype),
+            parameters=sum(h.parameters for h in parts.reader.heads) + sum(map(backbone_parameters, parts.folders)),
+        )

@@ -1,0 +1,186 @@
+"""PRMs of every family over vLLM engines of their own; it knows no family.
+
+An engine gives hidden states (pooling, task ``token_embed``). With vLLM's prefix cache only new steps are computed:
+vLLM leaves the states of a cached prefix out, and nobody asks for them, since what was read off them is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import torch
+from vllm import PoolingParams, TokensPrompt
+from vllm.config import PoolerConfig
+from vllm.exceptions import VLLMError
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.prm.causal import DTYPES
+from adaptive_ttc.prm.checkpoint import locate, read_config
+from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
+from adaptive_ttc.prm.weights import backbone_parameters
+from policies.vllm.engine import EngineHost, translated
+from policies.vllm_plugin import OWN_HEADS, QWEN2_BACKBONE, register
+
+if TYPE_CHECKING:
+    from adaptive_ttc.prm.family import Family
+
+_RESERVED = ("model", "runner", "convert", "pooler_config", "hf_overrides", "skip_tokenizer_init")
+
+
+class EngineStates:
+    """One engine that gives hidden states; see :class:`~adaptive_ttc.prm.remote.StateSource`."""
+
+    def __init__(self, host: EngineHost) -> None:
+        self._host = host
+        self._number = 0
+        self._flying: set[asyncio.Task[Any]] = set()
+
+    @property
+    def name(self) -> str:
+        """The engine's."""
+        return self._host.name
+
+    @property
+    def max_context(self) -> int:
+        """Tokens that the engine can hold."""
+        return self._host.max_context
+
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+        """Have a row read; a caller who is cancelled leaves that to itself, as it is one forward pass.
+
+        Raises:
+            ConfigError: vLLM refuses the request.
+            EngineError: the engine failed, or is closed.
+        """
+        states = await self._host.call(partial(self._watched, token_ids, whole))
+        return Answer(states, len(token_ids) - len(states))
+
+    async def aclose(self) -> None:
+        """Wait for what runs, then end the engine."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._host.call(self._drained)
+            except EngineError:
+                return  # closed before
+            await self._host.aclose()
+
+    async def _watched(self, token_ids: tuple[int, ...], whole: bool, engine: Any) -> torch.Tensor:
+        """On the engine's loop, as all below."""
+        task = asyncio.create_task(self._encode(engine, token_ids, whole))
+        self._flying.add(task)
+        task.add_done_callback(self._landed)
+        return await asyncio.shield(task)
+
+    async def _encode(self, engine: Any, token_ids: tuple[int, ...], whole: bool) -> torch.Tensor:
+        self._number += 1
+        params = PoolingParams(task="token_embed", use_activation=False, skip_reading_prefix_cache=whole)
+        prompt = TokensPrompt(prompt_token_ids=list(token_ids))
+        last = None
+        try:
+            async for output in engine.encode(prompt, params, f"row-{id(self)}-{self._number}"):
+                last = output
+        except VLLMError as error:
+            raise translated(self.name, error) from error
+        if last is None or getattr(last, "error", None) is not None:
+            raise EngineError(f"vLLM gave up a request to {self.name}; send it again", retryable=True)
+        states: torch.Tensor = last.outputs.data
+        return states
+
+    def _landed(self, task: asyncio.Task[Any]) -> None:
+        self._flying.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, where nobody waits for it any more
+
+    async def _drained(self, engine: Any) -> None:
+        await asyncio.gather(*self._flying, return_exceptions=True)
+
+
+class VLLMPRM(RemotePRM):
+    """A PRM whose transformers run in vLLM, in this process or its children; ``load_prm(path, engine="vllm", ...)``.
+
+    Tokens are charged as vLLM computes them: whole cache blocks are answered by its cache, and the last one is
+    computed again.
+    """
+
+    @classmethod
+    def from_family(
+        cls,
+        family: Family,
+        path_or_hub: str | Path,
+        *,
+        revision: str | None = None,
+        max_context: int | None = None,
+        head_device: str | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Start an engine for each model of a PRM.
+
+        Args:
+            family: how it is taken apart.
+            path_or_hub: a model folder, or ``owner/name``.
+            revision: of a Hub model.
+            max_context: tokens it may read, where that is less than the engine can.
+            head_device: where the heads live; by default the GPU if torch sees one.
+            **settings: fields of vLLM's ``AsyncEngineArgs``, for each engine: ``gpu_memory_utilization``,
+                ``dtype``, ``max_model_len``, ``tensor_parallel_size``, ...; on a CPU begin with
+                :data:`policies.vllm.CPU_SETTINGS`.
+
+        Raises:
+            ConfigError: files are missing or unfit, or vLLM refuses a setting.
+            EngineError: an engine does not start.
+        """
+        if reserved := sorted(set(settings) & set(_RESERVED)):
+            raise ConfigError(f"{', '.join(reserved)} cannot be set: the PRM decides")
+        folder = locate(path_or_hub, revision=revision)
+        dtype = number_format(folder, settings.get("dtype", "auto"))
+        parts = family.parts(folder, head_device or ("cuda" if torch.cuda.is_available() else "cpu"), dtype)
+        register()
+        models: list[SourceReader] = []
+        for part, head in zip(parts.folders, parts.reader.heads, strict=True):
+            host = EngineHost(f"{path_or_hub} ({part.name})", engine_settings(part, settings))
+            models.append(SourceReader(EngineStates(host), head))
+        heads = sum(head.parameters for head in parts.reader.heads)
+        return cls(
+            parts.reader,
+            models,
+            name=str(path_or_hub),
+            fingerprint=family.fingerprint(folder, parts, dtype),
+            parameters=heads + sum(map(backbone_parameters, parts.folders)),
+            max_context=max_context,
+        )
+
+
+def engine_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """``AsyncEngineArgs`` for an engine that gives the hidden states of one transformer."""
+    ours: dict[str, Any] = {
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        **settings,
+        "model": str(folder),
+        "runner": "pooling",
+        "convert": "embed",
+        "pooler_config": PoolerConfig(task="token_embed"),
+    }
+    if set(read_config(folder).get("architectures") or ()) & set(OWN_HEADS):
+        ours["hf_overrides"] = {"architectures": [QWEN2_BACKBONE]}
+    return ours
+
+
+def number_format(folder: Path, asked: str) -> str:
+    """The number format that vLLM will use, as the heads and the fingerprint need it.
+
+    Raises:
+        ConfigError: it is none that heads are read in.
+    """
+    config = read_config(folder)
+    stated = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
+    dtype = {"auto": stated, "half": "float16", "float": "float32"}.get(asked, asked)
+    # vLLM serves models that are stored in float32 in half the bytes unless told otherwise
+    dtype = "bfloat16" if asked == "auto" and dtype == "float32" else dtype
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype={asked!r} is not one of auto, {', '.join(DTYPES)}")
+    return dtype

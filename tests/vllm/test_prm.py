@@ -1,0 +1,140 @@
+"""PRMs of every family on the real engine: the scores of the transformers engine, and only new steps computed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm")
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.loading import MINI_PRM
+from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
+from adaptive_ttc.prm.implicit import FORMAT, parts
+from adaptive_ttc.prm.reader import Head
+from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
+from policies.vllm import CPU_SETTINGS, EngineHost
+from policies.vllm.prm import EngineStates, engine_settings
+from tests.conformance.prm_suite import CHECKS, PRMCase
+from tests.prm.tiny import REQUESTS
+from tests.vllm.prm_folders import write
+
+SETTINGS: dict[str, Any] = {**CPU_SETTINGS, "max_num_seqs": 32, "max_model_len": 512}
+LONG = ScoreRequest(
+    "What is 3 + 4 - 2? Say how you know, and check what you have got by adding it all up again.",
+    tuple(f"We add {k} to {k + 1} and get {2 * k + 1}, which we keep for the next step." for k in range(5)),
+)
+
+
+async def compare(folder: Path, reader: str, requests: tuple[ScoreRequest, ...]) -> tuple[RewardModel, list[Scored]]:
+    """Score with both engines; the one on vLLM and its answers."""
+    local = load_prm(folder, reader=reader)
+    prm = load_prm(folder, reader=reader, engine="vllm", **SETTINGS)
+    expected = await asyncio.gather(*map(local.score, requests))
+    got = list(await asyncio.gather(*map(prm.score, requests)))
+    for request, a, b in zip(requests, got, expected, strict=True):
+        assert a.scores == pytest.approx(b.scores, abs=1e-4)
+        assert a.prm_tokens + a.cached_tokens == prm.count_tokens(request) == local.count_tokens(request)
+    assert (prm.parameters, prm.fingerprint, prm.name) == (local.parameters, local.fingerprint, local.name)
+    await local.aclose()
+    return prm, got
+
+
+FAMILIES = {
+    "rlhflow-llama": ("llama", "rlhflow"),
+    "rlhflow-mistral": ("mistral", "rlhflow"),
+    "qwen-math": ("qwen-math", "qwen-math"),
+    "skywork": ("skywork", "skywork"),
+    "math-shepherd": ("math-shepherd", "math-shepherd"),
+    "self-verification": ("llama", "self-verification"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+async def test_scores_are_those_of_the_transformers_engine(name: str, tmp_path: Path) -> None:
+    kind, reader = FAMILIES[name]
+    short = tuple(ScoreRequest(one.question, one.steps[:4]) for one in REQUESTS)
+    prm, _ = await compare(write(kind, tmp_path), reader, short)
+    counts, spent = [0], []
+    for k in range(1, len(LONG.steps) + 1):
+        request = ScoreRequest(LONG.question, LONG.steps[:k])
+        scored = await prm.score(request)
+        counts.append(prm.count_tokens(request))
+        spent.append(scored.prm_tokens)
+    again = await prm.score(LONG)
+    assert (again.prm_tokens, again.scores) == (0, scored.scores)
+    new = [b - a for a, b in itertools.pairwise(counts)]
+    if name == "self-verification":
+        assert sum(spent) < 0.6 * counts[-1]
+    else:
+        # whole blocks are cached, and the last one is computed again
+        assert all(tokens <= step + 2 * CPU_SETTINGS["block_size"] for tokens, step in zip(spent, new, strict=True))
+        assert sum(spent) < 0.6 * sum(counts)
+    await prm.aclose()
+
+
+class Lent(EngineStates):
+    """States from an engine that others go on using when this one is closed."""
+
+    closed = False
+
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+        if self.closed:
+            raise EngineError("this PRM is closed")
+        return await super().states(token_ids, whole=whole)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Any:
+    """Engines with the two models of the embedded PRM."""
+    folders = [MINI_PRM / name for name in ("clean", "noisy")]
+    made = [EngineHost(folder.name, engine_settings(folder, SETTINGS)) for folder in folders]
+    yield made
+
+    async def close() -> None:
+        for host in made:
+            await host.aclose()
+
+    asyncio.run(close())
+
+
+def mini(hosts: list[EngineHost]) -> RemotePRM:
+    reader = parts(MINI_PRM, "cpu", "float32").reader
+    heads: tuple[Head, ...] = reader.heads
+    models = [SourceReader(Lent(host), head) for host, head in zip(hosts, heads, strict=True)]
+    return RemotePRM(reader, models, name="mini", fingerprint=FORMAT, parameters=1)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+async def test_conformance(check: str, hosts: list[EngineHost]) -> None:
+    await CHECKS[check](PRMCase("vllm-mini", lambda: mini(hosts), tolerance=1e-4, long=5000))
+
+
+async def test_the_embedded_prm_scores_as_in_this_process(hosts: list[EngineHost]) -> None:
+    prm, local = mini(hosts), load_prm(MINI_PRM)
+    for request in (*REQUESTS[:3], LONG):
+        got, expected = await prm.score(request), await local.score(request)
+        assert got.scores == pytest.approx(expected.scores, abs=1e-4)
+    await local.aclose()
+
+
+async def test_what_the_engine_has_but_nobody_remembers_is_computed_whole(hosts: list[EngineHost]) -> None:
+    first, forgetful = mini(hosts), mini(hosts)
+    expected = await first.score(LONG)
+    got = await forgetful.score(LONG)
+    assert got.scores == pytest.approx(expected.scores, abs=1e-5)
+    assert got.prm_tokens >= forgetful.count_tokens(LONG)
+
+
+def test_settings_that_the_prm_decides_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="convert cannot be set"):
+        load_prm(MINI_PRM, engine="vllm", convert="classify")
+    with pytest.raises(ConfigError, match="int8"):
+        load_prm(write("llama", tmp_path), reader="rlhflow", engine="vllm", dtype="int8")
