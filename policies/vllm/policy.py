@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vllm import AsyncEngineArgs
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from adaptive_ttc.errors import ConfigError, EngineError
@@ -34,6 +35,9 @@ _OURS: Mapping[str, Any] = {
     "disable_log_stats": True,
     "logprobs_mode": "raw_logprobs",
 }
+# vLLM 0.32 turns back a seeded request's generator after each part of its prompt but the last, which generators on a
+# CPU cannot do: the engine dies. So there prompts are computed whole.
+_ON_A_CPU: Mapping[str, Any] = {"enable_chunked_prefill": False}
 # The policy's own doing, or what would change what a request means.
 _RESERVED = (
     "model",
@@ -116,7 +120,8 @@ class VLLMPolicy:
             ConfigError: there is no such setting, or the policy decides it.
         """
         _check_settings(settings)
-        return {**_OURS, **settings, "model": str(folder)}
+        on_a_cpu = _ON_A_CPU if current_platform.is_cpu() else {}
+        return {**_OURS, **on_a_cpu, **settings, "model": str(folder)}
 
     @classmethod
     def over(

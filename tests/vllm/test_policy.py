@@ -118,6 +118,18 @@ def test_it_serves_one_event_loop_after_another_and_several_at_once():
     asyncio.run(policy.aclose())
 
 
+async def test_more_prompt_tokens_than_one_step_computes_leave_the_engine_alive():
+    policy = engines.policy()
+    questions = [f"{index} + " + "1 + 2 + " * 40 + "3" for index in range(64)]
+    requests = [ask(policy, one, id=one, seed=index, max_tokens=3) for index, one in enumerate(questions)]
+    at_once = engines.host(engines.WIDE)._engine.vllm_config.scheduler_config.max_num_batched_tokens
+    assert sum(len(request.prompt_ids) for request in requests) > at_once
+    for request, sampled in zip(requests, await asyncio.gather(*map(policy.sample, requests)), strict=True):
+        assert sampled.token_ids
+        assert sampled.prompt_tokens + sampled.cached_tokens == len(request.prompt_ids)
+    await policy.aclose()
+
+
 async def test_it_is_the_same_policy_as_on_transformers():
     here, there = engines.policy(), TransformersPolicy.from_pretrained(MINI_POLICY)
     for name in ("name", "fingerprint", "parameters", "max_context", "revision_prompt"):
