@@ -156,6 +156,14 @@ async def test_the_embedded_kind_of_folder_is_loaded_end_to_end(tmp_path: Path) 
     await prm.aclose()
 
 
+def test_engines_are_found_by_name(tmp_path: Path) -> None:
+    save("tiny", tmp_path)
+    with pytest.raises(ConfigError, match="unknown PRM engine 'warp'; installed are"):
+        load_prm(tmp_path, reader="rlhflow", engine="warp")
+    with pytest.raises(ConfigError, match="'replay' runs no models"):
+        load_prm(tmp_path, reader="rlhflow", engine="replay")
+
+
 def test_files_of_the_hubs_cache_are_fingerprinted_by_name_as_if_read(tmp_path: Path) -> None:
     save("tiny", tmp_path / "plain")
     cached, blobs = tmp_path / "snapshot", tmp_path / "blobs"

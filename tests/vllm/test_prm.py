@@ -23,7 +23,8 @@ from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import REQUESTS
 from tests.vllm.prm_folders import write
 
-SETTINGS: dict[str, Any] = {**CPU_SETTINGS, "max_num_seqs": 32, "max_model_len": 512}
+# few cache blocks: an engine for tiny models would make a hundred thousand of a GiB
+SETTINGS: dict[str, Any] = {**CPU_SETTINGS, "max_num_seqs": 32, "max_model_len": 512, "num_gpu_blocks_override": 512}
 LONG = ScoreRequest(
     "What is 3 + 4 - 2? Say how you know, and check what you have got by adding it all up again.",
     tuple(f"We add {k} to {k + 1} and get {2 * k + 1}, which we keep for the next step." for k in range(5)),
