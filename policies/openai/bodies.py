@@ -31,6 +31,7 @@ def body_of(request: SampleRequest, form: Form, max_tokens: int, model: str, con
         "seed": stream_seed(request.seed, request.prompt_ids),
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "stream_interval": config.stream_interval,
         "timings_per_token": True,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,

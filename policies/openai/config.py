@@ -27,6 +27,9 @@ class FleetConfig:
         affinity_block: tokens in a block of the map that remembers which replica computed which prefix; 0 turns
             the map off, for a router that knows prefixes itself.
         spill: so many more requests than the least loaded replica may the one with the prefix have.
+        stream_interval: tokens in one piece of an answer, where the engine can be told (vLLM); an aborted sample
+            tells its tokens to within so many. A piece costs this process the same whatever it holds: on vLLM 0.32
+            0.3 ms of processor time a token with pieces of 1, 0.1 ms with 8.
         logprobs: ask for the log-probability of every token.
         extra: put into every request's body, over what stands there.
     """
@@ -42,6 +45,7 @@ class FleetConfig:
     backoff: float = 0.25
     affinity_block: int = 32
     spill: int = 8
+    stream_interval: int = 8
     logprobs: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -54,8 +58,9 @@ class FleetConfig:
                 raise ConfigError(f"{url!r} is no base URL; give one such as http://localhost:8000/v1")
         if len({url.rstrip("/") for url in self.base_urls}) < len(self.base_urls):
             raise ConfigError(f"a base URL stands twice in {', '.join(self.base_urls)}; name every replica once")
-        if self.max_concurrency < 1:
-            raise ConfigError(f"max_concurrency={self.max_concurrency} must be at least 1")
+        for name in ("max_concurrency", "stream_interval"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("connect_timeout", "stall_timeout", "request_timeout"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")

@@ -350,6 +350,7 @@ def test_it_is_found_by_name():
         ({"base_url": "localhost:8000"}, "no base URL"),
         ({"base_url": ["http://a/v1", "http://a/v1/"]}, "twice"),
         ({"max_concurrency": 0}, "max_concurrency"),
+        ({"stream_interval": 0}, "stream_interval"),
         ({"stall_timeout": 0}, "stall_timeout"),
         ({"spill": -1}, "spill"),
         ({"extra": {"seed": 1}}, "seed"),
