@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from adaptive_ttc.retrace import retrace
     from adaptive_ttc.solution import Solution
     from adaptive_ttc.solver import Solver
-    from adaptive_ttc.stream import SolutionStream
     from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
+    from adaptive_ttc.stream import SolutionStream
     from adaptive_ttc.trace import Trace
     from adaptive_ttc.types import AnswerClass, Candidate, Message, Prefix, Problem, Usage
 

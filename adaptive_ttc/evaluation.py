@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -62,7 +62,7 @@ class Pool:
     scores: NDArray[np.float64]
     tokens: NDArray[np.int64]
     texts: tuple[str, ...]
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
     def pass_at(self, k: int) -> float:
         """See :func:`~adaptive_ttc.estimators.pass_at_k`."""
