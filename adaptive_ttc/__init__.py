@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adaptive_ttc.policy import Policy, Sampled, SampleRequest
     from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
     from adaptive_ttc.requests import Expand, Fork, Search
-    from adaptive_ttc.retrace import retrace
+    from adaptive_ttc.retracing import retrace
     from adaptive_ttc.solution import Solution
     from adaptive_ttc.solver import Solver
     from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
@@ -55,7 +55,7 @@ _HOMES = {
     "Usage": "types",
     "load_prm": "prm",
     "make_strategy": "strategies",
-    "retrace": "retrace",
+    "retrace": "retracing",
     "strategy_names": "strategies",
 }
 

@@ -7,7 +7,7 @@ import pytest
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import DoneEvent, SampledEvent
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.retrace import retrace
+from adaptive_ttc.retracing import retrace
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.trace import Trace
 from tests.doubles import TinyPolicy

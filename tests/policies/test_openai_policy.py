@@ -247,6 +247,8 @@ async def test_continuations_go_where_their_prefix_is():
 async def test_a_crowd_spills_over():
     with ToyServer(VLLM, EndlessWriter()) as one, ToyServer(VLLM, EndlessWriter()) as two:
         policy = policy_over(one, two, affinity_block=4, spill=3)
+        while not all(replica.ready for replica in policy.replicas):
+            await policy.sample(ask(policy))
         await sample_all(policy, [ask(policy, LONG, id=str(index), seed=index) for index in range(40)])
         await policy.aclose()
         assert min(len(one.requests), len(two.requests)) >= 15
