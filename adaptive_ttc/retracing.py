@@ -126,6 +126,8 @@ class Record:
         return reply
 
     def _child(self, path: Route, parent: Prefix, request: Expand) -> Prefix:
+        if path not in self._ends:
+            raise ConfigError(f"the trace does not tell how the sample at {path} ended: it is not complete")
         end, tokens = self._ends[path], self._tokens.get(path, ())
         kept = parent.scores if request.score and not tokens else ()
         child = replace(

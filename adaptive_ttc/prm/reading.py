@@ -36,8 +36,8 @@ class BodyReader:
     """One model, the head that is read there, and the prefixes that it has read. One thread calls it.
 
     Rows are computed together if their new tokens are about as many. A row that begins as another of the
-    same batch does waits for that one. With the same weights in float32 a value is the same to 1e-5
-    whatever is stored and whatever the batch.
+    same batch does waits for that one. In float32 a value is the same whatever is stored and whatever the
+    batch, but for rounding.
 
     Args:
         body: the model.
