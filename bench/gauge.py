@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.wrapping import WrappedPolicy
 
 
-class Gauge:
+class Gauge(WrappedPolicy):
     """A policy with a gauge on it.
 
     Attributes:
@@ -19,12 +19,9 @@ class Gauge:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._in_flight = 0
         self.reset()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._policy, name)
 
     def reset(self) -> None:
         """Begin anew; nothing may be in flight."""
@@ -41,7 +38,7 @@ class Gauge:
         """The policy's."""
         self._turn(1)
         try:
-            sampled = await self._policy.sample(request)
+            sampled = await super().sample(request)
         finally:
             self._turn(-1)
         self.tokens += len(sampled.token_ids)

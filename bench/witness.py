@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from unittest import mock
 
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
+from adaptive_ttc.wrapping import WrappedPolicy, WrappedPRM
 
 
 @dataclass(slots=True)
@@ -86,39 +86,33 @@ class Witness:
         self.overdrawn += sum(ledger.limit is not None and ledger.available < 0 for ledger in self.ledgers)
 
 
-class WitnessedPolicy:
+class WitnessedPolicy(WrappedPolicy):
     """A policy whose calls are written down."""
 
     def __init__(self, policy: Policy, witness: Witness) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._witness = witness
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._policy, name)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """The policy's."""
         call = Call(request)
         with self._witness.noting(call):
-            call.sampled = await self._policy.sample(request)
+            call.sampled = await super().sample(request)
         return call.sampled
 
 
-class WitnessedPRM:
+class WitnessedPRM(WrappedPRM):
     """A reward model whose calls are written down."""
 
     def __init__(self, prm: RewardModel, witness: Witness) -> None:
-        self._prm = prm
+        super().__init__(prm)
         self._witness = witness
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._prm, name)
 
     async def score(self, request: ScoreRequest) -> Scored:
         """The model's."""
         scoring = Scoring(request)
         with self._witness.noting(scoring):
-            scoring.scored = await self._prm.score(request)
+            scoring.scored = await super().score(request)
         return scoring.scored
 
 

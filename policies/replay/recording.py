@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
+from adaptive_ttc.limits import Demand
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem
+from adaptive_ttc.wrapping import WrappedPolicy, WrappedPRM
 from policies.replay.record import SampleSettings
 
 
-class RecordingPolicy:
+class RecordingPolicy(WrappedPolicy):
     """Passes everything on to another policy, and tells of prompts and of samples with the given settings.
 
     Args:
@@ -30,41 +31,16 @@ class RecordingPolicy:
         met: Callable[[Problem, tuple[int, ...]], None],
         sampled: Callable[[SampleRequest, Sampled], None],
     ) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._settings = settings
         self._met = met
         self._sampled = sampled
 
     @property
-    def name(self) -> str:
-        """The policy's."""
-        return self._policy.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The policy's."""
-        return self._policy.fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """The policy's."""
-        return self._policy.parameters
-
-    @property
-    def max_context(self) -> int:
-        """The policy's."""
-        return self._policy.max_context
-
-    @property
-    def revision_prompt(self) -> str | None:
-        """The policy's."""
-        return self._policy.revision_prompt
-
-    @property
     def strategy_defaults(self) -> Mapping[str, Any]:
         """The settings of the record."""
         own = {name: getattr(self._settings, name) for name in ("temperature", "top_p", "max_tokens")}
-        return {**strategy_defaults(self._policy), **own}
+        return {**super().strategy_defaults, **own}
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
         """Refuse what could not be replayed, and what the policy refuses.
@@ -84,36 +60,24 @@ class RecordingPolicy:
                     f"{option}={asked:g} is not that of the record, {recorded:g}; leave it out, or give the recorder "
                     f"SampleSettings({option}={asked:g})"
                 )
-        check_demand(self._policy, problem, demand)
+        super().check_demand(problem, demand)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The policy's."""
-        opening = self._policy.encode(problem)
+        opening = super().encode(problem)
         self._met(problem, opening)
         return opening
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The policy's."""
-        return self._policy.decode(token_ids)
-
     async def sample(self, request: SampleRequest) -> Sampled:
         """The policy's."""
-        sampled = await self._policy.sample(request)
+        sampled = await super().sample(request)
         settings = (request.temperature, request.top_p)
         if not request.stop and settings == (self._settings.temperature, self._settings.top_p):
             self._sampled(request, sampled)
         return sampled
 
-    async def abort(self, request_id: str) -> None:
-        """The policy's."""
-        await self._policy.abort(request_id)
 
-    async def aclose(self) -> None:
-        """The policy's."""
-        await self._policy.aclose()
-
-
-class RecordingPRM:
+class RecordingPRM(WrappedPRM):
     """Passes everything on to another PRM, and tells of every score.
 
     Args:
@@ -122,43 +86,11 @@ class RecordingPRM:
     """
 
     def __init__(self, prm: RewardModel, scored: Callable[[ScoreRequest, Scored], None]) -> None:
-        self._prm = prm
+        super().__init__(prm)
         self._scored = scored
-
-    @property
-    def name(self) -> str:
-        """The PRM's."""
-        return self._prm.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The PRM's."""
-        return self._prm.fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """The PRM's."""
-        return self._prm.parameters
-
-    @property
-    def strategy_defaults(self) -> Mapping[str, Any]:
-        """The PRM's."""
-        return strategy_defaults(self._prm)
-
-    def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse what the PRM refuses."""
-        check_demand(self._prm, problem, demand)
-
-    def count_tokens(self, request: ScoreRequest) -> int:
-        """The PRM's."""
-        return self._prm.count_tokens(request)
 
     async def score(self, request: ScoreRequest) -> Scored:
         """The PRM's."""
-        scored = await self._prm.score(request)
+        scored = await super().score(request)
         self._scored(request, scored)
         return scored
-
-    async def aclose(self) -> None:
-        """The PRM's."""
-        await self._prm.aclose()
