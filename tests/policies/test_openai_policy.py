@@ -244,11 +244,19 @@ async def test_continuations_go_where_their_prefix_is():
             assert all(later[: len(first)] == first for first, later in zip(prompts[::2], prompts[1::2], strict=True))
 
 
+async def all_well(policy, *servers):
+    """Nobody waits for a second replica's health: where load is shared, the test begins when all are well."""
+    while not all(replica.ready for replica in policy.replicas):
+        await policy.sample(ask(policy))
+    for server in servers:
+        server.requests.clear()
+        server.generated = 0
+
+
 async def test_a_crowd_spills_over():
     with ToyServer(VLLM, EndlessWriter()) as one, ToyServer(VLLM, EndlessWriter()) as two:
         policy = policy_over(one, two, affinity_block=4, spill=3)
-        while not all(replica.ready for replica in policy.replicas):
-            await policy.sample(ask(policy))
+        await all_well(policy, one, two)
         await sample_all(policy, [ask(policy, LONG, id=str(index), seed=index) for index in range(40)])
         await policy.aclose()
         assert min(len(one.requests), len(two.requests)) >= 15
@@ -314,6 +322,7 @@ async def test_a_run_survives_the_death_of_a_replica(strategy):
     with ToyServer(VLLM, ToyModel(0.1)) as mortal, ToyServer(VLLM, ToyModel(0.1)) as other:
         mortal.trouble.die_after = 700
         policy = policy_over(mortal, other, affinity_block=8, spill=2)
+        await all_well(policy, mortal, other)
         solutions = {}
         async with Solver(policy, FakePRM.truthful(toy_right_so_far, noise=0.5)) as solver:
 
