@@ -1,4 +1,4 @@
-"""What a model's folder says of a policy apart from its weights' values: name, fingerprint, size, end tokens.
+"""What a model's folder says of a policy apart from its weights' values: name, fingerprint, size, prompts, end tokens.
 
 It knows no engine: every policy over the same folder says the same, so that what was calibrated with one engine
 serves with another.
@@ -6,13 +6,14 @@ serves with another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.checkpoint import fingerprint
+from adaptive_ttc.types import Problem
 from policies.chat import ChatFormat
 
 
@@ -68,6 +69,73 @@ class FolderFacts:
     parameters: int
     vocab_size: int
     revision_prompt: str | None
+
+
+class FolderPolicy:
+    """The part of a policy that its model's folder decides, whatever engine samples.
+
+    Args:
+        chat: its chat template.
+        name: how a person calls it.
+        fingerprint: see :func:`policy_fingerprint`.
+        parameters: see :func:`forward_parameters`.
+        max_context: prompt and new tokens together.
+        revision_prompt: what its config says it was trained to write a better attempt after, or None.
+    """
+
+    def __init__(
+        self,
+        chat: ChatFormat,
+        *,
+        name: str,
+        fingerprint: str,
+        parameters: int,
+        max_context: int,
+        revision_prompt: str | None,
+    ) -> None:
+        self._chat = chat
+        self._name = name
+        self._fingerprint = fingerprint
+        self._parameters = parameters
+        self._max_context = max_context
+        self._revision_prompt = revision_prompt
+
+    @property
+    def name(self) -> str:
+        """The model's name on the Hub, or its folder's."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with weights, config, tokenizer, chat template, system prompt and end tokens; not with the engine."""
+        return self._fingerprint
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters that take part in a token's forward pass (an untied embedding table does not)."""
+        return self._parameters
+
+    @property
+    def max_context(self) -> int:
+        """Prompt and new tokens together may not exceed this."""
+        return self._max_context
+
+    @property
+    def revision_prompt(self) -> str | None:
+        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
+        return self._revision_prompt
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Render the problem through the chat template, up to where the solution begins.
+
+        Raises:
+            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+        """
+        return self._chat.encode_within(problem, self.max_context)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        return self._chat.decode(token_ids)
 
 
 def read_facts(folder: Path, eos_token_ids: Iterable[int] | None = None) -> FolderFacts:

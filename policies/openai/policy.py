@@ -18,7 +18,7 @@ from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import locate, read_config
 from adaptive_ttc.types import Problem
 from policies.chat import ChatFormat
-from policies.folder import FolderFacts, policy_fingerprint, policy_name, read_facts
+from policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
 from policies.openai.config import FleetConfig
 from policies.openai.exchange import Exchange, Flight
 from policies.openai.fleet import Fleet, Replica
@@ -32,7 +32,7 @@ from policies.validation import check_request
 _TURNS = 4
 
 
-class OpenAIPolicy:
+class OpenAIPolicy(FolderPolicy):
     """Samples from one or many servers of one model.
 
     Make one with :meth:`from_pretrained`. It is used by one event loop at a time. Every sample is one streamed
@@ -45,7 +45,7 @@ class OpenAIPolicy:
         chat: its chat template.
         config: where and how it is served.
         name: how a person calls it.
-        fingerprint: of its folder.
+        fingerprint: of its folder; that the servers run the same files is believed.
         max_context: prompt and new tokens together.
         system_prompt: put before problems without a system message; the one that ``chat`` was made with.
     """
@@ -61,12 +61,16 @@ class OpenAIPolicy:
         max_context: int,
         system_prompt: str | None,
     ) -> None:
+        super().__init__(
+            chat,
+            name=name,
+            fingerprint=fingerprint,
+            parameters=facts.parameters,
+            max_context=max_context,
+            revision_prompt=facts.revision_prompt,
+        )
         self._facts = facts
-        self._chat = chat
         self._config = config
-        self._name = name
-        self._fingerprint = fingerprint
-        self._max_context = max_context
         self._openings = Openings(system_prompt)
         self._wire = Wire(config, max_context)
         self._fleet = Fleet(config, self._wire.check)
@@ -137,48 +141,19 @@ class OpenAIPolicy:
         )
 
     @property
-    def name(self) -> str:
-        """The model's name on the Hub, or its folder's."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the files here, as for the transformers policy; that a server runs the same ones is believed."""
-        return self._fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters that take part in a token's forward pass (an untied embedding table does not)."""
-        return self._facts.parameters
-
-    @property
-    def max_context(self) -> int:
-        """Prompt and new tokens together may not exceed this."""
-        return self._max_context
-
-    @property
-    def revision_prompt(self) -> str | None:
-        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
-        return self._facts.revision_prompt
-
-    @property
     def replicas(self) -> tuple[Replica, ...]:
         """The servers, with their health and load."""
         return self._fleet.replicas
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
-        """Render the problem through the chat template, up to where the solution begins.
+        """The prompt, kept in mind for servers that take chats alone.
 
         Raises:
             ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
         """
-        ids = self._chat.encode_within(problem, self._max_context)
+        ids = super().encode(problem)
         self._openings.note(problem, ids)
         return ids
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of generated tokens, special tokens left out."""
-        return self._chat.decode(token_ids)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample.

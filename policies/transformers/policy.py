@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -21,9 +21,8 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.causal import load_causal
 from adaptive_ttc.prm.checkpoint import locate
-from adaptive_ttc.types import Problem
 from policies.chat import ChatFormat
-from policies.folder import eos_tokens, policy_fingerprint, policy_name
+from policies.folder import FolderPolicy, eos_tokens, policy_fingerprint, policy_name
 from policies.stopping import StopRule
 from policies.transformers.config import EngineConfig
 from policies.transformers.engine import Engine
@@ -34,7 +33,7 @@ from policies.transformers.worker import EngineThread
 from policies.validation import check_request
 
 
-class TransformersPolicy:
+class TransformersPolicy(FolderPolicy):
     """Samples from a Hugging Face causal language model, many requests at once.
 
     Make one with :meth:`from_pretrained`. ``sample`` may be called from any number of asyncio tasks and event
@@ -57,11 +56,15 @@ class TransformersPolicy:
             prefill_tokens=config.prefill_tokens,
         )
         check_rows(runner, alone, tolerance=1e-3 if model.dtype == torch.float32 else 0.1)
-        self._name = name
-        self._fingerprint = fingerprint
+        super().__init__(
+            chat,
+            name=name,
+            fingerprint=fingerprint,
+            parameters=facts.parameters,
+            max_context=runner.max_context,
+            revision_prompt=facts.revision_prompt,
+        )
         self._facts = facts
-        self._max_context = runner.max_context
-        self._chat = chat
         self._texts = chat.token_texts()
         self._stop_rules: dict[tuple[str, ...], StopRule] = {}
         self._in_flight: set[str] = set()
@@ -123,43 +126,6 @@ class TransformersPolicy:
             eos=eos,
             config=config,
         )
-
-    @property
-    def name(self) -> str:
-        """The model's name on the Hub, or its folder's."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with weights, config, tokenizer, chat template, system prompt and end tokens; not with the dtype."""
-        return self._fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters that take part in a token's forward pass (an untied embedding table does not)."""
-        return self._facts.parameters
-
-    @property
-    def max_context(self) -> int:
-        """Prompt and new tokens together may not exceed this."""
-        return self._max_context
-
-    @property
-    def revision_prompt(self) -> str | None:
-        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
-        return self._facts.revision_prompt
-
-    def encode(self, problem: Problem) -> tuple[int, ...]:
-        """Render the problem through the chat template, up to where the solution begins.
-
-        Raises:
-            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
-        """
-        return self._chat.encode_within(problem, self.max_context)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of generated tokens, special tokens left out."""
-        return self._chat.decode(token_ids)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample.

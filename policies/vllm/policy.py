@@ -7,7 +7,7 @@ ends, and has a seed of its own; the engine's prefix cache answers for the promp
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +18,8 @@ from vllm.sampling_params import RequestOutputKind
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import locate
-from adaptive_ttc.types import Problem
 from policies.chat import ChatFormat
-from policies.folder import FolderFacts, policy_fingerprint, policy_name, read_facts
+from policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
 from policies.stopping import StopRule
 from policies.validation import check_request
 from policies.vllm.engine import EngineHost, Flight
@@ -50,7 +49,7 @@ _RESERVED = (
 )
 
 
-class VLLMPolicy:
+class VLLMPolicy(FolderPolicy):
     """Samples from a causal language model in vLLM, many requests at once.
 
     Make one with :meth:`from_pretrained`, or with :meth:`over` an engine that others use as well. ``sample`` may be
@@ -69,12 +68,18 @@ class VLLMPolicy:
         max_context: int | None = None,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._host = host
+        context = min(host.max_context, max_context or host.max_context)
+        super().__init__(
+            chat,
+            name=host.name,
+            fingerprint=fingerprint,
+            parameters=facts.parameters,
+            max_context=context,
+            revision_prompt=facts.revision_prompt,
+        )
         self._facts = facts
-        self._chat = chat
+        self._host = host
         self._texts = chat.token_texts()
-        self._fingerprint = fingerprint
-        self._max_context = min(host.max_context, max_context or host.max_context)
         self._closing = closing
         self._closed = False
         self._flights: dict[str, Flight] = {}
@@ -149,43 +154,6 @@ class VLLMPolicy:
         facts = read_facts(folder, eos_token_ids)
         chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
         return cls(host, facts, chat, policy_fingerprint(folder, chat, facts.eos), max_context=max_context)
-
-    @property
-    def name(self) -> str:
-        """The model's name on the Hub, or its folder's."""
-        return self._host.name
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with weights, config, tokenizer, chat template, system prompt and end tokens; not with the engine."""
-        return self._fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters that take part in a token's forward pass (an untied embedding table does not)."""
-        return self._facts.parameters
-
-    @property
-    def max_context(self) -> int:
-        """Prompt and new tokens together may not exceed this."""
-        return self._max_context
-
-    @property
-    def revision_prompt(self) -> str | None:
-        """What config.json says under ``revision_prompt``: the user turn that asks for a better attempt."""
-        return self._facts.revision_prompt
-
-    def encode(self, problem: Problem) -> tuple[int, ...]:
-        """Render the problem through the chat template, up to where the solution begins.
-
-        Raises:
-            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
-        """
-        return self._chat.encode_within(problem, self.max_context)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of generated tokens, special tokens left out."""
-        return self._chat.decode(token_ids)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample. Tokens that vLLM computed past its end are not known to it, and not counted.
