@@ -3,6 +3,8 @@
 Importing it imports neither torch nor transformers; loading a model does.
 """
 
+from types import ModuleType
+
 from adaptive_ttc.prm import implicit, math_shepherd, qwen_math, rlhflow, self_verification, skywork
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.prm.batched import BatchedPRM
@@ -29,40 +31,15 @@ __all__ = [
     "register_prm",
 ]
 
-register_prm(
-    PRMReader(
-        name="rlhflow",
-        load=Family(format=rlhflow.FORMAT, parts=rlhflow.parts).load,
-        names=r"llama3\.1-8b-prm-(deepseek|mistral)-data|^rlhflow/.*-prm\b",
-    )
-)
-register_prm(PRMReader(name="implicit", load=Family(format=implicit.FORMAT, parts=implicit.parts).load))
-register_prm(
-    PRMReader(
-        name="qwen-math",
-        load=Family(format=qwen_math.FORMAT, parts=qwen_math.parts).load,
-        names=r"qwen2\.5-math-(prm-|7b-prm800k)",
-        architectures=("Qwen2ForProcessRewardModel",),
-    )
-)
-register_prm(
-    PRMReader(
-        name="skywork",
-        load=Family(format=skywork.FORMAT, parts=skywork.parts).load,
-        names=r"skywork-o1-open-prm",
-        architectures=("Qwen2ForPrmModel",),
-    )
-)
-register_prm(
-    PRMReader(
-        name="math-shepherd",
-        load=Family(format=math_shepherd.FORMAT, parts=math_shepherd.parts).load,
-        names=r"math-shepherd-mistral-7b-prm",
-    )
-)
-register_prm(
-    PRMReader(
-        name="self-verification",
-        load=Family(format=self_verification.FORMAT, parts=self_verification.parts).load,
-    )
-)
+
+def _register(name: str, module: ModuleType, names: str = "(?!)", architectures: tuple[str, ...] = ()) -> None:
+    load = Family(format=module.FORMAT, parts=module.parts).load
+    register_prm(PRMReader(name=name, load=load, names=names, architectures=architectures))
+
+
+_register("rlhflow", rlhflow, r"llama3\.1-8b-prm-(deepseek|mistral)-data|^rlhflow/.*-prm\b")
+_register("implicit", implicit)
+_register("qwen-math", qwen_math, r"qwen2\.5-math-(prm-|7b-prm800k)", ("Qwen2ForProcessRewardModel",))
+_register("skywork", skywork, r"skywork-o1-open-prm", ("Qwen2ForPrmModel",))
+_register("math-shepherd", math_shepherd, r"math-shepherd-mistral-7b-prm")
+_register("self-verification", self_verification)

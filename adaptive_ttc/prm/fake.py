@@ -19,7 +19,7 @@ import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.base import Scored, ScoreRequest
-from adaptive_ttc.prm.batched import check_steps
+from adaptive_ttc.prm.rendering import check_steps
 from adaptive_ttc.prm.trouble import Trouble
 
 Matching = Callable[[ScoreRequest], bool]

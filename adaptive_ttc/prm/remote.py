@@ -18,11 +18,11 @@ import torch
 
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.prm.base import Scored, ScoreRequest
-from adaptive_ttc.prm.batched import Rendering, smallest
 from adaptive_ttc.prm.causal import checked
 from adaptive_ttc.prm.failures import engine_errors
 from adaptive_ttc.prm.prefix_cache import Known, KnownValues
 from adaptive_ttc.prm.reader import Head, Reader
+from adaptive_ttc.prm.rendering import RenderingPRM, smallest
 from adaptive_ttc.prm.row import Row
 
 REMEMBERED = 2**21
@@ -121,7 +121,7 @@ class SourceReader:
         return Known(np.empty(len(row.keys), np.int64), values)
 
 
-class RemotePRM:
+class RemotePRM(RenderingPRM):
     """A :class:`~adaptive_ttc.prm.base.RewardModel` over models elsewhere, which batch by themselves.
 
     Args:
@@ -143,39 +143,16 @@ class RemotePRM:
         parameters: int,
         max_context: int | None = None,
     ) -> None:
-        self._name, self._fingerprint, self._parameters = name, fingerprint, parameters
-        self._reader, self._models = reader, tuple(models)
-        self._closed = False
         limits = (model.source.max_context for model in models)
-        self._rendered = Rendering(reader, name, smallest(max_context, *limits))
-
-    @property
-    def name(self) -> str:
-        """The folder or Hub name it was loaded from."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Covers weights, config, tokenizer, chat template, number format and the reader's version."""
-        return self._fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """Those that take part in a token's forward pass."""
-        return self._parameters
-
-    @property
-    def max_context(self) -> int | None:
-        """Tokens that it can read; None if nobody says."""
-        return self._rendered.max_context
-
-    def count_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that scoring this request computes with an empty cache.
-
-        Raises:
-            ConfigError: no step, an empty one, or a solution longer than the context.
-        """
-        return self._rendered(request).tokens
+        super().__init__(
+            reader,
+            name=name,
+            fingerprint=fingerprint,
+            parameters=parameters,
+            max_context=smallest(max_context, *limits),
+        )
+        self._models = tuple(models)
+        self._closed = False
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score every step.

@@ -11,7 +11,7 @@ import anyio.lowlevel
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.limits import Demand
 from adaptive_ttc.prm.base import Scored, ScoreRequest
-from adaptive_ttc.prm.batched import check_steps
+from adaptive_ttc.prm.rendering import check_steps
 from adaptive_ttc.types import Problem
 from policies.replay.index import PrefixIndex
 from policies.replay.record import Record, RecordedSample
