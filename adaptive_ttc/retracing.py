@@ -82,16 +82,16 @@ class Record:
         for event in sorted(trace.of(RequestEvent), key=lambda event: event.position):
             self._tokens[event.path] = self._tokens.get(event.path, ()) + event.token_ids
         self._prefixes: dict[Route, Prefix] = {}
-        self._number = -1
 
     def search_again(self) -> tuple[Strategy, tuple[Prefix, ...]]:
         """Run every search of the trace in turn; the last one's strategy, and what it handed in."""
         if not self._searches:
             raise ConfigError("the trace holds no search")
+        number = -1
         for event in self._searches:
             strategy = make_strategy(event.strategy, **event.options)
             start = [self._prefixes[path] for path in event.start]
-            self._number, handed_in = self._drive(strategy.search(start), (), self._number)
+            number, handed_in = self._drive(strategy.search(start), (), number)
         return strategy, handed_in
 
     def _drive(self, search: Search, branch: Route, number: int) -> tuple[int, tuple[Prefix, ...]]:
