@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from adaptive_ttc.mini.minimath import MiniMath
 
@@ -39,10 +40,11 @@ class Pair:
         seed: every draw of data and every initial weight follows from it.
         source: the problems, with the rates of mistakes that the policy learns.
         care: how likely mistakes are in a revised attempt, as a share of those rates.
+        large_care: how likely they are in an attempt of the reference policy, as a share of the same rates.
         small: shape of the policy and of the frozen part of the verifier.
         verifier_layers: layers of the verifier above the frozen part.
         large_layers: layers of the reference policy, which is twice as wide as the small one.
-        base, noisy, verifier, large_base, large_noisy: the training stages.
+        base, revised, noisy, verifier, large_base, large_noisy: the training stages.
         own_samples: how many of the policy's own solutions the PRM or verifier learns from.
     """
 
@@ -50,15 +52,27 @@ class Pair:
     seed: int
     source: MiniMath
     care: float = 0.5
+    large_care: float = 0.6
     small: Size = Size(hidden=128, layers=4, heads=4, intermediate=352)
     verifier_layers: int = 3
     large_layers: int = 5
     base: Training = Training(steps=4000, learning_rate=3e-3)
-    noisy: Training = Training(steps=400, learning_rate=1e-3)
+    revised: Training = Training(steps=800, learning_rate=1.5e-3)
+    noisy: Training = Training(steps=600, learning_rate=1e-3)
     verifier: Training = Training(steps=5000)
     large_base: Training = Training(steps=500, learning_rate=1e-3)
-    large_noisy: Training = Training(steps=200, learning_rate=5e-4)
+    large_noisy: Training = Training(steps=400, learning_rate=5e-4)
     own_samples: int = 4_096
+
+    def shrunk(self, share: float) -> Pair:
+        """The same pair with ``share`` of the steps and samples of every stage."""
+        stages: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        shorter: dict[str, Any] = {
+            name: replace(stage, steps=max(1, round(stage.steps * share)))
+            for name, stage in stages.items()
+            if isinstance(stage, Training)
+        }
+        return replace(self, own_samples=max(256, round(self.own_samples * share)), **shorter)
 
 
 _SLIPS: Mapping[str, float] = {

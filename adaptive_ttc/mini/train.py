@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 < options.shrink <= 1:
         parser.error("--shrink must be above 0 and at most 1")
-    pair = shrunk(PAIRS[options.pair], options.shrink)
+    pair = PAIRS[options.pair].shrunk(options.shrink)
     if options.seed is not None:
         pair = replace(pair, seed=options.seed)
     work = options.work or Path("runs") / pair.name
@@ -57,15 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
         write_card(pair, work, models)
         print(f"Models and card are in {models}; measure them with python -m adaptive_ttc.mini.evaluate")
     return code
-
-
-def shrunk(pair: Pair, share: float) -> Pair:
-    """The same pair with ``share`` of the steps and samples of every stage."""
-    stages = {
-        name: replace(getattr(pair, name), steps=max(1, round(getattr(pair, name).steps * share)))
-        for name in ("base", "noisy", "verifier", "large_base", "large_noisy")
-    }
-    return replace(pair, own_samples=max(256, round(pair.own_samples * share)), **stages)
 
 
 def _same_run(pair: Pair, file: Path) -> bool:

@@ -56,9 +56,15 @@ class Workshop:
     def run(self, parts: Sequence[str] = PARTS) -> None:
         """Make the parts asked for, from where they stand; each needs the ones before ``verifier``."""
         pair, source = self.pair, self.pair.source
-        formats = mixture([(0.35, drill()), (0.35, attempt(source, {})), (0.3, verdict(source, {}))])
+        drills, solutions, verdicts = drill(), attempt(source, {}), verdict(source, {})
+        formats = mixture([(0.35, drills), (0.35, solutions), (0.3, verdicts)])
         base = self._write("base", fresh(pair.small, self.tokenizer, pair.seed), formats, pair.base)
-        clean, policy = base, self._write("noisy", copy.deepcopy(base), self._noisy_formats(), pair.noisy)
+        revisions = revision(source, source.slips, 0.0)
+        formats = mixture([(0.2, drills), (0.25, solutions), (0.15, verdicts), (0.4, revisions)])
+        clean = self._write("revised", copy.deepcopy(base), formats, pair.revised)
+        revisions = revision(source, source.slips, pair.care)
+        formats = mixture([(0.7, attempt(source, source.slips)), (0.3, revisions)])
+        policy = self._write("noisy", copy.deepcopy(clean), formats, pair.noisy)
         self._save(policy, "policy", revision_prompt=REVISE)
         samples = self._own_samples(policy)
         if rank() == 0:
@@ -77,11 +83,12 @@ class Workshop:
         self._save(model, "verifier", adaptive_ttc_prm="rlhflow")
 
     def _large(self, base: LlamaForCausalLM) -> None:
-        pair = self.pair
-        formats = mixture([(0.35, drill()), (0.65, attempt(pair.source, {}))])
+        pair, source = self.pair, self.pair.source
+        formats = mixture([(0.35, drill()), (0.65, attempt(source, {}))])
         large = self._write("large_base", widened(base, pair.large_layers, pair.seed), formats, pair.large_base)
-        large = self._write("large_noisy", large, self._noisy_formats(), pair.large_noisy)
-        self._save(large, "large", revision_prompt=REVISE)
+        formats = attempt(source, {kind: rate * pair.large_care for kind, rate in source.slips.items()})
+        large = self._write("large_noisy", large, formats, pair.large_noisy)
+        self._save(large, "large")
 
     def _save(self, model: LlamaForCausalLM, name: str, **extra: str) -> None:
         if rank() == 0:
@@ -96,11 +103,6 @@ class Workshop:
         save(policy, self.tokenizer, folder / "noisy")
         config = {"adaptive_ttc_prm": "implicit", "tuned": "clean", "reference": "noisy", "beta": 1.0}
         (folder / "config.json").write_text(json.dumps({**config, "scale": scale, "offset": offset}, indent=1) + "\n")
-
-    def _noisy_formats(self) -> Render:
-        source = self.pair.source
-        revised = revision(source, source.slips, self.pair.care)
-        return mixture([(0.85, attempt(source, source.slips)), (0.15, revised)])
 
     def _write(self, stage: str, model: LlamaForCausalLM, render: Render, settings: Training) -> LlamaForCausalLM:
         group = drawn(self.pair.source, render, f"{self.pair.seed}/{stage}")

@@ -1,0 +1,289 @@
+"""What is known of a problem after some work on it, as numbers that a difficulty classifier reads; it knows no model.
+
+Evidence is made of units: a greedy solution, an independent sample, a tree of DVTS, a beam search, a chain of
+revisions. Units of one kind are exchangeable, so that what was measured on recorded ones holds for live ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, pstdev
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.types import Aggregation, Candidate, Finish, Prefix
+from adaptive_ttc.voting import aggregate
+
+NAN = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """The first step of a solution, kept or pruned.
+
+    Attributes:
+        score: the PRM's, in [0, 1]; nan where it was not scored.
+        tokens: generated.
+        logprob: their sum in nats; nan where the engine does not tell it.
+    """
+
+    score: float
+    tokens: int
+    logprob: float = NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A solution that was handed in.
+
+    Attributes:
+        answer: canonical text of its answer class; None where it holds no answer.
+        scores: of its steps, each in [0, 1]; empty where it was not scored.
+        tokens: generated, from the root.
+        logprob: their sum in nats.
+        finish: why it ended.
+    """
+
+    answer: str | None
+    scores: tuple[float, ...]
+    tokens: int
+    logprob: float = NAN
+    finish: Finish = "eos"
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Self:
+        """A graded candidate as evidence."""
+        prefix = candidate.prefix
+        return cls(
+            candidate.answer_class, prefix.scores, len(prefix.token_ids), prefix.logprob, prefix.finish or "abort"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The smallest piece of work of one kind.
+
+    Attributes:
+        kind: ``greedy``, ``sample``, ``dvts-M`` (one tree), ``beam_search-N-M``, ``revision-S`` (one chain).
+        attempts: the solutions that it handed in; none while only first steps exist.
+        first_steps: all first steps that it drew.
+        generated: tokens that the policy delivered.
+        prm: tokens that scoring takes with an ideal cache, see :class:`adaptive_ttc.cost.Price`.
+    """
+
+    kind: str
+    attempts: tuple[Attempt, ...] = ()
+    first_steps: tuple[FirstStep, ...] = ()
+    generated: int = 0
+    prm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of a problem.
+
+    Attributes:
+        question: its text.
+        prompt_tokens: of the rendered problem.
+        units: what was done, in any order.
+    """
+
+    question: str
+    prompt_tokens: int
+    units: tuple[Unit, ...] = ()
+
+    def counts(self) -> Mapping[str, int]:
+        """Units of every kind."""
+        counts: dict[str, int] = {}
+        for unit in self.units:
+            counts[unit.kind] = counts.get(unit.kind, 0) + 1
+        return counts
+
+    def plus(self, *units: Unit) -> Evidence:
+        """With more units."""
+        return Evidence(self.question, self.prompt_tokens, (*self.units, *units))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How attempts become numbers: what calibration chose for a pair of models.
+
+    Attributes:
+        agg_strategy: how the scores of steps become one.
+        families: kinds whose units are counted one by one as features.
+    """
+
+    agg_strategy: Aggregation = "last"
+    families: tuple[str, ...] = ("greedy", "sample", "dvts", "beam_search", "revision")
+    names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        counts = tuple(f"units.{family}" for family in self.families)
+        object.__setattr__(self, "names", (*PROMPT_FEATURES, *counts, *STEP_FEATURES, *ATTEMPT_FEATURES))
+
+    def features(self, evidence: Evidence) -> NDArray[np.float64]:
+        """Shape [len(names)]; nan for what is not known yet."""
+        counts = dict.fromkeys(self.families, 0)
+        for unit in evidence.units:
+            family = family_of(unit.kind)
+            if family in counts:
+                counts[family] += 1
+        attempts = [attempt for unit in evidence.units for attempt in unit.attempts]
+        greedy = next((one for unit in evidence.units if unit.kind == "greedy" for one in unit.attempts), None)
+        steps = [step for unit in evidence.units for step in unit.first_steps]
+        row = [*_prompt(evidence), *counts.values(), *_first_steps(steps), *self._attempts(attempts, greedy)]
+        return np.array(row, dtype=np.float64)
+
+    def score(self, attempt: Attempt) -> float:
+        """Its step scores as one number; nan where it was not scored."""
+        return aggregate(attempt.scores, self.agg_strategy) if attempt.scores else NAN
+
+    def _attempts(self, attempts: Sequence[Attempt], greedy: Attempt | None) -> list[float]:
+        if not attempts:
+            return [NAN] * len(ATTEMPT_FEATURES)
+        scores = [self.score(attempt) for attempt in attempts]
+        known = sorted(score for score in scores if not math.isnan(score))
+        votes: dict[str, int] = {}
+        weights: dict[str, float] = {}
+        best: dict[str, float] = {}
+        for attempt, score in zip(attempts, scores, strict=True):
+            if attempt.answer is None:
+                continue
+            votes[attempt.answer] = votes.get(attempt.answer, 0) + 1
+            weight = 0.0 if math.isnan(score) else score
+            weights[attempt.answer] = weights.get(attempt.answer, 0.0) + weight
+            best[attempt.answer] = max(best.get(attempt.answer, 0.0), weight)
+        order = sorted(votes, key=lambda answer: (-weights[answer], -votes[answer], answer))
+        lead = order[0] if order else None
+        lengths = [float(attempt.tokens) for attempt in attempts]
+        rates = [_rate(attempt.logprob, attempt.tokens) for attempt in attempts]
+        rates = [rate for rate in rates if not math.isnan(rate)]
+        return [
+            *_spread(known),
+            *_shares(list(votes.values())),
+            *_shares(list(weights.values())),
+            float(len(votes)),
+            float(votes[lead]) if lead else 0.0,
+            best[lead] if lead and known else NAN,
+            max((best[answer] for answer in order[1:]), default=0.0) if known else NAN,
+            sum(one.answer is None for one in attempts) / len(attempts),
+            sum(one.finish != "eos" for one in attempts) / len(attempts),
+            fmean(lengths),
+            pstdev(lengths),
+            fmean(rates) if rates else NAN,
+            min(rates) if rates else NAN,
+            *self._greedy(greedy, lead, votes, len(attempts)),
+        ]
+
+    def _greedy(self, greedy: Attempt | None, lead: str | None, votes: Mapping[str, int], n: int) -> list[float]:
+        if greedy is None:
+            return [NAN] * 5
+        agreeing = votes.get(greedy.answer, 1) - 1 if greedy.answer else 0
+        return [
+            self.score(greedy),
+            greedy.logprob,
+            float(greedy.tokens),
+            agreeing / (n - 1) if n > 1 else NAN,
+            float(greedy.answer is not None and greedy.answer == lead),
+        ]
+
+
+def family_of(kind: str) -> str:
+    """A kind without its numbers: ``dvts`` of ``dvts-4``."""
+    return kind.partition("-")[0]
+
+
+def first_step_of(prefix: Prefix) -> FirstStep:
+    """A sampled first step as evidence."""
+    return FirstStep(prefix.scores[0] if prefix.scores else NAN, len(prefix.token_ids), prefix.logprob)
+
+
+PROMPT_FEATURES = ("prompt.tokens", "prompt.words", "prompt.digits", "prompt.symbols", "prompt.longest_number")
+_SPREAD = ("min", "q25", "median", "q75", "max", "mean", "std")
+STEP_FEATURES = (
+    "first_steps.n",
+    *(f"first_steps.score_{name}" for name in _SPREAD),
+    "first_steps.tokens",
+    "first_steps.logprob",
+    "first_steps.logprob_min",
+)
+ATTEMPT_FEATURES = (
+    *(f"attempts.score_{name}" for name in _SPREAD),
+    *(f"votes.{name}" for name in ("top", "margin", "entropy")),
+    *(f"weights.{name}" for name in ("top", "margin", "entropy")),
+    "answers.distinct",
+    "answers.lead_votes",
+    "answers.lead_best_score",
+    "answers.other_best_score",
+    "attempts.no_answer",
+    "attempts.unfinished",
+    "attempts.tokens_mean",
+    "attempts.tokens_std",
+    "attempts.logprob_mean",
+    "attempts.logprob_min",
+    "greedy.score",
+    "greedy.logprob",
+    "greedy.tokens",
+    "greedy.agreement",
+    "greedy.leads",
+)
+
+
+def _prompt(evidence: Evidence) -> list[float]:
+    text = evidence.question
+    symbols = sum(not (char.isalnum() or char.isspace()) for char in text)
+    longest, run = 0, 0
+    for char in text:
+        run = run + 1 if char.isdigit() else 0
+        longest = max(longest, run)
+    digits = sum(char.isdigit() for char in text)
+    return [float(evidence.prompt_tokens), float(len(text.split())), float(digits), float(symbols), float(longest)]
+
+
+def _first_steps(steps: Sequence[FirstStep]) -> list[float]:
+    if not steps:
+        return [0.0, *[NAN] * (len(STEP_FEATURES) - 1)]
+    scores = sorted(step.score for step in steps if not math.isnan(step.score))
+    rates = [rate for rate in (_rate(step.logprob, step.tokens) for step in steps) if not math.isnan(rate)]
+    tokens = fmean(float(step.tokens) for step in steps)
+    return [
+        float(len(steps)),
+        *_spread(scores),
+        tokens,
+        fmean(rates) if rates else NAN,
+        min(rates) if rates else NAN,
+    ]
+
+
+def _spread(ordered: Sequence[float]) -> list[float]:
+    """Quantiles (linear between neighbours), mean and standard deviation of sorted values."""
+    if not ordered:
+        return [NAN] * len(_SPREAD)
+    last = len(ordered) - 1
+
+    def quantile(share: float) -> float:
+        place = share * last
+        low = int(place)
+        high = min(low + 1, last)
+        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+    return [ordered[0], quantile(0.25), quantile(0.5), quantile(0.75), ordered[-1], fmean(ordered), pstdev(ordered)]
+
+
+def _shares(totals: Iterable[float]) -> list[float]:
+    """The largest share, its lead over the next, and the entropy in nats; nan where there is no answer."""
+    ordered = sorted((total for total in totals if total > 0), reverse=True)
+    whole = math.fsum(ordered)
+    if not whole:
+        return [NAN] * 3
+    shares = [total / whole for total in ordered]
+    runner_up = shares[1] if len(shares) > 1 else 0.0
+    return [shares[0], shares[0] - runner_up, -math.fsum(share * math.log(share) for share in shares)]
+
+
+def _rate(logprob: float, tokens: int) -> float:
+    return logprob / tokens if tokens else NAN
