@@ -1,0 +1,173 @@
+"""What more work on a problem is expected to bring and to cost, learned from evidence; it knows no budget.
+
+Q(state, action) of a calibration: the probability that the pooled answer is right after an action is
+
+    Q = p (1 - lost) + (1 - p) found,
+
+p being the probability that it is right now, ``found`` that a wrong answer becomes right and ``lost`` that a right
+one becomes wrong. The three are learned apart, since a difference of two large numbers would drown small gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.evidence import Evidence, Reading
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Action:
+    """More work: ``count`` further units of a kind, see :class:`~adaptive_ttc.evidence.Unit`."""
+
+    kind: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What an action is expected to do.
+
+    Attributes:
+        action: what would be done.
+        right: probability that the answer is right afterwards.
+        generated: tokens that the policy is expected to deliver.
+        prm: tokens that the PRM is expected to score, those of solutions that it has not seen yet included.
+    """
+
+    action: Action
+    right: float
+    generated: float
+    prm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The outlook from a state.
+
+    Attributes:
+        right: probability that the answer in hand is right.
+        prospects: one for every action that is possible.
+    """
+
+    right: float
+    prospects: tuple[Prospect, ...]
+
+
+class Classifier(Protocol):
+    """A fitted binary classifier of scikit-learn."""
+
+    def predict_proba(self, X: Array) -> Array:  # noqa: N803
+        """Shape [rows, 2]."""
+        ...
+
+
+class Regressor(Protocol):
+    """A fitted regressor of scikit-learn."""
+
+    def predict(self, X: Array) -> Array:  # noqa: N803
+        """Shape [rows]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimators:
+    """What was learned.
+
+    Attributes:
+        right: state -> the answer in hand is right.
+        found: state and action -> a wrong answer becomes right.
+        lost: state and action -> a right answer becomes wrong.
+        generated: state and kind -> tokens of one unit.
+        prm: state and kind -> PRM tokens of one unit.
+    """
+
+    right: Classifier
+    found: Classifier
+    lost: Classifier
+    generated: Regressor
+    prm: Regressor
+
+
+class Outlook:
+    """Forecasts for any state of any problem.
+
+    Args:
+        estimators: what was learned.
+        actions: what may be done; those of one kind by rising count.
+        reading: how evidence becomes features.
+        most: kind -> units that were recorded of it; no forecast goes beyond them.
+    """
+
+    def __init__(
+        self, estimators: Estimators, actions: Sequence[Action], reading: Reading, most: Mapping[str, int]
+    ) -> None:
+        self.estimators = estimators
+        self.actions = tuple(actions)
+        self.reading = reading
+        self.most = dict(most)
+        self._columns = action_columns(self.actions)
+
+    def possible(self, evidence: Evidence) -> list[int]:
+        """Numbers of the actions that calibration has seen from here."""
+        done = evidence.counts()
+        return [
+            index
+            for index, action in enumerate(self.actions)
+            if done.get(action.kind, 0) + action.count <= self.most.get(action.kind, 0)
+        ]
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state; many at once cost little more than one."""
+        if not states:
+            return []
+        features = np.stack([self.reading.features(state) for state in states])
+        right = self.estimators.right.predict_proba(features)[:, 1]
+        chosen = [self.possible(state) for state in states]
+        owner = np.repeat(np.arange(len(states)), [len(one) for one in chosen])
+        if not len(owner):
+            return [Forecast(float(p), ()) for p in right]
+        which = np.concatenate([np.array(one, dtype=np.int64) for one in chosen])
+        rows = np.hstack([features[owner], self._columns[which], right[owner, None]])
+        found = self.estimators.found.predict_proba(rows)[:, 1]
+        lost = self.estimators.lost.predict_proba(rows)[:, 1]
+        counts = np.array([action.count for action in self.actions])[which]
+        generated = np.maximum(self.estimators.generated.predict(rows[:, :-1]), 1.0) * counts
+        prm = np.maximum(self.estimators.prm.predict(rows[:, :-1]), 0.0) * counts
+        prm += np.array([unseen(state) for state in states])[owner]
+        after = right[owner] * (1 - lost) + (1 - right[owner]) * found
+        prospects: list[list[Prospect]] = [[] for _ in states]
+        for place, index, *values in zip(
+            owner.tolist(), which.tolist(), after.tolist(), generated.tolist(), prm.tolist(), strict=True
+        ):
+            prospects[place].append(Prospect(self.actions[index], *values))
+        return [Forecast(float(p), tuple(one)) for p, one in zip(right, prospects, strict=True)]
+
+
+def unseen(evidence: Evidence) -> int:
+    """PRM tokens that scoring the solutions in hand takes which it has not seen yet, about."""
+    return sum(
+        evidence.prompt_tokens + attempt.tokens
+        for unit in evidence.units
+        for attempt in unit.attempts
+        if not attempt.scores
+    )
+
+
+def action_columns(actions: Sequence[Action]) -> Array:
+    """Shape [actions, kinds + 1]: one column for each kind, and the logarithm of the count."""
+    kinds = sorted({action.kind for action in actions})
+    columns = np.zeros((len(actions), len(kinds) + 1))
+    for row, action in enumerate(actions):
+        columns[row, kinds.index(action.kind)] = 1.0
+        columns[row, -1] = np.log2(action.count)
+    return columns

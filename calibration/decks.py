@@ -1,0 +1,177 @@
+"""Draws recorded units of one problem without replacement, and votes over them; it knows no model and no budget.
+
+A deck is one random order of a problem's units. Samples and trees that began with the same first steps lie in one
+block; samples are taken from one end of the order of blocks and trees from the other, so that a state that holds
+both is one that a live run could be in.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from adaptive_ttc.evidence import Attempt, Evidence, Reading, Unit, family_of
+from adaptive_ttc.voting import VoteName
+from calibration.records import ProblemRecord, UnitRecord, Weights
+
+_TIE = 1e-9
+_CLIP = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """How attempts become one answer: what is chosen for a pair of models.
+
+    Attributes:
+        name: see :data:`adaptive_ttc.voting.VoteName`.
+        b: of the logit-weighted vote.
+        reading: reduces step scores.
+    """
+
+    name: VoteName = "weighted"
+    b: float = 0.5
+    reading: Reading = field(default_factory=Reading)
+
+    def totals(self, attempts: Iterable[Attempt]) -> dict[str, float]:
+        """The weight of every answer; where nobody is scored it is the number of its attempts."""
+        able = [attempt for attempt in attempts if attempt.answer is not None]
+        scored = [attempt for attempt in able if attempt.scores]
+        name = self.name if scored else "majority"
+        totals: dict[str, float] = {}
+        for attempt in scored if name != "majority" else able:
+            assert attempt.answer is not None
+            before = totals.get(attempt.answer)
+            weight = self.weight(attempt) if name == self.name else 1.0
+            if before is None:
+                totals[attempt.answer] = weight
+            else:
+                totals[attempt.answer] = max(before, weight) if name == "best" else before + weight
+        return totals
+
+    def weight(self, attempt: Attempt) -> float:
+        """What an attempt adds to its answer; an unscored one has no say unless all are counted alike."""
+        if self.name == "majority":
+            return 1.0
+        score = self.reading.score(attempt)
+        if math.isnan(score):
+            return 0.0
+        if self.name == "logit_weighted":
+            clipped = min(max(score, _CLIP), 1 - _CLIP)
+            return math.log(clipped / (1 - clipped)) - math.log(self.b / (1 - self.b))
+        return score
+
+
+class Deck:
+    """One order of a problem's units.
+
+    Args:
+        record: the problem.
+        seed: of the order; the same for all states that are compared.
+        block: first steps that a tree and as many samples share.
+    """
+
+    def __init__(self, record: ProblemRecord, seed: int | str, block: int = 4) -> None:
+        self.record = record
+        rng = random.Random(f"{seed}/{record.id}")
+        self.order = {kind: _ordered(kind, units, rng, block) for kind, units in _together(record, rng, block)}
+        self.right = {
+            attempt.answer: correct
+            for units in record.units.values()
+            for one in units
+            for attempt, correct in zip(one.unit.attempts, one.correct, strict=True)
+            if attempt.answer is not None
+        }
+
+    def units(self, kind: str, first: int, count: int) -> tuple[UnitRecord, ...]:
+        """So many units of a kind after the first ones; fewer where the record ends."""
+        return self.order.get(kind, ())[first : first + count]
+
+    def has(self, kind: str, count: int) -> bool:
+        """Whether so many were recorded."""
+        return len(self.order.get(kind, ())) >= count
+
+    def accuracy(self, totals: Mapping[str, float]) -> float:
+        """1 where the answer with the largest total is right; answers that tie share the win."""
+        if not totals:
+            return 0.0
+        best = max(totals.values())
+        tied = [answer for answer, total in totals.items() if total >= best - _TIE * max(1.0, abs(best))]
+        return sum(self.right[answer] for answer in tied) / len(tied)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a replayed run stands: how many units of every kind it took from its deck.
+
+    Attributes:
+        taken: kind -> units, in the order in which they were begun.
+        scored: whether the PRM has seen the attempts; before that their scores are not known.
+    """
+
+    taken: tuple[tuple[str, int], ...] = ()
+    scored: bool = False
+
+    def plus(self, kind: str, count: int, scored: bool = True) -> State:
+        """After so many more units; what is scored once stays scored, and scores the rest."""
+        counts = dict(self.taken)
+        counts[kind] = counts.get(kind, 0) + count
+        return State(tuple(counts.items()), self.scored or scored)
+
+    def count(self, kind: str) -> int:
+        """Units of a kind."""
+        return dict(self.taken).get(kind, 0)
+
+    def evidence(self, deck: Deck) -> Evidence:
+        """What is known here."""
+        units = [one.unit for kind, count in self.taken for one in deck.units(kind, 0, count)]
+        if not self.scored:
+            units = [unscored(unit) for unit in units]
+        return Evidence(deck.record.question, deck.record.prompt_tokens, tuple(units))
+
+    def attempts(self, deck: Deck) -> Sequence[Attempt]:
+        """The solutions in hand."""
+        return [attempt for unit in self.evidence(deck).units for attempt in unit.attempts]
+
+    def tokens(self, deck: Deck) -> tuple[int, int]:
+        """Tokens of the policy and of the PRM spent until here."""
+        units = self.evidence(deck).units
+        return sum(unit.generated for unit in units), sum(unit.prm for unit in units)
+
+    def cost(self, deck: Deck, weights: Weights) -> float:
+        """Spent until here."""
+        return sum(weights.cost(unit) for unit in self.evidence(deck).units)
+
+
+def unscored(unit: Unit) -> Unit:
+    """The unit as it is known before a PRM saw it, which then costs nothing.
+
+    Only whole solutions can be left unscored: the searches choose by scores.
+    """
+    if family_of(unit.kind) not in ("greedy", "sample"):
+        raise ValueError(f"a unit of {unit.kind} cannot be had without scores")
+    attempts = tuple(replace(attempt, scores=()) for attempt in unit.attempts)
+    steps = tuple(replace(step, score=math.nan) for step in unit.first_steps)
+    return replace(unit, attempts=attempts, first_steps=steps, prm=0)
+
+
+def _together(
+    record: ProblemRecord, rng: random.Random, block: int
+) -> Iterable[tuple[str, list[tuple[int, UnitRecord]]]]:
+    """Every kind with the place of its units in one random order of the blocks."""
+    most = max((len(units) for units in record.units.values()), default=0)
+    place = list(range(most))
+    rng.shuffle(place)
+    for kind, units in record.units.items():
+        if family_of(kind) == "sample":
+            yield kind, [(place[index // block], one) for index, one in enumerate(units)]
+        else:
+            yield kind, [(place[index], one) for index, one in enumerate(units)]
+
+
+def _ordered(kind: str, units: list[tuple[int, UnitRecord]], rng: random.Random, block: int) -> tuple[UnitRecord, ...]:
+    if family_of(kind) != "sample":
+        return tuple(one for _, one in sorted(units, key=lambda pair: pair[0]))
+    order = sorted(units, key=lambda pair: (-pair[0], rng.random()))
+    return tuple(one for _, one in order)

@@ -1,0 +1,153 @@
+"""Chooses, for a pair of models, how scored solutions become one answer; it runs nothing.
+
+Every vote with every reduction of step scores is tried on the same random draws from the pools of all problems. The
+choice is made on some problems and judged on others (:func:`crossfitted`), since the best of many looks better than it
+is where it was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.evidence import Reading, family_of
+from adaptive_ttc.strategies.base import AGGREGATIONS
+from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import VoteName
+from calibration.decks import Vote
+from calibration.records import ProblemRecord, UnitRecord
+
+B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Values of b that are tried for the logit-weighted vote."""
+
+SIZES = (4, 16, 64)
+"""Solutions drawn, of each kind of unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteChoice:
+    """The vote chosen and what the others reach.
+
+    Attributes:
+        vote: the best on all problems.
+        names: of all votes tried.
+        accuracy: shape [problems, votes]: mean over kinds and sizes.
+        crossfitted: accuracy of the vote that was chosen without the problem, mean over problems.
+        optimism: how much better the best looks where it was chosen.
+    """
+
+    vote: Vote
+    names: tuple[str, ...]
+    accuracy: NDArray[np.float64]
+    crossfitted: float
+    optimism: float
+
+
+def possible_votes(scored: bool) -> tuple[Vote, ...]:
+    """All that are tried; without scores there is only the majority."""
+    if not scored:
+        return (Vote("majority"),)
+    votes = [Vote("majority")]
+    for how in AGGREGATIONS:
+        reading = Reading(agg_strategy=_aggregation(how))
+        votes += [Vote("best", reading=reading), Vote("weighted", reading=reading)]
+        votes += [Vote("logit_weighted", b, reading) for b in B]
+    return tuple(votes)
+
+
+def name_of(vote: Vote) -> str:
+    """How a person calls it."""
+    b = f", b={vote.b:g}" if vote.name == "logit_weighted" else ""
+    return "majority" if vote.name == "majority" else f"{vote.name} ({vote.reading.agg_strategy}{b})"
+
+
+def choose_vote(
+    records: Sequence[ProblemRecord], folds: NDArray[np.int64], *, draws: int = 8, seed: int = 0
+) -> VoteChoice:
+    """Try all votes.
+
+    Args:
+        records: the problems.
+        folds: shape [problems]: the fold of every problem.
+        draws: from every pool, at every size.
+        seed: of the draws.
+
+    Raises:
+        CalibrationError: no solutions to vote on.
+    """
+    scored = any(
+        attempt.scores for record in records for units in record.units.values() for one in units[:1]
+        for attempt in one.unit.attempts
+    )  # fmt: skip
+    votes = possible_votes(scored)
+    accuracy = np.stack([_tried(record, votes, draws, seed) for record in records])
+    if np.isnan(accuracy).all():
+        raise CalibrationError("no problem has samples or trees to vote on: collect `sample` units")
+    accuracy = np.nan_to_num(accuracy)
+    means = accuracy.mean(axis=0)
+    outside = [
+        accuracy[folds == fold, int(np.argmax(accuracy[folds != fold].mean(axis=0)))]
+        for fold in np.unique(folds)
+        if (folds != fold).any()
+    ]
+    honest = float(np.concatenate(outside).mean()) if outside else float(means.max())
+    best = int(np.argmax(means))
+    return VoteChoice(votes[best], tuple(map(name_of, votes)), accuracy, honest, float(means[best]) - honest)
+
+
+def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) -> NDArray[np.float64]:
+    """Accuracy of every vote on one problem, mean over kinds, sizes and draws."""
+    results = []
+    rng = np.random.default_rng([seed, *record.id.encode()])
+    for kind, units in record.units.items():
+        if family_of(kind) in ("sample", "dvts"):
+            width = int(kind.partition("-")[2] or 1)
+            sizes = [size // width for size in SIZES if 0 < size // width <= len(units)]
+            if sizes:
+                order = rng.random((draws, len(units))).argsort(axis=1)
+                drawn = np.concatenate([order < size for size in sizes])
+                results.append(_judged(units, drawn, votes))
+    return np.mean(results, axis=0) if results else np.full(len(votes), np.nan)
+
+
+def _judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> NDArray[np.float64]:
+    """Mean accuracy of every vote over pools of units, ``drawn`` being of shape [pools, units]."""
+    able = [
+        (index, attempt, correct)
+        for index, one in enumerate(units)
+        for attempt, correct in zip(one.unit.attempts, one.correct, strict=True)
+        if attempt.answer is not None
+    ]
+    if not able:
+        return np.zeros(len(votes))
+    names = sorted({str(attempt.answer) for _, attempt, _ in able})
+    member = np.zeros((len(able), len(names)))
+    member[np.arange(len(able)), [names.index(str(attempt.answer)) for _, attempt, _ in able]] = 1.0
+    right = member.T @ np.array([correct for *_, correct in able], dtype=float) > 0
+    held = drawn[:, [index for index, *_ in able]].astype(float)
+    there = held @ member > 0
+    accuracy = []
+    for vote in votes:
+        weight = np.array([vote.weight(attempt) for _, attempt, _ in able])
+        if vote.name == "best":
+            totals = np.stack([(held * member[:, one] * (1 + weight)).max(axis=1) for one in range(len(names))], axis=1)
+        else:
+            totals = held @ (member * weight[:, None])
+        totals = np.where(there, totals, -np.inf)
+        winners = there & (totals >= totals.max(axis=1, keepdims=True) - 1e-9)
+        accuracy.append(float(((winners @ right) / np.maximum(winners.sum(axis=1), 1)).mean()))
+    return np.array(accuracy)
+
+
+def _aggregation(name: str) -> Aggregation:
+    return name  # type: ignore[return-value]
+
+
+def default_vote(scored: bool) -> Vote:
+    """What is used where nothing was calibrated."""
+    names: dict[bool, VoteName] = {True: "weighted", False: "majority"}
+    return Vote(names[scored])
