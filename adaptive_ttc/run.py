@@ -32,7 +32,7 @@ class Run:
         policy, prm: with which models.
         seed: of all randomness.
         config: how requests are sent.
-        stop: ends the run early when set.
+        stop: ends the run early when set; the run sets it too.
         listener: told of every event of the trace.
     """
 
@@ -88,19 +88,29 @@ class Run:
         """What the ledger was charged so far."""
         return self._ledger.spent
 
-    async def solve(self, grader: Grader, deadline: float | None = None) -> Solution:
+    @property
+    def trace(self) -> Trace:
+        """What happened so far."""
+        return self._trace
+
+    async def solve(self, grader: Grader, deadline: float | None = None, until: anyio.Event | None = None) -> Solution:
         """Search, grade, vote.
 
         Args:
             grader: decides which answers are equal.
             deadline: seconds after which the search is stopped.
+            until: stops it as well; it is only listened to.
         """
         self._trace.record(self._opening)
-        async with side_by_side() as clock:
+        if until is not None and until.is_set():
+            self._stop.set()
+        async with side_by_side() as watch:
             if deadline is not None:
-                clock.start_soon(_set_after, self._stop, deadline)
+                watch.start_soon(_set_after, self._stop, deadline)
+            if until is not None:
+                watch.start_soon(_set_with, self._stop, until)
             strategy, prefixes = await self._search()
-            clock.cancel_scope.cancel()
+            watch.cancel_scope.cancel()
         candidates = await grade(prefixes, strategy, grader)
         usage = replace(self.usage, wall_time=self._now())
         return conclude(replace(self._plan, strategy=strategy), candidates, usage, self._ledger.spent, self._trace)
@@ -135,4 +145,9 @@ class Run:
 
 async def _set_after(stop: anyio.Event, seconds: float) -> None:
     await anyio.sleep(seconds)
+    stop.set()
+
+
+async def _set_with(stop: anyio.Event, other: anyio.Event) -> None:
+    await other.wait()
     stop.set()

@@ -136,7 +136,7 @@ class Solver:
             id: names the problem in seeds and traces; by default a hash of its text.
             deadline: seconds after which sampling is stopped and the best answer so far returned;
                 scores under way and the vote are still waited for.
-            stop: the same when it is set; the deadline sets it.
+            stop: the same when the caller sets it; several calls may share one.
             **options: further fields of the strategy, such as ``top_p``, ``agg_strategy``, ``vote``.
 
         Raises:
@@ -145,7 +145,7 @@ class Solver:
         """
         given = {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens, **options}
         begin = self._ready(problem, given, budget_tokens, count, strategy, seed, id, deadline)
-        return await begin(stop=stop or anyio.Event()).solve(self.grader, deadline)
+        return await begin(stop=anyio.Event()).solve(self.grader, deadline, until=stop)
 
     def stream(
         self,

@@ -298,6 +298,25 @@ async def test_a_deadline_stops_a_run_that_would_not_end():
     assert "stopped" in solution.abstained
 
 
+async def test_a_deadline_leaves_the_callers_own_event_alone():
+    policy, shared = TinyPolicy(), anyio.Event()
+    async with Solver(policy) as solver:
+        problem_id = (await solver.solve("how much?", n=1)).problem.id
+        policy.frozen.update(derive_seed(0, problem_id, (index,)) for index in range(3))
+        await solver.solve("how much?", n=3, deadline=0.01, stop=shared)
+        assert not shared.is_set()
+        policy.frozen.clear()
+        assert len((await solver.solve("how much?", n=3, stop=shared)).candidates) == 3
+
+
+async def test_an_event_that_is_set_already_stops_before_the_first_request():
+    policy, stop = TinyPolicy(), anyio.Event()
+    stop.set()
+    async with Solver(policy) as solver:
+        solution = await solver.solve("how much?", n=3, stop=stop)
+    assert (solution.answer, solution.spent, policy.requests) == (None, 0, [])
+
+
 async def test_cancelling_a_solve_counts_and_goes_on():
     policy = TinyPolicy()
     async with Solver(policy) as solver:
