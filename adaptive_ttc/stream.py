@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +29,8 @@ from adaptive_ttc.grading import Grader
 from adaptive_ttc.run import Run
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
-from adaptive_ttc.types import Prefix, Usage
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.types import Candidate, Prefix, Usage
 from adaptive_ttc.verdict import grade, poll
 
 STREAMED = (SampledEvent, ScoredEvent, PrunedEvent, FinishedEvent, VoteEvent, DecisionEvent, DoneEvent)
@@ -39,8 +41,17 @@ class SolutionStream:
     """A problem being solved; made by :meth:`adaptive_ttc.solver.Solver.stream`.
 
     Iterate over it once for the events: a sample (a step, in a search over steps) ended, was scored, was
-    pruned, finished a solution; a vote whose leader changed; what was decided; done. Leaving the loop early
-    cancels what the engines still do, and counts it. Work begins with the iteration, or with :meth:`solution`.
+    pruned, finished a solution; a vote whose leader changed; what was decided; done. Work begins with the
+    iteration, or with :meth:`solution`.
+
+    Leaving the loop early cancels what the engines still do, and counts it. Python closes an iteration that
+    was left a little later, though, so that :attr:`usage` and :attr:`spent` are final only once the stream is
+    closed (:attr:`final` tells)::
+
+        async with solver.stream(problem, budget_tokens=2000) as stream:
+            async for event in stream:
+                break
+        print(stream.usage)  # everything; without ``async with``, call ``await stream.aclose()`` first
 
     Args:
         begin: makes the run, given ``stop`` and ``listener``.
@@ -57,16 +68,27 @@ class SolutionStream:
         self._run: Run | None = None
         self._task: asyncio.Task[Solution] | None = None
         self._iterated = False
+        self._followers = 0
 
     @property
     def usage(self) -> Usage:
-        """What was computed so far."""
+        """What was computed so far, without the wall time; it may still grow until the stream is :attr:`final`."""
         return Usage() if self._run is None else self._run.usage
 
     @property
     def spent(self) -> int:
-        """What the ledger was charged so far; final once the stream is closed or done."""
+        """What the ledger was charged so far; it may still grow until the stream is :attr:`final`."""
         return 0 if self._run is None else self._run.spent
+
+    @property
+    def final(self) -> bool:
+        """Whether the work has ended, done, failed or cancelled, and everything is counted."""
+        return self._task is not None and self._task.done()
+
+    @property
+    def trace(self) -> Trace | None:
+        """What happened so far, also of a run that failed or was cancelled; None before it begins."""
+        return None if self._run is None else self._run.trace
 
     def stop(self) -> None:
         """End the search; the best answer so far comes with full accounting, as at a deadline."""
@@ -75,16 +97,25 @@ class SolutionStream:
     async def solution(self) -> Solution:
         """Wait for the solution, whether or not anybody listens.
 
+        Cancelling the only one who waits cancels the work, as with ``solve``: it is aborted and counted before
+        the cancellation goes on. While others listen or wait, the work goes on for them.
+
         Raises:
             EngineError: an engine failed for good.
             ConfigError: the stream was left or closed before it was done.
         """
         task = self._start()
-        # A waiter that is cancelled does not end what others may be waiting for.
-        await asyncio.wait([task])
-        if task.cancelled():
-            raise ConfigError("the stream was left before it was done: listen to its end, or call stop() for an answer")
-        return task.result()
+        self._followers += 1
+        try:
+            # not the task itself: a waiter that is cancelled does not end what others wait for
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            if self._followers == 1:
+                await self.aclose()
+            raise
+        finally:
+            self._followers -= 1
+        return _result(task)
 
     async def aclose(self) -> None:
         """Cancel what is under way and wait until the engines are idle and everything is counted."""
@@ -125,30 +156,53 @@ class SolutionStream:
         task = self._start()
         assert self._run is not None
         vote = RunningVote(self._grader, self._run.strategy)
+        self._followers += 1
         try:
             while (event := await self._events.get()) is not None:
                 yield event
                 if isinstance(event, FinishedEvent) and (change := await vote.after(event)):
                     yield change
-            await task
+            _result(task)
         finally:
+            self._followers -= 1
             await self.aclose()
 
 
+def _result(task: asyncio.Task[Solution]) -> Solution:
+    if task.cancelled():
+        raise ConfigError("the stream was left before it was done: listen to its end, or call stop() for an answer")
+    return task.result()
+
+
 class RunningVote:
-    """The vote over the solutions that have finished so far."""
+    """The vote over the solutions that have finished so far; each is read once, and put into a class once a text."""
 
     def __init__(self, grader: Grader, strategy: Strategy) -> None:
         self._grader = grader
         self._strategy = strategy
-        self._finished: list[Prefix] = []
+        self._finished: list[Candidate] = []
+        self._class_of: dict[str, str | None] = {}
         self._leader: str | None = None
 
     async def after(self, event: FinishedEvent) -> VoteEvent | None:
         """The vote with one more solution, if its leader is another now."""
-        self._finished.append(Prefix(text=event.text, scores=event.scores, finish="eos", path=event.path))
-        method, classes = poll(await grade(self._finished, self._strategy, self._grader), self._strategy)
-        if not classes or classes[0].answer == self._leader:
+        prefix = Prefix(text=event.text, scores=event.scores, finish="eos", path=event.path)
+        (candidate,) = await grade([prefix], self._strategy, self._grader)
+        if candidate.answer is None:
+            return None
+        await self._classify(candidate.answer)
+        self._finished.append(replace(candidate, answer_class=self._class_of[candidate.answer]))
+        method, classes = poll(self._finished, self._strategy)
+        if classes[0].answer == self._leader:
             return None
         self._leader = classes[0].answer
         return VoteEvent(time=event.time, method=method, classes=classes, answer=self._leader)
+
+    async def _classify(self, answer: str) -> None:
+        """Find the class of an answer; a new text may give its class another, shorter name."""
+        if answer in self._class_of:
+            return
+        before, texts = self._class_of, [*self._class_of, answer]
+        self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))
+        if any(self._class_of[text] != name for text, name in before.items()):
+            self._finished = [replace(one, answer_class=self._class_of[one.answer or ""]) for one in self._finished]

@@ -6,6 +6,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
+from adaptive_ttc import verdict
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import (
     DoneEvent,
@@ -15,8 +16,11 @@ from adaptive_ttc.events import (
     ScoredEvent,
     VoteEvent,
 )
+from adaptive_ttc.grading import Grader
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies import Majority
+from adaptive_ttc.stream import RunningVote
 from tests.doubles import TinyPolicy
 
 
@@ -71,7 +75,9 @@ async def test_leaving_the_loop_cancels_the_work_and_counts_it():
         async for event in stream:
             if type(event) is SampledEvent:
                 break
+        assert not stream.final
         await stream.aclose()
+        assert stream.final
         assert not policy.in_flight
         assert stream.usage.completion_tokens == stream.spent == policy.delivered > 0
         with pytest.raises(ConfigError, match="left before it was done"):
@@ -124,6 +130,103 @@ async def test_cancelling_who_listens_cancels_the_work():
         assert scope.cancelled_caught
         assert not policy.in_flight
         assert stream.spent == policy.delivered
+
+
+async def waiting(stream, policy):
+    """A task that waits for the solution, and everything under way."""
+    task = asyncio.create_task(stream.solution())
+    await policy.started.wait()
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_cancelling_the_only_one_who_waits_cancels_the_work():
+    policy = TinyPolicy(mean=10_000, chaos=1)
+    async with Solver(policy) as one:
+        stream = one.stream("how?", strategy="majority", n=4)
+        task = await waiting(stream, policy)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stream.final
+        assert not policy.in_flight
+        assert stream.usage.completion_tokens == stream.spent == policy.delivered
+        assert len(stream.trace) > 0
+        with pytest.raises(ConfigError, match="left before it was done"):
+            await stream.solution()
+
+
+async def test_cancelling_one_of_two_who_wait_leaves_the_work_to_the_other():
+    policy = TinyPolicy(chaos=1)
+    async with Solver(policy) as one:
+        stream = one.stream("how?", strategy="majority", n=4)
+        impatient, patient = await waiting(stream, policy), await waiting(stream, policy)
+        impatient.cancel()
+        assert len((await patient).candidates) == 4
+    assert impatient.cancelled()
+
+
+async def test_cancelling_one_who_waits_does_not_stop_one_who_listens():
+    policy = TinyPolicy(chaos=1)
+    async with Solver(policy) as one:
+        stream, impatient = one.stream("how?", strategy="majority", n=4), None
+        kinds = []
+        async for event in stream:
+            kinds.append(type(event))
+            if impatient is None:
+                impatient = await waiting(stream, policy)
+                impatient.cancel()
+        assert kinds[-1] is DoneEvent
+        assert len((await stream.solution()).candidates) == 4
+    assert impatient.cancelled()
+
+
+async def test_who_listens_is_told_that_somebody_else_closed_the_stream():
+    policy = TinyPolicy(mean=10_000, chaos=1)
+    async with Solver(policy) as one:
+        stream = one.stream("how?", strategy="majority", n=4, slice_size=1, max_tokens=50)
+        events = aiter(stream)
+        await anext(events)
+        await stream.aclose()
+        with pytest.raises(ConfigError, match="left before it was done"):
+            [event async for event in events]
+
+
+async def test_a_running_vote_reads_every_solution_once(monkeypatch):
+    read, compared = [], []
+    extract = verdict.extract_answer
+
+    def counted(text):
+        read.append(text)
+        return extract(text)
+
+    monkeypatch.setattr(verdict, "extract_answer", counted)
+    async with solver() as one:
+        classes = one.grader.classes
+
+        async def watched(answers):
+            compared.append(len(answers))
+            return await classes(answers)
+
+        one.grader.classes = watched
+        events = [event async for event in one.stream("how?", strategy="majority", n=40)]
+        solution = await one.stream("how?", strategy="majority", n=40).solution()
+    told = [event for event in events if type(event) is FinishedEvent]
+    assert len(read) == len(told) + 2 * len(solution.candidates)  # while they finish, and once at each end
+    assert max(compared[: len(told)]) <= len(solution.answer_classes)
+    last = [event for event in events if type(event) is VoteEvent][-2]
+    assert last.answer == solution.answer
+
+
+async def test_a_running_vote_takes_the_shortest_text_for_a_class():
+    async with Grader() as grader:
+        vote = RunningVote(grader, Majority(n=4))
+        leaders = []
+        for index, answer in enumerate(("\\frac{2}{4}", "3", "0.5", "\\frac{1}{2}")):
+            event = FinishedEvent(time=0.0, path=(index,), text=f"\\boxed{{{answer}}}", tokens=9, scores=())
+            if change := await vote.after(event):
+                leaders.append((change.answer, [one.votes for one in change.classes]))
+    assert leaders == [("\\frac{2}{4}", [1]), ("3", [1, 1]), ("0.5", [2, 1])]
 
 
 async def test_a_solution_can_be_waited_for_without_listening():
