@@ -58,36 +58,76 @@ class Revision(Strategy):
         return next(length for length in range(math.isqrt(self.n - 1) + 1, self.n + 1) if self.n % length == 0)
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Run all chains; every attempt is a candidate. Evidence is dealt to the chains as their first attempts."""
+        """Run all chains; every attempt is a candidate. Evidence is dealt to the chains as their first attempts.
+
+        What a chain leaves of its part of the budget goes to those that were cut, which go on in the middle of
+        the attempt; what stays cut is handed in unfinished.
+        """
         dealt = sorted(start, key=lambda prefix: prefix.finish not in ("eos", "length"))
-        chains = self.n // self.chain
-        results = yield from Fork(
-            searches=tuple(self._chain(dealt[index::chains]) for index in range(chains)), least=self.max_tokens
-        )
-        attempts = [attempt for result in results for attempt in result]
-        cut = [attempt for attempt in attempts if attempt.finish == "budget"]
-        if cut:
-            ended = yield from self._attempts(cut)
-            attempts = [attempt for attempt in attempts if attempt.finish != "budget"] + list(ended)
-        return tuple(attempt for attempt in attempts if attempt.token_ids)
+        number = self.n // self.chain
+        chains = [Chain.of(self, dealt[index::number]) for index in range(number)]
+        growing = chains
+        while growing:
+            before = [chain.tokens for chain in growing]
+            yield from Fork(searches=tuple(chain.grow() for chain in growing), least=self.max_tokens)
+            moved = before != [chain.tokens for chain in growing]
+            growing = [chain for chain in growing if chain.cut] if moved else []
+        return tuple(attempt for chain in chains for attempt in chain.attempts if attempt.token_ids)
 
-    def _chain(self, dealt: Sequence[Prefix]) -> Search:
-        attempts = [prefix for prefix in dealt if prefix.finish in ("eos", "length")]
-        begun = list(dealt[len(attempts) :])
-        while len(attempts) < self.chain:
-            shown = [attempt for attempt in attempts if attempt.finished][-SHOWN:]
-            parent = begun.pop(0) if begun else revision_of(*shown) if shown else ROOT
-            (attempt,) = yield from self._attempts([parent])
-            attempts.append(attempt)
-            if attempt.finish in ("budget", "abort"):
-                break
-        return tuple(attempts)
-
-    def _attempts(self, parents: Sequence[Prefix]) -> Expand:
+    def attempt(self, parent: Prefix) -> Expand:
+        """One whole solution."""
         return Expand(
-            prefixes=tuple(parents),
+            prefixes=(parent,),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             score=self.scored,
         )
+
+
+@dataclass(slots=True)
+class Chain:
+    """One chain, which can be gone on with after its budget cut it.
+
+    Attributes:
+        settings: of the search.
+        attempts: so far, oldest first.
+        begun: unfinished evidence, whose attempts come first.
+    """
+
+    settings: Revision
+    attempts: list[Prefix]
+    begun: list[Prefix]
+
+    @classmethod
+    def of(cls, settings: Revision, dealt: Sequence[Prefix]) -> Chain:
+        """A chain that goes on from evidence, whole solutions first."""
+        ended = [prefix for prefix in dealt if prefix.finish in ("eos", "length")]
+        return cls(settings, ended, list(dealt[len(ended) :]))
+
+    @property
+    def cut(self) -> bool:
+        """Whether the budget cut its last attempt."""
+        return bool(self.attempts) and self.attempts[-1].finish == "budget"
+
+    @property
+    def tokens(self) -> int:
+        """Of all its attempts."""
+        return sum(len(attempt.token_ids) for attempt in self.attempts)
+
+    def grow(self) -> Search:
+        """Attempt after attempt, each of which is shown the finished ones before it, until the chain is cut or whole."""
+        while self.cut or len(self.attempts) < self.settings.chain:
+            (attempt,) = yield from self.settings.attempt(self._parent())
+            self.attempts.append(attempt)
+            if attempt.finish in ("budget", "abort"):
+                break
+        return tuple(self.attempts)
+
+    def _parent(self) -> Prefix:
+        if self.cut:
+            return self.attempts.pop()
+        if self.begun:
+            return self.begun.pop(0)
+        shown = [attempt for attempt in self.attempts if attempt.finished][-SHOWN:]
+        return revision_of(*shown) if shown else ROOT

@@ -4,9 +4,11 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.requests import Expand, Fork
+from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Revision
 from adaptive_ttc.strategies.revision import SHOWN
 from adaptive_ttc.types import ROOT
+from tests.doubles import TinyPolicy
 from tests.strategies.transcripts import Transcript, evidence, shown
 
 
@@ -113,28 +115,52 @@ def test_the_ratio_sets_how_many_run_side_by_side(sequential):
 # ---- what the budget cuts -------------------------------------------------------------------------------------
 
 
+def resumed(search, *chains):
+    """Send the search its chains' results; those that it goes on with, begun."""
+    ended(search, *chains)
+    return [Transcript(chain) for chain in search.request.searches]
+
+
 def test_a_cut_attempt_ends_its_chain_and_is_resumed_with_what_the_others_left():
     search, (first, second) = begin(n=4, sequential=2, max_tokens=70, temperature=0.6, top_p=0.9)
     first.reply("a$ .5")
     first.reply("b~ .5")
     second.reply("c$ .5")
     second.reply("d$ .5")
-    ended(search, first, second)
-    (cut,) = search.request.prefixes
-    assert (search.asked, shown(cut.attempts)) == (["b~"], ["a$"])
-    assert search.request == Expand(prefixes=(cut,), max_tokens=70, temperature=0.6, top_p=0.9, score=True)
-    search.reply("e$ .5")
-    assert search.handed_in == ["a$", "c$", "d$", "be$"]
+    (again,) = resumed(search, first, second)
+    (cut,) = again.request.prefixes
+    assert (again.asked, shown(cut.attempts), search.request.least) == (["b~"], ["a$"], 70)
+    assert again.request == Expand(prefixes=(cut,), max_tokens=70, temperature=0.6, top_p=0.9, score=True)
+    again.reply("e$ .5")
+    assert ended(search, again).handed_in == ["a$", "be$", "c$", "d$"]
+
+
+def test_a_chain_that_is_resumed_draws_its_other_attempts_too():
+    search, (first, second) = begin(n=6, sequential=3)
+    first.reply("a~ .5")
+    for name in "xyz":
+        second.reply(f"{name}$ .5")
+    (again,) = resumed(search, first, second)
+    again.reply("b$ .5")
+    assert attempts(again) == ["ab$"]
+    again.reply("c~ .5")
+    (again,) = resumed(search, again)
+    assert (again.asked, attempts(again)) == (["c~"], ["ab$"])
+    again.reply("d$ .5")
+    assert attempts(again) == ["ab$", "cd$"]
+    again.reply("e$ .5")
+    assert ended(search, again).handed_in == ["ab$", "cd$", "e$", "x$", "y$", "z$"]
 
 
 def test_attempts_that_stay_cut_are_handed_in_as_such_and_empty_ones_are_not():
     search, (first, second) = begin(n=4, sequential=2)
     first.reply("a~ .5")
     second.reply("~")
-    ended(search, first, second)
-    assert search.asked == ["a~", "~"]
-    search.reply("~", "~")
-    assert search.handed_in == ["a~"]
+    both = resumed(search, first, second)
+    assert [one.asked for one in both] == [["a~"], ["~"]]
+    for one in both:
+        one.reply("~")
+    assert ended(search, *both).handed_in == ["a~"]
 
 
 def test_a_stop_ends_all_chains_and_resumes_nothing():
@@ -142,6 +168,18 @@ def test_a_stop_ends_all_chains_and_resumes_nothing():
     first.reply("a^ .5")
     second.reply("^")
     assert ended(search, first, second).handed_in == ["a^"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_no_attempt_is_missing_while_money_is_left(seed):
+    policy = TinyPolicy()
+    policy.revision_prompt = "again"
+    wish = {"strategy": "revision", "n": 6, "sequential": 3, "vote": "majority", "max_tokens": 200, "seed": seed}
+    async with Solver(policy) as solver:
+        whole = await solver.solve("how?", **wish)
+        for budget in (whole.spent, whole.spent + 5):
+            tight = await solver.solve("how?", budget_tokens=budget, **wish)
+            assert len(tight.candidates) == 6 or tight.spent == budget
 
 
 # ---- evidence -------------------------------------------------------------------------------------------------
