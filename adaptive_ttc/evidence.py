@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, pstdev
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -140,7 +140,7 @@ class Reading:
 
     def score(self, attempt: Attempt) -> float:
         """Its step scores as one number; nan where it was not scored."""
-        return aggregate(attempt.scores, self.agg_strategy) if attempt.scores else NAN
+        return _reduced(attempt.scores, self.agg_strategy) if attempt.scores else NAN
 
     def _attempts(self, attempts: Sequence[Attempt], greedy: Attempt | None) -> list[float]:
         if not attempts:
@@ -172,9 +172,9 @@ class Reading:
             max((best[answer] for answer in order[1:]), default=0.0) if known else NAN,
             sum(one.answer is None for one in attempts) / len(attempts),
             sum(one.finish != "eos" for one in attempts) / len(attempts),
-            fmean(lengths),
-            pstdev(lengths),
-            fmean(rates) if rates else NAN,
+            _mean(lengths),
+            _deviation(lengths),
+            _mean(rates) if rates else NAN,
             min(rates) if rates else NAN,
             *self._greedy(greedy, lead, votes, len(attempts)),
         ]
@@ -190,6 +190,11 @@ class Reading:
             agreeing / (n - 1) if n > 1 else NAN,
             float(greedy.answer is not None and greedy.answer == lead),
         ]
+
+
+@lru_cache(maxsize=1 << 17)
+def _reduced(scores: tuple[float, ...], how: Aggregation) -> float:
+    return aggregate(scores, how)
 
 
 def family_of(kind: str) -> str:
@@ -249,12 +254,12 @@ def _first_steps(steps: Sequence[FirstStep]) -> list[float]:
         return [0.0, *[NAN] * (len(STEP_FEATURES) - 1)]
     scores = sorted(step.score for step in steps if not math.isnan(step.score))
     rates = [rate for rate in (_rate(step.logprob, step.tokens) for step in steps) if not math.isnan(rate)]
-    tokens = fmean(float(step.tokens) for step in steps)
+    tokens = _mean(float(step.tokens) for step in steps)
     return [
         float(len(steps)),
         *_spread(scores),
         tokens,
-        fmean(rates) if rates else NAN,
+        _mean(rates) if rates else NAN,
         min(rates) if rates else NAN,
     ]
 
@@ -271,7 +276,7 @@ def _spread(ordered: Sequence[float]) -> list[float]:
         high = min(low + 1, last)
         return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
-    return [ordered[0], quantile(0.25), quantile(0.5), quantile(0.75), ordered[-1], fmean(ordered), pstdev(ordered)]
+    return [ordered[0], quantile(0.25), quantile(0.5), quantile(0.75), ordered[-1], _mean(ordered), _deviation(ordered)]
 
 
 def _shares(totals: Iterable[float]) -> list[float]:
@@ -283,6 +288,18 @@ def _shares(totals: Iterable[float]) -> list[float]:
     shares = [total / whole for total in ordered]
     runner_up = shares[1] if len(shares) > 1 else 0.0
     return [shares[0], shares[0] - runner_up, -math.fsum(share * math.log(share) for share in shares)]
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of at least one value."""
+    known = list(values)
+    return math.fsum(known) / len(known)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation of all there are; the exact one of ``statistics`` takes fractions, and fifty times as long."""
+    mean = _mean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
 
 
 def _rate(logprob: float, tokens: int) -> float:

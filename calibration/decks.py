@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from adaptive_ttc.evidence import Attempt, Evidence, Reading, Unit, family_of
 from adaptive_ttc.voting import VoteName
-from calibration.records import ProblemRecord, UnitRecord, Weights
+from calibration.records import ProblemRecord, UnitRecord
 
 _TIE = 1e-9
 _CLIP = 1e-6
@@ -61,6 +61,40 @@ class Vote:
             clipped = min(max(score, _CLIP), 1 - _CLIP)
             return math.log(clipped / (1 - clipped)) - math.log(self.b / (1 - self.b))
         return score
+
+
+class Ballots:
+    """What every recorded unit adds to a vote, worked out once; units are known by identity.
+
+    Args:
+        vote: that is taken over all attempts of a state.
+    """
+
+    def __init__(self, vote: Vote) -> None:
+        self.vote = vote
+        self._plain = Vote("majority")
+        self._known: dict[tuple[int, bool], tuple[UnitRecord, dict[str, float]]] = {}
+
+    def totals(self, deck: Deck, state: State, *further: UnitRecord) -> dict[str, float]:
+        """The weight of every answer in a state, and with further scored units; the majority while nobody is scored."""
+        scored = state.scored or bool(further)
+        best = scored and self.vote.name == "best"
+        totals: dict[str, float] = {}
+        for one in (*state.units(deck), *further):
+            for answer, weight in self._of(one, scored).items():
+                before = totals.get(answer)
+                totals[answer] = weight if before is None else max(before, weight) if best else before + weight
+        return totals
+
+    def _of(self, one: UnitRecord, scored: bool) -> dict[str, float]:
+        found = self._known.get((id(one), scored))
+        if found is None:
+            vote = self.vote if scored else self._plain
+            attempts = one.unit.attempts
+            if not scored:
+                attempts = tuple(replace(attempt, scores=()) for attempt in attempts)
+            found = self._known[id(one), scored] = (one, vote.totals(attempts))  # the unit is kept, and so its identity
+        return found[1]
 
 
 class Deck:
@@ -123,25 +157,21 @@ class State:
         """Units of a kind."""
         return dict(self.taken).get(kind, 0)
 
+    def units(self, deck: Deck) -> list[UnitRecord]:
+        """The units in hand."""
+        return [one for kind, count in self.taken for one in deck.units(kind, 0, count)]
+
     def evidence(self, deck: Deck) -> Evidence:
         """What is known here."""
-        units = [one.unit for kind, count in self.taken for one in deck.units(kind, 0, count)]
+        units = [one.unit for one in self.units(deck)]
         if not self.scored:
             units = [unscored(unit) for unit in units]
         return Evidence(deck.record.question, deck.record.prompt_tokens, tuple(units))
-
-    def attempts(self, deck: Deck) -> Sequence[Attempt]:
-        """The solutions in hand."""
-        return [attempt for unit in self.evidence(deck).units for attempt in unit.attempts]
 
     def tokens(self, deck: Deck) -> tuple[int, int]:
         """Tokens of the policy and of the PRM spent until here."""
         units = self.evidence(deck).units
         return sum(unit.generated for unit in units), sum(unit.prm for unit in units)
-
-    def cost(self, deck: Deck, weights: Weights) -> float:
-        """Spent until here."""
-        return sum(weights.cost(unit) for unit in self.evidence(deck).units)
 
 
 def unscored(unit: Unit) -> Unit:

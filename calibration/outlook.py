@@ -18,7 +18,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.evidence import family_of
 from adaptive_ttc.outlook import Action, Array, Estimators, Outlook, action_columns
-from calibration.decks import Deck, State, Vote
+from calibration.decks import Ballots, Deck, State, Vote
 from calibration.records import ProblemRecord
 
 
@@ -29,15 +29,17 @@ class Learning:
     Attributes:
         replays: walks through the deck of every problem.
         depth: states of a walk, at most.
+        trials: actions tried in a state, at most.
         seed: of the walks and the estimators.
         iterations: trees of an estimator, at most.
         leaf: rows in a leaf, at least.
     """
 
-    replays: int = 5
+    replays: int = 4
     depth: int = 5
+    trials: int = 6
     seed: int = 0
-    iterations: int = 120
+    iterations: int = 80
     leaf: int = 60
 
 
@@ -90,21 +92,25 @@ def lesson(records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vo
     right: list[float] = []
     problem: list[int] = []
     trials: list[tuple[int, int, float, float, float]] = []
+    ballots = Ballots(vote)
     for number, record in enumerate(records):
         for replay in range(learning.replays):
-            deck = Deck(record, f"{learning.seed}/{replay}")
-            for state in _walk(deck, actions, random.Random(f"{learning.seed}/{replay}/{record.id}"), learning.depth):
-                evidence = state.evidence(deck)
-                trials += [(len(states), *trial) for trial in _tried(deck, state, actions, vote)]
-                states.append(vote.reading.features(evidence))
-                right.append(deck.accuracy(vote.totals(state.attempts(deck))))
+            deck, rng = (
+                Deck(record, f"{learning.seed}/{replay}"),
+                random.Random(f"{learning.seed}/{replay}/{record.id}"),
+            )
+            for state in _walk(deck, actions, rng, learning.depth):
+                tried = _tried(deck, state, actions, ballots, rng, learning.trials)
+                trials += [(len(states), *trial) for trial in tried]
+                states.append(vote.reading.features(state.evidence(deck)))
+                right.append(deck.accuracy(ballots.totals(deck, state)))
                 problem.append(number)
-    owner, tried, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
+    owner, number_tried, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
     return Lesson(
         np.stack(states),
         np.array(right),
         owner.astype(int),
-        tried.astype(int),
+        number_tried.astype(int),
         after,
         generated,
         prm,
@@ -177,19 +183,19 @@ def _walk(deck: Deck, actions: Sequence[Action], rng: random.Random, depth: int)
 
 
 def _tried(
-    deck: Deck, state: State, actions: Sequence[Action], vote: Vote
+    deck: Deck, state: State, actions: Sequence[Action], ballots: Ballots, rng: random.Random, most: int
 ) -> Iterator[tuple[int, float, float, float]]:
-    held = state if state.scored else State(state.taken, scored=True)
-    attempts = list(held.attempts(deck))
-    for number, action in enumerate(actions):
-        done = state.count(action.kind)
-        if not deck.has(action.kind, done + action.count):
-            continue
-        units = [one.unit for one in deck.units(action.kind, done, action.count)]
-        further = [attempt for unit in units for attempt in unit.attempts]
-        after = deck.accuracy(vote.totals([*attempts, *further]))
-        generated = sum(unit.generated for unit in units) / len(units)
-        prm = sum(unit.prm for unit in units) / len(units)
+    able = [
+        number
+        for number, action in enumerate(actions)
+        if deck.has(action.kind, state.count(action.kind) + action.count)
+    ]
+    for number in sorted(rng.sample(able, min(most, len(able)))):
+        action = actions[number]
+        units = deck.units(action.kind, state.count(action.kind), action.count)
+        after = deck.accuracy(ballots.totals(deck, state, *units))
+        generated = sum(one.unit.generated for one in units) / len(units)
+        prm = sum(one.unit.prm for one in units) / len(units)
         yield number, after, generated, prm
 
 
@@ -207,7 +213,8 @@ def _classifier(
             first = int(np.argmax(labels == label))
             kept[first], weights[first] = True, 1e-6
     model = HistGradientBoostingClassifier(
-        learning_rate=0.08,
+        learning_rate=0.1,
+        max_bins=63,
         max_iter=learning.iterations,
         max_leaf_nodes=16,
         min_samples_leaf=learning.leaf,
@@ -221,6 +228,7 @@ def _classifier(
 def _regressor(features: Array, target: Array, learning: Learning) -> HistGradientBoostingRegressor:
     model = HistGradientBoostingRegressor(
         learning_rate=0.1,
+        max_bins=63,
         max_iter=learning.iterations // 2,
         max_leaf_nodes=16,
         min_samples_leaf=learning.leaf,

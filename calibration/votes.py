@@ -108,14 +108,29 @@ def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) 
             width = int(kind.partition("-")[2] or 1)
             sizes = [size // width for size in SIZES if 0 < size // width <= len(units)]
             if sizes:
-                order = rng.random((draws, len(units))).argsort(axis=1)
-                drawn = np.concatenate([order < size for size in sizes])
-                results.append(_judged(units, drawn, votes))
+                drawn = np.concatenate([subsets(len(units), size, draws, rng) for size in sizes])
+                results.append(judged(units, drawn, votes).mean(axis=1))
     return np.mean(results, axis=0) if results else np.full(len(votes), np.nan)
 
 
-def _judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> NDArray[np.float64]:
-    """Mean accuracy of every vote over pools of units, ``drawn`` being of shape [pools, units]."""
+def subsets(n: int, k: int, draws: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Random subsets of ``k`` of ``n`` units, as membership of shape [draws, n]; one, where there is but one."""
+    if k == n:
+        return np.ones((1, n), dtype=bool)
+    return rng.random((draws, n)).argsort(axis=1).argsort(axis=1) < k
+
+
+def judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> NDArray[np.float64]:
+    """Probability that pools of units are voted right; answers that tie share the win.
+
+    Args:
+        units: of one kind and problem.
+        drawn: shape [pools, units]: which of them are in a pool.
+        votes: to be taken.
+
+    Returns:
+        Shape [votes, pools].
+    """
     able = [
         (index, attempt, correct)
         for index, one in enumerate(units)
@@ -123,24 +138,24 @@ def _judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequen
         if attempt.answer is not None
     ]
     if not able:
-        return np.zeros(len(votes))
-    names = sorted({str(attempt.answer) for _, attempt, _ in able})
+        return np.zeros((len(votes), len(drawn)))
+    names = {answer: place for place, answer in enumerate(sorted({str(attempt.answer) for _, attempt, _ in able}))}
     member = np.zeros((len(able), len(names)))
-    member[np.arange(len(able)), [names.index(str(attempt.answer)) for _, attempt, _ in able]] = 1.0
+    member[np.arange(len(able)), [names[str(attempt.answer)] for _, attempt, _ in able]] = 1.0
     right = member.T @ np.array([correct for *_, correct in able], dtype=float) > 0
     held = drawn[:, [index for index, *_ in able]].astype(float)
     there = held @ member > 0
-    accuracy = []
-    for vote in votes:
+    results = np.zeros((len(votes), len(drawn)))
+    for row, vote in enumerate(votes):
         weight = np.array([vote.weight(attempt) for _, attempt, _ in able])
         if vote.name == "best":
-            totals = np.stack([(held * member[:, one] * (1 + weight)).max(axis=1) for one in range(len(names))], axis=1)
+            totals = np.stack([(held * (member[:, one] * (1 + weight))).max(axis=1) for one in range(len(names))], 1)
         else:
             totals = held @ (member * weight[:, None])
         totals = np.where(there, totals, -np.inf)
         winners = there & (totals >= totals.max(axis=1, keepdims=True) - 1e-9)
-        accuracy.append(float(((winners @ right) / np.maximum(winners.sum(axis=1), 1)).mean()))
-    return np.array(accuracy)
+        results[row] = (winners @ right) / np.maximum(winners.sum(axis=1), 1)
+    return results
 
 
 def _aggregation(name: str) -> Aggregation:

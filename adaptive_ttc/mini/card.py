@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptive_ttc.mini.settings import Pair
 
-STAGES = ("base", "noisy", "verifier", "large_base", "large_noisy")
+STAGES = ("base", "revised", "noisy", "verifier", "large_base", "large_noisy")
 
 
 def write_card(pair: Pair, work: Path, models: Path) -> None:
