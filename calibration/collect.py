@@ -1,0 +1,255 @@
+"""Draws the units of work that a calibration needs and its store lacks; it fits nothing.
+
+    python -m calibration.collect --dataset minimath-calibration --limit 200 --store runs/units.sqlite --workers 2
+
+A run that is ended in any way goes on when the same command is given again; one that asks for more draws the
+difference.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from adaptive_ttc.datasets import Row
+from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.evaluation import CONCURRENCY
+from adaptive_ttc.flights import side_by_side
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+from calibration.ceiling import Ceiling, CeilingReachedError
+from calibration.key import PoolKey, pool_key, row_digest
+from calibration.kinds import GREEDY, SAMPLE, starts_of, with_starts
+from calibration.loading import load_records, record_of
+from calibration.store import Holding, Store, Verdict
+from calibration.units import Drawing
+
+__all__ = ["Advance", "Collected", "Tally", "collect", "load_records", "missing_units", "pool_key"]
+
+UnitName = tuple[str, int]
+"""Kind and index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a report tells: so much more is done.
+
+    Attributes:
+        units: drawn; ``tokens`` that they took the policy to generate, without those of the samples they start from.
+        problem: that is complete now, or was before; None where a unit is told of.
+        pass_at_1: the share of its samples that are right.
+        left_out: why it cannot be drawn.
+    """
+
+    units: int = 0
+    tokens: int = 0
+    problem: str | None = None
+    pass_at_1: float = 0.0
+    left_out: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sum of reports: ``total`` units to be drawn, those drawn, their tokens, and the complete problems."""
+
+    total: int
+    units: int = 0
+    tokens: int = 0
+    problems: int = 0
+    pass_at_1: float = 0.0
+
+    def add(self, advance: Advance) -> None:
+        """One report more."""
+        self.units += advance.units
+        self.tokens += advance.tokens
+        if advance.problem is not None and advance.left_out is None:
+            self.problems += 1
+            self.pass_at_1 += advance.pass_at_1
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean pass@1 of the complete problems."""
+        return self.pass_at_1 / self.problems if self.problems else None
+
+
+@dataclass(slots=True)
+class Collected:
+    """What came of a collection.
+
+    Attributes:
+        complete: problems of which all that was asked for exists.
+        left_out: names of problems that cannot be drawn, and why.
+        ended_early: why not all was drawn; None when all was.
+    """
+
+    complete: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    ended_early: str | None = None
+
+    def note(self, advance: Advance) -> None:
+        """A problem is complete, or cannot be."""
+        if advance.problem is not None and advance.left_out is not None:
+            self.left_out[advance.problem] = advance.left_out
+        elif advance.problem is not None:
+            self.complete += 1
+
+
+async def collect(
+    solver: Solver,
+    rows: Iterable[Row],
+    demand: Mapping[str, int],
+    store: Store,
+    key: PoolKey,
+    *,
+    concurrency: int = CONCURRENCY,
+    max_tokens_total: int | None = None,
+    report: Callable[[Advance], None] | None = None,
+) -> Collected:
+    """Draw, score and grade what is missing in the store.
+
+    Every unit is written the moment it is done, so that a kill, an error or a cancellation loses only what is under
+    way. Samples come before the trees that start from them.
+
+    Args:
+        solver: whose policy, PRM and grader work; stays open.
+        rows: the problems, taken one by one as there is room; their ``unique_id`` names them in seeds.
+        demand: kind -> number of units a problem, see :func:`calibration.arms.demand`.
+        store: where units are looked for and written.
+        key: what the units depend on, see :func:`pool_key`.
+        concurrency: problems at work at once.
+        max_tokens_total: most tokens that may be generated here; the collection ends in order before it would take
+            more.
+        report: told of every unit and every complete problem.
+
+    Raises:
+        ConfigError: these models cannot run what is asked for.
+        EngineError: an engine failed for good.
+        CalibrationError: the store cannot be written.
+    """
+    if concurrency < 1:
+        raise ConfigError(f"concurrency={concurrency} must be at least 1")
+    if max_tokens_total is not None and max_tokens_total < 1:
+        raise ConfigError(f"max_tokens_total={max_tokens_total} must be at least 1")
+    policy: Policy = solver.policy if max_tokens_total is None else Ceiling(solver.policy, max_tokens_total)
+    crew = _Crew(policy, solver.prm, solver.grader, with_starts(demand), store, key, report or (lambda advance: None))
+    source = iter(rows)
+
+    async def work() -> None:
+        for row in source:
+            await crew.take(row)
+
+    try:
+        async with side_by_side() as tasks:
+            for _ in range(concurrency):
+                tasks.start_soon(work)
+    except CeilingReachedError as error:
+        crew.collected.ended_early = str(error)
+    return crew.collected
+
+
+def missing_units(store: Store, rows: Sequence[Row], demand: Mapping[str, int], key: PoolKey) -> dict[str, int]:
+    """How many units each problem lacks, by its name; 0 for those that lack none."""
+    wanted, stored = with_starts(demand), store.counts(key)
+    missing = {}
+    for row in rows:
+        have = stored.get((row["unique_id"], row_digest(row)), {})
+        missing[row["unique_id"]] = sum(
+            len(set(range(number)) - have.get(kind, set())) for kind, number in wanted.items()
+        )
+    return missing
+
+
+@dataclass(slots=True)
+class _Crew:
+    """What all problems of one collection share."""
+
+    policy: Policy
+    prm: RewardModel | None
+    grader: Grader
+    demand: Mapping[str, int]
+    store: Store
+    key: PoolKey
+    report: Callable[[Advance], None]
+    collected: Collected = field(default_factory=Collected)
+
+    async def take(self, row: Row) -> None:
+        """Complete one problem."""
+        problem = Problem.of(row["problem"], row["unique_id"])
+        try:
+            prompt_tokens = len(self.policy.encode(problem))
+        except ConfigError as error:  # longer than the context: no reason to give up the others
+            self._note(Advance(problem=row["unique_id"], left_out=str(error)))
+            return
+        number = self.store.problem(self.key, row, prompt_tokens)
+        have = self.store.indices(number)
+        missing = [
+            (kind, index)
+            for kind, wanted in self.demand.items()
+            for index in range(wanted)
+            if index not in have.get(kind, ())
+        ]
+        drawing = self._drawing(problem)
+        independent = [one for one in missing if one[0] in (GREEDY, SAMPLE)]
+        await self._draw(drawing, number, independent)
+        await self._draw(drawing, number, [one for one in missing if one not in independent])
+        await self._finish(row, number)
+
+    def _drawing(self, problem: Problem) -> Drawing:
+        drawing = Drawing(problem, self.policy, self.prm, self.key)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RevisionWarning)  # whoever named the arms is told once, not by each problem
+            for kind in self.demand:
+                drawing.strategy(kind)
+        return drawing
+
+    async def _draw(self, drawing: Drawing, number: int, units: Sequence[UnitName]) -> None:
+        async def one(kind: str, index: int) -> None:
+            starts = self.store.starts(number, starts_of(kind, index))
+            drawn = await drawing.draw(kind, index, starts)
+            self.store.add(number, drawn)
+            self.report(Advance(units=1, tokens=drawn.new_tokens))
+
+        async with side_by_side() as tasks:
+            for unit in units:
+                tasks.start_soon(one, *unit)
+
+    async def _finish(self, row: Row, number: int) -> None:
+        """Grade what is not graded yet."""
+        held = self.store.holding(number)
+        if held.answers - held.verdicts.keys():
+            self.store.judge(number, await verdicts_on(held, row["answer"], self.grader))
+            held = self.store.holding(number)
+        record = record_of(row, held, self.demand)
+        assert record is not None
+        right = [correct for unit in record.units.get(SAMPLE, ()) for correct in unit.correct]
+        self._note(Advance(problem=record.id, pass_at_1=sum(right) / len(right) if right else 0.0))
+
+    def _note(self, advance: Advance) -> None:
+        self.collected.note(advance)
+        self.report(advance)
+
+
+async def verdicts_on(held: Holding, gold: str, grader: Grader) -> dict[str, Verdict]:
+    """Classes of all answers of a problem together, each graded once.
+
+    Raises:
+        GradingError: the grader cannot be started.
+    """
+    answers = sorted(held.answers)
+    classes = await grader.classes(answers)
+    right = {name: await grader.equal(gold, name) for name in sorted({one for one in classes if one is not None})}
+    return {
+        answer: Verdict(name, right[name]) if name is not None else Verdict(answer, False)
+        for answer, name in zip(answers, classes, strict=True)
+    }
+
+
+if __name__ == "__main__":
+    from calibration.collect_command import main
+
+    sys.exit(main())

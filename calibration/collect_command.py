@@ -1,0 +1,205 @@
+"""The command line of a collection: options, progress, what came of it; it draws nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from adaptive_ttc.cli.request import add_model_options, load_solver
+from adaptive_ttc.datasets import Row, load_problems
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, RevisionWarning
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+from calibration.arms import default_arms, demand, parse_arms
+from calibration.collect import Advance, Collected, Tally, collect, missing_units
+from calibration.collect import __doc__ as description
+from calibration.key import MAX_TOKENS, TEMPERATURE, PoolKey, pool_key
+from calibration.spread import Job, spread
+from calibration.store import Store
+from calibration.units import Drawing
+
+PROBLEMS_AT_ONCE = 8
+"""Of a worker: their samples fill an engine's batch several times over."""
+
+MOST = 64
+"""N of the largest default arm."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it: 0, 1 when an engine or the store failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        run(options, Console())
+    except AdaptiveTTCError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command goes on from {options.store}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m calibration.collect",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--dataset", default="minimath-calibration", help="name or file (default: %(default)s)")
+    command.add_argument("--limit", type=int, metavar="K", help="problems, from the first on (default: all)")
+    command.add_argument(
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help="such as greedy majority:1,4,16 dvts:16x4 beam_search:16x4 revision:16x4 "
+        f"(default: all strategies up to N={MOST})",
+    )
+    command.add_argument("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
+    command.add_argument("--store", type=Path, required=True, metavar="FILE", help="made where there is none")
+    command.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default: %(default)s)")
+    command.add_argument(
+        "--concurrency",
+        type=int,
+        default=PROBLEMS_AT_ONCE,
+        metavar="K",
+        help="problems at once, a worker (%(default)s)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
+    command.add_argument("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
+    command.add_argument("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
+    command.add_argument("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")
+    add_model_options(command)
+    return command
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Draw what is missing, and say what there is.
+
+    Raises:
+        AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
+    """
+    arms = parse_arms(options.arms) if options.arms else default_arms(MOST)
+    rows = load_problems(options.dataset, options.limit)
+    load = partial(load_solver, options, options.seed)
+    started = time.perf_counter()
+    with Store(options.store) as store:
+        order = Order(options, rows, demand(arms, options.repeats), store, console)
+        collected = anyio.run(alone, order, load) if options.workers == 1 else together(order, load)
+    console.print(Text(told(collected, order.tally, len(rows), time.perf_counter() - started)))
+
+
+@dataclass(slots=True)
+class Order:
+    """What is to be collected, where to, and how far it is."""
+
+    options: argparse.Namespace
+    rows: Sequence[Row]
+    demand: Mapping[str, int]
+    store: Store
+    console: Console
+    tally: Tally = field(default_factory=lambda: Tally(0))
+
+    def open(self, solver: Solver) -> PoolKey:
+        """See what is missing, and tell it; the key of this pair.
+
+        Raises:
+            ConfigError: these models cannot run what is asked for.
+        """
+        settings = {name: getattr(self.options, name) for name in ("seed", "temperature", "max_tokens")}
+        key = pool_key(solver, self.options.dataset, **settings)
+        for note in notes_on(solver, self.rows[0], self.demand, key):
+            self.console.print(Text(f"warning: {note}", style="yellow"))
+        missing = sum(missing_units(self.store, self.rows, self.demand, key).values())
+        each = ", ".join(f"{number} {kind}" for kind, number in self.demand.items())
+        self.console.print(Text(f"{len(self.rows)} problems, each with {each}: {missing:,} units are missing"))
+        self.tally.total = missing
+        return key
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[Advance], None]]:
+        """A bar of units while they are drawn; what moves it."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=self.console) as bar:
+            task = bar.add_task("drawing", total=self.tally.total)
+
+            def report(advance: Advance) -> None:
+                self.tally.add(advance)
+                right = "" if self.tally.accuracy is None else f"{self.tally.accuracy:.1%} of samples right, "
+                done = f"{right}{self.tally.problems} problems, {self.tally.tokens:,} tokens"
+                bar.update(task, completed=self.tally.units, description=done)
+
+            yield report
+
+
+async def alone(order: Order, load: Callable[[], Solver]) -> Collected:
+    """In this process."""
+    options = order.options
+    async with load() as solver:
+        key = order.open(solver)
+        with order.progress() as report:
+            return await collect(
+                solver,
+                order.rows,
+                order.demand,
+                order.store,
+                key,
+                concurrency=options.concurrency,
+                max_tokens_total=options.max_tokens_total,
+                report=report,
+            )
+
+
+def together(order: Order, load: Callable[[], Solver]) -> Collected:
+    """In worker processes."""
+    options = order.options
+    with load() as solver:
+        key = order.open(solver)
+    job = Job(
+        load=load,
+        store=options.store,
+        demand=order.demand,
+        key=key,
+        concurrency=options.concurrency,
+        max_tokens_total=options.max_tokens_total,
+    )
+    with order.progress() as report:
+        return spread(job, order.rows, options.workers, report)
+
+
+def notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:
+    """What a person must know beforehand.
+
+    Raises:
+        ConfigError: these models cannot run what is asked for.
+    """
+    drawing = Drawing(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, key)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", RevisionWarning)
+        for kind in wanted:
+            drawing.strategy(kind)
+    return [str(note.message) for note in notes]
+
+
+def told(collected: Collected, tally: Tally, asked: int, seconds: float) -> str:
+    """What came of it, in a few lines."""
+    pace = f"{tally.units:,} units, {tally.tokens:,} tokens in {seconds:,.0f} s ({tally.units / seconds:.1f} units/s)"
+    lines = [f"drawn: {pace}", f"{collected.complete} of {asked} problems are complete"]
+    lines += [f"left out: {name}: {why}" for name, why in collected.left_out.items()]
+    if collected.ended_early is not None:
+        lines.append(f"ended early: {collected.ended_early}")
+    if tally.accuracy is not None:
+        lines.append(f"{tally.accuracy:.1%} of their samples are right")
+    return "\n".join(lines)

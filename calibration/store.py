@@ -1,0 +1,278 @@
+"""The append-only file of measured units, safe for several writers and for a kill at any moment; it draws nothing.
+
+SQLite with a write-ahead log: a unit is one transaction. What was written is never changed or written twice; only
+the answer classes of a problem, which follow from all its units, are replaced when new answers come.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from adaptive_ttc.datasets import Row
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.evidence import Unit
+from adaptive_ttc.record import writable
+from calibration.codec import attempts_of, attempts_to_text, start_of, start_to_text, steps_of, steps_to_text
+from calibration.key import PoolKey, row_digest
+from calibration.units import Drawn, Start, Work
+
+APPLICATION = 0x41545443
+"""SQLite's application_id of these files: "ATTC"."""
+
+SCHEMA = 1
+
+WAIT = 120.0
+"""Seconds that a writer waits for another's transaction."""
+
+_TABLES = """
+CREATE TABLE pools (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+CREATE TABLE problems (
+    id INTEGER PRIMARY KEY, pool INTEGER NOT NULL REFERENCES pools, name TEXT NOT NULL, digest TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, UNIQUE (pool, name, digest)
+);
+CREATE TABLE units (
+    problem INTEGER NOT NULL REFERENCES problems, kind TEXT NOT NULL, number INTEGER NOT NULL,
+    attempts TEXT NOT NULL, first_steps TEXT NOT NULL, generated INTEGER NOT NULL, prm INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL, flops REAL NOT NULL, PRIMARY KEY (problem, kind, number)
+) WITHOUT ROWID;
+CREATE TABLE starts (
+    problem INTEGER NOT NULL REFERENCES problems, number INTEGER NOT NULL, sample TEXT NOT NULL,
+    PRIMARY KEY (problem, number)
+) WITHOUT ROWID;
+CREATE TABLE classes (
+    problem INTEGER NOT NULL REFERENCES problems, answer TEXT NOT NULL, class TEXT NOT NULL, correct INTEGER NOT NULL,
+    PRIMARY KEY (problem, answer)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The class of an answer, by its canonical text, and whether it is right."""
+
+    answer_class: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """All that is stored of a problem: its units by kind, in order of index, and the verdicts on their answers."""
+
+    name: str
+    digest: str
+    prompt_tokens: int
+    units: Mapping[str, Mapping[int, Drawn]]
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def answers(self) -> set[str]:
+        """All answers of all its units."""
+        drawn = (one for units in self.units.values() for one in units.values())
+        return {attempt.answer for one in drawn for attempt in one.unit.attempts if attempt.answer is not None}
+
+
+class Store:
+    """A file of units; open it in every process that writes or reads it.
+
+    Args:
+        path: the file; it is made, with its folder, where there is none. ``:memory:`` keeps all in memory.
+
+    Raises:
+        CalibrationError: it is something else, of another version, damaged, or kept locked by somebody.
+        ConfigError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path) if str(path) == ":memory:" else writable(path)
+        with self._errors():
+            self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+        try:
+            with self._errors():
+                self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; again is fine."""
+        self._db.close()
+
+    def problem(self, key: PoolKey, row: Row, prompt_tokens: int) -> int:
+        """The number of a problem in this file; it is entered where it is new.
+
+        Args:
+            key: what its units depend on.
+            row: the problem, named by its ``unique_id``; another text or right answer makes it another problem.
+            prompt_tokens: of the rendered problem.
+        """
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO pools (key) VALUES (?)", (key.text,))
+            (pool,) = self._db.execute("SELECT id FROM pools WHERE key = ?", (key.text,)).fetchone()
+            named = (pool, row["unique_id"], row_digest(row))
+            self._db.execute(
+                "INSERT OR IGNORE INTO problems (pool, name, digest, prompt_tokens) VALUES (?, ?, ?, ?)",
+                (*named, prompt_tokens),
+            )
+            found = self._db.execute("SELECT id FROM problems WHERE pool = ? AND name = ? AND digest = ?", named)
+            return int(found.fetchone()[0])
+
+    def indices(self, problem: int) -> dict[str, set[int]]:
+        """The indices of the units of every kind that a problem has."""
+        found: dict[str, set[int]] = {}
+        with self._errors():
+            for kind, number in self._db.execute("SELECT kind, number FROM units WHERE problem = ?", (problem,)):
+                found.setdefault(kind, set()).add(number)
+        return found
+
+    def counts(self, key: PoolKey) -> dict[tuple[str, str], dict[str, set[int]]]:
+        """:meth:`indices` of every problem under a key, by its name and digest."""
+        query = (
+            "SELECT p.name, p.digest, u.kind, u.number FROM units u JOIN problems p ON p.id = u.problem "
+            "JOIN pools o ON o.id = p.pool WHERE o.key = ?"
+        )
+        found: dict[tuple[str, str], dict[str, set[int]]] = {}
+        with self._errors():
+            for name, digest, kind, number in self._db.execute(query, (key.text,)):
+                found.setdefault((name, digest), {}).setdefault(kind, set()).add(number)
+        return found
+
+    def add(self, problem: int, drawn: Drawn) -> None:
+        """Keep a unit; one that is there already (another writer was first) stays as it is."""
+        unit, work = drawn.unit, drawn.work
+        row = (
+            problem,
+            unit.kind,
+            drawn.index,
+            attempts_to_text(unit.attempts),
+            steps_to_text(unit.first_steps),
+            work.generated,
+            work.prm,
+            work.prompt_tokens,
+            work.flops,
+        )
+        with self._transaction():
+            new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount
+            if new and drawn.start is not None:
+                start = (problem, drawn.index, start_to_text(drawn.start))
+                self._db.execute("INSERT INTO starts VALUES (?, ?, ?)", start)
+
+    def starts(self, problem: int, samples: Sequence[int]) -> list[Start]:
+        """Samples to go on from, in the order of their indices asked for.
+
+        Raises:
+            CalibrationError: one is missing.
+        """
+        query = "SELECT sample FROM starts WHERE problem = ? AND number = ?"
+        found = []
+        with self._errors():
+            for number in samples:
+                row = self._db.execute(query, (problem, number)).fetchone()
+                if row is None:
+                    raise CalibrationError(f"{self.path} holds no sample {number} of a problem; collect it first")
+                found.append(start_of(row[0]))
+        return found
+
+    def judge(self, problem: int, verdicts: Mapping[str, Verdict]) -> None:
+        """Put the verdicts on all answers of a problem in place of earlier ones."""
+        rows = [(problem, answer, one.answer_class, one.correct) for answer, one in verdicts.items()]
+        with self._transaction():
+            self._db.execute("DELETE FROM classes WHERE problem = ?", (problem,))
+            self._db.executemany("INSERT INTO classes VALUES (?, ?, ?, ?)", rows)
+
+    def holding(self, problem: int) -> Holding:
+        """All that is stored of one problem."""
+        return next(self._holdings("WHERE id = ?", problem))
+
+    def holdings(self, key: PoolKey) -> Iterator[Holding]:
+        """All that is stored under a key, problem by problem."""
+        return self._holdings("WHERE pool = (SELECT id FROM pools WHERE key = ?)", key.text)
+
+    def _holdings(self, where: str, value: object) -> Iterator[Holding]:
+        """The holdings of some problems; the tables are read side by side, each once."""
+        chosen = f"SELECT id FROM problems {where}"
+        with self._errors():
+            units = self._grouped(f"SELECT * FROM units WHERE problem IN ({chosen}) ORDER BY problem", value)
+            classes = self._grouped(f"SELECT * FROM classes WHERE problem IN ({chosen}) ORDER BY problem", value)
+            query = f"SELECT id, name, digest, prompt_tokens FROM problems {where} ORDER BY id"
+            for problem, name, digest, prompt_tokens in self._db.execute(query, (value,)).fetchall():
+                kinds: dict[str, dict[int, Drawn]] = {}
+                for row in units.get(problem, ()):
+                    kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
+                verdicts = {row[1]: Verdict(row[2], bool(row[3])) for row in classes.get(problem, ())}
+                yield Holding(name, digest, prompt_tokens, kinds, verdicts)
+
+    def _grouped(self, query: str, value: object) -> dict[int, list[Any]]:
+        rows = self._db.execute(query, (value,)).fetchall()
+        return {problem: list(group) for problem, group in groupby(rows, key=itemgetter(0))}
+
+    def _open(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        if application != APPLICATION:
+            self._make()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA:
+            raise CalibrationError(
+                f"{self.path} has the store's schema {version}, and this version reads {SCHEMA}: collect into a new "
+                "file, or read it with the version that wrote it"
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # survives the death of a process; a lost commit is redrawn
+
+    def _make(self) -> None:
+        """Make the tables in an empty file; of several processes that try, one does it."""
+        with self._transaction():
+            if self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
+                return
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise CalibrationError(f"{self.path} is a database of something else; name another file")
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise CalibrationError(
+                f"{self.path} cannot be used ({error}): end what keeps it locked, or see to its folder and disk"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise CalibrationError(
+                f"{self.path} is no store of calibration, or is damaged ({error}): name another file, or restore it "
+                "from a copy"
+            ) from error
+
+
+def _drawn(row: Sequence[Any]) -> Drawn:
+    _, kind, number, attempts, first_steps, generated, prm, prompt_tokens, flops = row
+    unit = Unit(kind, tuple(attempts_of(attempts)), steps_of(first_steps), generated, prm)
+    return Drawn(number, unit, Work(generated, prm, prompt_tokens, flops))

@@ -1,0 +1,213 @@
+"""Draws one unit of work on a problem through the production driver, and tells what it cost; it stores nothing.
+
+Every unit has a driver, an unlimited account and a seed of its own, derived from the run's seed, the problem, the
+unit's kind and its index: no unit depends on what else is drawn, and units of one kind are exchangeable. The engines
+batch across them. For the same reason a unit is charged what it costs by itself: equal solutions of two units are
+scored once each, where one driver for both would have them scored once. Within a unit equal ones count once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adaptive_ttc.cost import Price
+from adaptive_ttc.driver import Driver
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.evidence import Attempt, Unit, first_step_of
+from adaptive_ttc.grading import extract_answer
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.lineage import derive_seed
+from adaptive_ttc.plan import Wish, make_plan
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.requests import Expand, Search
+from adaptive_ttc.strategies import Strategy
+from adaptive_ttc.types import ROOT, STEP_END, Prefix, Problem
+from calibration.key import PoolKey
+from calibration.kinds import GREEDY, SAMPLE, request_of
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What was done: ``generated`` and ``prm`` tokens as charged, ``prompt_tokens`` and ``flops`` as measured."""
+
+    generated: int = 0
+    prm: int = 0
+    prompt_tokens: int = 0
+    flops: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.generated + other.generated,
+            self.prm + other.prm,
+            self.prompt_tokens + other.prompt_tokens,
+            self.flops + other.flops,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A sample as something to go on from.
+
+    Attributes:
+        first: its first step, scored where there is a PRM.
+        first_work: what that took.
+        whole: the solution that it became; the first step itself where that ended it.
+        whole_work: what all of it took.
+    """
+
+    first: Prefix
+    first_work: Work
+    whole: Prefix
+    whole_work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A unit as it was drawn: the answers of its attempts are their own, not yet those of their classes.
+
+    Attributes:
+        index: among the units of its kind.
+        unit: what was drawn.
+        work: what that took, the samples that it starts from included.
+        start: of a sample, what others go on from.
+        new_tokens: generated for it alone, without those samples.
+    """
+
+    index: int
+    unit: Unit
+    work: Work
+    start: Start | None = None
+    new_tokens: int = 0
+
+
+class Drawing:
+    """Draws units of one problem.
+
+    Args:
+        problem: named by its id in every seed.
+        policy, prm: the engines; without a PRM nothing is scored, and no search over steps can run.
+        key: the settings.
+    """
+
+    def __init__(self, problem: Problem, policy: Policy, prm: RewardModel | None, key: PoolKey) -> None:
+        self._problem = problem
+        self._policy = policy
+        self._prm = prm
+        self._key = key
+        self._strategies: dict[str, Strategy] = {}
+
+    def strategy(self, kind: str) -> Strategy:
+        """What runs a unit of a kind.
+
+        Raises:
+            ConfigError: these models cannot run it.
+        """
+        if kind not in self._strategies:
+            self._strategies[kind] = self._planned(kind)
+        return self._strategies[kind]
+
+    def _planned(self, kind: str) -> Strategy:
+        request = request_of(kind)
+        options: dict[str, Any] = {**self._key.options, **request}
+        name = options.pop("strategy")
+        if kind == GREEDY:
+            del options["temperature"]
+        if self._prm is None and name == "weighted_best_of_n":
+            name = "majority"
+        strategy = make_plan(self._problem, self._policy, self._prm, Wish(strategy=name, options=options)).strategy
+        # The vote has no part in what is drawn, but a scored greedy solution is evidence.
+        return replace(strategy, vote="majority" if self._prm is None else "weighted")
+
+    async def draw(self, kind: str, index: int, starts: Sequence[Start] = ()) -> Drawn:
+        """Draw one unit.
+
+        Args:
+            kind: of the unit.
+            index: among those of its kind.
+            starts: the samples of :func:`~calibration.kinds.starts_of`.
+
+        Raises:
+            EngineError: an engine failed for good, or was closed meanwhile.
+            ConfigError: these models cannot run it.
+        """
+        account = self._account(kind, index)
+        if kind == SAMPLE:
+            return await self._sample(index, account)
+        begun, before = _begin(kind, starts)
+        account.driver.observe(begun)
+        found = await account.run(self.strategy(kind).search(begun))
+        drawn = _drawn(kind, index, found, before + account.work, [start.first for start in starts])
+        return replace(drawn, new_tokens=account.work.generated)
+
+    async def _sample(self, index: int, account: Charged) -> Drawn:
+        if index:
+            account.driver.observe((Prefix(path=(index - 1,)),))  # so that its path tells which sample it is
+        strategy = self.strategy(SAMPLE)
+        (first,) = await account.run(_first_step(strategy))
+        first_work = account.work
+        (whole,) = await account.run(strategy.search((first,)))
+        drawn = _drawn(SAMPLE, index, (whole,), account.work, [first])
+        start = Start(first, first_work, whole, account.work)
+        return replace(drawn, start=start, new_tokens=account.work.generated)
+
+    def _account(self, kind: str, index: int) -> Charged:
+        ledger, price = Ledger(None), Price(score=0 if self._prm is None else 1)
+        seed = derive_seed(self._key.seed, kind, (index,))
+        return Charged(Driver(self._problem, self._policy, ledger, prm=self._prm, seed=seed, price=price), ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A driver and the account that it charges; ``work`` is what was done so far."""
+
+    driver: Driver
+    ledger: Ledger
+
+    @property
+    def work(self) -> Work:
+        """What was charged beyond delivered and lost tokens went to the PRM."""
+        usage = self.driver.usage
+        prm = self.ledger.spent - usage.completion_tokens - usage.lost_tokens
+        return Work(usage.completion_tokens, prm, usage.prompt_tokens, usage.flops)
+
+    async def run(self, search: Search) -> tuple[Prefix, ...]:
+        """Run a search to its end."""
+        found = await self.driver.run(search)
+        if any(prefix.finish in ("abort", "budget", None) for prefix in found):
+            raise EngineError("the policy was closed while a solution was under way; the same command goes on with it")
+        return found
+
+
+def _begin(kind: str, starts: Sequence[Start]) -> tuple[tuple[Prefix, ...], Work]:
+    """What a search goes on from, and what that took; equal first steps are scored once, as by one driver."""
+    if kind.startswith("revision"):
+        return tuple(start.whole for start in starts), sum((start.whole_work for start in starts), Work())
+    once = {start.first.steps: start.first_work.prm for start in starts}
+    every = sum((start.first_work for start in starts), Work())
+    return tuple(start.first for start in starts), replace(every, prm=sum(once.values()))
+
+
+def _first_step(strategy: Strategy) -> Search:
+    return (
+        yield from Expand(
+            prefixes=(ROOT,),
+            stop=(STEP_END,),
+            max_tokens=strategy.max_tokens,
+            temperature=strategy.temperature,
+            top_p=strategy.top_p,
+            score=strategy.scored,
+        )
+    )
+
+
+def _drawn(kind: str, index: int, found: Iterable[Prefix], work: Work, first_steps: Iterable[Prefix]) -> Drawn:
+    attempts = tuple(
+        Attempt(extract_answer(one.text), one.scores, len(one.token_ids), one.logprob, one.finish or "abort")
+        for one in found
+    )
+    steps = tuple(first_step_of(prefix) for prefix in first_steps)
+    unit = Unit(kind, attempts, steps, work.generated, work.prm)
+    return Drawn(index, unit, work)
