@@ -1,0 +1,260 @@
+"""The compute-optimal table: what every arm reaches and costs at every difficulty; it knows no model and no evidence.
+
+An arm is a strategy with its N and M. The best arm for a problem is the one of largest accuracy within the budget,
+averaged over what is believed of the problem's difficulty (arXiv 2408.03314, eq. 1, with tokens in place of
+generations).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy, make_strategy
+from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import VOTES, VoteName
+
+SCHEMA = 1
+BIN_NAMES = ("easiest", "easy", "middle", "hard", "hardest")
+
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableArm:
+    """A strategy at one size.
+
+    Attributes:
+        name: ``dvts-16-4``.
+        strategy: its name.
+        options: fields of the strategy.
+        kind: of the units that it is made of, see :class:`adaptive_ttc.evidence.Unit`.
+        units: how many of them.
+    """
+
+    name: str
+    strategy: str
+    options: Mapping[str, Any]
+    kind: str
+    units: int
+
+    def configured(self, vote: Ballot) -> Strategy:
+        """The strategy, with the pair's own vote where it votes by scores."""
+        strategy = make_strategy(self.strategy, **self.options)
+        if self.strategy in ("greedy", "majority"):
+            return strategy
+        own = {} if self.strategy in ("best_of_n", "weighted_best_of_n") else {"vote": vote.name, "vote_b": vote.b}
+        return make_strategy(self.strategy, **self.options, **own, agg_strategy=vote.agg_strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """How solutions of this pair are voted on.
+
+    Attributes:
+        name: of the vote.
+        b: of the logit-weighted vote.
+        agg_strategy: how the scores of steps become one.
+    """
+
+    name: VoteName = "weighted"
+    b: float = 0.5
+    agg_strategy: Aggregation = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An arm for a problem.
+
+    Attributes:
+        arm: what to run.
+        accuracy: probability that its answer is right, as far as the difficulty is known.
+        generated, prm: expected tokens.
+        cost: of them, in units of the budget.
+    """
+
+    arm: TableArm
+    accuracy: float
+    generated: float
+    prm: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """All of shape [bins, arms], the easiest bin first; ``shrunk`` is what choices are made by."""
+
+    accuracy: tuple[Row, ...]
+    shrunk: tuple[Row, ...]
+    low: tuple[Row, ...]
+    high: tuple[Row, ...]
+    generated: tuple[Row, ...]
+    prm: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeOptimalTable:
+    """What calibration measured of a pair of models.
+
+    Attributes:
+        arms: the columns.
+        cells: what they reach and cost.
+        share: how common every bin is, the easiest first.
+        edges: pass rates between the bins, falling.
+        ballot: how the pair's solutions are voted on.
+        problems: on how many it was measured; 0 for a prior that was not measured on this pair.
+        source: where it comes from, in words.
+    """
+
+    arms: tuple[TableArm, ...]
+    cells: Cells
+    share: Row
+    edges: Row
+    ballot: Ballot = field(default_factory=Ballot)
+    problems: int = 0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        bins = len(self.share)
+        if not self.arms or not bins or len(self.edges) != bins - 1:
+            raise CalibrationError("the table has no arms or bins, or not one edge between two bins: fit anew")
+        for name, rows in asdict(self.cells).items():
+            if len(rows) != bins or any(len(row) != len(self.arms) for row in rows):
+                raise CalibrationError(f"the table's {name} is not of {bins} bins x {len(self.arms)} arms: fit anew")
+            if not all(isinstance(cell, int | float) and math.isfinite(cell) and cell >= 0 for r in rows for cell in r):
+                raise CalibrationError(f"the table's {name} holds what is no number of at least 0: fit anew")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it was measured on the pair it is used with."""
+        return self.problems > 0
+
+    def choices(
+        self, difficulty: int | Sequence[float] | None = None, *, generated: float = 1.0, prm: float = 0.0
+    ) -> list[Choice]:
+        """All arms, the best first.
+
+        Args:
+            difficulty: number of a bin from 0, the easiest; or a probability for each bin; None for what is common.
+            generated, prm: units that a token of the policy and of the PRM costs.
+
+        Raises:
+            ConfigError: no such bin, or not one probability a bin.
+        """
+        belief = self._belief(difficulty)
+        found = []
+        for column, arm in enumerate(self.arms):
+            accuracy, tokens, scored = (
+                math.fsum(p * row[column] for p, row in zip(belief, rows, strict=True))
+                for rows in (self.cells.shrunk, self.cells.generated, self.cells.prm)
+            )
+            found.append(Choice(arm, accuracy, tokens, scored, generated * tokens + prm * scored))
+        return sorted(found, key=lambda choice: (-choice.accuracy, choice.cost, choice.arm.name))
+
+    def lookup(
+        self,
+        budget: float,
+        difficulty: int | Sequence[float] | None = None,
+        *,
+        generated: float = 1.0,
+        prm: float = 0.0,
+    ) -> list[Choice]:
+        """The arms whose expected cost is within the budget, the best first; the cheapest of all where none is."""
+        choices = self.choices(difficulty, generated=generated, prm=prm)
+        within = [choice for choice in choices if choice.cost <= budget]
+        return within or [min(choices, key=lambda choice: choice.cost)]
+
+    def explain(
+        self,
+        budget: float,
+        difficulty: int | Sequence[float] | None = None,
+        *,
+        generated: float = 1.0,
+        prm: float = 0.0,
+    ) -> str:
+        """A lookup in words."""
+        best, *others = self.lookup(budget, difficulty, generated=generated, prm=prm)
+        words = [
+            f"With {budget:,.0f} units, {best.arm.name} is expected to be right on {best.accuracy:.1%} of such "
+            f"problems for {best.cost:,.0f} units ({best.generated:,.0f} generated tokens, {best.prm:,.0f} PRM tokens)."
+        ]
+        if best.cost > budget:
+            words.append("No arm is expected to stay within this budget; that one is the cheapest.")
+        if others:
+            second = others[0]
+            words.append(f"Next comes {second.arm.name}: {second.accuracy:.1%} for {second.cost:,.0f}.")
+        if isinstance(difficulty, int):
+            words.append(f"Bin {difficulty} of {len(self.share)} is the {self._name(difficulty)}.")
+        if not self.calibrated:
+            words.append(f"These figures were not measured on this pair: {self.source}")
+        return " ".join(words)
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def of_data(cls, data: Any, where: str | Path) -> Self:
+        """From what :meth:`as_data` gave and JSON carried.
+
+        Raises:
+            CalibrationError: it is no table, or one of another version.
+        """
+        remedy = "make it anew with python -m calibration.fit"
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else None
+            raise CalibrationError(f"{where} is no table of schema {SCHEMA} (it says {found!r}): {remedy}")
+        try:
+            ballot = Ballot(**data["ballot"])
+            if ballot.name not in VOTES or ballot.agg_strategy not in AGGREGATIONS or not 0 < ballot.b < 1:
+                raise ValueError(f"no vote is {ballot}")
+            arms = tuple(TableArm(**arm) for arm in data["arms"])
+            for arm in arms:
+                arm.configured(ballot)
+            cells = Cells(**{name: tuple(tuple(row) for row in rows) for name, rows in data["cells"].items()})
+            return cls(
+                arms=arms,
+                cells=cells,
+                share=tuple(data["share"]),
+                edges=tuple(data["edges"]),
+                ballot=ballot,
+                problems=int(data["problems"]),
+                source=str(data["source"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+            raise CalibrationError(f"{where} is damaged ({error}): {remedy}") from error
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """From a file.
+
+        Raises:
+            CalibrationError: it is missing, cut off, or no table.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CalibrationError(f"cannot read {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise CalibrationError(f"{path} is cut off or damaged ({error}): make it anew") from error
+        return cls.of_data(data, path)
+
+    def _belief(self, difficulty: int | Sequence[float] | None) -> Sequence[float]:
+        bins = len(self.share)
+        if difficulty is None:
+            return self.share
+        if isinstance(difficulty, int):
+            if not 0 <= difficulty < bins:
+                raise ConfigError(f"difficulty={difficulty}: take a bin from 0 (the easiest) to {bins - 1}")
+            return [float(number == difficulty) for number in range(bins)]
+        if len(difficulty) != bins or abs(math.fsum(difficulty) - 1) > 1e-6 or min(difficulty) < 0:
+            raise ConfigError(f"difficulty is one probability for each of {bins} bins, in sum 1; got {difficulty}")
+        return difficulty
+
+    def _name(self, number: int) -> str:
+        return BIN_NAMES[number] if len(self.share) == len(BIN_NAMES) else f"bin {number}"
