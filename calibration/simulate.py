@@ -36,12 +36,19 @@ class Opening:
     Attributes:
         kind: of its unit.
         scored: whether the PRM sees it at once.
-        quantile: tokens of it that nine of ten problems stay within.
+        quantile: units that nine of ten problems stay within, scoring included.
+        plain: the same without scoring.
     """
 
     kind: str
     scored: bool
     quantile: int
+    plain: int
+
+    @property
+    def units(self) -> int:
+        """To be set aside for a problem's opening."""
+        return max(1, self.quantile if self.scored else self.plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def replay(
     expected = forecast([deck.record.nothing() for deck in decks])
     for run, outlook in zip(runs.values(), expected, strict=True):
         options = options_of(outlook, run.deck.record.nothing(), weights)
-        allocator.arrive(run.deck.record.id, max(1, opening.quantile), options)
+        allocator.arrive(run.deck.record.id, opening.units, options)
     while True:
         moved = []
         while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:

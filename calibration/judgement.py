@@ -1,0 +1,206 @@
+"""How honest and how useful a calibration is, on problems that it has not seen: what choices by difficulty gain.
+
+Every figure is cross-fitted by problem: table, classifiers and outlook that decide on a problem were fitted without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.estimators import Interval, paired_interval
+from adaptive_ttc.outlook import Outlook
+from adaptive_ttc.table_outlook import TableOutlook
+from calibration.curves import BinCurves, Curves
+from calibration.decks import Deck, Vote
+from calibration.frontier import best_fixed, frontier
+from calibration.records import ProblemRecord, Weights
+from calibration.simulate import Forecaster, Opening, Replayed, replay
+
+Array = NDArray[np.float64]
+
+LEAST_GAIN = 0.05
+"""Gain of the oracle over the best fixed arm from which on the share that is kept says something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What was fitted without some problems, and these problems.
+
+    Attributes:
+        held_out: rows of the curves.
+        train: the other rows.
+        bins: curves by bin of the others.
+        oracle: shape [held out]: bin of each problem by its own measured rate.
+        posterior: shape [held out, bins]: of each after four first steps; None where these were not recorded.
+    """
+
+    held_out: NDArray[np.int64]
+    train: NDArray[np.int64]
+    bins: BinCurves
+    oracle: NDArray[np.int64]
+    posterior: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class DifficultyGain:
+    """What knowing the difficulty is worth, at budgets of equal mean cost.
+
+    Attributes:
+        budgets: mean units a problem.
+        fixed, oracle, predicted: mean accuracy of the best fixed arm, and of the best arm by true and by predicted bin.
+        kept: (predicted - fixed) / (oracle - fixed), mean over the budgets at which the oracle gains at least
+            :data:`LEAST_GAIN`, weighted by its gain; None where there is none.
+        optimism: accuracy that the table promises of its choices less what they reach on unseen problems, mean over
+            budgets.
+    """
+
+    budgets: tuple[float, ...]
+    fixed: tuple[float, ...]
+    oracle: tuple[float, ...]
+    predicted: tuple[float, ...]
+    kept: float | None
+    optimism: float
+
+
+def difficulty_gain(
+    curves: Curves, folds: Sequence[Fold], weights: Weights, budgets: Sequence[float], probes: Array
+) -> DifficultyGain:
+    """Choose one arm for each held-out problem by its bin.
+
+    Args:
+        curves: of all problems.
+        folds: see :class:`Fold`.
+        weights: units a token.
+        budgets: mean units a problem.
+        probes: shape [problems]: units of the four first steps by which difficulty is predicted. An arm that samples
+            begins with them; greedy and narrower arms pay for what they do not use.
+    """
+    cost = curves.cost(weights)
+    n = len(cost)
+    results = {name: np.zeros((len(budgets), n)) for name in ("fixed", "oracle", "predicted")}
+    optimism = []
+    used = np.array([min(1.0, arm.n / 4) if arm.strategy != "greedy" else 0.0 for arm in curves.arms])
+    for fold in folds:
+        rows, train = fold.held_out, fold.train
+        accuracy, paid = curves.accuracy[rows], cost[rows]
+        probed = paid + probes[rows, None] * (1 - used)
+        bins, bin_cost = fold.bins.shrunk, fold.bins.cost(weights)
+        fixed = best_fixed(curves.accuracy[train], cost[train], accuracy, paid)
+        oracle = frontier(bins[fold.oracle], bin_cost[fold.oracle], accuracy, paid)
+        drawn = {"fixed": fixed, "oracle": oracle}
+        if fold.posterior is not None:
+            values, expected = fold.posterior @ bins, fold.posterior @ bin_cost
+            drawn["predicted"] = frontier(values, expected + probes[train].mean() * (1 - used), accuracy, probed)
+        for name, curve in drawn.items():
+            for row, budget in enumerate(budgets):
+                results[name][row, rows] = curve.at(budget)
+        chosen = np.argmax(np.where(bin_cost <= np.median(budgets), bins, -1.0), axis=1)
+        promised = bins[np.arange(len(bins)), chosen][fold.oracle].mean()
+        optimism.append(promised - accuracy[np.arange(len(rows)), chosen[fold.oracle]].mean())
+    fixed_mean, oracle_mean, predicted_mean = (results[name].mean(axis=1) for name in results)
+    gain = oracle_mean - fixed_mean
+    telling = gain >= LEAST_GAIN
+    share = float((predicted_mean - fixed_mean)[telling].sum() / gain[telling].sum()) if telling.any() else None
+    return DifficultyGain(
+        budgets=tuple(map(float, budgets)),
+        fixed=tuple(fixed_mean.tolist()),
+        oracle=tuple(oracle_mean.tolist()),
+        predicted=tuple(predicted_mean.tolist()),
+        kept=share if all(fold.posterior is not None for fold in folds) else None,
+        optimism=float(np.mean(optimism)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Replayed adaptive runs on held-out problems, one budget shared by the problems of a fold.
+
+    Attributes:
+        budgets: mean units a problem.
+        table, outlook: mean accuracy when the table's forecasts decide, and when the learned ones do.
+        unscored: the learned ones, where the opening is not scored at once.
+        difference: outlook less table, over problems and budgets.
+    """
+
+    budgets: tuple[float, ...]
+    table: tuple[float, ...]
+    outlook: tuple[float, ...]
+    unscored: tuple[float, ...]
+    difference: Interval
+
+    @property
+    def keeps_outlook(self) -> bool:
+        """Whether what was learned is better than the table."""
+        return self.difference.mean > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """The forecasts that were fitted without a fold, and its problems."""
+
+    records: Sequence[ProblemRecord]
+    table: TableOutlook
+    outlook: Outlook
+
+
+def contest(
+    contenders: Sequence[Contender], vote: Vote, weights: Weights, budgets: Sequence[float], opening: Opening, seed: int
+) -> Contest:
+    """Replay them all."""
+    rows: dict[str, list[list[float]]] = {"table": [], "outlook": [], "unscored": []}
+    for budget in budgets:
+        found: dict[str, list[float]] = {name: [] for name in rows}
+        for one in contenders:
+            decks = [Deck(record, seed) for record in one.records]
+            total = int(budget * len(decks))
+            plain = Opening(opening.kind, False, opening.quantile, opening.plain)
+            runs: dict[str, tuple[Forecaster, Opening]] = {
+                "table": (one.table.forecasts, opening),
+                "outlook": (one.outlook.forecasts, opening),
+                "unscored": (one.outlook.forecasts, plain),
+            }
+            for name, (forecast, begin) in runs.items():
+                found[name] += _accuracies(replay(decks, forecast, vote, total, weights, begin))
+        for name, values in found.items():
+            rows[name].append(values)
+    table, outlook = np.array(rows["table"]), np.array(rows["outlook"])
+    return Contest(
+        budgets=tuple(map(float, budgets)),
+        table=tuple(table.mean(axis=1).tolist()),
+        outlook=tuple(outlook.mean(axis=1).tolist()),
+        unscored=tuple(np.array(rows["unscored"]).mean(axis=1).tolist()),
+        difference=paired_interval(outlook.mean(axis=0), table.mean(axis=0), resamples=2_000, seed=seed),
+    )
+
+
+def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> float:
+    """Units of the first steps of so many samples, on average; scoring one takes the question and the step."""
+    steps = [step for one in record.units.get("sample", ()) for step in one.unit.first_steps]
+    if not steps:
+        return 0.0
+    tokens = float(np.mean([step.tokens for step in steps]))
+    return probes * (weights.generated * tokens + weights.prm * (record.prompt_tokens + tokens))
+
+
+def opening_of(records: Sequence[ProblemRecord], weights: Weights) -> Opening:
+    """The greedy solution where it was recorded, else a sample; sized to nine problems in ten."""
+    kind = "greedy" if all(record.units.get("greedy") for record in records) else "sample"
+    units = [one.unit for record in records for one in record.units[kind]]
+    scored = any(attempt.scores for unit in units for attempt in unit.attempts)
+    costs = [weights.cost(unit) for unit in units]
+    plain = [weights.generated * unit.generated for unit in units]
+    return Opening(kind, scored, int(np.ceil(np.quantile(costs, 0.9))), int(np.ceil(np.quantile(plain, 0.9))))
+
+
+def budget_grid(curves: Curves, weights: Weights, points: int) -> list[float]:
+    """Mean units a problem, in equal ratios from what one sample costs to the dearest arm."""
+    costs = curves.cost(weights).mean(axis=0)
+    return [float(budget) for budget in np.geomspace(max(1.0, costs.min()), costs.max(), points)]
+
+
+def _accuracies(runs: Sequence[Replayed]) -> list[float]:
+    return [run.accuracy for run in runs]
