@@ -116,7 +116,7 @@ class Chain:
         return sum(len(attempt.token_ids) for attempt in self.attempts)
 
     def grow(self) -> Search:
-        """Attempt after attempt, each of which is shown the finished ones before it, until the chain is cut or whole."""
+        """Attempt after attempt, each shown the finished ones before it, until the chain is cut or whole."""
         while self.cut or len(self.attempts) < self.settings.chain:
             (attempt,) = yield from self.settings.attempt(self._parent())
             self.attempts.append(attempt)
