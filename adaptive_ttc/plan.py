@@ -48,15 +48,30 @@ class Plan:
     count: str
 
 
+def check_wish(wish: Wish, *, prm: bool) -> None:
+    """Refuse what no models could carry out, before any is loaded; :func:`make_plan` checks it against the models.
+
+    Args:
+        wish: what is asked for.
+        prm: whether there will be a PRM.
+
+    Raises:
+        ConfigError: it is impossible; the message names the remedy.
+    """
+    _check_end(wish)
+    strategy = _named(wish, prm)
+    if strategy.scored and not prm:
+        raise _unscored(strategy)
+    _check_budget(wish, 1)
+
+
 def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: Wish) -> Plan:
     """Check a wish against the models.
 
     Raises:
         ConfigError: it is impossible; the message names the remedy.
     """
-    free = wish.strategy is None and "n" not in wish.options
-    if free and wish.budget is None:
-        raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
+    free = _check_end(wish)
     strategy = _strategy(wish, policy, prm)
     price = price_of(wish.count, policy, prm)
     _check_limits(problem, policy, prm, _demand(strategy, wish.count, free))
@@ -71,12 +86,26 @@ def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: W
     return Plan(problem=problem, strategy=strategy, sized=free, price=price, budget=wish.budget, count=wish.count)
 
 
-def _strategy(wish: Wish, policy: Policy, prm: RewardModel | None) -> Strategy:
+def _check_end(wish: Wish) -> bool:
+    """Whether the budget says how many samples are drawn."""
+    free = wish.strategy is None and "n" not in wish.options
+    if free and wish.budget is None:
+        raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
+    return free
+
+
+def _named(wish: Wish, prm: bool) -> Strategy:
     if isinstance(wish.strategy, Strategy):
         if wish.options:
             raise ConfigError(f"set {', '.join(wish.options)} in the configured strategy instead")
         return wish.strategy
-    strategy = make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
+    return make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
+
+
+def _strategy(wish: Wish, policy: Policy, prm: RewardModel | None) -> Strategy:
+    strategy = _named(wish, prm is not None)
+    if isinstance(wish.strategy, Strategy):
+        return strategy
     own = {**strategy_defaults(policy), **(strategy_defaults(prm) if strategy.scored else {})}
     left_open = [key for key in own if key not in wish.options and getattr(strategy, key) == getattr(Strategy, key)]
     return replace(strategy, **{key: own[key] for key in left_open})
@@ -109,11 +138,14 @@ def _check_scores(problem: Problem, strategy: Strategy, prm: RewardModel | None,
     if not strategy.scored:
         return 0
     if prm is None:
-        raise ConfigError(
-            f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, "
-            "or take strategy='majority'"
-        )
+        raise _unscored(strategy)
     return least_score(prm, problem.question, price)
+
+
+def _unscored(strategy: Strategy) -> ConfigError:
+    return ConfigError(
+        f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, or take strategy='majority'"
+    )
 
 
 def _check_room(problem: Problem, policy: Policy, price: Price, scoring: int, wish: Wish) -> None:
@@ -123,11 +155,14 @@ def _check_room(problem: Problem, policy: Policy, price: Price, scoring: int, wi
             f"the problem takes {prompt:,} tokens, and the context of {policy.name} is {policy.max_context:,} with the "
             "answer: shorten the problem, or take a policy with a longer context"
         )
+    _check_budget(wish, price.prompt * prompt + price.decode + scoring)
+
+
+def _check_budget(wish: Wish, least: int) -> None:
     if wish.budget is None:
         return
     if not isinstance(wish.budget, int) or isinstance(wish.budget, bool):
         raise ConfigError(f"budget_tokens is a whole number; got {wish.budget!r}")
-    least = price.prompt * prompt + price.decode + scoring
     if wish.budget < least:
         raise ConfigError(
             f"budget_tokens={wish.budget:,} does not pay for one token: give at least {least:,} ({wish.count})"

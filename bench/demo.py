@@ -30,6 +30,7 @@ from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.estimators import interval
 from adaptive_ttc.evaluation import Pool, draw_pools
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.wording import printable
 
 STRATEGIES = ("majority", "weighted_best_of_n")
 SIZES = (1, 4, 16, 64)
@@ -93,7 +94,7 @@ async def show_votes(solver: Solver, row: Row, console: Console) -> None:
     console.rule(f"level {row['level']}, {row['subject']}", align="left")
     console.print(Text(row["problem"]))
     verdict = ("right", "green") if right else (f"wrong: it is {row['answer']}", "red")
-    answer = solution.answer or "none"
+    answer = printable(solution.answer or "none")
     tokens = f"   {solution.strategy.n} samples, {solution.usage.completion_tokens:,} tokens"
     console.print(Text.assemble("Answer: ", (answer, "bold"), "   ", verdict, (tokens, "dim")))
     console.print(classes_table(solution))

@@ -3,17 +3,22 @@
 import io
 import json
 import signal
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from adaptive_ttc.cli import main
+from adaptive_ttc.cli.solve import show
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.evaluation import solve_rows
+from adaptive_ttc.events import ExpandEvent
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
+from adaptive_ttc.trace import Trace
 from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(12)]
@@ -122,6 +127,18 @@ def test_text_of_the_model_is_never_markup(monkeypatch, capsys):
         assert text in printed
 
 
+async def test_text_of_the_model_steers_no_terminal():
+    evil = "\x1b[31m5\u202e6\x07"
+    async with Solver(FakePolicy.scripted({"q": ["\\boxed{5}"]})) as solver:
+        solution = await solver.solve("q", strategy="majority", n=1)
+    named = replace(solution, answer=evil, answer_classes=(replace(solution.answer_classes[0], answer=evil),))
+    console = Console(file=io.StringIO(), width=200)
+    show(named, console)
+    printed = console.file.getvalue()
+    assert printed.count("\ufffd[31m5\ufffd6\ufffd") == 4  # answer, table, votes and reason
+    assert not set(printed) & {"\x1b", "\x07", "\u202e"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "policy", "prm"),
     [
@@ -163,8 +180,8 @@ BAD = {
     "a PRM is missing": (["solve", "q", "--policy", "own", "--strategy", "best_of_n"], "needs a PRM"),
     "broken option": (["solve", "q", "--n", "1", "--option", "top_p"], "must be NAME=VALUE"),
     "unknown option": (["eval", "--dataset", "minimath-500", "--n", "1", "--option", "x=1"], "has no option x"),
-    "no data set": (["eval", "--dataset", "minimath-400"], "minimath-500"),
-    "no problems": (["eval", "--dataset", "minimath-500", "--limit", "0"], "limit=0"),
+    "no data set": (["eval", "--dataset", "minimath-400", "--n", "1"], "minimath-500"),
+    "no problems": (["eval", "--dataset", "minimath-500", "--n", "1", "--limit", "0"], "limit=0"),
     "no places": (
         ["eval", "--dataset", "minimath-500", "--limit", "2", "--n", "1", "--concurrency", "0"],
         "concurrency=0",
@@ -187,6 +204,16 @@ def test_impossible_requests_end_with_code_2_and_one_line(case, loaded, capsys):
     assert all(solver.policy.closed for solver in loaded.solvers if isinstance(solver.policy, FakePolicy))
 
 
+LATE = ("no places",)
+"""Refused only when the work begins."""
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if case not in LATE])
+def test_impossible_requests_are_refused_before_the_models_are_loaded(case, loaded):
+    assert main(BAD[case][0]) == 2
+    assert loaded.calls == []
+
+
 @pytest.mark.parametrize("arguments", [["solve"], ["guess"], ["solve", "q", "--n", "many"], ["eval"]])
 def test_what_cannot_be_parsed_ends_with_code_2_and_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -200,6 +227,36 @@ def test_an_engine_that_fails_ends_with_code_1(loaded, capsys):
     loaded.given.fail(EngineError("out of\nmemory"))
     assert main(["solve", "Add 1 + 1.", "--n", "1"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: out of memory"
+
+
+def test_an_engine_that_fails_leaves_its_trace(loaded, tmp_path, capsys):
+    loaded.given = FakePolicy.generative()
+    loaded.given.fail(EngineError("out of memory"))
+    target = tmp_path / "trace.json"
+    assert main(["solve", "Add 1 + 1.", "--n", "1", "--trace", str(target)]) == 1
+    assert Trace.load(target).of(ExpandEvent)
+    assert main(["show", str(target)]) == 0
+    assert "the run did not end" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_the_trace_of_what_was_sampled(loaded, tmp_path, capsys):
+    loaded.given = FakePolicy.generative()
+    loaded.given.hold(after_tokens=5)
+    sample, asked = loaded.given.sample, []
+
+    async def interrupted(request):
+        asked.append(request)
+        if len(asked) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return await sample(request)
+
+    loaded.given.sample = interrupted
+    target = tmp_path / "trace.json"
+    assert main(["solve", "Add 1 + 1.", "--n", "3", "--trace", str(target)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert Trace.load(target).of(ExpandEvent)
+    assert main(["show", str(target)]) == 0
+    assert loaded.policy._policy.closed
 
 
 def test_eval_measures_what_the_engine_did(loaded, dataset, tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from adaptive_ttc.cli import evaluate, show, solve
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.wording import printable
 
 COMMANDS = (solve, evaluate, show)
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", printable(str(error)), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -25,6 +25,7 @@ from adaptive_ttc.record import writable, write_record
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.types import Usage
+from adaptive_ttc.wording import printable
 
 FIGURES = """figures in the JSON file:
   accuracy, accuracy_low, accuracy_high  share of right answers with its 95 % bootstrap interval over problems
@@ -119,7 +120,7 @@ async def _evaluate(
                 warnings.simplefilter("always", RevisionWarning)
                 check_request(solver, request, rows)
             for message in dict.fromkeys(str(warning.message) for warning in told):
-                progress.console.print(Text(f"warning: {message}", style="yellow"))
+                progress.console.print(Text(printable(f"warning: {message}"), style="yellow"))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RevisionWarning)  # said above, once for all problems
                 await solve_rows(solver, rows, request, report, concurrency=concurrency)
@@ -161,7 +162,7 @@ def described(request: dict[str, Any]) -> str:
 
 def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console: Console) -> None:
     """Print the figures, and why problems failed."""
-    console.print(Text(title), soft_wrap=True)  # a table's own title is folded at the table's width
+    console.print(Text(printable(title)), soft_wrap=True)  # a table's own title is folded at the table's width
     table = Table("figure", show_header=False)
     table.add_column(justify="right")
     if figures["accuracy"] is not None:
@@ -182,4 +183,4 @@ def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console:
     console.print(table)
     reasons = Counter(f"{type(one.error).__name__}: {one.error}" for one in ended if one.error is not None)
     for reason, number in reasons.most_common(5):
-        console.print(Text(f"{number} failed: {reason}"))
+        console.print(Text(printable(f"{number} failed: {reason}")))

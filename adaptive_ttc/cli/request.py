@@ -12,13 +12,19 @@ from adaptive_ttc.datasets import Row
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY
-from adaptive_ttc.plan import Wish, make_plan
+from adaptive_ttc.plan import Wish, check_wish, make_plan
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.types import Problem
 
 _FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens")
+
+_OF_SOLVE = {"budget_tokens": "budget", "strategy": "strategy", "count": "count"}
+"""What a request may hold beside the strategy's own options, and its name in a wish."""
+
+_ASIDE = ("deadline", "seed", "id")
+"""What else it may hold that no strategy knows."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +103,10 @@ def _replay_settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, 
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``Solver.solve``.
+    """Keyword arguments of ``Solver.solve``, checked as far as they can be before the models are loaded.
 
     Raises:
-        ConfigError: an ``--option`` that is no ``NAME=VALUE``.
+        ConfigError: an ``--option`` that is no ``NAME=VALUE``; a request that no models could carry out.
     """
     request = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
     for text in options.option:
@@ -112,6 +118,7 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             request[name] = json.loads(value)
         except ValueError:
             request[name] = value
+    check_wish(_wish(request), prm=options.prm is not None or options.policy is None)
     return request
 
 
@@ -121,8 +128,7 @@ def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) 
     Raises:
         ConfigError: the request is impossible with these models, whichever of the problems is solved.
     """
-    rest = {key: value for key, value in request.items() if key not in ("strategy", "budget_tokens")}
-    wish = Wish(budget=request.get("budget_tokens"), strategy=request.get("strategy"), options=rest)
+    wish = _wish(request)
     refusal: ConfigError | None = None
     for row in rows:
         try:
@@ -132,3 +138,9 @@ def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) 
             refusal = refusal or error
     if refusal is not None:
         raise refusal
+
+
+def _wish(request: dict[str, Any]) -> Wish:
+    rest = {key: value for key, value in request.items() if key not in (*_OF_SOLVE, *_ASIDE)}
+    of_solve = {name: request[key] for key, name in _OF_SOLVE.items() if key in request}
+    return Wish(**of_solve, options=rest)

@@ -64,7 +64,9 @@ def read(path: str | Path) -> SearchTree:
     try:
         return search_tree(Trace.load(path))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror or error}; give a file that `solve --trace FILE` or Trace.save wrote"
+        ) from error
 
 
 def show(tree: SearchTree, console: Console, lines: tuple[Row, ...]) -> None:

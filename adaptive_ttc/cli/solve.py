@@ -20,6 +20,8 @@ from adaptive_ttc.cli.watch import WatchedPolicy
 from adaptive_ttc.record import writable
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+from adaptive_ttc.wording import legible, printable
 
 SHOWN_CLASSES = 12
 
@@ -30,7 +32,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("problem", help="the problem, or - to read it from standard input")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
-    parser.add_argument("--trace", metavar="FILE", help="save what happened to this file, for the command show")
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="save what happened to this file, for the command show; also after Ctrl-C or an error",
+    )
     add_request_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -43,12 +49,10 @@ def run(options: argparse.Namespace) -> int:
     if options.trace is not None:
         writable(options.trace)
     request = request_of(options)
-    problem = sys.stdin.read() if options.problem == "-" else options.problem
+    problem = Problem.of(sys.stdin.read() if options.problem == "-" else options.problem)
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, options.seed)
-    solution = anyio.run(_solve, solver, problem, request)
-    if options.trace is not None:
-        solution.trace.save(options.trace)
+    solution = anyio.run(_solve, solver, problem, request, options.trace)
     if options.json is not None:
         text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
         if options.json == "-":
@@ -59,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _solve(solver: Solver, problem: str, request: dict[str, Any]) -> Solution:
+async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trace: str | None) -> Solution:
+    """Solve; what happened is saved even if it ended with an error or Ctrl-C."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("sampling")
@@ -69,17 +74,22 @@ async def _solve(solver: Solver, problem: str, request: dict[str, Any]) -> Solut
 
         async with solver:
             solver.policy = WatchedPolicy(solver.policy, report)
-            return await solver.solve(problem, **request)
+            stream = solver.stream(problem, **request)
+            try:
+                return await stream.solution()
+            finally:
+                if trace is not None and stream.trace is not None:
+                    stream.trace.save(trace)
 
 
 def show(solution: Solution, console: Console) -> None:
-    """Print answer, answer classes, usage and explanation; text of the model is printed as it is."""
-    answer = "no answer" if solution.answer is None else solution.answer
+    """Print answer, answer classes, usage and explanation; text of the model is never markup or control."""
+    answer = "no answer" if solution.answer is None else printable(solution.answer)
     console.print(Text.assemble(("Answer: ", "bold"), (answer, "bold green" if solution.answer else "bold red")))
     if solution.answer_classes:
         console.print(classes_table(solution))
     console.print(usage_table(solution))
-    console.print(Text(solution.explain()))
+    console.print(Text(legible(solution.explain())))
 
 
 def classes_table(solution: Solution) -> Table:
@@ -89,7 +99,7 @@ def classes_table(solution: Solution) -> Table:
     table.add_column("weight", justify="right")
     for one in solution.answer_classes[:SHOWN_CLASSES]:
         style = "green" if one.answer == solution.answer else ""
-        table.add_row(Text(one.answer), str(one.votes), f"{one.weight:.3f}", style=style)
+        table.add_row(Text(printable(one.answer)), str(one.votes), f"{one.weight:.3f}", style=style)
     hidden = solution.answer_classes[SHOWN_CLASSES:]
     if hidden:
         votes, weight = sum(one.votes for one in hidden), sum(one.weight for one in hidden)
