@@ -71,13 +71,20 @@ class Trace:
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
             if document["schema"] != SCHEMA:
-                raise ConfigError(f"{path} is a trace of schema {document['schema']}; this version reads {SCHEMA}")
+                raise ConfigError(
+                    f"{path} is a trace of schema {document['schema']}; this version reads {SCHEMA}: read it with the "
+                    "version that wrote it, or solve the problem anew"
+                )
             trace = cls(document["started"])
             for entry in document["events"]:
                 trace.record(_event(entry))
+        except ConfigError:
+            raise
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"{path} is not a trace written by Trace.save: {what}") from error
+            raise ConfigError(
+                f"{path} is not a trace written by Trace.save or `solve --trace FILE`; give one that is ({what})"
+            ) from error
         return trace
 
 

@@ -109,7 +109,9 @@ def search_tree(trace: Trace) -> SearchTree:
     """
     runs, searches = trace.of(RunEvent), trace.of(SearchEvent)
     if not runs:
-        raise ConfigError("the trace holds no run: only what Solver.solve recorded can be shown")
+        raise ConfigError(
+            "the trace holds no run: solve a problem and save its trace (`solve --trace FILE`, or solution.trace.save)"
+        )
     votes, ends = trace.of(VoteEvent), trace.of(DoneEvent)
     found = outcomes(trace)
     nodes = _grouped(found)

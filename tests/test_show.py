@@ -315,13 +315,16 @@ def test_what_is_no_trace_is_refused_in_one_short_line(case, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert words in line
+    assert any(remedy in line for remedy in ("give one that is", "solve the problem anew", "save its trace"))
     assert len(line) < 400
 
 
 def test_a_missing_trace_and_a_folder_are_named(tmp_path, capsys):
     for path in (tmp_path / "none.json", tmp_path):
         assert main(["show", str(path)]) == 2
-        assert f"error: cannot read {path}: " in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert f"error: cannot read {path}: " in told
+        assert "`solve --trace FILE`" in told
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_drawn(saved, tmp_path, capsys):
