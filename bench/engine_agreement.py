@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import add_json_option, write_report
+from report import add_json_option, report
 from transformers import AutoModelForCausalLM
 
 from adaptive_ttc.datasets import Row, load_problems
@@ -159,9 +159,7 @@ def main() -> None:
     add_json_option(parser)
     options = parser.parse_args()
     figures = asyncio.run(run(options.model, limit=options.limit, samples=options.samples, seed=options.seed))
-    for key, value in figures.items():
-        print(f"{key:28} {value:.6g}")
-    write_report(options.json, "engine_agreement", figures)
+    report(options.json, "engine_agreement", figures)
 
 
 if __name__ == "__main__":

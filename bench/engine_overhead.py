@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report import add_json_option, write_report
+from report import add_json_option, report
 from vllm import SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
@@ -238,9 +238,7 @@ def main() -> None:
     figures = asyncio.run(
         run(options.model, limit=options.limit, n=options.n, rounds=options.rounds, seed=options.seed)
     )
-    for key, value in figures.items():
-        print(f"{key:28} {value:.3f}")
-    write_report(options.json, "engine_overhead", figures)
+    report(options.json, "engine_overhead", figures)
 
 
 if __name__ == "__main__":

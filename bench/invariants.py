@@ -34,7 +34,7 @@ from functools import partial
 
 from audit import charge
 from cases import Case, draw, enough
-from report import add_json_option, write_report
+from report import add_json_option, report
 from trial import Outcome, carry_out
 from witness import Witness, delivered, lost
 
@@ -211,11 +211,9 @@ def main() -> int:
     total, found = check_all(options.seed, options.runs, options.workers)
     figures = {"runs": options.runs, **{name: total[name] for name in (*VIOLATIONS, *COUNTS)}}
     figures["runs_per_s"] = options.runs / (time.perf_counter() - started)
-    for key, value in figures.items():
-        print(f"{key:20} {value:,.0f}")
+    report(options.json, "invariants", figures)
     for index, words in list(found.items())[:10]:
         print(f"--only {index}: {words[0][:200]}")
-    write_report(options.json, "invariants", figures)
     return 1 if found else 0
 
 

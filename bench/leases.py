@@ -32,7 +32,7 @@ from statistics import fmean
 
 import anyio
 from gauge import Gauge
-from report import add_json_option, write_report
+from report import add_json_option, report
 
 from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.flights import side_by_side
@@ -241,9 +241,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading two small files are noise here
     figures = asyncio.run(measure(options.n, options.max_tokens, options.limit, options.seed))
-    for key, value in figures.items():
-        print(f"{key:26} {value:.3f}")
-    write_report(options.json, "leases", figures)
+    report(options.json, "leases", figures)
 
 
 if __name__ == "__main__":

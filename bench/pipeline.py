@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gauge import Gauge
-from report import add_json_option, write_report
+from report import add_json_option, report
 
 from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.lineage import Numbering, derive_seed
@@ -220,9 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading two small files are noise here
     figures = asyncio.run(measure(options.limit, options.rounds, options.seed))
-    for key, value in figures.items():
-        print(f"{key:26} {value:.3f}")
-    write_report(options.json, "pipeline", figures)
+    report(options.json, "pipeline", figures)
 
 
 if __name__ == "__main__":

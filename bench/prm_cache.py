@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from report import add_json_option, write_report
+from report import add_json_option, report
 
 from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.loading import MINI_PRM
@@ -139,9 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     figures = asyncio.run(measure(options.model, limit=options.limit, rounds=options.rounds, seed=options.seed))
-    for key, value in figures.items():
-        print(f"{key:28} {value:.3g}" if isinstance(value, float) else f"{key:28} {value}")
-    write_report(options.json, "prm_cache", figures)
+    report(options.json, "prm_cache", figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ``--json FILE`` of every bench, written by ``adaptive_ttc.record``; it knows no measurement."""
+"""How every bench tells its figures: on the screen, and with ``--json FILE`` in a file; it knows no measurement."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ def write_report(path: Path | None, name: str, figures: Mapping[str, Figure]) ->
     """
     if path is not None:
         write_record(path, name, command(), figures)
+
+
+def report(path: Path | None, name: str, figures: Mapping[str, Figure]) -> None:
+    """Print a bench's figures, a line each, and write them; see :func:`write_report`."""
+    print("\n".join(lines(figures)))
+    write_report(path, name, figures)
+
+
+def lines(figures: Mapping[str, Figure]) -> list[str]:
+    """The figures as a table of two columns: whole numbers whole, others to four digits."""
+    width = max(map(len, figures), default=0)
+    return [f"{key:{width}}  {_shown(value)}" for key, value in figures.items()]
+
+
+def _shown(value: Figure) -> str:
+    if isinstance(value, Sequence):
+        return " ".join(map(_shown, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def command() -> str:

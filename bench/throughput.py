@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import add_json_option, write_report
+from report import add_json_option, report
 from transformers import AutoModelForCausalLM
 
 from adaptive_ttc.datasets import load_problems
@@ -128,9 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     figures = asyncio.run(measure(options.model, limit=options.limit, rounds=options.rounds, seed=options.seed))
-    for key, value in figures.items():
-        print(f"{key:24} {value:.3f}")
-    write_report(options.json, "throughput", figures)
+    report(options.json, "throughput", figures)
 
 
 if __name__ == "__main__":

@@ -42,3 +42,10 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_measuring(tmp_path,
     with pytest.raises(SystemExit):
         parser.parse_args(["--json", str(tmp_path)])
     assert "is a folder; name a file" in capsys.readouterr().err
+
+
+def test_figures_are_printed_a_line_each_and_written(tmp_path, capsys):
+    path = tmp_path / "out.json"
+    report.report(path, "throughput", {"ratio": 0.91237, "tokens": 12345, "curve": [1, 2.5]})
+    assert capsys.readouterr().out.splitlines() == ["ratio   0.9124", "tokens  12,345", "curve   1 2.5"]
+    assert json.loads(path.read_text())["figures"]["ratio"] == 0.91237

@@ -1,38 +1,17 @@
 """Leases against reservation on toy engines: both sides are honest, and the figures say what they mean."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
-from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import WeightedBestOfN
 from adaptive_ttc.types import Problem
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
+from tests.bench.toys import bench, toys
 
-BENCH = Path(__file__).parents[2] / "bench"
 QUESTION = "Add 17 + 25 + 38."
-
-
-def rows():
-    questions = [f"Add {' + '.join(str(7 * i % 50 + 3 * k) for k in range(2 + i % 4))}." for i in range(8)]
-    return [{"problem": one, "answer": toy_answer(one), "unique_id": str(i)} for i, one in enumerate(questions)]
-
-
-def toys(*, seed=0):
-    # one token a turn, so that samples which may run side by side do
-    policy = FakePolicy.generative(error_rate=0.1, turn_tokens=1)
-    return Solver(policy, FakePRM.truthful(toy_right_so_far), seed=seed)
 
 
 @pytest.fixture
 def leases(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    module = importlib.import_module("leases")
-    monkeypatch.setattr(Solver, "mini", toys)
-    monkeypatch.setattr(module, "load_problems", lambda name, limit=None, seed=None: rows()[:limit])
-    return module
+    return bench(monkeypatch, "leases")
 
 
 async def test_figures_of_both_sides(leases):

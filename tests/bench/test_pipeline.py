@@ -1,34 +1,14 @@
 """The solver against strict rounds on toy engines: the same searches, only in another order."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
-from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
-
-BENCH = Path(__file__).parents[2] / "bench"
-
-
-def rows():
-    questions = [f"Add {' + '.join(str(7 * i % 50 + 3 * k) for k in range(2 + i % 4))}." for i in range(9)]
-    return [{"problem": one, "answer": toy_answer(one), "unique_id": str(i)} for i, one in enumerate(questions)]
-
-
-def toys(*, seed=0):
-    return Solver(FakePolicy.generative(error_rate=0.1), FakePRM.truthful(toy_right_so_far), seed=seed)
+from tests.bench.toys import bench, rows, toys
 
 
 @pytest.fixture
 def pipeline(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    module = importlib.import_module("pipeline")
-    monkeypatch.setattr(Solver, "mini", toys)
-    monkeypatch.setattr(module, "load_problems", lambda name, limit=None, seed=None: rows()[:limit])
-    return module
+    return bench(monkeypatch, "pipeline")
 
 
 async def test_both_sides_do_the_same_searches(pipeline):
