@@ -14,11 +14,15 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY
 from adaptive_ttc.plan import Wish, check_wish, make_plan
 from adaptive_ttc.prm.checkpoint import is_hub_name
+from adaptive_ttc.recipe import DEFAULT_ENGINE, read_recipe
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.types import Problem
 
 _FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens")
+
+_MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
+"""Options that a recipe stands for."""
 
 _OF_SOLVE = {"budget_tokens": "budget", "strategy": "strategy", "count": "count"}
 """What a request may hold beside the strategy's own options, and its name in a wish."""
@@ -30,13 +34,14 @@ _ASIDE = ("deadline", "seed", "id")
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """``--policy``, ``--prm`` and how they are run."""
     group = parser.add_argument_group("models (by default the embedded pair)")
+    group.add_argument("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
     group.add_argument(
         "--policy", metavar="MODEL", help="folder, Hub name or recorded file; without a PRM unless --prm names one"
     )
     group.add_argument("--prm", metavar="MODEL", help="folder, Hub name or recorded file")
     group.add_argument(
         "--engine",
-        default="transformers",
+        default=DEFAULT_ENGINE,
         help="what runs the policy; replay answers from files (default: %(default)s)",
     )
     group.add_argument("--device", help="such as cpu or cuda:0, for both models")
@@ -70,6 +75,8 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
     Raises:
         ConfigError: a model or engine is missing or cannot be loaded.
     """
+    if options.recipe is not None:
+        return read_recipe(options.recipe).load(seed=seed)
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
     policy_settings, prm_settings = (_replay_settings if options.engine == REPLAY else _model_settings)(options, seed)
@@ -82,6 +89,21 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         seed=seed,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS),
     )
+
+
+def _has_prm(options: argparse.Namespace) -> bool:
+    """Whether there will be a PRM.
+
+    Raises:
+        ConfigError: the recipe is none, or models are named beside it.
+    """
+    if options.recipe is None:
+        return options.prm is not None or options.policy is None
+    beside = [name for name in _MODELS if getattr(options, name) not in (None, DEFAULT_ENGINE)]
+    if beside:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
+        raise ConfigError(f"the recipe says which models are run and how: leave out {named}, or the recipe")
+    return read_recipe(options.recipe).prm is not None
 
 
 def _model_settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -118,7 +140,7 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             request[name] = json.loads(value)
         except ValueError:
             request[name] = value
-    check_wish(_wish(request), prm=options.prm is not None or options.policy is None)
+    check_wish(_wish(request), prm=_has_prm(options))
     return request
 
 

@@ -1,0 +1,146 @@
+"""Recipes: read, refused with a remedy, and carried out up to the call of the engines."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from adaptive_ttc import loading
+from adaptive_ttc.cli import main
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.prm.registry import _named_reader
+from adaptive_ttc.recipe import read_recipe
+from adaptive_ttc.solver import Solver
+from policies.fake import FakePolicy, toy_answer, toy_right_so_far
+
+ROOT = Path(__file__).parents[1]
+RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.toml"))}
+PAIRS = {
+    ("meta-llama/Llama-3.2-1B-Instruct", "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"),
+    ("meta-llama/Llama-3.2-3B-Instruct", "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"),
+    ("Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
+    ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
+    ("Qwen/Qwen2.5-1.5B-Instruct", "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"),
+}
+
+
+class Engines:
+    """Stands for the entry points of engines: keeps what they are called with."""
+
+    def __init__(self):
+        self.policies, self.prms = [], []
+
+    def __call__(self, group, kind, name):
+        self.found = (group, name)
+        return self
+
+    def from_pretrained(self, model, **settings):
+        self.policies.append((self.found, model, settings))
+        return FakePolicy.generative()
+
+    def from_family(self, family, model, **settings):
+        self.prms.append((self.found, model, settings))
+        return FakePRM.truthful(toy_right_so_far)
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    recorder = Engines()
+    monkeypatch.setattr(loading, "_entry", recorder)
+    return recorder
+
+
+def test_every_known_pair_has_one():
+    assert {(one.policy, one.prm) for one in map(read_recipe, RECIPES.values())} == PAIRS
+    assert len(RECIPES) == len(PAIRS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+async def test_a_recipe_reaches_the_engines_with_what_it_says(name, engines):
+    recipe = read_recipe(RECIPES[name])
+    await recipe.load(seed=3).aclose()
+    ((policy_entry, policy, policy_settings),) = engines.policies
+    ((prm_entry, prm, prm_settings),) = engines.prms
+    assert (policy_entry, prm_entry) == ((loading.POLICY_GROUP, "vllm"), (loading.PRM_GROUP, "vllm"))
+    assert (policy, prm) == (recipe.policy, recipe.prm)
+    assert policy_settings == recipe.policy_settings
+    assert prm_settings == {key: of for key, of in recipe.prm_settings.items() if key not in ("reader", "engine")}
+    assert "\\boxed{" in policy_settings["system_prompt"]
+    assert _named_reader(recipe.prm) == recipe.prm_settings["reader"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_shares_of_one_card_leave_room(name):
+    recipe = read_recipe(RECIPES[name])
+    shares = [of["gpu_memory_utilization"] for of in (recipe.policy_settings, recipe.prm_settings)]
+    assert min(shares) > 0
+    assert sum(shares) <= 0.951
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_evaluation_runs_as_it_stands(name, monkeypatch, tmp_path, engines):
+    row = {"problem": "Add 4 + 5 + 6.", "answer": toy_answer("Add 4 + 5 + 6."), "unique_id": "a"}
+    asked = []
+    monkeypatch.setattr("adaptive_ttc.cli.evaluate.load_problems", lambda *words: asked.append(words) or [row])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    python, module, package, *words = shlex.split(read_recipe(RECIPES[name]).commands["evaluate"])
+    assert (python, module, package) == ("python", "-m", "adaptive_ttc")
+    assert main(words) == 0
+    assert asked == [("HuggingFaceH4/MATH-500", None, None)]
+    assert len(engines.policies) == len(engines.prms) == 1
+    assert json.loads((tmp_path / f"{name}.json").read_text())["figures"]["problems"] == 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_commands_are_about_itself_and_lead_from_one_to_the_next(name):
+    commands = {key: shlex.split(line) for key, line in read_recipe(RECIPES[name]).commands.items()}
+    assert set(commands) == {"evaluate", "calibrate", "pareto"}
+    for words in commands.values():
+        assert words[words.index("--recipe") + 1] == f"recipes/{name}.toml"
+        assert words[words.index("--dataset") + 1] == "HuggingFaceH4/MATH-500"
+    calibrated = commands["calibrate"][commands["calibrate"].index("--out") + 1]
+    assert commands["pareto"][commands["pareto"].index("--calibration") + 1] == calibrated
+
+
+NO_RECIPES = {
+    "no TOML": ("[policy", "is not TOML"),
+    "no policy": ("[prm]\nmodel = 'a/b'", r"names no model: give the table \[policy\]"),
+    "no model": ("[policy]\ndtype = 'float32'", "names no model"),
+    "a foreign table": ("[policy]\nmodel = 'a/b'\n[polcy]\nx = 1", "holds polcy; a recipe has the tables"),
+    "commands that are none": ("[policy]\nmodel = 'a/b'\n[commands]\nx = 1", "each a string"),
+}
+
+
+@pytest.mark.parametrize("case", NO_RECIPES)
+def test_what_is_no_recipe_is_refused_with_the_remedy(case, tmp_path):
+    text, words = NO_RECIPES[case]
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        read_recipe(path)
+
+
+def test_a_missing_recipe_is_named():
+    with pytest.raises(ConfigError, match=r"cannot read none\.toml: .*recipes/"):
+        read_recipe("none.toml")
+
+
+async def test_a_recipe_without_a_prm_has_none(tmp_path, engines):
+    path = tmp_path / "own.toml"
+    path.write_text("[policy]\nmodel = 'a/b'\nmax_batch = 8")
+    async with read_recipe(path).load() as solver:
+        assert solver.prm is None
+    assert engines.policies == [((loading.POLICY_GROUP, "transformers"), "a/b", {"max_batch": 8})]
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [(["--policy", "own", "--dtype", "float32"], "--policy, --dtype"), (["--engine", "openai"], "--engine")],
+)
+def test_a_recipe_and_models_of_ones_own_are_refused(beside, named, monkeypatch, capsys):
+    monkeypatch.setattr(Solver, "load", None)
+    assert main(["solve", "q", "--n", "1", "--recipe", str(next(iter(RECIPES.values()))), *beside]) == 2
+    assert f"leave out {named}, or the recipe" in capsys.readouterr().err
