@@ -1,0 +1,329 @@
+"""Decides whom the next units of a budget go to, and for what; pure arithmetic, it knows no model, clock or event loop.
+
+Every problem that has arrived gets its opening first, in order of arrival. Then the problem that gains most per unit
+goes on, in slices, as long as that is worth the price: the one at which what all problems want is what is left. A
+problem's rate is the first slope of the concave envelope of its options (:mod:`adaptive_ttc.envelope`), never the gain
+of the smallest next step: one more vote never changes a majority, and a rule that looks one vote ahead stays at one.
+The first slope is the best ratio of gain to cost over all that may be done in one go, an index in the sense of Gittins.
+
+The runner's part::
+
+    allocator.arrive("a", opening=60)
+    decision = allocator.next()          # None: wait for what runs, or, where nothing runs, all is over
+    ...                                  # do it, spending at most decision.units
+    allocator.charged("a", spent)
+    allocator.offer("a", options)        # or settled("a"), or failed("a")
+
+``spent + promised <= budget`` holds after every call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+from adaptive_ttc.allocation import AllocationReport, Decision, Grant, ProblemReport, Standing
+from adaptive_ttc.demand import Demand, Piece, pieces
+from adaptive_ttc.envelope import Envelope, Option
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.queueing import Account, Queue
+
+_PER = 1_000  # prices are told per so many units
+
+
+class Allocator:
+    """One budget over any number of problems, that may arrive at any time; for one problem it is used alike.
+
+    A decision takes O(log n) after O(J log J) for the problem's own J options; the price takes O(J log 1/eps) a
+    change (see :mod:`adaptive_ttc.demand`). The same calls in the same order make the same decisions.
+
+    Args:
+        budget: units that may be spent, at least 0; None for no limit, where only ``min_gain`` ends a problem.
+        min_gain: gain per 1,000 units under which nothing is ever bought.
+        hysteresis: a parked problem goes on when it is worth the price and so much of it more, so that small moves of
+            the price do not park and revive it in turn. Where nothing runs it goes on as soon as it is worth it.
+        per_problem_max: most units for one problem; None for no limit.
+        floor: share of an opening that is worth starting with, where that is all that is left.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        budget: int | None,
+        *,
+        min_gain: float = 0.0,
+        hysteresis: float = 0.1,
+        per_problem_max: int | None = None,
+        floor: float = 0.5,
+    ) -> None:
+        if budget is not None and budget < 0:
+            raise ConfigError(f"a budget is at least 0 units, or None for no limit; got {budget}")
+        if per_problem_max is not None and per_problem_max < 1:
+            raise ConfigError(f"per_problem_max={per_problem_max} must be at least 1, or None for no limit")
+        if not 0 <= min_gain < math.inf or not 0 <= hysteresis < math.inf or not 0 <= floor <= 1:
+            raise ConfigError(
+                f"min_gain={min_gain} and hysteresis={hysteresis} must be at least 0, floor={floor} between 0 and 1"
+            )
+        self._ledger = Ledger(budget)
+        self._least = min_gain / _PER
+        self._hysteresis = hysteresis
+        self._most = per_problem_max
+        self._floor = floor
+        self._accounts: dict[str, Account] = {}
+        self._openings: deque[Account] = deque()
+        self._due = 0  # units that openings wait for
+        self._running = 0
+        self._ready, self._parked = Queue("ready"), Queue("parked")
+        self._demand = Demand()
+        self._log: list[tuple[Decision, int | None]] = []
+
+    @property
+    def spent(self) -> int:
+        """Units charged."""
+        return self._ledger.spent
+
+    @property
+    def promised(self) -> int:
+        """Units that what runs may still spend."""
+        return self._ledger.statistics().reserved
+
+    @property
+    def available(self) -> int | None:
+        """Units neither spent nor promised; None without a limit."""
+        return self._ledger.available
+
+    @property
+    def price(self) -> float:
+        """Gain per 1,000 units at which what is wanted beyond all promises equals what is left for it."""
+        return self._price() * _PER
+
+    def standing(self, id: str) -> Standing:
+        """Where a problem is."""
+        return self._account(id).standing
+
+    def arrive(self, id: str, opening: int, options: Iterable[Option] = ()) -> None:
+        """Take a problem in.
+
+        Args:
+            id: its name, new to this allocator.
+            opening: units of its first work, with which it gets an answer: nine of ten solutions take less. At most
+                ``per_problem_max`` of them are set aside.
+            options: what is expected of it before anything is known, the opening included; they are never chosen, and
+                only tell the others what it will want.
+
+        Raises:
+            ValueError: the name is taken, or the opening takes less than 1 unit.
+        """
+        if id in self._accounts:
+            raise ValueError(f"problem {id!r} has arrived already; ids must differ")
+        if opening < 1:
+            raise ValueError(f"the opening of {id!r} takes at least 1 unit; got {opening}")
+        account = Account(id, len(self._accounts), opening if self._most is None else min(opening, self._most))
+        self._estimate(account, options, given=account.opening)
+        self._accounts[id] = account
+        self._openings.append(account)
+        self._due += account.opening
+
+    def offer(self, id: str, options: Iterable[Option]) -> Standing:
+        """Say what may be done next on a problem, its evidence being what it is now; replaces what was said before.
+
+        Returns:
+            where the problem is now; those that are :data:`~adaptive_ttc.allocation.OVER` can be settled.
+
+        Raises:
+            ValueError: unknown or over; or it is running, or waiting for its opening.
+        """
+        account = self._account(id)
+        if account.standing in ("waiting", "running", "settled", "failed"):
+            raise ValueError(f"problem {id!r} is {account.standing}: options are offered after charged({id!r}, ...)")
+        self._estimate(account, options)
+        self._place(account)
+        return account.standing
+
+    def next(self) -> Decision | None:
+        """Decide who goes on; the units are promised from now on.
+
+        None where nobody can: wait until something that runs is charged, or a problem is offered or arrives.
+        """
+        while self._openings:
+            account = self._openings[0]
+            if account.standing != "waiting":
+                self._openings.popleft()
+                continue
+            units = self._affordable(account.opening, least=math.ceil(self._floor * account.opening))
+            if not units and self._running:
+                return None  # nobody gets a second slice before all have had their opening
+            self._openings.popleft()
+            self._due -= account.opening
+            if units:
+                return self._grant(account, None, units)
+            account.standing = "short"
+            self._want(account, ())
+        return self._next_slice()
+
+    def charged(self, id: str, actual: int) -> None:
+        """What ran has ended, ``actual`` units were spent; the rest of the promise goes back.
+
+        Raises:
+            ValueError: it is not running, or ``actual`` is not within 0 and the promise; nothing changes then.
+        """
+        account = self._account(id)
+        if account.promise is None:
+            raise ValueError(f"problem {id!r} is {account.standing}: nothing is promised to it")
+        account.promise.settle(actual)
+        account.promise = None
+        account.spent += actual
+        account.standing = "open"
+        self._running -= 1
+        self._log[account.entry] = (self._log[account.entry][0], actual)
+
+    def settled(self, id: str) -> None:
+        """A problem is done with; what it was expected to want is free for others.
+
+        Raises:
+            ValueError: unknown or over; or it is running: charge what it spent first.
+        """
+        account = self._account(id)
+        if account.promise is not None:
+            raise ValueError(f"problem {id!r} is running: call charged({id!r}, ...) with what it spent first")
+        self._end(account, "settled")
+
+    def failed(self, id: str, actual: int = 0) -> None:
+        """A problem cannot go on; ``actual`` units of what was promised to it are spent, the rest goes back.
+
+        Raises:
+            ValueError: unknown or over, or more than what was promised.
+        """
+        account = self._account(id)
+        if account.promise is not None:
+            self.charged(id, actual)
+        elif actual:
+            raise ValueError(f"problem {id!r} is {account.standing}: nothing is promised to it, it cannot have spent")
+        self._end(account, "failed")
+
+    def report(self) -> AllocationReport:
+        """All that was decided so far, with reasons."""
+        grants: dict[str, list[Grant]] = {id: [] for id in self._accounts}
+        for decision, spent in self._log:
+            grants[decision.problem].append(Grant(decision=decision, spent=spent))
+        price = self.price
+        problems = [
+            ProblemReport(
+                id=one.id,
+                standing=one.standing,
+                stopped=one.stopped or one.standing,
+                spent=one.spent,
+                grants=tuple(grants[one.id]),
+                considered=one.options,
+                slope=one.slope * _PER,
+                price=one.price if one.stopped else price,
+            )
+            for one in self._accounts.values()
+        ]
+        return AllocationReport(
+            budget=self._ledger.limit,
+            spent=self.spent,
+            promised=self.promised,
+            price=price,
+            prices=tuple(decision.price for decision, _ in self._log),
+            problems=tuple(problems),
+        )
+
+    def _next_slice(self) -> Decision | None:
+        while True:
+            price = self._price()
+            self._revive(price)
+            account = self._ready.top()
+            if account is None:
+                return None
+            if account.slope < price:
+                self._parked.push(account)
+                continue
+            option = account.envelope.vertices[0]
+            if option.cost > self._left():  # nor will it be affordable later: what is left never grows
+                self._estimate(account, account.options)
+                self._place(account)
+                continue
+            units = self._affordable(int(min(option.slice_cost, self._room(account))), least=1)
+            # where the best one waits for what runs, others do not take what it waits for
+            return self._grant(account, option, units) if units else None
+
+    def _revive(self, price: float) -> None:
+        """Bring parked problems back that are worth the price by a margin, or the best one where nothing runs."""
+        threshold = price * (1 + self._hysteresis)
+        while (account := self._parked.top()) and account.slope >= threshold:
+            self._ready.push(account)
+        if account and not self._running and account.slope >= price:
+            self._ready.push(account)
+
+    def _estimate(self, account: Account, options: Iterable[Option], given: int = 0) -> None:
+        """Take options in; those that cannot be finished do not count."""
+        account.options = tuple(options)
+        most = min(self._left(), self._room(account))
+        account.envelope = Envelope.of(option for option in account.options if option.cost <= most)
+        self._want(account, pieces(account.envelope, least=self._least, given=given))
+
+    def _place(self, account: Account) -> None:
+        if account.slope > 0 and account.slope >= self._least:
+            (self._ready if account.slope >= self._price() else self._parked).push(account)
+            return
+        gains = any(option.gain > 0 and option.gain >= self._least * option.cost for option in account.options)
+        account.standing = "short" if gains else "content"
+
+    def _grant(self, account: Account, option: Option | None, units: int) -> Decision:
+        account.promise = self._ledger.reserve(units)
+        account.standing = "running"
+        account.entry = len(self._log)
+        self._running += 1
+        if option:  # until it is offered anew, it wants the rest of what it wanted
+            self._want(account, pieces(account.envelope, least=self._least, given=units))
+        price = self._price() * _PER
+        decision = Decision(number=len(self._log), problem=account.id, option=option, units=units, price=price)
+        self._log.append((decision, None))
+        return decision
+
+    def _end(self, account: Account, standing: Standing) -> None:
+        if account.stopped:
+            raise ValueError(f"problem {account.id!r} has {account.standing} already")
+        if account.standing == "waiting":
+            self._due -= account.opening
+        account.price = self.price
+        account.stopped, account.standing = account.standing, standing
+        self._want(account, ())
+
+    def _want(self, account: Account, wanted: tuple[Piece, ...]) -> None:
+        self._demand.remove(account.wanted)
+        self._demand.add(wanted)
+        account.wanted = wanted
+
+    def _price(self) -> float:
+        available = self._ledger.available
+        if available is None:
+            return self._least
+        return max(self._least, self._demand.price(available - self._due) or 0.0)
+
+    def _affordable(self, units: int, *, least: int) -> int:
+        """As many units as can be promised now; fewer only where nothing that runs could give some back."""
+        available = self._ledger.available
+        if available is None or units <= available:
+            return units
+        return available if not self._running and available >= max(1, least) else 0
+
+    def _left(self) -> float:
+        """Units that may still be spent, by what runs too."""
+        limit = self._ledger.limit
+        return math.inf if limit is None else limit - self._ledger.spent
+
+    def _room(self, account: Account) -> float:
+        """Units that its own maximum leaves it."""
+        return math.inf if self._most is None else self._most - account.spent
+
+    def _account(self, id: str) -> Account:
+        account = self._accounts.get(id)
+        if account is None:
+            raise ValueError(f"no problem {id!r} has arrived")
+        return account
