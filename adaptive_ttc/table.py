@@ -244,6 +244,17 @@ class ComputeOptimalTable:
             raise CalibrationError(f"{path} is cut off or damaged ({error}): make it anew") from error
         return cls.of_data(data, path)
 
+    @classmethod
+    def load(cls, path: str | Path) -> ComputeOptimalTable:
+        """The table of a calibration directory, all files of which are checked.
+
+        Raises:
+            CalibrationError: see :meth:`adaptive_ttc.calibrated.Calibrated.load`.
+        """
+        from adaptive_ttc.calibrated import Calibrated
+
+        return Calibrated.load(path).table
+
     def _belief(self, difficulty: int | Sequence[float] | None) -> Sequence[float]:
         bins = len(self.share)
         if difficulty is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_ttc.calibrated import Opening
 from adaptive_ttc.evidence import Reading
 from adaptive_ttc.outlook import Outlook
 from adaptive_ttc.table import Ballot, Cells, ComputeOptimalTable, TableArm
@@ -35,9 +36,8 @@ from calibration.judgement import (
 )
 from calibration.labels import Bins, counts_of
 from calibration.metrics import StageMetrics
-from calibration.outlook import Learning, learn
+from calibration.outlook import Learner, Learning
 from calibration.records import ProblemRecord, Weights
-from calibration.simulate import Opening
 from calibration.votes import VoteChoice, choose_vote
 
 Array = NDArray[np.float64]
@@ -143,18 +143,19 @@ def calibrate(
     probes = np.array([probe_cost(record, settings.weights) for record in records])
     gain = difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
-    opening = opening_of(records, settings.weights)
+    opening = opening_of(records)
+    learner = Learner.of(records, vote, settings.learning)
     contenders = []
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
         tell(f"learning what more work brings, fold {number + 1} of {folds.count}")
         train = folds.training(number, records)
         fold_table = _table(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
         forecasts = TableOutlook(fold_table, held.model.posteriors)
-        contenders.append(Contender(part, forecasts, learn(train, vote, settings.learning)))
+        contenders.append(Contender(part, forecasts, learner.learn(fold.train.tolist())))
     tell("replaying adaptive runs on unseen problems")
     met = contest(contenders, vote, settings.weights, budgets[1:-1:2], opening, settings.seed)
     tell("fitting on all problems")
-    outlook = learn(records, vote, settings.learning) if met.keeps_outlook else None
+    outlook = learner.learn() if met.keeps_outlook else None
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),

@@ -29,9 +29,12 @@ class Frontier:
     accuracy: Array
 
     def at(self, budget: float) -> Array:
-        """Accuracy of every problem at a mean cost of ``budget``, shape [problems]; 0 below the cheapest point."""
-        if budget < self.cost[0]:
-            return np.zeros(self.accuracy.shape[1]) if self.cost[0] else self.accuracy[0]
+        """Accuracy of every problem at a mean cost of ``budget``, shape [problems].
+
+        Below the cheapest point a share of the problems is given it, and the others nothing.
+        """
+        if budget <= self.cost[0]:
+            return self.accuracy[0] * (budget / self.cost[0])
         place = int(np.searchsorted(self.cost, budget, side="right")) - 1
         if place == len(self.cost) - 1:
             return self.accuracy[-1]

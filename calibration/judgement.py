@@ -6,19 +6,21 @@ Every figure is cross-fitted by problem: table, classifiers and outlook that dec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_ttc.calibrated import Opening
 from adaptive_ttc.estimators import Interval, paired_interval
+from adaptive_ttc.evidence import Unit
 from adaptive_ttc.outlook import Outlook
 from adaptive_ttc.table_outlook import TableOutlook
 from calibration.curves import BinCurves, Curves
 from calibration.decks import Deck, Vote
 from calibration.frontier import best_fixed, frontier
 from calibration.records import ProblemRecord, Weights
-from calibration.simulate import Forecaster, Opening, Replayed, replay
+from calibration.simulate import Forecaster, Replayed, replay
 
 Array = NDArray[np.float64]
 
@@ -54,6 +56,7 @@ class DifficultyGain:
         fixed, oracle, predicted: mean accuracy of the best fixed arm, and of the best arm by true and by predicted bin.
         kept: (predicted - fixed) / (oracle - fixed), mean over the budgets at which the oracle gains at least
             :data:`LEAST_GAIN`, weighted by its gain; None where there is none.
+        kept_at_best: the same at the one budget where the oracle gains most.
         optimism: accuracy that the table promises of its choices less what they reach on unseen problems, mean over
             budgets.
     """
@@ -63,6 +66,7 @@ class DifficultyGain:
     oracle: tuple[float, ...]
     predicted: tuple[float, ...]
     kept: float | None
+    kept_at_best: float | None
     optimism: float
 
 
@@ -97,20 +101,29 @@ def difficulty_gain(
             drawn["predicted"] = frontier(values, expected + probes[train].mean() * (1 - used), accuracy, probed)
         for name, curve in drawn.items():
             for row, budget in enumerate(budgets):
-                results[name][row, rows] = curve.at(budget)
+                # who cannot pay for the probes of all problems does not probe
+                able = curve if budget >= curve.cost[0] else fixed
+                results[name][row, rows] = able.at(budget)
         chosen = np.argmax(np.where(bin_cost <= np.median(budgets), bins, -1.0), axis=1)
         promised = bins[np.arange(len(bins)), chosen][fold.oracle].mean()
         optimism.append(promised - accuracy[np.arange(len(rows)), chosen[fold.oracle]].mean())
     fixed_mean, oracle_mean, predicted_mean = (results[name].mean(axis=1) for name in results)
     gain = oracle_mean - fixed_mean
     telling = gain >= LEAST_GAIN
-    share = float((predicted_mean - fixed_mean)[telling].sum() / gain[telling].sum()) if telling.any() else None
+    best = int(np.argmax(gain))
+    probed_all = all(fold.posterior is not None for fold in folds)
+
+    def kept(where: NDArray[np.bool_]) -> float | None:
+        able = probed_all and where.any() and gain[where].sum() > 0
+        return float((predicted_mean - fixed_mean)[where].sum() / gain[where].sum()) if able else None
+
     return DifficultyGain(
         budgets=tuple(map(float, budgets)),
         fixed=tuple(fixed_mean.tolist()),
         oracle=tuple(oracle_mean.tolist()),
         predicted=tuple(predicted_mean.tolist()),
-        kept=share if all(fold.posterior is not None for fold in folds) else None,
+        kept=kept(telling),
+        kept_at_best=kept(np.arange(len(gain)) == best),
         optimism=float(np.mean(optimism)),
     )
 
@@ -157,7 +170,7 @@ def contest(
         for one in contenders:
             decks = [Deck(record, seed) for record in one.records]
             total = int(budget * len(decks))
-            plain = Opening(opening.kind, False, opening.quantile, opening.plain)
+            plain = replace(opening, scored=False)
             runs: dict[str, tuple[Forecaster, Opening]] = {
                 "table": (one.table.forecasts, opening),
                 "outlook": (one.outlook.forecasts, opening),
@@ -186,14 +199,17 @@ def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> floa
     return probes * (weights.generated * tokens + weights.prm * (record.prompt_tokens + tokens))
 
 
-def opening_of(records: Sequence[ProblemRecord], weights: Weights) -> Opening:
+def opening_of(records: Sequence[ProblemRecord]) -> Opening:
     """The greedy solution where it was recorded, else a sample; sized to nine problems in ten."""
     kind = "greedy" if all(record.units.get("greedy") for record in records) else "sample"
     units = [one.unit for record in records for one in record.units[kind]]
     scored = any(attempt.scores for unit in units for attempt in unit.attempts)
-    costs = [weights.cost(unit) for unit in units]
-    plain = [weights.generated * unit.generated for unit in units]
-    return Opening(kind, scored, int(np.ceil(np.quantile(costs, 0.9))), int(np.ceil(np.quantile(plain, 0.9))))
+    generated, prm = (int(np.ceil(np.quantile(tokens, 0.9))) for tokens in _tokens(units))
+    return Opening(kind, scored, max(1, generated), prm)
+
+
+def _tokens(units: Sequence[Unit]) -> tuple[list[int], list[int]]:
+    return [unit.generated for unit in units], [unit.prm for unit in units]
 
 
 def budget_grid(curves: Curves, weights: Weights, points: int) -> list[float]:

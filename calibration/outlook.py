@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Learning:
     """How the outlook is learned.
 
     Attributes:
-        replays: walks through the deck of every problem.
+        states: seen in all, about: problems are replayed as often as that takes, at least once.
         depth: states of a walk, at most.
         trials: actions tried in a state, at most.
         seed: of the walks and the estimators.
@@ -35,12 +36,16 @@ class Learning:
         leaf: rows in a leaf, at least.
     """
 
-    replays: int = 4
+    states: int = 12_000
     depth: int = 5
-    trials: int = 6
+    trials: int = 5
     seed: int = 0
     iterations: int = 80
     leaf: int = 60
+
+    def replays(self, problems: int) -> int:
+        """Walks through the deck of every problem."""
+        return min(8, max(1, round(self.states / (self.depth * max(1, problems)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,22 @@ class Lesson:
     generated: Array
     prm: Array
     problem: NDArray[np.int64]
+
+    def of(self, problems: Sequence[int]) -> Lesson:
+        """The rows of some problems."""
+        kept = np.isin(self.problem, problems)
+        trials = kept[self.owner]
+        place = np.cumsum(kept) - 1
+        return Lesson(
+            states=self.states[kept],
+            right=self.right[kept],
+            owner=place[self.owner[trials]],
+            tried=self.tried[trials],
+            after=self.after[trials],
+            generated=self.generated[trials],
+            prm=self.prm[trials],
+            problem=self.problem[kept],
+        )
 
 
 def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
@@ -94,7 +115,7 @@ def lesson(records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vo
     trials: list[tuple[int, int, float, float, float]] = []
     ballots = Ballots(vote)
     for number, record in enumerate(records):
-        for replay in range(learning.replays):
+        for replay in range(learning.replays(len(records))):
             deck, rng = (
                 Deck(record, f"{learning.seed}/{replay}"),
                 random.Random(f"{learning.seed}/{replay}/{record.id}"),
@@ -118,18 +139,45 @@ def lesson(records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vo
     )
 
 
-def learn(records: Sequence[ProblemRecord], vote: Vote, learning: Learning | None = None) -> Outlook:
-    """Fit an outlook.
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Fits outlooks on any of the problems whose rows were made once.
 
-    Raises:
-        CalibrationError: no problem has units, or all answers are right, or all wrong.
+    Attributes:
+        rows: of all problems.
+        actions: what may be done.
+        vote: over all solutions of a state.
+        most: units recorded of every kind.
+        learning: how.
     """
-    learning = learning or Learning()
-    most = recorded(records)
-    actions = possible_actions(most)
-    if not actions:
-        raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
-    return fit(lesson(records, actions, vote, learning), actions, vote, most, learning)
+
+    rows: Lesson
+    actions: tuple[Action, ...]
+    vote: Vote
+    most: Mapping[str, int]
+    learning: Learning
+
+    @classmethod
+    def of(cls, records: Sequence[ProblemRecord], vote: Vote, learning: Learning | None = None) -> Self:
+        """Replay the problems.
+
+        Raises:
+            CalibrationError: no kind of unit was recorded for every problem.
+        """
+        learning, most = learning or Learning(), recorded(records)
+        actions = possible_actions(most)
+        if not actions:
+            raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
+        return cls(lesson(records, actions, vote, learning), actions, vote, most, learning)
+
+    def learn(self, problems: Sequence[int] | None = None) -> Outlook:
+        """Fit on these problems, by their numbers, and on no others.
+
+        Raises:
+            CalibrationError: all their answers are right, or all wrong.
+        """
+        rows = self.rows if problems is None else self.rows.of(problems)
+        return fit(rows, self.actions, self.vote, self.most, self.learning)
 
 
 def fit(rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: Learning) -> Outlook:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adaptive_ttc.allocator import Allocator
+from adaptive_ttc.calibrated import Opening
 from adaptive_ttc.envelope import Option
 from adaptive_ttc.evidence import Evidence, Unit, family_of
 from adaptive_ttc.outlook import Action, Forecast, unseen
@@ -27,28 +28,6 @@ MARGIN = 2.0
 """A slice is promised so many times what it is expected to cost; what it leaves comes back."""
 
 Forecaster = Callable[[Sequence[Evidence]], list[Forecast]]
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What every problem is begun with.
-
-    Attributes:
-        kind: of its unit.
-        scored: whether the PRM sees it at once.
-        quantile: units that nine of ten problems stay within, scoring included.
-        plain: the same without scoring.
-    """
-
-    kind: str
-    scored: bool
-    quantile: int
-    plain: int
-
-    @property
-    def units(self) -> int:
-        """To be set aside for a problem's opening."""
-        return max(1, self.quantile if self.scored else self.plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +83,7 @@ def replay(
     expected = forecast([deck.record.nothing() for deck in decks])
     for run, outlook in zip(runs.values(), expected, strict=True):
         options = options_of(outlook, run.deck.record.nothing(), weights)
-        allocator.arrive(run.deck.record.id, opening.units, options)
+        allocator.arrive(run.deck.record.id, opening.units(weights.generated, weights.prm), options)
     while True:
         moved = []
         while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:

@@ -1,0 +1,185 @@
+"""A calibration as it is used: the table, the classifiers, the outlook and where they come from; read, never executed.
+
+A calibration is a directory::
+
+    table.json          the compute-optimal table
+    classifier.skops    difficulty classifiers of all stages of evidence
+    outlook.skops       what more work brings; missing where the table's own forecasts were as good
+    meta.json           schema, fingerprints of the pair, opening, checksums of the files above, how it was made
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from adaptive_ttc.difficulty import DifficultyModel
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimator_files import read_estimators, write_estimators
+from adaptive_ttc.evidence import Evidence, Reading
+from adaptive_ttc.outlook import Action, Estimators, Forecast, Outlook
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.table import ComputeOptimalTable
+from adaptive_ttc.table_outlook import TableOutlook
+
+SCHEMA = 1
+TABLE, CLASSIFIER, OUTLOOK, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
+_REMEDY = "make it anew with python -m calibration.fit"
+
+
+class Forecasts(Protocol):
+    """Whatever forecasts: the outlook, or the table in its place."""
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What every problem is begun with.
+
+    Attributes:
+        kind: of its unit: ``greedy`` or ``sample``.
+        scored: whether the PRM sees it at once.
+        generated, prm: tokens of it that nine of ten problems stay within.
+    """
+
+    kind: str = "greedy"
+    scored: bool = True
+    generated: int = 512
+    prm: int = 1024
+
+    def units(self, generated: float, prm: float) -> int:
+        """To be set aside for it, where a token of the policy and one of the PRM cost so much."""
+        return max(1, math.ceil(generated * self.generated + (prm * self.prm if self.scored else 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was learned of a pair of models.
+
+    Attributes:
+        table: what every arm reaches and costs.
+        difficulty: evidence -> posterior over bins; None for a prior that knows no features.
+        outlook: what more work brings; the table's own forecasts where none was learned.
+        opening: what a problem is begun with.
+        meta: how it was made; empty for a prior.
+    """
+
+    table: ComputeOptimalTable
+    difficulty: DifficultyModel | None
+    outlook: Forecasts
+    opening: Opening
+    meta: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibrated:
+        """Read a directory, and check every file of it against its checksum.
+
+        Raises:
+            CalibrationError: a file is missing, cut off, edited, of another version, or not a calibration's at all.
+        """
+        folder = Path(path)
+        meta = read_meta(folder)
+        sums = meta["files"]
+        for name in (TABLE, CLASSIFIER, *([OUTLOOK] if OUTLOOK in sums else [])):
+            if name not in sums:
+                raise CalibrationError(f"{folder / META} names no checksum of {name}: {_REMEDY}")
+            if _sha256(folder / name) != sums[name]:
+                raise CalibrationError(f"{folder / name} was changed since it was made: {_REMEDY}")
+        table = ComputeOptimalTable.read(folder / TABLE)
+        difficulty = DifficultyModel.load(folder / CLASSIFIER, sums[CLASSIFIER])
+        learned = load_outlook(folder / OUTLOOK, sums[OUTLOOK]) if OUTLOOK in sums else None
+        try:
+            opening = Opening(**meta["opening"])
+        except (KeyError, TypeError) as error:
+            raise CalibrationError(
+                f"{folder / META} does not say how a problem is opened ({error}): {_REMEDY}"
+            ) from error
+        return cls(table, difficulty, learned or TableOutlook(table, difficulty.posteriors), opening, meta)
+
+    def mismatch(self, policy: Policy, prm: RewardModel | None) -> str | None:
+        """What differs between the pair that it was made for and this one, in words; None where nothing does."""
+        fingerprints = self.meta.get("fingerprints", {})
+        now = {"policy": policy.fingerprint, "prm": "" if prm is None else prm.fingerprint}
+        names = [name for name, mark in now.items() if fingerprints.get(name) != mark]
+        if not names:
+            return None
+        made = " and ".join(str(self.meta.get("models", {}).get(name) or "none") for name in ("policy", "prm"))
+        return f"it was made for another {' and another '.join(names)} ({made})"
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The metadata of a calibration.
+
+    Raises:
+        CalibrationError: there are none, or they are of another version.
+    """
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CalibrationError(f"{folder} is no calibration: {META}: {error.strerror or error}; {_REMEDY}") from error
+    except ValueError as error:
+        raise CalibrationError(f"{folder / META} is cut off or damaged ({error}): {_REMEDY}") from error
+    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+        found = meta.get("schema") if isinstance(meta, dict) else None
+        raise CalibrationError(f"{folder / META} is of schema {found!r}, not {SCHEMA}: {_REMEDY}")
+    if not isinstance(meta.get("files"), dict):
+        raise CalibrationError(f"{folder / META} names no checksums: {_REMEDY}")
+    return meta
+
+
+def save_outlook(outlook: Outlook, path: Path) -> str:
+    """Write an outlook; its SHA-256.
+
+    Raises:
+        CalibrationError: it holds a type that would not be read again.
+    """
+    estimators = outlook.estimators
+    content = {
+        "schema": SCHEMA,
+        "reading": {"agg_strategy": outlook.reading.agg_strategy, "families": list(outlook.reading.families)},
+        "features": list(outlook.reading.names),
+        "actions": [[action.kind, action.count] for action in outlook.actions],
+        "most": dict(outlook.most),
+        "estimators": {name: getattr(estimators, name) for name in Estimators.__slots__},
+    }
+    return write_estimators(path, content)
+
+
+def load_outlook(path: Path, sha256: str) -> Outlook:
+    """Read what :func:`save_outlook` wrote.
+
+    Raises:
+        CalibrationError: the file is missing, changed, foreign, or of another version. Nothing in it was executed.
+    """
+    content = read_estimators(path, sha256)
+    try:
+        if content["schema"] != SCHEMA:
+            raise CalibrationError(f"{path} is of schema {content['schema']!r}, not {SCHEMA}: {_REMEDY}")
+        reading = Reading(content["reading"]["agg_strategy"], tuple(content["reading"]["families"]))
+        if list(reading.names) != content["features"]:
+            raise CalibrationError(f"{path} reads other features than this version has: {_REMEDY}")
+        actions = [Action(kind, int(count)) for kind, count in content["actions"]]
+        outlook = Outlook(Estimators(**content["estimators"]), actions, reading, content["most"])
+        outlook.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CalibrationError(f"{path} holds no outlook that runs here ({error!r}): {_REMEDY}") from error
+    return outlook
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CalibrationError(f"cannot read {path}: {error.strerror or error}; {_REMEDY}") from error
+
+
+__all__ = ["Calibrated", "Forecasts", "Opening", "load_outlook", "read_meta", "save_outlook"]
