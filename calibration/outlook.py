@@ -8,7 +8,7 @@ could be in, with what would have come of each action.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,7 +37,7 @@ class Learning:
     """
 
     states: int = 12_000
-    depth: int = 5
+    depth: int = 4
     trials: int = 5
     seed: int = 0
     iterations: int = 80
@@ -158,13 +158,26 @@ class Learner:
     learning: Learning
 
     @classmethod
-    def of(cls, records: Sequence[ProblemRecord], vote: Vote, learning: Learning | None = None) -> Self:
+    def of(
+        cls,
+        records: Sequence[ProblemRecord],
+        vote: Vote,
+        learning: Learning | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> Self:
         """Replay the problems.
+
+        Args:
+            records: the problems.
+            vote: over all solutions of a state.
+            learning: how.
+            kinds: of units that may be drawn; all that were recorded if None.
 
         Raises:
             CalibrationError: no kind of unit was recorded for every problem.
         """
         learning, most = learning or Learning(), recorded(records)
+        most = {kind: count for kind, count in most.items() if kinds is None or kind in kinds}
         actions = possible_actions(most)
         if not actions:
             raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
