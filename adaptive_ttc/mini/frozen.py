@@ -40,7 +40,8 @@ def changed() -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, or write; 1 where something changed."""
-    parser = argparse.ArgumentParser(prog="python -m adaptive_ttc.mini.frozen", description=(__doc__ or "").partition("\n")[0])
+    about = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m adaptive_ttc.mini.frozen", description=about)
     parser.add_argument("--write", action="store_true", help="write the digests of what is there now")
     if parser.parse_args(arguments).write:
         DIGESTS.write_text(json.dumps(digests(), indent=1) + "\n", encoding="utf-8")
