@@ -61,6 +61,7 @@ def save(
             "fingerprints": dict(fingerprints),
             "dataset": dict(dataset),
             "problems": list(calibration.problems),
+            "digests": list(calibration.digests),
             "opening": asdict(calibration.opening),
             "weights": asdict(calibration.settings.weights),
             "folds": calibration.settings.folds,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibrated import Opening
 from adaptive_ttc.evidence import Reading
 from adaptive_ttc.outlook import Outlook
+from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.table import Ballot, Cells, ComputeOptimalTable, TableArm
 from adaptive_ttc.table_outlook import TableOutlook
 from calibration.arms import Arm
@@ -23,6 +24,7 @@ from calibration.curves import BinCurves, Curves, answerable, by_bins, measure
 from calibration.decks import Vote
 from calibration.difficulty import Difficulty, DifficultyTrainer, crossfitted_difficulty, measured_difficulty
 from calibration.folds import CrossFitted, Folds, crossfit
+from calibration.importance import importances
 from calibration.judgement import (
     Contender,
     Contest,
@@ -33,10 +35,12 @@ from calibration.judgement import (
     difficulty_gain,
     opening_of,
     probe_cost,
+    promising_kinds,
 )
 from calibration.labels import Bins, counts_of
 from calibration.metrics import StageMetrics
 from calibration.outlook import Learner, Learning
+from calibration.overlap import text_digest
 from calibration.records import ProblemRecord, Weights
 from calibration.votes import VoteChoice, choose_vote
 
@@ -53,6 +57,7 @@ class Settings:
         folds: of the cross-fitting.
         seed: of folds, subsets, replays and estimators.
         budgets: mean units a problem at which choices are judged; None for a grid over what the arms cost.
+        aggregations: by which step scores may be reduced.
         learning: of the outlook.
     """
 
@@ -60,6 +65,7 @@ class Settings:
     folds: int = 5
     seed: int = 0
     budgets: Sequence[float] | None = None
+    aggregations: tuple[str, ...] = AGGREGATIONS
     learning: Learning = field(default_factory=Learning)
 
 
@@ -70,6 +76,7 @@ class Calibration:
     Attributes:
         settings: how.
         problems: ids of those that it was fitted on.
+        digests: of their texts.
         table: what every arm reaches and costs.
         bins: of difficulty.
         difficulty: classifiers of all stages.
@@ -80,6 +87,7 @@ class Calibration:
         by_bin: and in every bin.
         left_out: arms that the records do not answer.
         stages: metrics of the classifiers on unseen problems.
+        importances: of groups of features to them there, see :mod:`calibration.importance`.
         gain: what knowing the difficulty is worth there.
         contest: outlook against table there; None where no search or sample can be gone on with.
         seconds: that fitting took.
@@ -87,6 +95,7 @@ class Calibration:
 
     settings: Settings
     problems: tuple[str, ...]
+    digests: tuple[str, ...]
     table: ComputeOptimalTable
     bins: Bins
     difficulty: Difficulty
@@ -97,6 +106,7 @@ class Calibration:
     by_bin: BinCurves
     left_out: tuple[Arm, ...]
     stages: Mapping[str, StageMetrics]
+    importances: Mapping[str, Mapping[str, float]]
     gain: DifficultyGain
     contest: Contest
     seconds: float
@@ -125,7 +135,7 @@ def calibrate(
     tell("choosing the vote")
     folds = crossfit(records, settings.folds, settings.seed)
     numbers = np.array([folds.fold[record.id] for record in records])
-    choice = choose_vote(records, numbers, seed=settings.seed)
+    choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
     vote = choice.vote
     tell("measuring every arm")
     able, left_out = answerable(records, arms)
@@ -144,7 +154,8 @@ def calibrate(
     gain = difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
     opening = opening_of(records)
-    learner = Learner.of(records, vote, settings.learning)
+    kinds = promising_kinds(curves, by_bin, settings.weights)
+    learner = Learner.of(records, vote, settings.learning, kinds)
     contenders = []
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
         tell(f"learning what more work brings, fold {number + 1} of {folds.count}")
@@ -153,12 +164,13 @@ def calibrate(
         forecasts = TableOutlook(fold_table, held.model.posteriors)
         contenders.append(Contender(part, forecasts, learner.learn(fold.train.tolist())))
     tell("replaying adaptive runs on unseen problems")
-    met = contest(contenders, vote, settings.weights, budgets[1:-1:2], opening, settings.seed)
+    met = contest(contenders, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems")
     outlook = learner.learn() if met.keeps_outlook else None
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
+        digests=tuple(text_digest(record.question) for record in records),
         table=table,
         bins=difficulty.bins,
         difficulty=difficulty,
@@ -169,10 +181,16 @@ def calibrate(
         by_bin=by_bin,
         left_out=tuple(left_out),
         stages=stages,
+        importances=importances(crossed, records, trainer, settings.seed),
         gain=gain,
         contest=met,
         seconds=time.perf_counter() - began,
     )
+
+
+def _inner(budgets: Sequence[float]) -> Sequence[float]:
+    """Every second budget without the ends, where nothing is to be decided; all where there are few."""
+    return budgets[1:-1:2] if len(budgets) > 4 else budgets
 
 
 def table_arm(arm: Arm) -> TableArm:

@@ -58,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.add_argument("--store", type=Path, required=True, metavar="FILE", help="made where there is none")
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
+    add_drawing_options(command)
+    return command
+
+
+def add_drawing_options(command: argparse.ArgumentParser) -> None:
+    """What is drawn, of which problems, with which models, and how; not where to, and with which seed."""
     command.add_argument("--dataset", default="minimath-calibration", help="name or file (default: %(default)s)")
     command.add_argument("--limit", type=int, metavar="K", help="problems, from the first on (default: all)")
     command.add_argument(
@@ -68,7 +76,6 @@ def parser() -> argparse.ArgumentParser:
         f"(default: all strategies up to N={MOST})",
     )
     command.add_argument("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
-    command.add_argument("--store", type=Path, required=True, metavar="FILE", help="made where there is none")
     command.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default: %(default)s)")
     command.add_argument(
         "--concurrency",
@@ -77,12 +84,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="problems at once, a worker (%(default)s)",
     )
-    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
     command.add_argument("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
     command.add_argument("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
     command.add_argument("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")
     add_model_options(command)
-    return command
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -6,6 +6,7 @@ the answer classes of a problem, which follow from all its units, are replaced w
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,17 @@ class Store:
     def close(self) -> None:
         """Close the file; again is fine."""
         self._db.close()
+
+    def keys(self) -> list[PoolKey]:
+        """The settings under which units were drawn, in the order in which they were begun."""
+        with self._errors():
+            texts = [text for (text,) in self._db.execute("SELECT key FROM pools ORDER BY id")]
+        try:
+            return [PoolKey(**json.loads(text)) for text in texts]
+        except (ValueError, TypeError) as error:
+            raise CalibrationError(
+                f"{self.path} holds settings that this version does not know ({error}): name another file"
+            ) from error
 
     def problem(self, key: PoolKey, row: Row, prompt_tokens: int) -> int:
         """The number of a problem in this file; it is entered where it is new.

@@ -47,12 +47,12 @@ class VoteChoice:
     optimism: float
 
 
-def possible_votes(scored: bool) -> tuple[Vote, ...]:
+def possible_votes(scored: bool, aggregations: Sequence[str] = AGGREGATIONS) -> tuple[Vote, ...]:
     """All that are tried; without scores there is only the majority."""
     if not scored:
         return (Vote("majority"),)
     votes = [Vote("majority")]
-    for how in AGGREGATIONS:
+    for how in aggregations:
         reading = Reading(agg_strategy=_aggregation(how))
         votes += [Vote("best", reading=reading), Vote("weighted", reading=reading)]
         votes += [Vote("logit_weighted", b, reading) for b in B]
@@ -66,7 +66,12 @@ def name_of(vote: Vote) -> str:
 
 
 def choose_vote(
-    records: Sequence[ProblemRecord], folds: NDArray[np.int64], *, draws: int = 8, seed: int = 0
+    records: Sequence[ProblemRecord],
+    folds: NDArray[np.int64],
+    *,
+    draws: int = 8,
+    seed: int = 0,
+    aggregations: Sequence[str] = AGGREGATIONS,
 ) -> VoteChoice:
     """Try all votes.
 
@@ -75,6 +80,7 @@ def choose_vote(
         folds: shape [problems]: the fold of every problem.
         draws: from every pool, at every size.
         seed: of the draws.
+        aggregations: by which step scores are reduced, of :data:`adaptive_ttc.strategies.base.AGGREGATIONS`.
 
     Raises:
         CalibrationError: no solutions to vote on.
@@ -83,7 +89,7 @@ def choose_vote(
         attempt.scores for record in records for units in record.units.values() for one in units[:1]
         for attempt in one.unit.attempts
     )  # fmt: skip
-    votes = possible_votes(scored)
+    votes = possible_votes(scored, aggregations)
     accuracy = np.stack([_tried(record, votes, draws, seed) for record in records])
     if np.isnan(accuracy).all():
         raise CalibrationError("no problem has samples or trees to vote on: collect `sample` units")

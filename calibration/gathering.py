@@ -1,0 +1,186 @@
+"""Brings together what a calibration is fitted on: records, and what there is to say of where they come from.
+
+From a store, whose missing units are drawn first, or from a file of recorded samples. It fits nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.text import Text
+
+from adaptive_ttc.cli.request import load_solver
+from adaptive_ttc.datasets import Row, load_problems
+from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.evidence import Unit, family_of
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.base import AGGREGATIONS
+from calibration.arms import Arm, demand
+from calibration.collect_command import Order, alone, together, told
+from calibration.key import PoolKey, pool_key
+from calibration.loading import load_records
+from calibration.records import ProblemRecord, Weights
+from calibration.store import Store
+
+COUNTS = ("flops", "generated+prm", "generated")
+"""What a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Graded records and their origin.
+
+    Attributes:
+        records: of the problems whose units are all there.
+        models: ``policy`` and ``prm``, as a person calls them.
+        fingerprints: ``policy``, ``prm`` and ``prompt``.
+        dataset: ``name``, ``fingerprint``, and how many ``problems`` were asked for.
+        weights: what a token costs.
+        counts: ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records.
+        aggregations: by which step scores may be reduced.
+    """
+
+    records: list[ProblemRecord]
+    models: Mapping[str, str | None]
+    fingerprints: Mapping[str, str]
+    dataset: Mapping[str, Any]
+    weights: Weights
+    counts: Mapping[str, int]
+    aggregations: tuple[str, ...] = AGGREGATIONS
+
+    @property
+    def source(self) -> str:
+        """The origin in one sentence."""
+        models = " scored by ".join(name for name in self.models.values() if name is not None)
+        return f"measured on {len(self.records)} problems of {self.dataset['name']} solved by {models}"
+
+
+def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> Gathered:
+    """Draw what the store lacks, and read it.
+
+    Args:
+        options: of :mod:`calibration.fit`.
+        arms: that are to be answered.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError: the models cannot run an arm, or there is nothing to resume.
+        CalibrationError: the store cannot be used, or no problem is complete.
+        EngineError: an engine failed for good; what was drawn stays.
+    """
+    if options.resume and not options.store.is_file():
+        raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
+    rows, wanted = load_problems(options.dataset, options.limit), demand(arms, options.repeats)
+    load = partial(load_solver, options, options.sampling_seed)
+    with Store(options.store) as store, load() as solver:
+        key = pool_key(
+            solver,
+            options.dataset,
+            seed=options.sampling_seed,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+        )
+        models = {"policy": solver.policy.name, "prm": None if solver.prm is None else solver.prm.name}
+        ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
+        _explain_others(store, key, options, console)
+        records = load_records(store, key, rows, wanted)
+        done = {record.id for record in records}
+        lacking = [row for row in rows if row["unique_id"] not in done]
+        if lacking:
+            sampling = argparse.Namespace(**{**vars(options), "seed": options.sampling_seed})
+            order = Order(sampling, lacking, wanted, store, console)
+            _collect(order, solver, load)
+            records = load_records(store, key, rows, wanted)
+    if not records:
+        raise CalibrationError(
+            f"none of {len(rows)} problems has all the units that the arms need: give the same command again to go on, "
+            "or allow more with --max-tokens-total"
+        )
+    return Gathered(
+        records,
+        models,
+        {"policy": key.policy, "prm": key.prm, "prompt": key.prompt},
+        {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
+        weights_of(options.count, ratio),
+        counts_of_work(records),
+    )
+
+
+def weights_of(count: str | None, ratio: float) -> Weights:
+    """What a token costs under a way of counting.
+
+    Args:
+        count: one of :data:`COUNTS`; None is the first.
+        ratio: parameters of the PRM to those of the policy; 0 without a PRM.
+    """
+    if count == "generated" or not ratio:
+        return Weights()
+    return Weights(prm=1.0 if count == "generated+prm" else ratio)
+
+
+def dataset_fingerprint(rows: Sequence[Row]) -> str:
+    """Changes with any problem, answer or their order."""
+    text = json.dumps([[row["problem"], row["answer"]] for row in rows], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def counts_of_work(records: Sequence[ProblemRecord]) -> dict[str, int]:
+    """Units and tokens of records; what a tree or chain goes on from was generated once, with the sample."""
+    units = [one.unit for record in records for drawn in record.units.values() for one in drawn]
+    return {
+        "problems": len(records),
+        "units": len(units),
+        "generated_tokens": sum(unit.generated - _begun(unit) for unit in units),
+        "prm_tokens": sum(unit.prm for unit in units),
+    }
+
+
+def _begun(unit: Unit) -> int:
+    family = family_of(unit.kind)
+    if family in ("dvts", "beam_search"):
+        return sum(step.tokens for step in unit.first_steps)
+    return unit.attempts[0].tokens if family == "revision" and unit.attempts else 0
+
+
+def _collect(order: Order, solver: Solver, load: Callable[[], Solver]) -> None:
+    """Draw what is missing: with this solver, or in other processes with solvers of their own."""
+    started = time.perf_counter()
+    single = order.options.workers == 1
+    collected = anyio.run(alone, order, lambda: solver) if single else together(order, load)
+    order.console.print(Text(told(collected, order.tally, len(order.rows), time.perf_counter() - started)))
+
+
+def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, console: Console) -> None:
+    """Say what a store was begun with, where that is not what is asked for.
+
+    Raises:
+        ConfigError: it would be gone on with, if it were.
+    """
+    keys = store.keys()
+    if key in keys or not keys:
+        return
+    mine, theirs = (
+        asdict(key),
+        min((asdict(other) for other in keys), key=lambda one: len(_differing(one, asdict(key)))),
+    )
+    told = ", ".join(f"{name} {theirs[name]} there and {mine[name]} here" for name in _differing(theirs, mine))
+    if options.resume:
+        raise ConfigError(
+            f"--resume: {options.store} was begun with other settings ({told}): give those, or leave --resume out to "
+            "draw anew beside them"
+        )
+    note = f"note: {options.store} was begun with other settings ({told}): nothing of it is used, nothing is lost"
+    console.print(Text(note, style="yellow"))
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in one.items() if other.get(name) != value]
