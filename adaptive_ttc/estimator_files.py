@@ -34,11 +34,6 @@ TRUSTED = frozenset(
         f"{_HIST}.gradient_boosting.HistGradientBoostingClassifier",
         f"{_HIST}.gradient_boosting.HistGradientBoostingRegressor",
         f"{_HIST}.predictor.TreePredictor",
-        "sklearn.impute._base.MissingIndicator",
-        "sklearn.impute._base.SimpleImputer",
-        "sklearn.linear_model._logistic.LogisticRegression",
-        "sklearn.pipeline.Pipeline",
-        "sklearn.preprocessing._data.StandardScaler",
         "sklearn.preprocessing._label.LabelEncoder",
     }
 )

@@ -25,11 +25,35 @@ Array = NDArray[np.float64]
 
 
 class Classifier(Protocol):
-    """A fitted binary classifier of scikit-learn."""
+    """A fitted binary classifier, of scikit-learn mostly."""
 
     def predict_proba(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows, 2]."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A fitted logistic regression with what was done to its columns before, as plain numbers.
+
+    Attributes:
+        fill: for columns whose value is not known.
+        weights: of the columns.
+        missing: what is added where a column is not known.
+        intercept: in nats.
+    """
+
+    fill: tuple[float, ...]
+    weights: tuple[float, ...]
+    missing: tuple[float, ...]
+    intercept: float
+
+    def predict_proba(self, X: Array) -> Array:  # noqa: N803
+        """Shape [rows, 2]."""
+        unknown = np.isnan(X)
+        logit = np.where(unknown, self.fill, X) @ self.weights + unknown @ np.array(self.missing) + self.intercept
+        positive = 1 / (1 + np.exp(-logit))
+        return np.stack([1 - positive, positive], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +106,21 @@ class StageModel:
 
     def as_data(self) -> dict[str, Any]:
         """For a file of estimators."""
-        curves = [_curve_as_data(curve) for curve in self.curves]
-        return {"family": self.family, "estimator": self.estimator, "columns": list(self.columns), "curves": curves}
+        linear = isinstance(self.estimator, Linear)
+        return {
+            "family": self.family,
+            "estimator": _plain(self.estimator) if linear else self.estimator,
+            "columns": list(self.columns),
+            "curves": [_plain(curve) for curve in self.curves],
+        }
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> StageModel:
         """And back."""
-        curves = tuple(_curve_of(curve) for curve in data["curves"])
-        return cls(data["family"], data["estimator"], tuple(data["columns"]), curves)
+        estimator, curves = data["estimator"], tuple(_curve_of(curve) for curve in data["curves"])
+        if isinstance(estimator, dict):
+            estimator = Linear(**{key: _frozen(value) for key, value in estimator.items()})
+        return cls(data["family"], estimator, tuple(data["columns"]), curves)
 
 
 def bins_of(harder: Array) -> Array:
@@ -107,12 +138,19 @@ def with_edges(features: Array) -> Array:
 
 def uncalibrated(estimator: Classifier, features: Array) -> Array:
     """P(harder than edge k) as the estimator has it, shape [problems, 4]."""
-    with _one_thread():
-        return estimator.predict_proba(with_edges(features))[:, 1].reshape(-1, _EDGES)
+    rows = with_edges(features)
+    if isinstance(estimator, Linear):
+        return estimator.predict_proba(rows)[:, 1].reshape(-1, _EDGES)
+    with one_thread():
+        return estimator.predict_proba(rows)[:, 1].reshape(-1, _EDGES)
 
 
-def _curve_as_data(curve: Platt | Isotonic) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(curve).items()}
+def _plain(values: Linear | Platt | Isotonic) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(values).items()}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _curve_of(data: Mapping[str, Any]) -> Platt | Isotonic:
@@ -129,6 +167,6 @@ def _thread_pools() -> Any:
     return ThreadpoolController()
 
 
-def _one_thread() -> Any:
-    """A few rows are done before a second thread has woken up."""
-    return _thread_pools().limit(limits=1, user_api="openmp")
+def one_thread() -> Any:
+    """A context in which scikit-learn keeps to one thread: few rows are done before a second one has woken up."""
+    return _thread_pools().limit(limits=1)

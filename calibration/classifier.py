@@ -18,11 +18,21 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.ordinal import BINS, Classifier, Isotonic, Platt, StageModel, bins_of, uncalibrated, with_edges
+from adaptive_ttc.ordinal import (
+    BINS,
+    Classifier,
+    Isotonic,
+    Linear,
+    Platt,
+    StageModel,
+    bins_of,
+    one_thread,
+    uncalibrated,
+    with_edges,
+)
 from calibration.labels import check_folds
 
 Array = NDArray[np.float64]
@@ -63,9 +73,9 @@ class Fitting:
     """
 
     folds: int = 3
-    iterations: int = 50
+    iterations: int = 30
     leaves: int = 6
-    rate: float = 0.1
+    rate: float = 0.15
     share: float = 0.03
     penalty: float = 0.1
     families: tuple[Family, ...] = ("logistic", "boosting")
@@ -121,7 +131,7 @@ class DifficultyClassifier:
         }
         self.losses_ = {family: log_loss(bins_of(one), soft, weight) for family, one in raw.items()}
         best = min(self.fitting.families, key=lambda family: self.losses_[family])
-        estimator = self._fitted(self._new(best, names), features, harder, weight)
+        estimator = self._fitted(best, names, features, harder, weight)
         calibrate = isotonic if len(ids) >= ISOTONIC_FROM else platt
         curves = tuple(calibrate(raw[best][:, k], harder[:, k], weight) for k in range(BINS - 1))
         self.model_ = StageModel(best, estimator, tuple(columns), curves)
@@ -130,24 +140,6 @@ class DifficultyClassifier:
     def predict_proba(self, X: Array) -> Array:  # noqa: N803
         """P(bin), shape [problems, 5]."""
         return self.model_.predict_proba(X)
-
-    def _new(self, family: Family, names: Sequence[str]) -> Classifier:
-        fitting = self.fitting
-        if family == "logistic":
-            fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-            model = LogisticRegression(C=fitting.penalty, max_iter=500)
-            return Pipeline([("fill", fill), ("scale", StandardScaler()), ("model", model)])
-        sign = [(name in RISING) - (name in FALLING) for name in names]
-        return HistGradientBoostingClassifier(
-            learning_rate=fitting.rate,
-            max_iter=fitting.iterations,
-            max_leaf_nodes=fitting.leaves,
-            max_bins=64,
-            l2_regularization=1.0,
-            monotonic_cst=np.array([*sign, *[-1] * (BINS - 2)]),
-            early_stopping=False,
-            random_state=fitting.seed,
-        )
 
     def _out_of_fold(
         self,
@@ -162,18 +154,51 @@ class DifficultyClassifier:
         found = np.empty_like(harder)
         for number in range(self.fitting.folds):
             held = part == number
-            estimator = self._new(family, names)
-            estimator = self._fitted(estimator, features[~held], harder[~held], weight[~held])
+            estimator = self._fitted(family, names, features[~held], harder[~held], weight[~held])
             found[held] = uncalibrated(estimator, features[held])
         return found
 
-    def _fitted(self, estimator: Classifier, features: Array, harder: Array, weight: Array) -> Classifier:
-        rows, target = with_edges(features), harder.ravel()
-        index, label, weights = binary_rows(target, np.repeat(weight, BINS - 1))
-        if isinstance(estimator, Pipeline):
-            return estimator.fit(rows[index], label, model__sample_weight=weights)
-        estimator.set_params(min_samples_leaf=max(int(self.fitting.share * len(index)), 2))
-        return estimator.fit(rows[index], label, sample_weight=weights)
+    def _fitted(
+        self, family: Family, names: Sequence[str], features: Array, harder: Array, weight: Array
+    ) -> Classifier:
+        index, label, weights = binary_rows(harder.ravel(), np.repeat(weight, BINS - 1))
+        rows = with_edges(features)[index]
+        with one_thread():
+            if family == "logistic":
+                return _logistic(rows, label, weights, self.fitting)
+            return _boosting(rows, label, weights, names, self.fitting)
+
+
+def _logistic(rows: Array, label: Array, weight: Array, fitting: Fitting) -> Linear:
+    fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    scale, model = StandardScaler(), LogisticRegression(C=fitting.penalty, max_iter=500)
+    model.fit(scale.fit_transform(fill.fit_transform(rows)), label, sample_weight=weight)
+    weights = model.coef_[0] / scale.scale_
+    columns = rows.shape[1]
+    missing = np.zeros(columns)
+    missing[fill.indicator_.features_] = weights[columns:]
+    return Linear(
+        tuple(fill.statistics_.tolist()),
+        tuple(weights[:columns].tolist()),
+        tuple(missing.tolist()),
+        float(model.intercept_[0] - scale.mean_ @ weights),
+    )
+
+
+def _boosting(rows: Array, label: Array, weight: Array, names: Sequence[str], fitting: Fitting) -> Classifier:
+    sign = [(name in RISING) - (name in FALLING) for name in names]
+    model = HistGradientBoostingClassifier(
+        learning_rate=fitting.rate,
+        max_iter=fitting.iterations,
+        max_leaf_nodes=fitting.leaves,
+        min_samples_leaf=max(int(fitting.share * len(rows)), 2),
+        max_bins=64,
+        l2_regularization=1.0,
+        monotonic_cst=np.array([*sign, *[-1] * (BINS - 2)]),
+        early_stopping=False,
+        random_state=fitting.seed,
+    )
+    return model.fit(rows, label, sample_weight=weight)
 
 
 def binary_rows(target: Array, weight: Array) -> tuple[NDArray[np.int_], NDArray[np.int_], Array]:

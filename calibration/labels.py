@@ -110,7 +110,7 @@ class Bins:
         check_counts(counts)
         prior = Prior.fit(counts)
         a, b = prior.a + counts.right, prior.b + counts.drawn - counts.right
-        grid = special.expit(np.linspace(-14, 14, 1401))
+        grid = special.expit(np.linspace(-12, 12, 241))
         below = np.array([special.betainc(a, b, rate).mean() for rate in grid])
         edges = np.interp(np.arange(BINS - 1, 0, -1) / BINS, below, grid)
         return cls(tuple(edges.tolist()), prior)
