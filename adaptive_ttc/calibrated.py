@@ -107,13 +107,18 @@ class Calibrated:
 
     def mismatch(self, policy: Policy, prm: RewardModel | None) -> str | None:
         """What differs between the pair that it was made for and this one, in words; None where nothing does."""
-        fingerprints = self.meta.get("fingerprints", {})
-        now = {"policy": policy.fingerprint, "prm": "" if prm is None else prm.fingerprint}
-        names = [name for name, mark in now.items() if fingerprints.get(name) != mark]
-        if not names:
-            return None
-        made = " and ".join(str(self.meta.get("models", {}).get(name) or "none") for name in ("policy", "prm"))
-        return f"it was made for another {' and another '.join(names)} ({made})"
+        return mismatch_of(self.meta, policy, prm)
+
+
+def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None) -> str | None:
+    """What differs between the pair that a calibration was made for and this one; None where nothing does."""
+    fingerprints = meta.get("fingerprints", {})
+    now = {"policy": policy.fingerprint, "prm": "" if prm is None else prm.fingerprint}
+    names = [name for name, mark in now.items() if fingerprints.get(name) != mark]
+    if not names:
+        return None
+    made = " and ".join(str(meta.get("models", {}).get(name) or "none") for name in ("policy", "prm"))
+    return f"it was made for another {' and another '.join(names)} ({made})"
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -133,7 +138,15 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CalibrationError(f"{folder / META} is of schema {found!r}, not {SCHEMA}: {_REMEDY}")
     if not isinstance(meta.get("files"), dict):
         raise CalibrationError(f"{folder / META} names no checksums: {_REMEDY}")
+    if meta.get("digest") != meta_digest(meta):
+        raise CalibrationError(f"{folder / META} was edited since it was made: {_REMEDY}")
     return meta
+
+
+def meta_digest(meta: Mapping[str, Any]) -> str:
+    """SHA-256 of all metadata but the digest itself; it shows an edit by mistake, not one by somebody who means to."""
+    text = json.dumps({key: value for key, value in meta.items() if key != "digest"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_outlook(outlook: Outlook, path: Path) -> str:
@@ -182,4 +195,13 @@ def _sha256(path: Path) -> str:
         raise CalibrationError(f"cannot read {path}: {error.strerror or error}; {_REMEDY}") from error
 
 
-__all__ = ["Calibrated", "Forecasts", "Opening", "load_outlook", "read_meta", "save_outlook"]
+__all__ = [
+    "Calibrated",
+    "Forecasts",
+    "Opening",
+    "load_outlook",
+    "meta_digest",
+    "mismatch_of",
+    "read_meta",
+    "save_outlook",
+]

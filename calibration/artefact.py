@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.calibrated import CLASSIFIER, META, OUTLOOK, SCHEMA, TABLE, Calibrated, save_outlook
+from adaptive_ttc.calibrated import CLASSIFIER, META, OUTLOOK, SCHEMA, TABLE, Calibrated, meta_digest, save_outlook
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.record import git_state
 from calibration.calibrate import Calibration
@@ -74,7 +74,7 @@ def save(
             "command": command,
             "files": sums,
         }
-        _write_json(partial / META, meta)
+        _write_json(partial / META, {**meta, "digest": meta_digest(meta)})
         loaded = Calibrated.load(partial)
         target.mkdir(parents=True, exist_ok=True)
         (target / OUTLOOK).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.calibrated import Opening
+from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.evidence import Reading
 from adaptive_ttc.outlook import Outlook
 from adaptive_ttc.strategies.base import AGGREGATIONS
@@ -37,7 +38,7 @@ from calibration.judgement import (
     probe_cost,
     promising_kinds,
 )
-from calibration.labels import Bins, counts_of
+from calibration.labels import LEAST_PROBLEMS, Bins, counts_of
 from calibration.metrics import StageMetrics
 from calibration.outlook import Learner, Learning
 from calibration.overlap import text_digest
@@ -133,6 +134,7 @@ def calibrate(
     """
     began = time.perf_counter()
     tell("choosing the vote")
+    _check_size(len(records), settings.folds)
     folds = crossfit(records, settings.folds, settings.seed)
     numbers = np.array([folds.fold[record.id] for record in records])
     choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
@@ -145,8 +147,8 @@ def calibrate(
     crossed = crossfitted_difficulty(records, folds, trainer)
     stages = measured_difficulty(records, crossed, trainer)
     difficulty = trainer.train(list(records))
-    by_bin = by_bins(curves, _membership(records, difficulty.bins), seed=settings.seed)
-    table = _table(curves, by_bin, difficulty.bins, vote, records, source)
+    by_bin = by_bins(curves, membership(records, difficulty.bins), seed=settings.seed)
+    table = table_of(curves, by_bin, difficulty.bins, vote, records, source)
     tell("judging choices by difficulty")
     budgets = settings.budgets or budget_grid(curves, settings.weights, 10)
     parts = _parts(records, folds, crossed, trainer, curves, settings.seed)
@@ -160,7 +162,7 @@ def calibrate(
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
         tell(f"learning what more work brings, fold {number + 1} of {folds.count}")
         train = folds.training(number, records)
-        fold_table = _table(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
+        fold_table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
         forecasts = TableOutlook(fold_table, held.model.posteriors)
         contenders.append(Contender(part, forecasts, learner.learn(fold.train.tolist())))
     tell("replaying adaptive runs on unseen problems")
@@ -188,6 +190,16 @@ def calibrate(
     )
 
 
+def _check_size(problems: int, folds: int) -> None:
+    """Refuse what would fail later, when the problems outside a fold are counted."""
+    left = problems - -(-problems // max(folds, 1))
+    if problems and left < LEAST_PROBLEMS:
+        raise CalibrationError(
+            f"{problems} problems in {folds} folds leave {left} to learn from; {LEAST_PROBLEMS} are the least: take "
+            f"at least {-(-LEAST_PROBLEMS * folds // max(folds - 1, 1))} problems (--limit), or more folds"
+        )
+
+
 def _inner(budgets: Sequence[float]) -> Sequence[float]:
     """Every second budget without the ends, where nothing is to be decided; all where there are few."""
     return budgets[1:-1:2] if len(budgets) > 4 else budgets
@@ -209,12 +221,13 @@ def vote_of(ballot: Ballot) -> Vote:
     return Vote(ballot.name, ballot.b, Reading(agg_strategy=ballot.agg_strategy))
 
 
-def _membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
+def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
+    """How probably every problem is of every bin, by its own counts, shape [problems, bins]."""
     counts = counts_of(records)
     return bins.soft(counts.right, counts.drawn)
 
 
-def _table(
+def table_of(
     curves: Curves,
     by_bin: BinCurves,
     bins: Bins,
@@ -222,7 +235,8 @@ def _table(
     records: Sequence[ProblemRecord],
     source: str,
 ) -> ComputeOptimalTable:
-    share = _membership(records, bins).mean(axis=0)
+    """The table of arms that were measured on these problems."""
+    share = membership(records, bins).mean(axis=0)
     names = ("accuracy", "shrunk", "low", "high", "generated", "prm")
     cells = {name: tuple(tuple(row) for row in getattr(by_bin, name).tolist()) for name in names}
     return ComputeOptimalTable(
@@ -264,7 +278,7 @@ def _parts(
             Fold(
                 held_out=out,
                 train=train,
-                bins=by_bins(curves.rows(train), _membership(others, difficulty.bins), seed=seed),
+                bins=by_bins(curves.rows(train), membership(others, difficulty.bins), seed=seed),
                 oracle=difficulty.bins.soft(counts.right, counts.drawn).argmax(axis=1),
                 posterior=None if posterior is None else posterior[out],
             )

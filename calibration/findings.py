@@ -38,6 +38,8 @@ class Grid:
 def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[float]) -> Grid:
     """The best arm of every bin at every budget, what it reaches, and the next best; mixed problems last.
 
+    A budget that covers no arm is told as less than the cheapest one's cost.
+
     Accuracies and intervals are as measured; arms are chosen by the shrunk ones.
     """
     rows, sections = [], set()
@@ -45,11 +47,11 @@ def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[floa
         for budget in budgets:
             prices = {"generated": weights.generated, "prm": weights.prm}
             best, *others = table.lookup(budget, difficulty, **prices)
-            within = f"{budget:,.0f}" if best.cost <= budget else f"{budget:,.0f} (too little)"
-            second = f"{others[0].arm.name} {_percent(others[0].accuracy)}" if others else ""
+            within = f"{budget:,.0f}" if best.cost <= budget else f"< {best.cost:,.0f}"
+            second = f"{others[0].arm.name} {100 * others[0].accuracy:.0f}" if others else ""
             rows.append((bin_name(table, difficulty), within, best.arm.name, reached(table, difficulty, best), second))
         sections.add(len(rows) - 1)
-    head = ("difficulty", "budget", "best arm", "right, % [95 %]", "next best")
+    head = ("difficulty", "budget", "best arm", "% right [95 %]", "next best")
     return Grid("The best arm of every difficulty at every budget", head, tuple(rows), 5, frozenset(sections))
 
 
@@ -68,7 +70,7 @@ def reached(table: ComputeOptimalTable, difficulty: int | None, choice: Choice) 
     accuracy, low, high = (
         rows[difficulty][column] for rows in (table.cells.accuracy, table.cells.low, table.cells.high)
     )
-    return f"{_percent(accuracy)} [{_percent(low)}, {_percent(high)}]"
+    return f"{_percent(accuracy)} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def shown_budgets(budgets: Sequence[float], most: int = SHOWN_BUDGETS) -> list[float]:

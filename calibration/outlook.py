@@ -283,7 +283,7 @@ def _classifier(
         early_stopping=False,
         random_state=learning.seed,
     )
-    return model.fit(features[rows[kept]], labels[kept], sample_weight=weights[kept])
+    return model.fit(_fillable(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
 
 
 def _regressor(features: Array, target: Array, learning: Learning) -> HistGradientBoostingRegressor:
@@ -296,4 +296,9 @@ def _regressor(features: Array, target: Array, learning: Learning) -> HistGradie
         early_stopping=False,
         random_state=learning.seed,
     )
-    return model.fit(features, target)
+    return model.fit(_fillable(features), target)
+
+
+def _fillable(features: Array) -> Array:
+    """With 0 in columns of which no value is known: scikit-learn cannot bin these, and nothing is learned of them."""
+    return np.where(np.isnan(features).all(axis=0), 0.0, features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +24,7 @@ def show_calibration(calibration: Calibration, console: Console) -> None:
 def show_grid(grid: Grid, console: Console) -> None:
     """Print a table; its title stands above it, unfolded."""
     console.print(Text(grid.title, style="bold"), soft_wrap=True)
-    table = Table(padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for index, name in enumerate(grid.head):
         table.add_column(name, justify="right" if index >= grid.numbers else "left", overflow="fold")
     for number, row in enumerate(grid.rows):
