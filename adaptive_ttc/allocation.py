@@ -23,7 +23,7 @@ Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "
 OVER: frozenset[Standing] = frozenset(("content", "short", "settled", "failed"))
 """Standings of problems that will be given nothing more on what is known of them."""
 
-_WHY: dict[Standing, str] = {
+WHY: dict[Standing, str] = {
     "waiting": "what was left did not pay for its opening",
     "running": "it was ended while it ran",
     "open": "it was ended before its options were known",
@@ -34,6 +34,7 @@ _WHY: dict[Standing, str] = {
     "settled": "it was settled",
     "failed": "it failed",
 }
+"""Why a problem got no more, by where it stood when it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ class ProblemReport:
 
     def explain(self) -> str:
         """One sentence on why it got no more."""
-        given = f"{self.id}: {self.spent:,} units in {len(self.grants)} slices; {_WHY[self.stopped]}"
+        given = f"{self.id}: {self.spent:,} units in {len(self.grants)} slices; {WHY[self.stopped]}"
         if self.stopped in ("parked", "content", "short") and self.considered:
             given += f" (it gains {self.slope:.3g} per 1,000 units, the price is {self.price:.3g})"
         return given

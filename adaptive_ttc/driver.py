@@ -22,8 +22,9 @@ from adaptive_ttc.lineage import Route, derive_seed
 from adaptive_ttc.meter import Meter
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.requests import Expand, Fork, Search
+from adaptive_ttc.requests import Expand, Fork, Score, Search
 from adaptive_ttc.sample import Sample
+from adaptive_ttc.scorekeeper import score_held
 from adaptive_ttc.scoring import Scorer
 from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Prefix, Problem, Usage
@@ -102,18 +103,28 @@ class Driver:
         """Tell of samples that other drivers drew, so that none is drawn again."""
         self._account.observe(evidence)
 
-    async def run(self, search: Search) -> tuple[Prefix, ...]:
+    async def run(self, search: Search, ledger: Ledger | None = None) -> tuple[Prefix, ...]:
         """Answer the search's requests until it returns; what it returns. May be called again with another search.
+
+        Args:
+            search: what is asked for.
+            ledger: what this search alone may spend, closed when it is over; the driver's own account by default.
 
         Raises:
             EngineError: an engine failed for good, or too often.
             ConfigError: a request that can never be served; scores asked for without a PRM.
         """
-        async with side_by_side() as watch:
-            watch.start_soon(self._recall_when_stopped)
-            self._pay_opening()
-            candidates = await self._drive(search, self._account, self._branch)
-            watch.cancel_scope.cancel()
+        parts = () if ledger is None else self._account.fork((ledger,))
+        account = parts[0] if parts else self._account
+        try:
+            async with side_by_side() as watch:
+                watch.start_soon(self._recall_when_stopped)
+                self._pay_opening(account)
+                candidates = await self._drive(search, account, self._branch)
+                watch.cancel_scope.cancel()
+        finally:
+            if parts:
+                self._account.join(parts)
         return candidates
 
     async def _drive(self, search: Search, account: Account, branch: Branch) -> tuple[Prefix, ...]:
@@ -123,6 +134,8 @@ class Driver:
                 request = search.send(reply)
                 if isinstance(request, Fork):
                     reply = await self._fork(request, account, branch)
+                elif isinstance(request, Score):
+                    reply = await self._score(request, account)
                 else:
                     reply = await self._expand(request, account, branch)
         except StopIteration as returned:
@@ -170,6 +183,20 @@ class Driver:
         branch.expanded(children)
         return children
 
+    async def _score(self, request: Score, account: Account) -> tuple[Prefix, ...]:
+        samples = [self._held(prefix) for prefix in request.prefixes]
+        await score_held(self._engines, account, samples)
+        return tuple(
+            replace(prefix, scores=sample.scores) for prefix, sample in zip(request.prefixes, samples, strict=True)
+        )
+
+    def _held(self, prefix: Prefix) -> Sample:
+        """A solution that has ended, as something to be scored."""
+        sample = self._grown_from(Prefix(attempts=prefix.attempts), prefix.path, Expand(prefixes=(), score=True))
+        sample.token_ids, sample.text, sample.scores = prefix.token_ids, prefix.text, prefix.scores
+        sample.logprob, sample.ended = prefix.logprob, prefix.finish
+        return sample
+
     def _sample(self, parent: Prefix, request: Expand, account: Account) -> Sample:
         sample = self._grown_from(parent, account.numbering.take(parent.path), request)
         if not self._paid(parent, account):
@@ -196,9 +223,9 @@ class Driver:
             account.shown.add(shown)
         return self._prompt_paid
 
-    def _pay_opening(self) -> None:
+    def _pay_opening(self, account: Account) -> None:
         if not self._prompt_paid:
-            self._prompt_paid = self._pay(self._account, len(self._conversation.opening))
+            self._prompt_paid = self._pay(account, len(self._conversation.opening))
 
     def _pay(self, account: Account, prompt_tokens: int) -> bool:
         money = account.ledger.reserve(self._engines.price.prompt * prompt_tokens)

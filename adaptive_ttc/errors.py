@@ -43,3 +43,7 @@ class GradingError(AdaptiveTTCError):
 
 class RevisionWarning(UserWarning):
     """A policy is asked to revise its solutions without having been trained for it."""
+
+
+class CalibrationWarning(UserWarning):
+    """A pair of models is used without a calibration of its own."""

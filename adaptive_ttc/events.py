@@ -236,6 +236,33 @@ class DecisionEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationEvent(Event):
+    """It was decided what is done next on the problem, or that nothing is.
+
+    Attributes:
+        action: what it is done towards, such as ``4 x sample``; None where the problem is settled.
+        opening: whether it is the problem's first work, which is not chosen.
+        units: most that the slice may be charged.
+        price: gain per 1,000 units that an action had to be worth.
+        right: probability that the answer in hand is right; None before the first look.
+        difficulty: probabilities of the bins, the easiest first; None where nothing tells.
+        considered: every action with its expected gain (rise of ``right``) and its expected cost in units.
+        why: in words, where the problem is settled.
+    """
+
+    kind: ClassVar[str] = "allocation"
+
+    action: str | None
+    opening: bool
+    units: int
+    price: float
+    right: float | None
+    difficulty: tuple[float, ...] | None
+    considered: tuple[tuple[str, float, float], ...]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DoneEvent(Event):
     """The problem is settled.
 
@@ -267,6 +294,7 @@ EVENTS: tuple[type[Event], ...] = (
     CandidateEvent,
     VoteEvent,
     DecisionEvent,
+    AllocationEvent,
     DoneEvent,
 )
 """Every kind of event."""

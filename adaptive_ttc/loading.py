@@ -23,8 +23,14 @@ REPLAY = "replay"
 
 MINI_POLICY = Path(__file__).parent / "mini" / "models" / "policy"
 MINI_PRM = Path(__file__).parent / "mini" / "models" / "prm"
+MINI_CALIBRATION = Path(__file__).parent / "mini" / "models" / "calibration"
 MINI_FINISH_TOKENS = 200
 """More tokens than nearly all solutions of the embedded policy have."""
+
+
+def mini_calibration() -> Path | None:
+    """The calibration of the embedded pair; None where it was not shipped."""
+    return MINI_CALIBRATION if (MINI_CALIBRATION / "meta.json").exists() else None
 
 
 def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **settings: Any) -> Policy:

@@ -13,6 +13,7 @@ from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.scoring import least_score
+from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.strategies.base import Strategy, make_strategy
 from adaptive_ttc.types import Problem
 
@@ -33,8 +34,7 @@ class Plan:
 
     Attributes:
         problem: what is to be solved.
-        strategy: how; its ``n`` is a beginning only if ``sized``.
-        sized: whether the budget says how many samples are drawn.
+        strategy: how; :class:`~adaptive_ttc.strategies.adaptive.Adaptive` where evidence decides as it comes in.
         price: what the ledger is charged.
         budget: most that it may be charged; None for no limit.
         count: what the budget bounds.
@@ -42,7 +42,6 @@ class Plan:
 
     problem: Problem
     strategy: Strategy
-    sized: bool
     price: Price
     budget: int | None
     count: str
@@ -83,11 +82,11 @@ def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: W
         )
     scoring = _check_scores(problem, strategy, prm, price)
     _check_room(problem, policy, price, scoring, wish)
-    return Plan(problem=problem, strategy=strategy, sized=free, price=price, budget=wish.budget, count=wish.count)
+    return Plan(problem=problem, strategy=strategy, price=price, budget=wish.budget, count=wish.count)
 
 
 def _check_end(wish: Wish) -> bool:
-    """Whether the budget says how many samples are drawn."""
+    """Whether only the budget says what is done."""
     free = wish.strategy is None and "n" not in wish.options
     if free and wish.budget is None:
         raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
@@ -99,6 +98,8 @@ def _named(wish: Wish, prm: bool) -> Strategy:
         if wish.options:
             raise ConfigError(f"set {', '.join(wish.options)} in the configured strategy instead")
         return wish.strategy
+    if _check_end(wish):
+        return Adaptive.of(wish.options)
     return make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
 
 
@@ -106,7 +107,8 @@ def _strategy(wish: Wish, policy: Policy, prm: RewardModel | None) -> Strategy:
     strategy = _named(wish, prm is not None)
     if isinstance(wish.strategy, Strategy):
         return strategy
-    own = {**strategy_defaults(policy), **(strategy_defaults(prm) if strategy.scored else {})}
+    scored = strategy.scored or isinstance(strategy, Adaptive)
+    own = {**strategy_defaults(policy), **(strategy_defaults(prm) if scored else {})}
     left_open = [key for key in own if key not in wish.options and getattr(strategy, key) == getattr(Strategy, key)]
     return replace(strategy, **{key: own[key] for key in left_open})
 
@@ -115,7 +117,7 @@ def _demand(strategy: Strategy, count: str, free: bool) -> Demand:
     return Demand(
         strategy=strategy.name,
         n=None if free else strategy.n,
-        stepwise=strategy.stepwise,
+        stepwise=free or strategy.stepwise,
         revises=strategy.revises,
         scored=strategy.scored,
         temperature=strategy.temperature,

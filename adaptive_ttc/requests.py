@@ -60,7 +60,20 @@ class Fork:
         return (yield self)
 
 
-Request = Expand | Fork
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Have the PRM score solutions that are in hand already; the reply is the same solutions, in order.
+
+    One that is scored already stays as it is, and so does one that the budget does not cover: exhaustion is data.
+    """
+
+    prefixes: tuple[Prefix, ...]
+
+    def __iter__(self) -> Generator[Score, tuple[Prefix, ...], tuple[Prefix, ...]]:
+        return (yield self)
+
+
+Request = Expand | Fork | Score
 
 Search = Generator[Request, Any, tuple[Prefix, ...]]
 """A strategy at work: yields requests, is sent replies, returns the prefixes it hands in as candidates."""

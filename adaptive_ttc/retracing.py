@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 from adaptive_ttc.cost import Price
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import (
+    AllocationEvent,
     CandidateEvent,
     DoneEvent,
     Event,
@@ -26,9 +27,10 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.plan import Plan
-from adaptive_ttc.requests import Expand, Fork, Search
+from adaptive_ttc.requests import Expand, Fork, Score, Search
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy, make_strategy
+from adaptive_ttc.strategies.adaptive import UNLISTED
 from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Finish, Message, Prefix, Problem, Usage
 from adaptive_ttc.verdict import conclude, grade
@@ -53,13 +55,14 @@ async def retrace(trace: Trace, grader: Grader) -> Solution:
     plan = Plan(
         problem=Problem(tuple(Message(*turn) for turn in opening.messages), opening.problem),  # type: ignore[arg-type]
         strategy=strategy,
-        sized=False,
         price=Price(),
         budget=opening.budget,
         count=opening.count,
     )
     candidates = await grade(prefixes, strategy, grader)
-    return conclude(plan, candidates, Usage(**done.usage), done.spent, again)  # type: ignore[arg-type]
+    told = [event.difficulty for event in trace.of(AllocationEvent)]
+    usage = Usage(**done.usage)  # type: ignore[arg-type]
+    return conclude(plan, candidates, usage, done.spent, again, difficulty=told[-1] if told else None)
 
 
 E = TypeVar("E", bound=Event)
@@ -89,7 +92,7 @@ class Record:
             raise ConfigError("the trace holds no search")
         number = -1
         for event in self._searches:
-            strategy = make_strategy(event.strategy, **event.options)
+            strategy = _strategy(event)
             start = [self._prefixes[path] for path in event.start]
             number, handed_in = self._drive(strategy.search(start), (), number)
         return strategy, handed_in
@@ -101,12 +104,19 @@ class Record:
             while True:
                 request = search.send(reply)
                 number += 1
-                if isinstance(request, Fork):
+                if isinstance(request, Score):
+                    reply, number = self._score(request), number - 1
+                elif isinstance(request, Fork):
                     reply = self._fork(request, (*branch, number))
                 else:
                     reply = self._expand(request, branch, number)
         except StopIteration as returned:
             return number, tuple(returned.value)
+
+    def _score(self, request: Score) -> tuple[Prefix, ...]:
+        scored = tuple(replace(one, scores=self._scores.get(one.path, one.scores)) for one in request.prefixes)
+        self._prefixes.update((one.path, one) for one in scored)
+        return scored
 
     def _fork(self, fork: Fork, route: Route) -> tuple[tuple[Prefix, ...], ...]:
         return tuple(self._drive(search, (*route, index), -1)[1] for index, search in enumerate(fork.searches))
@@ -134,13 +144,18 @@ class Record:
             parent,
             token_ids=parent.token_ids + tokens,
             text=parent.text + end.text,
-            scores=self._scores.get(path, kept),
+            scores=self._scores.get(path, kept) if request.score else (),
             logprob=end.logprob,
             finish=cast(Finish, end.finish),
             path=path,
         )
         self._prefixes[path] = child
         return child
+
+
+def _strategy(event: SearchEvent) -> Strategy:
+    unlisted = UNLISTED.get(event.strategy)
+    return make_strategy(event.strategy, **event.options) if unlisted is None else unlisted(**event.options)
 
 
 def _one(trace: Trace, kind: type[E]) -> E:

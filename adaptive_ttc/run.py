@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 
 import anyio
 
 from adaptive_ttc.driver import Driver
 from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.events import DecisionEvent, Event, RunEvent, SearchEvent
+from adaptive_ttc.events import Event, RunEvent, SearchEvent
 from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.sizing import next_slice
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.trace import Trace
@@ -102,45 +102,34 @@ class Run:
             until: stops it as well; it is only listened to.
         """
         self._trace.record(self._opening)
-        if until is not None and until.is_set():
-            self._stop.set()
-        async with side_by_side() as watch:
-            if deadline is not None:
-                watch.start_soon(_set_after, self._stop, deadline)
-            if until is not None:
-                watch.start_soon(_set_with, self._stop, until)
-            strategy, prefixes = await self._search()
-            watch.cancel_scope.cancel()
-        candidates = await grade(prefixes, strategy, grader)
+        async with ending_early(self._stop, deadline, until):
+            prefixes = await self._search()
+        candidates = await grade(prefixes, self.strategy, grader)
         usage = replace(self.usage, wall_time=self._now())
-        return conclude(replace(self._plan, strategy=strategy), candidates, usage, self._ledger.spent, self._trace)
+        return conclude(self._plan, candidates, usage, self._ledger.spent, self._trace)
 
-    async def _search(self) -> tuple[Strategy, tuple[Prefix, ...]]:
-        """Run the strategy; a sized one in slices, the later ones sized by what the earlier ones cost."""
-        strategy = self._plan.strategy
-        if not self._plan.sized:
-            return strategy, await self._run(strategy, ())
-        prefixes: tuple[Prefix, ...] = ()
-        while True:
-            ended, spent = sum(prefix.finish in ("eos", "length") for prefix in prefixes), self._ledger.spent
-            more = next_slice(self._ledger.available or 0, spent, ended, len(prefixes))
-            why = f"{ended} of {len(prefixes)} samples ended for {spent:,} of {self._plan.budget:,}"
-            self._trace.record(DecisionEvent(time=self._now(), what=f"draw {more} more samples", why=why))
-            if not more:
-                return strategy, prefixes
-            strategy = replace(strategy, n=len(prefixes) + more)
-            prefixes = await self._run(strategy, prefixes)
-            if self._ledger.spent == spent:
-                return strategy, prefixes
-
-    async def _run(self, strategy: Strategy, start: tuple[Prefix, ...]) -> tuple[Prefix, ...]:
+    async def _search(self) -> tuple[Prefix, ...]:
+        strategy = self.strategy
         options = {part.name: getattr(strategy, part.name) for part in fields(strategy)}
-        paths = tuple(prefix.path for prefix in start)
-        self._trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=paths))
-        return await self._driver.run(strategy.search(start))
+        self._trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=()))
+        return await self._driver.run(strategy.search())
 
     def _now(self) -> float:
         return anyio.current_time() - self._trace.started
+
+
+@asynccontextmanager
+async def ending_early(stop: anyio.Event, deadline: float | None, until: anyio.Event | None) -> AsyncIterator[None]:
+    """Meanwhile, set ``stop`` after ``deadline`` seconds, or when ``until`` is set, which is only listened to."""
+    if until is not None and until.is_set():
+        stop.set()
+    async with side_by_side() as watch:
+        if deadline is not None:
+            watch.start_soon(_set_after, stop, deadline)
+        if until is not None:
+            watch.start_soon(_set_with, stop, until)
+        yield
+        watch.cancel_scope.cancel()
 
 
 async def _set_after(stop: anyio.Event, seconds: float) -> None:

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from adaptive_ttc.account import Account
 from adaptive_ttc.engines import Engines
 from adaptive_ttc.events import FinishedEvent
+from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.sample import Sample
 
@@ -105,6 +106,18 @@ class Scorekeeper:
     async def _score(self, sample: Sample) -> None:
         await self._engines.scorer.score(sample, self._account.ledger)
         self.tell(sample)
+
+
+async def score_held(engines: Engines, account: Account, samples: Iterable[Sample]) -> None:
+    """Score solutions that ended before, in this order, as far as the account can pay; a stopped run scores none."""
+    held = tuple(sample for sample in samples if not sample.scores)
+    if engines.stop.is_set():
+        return
+    async with side_by_side() as tasks:
+        scores = Scorekeeper(engines, account, tasks)
+        for sample in held:
+            scores.pay_and_score(sample)
+    scores.share()
 
 
 def _key(sample: Sample) -> Key:

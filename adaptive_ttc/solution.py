@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.explain import explain
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.trace import Trace
@@ -47,6 +48,7 @@ class Solution:
         spent: what the ledger was charged; never more than ``budget``.
         difficulty: probabilities of the difficulty bins, easiest first; None without a calibration.
         abstained: why there is no answer, or None where there is one.
+        error: what ended a problem of many, which then has no answer; None where nothing failed.
         trace: what happened.
     """
 
@@ -62,6 +64,7 @@ class Solution:
     spent: int
     difficulty: tuple[float, ...] | None = None
     abstained: str | None = None
+    error: AdaptiveTTCError | None = None
     trace: Trace = field(repr=False, compare=False)
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -16,16 +16,21 @@ from typing import Any, Self
 
 import anyio
 
+from adaptive_ttc.adaptive_run import AdaptiveRun, voting_of
+from adaptive_ttc.calibrated import Calibrated
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.grading import Grader
-from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy
-from adaptive_ttc.plan import Wish, make_plan
+from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
+from adaptive_ttc.many import Errand, Priority, Question, SolutionPool
+from adaptive_ttc.pairing import Pairing
+from adaptive_ttc.plan import Wish, check_wish, make_plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run import Run
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
+from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.stream import SolutionStream
 from adaptive_ttc.types import Problem
 
@@ -43,6 +48,11 @@ class Solver:
         seed: of all randomness; each ``solve`` may have its own.
         grader: decides which answers are equal; by default one with a worker process of its own.
         config: how requests are sent.
+        calibration: of this pair, or its directory, by which budgets are allocated; None for a rough prior.
+        allow_mismatch: take a calibration that was made for another pair, with a warning.
+
+    Raises:
+        CalibrationError: the calibration is none, or one of another pair.
     """
 
     def __init__(
@@ -53,7 +63,10 @@ class Solver:
         seed: int = 0,
         grader: Grader | None = None,
         config: DriverConfig | None = None,
+        calibration: Calibrated | str | Path | None = None,
+        allow_mismatch: bool = False,
     ) -> None:
+        self._pairing = Pairing(calibration, policy, prm, allow_mismatch=allow_mismatch)
         self.policy = policy
         self.prm = prm
         self.seed = seed
@@ -73,6 +86,8 @@ class Solver:
         prm_settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         config: DriverConfig | None = None,
+        calibration: str | Path | None = None,
+        allow_mismatch: bool = False,
     ) -> Self:
         """Load a pair of models by folder or Hub name.
 
@@ -84,21 +99,26 @@ class Solver:
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
             seed: of all randomness.
             config: how requests are sent.
+            calibration: the directory of the pair's calibration.
+            allow_mismatch: take one that was made for another pair, with a warning.
 
         Raises:
             ConfigError: no such engine or reader, or a model cannot be loaded.
+            CalibrationError: the calibration is none, or one of another pair.
         """
         from adaptive_ttc.prm import load_prm
 
         reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
         loaded = load_policy(policy, engine=engine, **(policy_settings or {}))
-        return cls(loaded, reward_model, seed=seed, config=config)
+        settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch}
+        return cls(loaded, reward_model, seed=seed, config=config, **settings)
 
     @classmethod
     def mini(cls, *, seed: int = 0) -> Self:
         """The embedded default: the tiny policy and PRM that come with the package."""
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
-        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=DriverConfig(finish_tokens=MINI_FINISH_TOKENS))
+        config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
+        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=mini_calibration())
 
     async def solve(
         self,
@@ -115,12 +135,14 @@ class Solver:
         id: str | None = None,
         deadline: float | None = None,
         stop: anyio.Event | None = None,
+        min_gain: float = 0.0,
         **options: Any,
     ) -> Solution:
         """Solve one problem within a budget.
 
-        With no strategy named it is weighted best-of-N (majority without a PRM), and with no ``n``
-        either, as many samples as the budget is expected to finish.
+        With neither a strategy nor ``n``, evidence decides what the budget is spent on, slice by slice, as the
+        calibration tells what more work brings; it ends where nothing is worth its cost. With ``n`` alone it is
+        weighted best-of-N (majority without a PRM).
 
         Args:
             problem: a question, or chat messages that end with the user's.
@@ -137,6 +159,8 @@ class Solver:
             deadline: seconds after which sampling is stopped and the best answer so far returned;
                 scores under way and the vote are still waited for.
             stop: the same when the caller sets it; several calls may share one.
+            min_gain: where evidence decides, the rise of the probability of a right answer, per 1,000 units, under
+                which nothing is bought; by default all is bought that is expected to bring anything.
             **options: further fields of the strategy, such as ``top_p``, ``agg_strategy``, ``vote``.
 
         Raises:
@@ -144,7 +168,7 @@ class Solver:
             EngineError: an engine failed for good; everything sampled was counted.
         """
         given = {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens, **options}
-        begin = self._ready(problem, given, budget_tokens, count, strategy, seed, id, deadline)
+        begin = self._ready(problem, given, budget_tokens, count, strategy, seed, id, deadline, min_gain)
         return await begin(stop=anyio.Event()).solve(self.grader, deadline, until=stop)
 
     def stream(
@@ -157,6 +181,7 @@ class Solver:
         seed: int | None = None,
         id: str | None = None,
         deadline: float | None = None,
+        min_gain: float = 0.0,
         **options: Any,
     ) -> SolutionStream:
         """Solve one problem and tell what happens meanwhile; takes the arguments of :meth:`solve`.
@@ -169,8 +194,79 @@ class Solver:
         Raises:
             ConfigError: at once, when the request is impossible.
         """
-        begin = self._ready(problem, options, budget_tokens, count, strategy, seed, id, deadline)
+        begin = self._ready(problem, options, budget_tokens, count, strategy, seed, id, deadline, min_gain)
         return SolutionStream(begin, self.grader, deadline)
+
+    def solve_many(
+        self,
+        problems: Iterable[Question] | AsyncIterable[Question],
+        *,
+        budget_tokens: int,
+        max_concurrency: int = 32,
+        priority: Priority | None = None,
+        per_problem_max: int | None = None,
+        deadline: float | None = None,
+        min_gain: float = 0.0,
+        count: str = "generated",
+        seed: int | None = None,
+        **options: Any,
+    ) -> SolutionPool:
+        """Solve many problems from one budget; it goes where it is expected to bring most.
+
+        ::
+
+            async for solution in solver.solve_many(problems, budget_tokens=100_000):
+                ...
+            solutions = await solver.solve_many(problems, budget_tokens=100_000)
+
+        Every problem that has arrived gets its first solution before any gets more. One whose engine calls fail, or
+        that these models cannot be asked, comes back with :attr:`~adaptive_ttc.solution.Solution.error`; what it did
+        not spend goes to the others. What is done depends on the order in which slices come back; every sample of a
+        problem depends on the seed and on that problem alone.
+
+        Args:
+            problems: questions, chats or problems; a list, or an async source that may still be producing.
+            budget_tokens: most that may be spent on all of them together, in the unit of ``count``.
+            max_concurrency: slices at work at once.
+            priority: problem -> how much a right answer to it counts, above 0; all alike by default.
+            per_problem_max: most that may be spent on one.
+            deadline: seconds after which sampling is stopped and every problem settles with the best that it has.
+            min_gain: as for :meth:`solve`.
+            count: as for :meth:`solve`.
+            seed: in place of the solver's.
+            **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
+
+        Raises:
+            ConfigError: at once, when the request is impossible; where ``problems`` is a list, also when one is empty.
+        """
+        _check_seconds(deadline)
+        if isinstance(problems, str | Problem) or not isinstance(problems, Iterable | AsyncIterable):
+            raise ConfigError("problems are several: give a list of them, or an async iterator; for one, call solve")
+        if isinstance(problems, Sequence):
+            problems = [Problem.of(one) for one in problems]
+        if max_concurrency < 1:
+            raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
+        given = {key: value for key, value in options.items() if value is not None}
+        wish = Wish(budget=budget_tokens, count=count, strategy=None, options=given)
+        check_wish(wish, prm=self.prm is not None)
+        if "n" in given:
+            raise ConfigError("n belongs to a strategy; solve_many decides how much is drawn: leave it out")
+        sample = make_plan(Problem.of("1 + 1?"), self.policy, self.prm, wish)
+        calibrated = self._pairing.calibrated(sample.strategy.max_tokens)
+        errand = Errand(
+            problems=problems,
+            plan=lambda problem: make_plan(problem, self.policy, self.prm, wish),
+            sample=sample,
+            voting=voting_of(sample.strategy, given, calibrated, prm=self.prm is not None),
+            budget=budget_tokens,
+            per_problem_max=per_problem_max,
+            deadline=deadline,
+            min_gain=min_gain,
+            max_concurrency=max_concurrency,
+            priority=priority,
+            seed=self.seed if seed is None else seed,
+        )
+        return SolutionPool(errand, calibrated, self.policy, self.prm, self.grader, self._config)
 
     def _ready(
         self,
@@ -182,15 +278,22 @@ class Solver:
         seed: int | None,
         id: str | None,
         deadline: float | None,
-    ) -> Callable[..., Run]:
+        min_gain: float,
+    ) -> Callable[..., Run | AdaptiveRun]:
         """Check a request; what begins it."""
-        if deadline is not None and not deadline >= 0:
-            raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
+        _check_seconds(deadline)
         given = {key: value for key, value in options.items() if value is not None}
         wish = Wish(budget=budget, count=count, strategy=strategy, options=given)
         plan = make_plan(Problem.of(problem, id), self.policy, self.prm, wish)
         seed = self.seed if seed is None else seed
-        return partial(Run, plan, self.policy, self.prm, seed=seed, config=self._config)
+        if not isinstance(plan.strategy, Adaptive):
+            return partial(Run, plan, self.policy, self.prm, seed=seed, config=self._config)
+        calibrated = self._pairing.calibrated(plan.strategy.max_tokens)
+        voting = voting_of(plan.strategy, given, calibrated, prm=self.prm is not None)
+        models = (self.policy, self.prm)
+        return partial(
+            AdaptiveRun, plan, voting, calibrated, *models, min_gain=min_gain, seed=seed, config=self._config
+        )
 
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:
         """:meth:`solve` for code without an event loop; takes the same arguments.
@@ -237,6 +340,11 @@ class Solver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_seconds(deadline: float | None) -> None:
+    if deadline is not None and not deadline >= 0:
+        raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
 
 
 def _refuse_running_loop(name: str, remedy: str) -> None:

@@ -14,8 +14,10 @@ from typing import Self
 
 import anyio
 
+from adaptive_ttc.adaptive_run import AdaptiveRun
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import (
+    AllocationEvent,
     DecisionEvent,
     DoneEvent,
     Event,
@@ -33,7 +35,16 @@ from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Candidate, Prefix, Usage
 from adaptive_ttc.verdict import grade, poll
 
-STREAMED = (SampledEvent, ScoredEvent, PrunedEvent, FinishedEvent, VoteEvent, DecisionEvent, DoneEvent)
+STREAMED = (
+    SampledEvent,
+    ScoredEvent,
+    PrunedEvent,
+    FinishedEvent,
+    VoteEvent,
+    DecisionEvent,
+    AllocationEvent,
+    DoneEvent,
+)
 """The kinds of events that are told; the trace has the others too."""
 
 
@@ -59,13 +70,13 @@ class SolutionStream:
         deadline: seconds after which the search is stopped.
     """
 
-    def __init__(self, begin: Callable[..., Run], grader: Grader, deadline: float | None) -> None:
+    def __init__(self, begin: Callable[..., Run | AdaptiveRun], grader: Grader, deadline: float | None) -> None:
         self._begin = begin
         self._grader = grader
         self._deadline = deadline
         self._stop = anyio.Event()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._run: Run | None = None
+        self._run: Run | AdaptiveRun | None = None
         self._task: asyncio.Task[Solution] | None = None
         self._iterated = False
         self._followers = 0
@@ -180,7 +191,7 @@ class RunningVote:
     def __init__(self, grader: Grader, strategy: Strategy) -> None:
         self._grader = grader
         self._strategy = strategy
-        self._finished: list[Candidate] = []
+        self._finished: dict[tuple[int, ...], Candidate] = {}
         self._class_of: dict[str, str | None] = {}
         self._leader: str | None = None
 
@@ -191,8 +202,9 @@ class RunningVote:
         if candidate.answer is None:
             return None
         await self._classify(candidate.answer)
-        self._finished.append(replace(candidate, answer_class=self._class_of[candidate.answer]))
-        method, classes = poll(self._finished, self._strategy)
+        # one that was told before comes again with its scores
+        self._finished[event.path] = replace(candidate, answer_class=self._class_of[candidate.answer])
+        method, classes = poll(tuple(self._finished.values()), self._strategy)
         if classes[0].answer == self._leader:
             return None
         self._leader = classes[0].answer
@@ -205,4 +217,7 @@ class RunningVote:
         before, texts = self._class_of, [*self._class_of, answer]
         self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))
         if any(self._class_of[text] != name for text, name in before.items()):
-            self._finished = [replace(one, answer_class=self._class_of[one.answer or ""]) for one in self._finished]
+            self._finished = {
+                path: replace(one, answer_class=self._class_of[one.answer or ""])
+                for path, one in self._finished.items()
+            }

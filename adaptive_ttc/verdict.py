@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
 from adaptive_ttc.grading import Grader, extract_answer
 from adaptive_ttc.plan import Plan
@@ -39,10 +40,19 @@ def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName,
     return vote, tally(entitled, vote, strategy.vote_b)
 
 
-def conclude(plan: Plan, candidates: tuple[Candidate, ...], usage: Usage, spent: int, trace: Trace) -> Solution:
-    """Vote, and say what was found."""
+def conclude(
+    plan: Plan,
+    candidates: tuple[Candidate, ...],
+    usage: Usage,
+    spent: int,
+    trace: Trace,
+    *,
+    difficulty: tuple[float, ...] | None = None,
+    error: AdaptiveTTCError | None = None,
+) -> Solution:
+    """Vote, and say what was found; after an error there is no vote."""
     strategy = plan.strategy
-    vote, classes = poll(candidates, strategy)
+    vote, classes = poll(() if error else candidates, strategy)
     solution = Solution(
         problem=plan.problem,
         answer=classes[0].answer if classes else None,
@@ -54,7 +64,9 @@ def conclude(plan: Plan, candidates: tuple[Candidate, ...], usage: Usage, spent:
         budget=plan.budget,
         count=plan.count,
         spent=spent,
-        abstained=None if classes else _why_no_answer(candidates),
+        difficulty=difficulty,
+        abstained=f"it failed: {error}" if error else None if classes else _why_no_answer(candidates),
+        error=error,
         trace=trace,
     )
     _record(solution)

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adaptive_ttc.allocator import Allocator
 from adaptive_ttc.calibrated import Opening
 from adaptive_ttc.envelope import Option
-from adaptive_ttc.evidence import Evidence, Unit, family_of
-from adaptive_ttc.outlook import Action, Forecast, unseen
+from adaptive_ttc.evidence import Evidence, Unit
+from adaptive_ttc.outlook import Action, Forecast
+from adaptive_ttc.slices import options_of, slice_of
 from calibration.decks import Ballots, Deck, State, Vote
 from calibration.records import Weights
 
-SLICE: Mapping[str, int] = {"sample": 4}
-"""Units of a slice, by family; one of all others."""
-
 AT_ONCE = 32
 """Problems at work at once, as live."""
-
-MARGIN = 2.0
-"""A slice is promised so many times what it is expected to cost; what it leaves comes back."""
 
 Forecaster = Callable[[Sequence[Evidence]], list[Forecast]]
 
@@ -79,44 +74,77 @@ def replay(
         per_problem_max: most units for one problem.
     """
     allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
-    runs = {deck.record.id: _Run(deck) for deck in decks}
-    expected = forecast([deck.record.nothing() for deck in decks])
-    for run, outlook in zip(runs.values(), expected, strict=True):
-        options = options_of(outlook, run.deck.record.nothing(), weights)
-        allocator.arrive(run.deck.record.id, opening.units(weights.generated, weights.prm), options)
-    while True:
-        moved = []
-        while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
-            run = runs[decision.problem]
-            action = Action(opening.kind, 1) if decision.option is None else decision.option.key
-            assert isinstance(action, Action)
-            scored = opening.scored if decision.option is None else True
-            moved.append((run, _advance(run, action, scored, decision.units, weights)))
-        if not moved:
-            break
-        evidence = [run.state.evidence(run.deck) for run, _ in moved]
-        for (run, spent), known, outlook in zip(moved, evidence, forecast(evidence), strict=True):
+    return _played([(allocator, decks)], forecast, vote, weights, opening)
+
+
+def replay_each(
+    decks: Sequence[Deck],
+    forecast: Forecaster,
+    vote: Vote,
+    budget: int | None,
+    weights: Weights,
+    opening: Opening,
+    *,
+    min_gain: float = 0.0,
+) -> list[Replayed]:
+    """Spend a budget of its own on every problem; takes the arguments of :func:`replay`."""
+    alone = [(Allocator(budget, min_gain=min_gain), [deck]) for deck in decks]
+    return _played(alone, forecast, vote, weights, opening)
+
+
+def _played(
+    groups: Sequence[tuple[Allocator, Sequence[Deck]]],
+    forecast: Forecaster,
+    vote: Vote,
+    weights: Weights,
+    opening: Opening,
+) -> list[Replayed]:
+    """Let every allocator spend its budget on its decks; what all of them ask next is forecast together."""
+    runs = [(allocator, {deck.record.id: _Run(deck) for deck in decks}) for allocator, decks in groups]
+    nothing = [run.deck.record.nothing() for _, part in runs for run in part.values()]
+    expected = iter(zip(nothing, forecast(nothing), strict=True))
+    for allocator, part in runs:
+        for id, run in part.items():
+            options = _options(run, *next(expected), weights)
+            allocator.arrive(id, opening.units(weights.generated, weights.prm), options)
+    live = runs
+    while live:
+        moved = [
+            (allocator, run, spent)
+            for allocator, part in live
+            for run, spent in _round(allocator, part, opening, weights)
+        ]
+        live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
+        evidence = [run.state.evidence(run.deck) for _, run, _ in moved]
+        for (allocator, run, spent), known, outlook in zip(moved, evidence, forecast(evidence), strict=True):
             allocator.charged(run.deck.record.id, spent)
-            allocator.offer(run.deck.record.id, options_of(outlook, known, weights))
+            allocator.offer(run.deck.record.id, _options(run, known, outlook, weights))
     ballots = Ballots(vote)
-    return [_ended(run, ballots) for run in runs.values()]
+    return [_ended(run, ballots) for _, part in runs for run in part.values()]
 
 
-def options_of(forecast: Forecast, evidence: Evidence, weights: Weights) -> list[Option]:
-    """A forecast in the allocator's terms; a slice holds at most :data:`SLICE` units."""
-    options = []
-    first = weights.prm * unseen(evidence)
-    for prospect in forecast.prospects:
-        cost = weights.generated * prospect.generated + weights.prm * prospect.prm
-        count = slice_of(prospect.action).count
-        one = (cost - first) / prospect.action.count * count + first
-        options.append(Option(prospect.action, cost, prospect.right - forecast.right, math.ceil(MARGIN * one)))
-    return options
+def _round(
+    allocator: Allocator, runs: Mapping[str, _Run], opening: Opening, weights: Weights
+) -> list[tuple[_Run, int]]:
+    """What is done at once, and what it cost."""
+    moved: list[tuple[_Run, int]] = []
+    while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
+        run = runs[decision.problem]
+        action = Action(opening.kind, 1) if decision.option is None else decision.option.key
+        assert isinstance(action, Action)
+        scored = opening.scored if decision.option is None else True
+        moved.append((run, _advance(run, action, scored, decision.units, weights)))
+    return moved
 
 
-def slice_of(action: Action) -> Action:
-    """The part of an action that is done before the evidence is looked at again."""
-    return Action(action.kind, min(action.count, SLICE.get(family_of(action.kind), 1)))
+def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) -> list[Option]:
+    """What may be done next, as far as the record goes."""
+    able = tuple(
+        one
+        for one in outlook.prospects
+        if run.deck.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
+    )
+    return options_of(replace(outlook, prospects=able), known, weights.generated, weights.prm)
 
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:

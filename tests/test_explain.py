@@ -6,6 +6,8 @@ from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from tests.doubles import TinyPolicy
 
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
 
 def explained(prm=True, policy=None, **arguments):
     belief = {"\\boxed{1}": 0.2, "\\boxed{2}": 0.9, "\\boxed{3}": 0.1}
@@ -77,8 +79,8 @@ def test_a_revision_that_revised_nothing():
 
 
 def test_slices_are_told():
-    _, text = explained(budget_tokens=600)
-    assert re.search(r"^Drawn in slices of 4, \d+", text, re.MULTILINE)
+    _, text = explained(strategy="majority", n=10, slice_size=4)
+    assert re.search(r"^Drawn in slices of 4, 4, 2", text, re.MULTILINE)
 
 
 def test_the_margin_and_what_the_majority_would_have_said():

@@ -20,6 +20,8 @@ from adaptive_ttc.strategies import BeamSearch, strategy_names
 from adaptive_ttc.types import Prefix, Problem
 from policies.fake import FakePolicy, Trouble, toy_right_so_far
 
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
 BENCH = Path(__file__).parents[1] / "bench"
 RUNS = 1000
 SHARES = 20

@@ -12,6 +12,8 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.trace import Trace
 from tests.doubles import TinyPolicy
 
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
 STRATEGIES = (
     {"strategy": "greedy"},
     {"strategy": "majority", "n": 5, "slice_size": 2},

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from adaptive_ttc import loading
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.events import DecisionEvent, RequestEvent, VoteEvent
+from adaptive_ttc.events import AllocationEvent, RequestEvent, VoteEvent
 from adaptive_ttc.lineage import derive_seed
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
 from tests.doubles import EOS, TinyPolicy
+
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
 
 # The policy's answers are 1, 2 and 3; this PRM believes in 2.
 BELIEF = {"\\boxed{1}": 0.2, "\\boxed{2}": 0.9, "\\boxed{3}": 0.1}
@@ -170,21 +172,24 @@ def test_unscored_candidates_do_not_vote_where_scores_count_unless_nobody_is_sco
 
 
 @pytest.mark.parametrize("prm", [True, None])
-def test_with_no_strategy_named_the_budget_sizes_it(prm):
+def test_with_no_strategy_named_evidence_decides(prm):
     solution = solve(prm=prm, budget_tokens=2000)
-    assert solution.strategy.name == ("weighted_best_of_n" if prm else "majority")
-    finished = sum(candidate.prefix.finished for candidate in solution.candidates)
-    mean = sum(len(one.prefix.token_ids) for one in solution.candidates) / len(solution.candidates)
+    assert solution.strategy.name == "adaptive"
+    assert solution.vote == ("weighted" if prm else "majority")
     assert solution.spent <= 2000
-    assert finished >= 0.8 * 2000 / mean
+    decided = solution.trace.of(AllocationEvent)
+    assert [event.opening for event in decided] == [True, *[False] * (len(decided) - 1)]
+    assert decided[0].action == "1 x greedy"
+    assert decided[-1].action is None
+    assert decided[-1].why
+    assert len(solution.candidates) > 4
+    finished = sum(candidate.prefix.finished for candidate in solution.candidates)
     assert finished >= 0.8 * len(solution.candidates)
-    drawn = [event.what for event in solution.trace.of(DecisionEvent) if event.what.startswith("draw")]
-    assert drawn[:2] == ["draw 4 more samples", "draw 12 more samples"]
 
 
-def test_an_ample_budget_stops_at_the_cap():
+def test_an_ample_budget_ends_where_nothing_is_known_to_bring_more():
     solution = solve(budget_tokens=10**9, prm=None, policy=TinyPolicy(mean=3))
-    assert len(solution.candidates) == 256
+    assert len(solution.candidates) == 65
 
 
 def test_n_without_a_strategy_is_that_many():
@@ -212,7 +217,9 @@ def test_other_things_that_a_budget_may_bound(count):
     policy, prm = TinyPolicy(), believer(parameters=7)
     budget = {"generated+prm": 3000, "flops": 60_000}[count]
     with Solver(policy, prm) as solver:
-        solution = solver.solve_sync("how much?", budget_tokens=budget, count=count)
+        solution = solver.solve_sync(
+            "how much?", budget_tokens=budget, count=count, strategy="weighted_best_of_n", n=100
+        )
     prompt = len(policy.encode(solution.problem))
     charged = {
         "generated+prm": policy.delivered + prm.prm_tokens,

@@ -23,6 +23,8 @@ from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import TinyPolicy
 
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
 
 def solved(**arguments):
     with Solver(TinyPolicy(mean=30), FakePRM(lambda question, steps: 0.5)) as solver:

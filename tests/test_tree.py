@@ -25,6 +25,8 @@ from adaptive_ttc.tree import Node, search_tree
 from adaptive_ttc.types import AnswerClass
 from tests.doubles import TinyPolicy
 
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
 ANSWER = "\\boxed{%s}"
 
 

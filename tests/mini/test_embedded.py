@@ -16,6 +16,8 @@ from adaptive_ttc.mini.tokenizer import REVISE
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.types import split_steps
 
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
 MODELS = Path(adaptive_ttc.mini.__file__).parent / "models"
 SOURCE = PAIRS["mini"].source
 

@@ -1,0 +1,237 @@
+"""Solves any number of problems from one budget: one task owns the allocator, slices run beside it.
+
+What is done, and for whom, the allocator decides; what more work brings, the calibration tells. This only carries it
+out: problems come in, slices go out, what they bring is looked at, and who gets nothing more is settled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+from anyio.abc import TaskGroup
+
+from adaptive_ttc.allocation import OVER, WHY, AllocationReport, Decision
+from adaptive_ttc.allocator import Allocator
+from adaptive_ttc.calibrated import Opening
+from adaptive_ttc.envelope import Option
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
+from adaptive_ttc.flights import side_by_side
+from adaptive_ttc.foresight import Foresight
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.outlook import Action
+from adaptive_ttc.pursuit import Pursuit
+from adaptive_ttc.solution import Solution
+
+SCORED_OPENINGS = 3
+"""Scored openings that the budget of a problem has to pay for before its opening is scored: with less, the PRM's
+tokens are worth more as samples (measured on recorded units of the embedded pair, where the two meet at 2.4)."""
+
+Weigh = Callable[[Pursuit], float]
+Settled = Callable[[Pursuit, Solution], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A slice that came back: what it was charged, whether it brought anything, what went wrong."""
+
+    pursuit: Pursuit
+    spent: int
+    moved: bool = False
+    error: AdaptiveTTCError | None = None
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """What the allocator's task has not seen yet; ``news`` is set when something is put in."""
+
+    arrived: list[Pursuit] = field(default_factory=list)
+    ended: list[_Ended] = field(default_factory=list)
+    closed: bool = False
+    news: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Campaign:
+    """Problems being solved; made where an event loop runs, and run once.
+
+    Args:
+        allocator: decides; nobody else may call it meanwhile.
+        foresight: looks ahead.
+        opening: what every problem is begun with, if the budget pays for its scoring.
+        grader: decides which answers are equal.
+        stop: when set, what runs is ended and everything is settled with what it has.
+        max_concurrency: slices at once.
+        weigh: how much a problem's gain counts.
+    """
+
+    def __init__(
+        self,
+        allocator: Allocator,
+        foresight: Foresight,
+        opening: Opening,
+        grader: Grader,
+        stop: anyio.Event,
+        *,
+        max_concurrency: int = 32,
+        weigh: Weigh | None = None,
+    ) -> None:
+        self._allocator = allocator
+        self._foresight = foresight
+        self._opening = opening
+        self._grader = grader
+        self._stop = stop
+        self._most = max_concurrency
+        self._weigh = weigh
+        self._inbox = _Inbox()
+        self._unopened: deque[Pursuit] = deque()
+        self._live: dict[str, Pursuit] = {}
+        self._running: set[str] = set()
+        self._names: Counter[str] = Counter()
+
+    def report(self) -> AllocationReport:
+        """Who got what so far, and why."""
+        return self._allocator.report()
+
+    async def run(self, source: AsyncIterator[Sequence[Pursuit]], settled: Settled) -> None:
+        """Take all problems of a source in, and solve them.
+
+        Args:
+            source: problems as they arrive; those that are known together come together.
+            settled: told of every solution; its failure ends the campaign.
+
+        Raises:
+            GradingError: the grader cannot be started.
+        """
+        try:
+            async with side_by_side() as work:
+                async with side_by_side() as watch:
+                    watch.start_soon(self._take_in, source)
+                    watch.start_soon(self._wake_when_stopped)
+                    await self._allocate(work, settled)
+                    watch.cancel_scope.cancel()
+                for pursuit in tuple(self._live.values()):
+                    self._settle(pursuit, work, settled)
+        finally:
+            for one in self._inbox.ended:
+                self._allocator.charged(one.pursuit.name, one.spent)
+            self._inbox.ended.clear()
+
+    async def _allocate(self, work: TaskGroup, settled: Settled) -> None:
+        inbox = self._inbox
+        while True:
+            await self._look(work, settled)
+            while len(self._running) < self._most and not self._stop.is_set():
+                decision = self._allocator.next()
+                if decision is None:
+                    break
+                self._start(decision, work)
+            self._settle_unopened(work, settled)
+            idle = not (self._running or inbox.ended or inbox.arrived)
+            if idle and (inbox.closed or self._stop.is_set()):
+                return
+            await inbox.news.wait()
+            inbox.news = anyio.Event()
+
+    async def _look(self, work: TaskGroup, settled: Settled) -> None:
+        """Take note of what arrived and what ended, and say what may be done next."""
+        arrived, self._inbox.arrived = self._inbox.arrived, []
+        ended, self._inbox.ended = self._inbox.ended, []
+        for one in ended:
+            self._running.discard(one.pursuit.name)
+            if one.error is None:
+                self._allocator.charged(one.pursuit.name, one.spent)
+            else:
+                one.pursuit.error = one.error
+                self._allocator.failed(one.pursuit.name, one.spent)
+                self._conclude(one.pursuit, str(one.error), work, settled)
+        going = [one.pursuit for one in ended if one.error is None and one.moved]
+        views = await self._foresight.look([one.evidence for one in (*arrived, *going)])
+        for pursuit, view in zip((*arrived, *going), views, strict=True):
+            pursuit.view = view
+        self._arrive(arrived)
+        for pursuit in going:
+            if self._allocator.offer(pursuit.name, self._options(pursuit)) in OVER:
+                self._settle(pursuit, work, settled)
+        for one in ended:
+            if one.error is None and not one.moved:
+                self._settle(one.pursuit, work, settled, "what it was given did not pay for a token")
+
+    def _arrive(self, arrived: Sequence[Pursuit]) -> None:
+        for pursuit in arrived:
+            self._names[pursuit.name] += 1
+            if (times := self._names[pursuit.name]) > 1:
+                pursuit.name += f"#{times}"
+            self._live[pursuit.name] = pursuit
+        for pursuit in arrived:
+            pursuit.opening = self._opening_of(pursuit)
+            self._allocator.arrive(pursuit.name, pursuit.opening_units(), self._options(pursuit))
+            self._unopened.append(pursuit)
+
+    def _opening_of(self, pursuit: Pursuit) -> Opening:
+        """Scored where the budget of each problem that is known pays for several of that."""
+        price, left = pursuit.plan.price, self._allocator.available
+        if left is None or not price.score:
+            return self._opening
+        enough = SCORED_OPENINGS * self._opening.units(price.decode, price.score) * len(self._live)
+        return replace(self._opening, scored=self._opening.scored and left >= enough)
+
+    def _options(self, pursuit: Pursuit) -> list[Option]:
+        assert pursuit.view is not None
+        weight = 1.0 if self._weigh is None else self._weigh(pursuit)
+        options = []
+        for one in pursuit.view.options:
+            assert isinstance(one.key, Action)
+            slice_cost = max(one.slice_cost, pursuit.least(1))
+            options.append(replace(one, gain=weight * one.gain, slice_cost=slice_cost))
+        return options
+
+    def _start(self, decision: Decision, work: TaskGroup) -> None:
+        pursuit = self._live[decision.problem]
+        self._running.add(pursuit.name)
+        pursuit.note(decision)
+        work.start_soon(self._slice, pursuit, decision)
+
+    async def _slice(self, pursuit: Pursuit, decision: Decision) -> None:
+        action = Action(self._opening.kind, 1) if decision.option is None else decision.option.key
+        assert isinstance(action, Action)
+        before, moved = pursuit.spent, False
+        error: AdaptiveTTCError | None = None
+        try:
+            moved = await pursuit.advance(action, decision.units, self._grader, opening=decision.option is None)
+        except (EngineError, ConfigError) as failure:
+            error = failure
+        finally:
+            self._inbox.ended.append(_Ended(pursuit, pursuit.spent - before, moved, error))
+            self._inbox.news.set()
+
+    def _settle_unopened(self, work: TaskGroup, settled: Settled) -> None:
+        """Settle those whose opening cannot be paid for any more; openings go in order of arrival."""
+        while self._unopened and (standing := self._allocator.standing(self._unopened[0].name)) != "waiting":
+            pursuit = self._unopened.popleft()
+            if standing == "short":
+                self._settle(pursuit, work, settled, WHY["waiting"])
+
+    def _settle(self, pursuit: Pursuit, work: TaskGroup, settled: Settled, why: str = "") -> None:
+        why = why or ("it was stopped" if self._stop.is_set() else WHY[self._allocator.standing(pursuit.name)])
+        self._allocator.settled(pursuit.name)
+        self._conclude(pursuit, why, work, settled)
+
+    def _conclude(self, pursuit: Pursuit, why: str, work: TaskGroup, settled: Settled) -> None:
+        del self._live[pursuit.name]
+        work.start_soon(self._hand_over, pursuit, why, self._allocator.price, settled)
+
+    async def _hand_over(self, pursuit: Pursuit, why: str, price: float, settled: Settled) -> None:
+        await settled(pursuit, await pursuit.conclude(self._grader, why, price))
+
+    async def _take_in(self, source: AsyncIterator[Sequence[Pursuit]]) -> None:
+        async for pursuits in source:
+            self._inbox.arrived += pursuits
+            self._inbox.news.set()
+        self._inbox.closed = True
+        self._inbox.news.set()
+
+    async def _wake_when_stopped(self) -> None:
+        await self._stop.wait()
+        self._inbox.news.set()

@@ -1,0 +1,257 @@
+"""Many problems from one budget, as their caller sees it: solutions as they settle, or all at once.
+
+The work runs in a task of its own, so that whoever listens may stop listening at any solution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from adaptive_ttc.adaptive_run import foresight_of
+from adaptive_ttc.allocation import AllocationReport
+from adaptive_ttc.allocator import Allocator
+from adaptive_ttc.calibrated import Calibrated
+from adaptive_ttc.campaign import Campaign
+from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.grading import Grader
+from adaptive_ttc.plan import Plan
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.pursuit import Pursuit
+from adaptive_ttc.run import ending_early
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.strategies.adaptive import Adaptive
+from adaptive_ttc.trace import Trace
+from adaptive_ttc.types import Problem, Usage
+from adaptive_ttc.verdict import conclude
+
+Question = str | Sequence[Mapping[str, str]] | Problem
+Priority = Callable[[Problem], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What was asked for.
+
+    Attributes:
+        problems: all of them, or a source that is still producing.
+        plan: what is to be done with one of them; ConfigError where that is impossible.
+        sample: a plan, for what is the same in all: how samples are drawn, what a token costs.
+        voting: the vote over all that is drawn of a problem.
+        budget: units for all problems together.
+        per_problem_max: most units for one.
+        deadline: seconds after which what runs is ended.
+        min_gain: gain per 1,000 units under which nothing is bought.
+        max_concurrency: slices at once.
+        priority: how much a problem counts, above 0; all alike by default.
+        seed: of all randomness.
+    """
+
+    problems: Iterable[Question] | AsyncIterable[Question]
+    plan: Callable[[Problem], Plan]
+    sample: Plan
+    voting: Adaptive
+    budget: int
+    per_problem_max: int | None
+    deadline: float | None
+    min_gain: float
+    max_concurrency: int
+    priority: Priority | None
+    seed: int
+
+
+class SolutionPool:
+    """Problems being solved from one budget; made by :meth:`adaptive_ttc.solver.Solver.solve_many`.
+
+    Iterate over it, once, for the solutions as they settle, or await it for all of them in the order of the problems;
+    or both, in this order. Work begins with either, or with ``async with``. Leaving the loop early ends the work::
+
+        async with solver.solve_many(problems, budget_tokens=100_000) as pool:
+            async for solution in pool:
+                ...
+        pool.report().save("allocation.json")
+
+    Args:
+        errand: what was asked for.
+        calibrated: what was learned of the pair.
+        policy, prm: with which models.
+        grader: decides which answers are equal.
+        config: how requests are sent.
+    """
+
+    def __init__(
+        self,
+        errand: Errand,
+        calibrated: Calibrated,
+        policy: Policy,
+        prm: RewardModel | None,
+        grader: Grader,
+        config: DriverConfig,
+    ) -> None:
+        self._errand = errand
+        self._calibrated = calibrated
+        self._policy, self._prm = policy, prm
+        self._grader = grader
+        self._config = config
+        self._stop = anyio.Event()
+        self._allocator = Allocator(errand.budget, min_gain=errand.min_gain, per_problem_max=errand.per_problem_max)
+        self._numbers: dict[Pursuit, int] = {}
+        self._solutions: dict[int, Solution] = {}
+        self._settled: asyncio.Queue[Solution | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._iterated = False
+        self._followers = 0
+
+    @property
+    def spent(self) -> int:
+        """Units charged so far, to all problems together; never more than the budget."""
+        return sum(pursuit.spent for pursuit in self._numbers)
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far, for all problems together, without the wall time."""
+        return sum((pursuit.usage for pursuit in self._numbers), Usage())
+
+    @property
+    def final(self) -> bool:
+        """Whether the work has ended, done, failed or cancelled, and everything is counted."""
+        return self._task is not None and self._task.done()
+
+    def report(self) -> AllocationReport:
+        """Who got what so far, and why."""
+        return self._allocator.report()
+
+    def stop(self) -> None:
+        """End what runs; every problem that has arrived settles with the best that it has, as at the deadline."""
+        self._stop.set()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait until the engines are idle and everything is counted."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError, Exception):
+            await self._task
+
+    def __await__(self) -> Generator[Any, Any, list[Solution]]:
+        return self._all().__await__()
+
+    def __aiter__(self) -> AsyncIterator[Solution]:
+        if self._iterated:
+            raise ConfigError("solutions are iterated over once; await the pool for all of them")
+        self._iterated = True
+        return self._listen()
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _start(self) -> asyncio.Task[None]:
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+            self._task.add_done_callback(lambda task: self._settled.put_nowait(None))
+        return self._task
+
+    async def _all(self) -> list[Solution]:
+        task = self._start()
+        self._followers += 1
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            if self._followers == 1:
+                await self.aclose()
+            raise
+        finally:
+            self._followers -= 1
+        _check(task)
+        return [self._solutions[number] for number in sorted(self._solutions)]
+
+    async def _listen(self) -> AsyncIterator[Solution]:
+        task = self._start()
+        self._followers += 1
+        try:
+            while (solution := await self._settled.get()) is not None:
+                yield solution
+            _check(task)
+        finally:
+            self._followers -= 1
+            if not self._followers:
+                await self.aclose()
+
+    async def _work(self) -> None:
+        errand = self._errand
+        campaign = Campaign(
+            self._allocator,
+            foresight_of(self._calibrated, errand.sample, self._policy, self._prm),
+            self._calibrated.opening,
+            self._grader,
+            self._stop,
+            max_concurrency=errand.max_concurrency,
+            weigh=self._weigh if errand.priority else None,
+        )
+        async with ending_early(self._stop, errand.deadline, None):
+            await campaign.run(self._pursuits(), self._keep)
+
+    async def _keep(self, pursuit: Pursuit, solution: Solution) -> None:
+        self._hand_out(self._numbers[pursuit], solution)
+
+    def _hand_out(self, number: int, solution: Solution) -> None:
+        self._solutions[number] = solution
+        self._settled.put_nowait(solution)
+
+    def _weigh(self, pursuit: Pursuit) -> float:
+        assert self._errand.priority is not None
+        weight = self._errand.priority(pursuit.plan.problem)
+        if not weight > 0:
+            raise ConfigError(f"the priority of a problem is above 0; {pursuit.plan.problem.id!r} has {weight}")
+        return weight
+
+    async def _pursuits(self) -> AsyncIterator[Sequence[Pursuit]]:
+        """Problems that are all there come together, so that the first is judged by what the last will want."""
+        problems, number = self._errand.problems, 0
+        if isinstance(problems, AsyncIterable):
+            async for one in problems:
+                yield self._pursue(number, one)
+                number += 1
+        else:
+            yield [pursuit for number, one in enumerate(problems) for pursuit in self._pursue(number, one)]
+
+    def _pursue(self, number: int, question: Question) -> list[Pursuit]:
+        """A problem on its way; none, but its solution, where it is impossible."""
+        errand, problem = self._errand, Problem.of(question)
+        try:
+            plan = replace(errand.plan(problem), budget=errand.per_problem_max)
+            pursuit = Pursuit(
+                plan,
+                errand.voting,
+                self._policy,
+                self._prm,
+                seed=errand.seed,
+                config=self._config,
+                stop=self._stop,
+            )
+        except ConfigError as error:
+            plan = replace(errand.sample, problem=problem, strategy=errand.voting, budget=errand.per_problem_max)
+            self._hand_out(number, conclude(plan, (), Usage(), 0, Trace(anyio.current_time()), error=error))
+            return []
+        self._numbers[pursuit] = number
+        return [pursuit]
+
+
+def _check(task: asyncio.Task[None]) -> None:
+    if task.cancelled():
+        raise ConfigError("the work was ended before it was done: call stop() for what there is")
+    task.result()

@@ -1,0 +1,183 @@
+"""A rough prior for a pair of models that nobody has calibrated: what is published of other pairs; it knows no model.
+
+The figures are anchored on published means and ordered as the papers order the strategies; they are not measurements:
+
+- Five bins of equal share, the easiest first, and their order of strategies: arXiv 2408.03314, sections 5 and 6 (beam
+  search wins on middle bins at small budgets and hurts the easiest; nothing helps the hardest), confirmed for open
+  models by "Scaling test-time compute with open models" (Hugging Face, 2024), which adds DVTS (best at large N).
+- Means over the bins: a single sample .35 and majority .50, between the 1B and 3B models of arXiv 2502.06703 on
+  MATH-500 (26.0 and 41.4, 39.0 and 58.4); searches under a PRM above both, short of its compute-optimal 66.2.
+- Costs are in mean solutions of the policy: N samples cost N, and the PRM reads about 1.3 tokens for each generated.
+
+How long a mean solution is, the problem's own solutions tell, and before there are any, ``max_tokens``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from adaptive_ttc.calibrated import Calibrated, Opening
+from adaptive_ttc.evidence import Evidence
+from adaptive_ttc.outlook import Forecast, Prospect, unseen
+from adaptive_ttc.table import Ballot, Cells, ComputeOptimalTable, Row, TableArm
+from adaptive_ttc.table_outlook import TableOutlook
+
+SOURCE = (
+    "a rough prior from published findings on other pairs (the order of strategies by difficulty from arXiv 2408.03314 "
+    "and the Hugging Face reproduction with open models, means between those of the 1B and 3B models in arXiv "
+    "2502.06703); costs in mean solutions."
+)
+SHARE: Row = (0.2, 0.2, 0.2, 0.2, 0.2)
+EDGES: Row = (0.7, 0.4, 0.17, 0.05)
+PASS: Row = (0.86, 0.55, 0.25, 0.09, 0.02)
+"""Rate at which one sample is right, by bin."""
+
+WRONG_AGREE = 0.3
+"""Probability that a wrong answer is the same as another wrong one."""
+
+PRM_PER_TOKEN = 1.3
+LONGEST_OPENING = 512
+"""Tokens set aside for a first solution at most; one that takes more is gone on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    strategy: str
+    n: int
+    kind: str
+    units: int
+    accuracy: Row
+
+    @property
+    def table_arm(self) -> TableArm:
+        options: dict[str, int] = {} if self.strategy == "greedy" else {"n": self.n}
+        searches = self.strategy in ("beam_search", "dvts")
+        if searches:
+            options["beam_width"] = 4
+        name = "-".join([self.strategy, *([] if self.strategy == "greedy" else [str(self.n)]), *(["4"] * searches)])
+        return TableArm(name, self.strategy, options, self.kind, self.units)
+
+
+def _doubling(strategy: str, kind: str, each: int, anchors: Mapping[int, Row]) -> tuple[_Arm, ...]:
+    """An arm for every doubling of N between the anchors; those in between lie half way, as curves go by log N."""
+    arms, sizes = [], sorted(anchors)
+    for low, high in zip(sizes, sizes[1:], strict=False):
+        arms.append(_Arm(strategy, low, kind, low // each, anchors[low]))
+        middle = tuple((a + b) / 2 for a, b in zip(anchors[low], anchors[high], strict=True))
+        arms.append(_Arm(strategy, 2 * low, kind, 2 * low // each, middle))
+    return (*arms, _Arm(strategy, sizes[-1], kind, sizes[-1] // each, anchors[sizes[-1]]))
+
+
+_UNSCORED = (
+    _Arm("greedy", 1, "greedy", 1, (0.88, 0.58, 0.27, 0.09, 0.02)),
+    *_doubling(
+        "majority",
+        "sample",
+        1,
+        {
+            1: PASS,
+            4: (0.95, 0.68, 0.32, 0.10, 0.02),
+            16: (0.98, 0.80, 0.42, 0.12, 0.02),
+            64: (0.99, 0.85, 0.48, 0.14, 0.02),
+        },
+    ),
+)
+_SCORED = (
+    *_doubling(
+        "weighted_best_of_n",
+        "sample",
+        1,
+        {
+            1: PASS,
+            4: (0.95, 0.73, 0.38, 0.13, 0.03),
+            16: (0.98, 0.85, 0.50, 0.18, 0.03),
+            64: (0.99, 0.90, 0.58, 0.22, 0.03),
+        },
+    ),
+    _Arm("beam_search", 16, "beam_search-16-4", 1, (0.94, 0.82, 0.56, 0.22, 0.03)),
+    *_doubling(
+        "dvts",
+        "dvts-4",
+        4,
+        {4: (0.93, 0.70, 0.38, 0.14, 0.02), 16: (0.97, 0.86, 0.54, 0.20, 0.03), 64: (0.99, 0.94, 0.66, 0.26, 0.04)},
+    ),
+)
+
+
+def prior_table(*, prm: bool) -> ComputeOptimalTable:
+    """The table for pairs with or without a PRM; costs in mean solutions."""
+    arms = (*_UNSCORED, *_SCORED) if prm else _UNSCORED
+    accuracy = tuple(tuple(arm.accuracy[number] for arm in arms) for number in range(len(SHARE)))
+    generated = tuple(tuple(float(arm.n) for arm in arms) for _ in SHARE)
+    scored = tuple(tuple(PRM_PER_TOKEN * arm.n * (arm in _SCORED) for arm in arms) for _ in SHARE)
+    return ComputeOptimalTable(
+        arms=tuple(arm.table_arm for arm in arms),
+        cells=Cells(accuracy, accuracy, accuracy, accuracy, generated, scored),
+        share=SHARE,
+        edges=EDGES,
+        ballot=Ballot(),
+        problems=0,
+        source=SOURCE,
+    )
+
+
+def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
+    """The prior in the shape of a calibration.
+
+    Args:
+        max_tokens: most tokens of one solution.
+        prm: whether there is one.
+    """
+    table = prior_table(prm=prm)
+    longest = min(max_tokens, LONGEST_OPENING)
+    opening = Opening("greedy", prm, longest, 2 * longest)
+    return Calibrated(table, None, PriorOutlook(table, max_tokens / 4), opening, {})
+
+
+class PriorOutlook:
+    """The table's forecasts in tokens; what agrees among the answers tells how hard a problem is.
+
+    Args:
+        table: with costs in mean solutions.
+        guess: tokens of a solution where none is known.
+    """
+
+    def __init__(self, table: ComputeOptimalTable, guess: float) -> None:
+        self._table = TableOutlook(table, agreement)
+        self._guess = guess
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state."""
+        return [
+            Forecast(forecast.right, tuple(self._in_tokens(one, state) for one in forecast.prospects))
+            for state, forecast in zip(states, self._table.forecasts(states), strict=True)
+        ]
+
+    def _in_tokens(self, prospect: Prospect, state: Evidence) -> Prospect:
+        lengths = [attempt.tokens for unit in state.units for attempt in unit.attempts]
+        mean = max(1.0, math.fsum(lengths) / len(lengths)) if lengths else self._guess
+        first = unseen(state)
+        return replace(prospect, generated=mean * prospect.generated, prm=mean * (prospect.prm - first) + first)
+
+
+def agreement(states: Sequence[Evidence]) -> list[Row]:
+    """Probabilities of the bins by Bayes' rule: v of n answers agree, being right, or wrong and the same by chance."""
+    return [_agreement(state) for state in states]
+
+
+def _agreement(state: Evidence) -> Row:
+    answers = [one.answer for unit in state.units for one in unit.attempts if one.answer is not None]
+    if not answers:
+        return SHARE
+    n, v = len(answers), max(Counter(answers).values())
+    weights = []
+    for share, p in zip(SHARE, PASS, strict=True):
+        right = p**v * (1 - p) ** (n - v)
+        same = (1 - p) * WRONG_AGREE
+        wrong = same**v / WRONG_AGREE * (1 - same) ** (n - v)
+        weights.append(share * (right + wrong))
+    whole = math.fsum(weights)
+    return tuple(weight / whole for weight in weights)

@@ -1,0 +1,42 @@
+"""A forecast in the allocator's terms: options, and the slice of each that is done before evidence is looked at again.
+
+Live solving and replays of it share this; it knows no problem and no engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from adaptive_ttc.envelope import Option
+from adaptive_ttc.evidence import Evidence, family_of
+from adaptive_ttc.outlook import Action, Forecast, unseen
+
+SLICE: Mapping[str, int] = {"sample": 4}
+"""Units of a slice, by family; one of all others."""
+
+MARGIN = 2.0
+"""A slice is promised so many times what it is expected to cost; what it leaves comes back."""
+
+
+def options_of(forecast: Forecast, evidence: Evidence, generated: float, prm: float) -> list[Option]:
+    """What may be done next on a problem, each keyed by its action.
+
+    Args:
+        forecast: from the evidence.
+        evidence: what is known of the problem; solutions that the PRM has not seen are scored with the first slice.
+        generated, prm: units that a token of the policy and of the PRM costs.
+    """
+    options = []
+    first = prm * unseen(evidence)
+    for prospect in forecast.prospects:
+        cost = generated * prospect.generated + prm * prospect.prm
+        count = slice_of(prospect.action).count
+        one = (cost - first) / prospect.action.count * count + first
+        options.append(Option(prospect.action, cost, prospect.right - forecast.right, math.ceil(MARGIN * one)))
+    return options
+
+
+def slice_of(action: Action) -> Action:
+    """The part of an action that is done before the evidence is looked at again."""
+    return Action(action.kind, min(action.count, SLICE.get(family_of(action.kind), 1)))
