@@ -198,7 +198,9 @@ def _boosting(rows: Array, label: Array, weight: Array, names: Sequence[str], fi
         early_stopping=False,
         random_state=fitting.seed,
     )
-    return model.fit(rows, label, sample_weight=weight)
+    # scikit-learn cannot bin a column of which no value is known; nothing is learned of it
+    known = np.where(np.isnan(rows).all(axis=0), 0.0, rows)
+    return model.fit(known, label, sample_weight=weight)
 
 
 def binary_rows(target: Array, weight: Array) -> tuple[NDArray[np.int_], NDArray[np.int_], Array]:

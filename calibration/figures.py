@@ -105,7 +105,8 @@ def gains(calibration: Calibration) -> str:
     )
     with _styled(6.6, 3.8) as (figure, axes):
         for name, budgets, accuracy, colour, dashes in lines:
-            axes.plot(budgets, 100 * np.array(accuracy), dashes, color=colour, marker="o", label=name)
+            if any(accuracy):
+                axes.plot(budgets, 100 * np.array(accuracy), dashes, color=colour, marker="o", label=name)
         axes.set_xscale("log")
         axes.set_xlabel("mean units a problem (logarithmic)")
         axes.set_ylabel("right, in % of unseen problems")
@@ -126,7 +127,7 @@ def reliability(stages: Mapping[str, StageMetrics]) -> str:
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)
         handles, labels = panels[0].get_legend_handles_labels()
-        _outside(figure, panels[len(stages) :], handles, labels[:])
+        _outside(figure, panels[len(stages) :], handles, labels)
         _label(figure, "predicted probability", "share observed")
         return _svg(figure)
 
@@ -153,7 +154,7 @@ def importances(found: Mapping[str, Mapping[str, float]]) -> str:
     values = np.array([[stage.get(group, np.nan) for group in groups] for stage in found.values()])
     words = ["" if np.isnan(value) else f"{value:.3f}" for value in values.ravel()]
     top = max(0.01, float(np.nanmax(values))) if values.size else 1.0
-    with _styled(1.1 * len(groups) + 1.4, 0.42 * len(found) + 1.1) as (figure, axes):
+    with _styled(0.95 * len(groups) + 1.4, 0.42 * len(found) + 1.1) as (figure, axes):
         _heat(axes, np.nan_to_num(values), words, "Oranges", (0, top))
         axes.set_xticks(range(len(groups)), [group.replace(" ", "\n") for group in groups])
         axes.set_yticks(range(len(found)), list(found))

@@ -40,7 +40,7 @@ def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[floa
 
     A budget that covers no arm is told as less than the cheapest one's cost.
 
-    Accuracies and intervals are as measured; arms are chosen by the shrunk ones.
+    Arms are chosen by expected accuracies, which are shrunk towards what bin and arm alone predict.
     """
     rows, sections = [], set()
     for difficulty in (*range(len(table.share)), None):
@@ -51,7 +51,7 @@ def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[floa
             second = f"{others[0].arm.name} {100 * others[0].accuracy:.0f}" if others else ""
             rows.append((bin_name(table, difficulty), within, best.arm.name, reached(table, difficulty, best), second))
         sections.add(len(rows) - 1)
-    head = ("difficulty", "budget", "best arm", "% right [95 %]", "next best")
+    head = ("difficulty", "budget", "best arm", "% right; measured [95 %]", "next best")
     return Grid("The best arm of every difficulty at every budget", head, tuple(rows), 5, frozenset(sections))
 
 
@@ -63,14 +63,15 @@ def bin_name(table: ComputeOptimalTable, difficulty: int | None) -> str:
 
 
 def reached(table: ComputeOptimalTable, difficulty: int | None, choice: Choice) -> str:
-    """Measured accuracy with its interval, in per cent; for mixed problems what is expected."""
+    """Expected accuracy, then what was measured with its interval, in per cent; for mixed problems the first alone."""
+    expected = _percent(choice.accuracy)
     if difficulty is None:
-        return _percent(choice.accuracy)
+        return expected
     column = table.arms.index(choice.arm)
     accuracy, low, high = (
-        rows[difficulty][column] for rows in (table.cells.accuracy, table.cells.low, table.cells.high)
+        100 * rows[difficulty][column] for rows in (table.cells.accuracy, table.cells.low, table.cells.high)
     )
-    return f"{_percent(accuracy)} [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{expected}; {accuracy:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def shown_budgets(budgets: Sequence[float], most: int = SHOWN_BUDGETS) -> list[float]:
@@ -107,8 +108,9 @@ def gains(calibration: Calibration) -> Grid:
     for place, budget in enumerate(gain.budgets):
         at = adaptive.get(round(budget, 6))
         runs = ("", "") if at is None else (_percent(met.table[at]), _percent(met.outlook[at]))
-        chosen = (gain.fixed[place], gain.predicted[place], gain.oracle[place])
-        rows.append((f"{budget:,.0f}", *map(_percent, chosen), *runs))
+        predicted = _percent(gain.predicted[place]) if any(gain.predicted) else ""
+        fixed, oracle = _percent(gain.fixed[place]), _percent(gain.oracle[place])
+        rows.append((f"{budget:,.0f}", fixed, predicted, oracle, *runs))
     head = ("units a problem", "one arm", "by predicted", "by true bin", "adaptive: table", "adaptive: outlook")
     return Grid("Right, in % of unseen problems, at equal mean cost", head, tuple(rows), 0)
 
@@ -121,16 +123,18 @@ def sentences(calibration: Calibration) -> list[str]:
 def _sentences(calibration: Calibration) -> Iterator[str]:
     gain, met, vote = calibration.gain, calibration.contest, calibration.vote
     yield (
-        f"Vote: {name_of(vote.vote)}, right on {vote.crossfitted:.1%} of unseen problems (mean over pools of 4 to 64 "
-        f"solutions); where it was chosen it looks {_points(vote.optimism)} better."
+        f"Vote: {name_of(vote.vote)}, right on {vote.crossfitted:.1%} of unseen problems (mean over pools of "
+        f"several sizes); where it was chosen it looks {_points(vote.optimism)} better."
     )
     scored = "scored" if calibration.opening.scored else "not scored"
     yield f"Every problem is begun with: {calibration.opening.kind}, {scored}."
     yield (
-        f"Optimism gap: what the table promises of its choices is {_points(gain.optimism)} above what these reach on "
-        "unseen problems."
+        f"Optimism gap: what the table promises of its choices is {_points(abs(gain.optimism))} "
+        f"{'above' if gain.optimism >= 0 else 'below'} what these reach on unseen problems."
     )
-    if gain.kept is None:
+    if not any(gain.predicted):
+        yield "Share of the oracle's gain kept: not said, as no scored first steps were recorded to predict from."
+    elif gain.kept is None:
         yield "Share of the oracle's gain kept: not said, as true difficulty gains less than 5 points at every budget."
     else:
         yield (

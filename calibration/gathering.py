@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -89,7 +90,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
             temperature=options.temperature,
             max_tokens=options.max_tokens,
         )
-        models = {"policy": solver.policy.name, "prm": None if solver.prm is None else solver.prm.name}
+        models = named(solver, embedded=options.policy is None and options.recipe is None)
         ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
         _explain_others(store, key, options, console)
         records = load_records(store, key, rows, wanted)
@@ -113,6 +114,14 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         weights_of(options.count, ratio),
         counts_of_work(records),
     )
+
+
+def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:
+    """``policy`` and ``prm`` as a person calls them: a folder by its last name, the embedded pair by what it is."""
+    if embedded:
+        return {"policy": "mini", "prm": "mini PRM"}
+    found = {"policy": solver.policy.name, "prm": None if solver.prm is None else solver.prm.name}
+    return {part: Path(name).name if name and Path(name).is_absolute() else name for part, name in found.items()}
 
 
 def weights_of(count: str | None, ratio: float) -> Weights:

@@ -26,7 +26,7 @@ def show_grid(grid: Grid, console: Console) -> None:
     console.print(Text(grid.title, style="bold"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for index, name in enumerate(grid.head):
-        table.add_column(name, justify="right" if index >= grid.numbers else "left", overflow="fold")
+        table.add_column(name, justify="right" if index >= grid.numbers else "left", overflow="fold", no_wrap=not index)
     for number, row in enumerate(grid.rows):
         table.add_row(*map(Text, row), end_section=number in grid.sections)
     console.print(table)

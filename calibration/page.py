@@ -16,7 +16,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; m
   margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
 p, li { max-width: 50rem; } code { font-size: .9em; overflow-wrap: anywhere; }
-figure { margin: 0; overflow-x: auto; } img { max-width: none; }
+figure { margin: 0; overflow-x: auto; } img { max-width: 100%; }
 figcaption { color: #555; font-size: .9em; max-width: 50rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .6rem; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
@@ -43,7 +43,8 @@ def page(title: str, command: str, sentences: list[str], grids: Mapping[str, Gri
         f"<p><code>{escape(command)}</code></p>",
         "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in sentences) + "</ul>",
         _heading(grids["choices"].title),
-        f"<p>{escape(unit)} Arms are chosen by shrunk accuracies; measured ones are shown.</p>",
+        f"<p>{escape(unit)} Arms are chosen by expected accuracies: measured ones, shrunk towards "
+        "what bin and arm alone predict.</p>",
         _table(grids["choices"]),
         _heading("What every strategy reaches, by difficulty"),
         _figure(lambda: figures.curves(table, weights), "Measured accuracy; bands are 95 % intervals over problems."),

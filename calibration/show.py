@@ -81,7 +81,6 @@ def rivals(table: ComputeOptimalTable, difficulty: int | None, budget: float, we
     rows = [
         (
             choice.arm.name,
-            f"{100 * choice.accuracy:.1f}",
             reached(table, difficulty, choice),
             f"{choice.cost:,.0f}" + ("" if choice.cost <= budget else " (beyond)"),
             f"{choice.generated:,.0f}",
@@ -89,7 +88,7 @@ def rivals(table: ComputeOptimalTable, difficulty: int | None, budget: float, we
         )
         for choice in shown
     ]
-    head = ("arm", "expected right, %", "measured, % [95 %]", "units", "generated", "PRM")
+    head = ("arm", "% right; measured [95 %]", "units", "generated", "PRM")
     return Grid(f"Arms within {budget:,.0f} units, the best first, and the best beyond", head, tuple(rows))
 
 

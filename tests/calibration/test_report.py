@@ -55,6 +55,7 @@ def test_the_best_arm_of_a_row_is_the_one_that_the_table_looks_up(calibration):
     low, high = calibration.table.cells.low[1][column], calibration.table.cells.high[1][column]
     name, budget, arm, reached, following = grid.rows[3]
     assert (name, budget, arm) == ("1 easy", "2,000", best.arm.name)
+    assert reached.startswith(f"{100 * best.accuracy:.1f}; ")
     assert reached.endswith(f"[{100 * low:.0f}, {100 * high:.0f}]")
     assert following.startswith(second.arm.name)
 
