@@ -106,10 +106,9 @@ class StageModel:
 
     def as_data(self) -> dict[str, Any]:
         """For a file of estimators."""
-        linear = isinstance(self.estimator, Linear)
         return {
             "family": self.family,
-            "estimator": _plain(self.estimator) if linear else self.estimator,
+            "estimator": _plain(self.estimator) if isinstance(self.estimator, Linear) else self.estimator,
             "columns": list(self.columns),
             "curves": [_plain(curve) for curve in self.curves],
         }
@@ -162,7 +161,7 @@ def _curve_of(data: Mapping[str, Any]) -> Platt | Isotonic:
 @cache
 def _thread_pools() -> Any:
     import sklearn.ensemble  # noqa: F401  its pool must be there to be found
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
 

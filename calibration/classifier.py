@@ -169,7 +169,7 @@ class DifficultyClassifier:
             return _boosting(rows, label, weights, names, self.fitting)
 
 
-def _logistic(rows: Array, label: Array, weight: Array, fitting: Fitting) -> Linear:
+def _logistic(rows: Array, label: NDArray[np.int_], weight: Array, fitting: Fitting) -> Linear:
     fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     scale, model = StandardScaler(), LogisticRegression(C=fitting.penalty, max_iter=500)
     model.fit(scale.fit_transform(fill.fit_transform(rows)), label, sample_weight=weight)
@@ -185,7 +185,9 @@ def _logistic(rows: Array, label: Array, weight: Array, fitting: Fitting) -> Lin
     )
 
 
-def _boosting(rows: Array, label: Array, weight: Array, names: Sequence[str], fitting: Fitting) -> Classifier:
+def _boosting(
+    rows: Array, label: NDArray[np.int_], weight: Array, names: Sequence[str], fitting: Fitting
+) -> Classifier:
     sign = [(name in RISING) - (name in FALLING) for name in names]
     model = HistGradientBoostingClassifier(
         learning_rate=fitting.rate,
@@ -200,7 +202,8 @@ def _boosting(rows: Array, label: Array, weight: Array, names: Sequence[str], fi
     )
     # scikit-learn cannot bin a column of which no value is known; nothing is learned of it
     known = np.where(np.isnan(rows).all(axis=0), 0.0, rows)
-    return model.fit(known, label, sample_weight=weight)
+    fitted: Classifier = model.fit(known, label, sample_weight=weight)
+    return fitted
 
 
 def binary_rows(target: Array, weight: Array) -> tuple[NDArray[np.int_], NDArray[np.int_], Array]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special, stats  # type: ignore[import-untyped]
 
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.ordinal import BINS
@@ -40,7 +40,8 @@ class Counts:
     @property
     def rates(self) -> Array:
         """The measured pass@1, shape [problems]; nan where nothing was drawn."""
-        return np.divide(self.right, self.drawn, out=np.full(len(self.drawn), np.nan), where=self.drawn > 0)
+        rates = np.divide(self.right, self.drawn, out=np.full(len(self.drawn), np.nan), where=self.drawn > 0)
+        return np.asarray(rates)
 
 
 def outcomes(record: ProblemRecord, kind: str = "sample") -> Array:

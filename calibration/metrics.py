@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from adaptive_ttc.ordinal import BINS
 from calibration.classifier import log_loss
@@ -60,6 +60,11 @@ class StageMetrics:
     spearman_ceiling: float
     confusion: tuple[tuple[float, ...], ...]
     reliability: tuple[Reliability, ...]
+
+    @property
+    def divergence(self) -> float:
+        """Log-loss above its floor, in nats; it compares stages, whose labels are counted on different samples."""
+        return self.log_loss - self.log_loss_floor
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
@@ -182,4 +187,4 @@ def _rank_correlation(one: Array, other: Array) -> float:
     """Spearman's; 0 where all are equal."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
-    return float(stats.spearmanr(one, other).statistic)
+    return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
