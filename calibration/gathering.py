@@ -48,6 +48,7 @@ class Gathered:
         weights: what a token costs.
         counts: ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records.
         aggregations: by which step scores may be reduced.
+        reading_seconds, reading_cpu_seconds: that reading the complete records took.
     """
 
     records: list[ProblemRecord]
@@ -57,6 +58,8 @@ class Gathered:
     weights: Weights
     counts: Mapping[str, int]
     aggregations: tuple[str, ...] = AGGREGATIONS
+    reading_seconds: float = 0.0
+    reading_cpu_seconds: float = 0.0
 
     @property
     def source(self) -> str:
@@ -93,7 +96,9 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         models = named(solver, embedded=options.policy is None and options.recipe is None)
         ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
         _explain_others(store, key, options, console)
+        started, cpu = time.perf_counter(), time.process_time()
         records = load_records(store, key, rows, wanted)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         done = {record.id for record in records}
         lacking = [row for row in rows if row["unique_id"] not in done]
         if lacking:
@@ -113,6 +118,8 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
         weights_of(options.count, ratio),
         counts_of_work(records),
+        reading_seconds=seconds,
+        reading_cpu_seconds=cpu_seconds,
     )
 
 
