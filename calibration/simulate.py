@@ -1,7 +1,8 @@
 """Replays the adaptive solver on recorded units, with the very allocator and outlook that run live; no model.
 
 Exact while no more units are drawn than were recorded: a deck hands out units without replacement, and the allocator
-sees of them what it would see live. A slice that would have overrun what was promised to it counts as spent and lost.
+sees of them what it would see live. A slice that what was promised to it does not cover is finished with the next promise, as a
+live one is.
 """
 
 from __future__ import annotations
@@ -44,10 +45,20 @@ class Replayed:
 
 
 @dataclass(slots=True)
+class _Begun:
+    """A slice that its promise did not cover: live it is gone on with from where it was cut."""
+
+    kind: str
+    scored: bool
+    paid: int = 0
+
+
+@dataclass(slots=True)
 class _Run:
     deck: Deck
     state: State = field(default_factory=State)
     spent: int = 0
+    begun: _Begun | None = None
 
 
 def replay(
@@ -148,15 +159,19 @@ def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) ->
 
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
-    """Do a slice; what it cost."""
+    """Do a slice, or the rest of one that the last promise did not cover; what it cost."""
     part = slice_of(action)
+    if run.begun is None or (run.begun.kind, run.begun.scored) != (part.kind, scored):
+        run.begun = _Begun(part.kind, scored)
     after = run.state.plus(part.kind, part.count, scored)
     before = sum(_cost(unit, weights) for unit in run.state.evidence(run.deck).units)
-    spent = sum(_cost(unit, weights) for unit in after.evidence(run.deck).units) - before
-    run.spent += min(spent, promised)
-    if spent <= promised:
-        run.state = after
-    return min(spent, promised)
+    whole = sum(_cost(unit, weights) for unit in after.evidence(run.deck).units) - before
+    spent = min(max(0, whole - run.begun.paid), promised)
+    run.spent += spent
+    run.begun.paid += spent
+    if run.begun.paid >= whole:
+        run.state, run.begun = after, None
+    return spent
 
 
 def _cost(unit: Unit, weights: Weights) -> int:
