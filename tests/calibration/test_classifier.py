@@ -153,3 +153,11 @@ def test_stages_go_from_poor_to_rich():
     assert [stage.name for stage in STAGES] == [
         "prompt", "first_steps_2", "first_steps_4", "greedy", "finished_4", "finished_8",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["logistic", "boosting"])
+def test_a_feature_that_a_single_problem_knows_may_be_unknown_to_all_of_a_part(family):
+    features, soft, weight, ids = problems(60)
+    features[7, 3] = 0.5
+    found = fitted((features, soft, weight, ids), families=(family,)).predict_proba(features)
+    assert np.isfinite(found).all()
