@@ -9,10 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adaptive_ttc.allocation import AllocationReport
+    from adaptive_ttc.calibrated import Calibrated
     from adaptive_ttc.driver import Driver
     from adaptive_ttc.engines import DriverConfig
-    from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError, EngineError, GradingError
+    from adaptive_ttc.errors import (
+        AdaptiveTTCError,
+        CalibrationError,
+        CalibrationWarning,
+        ConfigError,
+        EngineError,
+        GradingError,
+    )
     from adaptive_ttc.ledger import Ledger
+    from adaptive_ttc.many import SolutionPool
     from adaptive_ttc.policy import Policy, Sampled, SampleRequest
     from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
     from adaptive_ttc.requests import Expand, Fork, Search
@@ -26,8 +36,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdaptiveTTCError": "errors",
+    "AllocationReport": "allocation",
     "AnswerClass": "types",
+    "Calibrated": "calibrated",
     "CalibrationError": "errors",
+    "CalibrationWarning": "errors",
     "Candidate": "types",
     "ConfigError": "errors",
     "Driver": "driver",
@@ -48,6 +61,7 @@ _HOMES = {
     "Scored": "prm",
     "Search": "requests",
     "Solution": "solution",
+    "SolutionPool": "many",
     "SolutionStream": "stream",
     "Solver": "solver",
     "Strategy": "strategies",
@@ -61,8 +75,11 @@ _HOMES = {
 
 __all__ = [
     "AdaptiveTTCError",
+    "AllocationReport",
     "AnswerClass",
+    "Calibrated",
     "CalibrationError",
+    "CalibrationWarning",
     "Candidate",
     "ConfigError",
     "Driver",
@@ -83,6 +100,7 @@ __all__ = [
     "Scored",
     "Search",
     "Solution",
+    "SolutionPool",
     "SolutionStream",
     "Solver",
     "Strategy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from adaptive_ttc.envelope import Option
@@ -115,3 +116,19 @@ class AllocationReport:
     price: float
     prices: tuple[float, ...]
     problems: tuple[ProblemReport, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON."""
+        from adaptive_ttc.allocation_files import save
+
+        save(self, path)
+
+    def draw(self, path: str | Path) -> None:
+        """Draw who got what, and the price over time, in the format that the file's ending names, such as PNG.
+
+        Raises:
+            ConfigError: matplotlib is not installed (the extra ``plot``).
+        """
+        from adaptive_ttc.allocation_files import draw
+
+        draw(self, path)

@@ -156,7 +156,7 @@ class Campaign:
                 self._settle(pursuit, work, settled)
         for one in ended:
             if one.error is None and not one.moved:
-                self._settle(one.pursuit, work, settled, "what it was given did not pay for a token")
+                self._settle(one.pursuit, work, settled, why="what it was given did not pay for a token")
 
     def _arrive(self, arrived: Sequence[Pursuit]) -> None:
         for pursuit in arrived:
@@ -214,7 +214,8 @@ class Campaign:
                 self._settle(pursuit, work, settled, WHY["waiting"])
 
     def _settle(self, pursuit: Pursuit, work: TaskGroup, settled: Settled, why: str = "") -> None:
-        why = why or ("it was stopped" if self._stop.is_set() else WHY[self._allocator.standing(pursuit.name)])
+        standing = WHY[self._allocator.standing(pursuit.name)]
+        why = "it was stopped" if self._stop.is_set() else why or standing
         self._allocator.settled(pursuit.name)
         self._conclude(pursuit, why, work, settled)
 

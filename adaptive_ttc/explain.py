@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from adaptive_ttc.decided import decisions
 from adaptive_ttc.outcomes import Outcome, outcomes
 from adaptive_ttc.rounds import Round, rounds, slices, trees
 from adaptive_ttc.types import AnswerClass, Finish
@@ -60,7 +61,9 @@ def _tried(solution: Solution) -> str:
 
 
 def _course(solution: Solution, found: Mapping[Route, Outcome]) -> list[str]:
-    """How the search went: its chains, or its trees and rounds, or its slices."""
+    """How the search went: its decisions, or its chains, or its trees and rounds, or its slices."""
+    if decided := decisions(solution.trace):
+        return decided
     side_by_side = trees(solution.trace)
     if solution.strategy.config.revises:
         return [_chains(side_by_side, found)]

@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from adaptive_ttc.calibrated import Calibrated, Opening
 from adaptive_ttc.evidence import Evidence
@@ -64,7 +65,7 @@ class _Arm:
 def _doubling(strategy: str, kind: str, each: int, anchors: Mapping[int, Row]) -> tuple[_Arm, ...]:
     """An arm for every doubling of N between the anchors; those in between lie half way, as curves go by log N."""
     arms, sizes = [], sorted(anchors)
-    for low, high in zip(sizes, sizes[1:], strict=False):
+    for low, high in pairwise(sizes):
         arms.append(_Arm(strategy, low, kind, low // each, anchors[low]))
         middle = tuple((a + b) / 2 for a, b in zip(anchors[low], anchors[high], strict=True))
         arms.append(_Arm(strategy, 2 * low, kind, 2 * low // each, middle))

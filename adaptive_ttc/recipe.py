@@ -37,12 +37,21 @@ class Recipe:
     prm_settings: Mapping[str, Any]
     commands: Mapping[str, str]
 
-    def load(self, *, seed: int = 0, config: DriverConfig | None = None) -> Solver:
+    def load(
+        self,
+        *,
+        seed: int = 0,
+        config: DriverConfig | None = None,
+        calibration: str | Path | None = None,
+        allow_mismatch: bool = False,
+    ) -> Solver:
         """Load the models.
 
         Args:
             seed: of all randomness.
             config: how requests are sent.
+            calibration: the directory of the pair's calibration.
+            allow_mismatch: take one that was made for another pair, with a warning.
 
         Raises:
             ConfigError: an engine or a reader is missing, or a model cannot be loaded.
@@ -56,6 +65,8 @@ class Recipe:
             prm_settings=self.prm_settings,
             seed=seed,
             config=config,
+            calibration=calibration,
+            allow_mismatch=allow_mismatch,
         )
 
 

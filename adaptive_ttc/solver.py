@@ -287,6 +287,8 @@ class Solver:
         plan = make_plan(Problem.of(problem, id), self.policy, self.prm, wish)
         seed = self.seed if seed is None else seed
         if not isinstance(plan.strategy, Adaptive):
+            if min_gain:
+                raise ConfigError("min_gain says where a budget alone ends: with a strategy or n, leave it out")
             return partial(Run, plan, self.policy, self.prm, seed=seed, config=self._config)
         calibrated = self._pairing.calibrated(plan.strategy.max_tokens)
         voting = voting_of(plan.strategy, given, calibrated, prm=self.prm is not None)

@@ -11,7 +11,7 @@ from typing import Any
 from adaptive_ttc.datasets import Row
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY
+from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.plan import Wish, check_wish, make_plan
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.recipe import DEFAULT_ENGINE, read_recipe
@@ -19,7 +19,7 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.types import Problem
 
-_FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens")
+_FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens", "min_gain")
 
 _MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
 """Options that a recipe stands for."""
@@ -27,7 +27,7 @@ _MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
 _OF_SOLVE = {"budget_tokens": "budget", "strategy": "strategy", "count": "count"}
 """What a request may hold beside the strategy's own options, and its name in a wish."""
 
-_ASIDE = ("deadline", "seed", "id")
+_ASIDE = ("deadline", "seed", "id", "min_gain")
 """What else it may hold that no strategy knows."""
 
 
@@ -46,6 +46,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", help="such as cpu or cuda:0, for both models")
     group.add_argument("--dtype", help="such as float32 or bfloat16, for both models")
+    group.add_argument(
+        "--calibration",
+        metavar="DIR",
+        help="of this pair, by which budgets are allocated (default: the embedded pair's own, else a rough prior)",
+    )
+    group.add_argument("--allow-mismatch", action="store_true", help="take a calibration that another pair was given")
     group.add_argument("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
 
 
@@ -54,9 +60,18 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("request")
     group.add_argument("--budget-tokens", type=int, metavar="T", help="most tokens that may be generated for a problem")
     group.add_argument(
-        "--strategy", help=f"{', '.join(strategy_names())} (default: weighted_best_of_n with a PRM, else majority)"
+        "--strategy",
+        help=f"{', '.join(strategy_names())} (default: with a budget alone, evidence decides what it is spent on; "
+        "with --n, weighted_best_of_n, or majority without a PRM)",
     )
-    group.add_argument("--n", type=int, help="samples or beams (default: as many as the budget is expected to finish)")
+    group.add_argument("--n", type=int, help="samples or beams")
+    group.add_argument(
+        "--min-gain",
+        type=float,
+        metavar="G",
+        help="with a budget alone: rise of the probability of a right answer, per 1,000 units, under which nothing is "
+        "bought (default: 0)",
+    )
     group.add_argument("--beam-width", type=int, metavar="M", help="children per kept beam")
     group.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (default: 0.8)")
     group.add_argument("--max-tokens", type=int, metavar="T", help="most tokens of one solution (default: 2048)")
@@ -76,7 +91,9 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         ConfigError: a model or engine is missing or cannot be loaded.
     """
     if options.recipe is not None:
-        return read_recipe(options.recipe).load(seed=seed)
+        return read_recipe(options.recipe).load(
+            seed=seed, calibration=options.calibration, allow_mismatch=options.allow_mismatch
+        )
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
     policy_settings, prm_settings = (_replay_settings if options.engine == REPLAY else _model_settings)(options, seed)
@@ -88,6 +105,8 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         prm_settings=prm_settings,
         seed=seed,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS),
+        calibration=options.calibration or (None if options.policy or options.prm else mini_calibration()),
+        allow_mismatch=options.allow_mismatch,
     )
 
 

@@ -1,0 +1,370 @@
+"""Many problems from one budget: hard total, fair openings, late arrivals, failures, deadlines, cancellation."""
+
+import json
+from collections import Counter
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptive_ttc.calibrated import Calibrated, Opening
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.events import AllocationEvent
+from adaptive_ttc.outlook import Action, Forecast, Prospect
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+from tests.doubles import TinyPolicy
+from tests.test_adaptive import SAMPLES, Everything, believer, calibrated, table
+
+QUESTIONS = [f"how much is {number}?" for number in range(12)]
+
+
+def solver(policy=None, *, prm=True, calibration=None, **settings):
+    made = calibration or calibrated(*SAMPLES)
+    return Solver(policy or TinyPolicy(), believer() if prm else None, calibration=made, **settings)
+
+
+def slices(solution):
+    return [event.action for event in solution.trace.of(AllocationEvent) if event.action]
+
+
+class Lopsided:
+    """Forecasts by which only questions that hold a word gain anything."""
+
+    def __init__(self, word):
+        self.word = word
+
+    def forecasts(self, states):
+        return [Forecast(0.5, tuple(self.prospects(state)) if self.word in state.question else ()) for state in states]
+
+    def prospects(self, state):
+        done = state.counts().get("sample", 0)
+        return [Prospect(Action("sample", n), 0.5 + 0.02 * n, 20.0 * n, 20.0 * n) for n in (4, 8) if done + n <= 24]
+
+
+def lopsided(word):
+    made = table(("greedy", 1, "greedy", 1, 0.4), *SAMPLES)
+    return Calibrated(made, None, Lopsided(word), Opening("greedy", True, 40, 60), {})
+
+
+# ---- what comes back ------------------------------------------------------------------------------------------
+
+
+async def test_solutions_come_as_they_settle_and_all_together_in_the_order_of_the_problems():
+    async with solver() as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=4000)
+        settled = [solution async for solution in pool]
+        together = await pool
+    assert [solution.problem.question for solution in together] == QUESTIONS
+    assert {id(solution) for solution in settled} == {id(solution) for solution in together}
+    assert sum(solution.spent for solution in together) == pool.spent <= 4000
+    assert pool.report().spent == pool.spent
+    assert pool.usage.completion_tokens == sum(solution.usage.completion_tokens for solution in together)
+    assert pool.final
+    assert all(solution.answer for solution in together)
+    with pytest.raises(ConfigError, match="once"):
+        aiter(pool)
+
+
+async def test_the_budget_goes_where_it_brings_something():
+    async with solver(calibration=lopsided("7")) as one:
+        solutions = await one.solve_many(QUESTIONS, budget_tokens=3000)
+    spent = {solution.problem.question: len(solution.candidates) for solution in solutions}
+    assert spent["how much is 7?"] == 25
+    assert {count for question, count in spent.items() if "7" not in question} == {1}
+
+
+async def test_priority_weighs_problems():
+    def twice(problem):
+        return 5.0 if "3" in problem.question else 1.0
+
+    async with solver(calibration=lopsided("how")) as one:
+        solutions = await one.solve_many(QUESTIONS[:6], budget_tokens=900, priority=twice, max_concurrency=1)
+        counts = [len(solution.candidates) for solution in solutions]
+        assert counts[3] == max(counts) == 25
+        with pytest.raises(ConfigError, match="above 0"):
+            await one.solve_many(QUESTIONS[:2], budget_tokens=500, priority=lambda problem: 0.0)
+
+
+async def test_nobody_gets_a_second_slice_before_all_have_had_their_first():
+    async with solver(TinyPolicy(mean=12)) as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=40 * 12 + 60, max_concurrency=3)
+        solutions = await pool
+    decided = sorted(
+        (grant.decision for problem in pool.report().problems for grant in problem.grants), key=lambda one: one.number
+    )
+    assert [decision.option for decision in decided[:12]] == [None] * 12
+    assert all(solution.candidates for solution in solutions)
+
+
+async def test_one_problem_gets_no_more_than_its_maximum():
+    async with solver() as one:
+        solutions = await one.solve_many(QUESTIONS, budget_tokens=10_000, per_problem_max=90)
+    assert max(solution.spent for solution in solutions) <= 90
+    assert {solution.budget for solution in solutions} == {90}
+
+
+async def test_problems_may_be_the_same_and_named_alike():
+    async with solver() as one:
+        same, again, other = await one.solve_many(["how?", "how?", Problem.of("why?", "q1")], budget_tokens=2000)
+    assert same.problem == again.problem
+    assert other.problem.id == "q1"
+
+
+# ---- problems that are still coming ---------------------------------------------------------------------------
+
+
+async def test_a_source_that_is_still_producing():
+    gate = anyio.Event()
+
+    async def produce():
+        yield QUESTIONS[0]
+        await gate.wait()
+        for question in QUESTIONS[1:5]:
+            yield question
+
+    async with solver() as one:
+        pool = one.solve_many(produce(), budget_tokens=2500)
+        first = None
+        async for solution in pool:
+            if first is None:
+                first = solution
+                gate.set()
+        assert first.problem.question == QUESTIONS[0], "it settled while the source still waited"
+        assert [solution.problem.question for solution in await pool] == QUESTIONS[:5]
+    assert pool.spent <= 2500
+
+
+async def test_a_late_problem_gets_its_opening_while_another_is_at_work():
+    policy = TinyPolicy(mean=15)
+    arrived = anyio.Event()
+
+    async def produce():
+        yield QUESTIONS[0]
+        await policy.started.wait()
+        yield QUESTIONS[1]
+        arrived.set()
+
+    async with solver(policy) as one:
+        solutions = await one.solve_many(produce(), budget_tokens=600)
+    assert arrived.is_set()
+    assert all(solution.candidates for solution in solutions)
+
+
+async def test_a_source_that_fails_ends_the_work():
+    async def produce():
+        yield QUESTIONS[0]
+        raise RuntimeError("the source broke")
+
+    policy = TinyPolicy()
+    async with solver(policy) as one:
+        with pytest.raises(RuntimeError, match="the source broke"):
+            await one.solve_many(produce(), budget_tokens=600)
+    assert not policy.in_flight
+
+
+# ---- what goes wrong ------------------------------------------------------------------------------------------
+
+
+class Picky(TinyPolicy):
+    """Fails for good on prompts that hold a letter."""
+
+    async def sample(self, request):
+        if 100 + ord("4") in request.prompt_ids:
+            raise EngineError("it does not like fours")
+        return await super().sample(request)
+
+
+async def test_a_problem_whose_calls_fail_comes_back_with_its_error_and_the_others_get_the_rest():
+    async with solver(Picky()) as one:
+        pool = one.solve_many(QUESTIONS[:8], budget_tokens=3000)
+        solutions = await pool
+    failed = [solution for solution in solutions if solution.error]
+    assert [solution.problem.question for solution in failed] == ["how much is 4?"]
+    assert isinstance(failed[0].error, EngineError)
+    assert failed[0].answer is None
+    assert "it does not like fours" in failed[0].abstained
+    assert failed[0].explain()
+    assert all(solution.answer for solution in solutions if not solution.error)
+    assert pool.spent <= 3000
+    assert Counter(one.standing for one in pool.report().problems)["failed"] == 1
+
+
+async def test_a_problem_that_the_models_cannot_be_asked_is_returned_and_costs_nothing():
+    long = "how " * 200 + "?"
+    async with solver(TinyPolicy(max_context=300)) as one:
+        fine, refused = await one.solve_many(["how much?", long], budget_tokens=600)
+    assert fine.answer
+    assert isinstance(refused.error, ConfigError)
+    assert (refused.answer, refused.spent, refused.candidates) == (None, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"problems": "how much?"}, "problems are several"),
+        ({"problems": ["how?", " "]}, "the problem is empty"),
+        ({"n": 4}, "leave it out"),
+        ({"max_concurrency": 0}, "max_concurrency"),
+        ({"deadline": -1}, "deadline"),
+        ({"budget_tokens": 0}, "does not pay for one token"),
+        ({"budget_tokens": None}, "budget_tokens"),
+        ({"count": "tokens"}, "unknown count"),
+        ({"per_problem_max": 0}, "per_problem_max"),
+        ({"min_gain": -1}, "min_gain"),
+    ],
+)
+async def test_the_impossible_is_refused_at_once(arguments, words):
+    wish = {"problems": QUESTIONS, "budget_tokens": 100, **arguments}
+    async with solver() as one:
+        with pytest.raises(ConfigError, match=words):
+            one.solve_many(wish.pop("problems"), **wish)
+
+
+async def test_with_less_than_an_opening_for_each_those_who_are_left_out_say_so():
+    async with solver(TinyPolicy(mean=20)) as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=120)
+        solutions = await pool
+    without = [solution for solution in solutions if not solution.candidates]
+    assert 0 < len(without) < 12
+    assert pool.spent <= 120
+    assert {solution.trace.of(AllocationEvent)[-1].why for solution in without} == {
+        "what was left did not pay for its opening"
+    }
+
+
+# ---- early ends -----------------------------------------------------------------------------------------------
+
+
+async def test_at_the_deadline_everything_settles_with_what_it_has():
+    policy = TinyPolicy(chaos=1)
+    async with solver(policy) as one:
+        whole = one.solve_many(QUESTIONS, budget_tokens=5000)
+        await whole
+        policy.frozen = Everything()
+        pool = one.solve_many(QUESTIONS[:4], budget_tokens=5000, deadline=0.05)
+        solutions = await pool
+    assert len(solutions) == 4
+    assert all(solution.answer is None or solution.candidates for solution in solutions)
+    assert {solution.trace.of(AllocationEvent)[-1].why for solution in solutions} == {"it was stopped"}
+    assert not policy.in_flight
+
+
+async def test_stop_settles_with_what_there_is():
+    async with solver(TinyPolicy(chaos=1, mean=40)) as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=100_000, max_concurrency=2)
+        solutions = []
+        async for solution in pool:
+            solutions.append(solution)
+            pool.stop()
+    assert len(solutions) == 12
+    assert sum(len(solution.candidates) for solution in solutions) < 12 * 17
+
+
+async def test_leaving_the_loop_or_cancelling_ends_the_work_and_settles():
+    policy = TinyPolicy(chaos=4)
+    async with solver(policy) as one:
+        async with one.solve_many(QUESTIONS, budget_tokens=3000, max_concurrency=2) as pool:
+            async for _ in pool:
+                break
+        assert pool.final
+        assert not policy.in_flight
+        assert pool.spent == policy.delivered
+        assert pool.report().promised == 0
+        with pytest.raises(ConfigError, match="was ended"):
+            await pool
+
+        pool = one.solve_many(QUESTIONS, budget_tokens=3000)
+        before = policy.delivered
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(all_of, pool)
+                policy.frozen = Everything()
+                while not policy.in_flight:
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+    assert pool.final
+    assert not policy.in_flight
+    assert pool.spent == policy.delivered - before
+    assert pool.report().promised == 0
+
+
+async def all_of(pool):
+    return await pool
+
+
+# ---- hard total -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    budget=st.integers(1, 3000),
+    problems=st.integers(1, 10),
+    concurrency=st.integers(1, 12),
+    chaos=st.integers(0, 10_000),
+    trouble=st.sampled_from([(0.0, 0.0), (0.1, 0.0), (0.1, 0.02)]),
+    count=st.sampled_from(["generated", "generated+prm", "flops"]),
+    cancelled=st.one_of(st.none(), st.integers(0, 300)),
+    most=st.one_of(st.none(), st.integers(1, 400)),
+)
+def test_never_over_the_total(budget, problems, concurrency, chaos, trouble, count, cancelled, most):
+    policy = TinyPolicy(chaos=chaos, failure=trouble[0], fatal=trouble[1], mean=25)
+    units, limit = (budget, most) if count != "flops" else (2000 + 20 * budget, most and 2000 + 20 * most)
+
+    async def run():
+        async with solver(policy) as one:
+            pool = one.solve_many(
+                QUESTIONS[:problems],
+                budget_tokens=units,
+                per_problem_max=limit,
+                max_concurrency=concurrency,
+                count=count,
+            )
+            async with anyio.create_task_group() as tasks:
+                solutions = []
+                with anyio.CancelScope() as scope:
+                    if cancelled is not None:
+                        tasks.start_soon(after, cancelled, scope.cancel)
+                    solutions = await pool
+            return pool, solutions
+
+    pool, solutions = anyio.run(run)
+    report = pool.report()
+    assert pool.spent == report.spent <= units
+    assert report.promised == 0
+    assert not policy.in_flight
+    assert pool.usage.completion_tokens == policy.delivered
+    if count == "generated":
+        assert pool.spent == pool.usage.completion_tokens + pool.usage.lost_tokens
+    if cancelled is None:
+        assert len(solutions) == problems
+        assert sum(solution.spent for solution in solutions) == pool.spent
+    for one in report.problems:
+        assert sum(grant.spent for grant in one.grants) == one.spent <= (limit or units)
+        assert all(0 <= grant.spent <= grant.decision.units for grant in one.grants)
+
+
+async def after(turns, action):
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+    action()
+
+
+# ---- the report -----------------------------------------------------------------------------------------------
+
+
+async def test_the_report_is_saved_and_drawn(tmp_path):
+    async with solver() as one:
+        pool = one.solve_many(QUESTIONS[:5], budget_tokens=800)
+        await pool
+    report = pool.report()
+    report.save(tmp_path / "report.json")
+    report.draw(tmp_path / "report.png")
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["spent"] == report.spent == sum(one["spent"] for one in data["problems"])
+    assert len(data["prices"]) == sum(len(one["grants"]) for one in data["problems"])
+    assert {grant["option"]["key"] for one in data["problems"] for grant in one["grants"][1:]} <= {
+        f"{n} x sample" for n in range(1, 17)
+    }
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
