@@ -22,6 +22,7 @@ from adaptive_ttc.difficulty import DifficultyModel
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimator_files import read_estimators, write_estimators
 from adaptive_ttc.evidence import Evidence, Reading
+from adaptive_ttc.ordinal import Platt
 from adaptive_ttc.outlook import Action, Estimators, Forecast, Outlook
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -162,7 +163,8 @@ def save_outlook(outlook: Outlook, path: Path) -> str:
         "features": list(outlook.reading.names),
         "actions": [[action.kind, action.count] for action in outlook.actions],
         "most": dict(outlook.most),
-        "estimators": {name: getattr(estimators, name) for name in Estimators.__slots__},
+        "estimators": {name: getattr(estimators, name) for name in Estimators.__slots__ if name != "curve"},
+        "curve": {"slope": estimators.curve.slope, "offset": estimators.curve.offset},
     }
     return write_estimators(path, content)
 
@@ -181,7 +183,8 @@ def load_outlook(path: Path, sha256: str) -> Outlook:
         if list(reading.names) != content["features"]:
             raise CalibrationError(f"{path} reads other features than this version has: {_REMEDY}")
         actions = [Action(kind, int(count)) for kind, count in content["actions"]]
-        outlook = Outlook(Estimators(**content["estimators"]), actions, reading, content["most"])
+        curve = Platt(**{name: float(value) for name, value in content["curve"].items()})
+        outlook = Outlook(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
         outlook.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CalibrationError(f"{path} holds no outlook that runs here ({error!r}): {_REMEDY}") from error

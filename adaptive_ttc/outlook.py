@@ -1,11 +1,12 @@
 """What more work on a problem is expected to bring and to cost, learned from evidence; it knows no budget.
 
-Q(state, action) of a calibration: the probability that the pooled answer is right after an action is
+Q(state, action) of a calibration is the probability that the pooled answer is right after an action. Its gain over the
+probability p of the answer in hand is the mean of two estimates that err in different ways:
 
-    Q = p (1 - lost) + (1 - p) found,
-
-p being the probability that it is right now, ``found`` that a wrong answer becomes right and ``lost`` that a right
-one becomes wrong. The three are learned apart, since a difference of two large numbers would drown small gains.
+- (1 - p) found - p lost, where ``found`` is the probability that a wrong answer becomes right, and ``lost`` that a
+  right one becomes wrong: sharp where little was done, but its noise may look like a reason to stop;
+- rising(action) - rising(nothing), a model of the answer afterwards that never falls as units are added: blunter, but
+  it does not lose sight of what many more units bring.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.evidence import Evidence, Reading
+from adaptive_ttc.ordinal import Platt
 
 Array = NDArray[np.float64]
 
@@ -84,16 +86,20 @@ class Estimators:
     """What was learned.
 
     Attributes:
-        right: state -> the answer in hand is right.
+        right: state -> the answer in hand is right, as the estimator has it.
+        curve: calibrates that; fitted to problems that the estimator had not seen.
         found: state and action -> a wrong answer becomes right.
         lost: state and action -> a right answer becomes wrong.
+        rising: state and action -> the answer is right afterwards; no action is one of no units.
         generated: state and kind -> tokens of one unit.
         prm: state and kind -> PRM tokens of one unit.
     """
 
     right: Classifier
+    curve: Platt
     found: Classifier
     lost: Classifier
+    rising: Classifier
     generated: Regressor
     prm: Regressor
 
@@ -131,26 +137,35 @@ class Outlook:
         if not states:
             return []
         features = np.stack([self.reading.features(state) for state in states])
-        right = self.estimators.right.predict_proba(features)[:, 1]
+        right = self.estimators.curve(self.estimators.right.predict_proba(features)[:, 1])
         chosen = [self.possible(state) for state in states]
         owner = np.repeat(np.arange(len(states)), [len(one) for one in chosen])
         if not len(owner):
             return [Forecast(float(p), ()) for p in right]
         which = np.concatenate([np.array(one, dtype=np.int64) for one in chosen])
-        rows = np.hstack([features[owner], self._columns[which], right[owner, None]])
-        found = self.estimators.found.predict_proba(rows)[:, 1]
-        lost = self.estimators.lost.predict_proba(rows)[:, 1]
+        rows = np.hstack([features[owner], self._columns[which]])
         counts = np.array([action.count for action in self.actions])[which]
-        generated = np.maximum(self.estimators.generated.predict(rows[:, :-1]), 1.0) * counts
-        prm = np.maximum(self.estimators.prm.predict(rows[:, :-1]), 0.0) * counts
+        generated = np.maximum(self.estimators.generated.predict(rows), 1.0) * counts
+        prm = np.maximum(self.estimators.prm.predict(rows), 0.0) * counts
         prm += np.array([unseen(state) for state in states])[owner]
-        after = right[owner] * (1 - lost) + (1 - right[owner]) * found
+        after = np.clip(right[owner] + self._gain(features, rows, owner, right), 0.0, 1.0)
         prospects: list[list[Prospect]] = [[] for _ in states]
         for place, index, *values in zip(
             owner.tolist(), which.tolist(), after.tolist(), generated.tolist(), prm.tolist(), strict=True
         ):
             prospects[place].append(Prospect(self.actions[index], *values))
         return [Forecast(float(p), tuple(one)) for p, one in zip(right, prospects, strict=True)]
+
+    def _gain(self, features: Array, rows: Array, owner: NDArray[np.int64], right: Array) -> Array:
+        """Rise of the probability of being right by every action tried, shape [actions tried]."""
+        now = right[owner]
+        told = np.hstack([rows, now[:, None]])
+        found = self.estimators.found.predict_proba(told)[:, 1]
+        lost = self.estimators.lost.predict_proba(told)[:, 1]
+        still = np.hstack([features, np.zeros((len(features), self._columns.shape[1]))])
+        rising = self.estimators.rising.predict_proba(np.vstack([still, rows]))[:, 1]
+        risen = rising[len(still) :] - rising[: len(still)][owner]
+        return np.asarray(((1 - now) * found - now * lost + risen) / 2)
 
 
 def unseen(evidence: Evidence) -> int:
@@ -164,10 +179,9 @@ def unseen(evidence: Evidence) -> int:
 
 
 def action_columns(actions: Sequence[Action]) -> Array:
-    """Shape [actions, kinds + 1]: one column for each kind, and the logarithm of the count."""
+    """Shape [actions, kinds]: log2(1 + units) of every kind that an action adds; no units are all zeros."""
     kinds = sorted({action.kind for action in actions})
-    columns = np.zeros((len(actions), len(kinds) + 1))
+    columns = np.zeros((len(actions), len(kinds)))
     for row, action in enumerate(actions):
-        columns[row, kinds.index(action.kind)] = 1.0
-        columns[row, -1] = np.log2(action.count)
+        columns[row, kinds.index(action.kind)] = np.log2(1 + action.count)
     return columns

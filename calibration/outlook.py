@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
 
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.evidence import family_of
+from adaptive_ttc.ordinal import Platt
 from adaptive_ttc.outlook import Action, Array, Estimators, Outlook, action_columns
 from calibration.decks import Ballots, Deck, State, Vote
 from calibration.records import ProblemRecord
@@ -200,23 +202,49 @@ def fit(rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, 
             "every replayed answer is right, or every one wrong: there is nothing to learn; take problems of mixed "
             "difficulty, or more of them"
         )
-    right = _classifier(rows.states, rows.right, learning)
-    now = rows.right[rows.owner]
-    features = np.hstack(
-        [
-            rows.states[rows.owner],
-            action_columns(actions)[rows.tried],
-            right.predict_proba(rows.states)[:, 1][rows.owner, None],
-        ]
-    )
+    outside = _out_of_fold(rows, learning)
+    curve = _platt(outside, rows.right)
+    columns, now = action_columns(actions), rows.right[rows.owner]
+    still = np.hstack([rows.states, np.zeros((len(rows.states), columns.shape[1]))])
+    moved = np.hstack([rows.states[rows.owner], columns[rows.tried]])
+    told = np.hstack([moved, curve(outside)[rows.owner, None]])
+    few = replace(
+        learning, iterations=learning.iterations // 3, leaf=learning.leaf * 7
+    )  # right answers are rarely lost
+    many = replace(learning, iterations=learning.iterations * 2, leaf=max(1, learning.leaf // 2))
+    rising = np.zeros(still.shape[1])
+    rising[-columns.shape[1] :] = 1
     estimators = Estimators(
-        right=right,
-        found=_classifier(features, rows.after, learning, 1 - now),
-        lost=_classifier(features, 1 - rows.after, learning, now),
-        generated=_regressor(features[:, :-1], rows.generated, learning),
-        prm=_regressor(features[:, :-1], rows.prm, learning),
+        right=_classifier(rows.states, rows.right, learning),
+        curve=curve,
+        found=_classifier(told, rows.after, learning, 1 - now),
+        lost=_classifier(told, 1 - rows.after, few, now),
+        rising=_classifier(np.vstack([still, moved]), np.concatenate([rows.right, rows.after]), many, rising=rising),
+        generated=_regressor(moved, rows.generated, learning),
+        prm=_regressor(moved, rows.prm, learning),
     )
     return Outlook(estimators, actions, vote.reading, most)
+
+
+def _out_of_fold(rows: Lesson, learning: Learning, folds: int = 3) -> Array:
+    """P(the answer in hand is right) of every state, by an estimator that has not seen its problem."""
+    found = np.zeros(len(rows.right))
+    _, number = np.unique(rows.problem, return_inverse=True)
+    for fold in range(folds):
+        out = number % folds == fold
+        if out.any() and not out.all():
+            model = _classifier(rows.states[~out], rows.right[~out], learning)
+            found[out] = model.predict_proba(rows.states[out])[:, 1]
+    return found
+
+
+def _platt(predicted: Array, target: Array) -> Platt:
+    """The curve under which predictions are as sure as they may be (Platt 1999)."""
+    clipped = np.clip(predicted, 1e-6, 1 - 1e-6)
+    logit = (np.log(clipped) - np.log1p(-clipped))[:, None]
+    rows, labels = np.tile(logit, (2, 1)), np.repeat([1, 0], len(target))
+    fit = LogisticRegression(C=100.0).fit(rows, labels, sample_weight=np.concatenate([target, 1 - target]))
+    return Platt(max(float(fit.coef_[0, 0]), 0.05), float(fit.intercept_[0]))
 
 
 def _walk(deck: Deck, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
@@ -261,7 +289,7 @@ def _tried(
 
 
 def _classifier(
-    features: Array, target: Array, learning: Learning, weight: Array | None = None
+    features: Array, target: Array, learning: Learning, weight: Array | None = None, rising: Array | None = None
 ) -> HistGradientBoostingClassifier:
     """A target between 0 and 1 is a row of each kind, weighted; both kinds are always there, be it with no weight."""
     weight = np.ones(len(target)) if weight is None else weight
@@ -279,6 +307,7 @@ def _classifier(
         max_iter=learning.iterations,
         max_leaf_nodes=16,
         min_samples_leaf=learning.leaf,
+        monotonic_cst=rising,
         l2_regularization=1.0,
         early_stopping=False,
         random_state=learning.seed,
