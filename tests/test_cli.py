@@ -11,10 +11,10 @@ from rich.console import Console
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.solve import show
 from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.errors import EngineError
+from adaptive_ttc.errors import CalibrationWarning, EngineError
 from adaptive_ttc.evaluation import solve_rows
-from adaptive_ttc.events import ExpandEvent
-from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
+from adaptive_ttc.events import AllocationEvent, ExpandEvent
+from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, mini_calibration
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
@@ -159,7 +159,41 @@ def test_which_models_are_loaded(loaded, arguments, policy, prm):
         "policy_settings": {"device": "cpu"},
         "prm_settings": {"device": "cpu"},
         "config": DriverConfig(finish_tokens=200 if policy == MINI_POLICY else None),
+        "calibration": mini_calibration() if not arguments else None,
+        "allow_mismatch": False,
     }
+
+
+def test_a_budget_alone_goes_where_evidence_sends_it(loaded, capsys, tmp_path):
+    trace = tmp_path / "trace.json"
+    wish = ["--budget-tokens", "600", "--min-gain", "0.01", "--trace", str(trace)]
+    with pytest.warns(CalibrationWarning, match="calibration.fit"):
+        assert main(["solve", "Add 40 + 38 + 47 + 45.", *wish]) == 0
+    printed = capsys.readouterr().out
+    assert "adaptive: " in printed
+    assert "each by what the evidence then was:" in printed
+    decided = Trace.load(trace).of(AllocationEvent)
+    assert decided[0].opening
+    assert min(event.price for event in decided) >= 0.01
+    assert main(["show", str(trace)]) == 0
+    assert "adaptive: n=" in capsys.readouterr().out
+
+
+def test_eval_with_a_budget_alone(loaded, dataset, tmp_path):
+    target = tmp_path / "figures.json"
+    with pytest.warns(CalibrationWarning, match="calibration.fit") as told:
+        assert main(["eval", "--dataset", dataset, "--budget-tokens", "300", "--json", str(target)]) == 0
+    assert len(told) == 1
+    assert figures(target)["overspent"] == 0
+    assert figures(target)["problems"] == 12
+    assert max(figures(target)["tokens"]) <= 300
+
+
+def test_the_calibration_is_handed_on(loaded):
+    arguments = ["--calibration", "mine", "--allow-mismatch", "--policy", "own"]
+    assert main(["solve", "Add 1 + 1.", "--n", "1", *arguments]) == 0
+    (call,) = loaded.calls
+    assert (call["calibration"], call["allow_mismatch"]) == ("mine", True)
 
 
 def test_a_system_prompt_and_options_are_handed_on(loaded, capsys):

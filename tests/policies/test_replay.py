@@ -156,7 +156,7 @@ async def test_problems_are_permuted_independently_of_each_other(saved):
     ("request_", "reason"),
     [
         ({"strategy": "majority", "n": POOL + 1}, f"holds {POOL} samples of this problem, not n={POOL + 1}"),
-        ({"budget_tokens": 500}, f"not as many samples as the budget covers; take n={POOL} or less"),
+        ({"budget_tokens": 500}, "no steps that could be gone on from in several ways; take majority"),
         ({"strategy": "majority", "n": 2, "temperature": 0.7}, "drawn with temperature=0.8"),
         ({"strategy": "majority", "n": 2, "top_p": 0.9}, "drawn with top_p=1"),
         ({"strategy": "majority", "n": 2, "max_tokens": 4096}, "drawn with max_tokens=2048"),
