@@ -110,16 +110,13 @@ class Drawing:
         return self._strategies[kind]
 
     def _planned(self, kind: str) -> Strategy:
-        request = request_of(kind)
-        options: dict[str, Any] = {**self._key.options, **request}
-        name = options.pop("strategy")
+        # The vote decides nothing that is drawn, but with it what is scored: a greedy solution's score is evidence too.
+        vote = "majority" if self._prm is None else "weighted"
+        options: dict[str, Any] = {**self._key.options, **request_of(kind), "vote": vote}
         if kind == GREEDY:
             del options["temperature"]
-        if self._prm is None and name == "weighted_best_of_n":
-            name = "majority"
-        strategy = make_plan(self._problem, self._policy, self._prm, Wish(strategy=name, options=options)).strategy
-        # The vote has no part in what is drawn, but a scored greedy solution is evidence.
-        return replace(strategy, vote="majority" if self._prm is None else "weighted")
+        wish = Wish(strategy=options.pop("strategy"), options=options)
+        return make_plan(self._problem, self._policy, self._prm, wish).strategy
 
     async def draw(self, kind: str, index: int, starts: Sequence[Start] = ()) -> Drawn:
         """Draw one unit.

@@ -1,0 +1,94 @@
+"""What the tests of collecting share: sums for the toy model, its solver, and collections of them."""
+
+import os
+import signal
+from pathlib import Path
+
+import anyio
+
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solver import Solver
+from calibration.collect import collect, pool_key
+from calibration.kinds import with_starts
+from calibration.loading import load_records
+from calibration.spread import Job
+from calibration.store import Store
+from policies.fake import FakePolicy, toy_answer, toy_right_so_far
+
+QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23} + {i}." for i in range(6)]
+ROWS = [
+    {"problem": question, "answer": toy_answer(question), "unique_id": f"sum/{i}"}
+    for i, question in enumerate(QUESTIONS)
+]
+DEMAND = {"greedy": 1, "sample": 8, "dvts-4": 2, "beam_search-4-2": 2, "revision-2": 2}
+UNITS = sum(DEMAND.values())
+
+
+def toy_solver(prm=True, **settings):
+    return Solver(
+        FakePolicy.generative(error_rate=0.15, **settings), FakePRM.truthful(toy_right_so_far) if prm else None
+    )
+
+
+async def collected(store, rows=ROWS, demand=DEMAND, solver=None, seed=0, **options):
+    """Collect, and close the solver; its key, and what came of it."""
+    async with solver or toy_solver() as one:
+        key = pool_key(one, "sums", seed=seed)
+        return key, await collect(one, rows, demand, store, key, **options)
+
+
+async def fresh_records(demand=DEMAND, rows=ROWS, **options):
+    """What one undisturbed collection finds."""
+    with Store(":memory:") as store:
+        key, _ = await collected(store, rows, demand, **options)
+        return load_records(store, key, rows, demand)
+
+
+def toy_job(path, load=toy_solver, demand=DEMAND, **options):
+    return Job(
+        load=load, store=path, demand=with_starts(demand), key=pool_key(toy_solver(), "sums"), concurrency=2, **options
+    )
+
+
+def die_once(marker):
+    """A solver whose process is killed when its policy has replied 40 times, unless that happened before."""
+    solver, died = toy_solver(), Path(marker).exists()
+    reply, replies = solver.policy.sample, 0
+
+    async def sample(request):
+        nonlocal replies
+        replies += 1
+        if replies == 40 and not died:
+            mark_and_die(marker)
+        return await reply(request)
+
+    solver.policy.sample = sample
+    return solver
+
+
+def mark_and_die(marker):
+    Path(marker).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_once():
+    os._exit(3)
+
+
+def killed_after(path, units):
+    """Collect until so many units are reported, then be killed; a script's whole life."""
+    done = 0
+
+    def report(advance):
+        nonlocal done
+        done += advance.units
+        if done == units:
+            print(done, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def main():
+        with Store(path) as store:
+            await collected(store, report=report, concurrency=2)
+
+    anyio.run(main)
+    print(done, flush=True)
