@@ -18,7 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 from adaptive_ttc.errors import CalibrationError
 from calibration.arms import Arm
 from calibration.decks import Vote
-from calibration.records import ProblemRecord, Weights
+from calibration.records import ProblemRecord, UnitRecord, Weights
 from calibration.votes import judged, subsets
 
 Array = NDArray[np.float64]
@@ -86,18 +86,28 @@ def measure(records: Sequence[ProblemRecord], arms: Sequence[Arm], vote: Vote, *
         raise CalibrationError(f"not every problem has the units of {names}: collect them, or leave these arms out")
     shape = (len(records), len(able))
     accuracy, generated, prm = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    kinds = dict.fromkeys(arm.kind for arm in able)
     for row, record in enumerate(records):
         rng = np.random.default_rng([seed, *record.id.encode()])
-        for kind, count in dict.fromkeys((arm.kind, arm.units) for arm in able):
-            columns = [column for column, arm in enumerate(able) if (arm.kind, arm.units) == (kind, count)]
-            units = record.units[kind]
-            drawn = subsets(len(units), count, DRAWS, rng) if count > 1 else np.eye(len(units), dtype=bool)
-            values = judged(units, drawn, [_vote_of(able[column], vote) for column in columns]).mean(axis=1)
-            accuracy[row, columns] = values
-            generated[row, columns] = count * np.mean([one.unit.generated for one in units])
-            scored = [able[column].scored for column in columns]
-            prm[row, columns] = count * np.mean([one.unit.prm for one in units]) * np.array(scored)
+        for kind in kinds:
+            columns = [column for column, arm in enumerate(able) if arm.kind == kind]
+            units, counts = record.units[kind], np.array([able[column].units for column in columns])
+            accuracy[row, columns] = _accuracies(units, [able[column] for column in columns], vote, rng)
+            generated[row, columns] = counts * np.mean([one.unit.generated for one in units])
+            scored = np.array([able[column].scored for column in columns])
+            prm[row, columns] = counts * np.mean([one.unit.prm for one in units]) * scored
     return Curves(tuple(able), tuple(record.id for record in records), accuracy, generated, prm)
+
+
+def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rng: np.random.Generator) -> Array:
+    """Of arms of one kind on one problem, shape [arms]; the subsets of all sizes are voted on at once."""
+    sizes = sorted({arm.units for arm in arms})
+    drawn = [subsets(len(units), size, DRAWS, rng) if size > 1 else np.eye(len(units), dtype=bool) for size in sizes]
+    votes = list(dict.fromkeys(_vote_of(arm, vote) for arm in arms))
+    values = judged(units, np.concatenate(drawn), votes)
+    ends = np.cumsum([len(one) for one in drawn])
+    means = np.stack([part.mean(axis=1) for part in np.split(values, ends[:-1], axis=1)], axis=1)
+    return means[[votes.index(_vote_of(arm, vote)) for arm in arms], [sizes.index(arm.units) for arm in arms]]
 
 
 @dataclass(frozen=True, slots=True)

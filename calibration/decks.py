@@ -17,7 +17,7 @@ from adaptive_ttc.voting import VoteName
 from calibration.records import ProblemRecord, UnitRecord
 
 _TIE = 1e-9
-_CLIP = 1e-6
+CLIP = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Vote:
         if math.isnan(score):
             return 0.0
         if self.name == "logit_weighted":
-            clipped = min(max(score, _CLIP), 1 - _CLIP)
+            clipped = min(max(score, CLIP), 1 - CLIP)
             return math.log(clipped / (1 - clipped)) - math.log(self.b / (1 - self.b))
         return score
 

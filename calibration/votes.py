@@ -14,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Reading, family_of
+from adaptive_ttc.evidence import Attempt, Reading, family_of
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteName
-from calibration.decks import Vote
+from calibration.decks import CLIP, Vote
 from calibration.records import ProblemRecord, UnitRecord
 
 B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Values of b that are tried for the logit-weighted vote."""
+
+Array = NDArray[np.float64]
+
+_TIE = 1e-9
 
 SIZES = (4, 16, 64)
 """Solutions drawn, of each kind of unit."""
@@ -123,7 +127,9 @@ def subsets(n: int, k: int, draws: int, rng: np.random.Generator) -> NDArray[np.
     """Random subsets of ``k`` of ``n`` units, as membership of shape [draws, n]; one, where there is but one."""
     if k == n:
         return np.ones((1, n), dtype=bool)
-    return rng.random((draws, n)).argsort(axis=1).argsort(axis=1) < k
+    drawn = np.zeros((draws, n), dtype=bool)
+    np.put_along_axis(drawn, rng.random((draws, n)).argpartition(k, axis=1)[:, :k], True, axis=1)
+    return drawn
 
 
 def judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> NDArray[np.float64]:
@@ -149,19 +155,49 @@ def judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequenc
     member = np.zeros((len(able), len(names)))
     member[np.arange(len(able)), [names[str(attempt.answer)] for _, attempt, _ in able]] = 1.0
     right = member.T @ np.array([correct for *_, correct in able], dtype=float) > 0
-    held = drawn[:, [index for index, *_ in able]].astype(float)
-    there = held @ member > 0
+    held = drawn[:, [index for index, *_ in able]]
+    weights = _weights([attempt for _, attempt, _ in able], votes)
     results = np.zeros((len(votes), len(drawn)))
+    summed = [row for row, vote in enumerate(votes) if vote.name != "best"]
+    if summed:
+        results[summed] = _summed(held, member, right, weights[summed])
     for row, vote in enumerate(votes):
-        weight = np.array([vote.weight(attempt) for _, attempt, _ in able])
         if vote.name == "best":
-            totals = np.stack([(held * (member[:, one] * (1 + weight))).max(axis=1) for one in range(len(names))], 1)
-        else:
-            totals = held @ (member * weight[:, None])
-        totals = np.where(there, totals, -np.inf)
-        winners = there & (totals >= totals.max(axis=1, keepdims=True) - 1e-9)
-        results[row] = (winners @ right) / np.maximum(winners.sum(axis=1), 1)
+            known = np.where(held, weights[row], -np.inf)
+            top = (held & (known >= known.max(axis=1, keepdims=True) - _TIE)).astype(float) @ member > 0
+            results[row] = (top @ right) / np.maximum(top.sum(axis=1), 1)
     return results
+
+
+def _summed(held: NDArray[np.bool_], member: Array, right: NDArray[np.bool_], weights: Array) -> Array:
+    """Votes whose weights add up, shape [votes, pools]; all in one product of matrices."""
+    pools, names = held.astype(float), member.shape[1]
+    columns = (weights.T[:, :, None] * member[:, None, :]).reshape(len(member), -1)
+    totals = (pools @ columns).reshape(len(pools), len(weights), names)
+    there = (pools @ member > 0)[:, None, :]
+    totals = np.where(there, totals, -np.inf)
+    winners = there & (totals >= totals.max(axis=2, keepdims=True) - _TIE)
+    return np.asarray(((winners @ right) / np.maximum(winners.sum(axis=2), 1)).T)
+
+
+def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
+    """What every attempt adds to its answer under every vote, shape [votes, attempts]; see :meth:`Vote.weight`."""
+    scores: dict[str, Array] = {}
+    rows = []
+    for vote in votes:
+        how = vote.reading.agg_strategy
+        if vote.name == "majority":
+            rows.append(np.ones(len(attempts)))
+            continue
+        if how not in scores:
+            scores[how] = np.array([vote.reading.score(attempt) for attempt in attempts])
+        known = ~np.isnan(scores[how])
+        score = np.where(known, scores[how], 0.5)
+        if vote.name == "logit_weighted":
+            clipped = np.clip(score, CLIP, 1 - CLIP)
+            score = np.log(clipped / (1 - clipped)) - np.log(vote.b / (1 - vote.b))
+        rows.append(np.where(known, score, 0.0))
+    return np.stack(rows)
 
 
 def _aggregation(name: str) -> Aggregation:
