@@ -6,9 +6,9 @@ The work runs in a task of its own, so that whoever listens may stop listening a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,52 +20,17 @@ from adaptive_ttc.allocator import Allocator
 from adaptive_ttc.calibrated import Calibrated
 from adaptive_ttc.campaign import Campaign
 from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.errand import Errand, Question
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.grading import Grader
-from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.pursuit import Pursuit
 from adaptive_ttc.run import ending_early
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.trace import Trace
 from adaptive_ttc.types import Problem, Usage
 from adaptive_ttc.verdict import conclude
-
-Question = str | Sequence[Mapping[str, str]] | Problem
-Priority = Callable[[Problem], float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
-    """What was asked for.
-
-    Attributes:
-        problems: all of them, or a source that is still producing.
-        plan: what is to be done with one of them; ConfigError where that is impossible.
-        sample: a plan, for what is the same in all: how samples are drawn, what a token costs.
-        voting: the vote over all that is drawn of a problem.
-        budget: units for all problems together.
-        per_problem_max: most units for one.
-        deadline: seconds after which what runs is ended.
-        min_gain: gain per 1,000 units under which nothing is bought.
-        max_concurrency: slices at once.
-        priority: how much a problem counts, above 0; all alike by default.
-        seed: of all randomness.
-    """
-
-    problems: Iterable[Question] | AsyncIterable[Question]
-    plan: Callable[[Problem], Plan]
-    sample: Plan
-    voting: Adaptive
-    budget: int
-    per_problem_max: int | None
-    deadline: float | None
-    min_gain: float
-    max_concurrency: int
-    priority: Priority | None
-    seed: int
 
 
 class SolutionPool:

@@ -19,12 +19,13 @@ import anyio
 from adaptive_ttc.adaptive_run import AdaptiveRun, voting_of
 from adaptive_ttc.calibrated import Calibrated
 from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.errand import Errand, Priority, Question, several, shared_wish
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
-from adaptive_ttc.many import Errand, Priority, Question, SolutionPool
+from adaptive_ttc.many import SolutionPool
 from adaptive_ttc.pairing import Pairing
-from adaptive_ttc.plan import Wish, check_wish, make_plan
+from adaptive_ttc.plan import Wish, make_plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run import Run
@@ -240,17 +241,11 @@ class Solver:
             ConfigError: at once, when the request is impossible; where ``problems`` is a list, also when one is empty.
         """
         _check_seconds(deadline)
-        if isinstance(problems, str | Problem) or not isinstance(problems, Iterable | AsyncIterable):
-            raise ConfigError("problems are several: give a list of them, or an async iterator; for one, call solve")
-        if isinstance(problems, Sequence):
-            problems = [Problem.of(one) for one in problems]
+        problems = several(problems)
         if max_concurrency < 1:
             raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
         given = {key: value for key, value in options.items() if value is not None}
-        wish = Wish(budget=budget_tokens, count=count, strategy=None, options=given)
-        check_wish(wish, prm=self.prm is not None)
-        if "n" in given:
-            raise ConfigError("n belongs to a strategy; solve_many decides how much is drawn: leave it out")
+        wish = shared_wish(budget_tokens, count, given)
         sample = make_plan(Problem.of("1 + 1?"), self.policy, self.prm, wish)
         calibrated = self._pairing.calibrated(sample.strategy.max_tokens)
         errand = Errand(

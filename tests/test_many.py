@@ -205,7 +205,8 @@ async def test_a_problem_that_the_models_cannot_be_asked_is_returned_and_costs_n
     [
         ({"problems": "how much?"}, "problems are several"),
         ({"problems": ["how?", " "]}, "the problem is empty"),
-        ({"n": 4}, "leave it out"),
+        ({"n": 4}, "leave out n"),
+        ({"strategy": "greedy"}, "leave out strategy"),
         ({"max_concurrency": 0}, "max_concurrency"),
         ({"deadline": -1}, "deadline"),
         ({"budget_tokens": 0}, "does not pay for one token"),

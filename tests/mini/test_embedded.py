@@ -82,3 +82,12 @@ async def test_the_prm_prefers_right_solutions(solver):
 async def test_text_that_it_never_saw_is_read_and_answered_with_something_or_nothing(solver):
     solution = await solver.solve("Wie viel ist zwei plus zwei? 二加二 ∑", budget_tokens=100)
     assert solution.usage.completion_tokens <= 100
+
+
+async def test_many_problems_share_a_budget(solver):
+    sums = {f"Evaluate ${a} + {b}$.": str(a + b) for a, b in ((3, 4), (5, 8), (2, 9), (12, 7))}
+    pool = solver.solve_many(list(sums), budget_tokens=1500)
+    solutions = await pool
+    assert 0 < pool.spent == pool.usage.completion_tokens <= 1500
+    assert sum(solution.answer == sums[solution.problem.question] for solution in solutions) >= 3
+    assert all(solution.usage.prm_tokens > 0 for solution in solutions)
