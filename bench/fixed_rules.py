@@ -1,0 +1,192 @@
+"""Rules that give a problem one arm and stay with it: a strategy at every N, the difficulty-bin table, the oracle.
+
+What a rule knows when it chooses comes from calibration; what its choice reaches is what was measured on the problems
+under test (:class:`calibration.curves.Curves`). The oracle alone chooses by that very measurement.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from points import Line, Point
+
+from adaptive_ttc.difficulty import STAGES
+from adaptive_ttc.table import ComputeOptimalTable
+from adaptive_ttc.table_outlook import Posteriors
+from calibration.curves import Curves
+from calibration.frontier import PRICES
+from calibration.judgement import probe_cost
+from calibration.kinds import SAMPLE
+from calibration.labels import counts_of
+from calibration.records import ProblemRecord, Weights
+from calibration.stages import stage_evidence
+
+Array = NDArray[np.float64]
+
+PROBES = next(stage for stage in STAGES if stage.name == "first_steps_4")
+"""What the table of arXiv 2408.03314 sees of a problem before it chooses, once."""
+
+ORDERS = 8
+"""Random orders of a problem's samples from which the probes are taken."""
+
+
+def strategy_lines(curves: Curves, weights: Weights) -> list[Line]:
+    """Every strategy at every N that was measured, each with no knowledge of the problem."""
+    cost = curves.cost(weights)
+    lines: dict[str, list[Point]] = {}
+    for column, arm in enumerate(curves.arms):
+        point = Point(float(cost[:, column].mean()), cost[:, column], curves.accuracy[:, column], arm.name)
+        lines.setdefault(arm.strategy, []).append(point)
+    return [Line.of(name, points) for name, points in lines.items()]
+
+
+def best_fixed(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> Line:
+    """At every price the arm that calibration found the best, the same for all problems."""
+    accuracy, cost = on_calibration(curves, table, weights)
+    shape = curves.accuracy.shape
+    values, expected = np.broadcast_to(accuracy, shape), np.broadcast_to(cost, shape)
+    return by_price("best_fixed", values, expected, curves, curves.cost(weights))
+
+
+def cheapest_arm(curves: Curves, table: ComputeOptimalTable, weights: Weights, share: float) -> Point:
+    """The cheapest arm that reaches so much of the rise of the best one on calibration problems, as measured here."""
+    accuracy, cost = on_calibration(curves, table, weights)
+    least = accuracy[int(np.argmin(cost))]
+    able = np.flatnonzero(accuracy >= least + share * (accuracy.max() - least) - 1e-12)
+    column = int(able[np.argmin(cost[able])])
+    paid = curves.cost(weights)[:, column]
+    return Point(float(paid.mean()), paid, curves.accuracy[:, column], curves.arms[column].name)
+
+
+def on_calibration(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> tuple[Array, Array]:
+    """Mean accuracy and cost of the arms among the calibration's problems, both of shape [arms]."""
+    place = {arm.name: column for column, arm in enumerate(table.arms)}
+    columns = [place[arm.name] for arm in curves.arms]
+    share = np.array(table.share)
+    accuracy, generated, prm = (share @ np.array(rows) for rows in _cells(table))
+    return accuracy[columns], (weights.generated * generated + weights.prm * prm)[columns]
+
+
+def known_arms(curves: Curves, table: ComputeOptimalTable) -> Curves:
+    """The arms that the calibration knows."""
+    names = {arm.name for arm in table.arms}
+    kept = [column for column, arm in enumerate(curves.arms) if arm.name in names]
+    arms = tuple(curves.arms[column] for column in kept)
+    return Curves(arms, curves.ids, curves.accuracy[:, kept], curves.generated[:, kept], curves.prm[:, kept])
+
+
+def oracle_bins(curves: Curves, table: ComputeOptimalTable, records: Sequence[ProblemRecord], weights: Weights) -> Line:
+    """The table's best arm for the bin of every problem's own measured pass rate, which costs nothing here."""
+    values, expected = _table_values(curves, table, weights)
+    counts = counts_of(records)
+    bins = (counts.right / np.maximum(counts.drawn, 1))[:, None] < np.array(table.edges)
+    number = bins.sum(axis=1)
+    return by_price("table_oracle", values[number], expected[number], curves, curves.cost(weights))
+
+
+def predicted_bins(
+    curves: Curves,
+    table: ComputeOptimalTable,
+    posteriors: Posteriors,
+    records: Sequence[ProblemRecord],
+    weights: Weights,
+    seed: int = 0,
+) -> Line | None:
+    """The table's best arm for what four first steps tell of the difficulty; they are paid for, by all problems.
+
+    An arm that samples begins with them; greedy and narrower arms pay for what they do not use.
+    None where no first steps were recorded.
+    """
+    values, expected = _table_values(curves, table, weights)
+    probes = np.array([probe_cost(record, weights, PROBES.steps) for record in records])
+    unused = np.array([1 - min(1.0, arm.n / PROBES.steps) if arm.strategy != "greedy" else 1.0 for arm in curves.arms])
+    paid = curves.cost(weights) + probes[:, None] * unused
+    lines = []
+    for number in range(ORDERS):
+        evidence = [stage_evidence(record, PROBES, _order(record, f"{seed}/{number}")) for record in records]
+        known = [one for one in evidence if one is not None]
+        if len(known) < len(records):
+            return None
+        belief = np.array(posteriors(known))
+        wanted = belief @ expected + probes.mean() * unused
+        lines.append(by_price("table_predicted", belief @ values, wanted, curves, paid))
+    return mean_of(lines)
+
+
+def oracle(curves: Curves, weights: Weights) -> Line:
+    """Knows what every arm reaches on this very problem and what it costs; no rule without gold answers can follow."""
+    cost = curves.cost(weights)
+    return by_price("oracle", curves.accuracy, cost, curves, cost)
+
+
+def by_price(name: str, predicted: Array, expected: Array, curves: Curves, cost: Array) -> Line:
+    """The arm of largest predicted accuracy less its predicted price, as measured: a point for every price, in order.
+
+    Args:
+        name: of the curve.
+        predicted, expected: shape [problems, arms]: accuracy and cost as they are foreseen.
+        curves: with what was measured.
+        cost: shape [problems, arms]: what is paid.
+    """
+    rows, points = np.arange(len(cost)), []
+    for price in PRICES:
+        chosen = np.argmax(predicted - price * expected, axis=1)
+        paid = cost[rows, chosen]
+        label = curves.arms[chosen[0]].name if (chosen == chosen[0]).all() else ""
+        points.append(Point(float(paid.mean()), paid, curves.accuracy[rows, chosen], label))
+    return Line(name, tuple(points))
+
+
+def mean_of(lines: Sequence[Line]) -> Line:
+    """The mean of curves over the same prices."""
+    points = []
+    for parts in zip(*(line.points for line in lines), strict=True):
+        paid = np.mean([part.cost for part in parts], axis=0)
+        points.append(Point(float(paid.mean()), paid, np.mean([part.accuracy for part in parts], axis=0)))
+    return Line(lines[0].name, tuple(points))
+
+
+def joined(parts: Sequence[tuple[NDArray[np.int64], Line]]) -> Line:
+    """One curve of curves over the same prices, each of other problems.
+
+    Args:
+        parts: numbers of problems, which are together all of them, and their curve.
+    """
+    points: dict[bytes, Point] = {}
+    for of_parts in zip(*(line.points for _, line in parts), strict=True):
+        one = joined_points([(rows, point) for (rows, _), point in zip(parts, of_parts, strict=True)])
+        points.setdefault(one.cost.tobytes() + one.accuracy.tobytes(), one)
+    return Line.of(parts[0][1].name, points.values())
+
+
+def joined_points(parts: Sequence[tuple[NDArray[np.int64], Point]]) -> Point:
+    """One point of points, each of other problems."""
+    problems = sum(len(rows) for rows, _ in parts)
+    cost, accuracy = np.zeros(problems), np.zeros(problems)
+    for rows, point in parts:
+        cost[rows], accuracy[rows] = point.cost, point.accuracy
+    labels = {point.label for _, point in parts}
+    return Point(float(cost.mean()), cost, accuracy, labels.pop() if len(labels) == 1 else "")
+
+
+def _order(record: ProblemRecord, seed: str) -> list[int]:
+    order = list(range(len(record.units.get(SAMPLE, ()))))
+    random.Random(f"{seed}/{record.id}").shuffle(order)
+    return order
+
+
+def _table_values(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> tuple[Array, Array]:
+    """What the table promises and expects to pay, both of shape [bins, arms]."""
+    place = {arm.name: column for column, arm in enumerate(table.arms)}
+    columns = [place[arm.name] for arm in curves.arms]
+    _, generated, prm = _cells(table)
+    cost = weights.generated * generated + weights.prm * prm
+    return np.array(table.cells.shrunk)[:, columns], cost[:, columns]
+
+
+def _cells(table: ComputeOptimalTable) -> tuple[Array, Array, Array]:
+    cells = table.cells
+    return np.array(cells.accuracy), np.array(cells.generated), np.array(cells.prm)

@@ -1,0 +1,243 @@
+"""What the Pareto bench works on: graded records of the problems under test, and what calibration knows of them.
+
+It judges nothing. Calibration is read as it was made, or learned from the records themselves in folds, so that nothing
+that decides on a problem has seen it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from adaptive_ttc.calibrated import Calibrated, Opening, read_meta
+from adaptive_ttc.cli.request import load_solver
+from adaptive_ttc.datasets import Row, load_problems
+from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.loading import mini_calibration
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.table import ComputeOptimalTable
+from adaptive_ttc.table_outlook import Posteriors
+from calibration.arms import Arm, demand
+from calibration.calibrate import membership, table_of, vote_of
+from calibration.collect_command import Order, alone, together
+from calibration.curves import answerable, by_bins, measure
+from calibration.decks import Vote
+from calibration.difficulty import DifficultyTrainer
+from calibration.folds import crossfit
+from calibration.gathering import weights_of
+from calibration.judgement import opening_of, promising_kinds
+from calibration.key import MAX_TOKENS, TEMPERATURE, pool_key
+from calibration.kinds import SAMPLE
+from calibration.loading import load_records
+from calibration.outlook import Learner
+from calibration.overlap import check_overlap
+from calibration.records import ProblemRecord, Weights
+from calibration.replayed import from_traces
+from calibration.simulate import Forecaster
+from calibration.store import Store
+from calibration.votes import choose_vote
+
+AXES = ("flops", "generated+prm", "generated")
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """The problems under test.
+
+    Attributes:
+        rows: as they were asked for, those without a record left out.
+        records: one a row.
+        ratio: parameters of the PRM to those of the policy; 0 without a PRM.
+        parameters: of the policy; 0 where it is not known.
+        names: of policy and PRM.
+        counted: whether PRM tokens are known.
+    """
+
+    rows: Sequence[Row]
+    records: Sequence[ProblemRecord]
+    ratio: float
+    parameters: int
+    names: tuple[str, ...]
+    counted: bool = True
+
+    def weights(self, axis: str) -> Weights:
+        """What a token costs on an axis, in tokens of the policy.
+
+        Raises:
+            ConfigError: the records do not tell PRM tokens.
+        """
+        if not self.counted and axis != "generated":
+            raise ConfigError("the recorded traces do not say how many tokens the PRM took: take --axis generated")
+        return weights_of(axis, self.ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """What calibration knows, for some of the problems.
+
+    Attributes:
+        rows: numbers of the problems that it may be used on.
+        table: what every arm reaches and costs at every difficulty.
+        posteriors: evidence -> probabilities of the bins of difficulty.
+        forecast: states -> what may be done next.
+        opening: what a problem begins with.
+        vote: over all solutions of a problem.
+    """
+
+    rows: NDArray[np.int64]
+    table: ComputeOptimalTable
+    posteriors: Posteriors
+    forecast: Forecaster
+    opening: Opening
+    vote: Vote
+
+
+def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console, dataset: str, limit: int) -> Tested:
+    """Draw what the store lacks of the first problems of a data set, and read it.
+
+    Raises:
+        ConfigError: the models cannot run an arm.
+        CalibrationError: the store cannot be used, or no problem is complete.
+        EngineError: an engine failed for good; what was drawn stays.
+    """
+    rows, seed = load_problems(dataset, limit, options.seed), options.seed or 0
+    settings = {"dataset": dataset, "seed": seed, "temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
+    wanted = demand(arms)
+    load = partial(load_solver, options, seed)
+    with load() as solver, Store(options.store) as store:
+        key = pool_key(solver, dataset, seed=seed)
+        names, ratio, parameters = names_of(solver), ratio_of(solver), solver.policy.parameters
+        records = load_records(store, key, rows, wanted)
+        missing = {row["unique_id"] for row in rows} - {record.id for record in records}
+        if missing:
+            asked = argparse.Namespace(**{**vars(options), **settings, "max_tokens_total": None})
+            order = Order(asked, [row for row in rows if row["unique_id"] in missing], wanted, store, console)
+            if options.workers == 1:
+                anyio.run(alone, order, lambda: solver)
+            else:
+                together(order, load)
+            records = load_records(store, key, rows, wanted)
+    if not records:
+        raise CalibrationError("no problem is complete: give the same command again to go on")
+    done = {record.id for record in records}
+    return Tested([row for row in rows if row["unique_id"] in done], records, ratio, parameters, names)
+
+
+def recorded(options: argparse.Namespace) -> Tested:
+    """Problems whose samples were recorded earlier; only arms of samples can be judged on them."""
+    options = argparse.Namespace(**{**vars(options), "count": None})
+    gathered = from_traces(options)
+    counted = gathered.weights.prm > 0 or gathered.models["prm"] is None
+    rows = [Row(problem=one.question, answer=one.answer, unique_id=one.id) for one in gathered.records]
+    names = tuple(name for name in gathered.models.values() if name is not None)
+    return Tested(rows, gathered.records, gathered.weights.prm, 0, names, counted)
+
+
+def names_of(solver: Solver) -> tuple[str, ...]:
+    """Of policy and PRM."""
+    return (solver.policy.name, *([] if solver.prm is None else [solver.prm.name]))
+
+
+def ratio_of(solver: Solver) -> float:
+    """Parameters of the PRM to those of the policy; 0 without a PRM."""
+    return 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
+
+
+def calibration_of(options: argparse.Namespace) -> Path | None:
+    """The calibration directory that is asked for, or the embedded pair's; None where it is to be cross-fitted."""
+    if options.crossfit or options.replay:
+        return None
+    if options.calibration is not None:
+        return Path(options.calibration)
+    named = options.policy or options.prm or options.recipe
+    return None if named else mini_calibration()
+
+
+def shipped(folder: Path, tested: Tested, allow_overlap: bool) -> tuple[list[Guide], str]:
+    """A calibration as it was made, for all problems; and what must be said of it, empty where nothing must.
+
+    Raises:
+        CalibrationError: it cannot be read.
+        ConfigError: it was fitted on some of these problems.
+    """
+    calibrated = Calibrated.load(folder)
+    overlap = check_overlap(calibrated.meta, tested.rows, allow_overlap)
+    difficulty = calibrated.difficulty
+    assert difficulty is not None  # a directory always holds one
+    everybody = np.arange(len(tested.records))
+    guide = Guide(
+        everybody,
+        calibrated.table,
+        difficulty.posteriors,
+        calibrated.outlook.forecasts,
+        calibrated.opening,
+        vote_of(calibrated.table.ballot),
+    )
+    return [guide], overlap.label
+
+
+def crossfitted(
+    tested: Tested, arms: Sequence[Arm], axis: str, folds: int, seed: int, tell: Callable[[str], None]
+) -> list[Guide]:
+    """A calibration for every fold, learned from the others.
+
+    Raises:
+        CalibrationError: there is nothing to be learned from these problems.
+    """
+    parts = crossfit(tested.records, folds, seed)
+    number = np.array([parts.fold[record.id] for record in tested.records])
+    guides = []
+    for fold in range(folds):
+        tell(f"learning from the others, fold {fold + 1} of {folds}")
+        train = parts.training(fold, tested.records)
+        guides.append(learned(train, arms, np.flatnonzero(number == fold), tested.weights(axis), seed))
+    return guides
+
+
+def learned(
+    records: Sequence[ProblemRecord], arms: Sequence[Arm], rows: NDArray[np.int64], weights: Weights, seed: int
+) -> Guide:
+    """What some problems teach about others, of these numbers."""
+    inner = crossfit(records, 2, seed)
+    vote = choose_vote(records, np.array([inner.fold[record.id] for record in records]), seed=seed).vote
+    curves = measure(records, answerable(records, arms)[0], vote, seed=seed)
+    difficulty = DifficultyTrainer(records, vote.reading).train(list(records))
+    by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
+    table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
+    outlook = Learner.of(records, vote, kinds=promising_kinds(curves, by_bin, weights)).learn()
+    return Guide(rows, table, difficulty.model.posteriors, outlook.forecasts, opening_of(records), vote)
+
+
+def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | None:
+    """Samples of the problems that calibration was fitted on; None where they are not at hand.
+
+    Raises:
+        CalibrationError: the store cannot be read, or holds nothing of this pair.
+    """
+    folder = calibration_of(options)
+    if options.tuning_store is None or folder is None:
+        return None
+    meta = read_meta(folder)
+    name, count = meta["dataset"]["name"], meta["dataset"].get("problems")
+    rows = load_problems(name, count)
+    with load_solver(options, 0) as solver, Store(options.tuning_store) as store:
+        key = pool_key(solver, name)
+        records = load_records(store, key, rows, {SAMPLE: options.most})
+    if not records:
+        raise CalibrationError(f"{options.tuning_store} holds no {options.most} samples of {name} by this pair")
+    return records
+
+
+def tuning_parts(problems: int, folds: int = 5, seed: int = 0) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows to be tuned on and rows to be judged, where there are no calibration records: every row is judged once."""
+    order = np.random.default_rng(seed).permutation(problems)
+    for part in np.array_split(order, min(folds, problems)):
+        yield np.setdiff1d(order, part), np.sort(part)
