@@ -5,6 +5,8 @@ goes on, in slices, as long as that is worth the price: the one at which what al
 problem's rate is the first slope of the concave envelope of its options (:mod:`adaptive_ttc.envelope`), never the gain
 of the smallest next step: one more vote never changes a majority, and a rule that looks one vote ahead stays at one.
 The first slope is the best ratio of gain to cost over all that may be done in one go, an index in the sense of Gittins.
+What it goes on with is the best buy at the price, not the option of best ratio: where a cheap option and a dear one are
+two ways to the same end, and units are plentiful, the cheap one first would be paid for in vain.
 
 The runner's part::
 
@@ -243,7 +245,8 @@ class Allocator:
             if account.slope < price:
                 self._parked.push(account)
                 continue
-            option = account.envelope.vertices[0]
+            option = account.envelope.at(price)
+            assert option is not None  # its first slope is worth the price
             if option.cost > self._left():  # nor will it be affordable later: what is left never grows
                 self._estimate(account, account.options)
                 self._place(account)

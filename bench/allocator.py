@@ -27,9 +27,10 @@ Figures:
   ``dp_regret.committed`` (options at the cost of all their samples), ``dp_regret.slices_of_4`` (up to 4 samples a
   slice), ``dp_regret.one_step`` (a rule that sees the gain of one more sample only), ``dp_regret.two_kinds`` (a second
   kind of unit costs 4 samples and errs half as often; majority votes);
-- ``dp_regret.pooled`` and ``dp_regret.pooled_uniform`` (as many samples for every problem), means over priors and
-  budgets; ``samples_share.pooled`` and ``samples_share.pooled_uniform``: samples that the dynamic programme takes for
-  the same accuracy, to those that were spent; ``overspent``: pools in which more was spent or promised than there was;
+- ``dp_regret.pooled``, ``dp_regret.pooled_two_kinds`` and ``dp_regret.pooled_uniform`` (as many samples for every
+  problem), means over priors and budgets; ``samples_share.pooled``, ``samples_share.pooled_two_kinds`` and
+  ``samples_share.pooled_uniform``: cost of the dynamic programme for the same accuracy, to what was spent;
+- ``overspent``: pools in which more was spent or promised than there was;
 - ``problems`` of a pool.
 """
 
@@ -130,7 +131,7 @@ def measure(
         **timings(live, number, rounds, seed or 0),
         "bytes_per_problem": memory(live[-1], seed or 0),
         **regrets(list(priors.values()), two_kinds),
-        **pools(list(priors.values()), limit, seed or 0),
+        **pools(list(priors.values()), two_kinds, limit, seed or 0),
         "problems": limit,
     }
 
@@ -147,6 +148,7 @@ def section(figures: dict[str, float]) -> str:
         "dp_regret.one_step": "a rule that sees one more sample only",
         "dp_regret.two_kinds": "two kinds of unit",
         "dp_regret.pooled": "one budget over many problems",
+        "dp_regret.pooled_two_kinds": "one budget over many problems, two kinds of unit",
         "dp_regret.pooled_uniform": "as many samples for every problem",
     }
     live = [key.rpartition(".")[2] for key in figures if key.startswith("us_per_decision.")]

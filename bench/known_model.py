@@ -67,7 +67,7 @@ class KnownModel:
     _posteriors: dict[State, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
     _values: dict[State, float] = field(default_factory=dict, init=False, repr=False)
     _futures: dict[tuple[State, Action], float] = field(default_factory=dict, init=False, repr=False)
-    _takes: dict[tuple[State, Action], float] = field(default_factory=dict, init=False, repr=False)
+    _takes: dict[tuple[State, Action, int], float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def start(self) -> State:
@@ -114,15 +114,17 @@ class KnownModel:
                 yield Action(kind, units)
                 units *= 2
 
-    def takes(self, state: State, action: Action) -> float:
-        """Expected cost of what it gains: of its units, those that come before the vote can no longer change."""
-        key = (state, action)
+    def takes(self, state: State, action: Action, slices: int = 1) -> float:
+        """Expected cost of what it gains: of its slices, those that come before the vote can no longer change."""
+        key = (state, action, slices)
         if key not in self._takes:
             cost = 0.0
             if not self._decided(state, action):
-                one, rest = Action(action.kind, 1), Action(action.kind, action.units - 1)
-                cost = float(self.costs[action.kind])
-                cost += sum(chance * self.takes(next_, rest) for chance, next_ in self.after(state, one))
+                next_slice = Action(action.kind, min(slices, action.units))
+                rest = Action(action.kind, action.units - next_slice.units)
+                cost = float(next_slice.units * self.costs[action.kind])
+                after = self.after(state, next_slice)
+                cost += sum(chance * self.takes(next_, rest, slices) for chance, next_ in after)
             self._takes[key] = cost
         return self._takes[key]
 
@@ -137,7 +139,7 @@ class KnownModel:
                 slice_cost=min(slices, action.units) * self.costs[action.kind],
             )
             for action in self.actions(state, longest=longest)
-            if (cost := self.takes(state, action))
+            if (cost := self.takes(state, action, slices))
         )
 
     def committed(self, state: State, *, longest: int = 1 << 30) -> tuple[Option, ...]:

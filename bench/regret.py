@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean
 
@@ -113,64 +113,70 @@ def pooled(model: KnownModel, mean_samples: int, problems: int, seed: int) -> tu
     Types are dealt in proportion to their weights; accuracy is that of the votes given the counts.
     """
     rng = random.Random(seed)
-    bounds = [sum(model.weights[: i + 1]) for i in range(len(model.weights))]
+    bounds = [*(sum(model.weights[: i + 1]) for i in range(len(model.weights) - 1)), 1.0]
     levels = [
-        next((p[0] for p, bound in zip(model.right, bounds, strict=True) if (i + 0.5) / problems < bound), 0.5)
+        next(p for p, bound in zip(model.right, bounds, strict=True) if (i + 0.5) / problems < bound)
         for i in range(problems)
     ]
     rng.shuffle(levels)
-    counts = [[0, 0] for _ in levels]
+    counts = [[[0, 0] for _ in model.costs] for _ in levels]
     budget = mean_samples * problems
     allocator = Allocator(budget)
     for index in range(problems):
         allocator.arrive(str(index), 1, model.options(model.start))
-    running: list[int] = []
+    running: list[tuple[int, int]] = []  # problem, kind
     kept = True
     while True:
         decision = allocator.next() if len(running) < AT_ONCE else None
         if decision:
-            running.append(int(decision.problem))
+            running.append((int(decision.problem), decision.option.key.kind if decision.option else 0))
             kept = kept and allocator.spent + allocator.promised <= budget
             continue
         if not running:
             break
-        index = running.pop(0)
-        allocator.charged(str(index), 1)
-        counts[index][rng.random() >= levels[index]] += 1
+        index, kind = running.pop(0)
+        allocator.charged(str(index), model.costs[kind])
+        counts[index][kind][rng.random() >= levels[index][kind]] += 1
         allocator.offer(str(index), model.options(state_of(counts[index])))
-    kept = kept and allocator.spent == sum(map(sum, counts)) <= budget
-    return fmean(model.stop(state_of(one)) for one in counts), kept
+    states = [state_of(one) for one in counts]
+    kept = kept and allocator.spent == sum(map(model.spent, states)) <= budget
+    return fmean(map(model.stop, states)), kept
 
 
-def state_of(counts: Sequence[int]) -> State:
-    """The state of a problem with one kind of unit."""
-    return canonical(((counts[0], counts[1]),))
+def state_of(counts: Sequence[Sequence[int]]) -> State:
+    """The state of a problem, of the counts of either answer by kind."""
+    return canonical(tuple((first, second) for first, second in counts))
 
 
-def pools(priors: Sequence[KnownModel], problems: int, seed: int) -> dict[str, float]:
+@dataclass(slots=True)
+class Pools:
+    """What pools missed of the best that is possible, and the share of their cost that this would have taken."""
+
+    missed: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    def add(self, frontier: Frontier, right: float, cost: float) -> None:
+        """A pool of this accuracy and mean cost."""
+        best, stop = frontier.right_at(cost), frontier.right[0]
+        if best - stop >= 0.01:
+            self.missed.append((best - right) / (best - stop))
+            self.shares.append(frontier.cost_of(right) / cost)
+
+
+def pools(priors: Sequence[KnownModel], two_kinds: Sequence[KnownModel], problems: int, seed: int) -> dict[str, float]:
     """The figures of pools."""
-    ours: list[float] = []
-    uniform: list[float] = []
-    shares: list[float] = []
-    uniform_shares: list[float] = []
+    found = {name: Pools() for name in ("pooled", "pooled_two_kinds", "pooled_uniform")}
     overspent = 0
-    for model in priors:
+    for model in (*priors, *two_kinds):
         frontier = Frontier.of(model, [10 ** (-5 + 4.5 * i / 30) for i in range(31)])
-        for mean_samples in MEAN_SAMPLES:
-            best, stop = frontier.right_at(mean_samples), frontier.right[0]
-            right, kept = pooled(model, mean_samples, problems, seed)
-            same = model.future(model.start, Action(0, mean_samples))
+        for mean_cost in (one for one in MEAN_SAMPLES if 2 * one <= model.cap):
+            right, kept = pooled(model, mean_cost, problems, seed)
             overspent += not kept
-            if best - stop < 0.01:
-                continue
-            ours.append((best - right) / (best - stop))
-            uniform.append((best - same) / (best - stop))
-            shares.append(frontier.cost_of(right) / mean_samples)
-            uniform_shares.append(frontier.cost_of(same) / mean_samples)
+            found["pooled" if len(model.costs) == 1 else "pooled_two_kinds"].add(frontier, right, mean_cost)
+            if len(model.costs) == 1:
+                found["pooled_uniform"].add(frontier, model.future(model.start, Action(0, mean_cost)), mean_cost)
     return {
-        "dp_regret.pooled": fmean(ours),
-        "dp_regret.pooled_uniform": fmean(uniform),
-        "samples_share.pooled": fmean(shares),
-        "samples_share.pooled_uniform": fmean(uniform_shares),
+        **{f"dp_regret.{name}": fmean(one.missed) for name, one in found.items()},
+        **{f"samples_share.{name}": fmean(one.shares) for name, one in found.items()},
         "overspent": overspent,
     }

@@ -58,6 +58,20 @@ def test_who_gains_most_per_unit_goes_first():
     assert [one.problem for one in drain(allocator)] == ["b", "c", "a"]
 
 
+def test_of_two_ways_to_one_end_the_dear_one_is_taken_where_units_are_plentiful():
+    ways = [Option("samples", 100, 0.1, 100), Option("search", 400, 0.25, 400)]
+    free = opened(Allocator(10_000), "a")
+    free.offer("a", ways)
+    assert free.next().option.key == "search"
+    dear = opened(Allocator(None, min_gain=0.6), "a")  # 0.15 for 300 units more is under that
+    dear.offer("a", ways)
+    assert dear.next().option.key == "samples"
+    pressed = opened(Allocator(420), "a", "b")
+    pressed.offer("a", ways)
+    pressed.offer("b", [Option("samples", 400, 0.3, 400)])
+    assert pressed.next().option.key == "samples"
+
+
 def test_equal_problems_go_in_order_of_arrival():
     allocator = opened(Allocator(1_000), "b", "a", "c")
     for id in "cab":
@@ -295,7 +309,7 @@ def test_impossible_settings_are_refused(options):
 
 def test_the_report_tells_who_got_what_and_why_it_stopped():
     allocator = opened(Allocator(116), "a", "b", "c", "d", spent=9)
-    allocator.offer("a", ladder(40, 0.4, 0.5))
+    allocator.offer("a", ladder(40, 0.4, 0.5, slice_cost=40))
     allocator.offer("b", [])
     allocator.offer("c", ladder(40, 0.01))
     allocator.offer("d", [Option("x", 400, 0.9, 400)])
@@ -424,8 +438,7 @@ class AllocatorMachine(RuleBasedStateMachine):
             if not self.running:
                 # by slope, among all that could be finished
                 best = max(self.worth(id, some, left) for id, some in idle.items())
-                mine = decision.option.gain / decision.option.cost
-                assert mine >= best * (1 - 1e-9)
+                assert self.worth(decision.problem, some, left) >= best * (1 - 1e-9)
         self.running[decision.problem] = decision.units
 
     def pass_over(self, ids):
