@@ -33,6 +33,7 @@ from adaptive_ttc.ordinal import (
     uncalibrated,
     with_edges,
 )
+from calibration.binning import coarse
 from calibration.labels import check_folds
 
 Array = NDArray[np.float64]
@@ -200,9 +201,7 @@ def _boosting(
         early_stopping=False,
         random_state=fitting.seed,
     )
-    # scikit-learn cannot bin a column of which no value is known; nothing is learned of it
-    known = np.where(np.isnan(rows).all(axis=0), 0.0, rows)
-    fitted: Classifier = model.fit(known, label, sample_weight=weight)
+    fitted: Classifier = model.fit(coarse(rows), label, sample_weight=weight)
     return fitted
 
 

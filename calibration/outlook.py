@@ -21,6 +21,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.evidence import family_of
 from adaptive_ttc.ordinal import Platt
 from adaptive_ttc.outlook import Action, Array, Estimators, Outlook, action_columns
+from calibration.binning import coarse
 from calibration.decks import Ballots, Deck, State, Vote
 from calibration.records import ProblemRecord
 
@@ -312,7 +313,7 @@ def _classifier(
         early_stopping=False,
         random_state=learning.seed,
     )
-    return model.fit(_fillable(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
+    return model.fit(coarse(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
 
 
 def _regressor(features: Array, target: Array, learning: Learning) -> HistGradientBoostingRegressor:
@@ -325,9 +326,4 @@ def _regressor(features: Array, target: Array, learning: Learning) -> HistGradie
         early_stopping=False,
         random_state=learning.seed,
     )
-    return model.fit(_fillable(features), target)
-
-
-def _fillable(features: Array) -> Array:
-    """With 0 in columns of which no value is known: scikit-learn cannot bin these, and nothing is learned of them."""
-    return np.where(np.isnan(features).all(axis=0), 0.0, features)
+    return model.fit(coarse(features), target)
