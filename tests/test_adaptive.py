@@ -165,17 +165,15 @@ def test_without_a_prm_only_whole_samples_are_drawn_and_counted_alike():
 
 
 def test_a_solution_that_the_slice_cut_is_gone_on_with_and_handed_in_once():
-    opening = Opening("greedy", False, 4, 0)
-    long = TinyPolicy(mean=60)
-    solution = solve(3000, policy=long, calibration=calibrated(*SAMPLES, opening=opening), seed=3)
-    kinds = [kind for kind, _ in slices(solution)]
-    assert kinds.count("greedy") >= 2
-    greedy = [event.path for event in solution.trace.of(SampledEvent) if event.path[0] == 0]
-    assert len(greedy) >= 2
-    handed_in = [candidate.prefix.path for candidate in solution.candidates]
-    assert len([path for path in handed_in if path[0] == 0]) == 1
-    alone = solve(3000, policy=TinyPolicy(mean=60), calibration=calibrated(*SAMPLES), seed=3)
-    assert len(solution.candidates) == len(alone.candidates) == 17
+    cut = solve(3000, policy=TinyPolicy(mean=60), calibration=calibrated(opening=Opening("greedy", False, 4, 0)))
+    whole = solve(3000, policy=TinyPolicy(mean=60), calibration=calibrated(opening=Opening("greedy", False, 3000, 0)))
+    assert {kind for kind, _ in slices(cut)} == {"greedy"}
+    assert len(slices(cut)) > len(slices(whole)) == 1
+    assert len({event.path for event in cut.trace.of(SampledEvent)}) == len(slices(cut))
+    (candidate,) = cut.candidates
+    assert candidate.prefix.finished
+    assert len(candidate.prefix.path) == len(slices(cut))
+    assert cut.spent == len(candidate.prefix.token_ids)
 
 
 # ---- hard ends ------------------------------------------------------------------------------------------------
@@ -333,5 +331,5 @@ def test_it_explains_what_was_considered_and_why_it_stopped():
     text = solve(100_000).explain()
     assert "5 decisions, each by what the evidence then was:" in text
     assert "1: 1 x greedy to begin with" in text
-    assert "2: right with probability 0.40, 8 x sample, +0.200 for 160; at most 160 units now (3 others: " in text
+    assert "2: right with probability 0.40, 16 x sample, +0.300 for 320; at most 160 units now (3 others: " in text
     assert "Right with probability 0.70, stopped: nothing more was worth its cost" in text
