@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,13 @@ from adaptive_ttc.table_outlook import TableOutlook
 SCHEMA = 1
 TABLE, CLASSIFIER, OUTLOOK, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
 _REMEDY = "make it anew with python -m calibration.fit"
+
+SCORED_OPENINGS = 1.25
+"""Scored openings that the budget of a problem has to pay for before its opening is scored at once.
+
+With less, the PRM's tokens are worth more as solutions: replayed in folds of the calibration problems of the embedded
+pair, the two meet between 1 and 1.5.
+"""
 
 
 class Forecasts(Protocol):
@@ -56,6 +63,10 @@ class Opening:
     scored: bool = True
     generated: int = 512
     prm: int = 1024
+
+    def within(self, each: float, generated: float, prm: float) -> Opening:
+        """As a budget of so many units a problem has it: scored only where that leaves enough to act on the scores."""
+        return replace(self, scored=self.scored and each >= SCORED_OPENINGS * self.units(generated, prm))
 
     def units(self, generated: float, prm: float) -> int:
         """To be set aside for it, where a token of the policy and one of the PRM cost so much."""

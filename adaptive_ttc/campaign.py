@@ -25,10 +25,6 @@ from adaptive_ttc.outlook import Action
 from adaptive_ttc.pursuit import Pursuit
 from adaptive_ttc.solution import Solution
 
-SCORED_OPENINGS = 3
-"""Scored openings that the budget of a problem has to pay for before its opening is scored: with less, the PRM's
-tokens are worth more as samples (measured on recorded units of the embedded pair, where the two meet at 2.4)."""
-
 Weigh = Callable[[Pursuit], float]
 Settled = Callable[[Pursuit, Solution], Awaitable[None]]
 
@@ -174,8 +170,7 @@ class Campaign:
         price, left = pursuit.plan.price, self._allocator.available
         if left is None or not price.score:
             return self._opening
-        enough = SCORED_OPENINGS * self._opening.units(price.decode, price.score) * len(self._live)
-        return replace(self._opening, scored=self._opening.scored and left >= enough)
+        return self._opening.within(left / len(self._live), price.decode, price.score)
 
     def _options(self, pursuit: Pursuit) -> list[Option]:
         assert pursuit.view is not None

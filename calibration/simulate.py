@@ -1,8 +1,8 @@
 """Replays the adaptive solver on recorded units, with the very allocator and outlook that run live; no model.
 
 Exact while no more units are drawn than were recorded: a deck hands out units without replacement, and the allocator
-sees of them what it would see live. A slice that what was promised to it does not cover is finished with the next promise, as a
-live one is.
+sees of them what it would see live. A slice that what was promised to it does not cover is finished with the next
+promise, as a live one is.
 """
 
 from __future__ import annotations
@@ -80,12 +80,14 @@ def replay(
         vote: over all attempts of a problem.
         budget: units that may be spent in all; None for no limit.
         weights: units a token.
-        opening: what every problem begins with.
+        opening: what every problem begins with, as far as the budget pays for its scoring.
         min_gain: gain per 1,000 units under which nothing is bought.
         per_problem_max: most units for one problem.
     """
     allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
-    return _played([(allocator, decks)], forecast, vote, weights, opening)
+    each = math.inf if budget is None else budget / max(1, len(decks))
+    begin = opening.within(each, weights.generated, weights.prm)
+    return _played([(allocator, decks)], forecast, vote, weights, begin)
 
 
 def replay_each(
@@ -100,7 +102,8 @@ def replay_each(
 ) -> list[Replayed]:
     """Spend a budget of its own on every problem; takes the arguments of :func:`replay`."""
     alone = [(Allocator(budget, min_gain=min_gain), [deck]) for deck in decks]
-    return _played(alone, forecast, vote, weights, opening)
+    begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
+    return _played(alone, forecast, vote, weights, begin)
 
 
 def _played(

@@ -135,7 +135,7 @@ def test_the_first_steps_of_a_tree_are_its_first_round_and_evidence():
 
 
 def test_where_the_budget_is_small_the_opening_is_scored_only_with_the_first_slice_after_it():
-    wish = {"count": "generated+prm", "calibration": calibrated(*SAMPLES, opening=Opening("greedy", True, 60, 100))}
+    wish = {"count": "generated+prm", "calibration": calibrated(*SAMPLES, opening=Opening("greedy", True, 100, 280))}
     small, large = solve(450, **wish), solve(4000, **wish)
     first = small.candidates[0].prefix
     assert [event.options["vote"] for event in searches(small)][:2] == ["majority", "weighted"]
