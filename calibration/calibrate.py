@@ -48,6 +48,9 @@ from calibration.votes import VoteChoice, choose_vote
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
+CONTESTED = 400
+"""Problems on which adaptive runs are replayed, at most: enough to tell the table from the outlook."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -158,13 +161,14 @@ def calibrate(
     opening = opening_of(records)
     kinds = promising_kinds(curves, by_bin, settings.weights)
     learner = Learner.of(records, vote, settings.learning, kinds)
-    contenders = []
+    contenders: list[Contender] = []
+    most = -(-CONTESTED // folds.count)
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
         tell(f"learning what more work brings, fold {number + 1} of {folds.count}")
         train = folds.training(number, records)
         fold_table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
         forecasts = TableOutlook(fold_table, held.model.posteriors)
-        contenders.append(Contender(part, forecasts, learner.learn(fold.train.tolist())))
+        contenders.append(Contender(part[:most], forecasts, learner.learn(fold.train.tolist())))
     tell("replaying adaptive runs on unseen problems")
     met = contest(contenders, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems")

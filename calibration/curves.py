@@ -167,7 +167,8 @@ def shrink(accuracy: Array, variance: Array) -> Array:
     deviation = accuracy - additive
     true = max(0.0, float((deviation**2 - variance).mean()))
     kept = true / (true + variance) if true else np.zeros_like(variance)
-    return np.clip(additive + kept * deviation, 0.0, 1.0)
+    shrunk: Array = np.clip(additive + kept * deviation, 0.0, 1.0)
+    return shrunk
 
 
 def monotone(accuracy: Array, weight: Array) -> Array:

@@ -34,12 +34,12 @@ class Frontier:
         Below the cheapest point a share of the problems is given it, and the others nothing.
         """
         if budget <= self.cost[0]:
-            return self.accuracy[0] * (budget / self.cost[0])
+            return np.asarray(self.accuracy[0] * (budget / self.cost[0]))
         place = int(np.searchsorted(self.cost, budget, side="right")) - 1
         if place == len(self.cost) - 1:
-            return self.accuracy[-1]
+            return np.asarray(self.accuracy[-1])
         share = (budget - self.cost[place]) / (self.cost[place + 1] - self.cost[place])
-        return (1 - share) * self.accuracy[place] + share * self.accuracy[place + 1]
+        return np.asarray((1 - share) * self.accuracy[place] + share * self.accuracy[place + 1])
 
 
 def frontier(predicted: Array, expected: Array, accuracy: Array, cost: Array) -> Frontier:
