@@ -29,6 +29,9 @@ Array = NDArray[np.float64]
 PROBES = next(stage for stage in STAGES if stage.name == "first_steps_4")
 """What the table of arXiv 2408.03314 sees of a problem before it chooses, once."""
 
+NEAR = 0.05
+"""Pass rates that differ by so much are about the same to the oracle of rates."""
+
 ORDERS = 8
 """Random orders of a problem's samples from which the probes are taken."""
 
@@ -117,9 +120,20 @@ def predicted_bins(
 
 
 def oracle(curves: Curves, weights: Weights) -> Line:
-    """Knows what every arm reaches on this very problem and what it costs; no rule without gold answers can follow."""
+    """Knows what every arm reached on this very problem and what it cost, by luck or not; nothing else can follow."""
     cost = curves.cost(weights)
     return by_price("oracle", curves.accuracy, cost, curves, cost)
+
+
+def oracle_of_rates(curves: Curves, records: Sequence[ProblemRecord], weights: Weights) -> Line:
+    """Knows the pass rate of every problem, and what every arm reaches and costs on the others of about that rate."""
+    counts = counts_of(records)
+    rate = counts.right / np.maximum(counts.drawn, 1)
+    near = np.exp(-(((rate[:, None] - rate[None]) / NEAR) ** 2) / 2)
+    np.fill_diagonal(near, 1e-12)
+    near /= near.sum(axis=1, keepdims=True)
+    cost = curves.cost(weights)
+    return by_price("oracle_rates", near @ curves.accuracy, near @ cost, curves, cost)
 
 
 def by_price(name: str, predicted: Array, expected: Array, curves: Curves, cost: Array) -> Line:

@@ -25,8 +25,9 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
     to the cheapest arm that reaches the target on calibration problems.
 ``equal_accuracy``: {curve: {accuracy, value, low, high}}
     the same ratio at 95 % of the curve's own rise.
-``oracle_gain_kept``, ``log_saving_kept``: {target: {value, low, high}}
-    share of the oracle's gain in accuracy, and of its saving in the logarithm of cost, over the best fixed arm.
+``oracle_gain_kept``, ``log_saving_kept``: {oracle: {target: {value, low, high}}}
+    share of the oracle's gain in accuracy over the best fixed arm, and of its saving in the logarithm of cost. The
+    curve ``oracle`` knows what every arm reached on the very problem, by luck or not; ``oracle_rates`` its pass rate.
 ``difference_from_best_fixed``, ``significantly_below_best_fixed``
     ours less the best fixed arm at every budget, paired; budgets at which that interval is below 0.
 ``live``: [{budget, cost, accuracy, low, high, replayed, difference, agrees}]
@@ -60,7 +61,7 @@ from calibration.arms import default_arms
 from calibration.overlap import add_overlap_option
 
 MOST = 64
-QUICK = {"limit": 40, "most": 16, "budgets": 8, "decks": 2}
+QUICK = {"limit": 40, "most": 16, "budgets": 8, "decks": 2, "live": 1}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

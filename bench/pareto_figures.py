@@ -30,6 +30,8 @@ MANY = 40
 OURS = "ours_pooled"
 FIXED = "best_fixed"
 ORACLE = "oracle"
+ORACLES = ("oracle_rates", ORACLE)
+"""Of pass rates, and of what every arm reached on the very problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,10 @@ class Findings:
         """Budgets at which ours is significantly below the best fixed arm."""
         return [budget for budget in self.budgets if self.difference(budget, ours).high < 0]
 
-    def log_saving_kept(self, share: float, ours: str = OURS) -> Ratio:
-        """Our log-saving over the best fixed curve at a target, as a share of the oracle's."""
+    def log_saving_kept(self, share: float, oracle: str = ORACLE, ours: str = OURS) -> Ratio:
+        """Our log-saving over the best fixed curve at a target, as a share of an oracle's."""
         targets = self.targets(share)
-        costs = [self.resampled.costs_to_reach(self.line(name), targets) for name in (FIXED, ours, ORACLE)]
+        costs = [self.resampled.costs_to_reach(self.line(name), targets) for name in (FIXED, ours, oracle)]
         with np.errstate(invalid="ignore", divide="ignore"):
             fixed, own, best = (np.log(cost) for cost in costs)
         return ratio_of(np.where(np.isinf(own), -np.inf, fixed - own), fixed - best)
@@ -201,7 +203,10 @@ def figures_of(found: Findings) -> dict[str, Any]:
         },
         "equal_accuracy": {line.name: _equal(*found.equal_accuracy(line)) for line in found.rivals},
         "oracle_gain_kept": found.gain_kept(),
-        "log_saving_kept": {name: _ratio(found.log_saving_kept(share)) for name, share in shares.items()},
+        "log_saving_kept": {
+            oracle: {name: _ratio(found.log_saving_kept(share, oracle)) for name, share in shares.items()}
+            for oracle in ORACLES
+        },
         "difference_from_best_fixed": [
             {"budget": budget, **_interval(found.difference(budget))} for budget in found.budgets
         ],

@@ -58,7 +58,7 @@ async def _live(load: Callable[[], Solver], tested: Tested, axis: str, replayed:
         problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
         many = solver.solve_many(problems, budget_tokens=total, count=axis)
         solutions = await many
-        spent = sum(solution.spent for solution in solutions)
+        spent = many.spent
         right = [float(await _right(solver, row, one.answer)) for row, one in zip(rows, solutions, strict=True)]
     return LivePoint(
         budget=replayed.budget,

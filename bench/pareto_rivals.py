@@ -14,6 +14,7 @@ from fixed_rules import (
     known_arms,
     oracle,
     oracle_bins,
+    oracle_of_rates,
     predicted_bins,
     strategy_lines,
 )
@@ -95,7 +96,9 @@ def rival_lines(measured: Measured, tell: Callable[[str], None]) -> list[Line]:
         lines.append(joined(known))
     tell("published rules")
     lines += sampling_lines(measured)
-    return [*lines, joined([(np.arange(len(measured.curves.ids)), oracle(measured.curves, weights))])]
+    everybody = np.arange(len(measured.curves.ids))
+    lines.append(joined([(everybody, oracle_of_rates(measured.curves, measured.tested.records, weights))]))
+    return [*lines, joined([(everybody, oracle(measured.curves, weights))])]
 
 
 def cheapest_arms(measured: Measured, shares: Sequence[float]) -> dict[float, Point]:

@@ -22,6 +22,9 @@ from calibration.records import Weights
 
 Tell = Callable[[str], None]
 
+LIVE = (0.25, 0.6)
+"""Where on the grid of budgets live runs lie: where ours differs from its rivals, and engines are done in minutes."""
+
 
 def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], console: Console, tell: Tell) -> Findings:
     """Judge everything on one axis.
@@ -70,7 +73,7 @@ def with_runs(
     live, reference = found.live, found.reference
     if options.live and calibration_of(options) is not None:
         tell("live")
-        places = np.unique(np.linspace(1, len(found.budgets) - 2, options.live).round().astype(int))
+        places = np.unique((np.linspace(*LIVE, options.live) * (len(found.budgets) - 1)).round().astype(int))
         budgets = [found.budgets[place] for place in places]
         load = partial(load_solver, options, options.seed or 0)
         live = live_points(load, tested, options.axis, ours.line, budgets)

@@ -31,8 +31,8 @@ ORDERS = 12
 
 AGREEMENT = (0.8, 0.9, 0.95, 0.99)
 CAPS = (4, 8, 16, 40, 64)
-TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0)
-WORTH = tuple(np.geomspace(1e-6, 0.25, 24).tolist())
+TEMPERATURES = (0.05, 0.2, 1.0)
+WORTH = tuple(np.geomspace(1e-6, 0.25, 14).tolist())
 QUANTILES = (0.1, 0.25, 0.5)
 CONFIDENCE = (0.5, 0.8, 0.9, 0.99, 0.999)
 

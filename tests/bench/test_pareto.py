@@ -81,7 +81,16 @@ def test_a_whole_trial(trial, tmp_path, capsys):
     assert code == 0
     names = {curve["name"] for curve in figures["curves"]}
     strategies = {"greedy", "majority", "best_of_n", "weighted_best_of_n", "beam_search", "dvts"}
-    rules = {"best_fixed", "table_oracle", "table_predicted", "adaptive_consistency", "uab", "ias", "oracle"}
+    rules = {
+        "best_fixed",
+        "table_oracle",
+        "table_predicted",
+        "adaptive_consistency",
+        "uab",
+        "ias",
+        "oracle",
+        "oracle_rates",
+    }
     assert names == strategies | rules | {"ours", "ours_pooled"}
     by_name = {curve["name"]: curve["points"] for curve in figures["curves"]}
     assert len(figures["budgets"]) == len(by_name["ours_pooled"]) == 8
