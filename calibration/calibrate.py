@@ -48,8 +48,8 @@ from calibration.votes import VoteChoice, choose_vote
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
-CONTESTED = 400
-"""Problems on which adaptive runs are replayed, at most: enough to tell the table from the outlook."""
+CONTESTED = 300
+"""Problems on which adaptive runs are replayed, about; of as few folds as hold so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,12 @@ def calibrate(
     kinds = promising_kinds(curves, by_bin, settings.weights)
     learner = Learner.of(records, vote, settings.learning, kinds)
     contenders: list[Contender] = []
-    most = -(-CONTESTED // folds.count)
+    needed = min(folds.count, -(-CONTESTED * folds.count // len(records)))
+    most = -(-CONTESTED // needed)
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
-        tell(f"learning what more work brings, fold {number + 1} of {folds.count}")
+        if number == needed:
+            break
+        tell(f"learning what more work brings, fold {number + 1} of {needed}")
         train = folds.training(number, records)
         fold_table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
         forecasts = TableOutlook(fold_table, held.model.posteriors)

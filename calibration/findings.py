@@ -9,6 +9,7 @@ from typing import Any
 from adaptive_ttc.estimators import Interval
 from adaptive_ttc.table import BIN_NAMES, Choice, ComputeOptimalTable
 from calibration.calibrate import Calibration
+from calibration.judgement import LEAST_GAIN, DifficultyGain
 from calibration.metrics import StageMetrics
 from calibration.records import Weights
 from calibration.votes import name_of
@@ -132,15 +133,7 @@ def _sentences(calibration: Calibration) -> Iterator[str]:
         f"Optimism gap: what the table promises of its choices is {_points(abs(gain.optimism))} "
         f"{'above' if gain.optimism >= 0 else 'below'} what these reach on unseen problems."
     )
-    if not any(gain.predicted):
-        yield "Share of the oracle's gain kept: not said, as no scored first steps were recorded to predict from."
-    elif gain.kept is None:
-        yield "Share of the oracle's gain kept: not said, as true difficulty gains less than 5 points at every budget."
-    else:
-        yield (
-            f"Share of the oracle's gain kept by difficulty predicted from four first steps: {gain.kept:.2f} over the "
-            f"budgets where true difficulty gains at least 5 points, {gain.kept_at_best:.2f} where it gains most."
-        )
+    yield _kept(gain)
     better = "kept" if calibration.outlook is not None else "not kept: the table forecasts in its place"
     yield (
         f"Outlook less table in adaptive runs on unseen problems: {interval_in_words(met.difference)}; the outlook is "
@@ -149,6 +142,21 @@ def _sentences(calibration: Calibration) -> Iterator[str]:
     if calibration.left_out:
         yield f"Arms left out for want of units: {', '.join(arm.name for arm in calibration.left_out)}."
     yield f"Fitted on {len(calibration.problems)} problems in {calibration.seconds:,.0f} s."
+
+
+def _kept(gain: DifficultyGain) -> str:
+    """How much of what true difficulty is worth a predicted one keeps."""
+    told = "Share of the oracle's gain kept by difficulty predicted from four first steps"
+    if not any(gain.predicted):
+        return f"{told}: not said, as no scored first steps were recorded to predict from."
+    most, budget = max(
+        (oracle - fixed, at) for oracle, fixed, at in zip(gain.oracle, gain.fixed, gain.budgets, strict=True)
+    )
+    at_best = "nothing" if gain.kept_at_best is None else f"{gain.kept_at_best:.2f} of it"
+    where = f"true difficulty gains most, {_points(most)}, at {budget:,.0f} units, and there {at_best} is kept"
+    if gain.kept is None:
+        return f"{told}: not said, as it gains less than {100 * LEAST_GAIN:.0f} points at every budget; {where}."
+    return f"{told}: {gain.kept:.2f} over the budgets where it gains at least {100 * LEAST_GAIN:.0f} points; {where}."
 
 
 def interval_in_words(found: Interval) -> str:

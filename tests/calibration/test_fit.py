@@ -19,6 +19,8 @@ from calibration.gathering import weights_of
 from calibration.records import Weights
 
 ROOT = Path(__file__).parent.parent.parent
+DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", ROOT / "../shared/data"))
+MATH500 = DATA / "math500.jsonl"
 WORDS = ("--limit", "30", "--folds", "3", "--arms", "greedy", "majority:1,4,8", "weighted_best_of_n:4,8", "dvts:4x4")
 STATES = [Evidence("1 + 1", 9), Evidence("What is 12 + 34 * 5?", 30)]
 KILLED = """
@@ -166,6 +168,18 @@ def test_too_few_problems_are_refused_with_the_number_to_take(fitted, tmp_path, 
     code, _, err = run(capsys, *WORDS, *words)
     assert code == 2
     assert "at least 25 problems" in err
+    assert not (tmp_path / "table.json").exists()
+
+
+@pytest.mark.skipif(not MATH500.exists(), reason="math500.jsonl is not in $ADAPTIVE_TTC_DATA")
+def test_problems_beyond_the_policy_are_drawn_and_then_refused_with_the_reason(tmp_path, capsys):
+    """The mini policy solves nothing of MATH-500: the way there is gone to its end, and no table is made up."""
+    words = ("--dataset", MATH500, "--limit", 25, "--arms", "greedy", "majority:1,2", "--max-tokens", 24)
+    code, out, err = run(capsys, *words, "--out", tmp_path)
+    assert code == 2
+    assert "75 units are missing" in out
+    assert "25 of 25 problems are complete" in out
+    assert "every sample of every problem is wrong" in err
     assert not (tmp_path / "table.json").exists()
 
 
