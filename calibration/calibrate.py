@@ -38,7 +38,7 @@ from calibration.judgement import (
     probe_cost,
     promising_kinds,
 )
-from calibration.labels import LEAST_PROBLEMS, Bins, counts_of
+from calibration.labels import LEAST_PROBLEMS, Bins, check_counts, counts_of
 from calibration.metrics import StageMetrics
 from calibration.outlook import Learner, Learning
 from calibration.overlap import text_digest
@@ -138,6 +138,7 @@ def calibrate(
     began = time.perf_counter()
     tell("choosing the vote")
     _check_size(len(records), settings.folds)
+    check_counts(counts_of(records))
     folds = crossfit(records, settings.folds, settings.seed)
     numbers = np.array([folds.fold[record.id] for record in records])
     choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)

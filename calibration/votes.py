@@ -96,7 +96,9 @@ def choose_vote(
     votes = possible_votes(scored, aggregations)
     accuracy = np.stack([_tried(record, votes, draws, seed) for record in records])
     if np.isnan(accuracy).all():
-        raise CalibrationError("no problem has samples or trees to vote on: collect `sample` units")
+        raise CalibrationError(
+            f"no problem has {SIZES[0]} samples, or trees, to vote on: collect more, such as with --arms majority:1,4"
+        )
     accuracy = np.nan_to_num(accuracy)
     means = accuracy.mean(axis=0)
     outside = [
