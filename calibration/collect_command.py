@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,18 +18,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaptive_ttc.cli.request import add_model_options, load_solver
+from adaptive_ttc.cli.request import add_pair_options, load_solver
 from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, RevisionWarning
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
+from calibration.actors import LOCAL, actors_of, ray_library
 from calibration.arms import default_arms, demand, parse_arms
 from calibration.collect import Advance, Collected, Tally, collect, missing_units
 from calibration.collect import __doc__ as description
 from calibration.key import MAX_TOKENS, TEMPERATURE, PoolKey, pool_key
-from calibration.spread import Job, spread
+from calibration.processes import Processes
+from calibration.spread import Transport, spread
 from calibration.store import Store
 from calibration.units import Drawing
+from calibration.worker import Job
 
 PROBLEMS_AT_ONCE = 8
 """Of a worker: their samples fill an engine's batch several times over."""
@@ -76,7 +80,20 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
         f"(default: all strategies up to N={MOST})",
     )
     command.add_argument("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
-    command.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default: %(default)s)")
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="W", help="each with models of its own (default: %(default)s)"
+    )
+    command.add_argument(
+        "--ray",
+        nargs="?",
+        const=os.environ.get("RAY_ADDRESS", LOCAL),
+        metavar="ADDRESS",
+        help="workers are actors of this Ray cluster, not processes of this machine (without an address: of "
+        "RAY_ADDRESS, or of a Ray begun on this machine for this run); the package ray comes with the extra ray",
+    )
+    command.add_argument(
+        "--gpus-per-worker", type=float, default=0.0, metavar="G", help="that an actor reserves (default: none)"
+    )
     command.add_argument(
         "--concurrency",
         type=int,
@@ -87,7 +104,7 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
     command.add_argument("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
     command.add_argument("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")
-    add_model_options(command)
+    add_pair_options(command)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -96,13 +113,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
     """
+    check_workers(options)
     arms = parse_arms(options.arms) if options.arms else default_arms(MOST)
     rows = load_problems(options.dataset, options.limit)
     load = partial(load_solver, options, options.seed)
     started = time.perf_counter()
     with Store(options.store) as store:
         order = Order(options, rows, demand(arms, options.repeats), store, console)
-        collected = anyio.run(alone, order, load) if options.workers == 1 else together(order, load)
+        collected = together(order, load) if is_spread(options) else anyio.run(alone, order, load)
     console.print(Text(told(collected, order.tally, len(rows), time.perf_counter() - started)))
 
 
@@ -167,21 +185,48 @@ async def alone(order: Order, load: Callable[[], Solver]) -> Collected:
             )
 
 
+def check_workers(options: argparse.Namespace) -> None:
+    """See, before models are loaded, whether workers can be had.
+
+    Raises:
+        ConfigError: Ray is asked for and not installed, or GPUs are and Ray is not.
+    """
+    if options.ray is not None:
+        ray_library()
+    elif options.gpus_per_worker:
+        raise ConfigError("--gpus-per-worker is for actors: add --ray, or leave it out")
+
+
+def is_spread(options: argparse.Namespace) -> bool:
+    """Whether workers draw, with solvers of their own."""
+    return bool(options.workers != 1 or options.ray is not None)
+
+
+def transport_of(options: argparse.Namespace) -> AbstractContextManager[Transport]:
+    """What workers are.
+
+    Raises:
+        ConfigError: on entry: there is no such Ray, or no room in it.
+    """
+    if options.ray is None:
+        return nullcontext(Processes())
+    return actors_of(options.ray, options.workers, options.gpus_per_worker)
+
+
 def together(order: Order, load: Callable[[], Solver]) -> Collected:
-    """In worker processes."""
+    """With workers."""
     options = order.options
     with load() as solver:
         key = order.open(solver)
     job = Job(
         load=load,
-        store=options.store,
         demand=order.demand,
         key=key,
         concurrency=options.concurrency,
         max_tokens_total=options.max_tokens_total,
     )
-    with order.progress() as report:
-        return spread(job, order.rows, options.workers, report)
+    with transport_of(options) as transport, order.progress() as report:
+        return spread(job, order.rows, order.store, options.workers, transport, report)
 
 
 def notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:

@@ -26,7 +26,7 @@ from adaptive_ttc.evidence import Unit, family_of
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from calibration.arms import Arm, demand
-from calibration.collect_command import Order, alone, together, told
+from calibration.collect_command import Order, alone, check_workers, is_spread, together, told
 from calibration.key import PoolKey, pool_key
 from calibration.loading import load_records
 from calibration.records import ProblemRecord, Weights
@@ -81,6 +81,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         CalibrationError: the store cannot be used, or no problem is complete.
         EngineError: an engine failed for good; what was drawn stays.
     """
+    check_workers(options)
     if options.resume and not options.store.is_file():
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
     rows, wanted = load_problems(options.dataset, options.limit), demand(arms, options.repeats)
@@ -170,8 +171,7 @@ def _begun(unit: Unit) -> int:
 def _collect(order: Order, solver: Solver, load: Callable[[], Solver]) -> None:
     """Draw what is missing: with this solver, or in other processes with solvers of their own."""
     started = time.perf_counter()
-    single = order.options.workers == 1
-    collected = anyio.run(alone, order, lambda: solver) if single else together(order, load)
+    collected = together(order, load) if is_spread(order.options) else anyio.run(alone, order, lambda: solver)
     order.console.print(Text(told(collected, order.tally, len(order.rows), time.perf_counter() - started)))
 
 

@@ -1,75 +1,84 @@
-"""Spreads a collection over worker processes of this machine, each with models of its own; it draws nothing itself.
+"""Spreads a collection over workers, each with models of its own, and writes what they tell; it draws nothing itself.
 
-Workers take problems one by one and write into the same store. The problems of one that dies are given to others:
-what it had written stays, and nothing is written twice.
+Workers take problems one by one. The problems of one that dies are given to others, with all that it had told of
+them: nothing told is lost, and nothing is written or counted twice. What workers are, processes of this machine or
+actors of a Ray cluster, is for a :class:`Transport`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-
-import anyio
+from typing import Protocol
 
 from adaptive_ttc.datasets import Row
 from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
-from adaptive_ttc.solver import Solver
-from calibration.collect import Advance, Collected, collect
-from calibration.key import PoolKey
+from calibration.collect import Advance, Collected
+from calibration.mirror import stock_of
 from calibration.store import Store
-
-_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with running threads may hang
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a worker is to do with its problems; it can be pickled.
-
-    Attributes:
-        load: makes the solver.
-        store: the file.
-        demand, key, concurrency, max_tokens_total: see :func:`calibration.collect.collect`.
-    """
-
-    load: Callable[[], Solver]
-    store: Path
-    demand: Mapping[str, int]
-    key: PoolKey
-    concurrency: int
-    max_tokens_total: int | None = None
+from calibration.worker import Job, Message, Next, Progress, Task
 
 
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A process, the line to it, and the problems that it has not completed."""
+class Hand(Protocol):
+    """A worker, as seen by who hands out problems."""
 
-    process: BaseProcess
-    line: Connection
-    at_work: dict[str, Row] = field(default_factory=dict)
-    useful: bool = False
+    def give(self, task: Task | None, /) -> None:
+        """Answer it; what it can no longer hear is not missed."""
+
+    def leave(self) -> None:
+        """Let it end by itself: it has said its last word."""
+
+    def end(self) -> None:
+        """End it now."""
 
 
-def spread(job: Job, rows: Sequence[Row], workers: int, report: Callable[[Advance], None] | None = None) -> Collected:
-    """Do a job with several processes.
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker has ended without a last word: how."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one worker said, or that it died."""
+
+    hand: Hand
+    message: Message | Died
+
+
+class Transport(Protocol):
+    """Starts workers and listens to them."""
+
+    def hire(self, job: Job, /) -> Hand:
+        """Start a worker."""
+
+    def hear(self, hands: Collection[Hand], /) -> list[Heard]:
+        """Wait until one of these workers says something or dies; in the order in which each has said it."""
+
+
+def spread(
+    job: Job,
+    rows: Sequence[Row],
+    store: Store,
+    workers: int,
+    transport: Transport,
+    report: Callable[[Advance], None] | None = None,
+) -> Collected:
+    """Do a job with several workers.
 
     Args:
         job: what is to be done; what may be generated is divided equally among the workers.
         rows: the problems.
-        workers: how many processes.
+        store: where units are looked for and written, by this process alone.
+        workers: how many.
+        transport: what they are.
         report: told of every unit and every complete problem.
 
     Raises:
         ConfigError: no worker, or a ceiling too low to be divided.
-        CalibrationError: a worker died before it got anything done.
+        CalibrationError: a worker died before it got anything done, or the store cannot be written.
         AdaptiveTTCError: what a worker raised.
     """
     if workers < 1:
@@ -78,7 +87,7 @@ def spread(job: Job, rows: Sequence[Row], workers: int, report: Callable[[Advanc
         if job.max_tokens_total < workers:
             raise ConfigError(f"max_tokens_total={job.max_tokens_total} is less than a token for each of {workers}")
         job = replace(job, max_tokens_total=job.max_tokens_total // workers)
-    foreman = _Foreman(job, deque(rows), report or (lambda advance: None))
+    foreman = _Foreman(job, deque(rows), store, transport, report or (lambda advance: None))
     try:
         foreman.employ(min(workers, len(rows)))
         return foreman.oversee()
@@ -87,116 +96,86 @@ def spread(job: Job, rows: Sequence[Row], workers: int, report: Callable[[Advanc
 
 
 @dataclass(slots=True)
+class _Record:
+    """Of a worker: the problems that it has not completed, whether it has come to work, and got anything done."""
+
+    at_work: dict[str, Row] = field(default_factory=dict)
+    present: bool = False
+    useful: bool = False
+
+
+@dataclass(slots=True)
 class _Foreman:
-    """Hands out problems and listens."""
+    """Hands out problems, listens and writes."""
 
     job: Job
     pending: deque[Row]
+    store: Store
+    transport: Transport
     report: Callable[[Advance], None]
-    workers: list[_Worker] = field(default_factory=list)
+    workers: dict[Hand, _Record] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)
 
     def employ(self, number: int) -> None:
         """Start workers."""
         for _ in range(number):
-            line, other = _SPAWN.Pipe()
-            process = _SPAWN.Process(target=_work, args=(self.job, other), daemon=True)
-            process.start()
-            other.close()
-            self.workers.append(_Worker(process, line))
+            self.workers[self.transport.hire(self.job)] = _Record()
 
     def oversee(self) -> Collected:
-        """Serve the workers until all have ended."""
-        while self.workers:
-            ready = wait([worker.line for worker in self.workers])
-            for worker in [one for one in self.workers if one.line in ready]:
-                try:
-                    message = worker.line.recv()
-                except (EOFError, OSError):
-                    self._bury(worker)
-                else:
-                    self._answer(worker, message)
+        """Serve the workers until all have ended; for one that never came, nobody waits when all is done."""
+        while any(record.present or self.pending for record in self.workers.values()):
+            for heard in self.transport.hear(self.workers):
+                self._answer(heard.hand, heard.message)
         return self.collected
 
     def dismiss(self) -> None:
-        """End all that still run; what they have written stays."""
-        for worker in self.workers:
-            worker.process.terminate()
-        for worker in self.workers:
-            worker.process.join()
-            worker.line.close()
+        """End all that still run; what they have told stays."""
+        for hand in self.workers:
+            hand.end()
 
-    def _answer(self, worker: _Worker, message: object) -> None:
+    def _answer(self, hand: Hand, message: Message | Died) -> None:
+        record = self.workers[hand]
+        record.present = True
         match message:
-            case "next":
-                row = self.pending.popleft() if self.pending else None
-                if row is not None:
-                    worker.at_work[row["unique_id"]] = row
-                worker.line.send(row)
-            case Advance():
-                worker.useful = True
-                worker.at_work.pop(message.problem or "", None)
-                self.collected.note(message)
-                self.report(message)
+            case Next():
+                hand.give(self._task(record))
+            case Progress():
+                self._write(record, message)
             case Collected():
                 self.collected.ended_early = self.collected.ended_early or message.ended_early
-                worker.at_work.clear()
-            case BaseException():
+                del self.workers[hand]
+                hand.leave()
+            case Died():
+                del self.workers[hand]
+                hand.end()
+                self._replace(record, message)
+            case AdaptiveTTCError():
                 raise message
 
-    def _bury(self, worker: _Worker) -> None:
-        """A worker has ended; if not by itself, its problems are others' now."""
-        self.workers.remove(worker)
-        worker.process.join()
-        worker.line.close()
-        if not worker.process.exitcode:
-            return
-        if not worker.useful:
+    def _task(self, record: _Record) -> Task | None:
+        if not self.pending:
+            return None
+        row = self.pending.popleft()
+        record.at_work[row["unique_id"]] = row
+        return Task(row, stock_of(self.store, self.job.key, row))
+
+    def _write(self, record: _Record, progress: Progress) -> None:
+        record.useful = True
+        for addition in progress.additions:
+            addition.enter(self.store, self.job.key, record.at_work[addition.name])
+        record.at_work.pop(progress.advance.problem or "", None)
+        self.collected.note(progress.advance)
+        self.report(progress.advance)
+
+    def _replace(self, record: _Record, death: Died) -> None:
+        """The problems of a dead worker are others' now."""
+        if not record.useful:
             raise CalibrationError(
-                f"a worker ended with code {worker.process.exitcode} before it got anything done: is there memory for "
-                "so many copies of the models? take fewer workers; what is stored stays"
+                f"a worker ended ({death.how}) before it got anything done: is there memory for so many copies of the "
+                "models? take fewer workers; what is stored stays"
             )
-        self.pending.extendleft(reversed(worker.at_work.values()))
+        self.pending.extendleft(reversed(record.at_work.values()))
         if self.job.max_tokens_total is None and self.pending:
             self.employ(1)
         elif self.pending:  # nobody knows what it had generated of its part, so its part is taken as used up
             self.collected.ended_early = "a worker died, and its part of the tokens with it; the same command goes on"
-
-
-def _work(job: Job, line: Connection) -> None:
-    """A worker's life."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the foreman, who ends the workers
-    try:
-        line.send(anyio.run(_collect, job, line))
-    except AdaptiveTTCError as error:
-        line.send(error)
-    except (BrokenPipeError, EOFError):
-        sys.exit(1)  # the foreman is gone
-    except Exception:
-        line.send(CalibrationError(f"a worker failed:\n{traceback.format_exc()}"))
-
-
-async def _collect(job: Job, line: Connection) -> Collected:
-    with Store(job.store) as store:
-        async with job.load() as solver:
-            return await collect(
-                solver,
-                _handed_out(line),
-                job.demand,
-                store,
-                job.key,
-                concurrency=job.concurrency,
-                max_tokens_total=job.max_tokens_total,
-                report=line.send,
-            )
-
-
-def _handed_out(line: Connection) -> Iterator[Row]:
-    """Problems from the foreman, who answers at once."""
-    while True:
-        line.send("next")
-        row = line.recv()
-        if row is None:
-            return
-        yield row

@@ -144,6 +144,15 @@ class Store:
             found = self._db.execute("SELECT id FROM problems WHERE pool = ? AND name = ? AND digest = ?", named)
             return int(found.fetchone()[0])
 
+    def find(self, key: PoolKey, row: Row) -> int | None:
+        """The number of a problem in this file; None where it is new."""
+        query = (
+            "SELECT p.id FROM problems p JOIN pools o ON o.id = p.pool WHERE o.key = ? AND p.name = ? AND p.digest = ?"
+        )
+        with self._errors():
+            found = self._db.execute(query, (key.text, row["unique_id"], row_digest(row))).fetchone()
+        return None if found is None else int(found[0])
+
     def indices(self, problem: int) -> dict[str, set[int]]:
         """The indices of the units of every kind that a problem has."""
         found: dict[str, set[int]] = {}

@@ -32,7 +32,18 @@ _ASIDE = ("deadline", "seed", "id", "min_gain")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--policy``, ``--prm`` and how they are run."""
+    """``--policy``, ``--prm``, how they are run, and the calibration that they are run with."""
+    group = add_pair_options(parser)
+    group.add_argument(
+        "--calibration",
+        metavar="DIR",
+        help="of this pair, by which budgets are allocated (default: the embedded pair's own, else a rough prior)",
+    )
+    group.add_argument("--allow-mismatch", action="store_true", help="take a calibration that another pair was given")
+
+
+def add_pair_options(parser: argparse.ArgumentParser) -> Any:
+    """``--policy``, ``--prm`` and how they are run, for what calibrates them; the group of these options."""
     group = parser.add_argument_group("models (by default the embedded pair)")
     group.add_argument("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
     group.add_argument(
@@ -46,13 +57,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", help="such as cpu or cuda:0, for both models")
     group.add_argument("--dtype", help="such as float32 or bfloat16, for both models")
-    group.add_argument(
-        "--calibration",
-        metavar="DIR",
-        help="of this pair, by which budgets are allocated (default: the embedded pair's own, else a rough prior)",
-    )
-    group.add_argument("--allow-mismatch", action="store_true", help="take a calibration that another pair was given")
     group.add_argument("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
+    return group
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
@@ -85,15 +91,13 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_solver(options: argparse.Namespace, seed: int) -> Solver:
-    """The solver that the model options ask for.
+    """The solver that the model options ask for; where none of them names a calibration, it has none.
 
     Raises:
         ConfigError: a model or engine is missing or cannot be loaded.
     """
     if options.recipe is not None:
-        return read_recipe(options.recipe).load(
-            seed=seed, calibration=options.calibration, allow_mismatch=options.allow_mismatch
-        )
+        return read_recipe(options.recipe).load(seed=seed, **_calibration(options))
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
     policy_settings, prm_settings = (_replay_settings if options.engine == REPLAY else _model_settings)(options, seed)
@@ -105,9 +109,16 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         prm_settings=prm_settings,
         seed=seed,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS),
-        calibration=options.calibration or (None if options.policy or options.prm else mini_calibration()),
-        allow_mismatch=options.allow_mismatch,
+        **_calibration(options),
     )
+
+
+def _calibration(options: argparse.Namespace) -> dict[str, Any]:
+    """What the solver allocates budgets by."""
+    if "calibration" not in options:
+        return {}
+    own = None if options.recipe or options.policy or options.prm else mini_calibration()
+    return {"calibration": options.calibration or own, "allow_mismatch": options.allow_mismatch}
 
 
 def _has_prm(options: argparse.Namespace) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -11,8 +12,8 @@ from adaptive_ttc.solver import Solver
 from calibration.collect import collect, pool_key
 from calibration.kinds import with_starts
 from calibration.loading import load_records
-from calibration.spread import Job
 from calibration.store import Store
+from calibration.worker import Job
 from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23} + {i}." for i in range(6)]
@@ -44,21 +45,19 @@ async def fresh_records(demand=DEMAND, rows=ROWS, **options):
         return load_records(store, key, rows, demand)
 
 
-def toy_job(path, load=toy_solver, demand=DEMAND, **options):
-    return Job(
-        load=load, store=path, demand=with_starts(demand), key=pool_key(toy_solver(), "sums"), concurrency=2, **options
-    )
+def toy_job(load=toy_solver, demand=DEMAND, **options):
+    return Job(load=load, demand=with_starts(demand), key=pool_key(toy_solver(), "sums"), concurrency=2, **options)
 
 
-def die_once(marker):
-    """A solver whose process is killed when its policy has replied 40 times, unless that happened before."""
-    solver, died = toy_solver(), Path(marker).exists()
-    reply, replies = solver.policy.sample, 0
+def die_once(marker, make=toy_solver, replies=40):
+    """A solver whose process is killed when its policy has replied so often, unless that happened to another."""
+    solver = make()
+    reply, replied = solver.policy.sample, 0
 
     async def sample(request):
-        nonlocal replies
-        replies += 1
-        if replies == 40 and not died:
+        nonlocal replied
+        replied += 1
+        if replied == replies:
             mark_and_die(marker)
         return await reply(request)
 
@@ -67,8 +66,10 @@ def die_once(marker):
 
 
 def mark_and_die(marker):
-    Path(marker).touch()
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Whoever comes first dies."""
+    with suppress(FileExistsError):
+        Path(marker).touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_at_once():

@@ -1,0 +1,68 @@
+"""Actors of a local Ray: the same records as one process, though one is killed; what keeps it from working is told."""
+
+import sys
+from functools import partial
+
+import anyio
+import pytest
+
+from adaptive_ttc.datasets import load_problems
+from adaptive_ttc.solver import Solver
+from calibration.actors import LOCAL, actors_of
+from calibration.collect import Tally, collect, pool_key
+from calibration.collect_command import main
+from calibration.loading import load_records
+from calibration.spread import spread
+from calibration.store import Store
+from calibration.worker import Job
+from tests.calibration.collecting import die_once
+
+DATASET = "minimath-calibration"
+DEMAND = {"greedy": 1, "sample": 4, "dvts-2": 2}
+
+
+async def drawn_here(rows, store):
+    """What one process finds."""
+    async with Solver.mini() as solver:
+        key = pool_key(solver, DATASET)
+        await collect(solver, rows, DEMAND, store, key, concurrency=1)
+        return key, load_records(store, key, rows, DEMAND)
+
+
+@pytest.mark.timeout(600)  # three processes import what a machine at other work takes minutes to read
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves processes and sockets to the garbage collector
+def test_a_killed_actors_problems_are_completed_by_others_and_counted_once(tmp_path):
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    rows, marker, tally = load_problems(DATASET, 6), tmp_path / "killed", Tally(0)
+    with Store(":memory:") as store:
+        key, expected = anyio.run(drawn_here, rows, store)
+    job = Job(load=partial(die_once, str(marker), Solver.mini, 30), demand=DEMAND, key=key, concurrency=1)
+    with Store(tmp_path / "units.sqlite") as store:
+        with actors_of(LOCAL, 2, 0) as actors:
+            result = spread(job, rows, store, 2, actors, tally.add)
+        found = load_records(store, key, rows, DEMAND)
+    assert marker.exists()
+    assert (result.complete, result.ended_early, tally.problems) == (len(rows), None, len(rows))
+    assert tally.units == len(rows) * sum(DEMAND.values())
+    assert found == expected
+
+
+def test_a_missing_ray_is_one_sentence_with_the_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    store = tmp_path / "units.sqlite"
+    assert main(["--store", str(store), "--ray"]) == 2
+    remedy = "pip install 'adaptive-ttc[ray]'"
+    assert capsys.readouterr().err == f"error: --ray needs Ray, which is not installed: {remedy}\n"
+    assert not store.exists()
+
+
+def test_gpus_of_workers_are_for_actors(tmp_path, capsys):
+    assert main(["--store", str(tmp_path / "units.sqlite"), "--gpus-per-worker", "1"]) == 2
+    assert "add --ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--calibration", "--allow-mismatch"])
+def test_what_calibrates_takes_no_calibration(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["--store", "x", option])
+    assert "unrecognized arguments" in capsys.readouterr().err
