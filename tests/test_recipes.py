@@ -1,5 +1,6 @@
 """Recipes: read, refused with a remedy, and carried out up to the call of the engines."""
 
+import importlib
 import json
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.prm.registry import _named_reader
 from adaptive_ttc.recipe import read_recipe
 from adaptive_ttc.solver import Solver
+from calibration import fit
 from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 ROOT = Path(__file__).parents[1]
@@ -95,14 +97,29 @@ def test_its_evaluation_runs_as_it_stands(name, monkeypatch, tmp_path, engines):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_its_commands_are_about_itself_and_lead_from_one_to_the_next(name):
+def test_its_commands_are_about_itself(name):
     commands = {key: shlex.split(line) for key, line in read_recipe(RECIPES[name]).commands.items()}
     assert set(commands) == {"evaluate", "calibrate", "pareto"}
     for words in commands.values():
         assert words[words.index("--recipe") + 1] == f"recipes/{name}.toml"
         assert words[words.index("--dataset") + 1] == "HuggingFaceH4/MATH-500"
-    calibrated = commands["calibrate"][commands["calibrate"].index("--out") + 1]
-    assert commands["pareto"][commands["pareto"].index("--calibration") + 1] == calibrated
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_calibration_and_pareto_know_their_options_and_share_what_is_drawn(name, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    monkeypatch.chdir(tmp_path)
+    pareto = importlib.import_module("pareto")
+    commands = {key: shlex.split(line) for key, line in read_recipe(RECIPES[name]).commands.items()}
+    assert commands["calibrate"][:3] == ["python", "-m", "calibration.fit"]
+    assert commands["pareto"][:2] == ["python", "bench/pareto.py"]
+    calibrate, judge = (
+        fit.parser().parse_args(commands["calibrate"][3:]),
+        pareto.parser().parse_args(commands["pareto"][2:]),
+    )
+    assert judge.store == calibrate.out / fit.UNITS
+    assert judge.crossfit  # both are about the same problems
+    assert judge.workers == calibrate.workers == 1  # every worker has engines of its own, and there is one card
 
 
 NO_RECIPES = {
