@@ -148,6 +148,8 @@ class Pursuit:
             EngineError: an engine failed for good; what was drawn before this slice is still in hand.
         """
         todo = slice_of(action)
+        # the rest of an opening that was cut is one too
+        opening = opening or (todo.kind == self.opening.kind and not any(one.attempts for one in self.evidence.units))
         part = self._slice(todo, scored=self.opening.scored if opening else True)
         begun = self._holdings.cut(todo.kind, todo.count)
         start = (*(self._holdings.unscored() if part.vote != "majority" else ()), *begun)

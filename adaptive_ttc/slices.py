@@ -28,12 +28,13 @@ def options_of(forecast: Forecast, evidence: Evidence, generated: float, prm: fl
         generated, prm: units that a token of the policy and of the PRM costs.
     """
     options = []
+    right = forecast.right if any(unit.attempts for unit in evidence.units) else 0.0  # calibration saw no such state
     first = prm * unseen(evidence)
     for prospect in forecast.prospects:
         cost = generated * prospect.generated + prm * prospect.prm
         count = slice_of(prospect.action).count
         one = (cost - first) / prospect.action.count * count + first
-        options.append(Option(prospect.action, cost, prospect.right - forecast.right, math.ceil(MARGIN * one)))
+        options.append(Option(prospect.action, cost, prospect.right - right, math.ceil(MARGIN * one)))
     return options
 
 

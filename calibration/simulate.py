@@ -146,7 +146,8 @@ def _round(
         run = runs[decision.problem]
         action = Action(opening.kind, 1) if decision.option is None else decision.option.key
         assert isinstance(action, Action)
-        scored = opening.scored if decision.option is None else True
+        opens = action.kind == opening.kind and not run.state.taken  # the rest of an opening that was cut is one too
+        scored = opening.scored if opens else True
         moved.append((run, _advance(run, action, scored, decision.units, weights)))
     return moved
 
