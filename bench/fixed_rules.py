@@ -6,6 +6,7 @@ under test (:class:`calibration.curves.Curves`). The oracle alone chooses by tha
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -28,9 +29,6 @@ Array = NDArray[np.float64]
 
 PROBES = next(stage for stage in STAGES if stage.name == "first_steps_4")
 """What the table of arXiv 2408.03314 sees of a problem before it chooses, once."""
-
-NEAR = 0.05
-"""Pass rates that differ by so much are about the same to the oracle of rates."""
 
 ORDERS = 8
 """Random orders of a problem's samples from which the probes are taken."""
@@ -125,17 +123,6 @@ def oracle(curves: Curves, weights: Weights) -> Line:
     return by_price("oracle", curves.accuracy, cost, curves, cost)
 
 
-def oracle_of_rates(curves: Curves, records: Sequence[ProblemRecord], weights: Weights) -> Line:
-    """Knows the pass rate of every problem, and what every arm reaches and costs on the others of about that rate."""
-    counts = counts_of(records)
-    rate = counts.right / np.maximum(counts.drawn, 1)
-    near = np.exp(-(((rate[:, None] - rate[None]) / NEAR) ** 2) / 2)
-    np.fill_diagonal(near, 1e-12)
-    near /= near.sum(axis=1, keepdims=True)
-    cost = curves.cost(weights)
-    return by_price("oracle_rates", near @ curves.accuracy, near @ cost, curves, cost)
-
-
 def by_price(name: str, predicted: Array, expected: Array, curves: Curves, cost: Array) -> Line:
     """The arm of largest predicted accuracy less its predicted price, as measured: a point for every price, in order.
 
@@ -187,7 +174,9 @@ def joined_points(parts: Sequence[tuple[NDArray[np.int64], Point]]) -> Point:
 
 
 def _order(record: ProblemRecord, seed: str) -> list[int]:
-    order = list(range(len(record.units.get(SAMPLE, ()))))
+    """The samples whose first step was scored, in a random order; a step without text has no score."""
+    steps = [one.unit.first_steps for one in record.units.get(SAMPLE, ())]
+    order = [number for number, first in enumerate(steps) if first and not math.isnan(first[0].score)]
     random.Random(f"{seed}/{record.id}").shuffle(order)
     return order
 

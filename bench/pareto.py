@@ -26,8 +26,8 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
 ``equal_accuracy``: {curve: {accuracy, value, low, high}}
     the same ratio at 95 % of the curve's own rise.
 ``oracle_gain_kept``, ``log_saving_kept``: {oracle: {target: {value, low, high}}}
-    share of the oracle's gain in accuracy over the best fixed arm, and of its saving in the logarithm of cost. The
-    curve ``oracle`` knows what every arm reached on the very problem, by luck or not; ``oracle_rates`` its pass rate.
+    share of the oracle's gain in accuracy over the best fixed arm, and of an oracle's saving in the logarithm of cost:
+    ``oracle`` knows what every arm reached on the very problem, by luck or not, ``table_oracle`` the bin of its rate.
 ``difference_from_best_fixed``, ``significantly_below_best_fixed``
     ours less the best fixed arm at every budget, paired; budgets at which that interval is below 0.
 ``live``: [{budget, cost, accuracy, low, high, replayed, difference, agrees}]

@@ -30,8 +30,8 @@ MANY = 40
 OURS = "ours_pooled"
 FIXED = "best_fixed"
 ORACLE = "oracle"
-ORACLES = ("oracle_rates", ORACLE)
-"""Of pass rates, and of what every arm reached on the very problem."""
+ORACLES = ("table_oracle", ORACLE)
+"""Of the bin of a problem's pass rate, and of what every arm reached on the very problem."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ RULE_NAMES: Mapping[str, str] = {
     "uab": "UAB",
     "ias": "IAS",
     "oracle": "oracle of outcomes",
-    "oracle_rates": "oracle of pass rates",
     "ours": "ours, each problem",
     "ours_pooled": "ours, one budget",
-    "larger": "larger policy",
+    "larger": "larger policy, majority",
+    "larger_greedy": "larger policy, greedy",
 }
 """Names for people."""
 
@@ -42,10 +42,10 @@ _LOOKS: Mapping[str, tuple[str, str, str]] = {
     "uab": ("#56B4E9", "-.", "v"),
     "ias": ("#CC79A7", "--", "^"),
     "oracle": ("#009E73", ":", ""),
-    "oracle_rates": ("#009E73", "--", "P"),
     "ours": ("#000000", "--", ""),
     "ours_pooled": ("#000000", "-", "*"),
     "larger": ("#8c564b", "-.", "X"),
+    "larger_greedy": ("#8c564b", "", "X"),
 }
 """Colour, line and marker of the rules; strategies have those of all figures."""
 
@@ -79,14 +79,19 @@ def name_of_rule(name: str) -> str:
 
 
 def _reference(found: Findings) -> list[Line]:
-    return [] if found.reference is None else [found.reference.line]
+    """The larger policy's greedy solution and its majorities, as two curves."""
+    if found.reference is None:
+        return []
+    points = found.reference.line.points
+    greedy = [point for point in points if point.label == "greedy"]
+    return [Line("larger_greedy", tuple(greedy)), Line("larger", tuple(one for one in points if one.label != "greedy"))]
 
 
 def _curves(axes: Axes, found: Findings, lines: Sequence[Line]) -> None:
     for line in lines:
         colour, dashes, marker = look_of(line.name)
         mine = line.name.startswith("ours")
-        shown = line if line.name in STRATEGIES or line.name == "larger" else found.shown(line)
+        shown = line if line.name in (*STRATEGIES, "larger", "larger_greedy") else found.shown(line)
         cost = shown.costs.mean(axis=1)
         accuracy = shown.accuracies.mean(axis=1)
         style = "None" if len(cost) == 1 else dashes

@@ -105,14 +105,14 @@ def verdicts(found: Findings) -> list[str]:
 
 
 def _target_in_words(found: Findings, share: float) -> str:
-    of_rates = _ratio(found.log_saving_kept(share, "oracle_rates"))
+    of_bins = _ratio(found.log_saving_kept(share, "table_oracle"))
     arm, cost = found.arms[share], _cost(found.cost_to_reach(found.line(OURS), share))
     return (
         f"{share:.0%} of the rise of the best fixed arm is {found.targets(share)[0]:.3f}. The cheapest arm that "
         f"reached it on calibration problems is {arm.label or 'another in each fold'}: {arm.cost.mean():,.0f} units, "
-        f"{arm.accuracy.mean():.3f} here. Ours takes {cost}, {_ratio(found.ratio_to_arm(share))} of that. Of "
-        f"the log-saving over the best fixed curve it keeps {of_rates} of what an "
-        f"oracle of pass rates saves, and {_ratio(found.log_saving_kept(share))} of what one of outcomes saves."
+        f"{arm.accuracy.mean():.3f} here. Ours takes {cost}, {_ratio(found.ratio_to_arm(share))} of that. Of the "
+        f"log-saving over the best fixed curve it keeps {of_bins} of what true bins save the table, and "
+        f"{_ratio(found.log_saving_kept(share))} of what the oracle of outcomes saves."
     )
 
 

@@ -14,7 +14,6 @@ from fixed_rules import (
     known_arms,
     oracle,
     oracle_bins,
-    oracle_of_rates,
     predicted_bins,
     strategy_lines,
 )
@@ -97,7 +96,6 @@ def rival_lines(measured: Measured, tell: Callable[[str], None]) -> list[Line]:
     tell("published rules")
     lines += sampling_lines(measured)
     everybody = np.arange(len(measured.curves.ids))
-    lines.append(joined([(everybody, oracle_of_rates(measured.curves, measured.tested.records, weights))]))
     return [*lines, joined([(everybody, oracle(measured.curves, weights))])]
 
 

@@ -89,7 +89,6 @@ def test_a_whole_trial(trial, tmp_path, capsys):
         "uab",
         "ias",
         "oracle",
-        "oracle_rates",
     }
     assert names == strategies | rules | {"ours", "ours_pooled"}
     by_name = {curve["name"]: curve["points"] for curve in figures["curves"]}
