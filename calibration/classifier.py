@@ -73,7 +73,7 @@ class Fitting:
         seed: of the folds and the trees.
     """
 
-    folds: int = 3
+    folds: int = 2
     iterations: int = 30
     leaves: int = 6
     rate: float = 0.15
@@ -163,11 +163,10 @@ class DifficultyClassifier:
         self, family: Family, names: Sequence[str], features: Array, harder: Array, weight: Array
     ) -> Classifier:
         index, label, weights = binary_rows(harder.ravel(), np.repeat(weight, BINS - 1))
-        rows = with_edges(features)[index]
         with one_thread():
             if family == "logistic":
-                return _logistic(rows, label, weights, self.fitting)
-            return _boosting(rows, label, weights, names, self.fitting)
+                return _logistic(with_edges(features)[index], label, weights, self.fitting)
+            return _boosting(with_edges(coarse(features))[index], label, weights, names, self.fitting)
 
 
 def _logistic(rows: Array, label: NDArray[np.int_], weight: Array, fitting: Fitting) -> Linear:
@@ -201,7 +200,7 @@ def _boosting(
         early_stopping=False,
         random_state=fitting.seed,
     )
-    fitted: Classifier = model.fit(coarse(rows), label, sample_weight=weight)
+    fitted: Classifier = model.fit(rows, label, sample_weight=weight)
     return fitted
 
 
