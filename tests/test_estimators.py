@@ -52,15 +52,13 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(case):
 @given(pools(largest=5))
 def test_best_of_k_averages_over_subsets_and_over_all_orders_of_ties(case):
     samples, right, k = case
-    scored = [(name in right, score if name != NO_ANSWER else -math.inf) for name, score in samples]
+    correct = [name in right for name, _ in samples]
+    scores = [score if name != NO_ANSWER else -math.inf for name, score in samples]
     wins = []
-    for order in permutations(scored):
-        ranked = sorted(order, key=lambda sample: -sample[1])  # stable: ties stand in the order of the permutation
-        wins.extend(
-            next(sample for sample in ranked if sample in chosen)[0] for chosen in map(list, subsets(ranked, k))
-        )
+    for order in permutations(range(len(samples))):
+        ranked = sorted(order, key=lambda index: -scores[index])  # stable: ties stand in the order of the permutation
+        wins.extend(correct[chosen[0]] for chosen in map(list, subsets(ranked, k)))  # subsets keep the order
     expected = sum(map(Fraction, wins)) / len(wins)
-    correct, scores = zip(*scored, strict=True)
     assert best_of_k(correct, scores, k) == pytest.approx(float(expected), abs=1e-12)
 
 

@@ -48,10 +48,10 @@ def test_the_larger_policy_is_larger():
     assert 4 <= sizes["large"] / sizes["policy"] <= 8
 
 
-def test_the_policies_say_what_they_revise_after():
-    for name in ("policy", "large"):
-        config = json.loads((MODELS / name / "config.json").read_text())
-        assert config["revision_prompt"] == REVISE
+def test_the_policy_says_what_it_revises_after_and_the_larger_one_that_it_was_not_trained_to():
+    configs = {name: json.loads((MODELS / name / "config.json").read_text()) for name in ("policy", "large")}
+    assert configs["policy"]["revision_prompt"] == REVISE
+    assert "revision_prompt" not in configs["large"]
 
 
 async def test_an_easy_problem_is_solved_within_the_budget(solver):
