@@ -35,3 +35,8 @@ def coarse(features: Array) -> Array:
             kept = np.unique(np.quantile(column[known], np.linspace(0, 1, MOST), method="nearest"))
             column[known] = kept[np.searchsorted((kept[:-1] + kept[1:]) / 2, column[known])]
     return found
+
+
+def fillable(features: Array) -> Array:
+    """With 0 in columns of which no value is known, as rows that were chosen among coarse ones may have."""
+    return np.where(np.isnan(features).all(axis=0), 0.0, features)

@@ -21,7 +21,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.evidence import family_of
 from adaptive_ttc.ordinal import Platt
 from adaptive_ttc.outlook import Action, Array, Estimators, Outlook, action_columns
-from calibration.binning import coarse
+from calibration.binning import coarse, fillable
 from calibration.decks import Ballots, Deck, State, Vote
 from calibration.records import ProblemRecord
 
@@ -203,12 +203,13 @@ def fit(rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, 
             "every replayed answer is right, or every one wrong: there is nothing to learn; take problems of mixed "
             "difficulty, or more of them"
         )
+    rows = replace(rows, states=coarse(rows.states))
     outside = _out_of_fold(rows, learning)
     curve = _platt(outside, rows.right)
     columns, now = action_columns(actions), rows.right[rows.owner]
     still = np.hstack([rows.states, np.zeros((len(rows.states), columns.shape[1]))])
     moved = np.hstack([rows.states[rows.owner], columns[rows.tried]])
-    told = np.hstack([moved, curve(outside)[rows.owner, None]])
+    told = np.hstack([moved, coarse(curve(outside)[:, None])[rows.owner]])
     few = replace(
         learning, iterations=learning.iterations // 3, leaf=learning.leaf * 7
     )  # right answers are rarely lost
@@ -313,7 +314,7 @@ def _classifier(
         early_stopping=False,
         random_state=learning.seed,
     )
-    return model.fit(coarse(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
+    return model.fit(fillable(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
 
 
 def _regressor(features: Array, target: Array, learning: Learning) -> HistGradientBoostingRegressor:
@@ -326,4 +327,4 @@ def _regressor(features: Array, target: Array, learning: Learning) -> HistGradie
         early_stopping=False,
         random_state=learning.seed,
     )
-    return model.fit(coarse(features), target)
+    return model.fit(fillable(features), target)

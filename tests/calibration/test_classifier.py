@@ -96,7 +96,7 @@ def test_no_use_is_made_of_features_that_say_nothing():
 def test_too_few_problems_and_a_single_bin_are_refused():
     features, soft, weight, ids = problems(40)
     with pytest.raises(CalibrationError, match="too few for 3 folds"):
-        DifficultyClassifier(NAMES).fit(features[:11], soft[:11], weight[:11], ids[:11])
+        DifficultyClassifier(NAMES, Fitting(folds=3)).fit(features[:11], soft[:11], weight[:11], ids[:11])
     with pytest.raises(CalibrationError, match="mixed difficulty"):
         DifficultyClassifier(NAMES).fit(features, np.tile(np.eye(5)[2], (40, 1)), weight, ids)
 
