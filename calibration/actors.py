@@ -22,9 +22,10 @@ LOCAL = "local"
 """The address of a Ray that is started on this machine for as long as the collection takes."""
 
 _STORE_BYTES = 128 * 2**20  # of shared memory for a Ray of our own: what workers tell is kilobytes
-_QUIET = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker that reserves no GPU still sees them, as a process does
+    "RAY_worker_niceness": "0",  # they do what the command is for; by default Ray has all else go before them
 }
 
 
@@ -142,7 +143,7 @@ def actors_of(address: str, workers: int, gpus: float) -> Iterator[Actors]:
     ray = ray_library()
     own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     if address == LOCAL:
-        for name, value in _QUIET.items():
+        for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what later versions of Ray will do; nothing that a person could change
