@@ -230,9 +230,14 @@ def canonical(state: State) -> State:
     return max(state, tuple((b, a) for a, b in state))
 
 
+def opened(model: KnownModel, rule: Rule) -> Rule:
+    """A rule that begins with one unit of the first kind, whatever it is worth."""
+    return lambda state: Action(0, 1) if state == model.start else rule(state)
+
+
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """The best accuracy at every mean cost: the concave hull over prices of the dynamic programme's worth."""
+    """The best accuracy at every mean cost, a first unit being given: the dynamic programme's worth over prices."""
 
     costs: Sequence[float]
     right: Sequence[float]
@@ -240,7 +245,7 @@ class Frontier:
     @classmethod
     def of(cls, model: KnownModel, prices: Sequence[float]) -> Frontier:
         """Of a large pool of problems of this model: rules of two neighbouring prices mixed make any cost between."""
-        points = [model.worth(model.best_rule(price)) for price in sorted(prices, reverse=True)]
+        points = [model.worth(opened(model, model.best_rule(price))) for price in sorted(prices, reverse=True)]
         kept = [Worth(model.stop(model.start), 0.0)]
         for point in points:
             if point.cost > kept[-1].cost + 1e-9:
