@@ -15,8 +15,7 @@ in which there is nothing to gain.
 
 **A pool.** One budget of 2 to 16 samples a problem over many problems of one prior, 32 running at once. Regret is
 (A_best - A) / (A_best - A_stop), A_best being the accuracy of the dynamic programme at the same mean cost, a sample for
-every problem being given to both (it need not keep to the total in every case, so it is a bound, but for the chance of
-the draw).
+every problem being given to both. It need not keep to the total in every case, so it is a bound, but for chance.
 
 Figures:
 

@@ -118,7 +118,7 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
         records = load_records(store, key, rows, wanted)
         missing = {row["unique_id"] for row in rows} - {record.id for record in records}
         if missing:
-            asked = argparse.Namespace(**{**vars(options), **settings, "max_tokens_total": None})
+            asked = argparse.Namespace(**{**vars(options), **settings, "max_tokens_total": None, "ray": None})
             order = Order(asked, [row for row in rows if row["unique_id"] in missing], wanted, store, console)
             if options.workers == 1:
                 anyio.run(alone, order, lambda: solver)
