@@ -54,8 +54,9 @@ from results import write_section
 from rich.console import Console
 from rich.text import Text
 
+from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.cli.request import add_model_options
-from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
+from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.record import write_record
 from calibration.arms import default_arms
 from calibration.overlap import add_overlap_option
@@ -69,15 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.quick:
         options = argparse.Namespace(**{**vars(options), **QUICK})
-    try:
-        run(options, Console())
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError | CalibrationError) else 1
-    except KeyboardInterrupt:
-        print(f"interrupted: what was drawn is kept in {options.store}, and the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(
+        lambda: run(options, Console()),
+        interrupted=f"what was drawn is kept in {options.store}, and the same command goes on",
+        impossible=(ConfigError, CalibrationError),
+    )
 
 
 def parser() -> argparse.ArgumentParser:

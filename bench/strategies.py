@@ -53,8 +53,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from strategy_report import draw_pictures, overview, section
 
+from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.datasets import Row, load_problems
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, RevisionWarning
+from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 
@@ -67,15 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: 0, 1 when an engine failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading small files are noise here
-    try:
-        run(options, Console())
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on from {options.out}", file=sys.stderr)
-        return 130
-    return 0
+    again = f"the same command goes on from {options.out}"
+    return exit_code(lambda: run(options, Console()), interrupted=again)
 
 
 def parser() -> argparse.ArgumentParser:

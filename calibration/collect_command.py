@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.cli.request import add_pair_options, load_solver
 from adaptive_ttc.datasets import Row, load_problems
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, RevisionWarning
+from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 from calibration.actors import LOCAL, actors_of, ray_library
@@ -44,15 +44,8 @@ MOST = 64
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: 0, 1 when an engine or the store failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
-    try:
-        run(options, Console())
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on from {options.store}", file=sys.stderr)
-        return 130
-    return 0
+    again = f"the same command goes on from {options.store}"
+    return exit_code(lambda: run(options, Console()), interrupted=again)
 
 
 def parser() -> argparse.ArgumentParser:

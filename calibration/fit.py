@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
+from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.errors import CalibrationError, ConfigError
 from calibration import artefact
 from calibration.arms import Arm, default_arms, parse_arms
 from calibration.calibrate import Calibration, Settings, calibrate
@@ -45,16 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out = RUNS / default_name(options)
     if options.store is None:
         options.store = options.out / UNITS
-    try:
-        run(options, Console())
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError | CalibrationError) else 1
-    except KeyboardInterrupt:
-        kept = "nothing was drawn" if options.replay else f"what was drawn is kept in {options.store}"
-        print(f"interrupted: {kept}; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    kept = "nothing was drawn" if options.replay else f"what was drawn is kept in {options.store}"
+    return exit_code(
+        lambda: run(options, Console()),
+        interrupted=f"{kept}; the same command goes on",
+        impossible=(ConfigError, CalibrationError),
+    )
 
 
 def parser() -> argparse.ArgumentParser:

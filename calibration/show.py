@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from adaptive_ttc.calibrated import Calibrated
-from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
+from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.table import ComputeOptimalTable
 from calibration.findings import Grid, bin_name, choices, origin, reached, shown_budgets
 from calibration.overview import show_grid
@@ -28,12 +29,7 @@ RIVALS = 6
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: 0, or 2 where there is no calibration that can be read or what is asked for is impossible."""
     options = parser().parse_args(arguments)
-    try:
-        run(options, Console())
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError | CalibrationError) else 1
-    return 0
+    return exit_code(lambda: run(options, Console()), impossible=(ConfigError, CalibrationError))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -46,8 +46,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.datasets import Row, load_problems
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimators import paired_interval, quintiles, within_auc
 from adaptive_ttc.evaluation import Outcome, Pool, draw_pools, solve_rows
 from adaptive_ttc.loading import MINI_POLICY
@@ -90,17 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", action="store_true", help="measure the larger policy too")
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(words)
-    try:
+
+    def work() -> None:
         figures = run(options)
         if options.json is not None:
             write_record(options.json, "mini", ["python", "-m", "adaptive_ttc.mini.evaluate", *words], figures)
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code(work, interrupted="nothing was written")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
