@@ -6,21 +6,19 @@ It decides nothing: what is done next, and for how many units, it is told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import anyio
 
 from adaptive_ttc.allocation import Decision
 from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.driver import Driver
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import AdaptiveTTCError
-from adaptive_ttc.events import AllocationEvent, Event, RunEvent, SearchEvent
+from adaptive_ttc.events import AllocationEvent, Event
 from adaptive_ttc.evidence import Evidence
 from adaptive_ttc.foresight import View
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.holdings import Holdings
-from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.outlook import Action
 from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
@@ -29,16 +27,13 @@ from adaptive_ttc.scoring import least_score
 from adaptive_ttc.slices import slice_of
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import Adaptive, Drawn, Slice
-from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.trace import Trace
-from adaptive_ttc.types import Prefix, Usage
-from adaptive_ttc.verdict import conclude, grade
+from adaptive_ttc.undertaking import Undertaking
 
 SHORTEST = 16
 """Tokens under which a slice is not worth a request."""
 
 
-class Pursuit:
+class Pursuit(Undertaking):
     """A problem on its way; made where an event loop runs.
 
     Args:
@@ -69,63 +64,23 @@ class Pursuit:
         stop: anyio.Event,
         listener: Callable[[Event], None] | None = None,
     ) -> None:
-        self.plan = plan
+        super().__init__(plan, policy, prm, seed=seed, config=config, stop=stop, listener=listener)
         self.voting = voting
         self.name = plan.problem.id
         self.opening = Opening()
         self.view: View | None = None
         self.error: AdaptiveTTCError | None = None
-        self._ledger = Ledger(plan.budget)
-        self._trace = Trace(anyio.current_time(), listener)
-        self._driver = Driver(
-            plan.problem,
-            policy,
-            self._ledger,
-            prm=prm,
-            seed=seed,
-            price=plan.price,
-            trace=self._trace,
-            stop=stop,
-            config=config,
-        )
         prompt = len(policy.encode(plan.problem))
         self._holdings = Holdings(plan.problem.question, prompt)
         self._prompt_units = plan.price.prompt * prompt
         scoring = 0 if prm is None or not plan.price.score else least_score(prm, plan.problem.question, plan.price)
         self._least = plan.price.decode * SHORTEST + scoring
         self._scored = prm is not None
-        self._trace.record(
-            RunEvent(
-                time=0.0,
-                problem=plan.problem.id,
-                messages=tuple((turn.role, turn.content) for turn in plan.problem.messages),
-                policy=policy.name,
-                prm=None if prm is None else prm.name,
-                seed=seed,
-                budget=plan.budget,
-                count=plan.count,
-            )
-        )
 
     @property
     def evidence(self) -> Evidence:
         """What is known of it."""
         return self._holdings.evidence
-
-    @property
-    def usage(self) -> Usage:
-        """What was computed so far."""
-        return self._driver.usage
-
-    @property
-    def spent(self) -> int:
-        """What the ledger was charged so far."""
-        return self._ledger.spent
-
-    @property
-    def trace(self) -> Trace:
-        """What happened so far."""
-        return self._trace
 
     def opening_units(self) -> int:
         """Units to set aside for its first work."""
@@ -177,17 +132,8 @@ class Pursuit:
         prefixes = self._holdings.candidates
         voting = replace(self.voting, n=max(1, len(prefixes)))
         self._begin(voting, prefixes)
-        candidates = await grade(prefixes, voting, grader)
-        usage = replace(self.usage, wall_time=self._now())
-        return conclude(
-            replace(self.plan, strategy=voting),
-            candidates,
-            usage,
-            self.spent,
-            self._trace,
-            difficulty=self.view.difficulty if self.view else None,
-            error=self.error,
-        )
+        difficulty = self.view.difficulty if self.view else None
+        return await self._vote(prefixes, voting, grader, difficulty=difficulty, error=self.error)
 
     def _slice(self, todo: Action, *, scored: bool) -> Slice:
         asked = self.plan.strategy
@@ -200,11 +146,6 @@ class Pursuit:
             agg_strategy=asked.agg_strategy,
             vote="weighted" if scored and self._scored else "majority",
         )
-
-    def _begin(self, strategy: Strategy, start: tuple[Prefix, ...]) -> None:
-        options = {part.name: getattr(strategy, part.name) for part in fields(strategy)}
-        paths = tuple(prefix.path for prefix in start)
-        self._trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=paths))
 
     def _record(self, action: str | None, opening: bool, units: int, price: float, why: str = "") -> None:
         view = self.view
@@ -221,6 +162,3 @@ class Pursuit:
                 why=why,
             )
         )
-
-    def _now(self) -> float:
-        return anyio.current_time() - self._trace.started
