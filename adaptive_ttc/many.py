@@ -5,18 +5,16 @@ The work runs in a task of its own, so that whoever listens may stop listening a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 
 from adaptive_ttc.adaptive_run import foresight_of
 from adaptive_ttc.allocation import AllocationReport
 from adaptive_ttc.allocator import Allocator
+from adaptive_ttc.background import Background
 from adaptive_ttc.calibrated import Calibrated
 from adaptive_ttc.campaign import Campaign
 from adaptive_ttc.engines import DriverConfig
@@ -33,7 +31,7 @@ from adaptive_ttc.types import Problem, Usage
 from adaptive_ttc.verdict import conclude
 
 
-class SolutionPool:
+class SolutionPool(Background[Solution, None]):
     """Problems being solved from one budget; made by :meth:`adaptive_ttc.solver.Solver.solve_many`.
 
     Iterate over it, once, for the solutions as they settle, or await it for all of them in the order of the problems;
@@ -52,6 +50,9 @@ class SolutionPool:
         config: how requests are sent.
     """
 
+    _once = "solutions are iterated over once; await the pool for all of them"
+    _left = "the work was ended before it was done: call stop() for what there is"
+
     def __init__(
         self,
         errand: Errand,
@@ -61,19 +62,15 @@ class SolutionPool:
         grader: Grader,
         config: DriverConfig,
     ) -> None:
+        super().__init__()
         self._errand = errand
         self._calibrated = calibrated
         self._policy, self._prm = policy, prm
         self._grader = grader
         self._config = config
-        self._stop = anyio.Event()
         self._allocator = Allocator(errand.budget, min_gain=errand.min_gain, per_problem_max=errand.per_problem_max)
         self._numbers: dict[Pursuit, int] = {}
         self._solutions: dict[int, Solution] = {}
-        self._settled: asyncio.Queue[Solution | None] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
-        self._iterated = False
-        self._followers = 0
 
     @property
     def spent(self) -> int:
@@ -85,11 +82,6 @@ class SolutionPool:
         """What was computed so far, for all problems together, without the wall time."""
         return sum((pursuit.usage for pursuit in self._numbers), Usage())
 
-    @property
-    def final(self) -> bool:
-        """Whether the work has ended, done, failed or cancelled, and everything is counted."""
-        return self._task is not None and self._task.done()
-
     def report(self) -> AllocationReport:
         """Who got what so far, and why."""
         return self._allocator.report()
@@ -98,61 +90,21 @@ class SolutionPool:
         """End what runs; every problem that has arrived settles with the best that it has, as at the deadline."""
         self._stop.set()
 
-    async def aclose(self) -> None:
-        """Cancel what is under way and wait until the engines are idle and everything is counted."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError, Exception):
-            await self._task
-
     def __await__(self) -> Generator[Any, Any, list[Solution]]:
         return self._all().__await__()
 
-    def __aiter__(self) -> AsyncIterator[Solution]:
-        if self._iterated:
-            raise ConfigError("solutions are iterated over once; await the pool for all of them")
-        self._iterated = True
-        return self._listen()
-
-    async def __aenter__(self) -> Self:
-        self._start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def _start(self) -> asyncio.Task[None]:
-        if self._task is None:
-            self._task = asyncio.create_task(self._work())
-            self._task.add_done_callback(lambda task: self._settled.put_nowait(None))
-        return self._task
-
     async def _all(self) -> list[Solution]:
-        task = self._start()
-        self._followers += 1
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            if self._followers == 1:
-                await self.aclose()
-            raise
-        finally:
-            self._followers -= 1
-        _check(task)
+        await self._wait()
         return [self._solutions[number] for number in sorted(self._solutions)]
 
     async def _listen(self) -> AsyncIterator[Solution]:
-        task = self._start()
-        self._followers += 1
+        self._start()
         try:
-            while (solution := await self._settled.get()) is not None:
-                yield solution
-            _check(task)
+            with self._following():
+                while (solution := await self._told.get()) is not None:
+                    yield solution
+                self._result()
         finally:
-            self._followers -= 1
             if not self._followers:
                 await self.aclose()
 
@@ -175,7 +127,7 @@ class SolutionPool:
 
     def _hand_out(self, number: int, solution: Solution) -> None:
         self._solutions[number] = solution
-        self._settled.put_nowait(solution)
+        self._told.put_nowait(solution)
 
     def _weigh(self, pursuit: Pursuit) -> float:
         assert self._errand.priority is not None
@@ -214,9 +166,3 @@ class SolutionPool:
             return []
         self._numbers[pursuit] = number
         return [pursuit]
-
-
-def _check(task: asyncio.Task[None]) -> None:
-    if task.cancelled():
-        raise ConfigError("the work was ended before it was done: call stop() for what there is")
-    task.result()

@@ -5,17 +5,12 @@ The work runs in a task of its own, so that whoever listens may stop listening a
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
-
-import anyio
+from typing import Any
 
 from adaptive_ttc.adaptive_run import AdaptiveRun
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.background import Background
 from adaptive_ttc.events import (
     AllocationEvent,
     DecisionEvent,
@@ -48,7 +43,7 @@ STREAMED = (
 """The kinds of events that are told; the trace has the others too."""
 
 
-class SolutionStream:
+class SolutionStream(Background[Event, Solution]):
     """A problem being solved; made by :meth:`adaptive_ttc.solver.Solver.stream`.
 
     Iterate over it once for the events: a sample (a step, in a search over steps) ended, was scored, was
@@ -70,16 +65,15 @@ class SolutionStream:
         deadline: seconds after which the search is stopped.
     """
 
+    _once = "a stream is listened to once; call solver.stream(...) again for another run"
+    _left = "the stream was left before it was done: listen to its end, or call stop() for an answer"
+
     def __init__(self, begin: Callable[..., Run | AdaptiveRun], grader: Grader, deadline: float | None) -> None:
+        super().__init__()
         self._begin = begin
         self._grader = grader
         self._deadline = deadline
-        self._stop = anyio.Event()
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._run: Run | AdaptiveRun | None = None
-        self._task: asyncio.Task[Solution] | None = None
-        self._iterated = False
-        self._followers = 0
 
     @property
     def usage(self) -> Usage:
@@ -90,11 +84,6 @@ class SolutionStream:
     def spent(self) -> int:
         """What the ledger was charged so far; it may still grow until the stream is :attr:`final`."""
         return 0 if self._run is None else self._run.spent
-
-    @property
-    def final(self) -> bool:
-        """Whether the work has ended, done, failed or cancelled, and everything is counted."""
-        return self._task is not None and self._task.done()
 
     @property
     def trace(self) -> Trace | None:
@@ -115,74 +104,29 @@ class SolutionStream:
             EngineError: an engine failed for good.
             ConfigError: the stream was left or closed before it was done.
         """
-        task = self._start()
-        self._followers += 1
-        try:
-            # not the task itself: a waiter that is cancelled does not end what others wait for
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            if self._followers == 1:
-                await self.aclose()
-            raise
-        finally:
-            self._followers -= 1
-        return _result(task)
+        return await self._wait()
 
-    async def aclose(self) -> None:
-        """Cancel what is under way and wait until the engines are idle and everything is counted."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError, Exception):
-            await self._task
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        if self._iterated:
-            raise ConfigError("a stream is listened to once; call solver.stream(...) again for another run")
-        self._iterated = True
-        # A generator of its own: when a loop over it is left, nothing else holds it and it is closed.
-        return self._listen()
-
-    async def __aenter__(self) -> Self:
-        self._start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def _start(self) -> asyncio.Task[Solution]:
-        if self._task is None:
-            self._run = self._begin(stop=self._stop, listener=self._hear)
-            self._task = asyncio.create_task(self._run.solve(self._grader, self._deadline))
-            self._task.add_done_callback(lambda task: self._events.put_nowait(None))
-        return self._task
+    def _work(self) -> Coroutine[Any, Any, Solution]:
+        self._run = self._begin(stop=self._stop, listener=self._hear)
+        return self._run.solve(self._grader, self._deadline)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, STREAMED):
-            self._events.put_nowait(event)
+            self._told.put_nowait(event)
 
     async def _listen(self) -> AsyncIterator[Event]:
-        task = self._start()
+        self._start()
         assert self._run is not None
         vote = RunningVote(self._grader, self._run.strategy)
-        self._followers += 1
         try:
-            while (event := await self._events.get()) is not None:
-                yield event
-                if isinstance(event, FinishedEvent) and (change := await vote.after(event)):
-                    yield change
-            _result(task)
+            with self._following():
+                while (event := await self._told.get()) is not None:
+                    yield event
+                    if isinstance(event, FinishedEvent) and (change := await vote.after(event)):
+                        yield change
+                self._result()
         finally:
-            self._followers -= 1
             await self.aclose()
-
-
-def _result(task: asyncio.Task[Solution]) -> Solution:
-    if task.cancelled():
-        raise ConfigError("the stream was left before it was done: listen to its end, or call stop() for an answer")
-    return task.result()
 
 
 class RunningVote:
