@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from annotations import End, label_points, name_ends
-
-mpl.use("Agg")  # figures are written, never shown: no display is needed
-
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart
-COLOURS: Mapping[str, str] = {
-    "greedy": "#7f7f7f",
-    "majority": "#0072B2",
-    "best_of_n": "#56B4E9",
-    "weighted_best_of_n": "#D55E00",
-    "beam_search": "#009E73",
-    "dvts": "#CC79A7",
-    "revision": "#E69F00",
-    "adaptive": "#000000",
-}
+from adaptive_ttc import look
+from adaptive_ttc.look import colour_of
+
+COLOURS = look.COLOURS
 MARKERS: Mapping[str, str] = {
     "majority": "o",
     "best_of_n": "v",
@@ -55,16 +43,9 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "font.size": 10,
     "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
     "lines.linewidth": 2,
     "lines.markersize": 6,
     "svg.fonttype": "none",
-    "svg.hashsalt": "adaptive_ttc",  # the same figure is the same file
 }
 
 
@@ -102,15 +83,9 @@ class Bars:
     high: Sequence[float]
 
 
-@contextmanager
-def styled(width: float = 6.4, height: float = 4.0, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
+def styled(width: float = 6.4, height: float = 4.0, **subplots: Any) -> AbstractContextManager[tuple[Figure, Any]]:
     """A figure of that size in inches and its axes, in the common style; closed afterwards."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(width, height), **subplots)
-        try:
-            yield figure, axes
-        finally:
-            plt.close(figure)
+    return look.styled(_STYLE, width, height, **subplots)
 
 
 def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -180,11 +155,6 @@ def draw_bars(axes: Axes, bars: Sequence[Bars], names: Sequence[str], level: Bar
     axes.grid(visible=False, axis="x")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-
-
-def colour_of(strategy: str) -> str:
-    """The strategy's colour, in every figure the same."""
-    return COLOURS.get(strategy, "#555555")
 
 
 def name_of(strategy: str) -> str:

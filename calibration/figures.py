@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adaptive_ttc.look import colour_of, styled
 from adaptive_ttc.table import ComputeOptimalTable
 from calibration.calibrate import Calibration
 from calibration.findings import bin_name
@@ -22,29 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart
-COLOURS: Mapping[str, str] = {
-    "greedy": "#7f7f7f",
-    "majority": "#0072B2",
-    "best_of_n": "#56B4E9",
-    "weighted_best_of_n": "#D55E00",
-    "beam_search": "#009E73",
-    "dvts": "#CC79A7",
-    "revision": "#E69F00",
-}
 _EDGES = ("#56B4E9", "#009E73", "#E69F00", "#D55E00")
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
     "lines.linewidth": 1.8,
     "lines.markersize": 4,
-    "svg.hashsalt": "adaptive_ttc",
 }
 _ACROSS = 3
 
@@ -69,7 +53,7 @@ def _draw_bin(axes: Axes, table: ComputeOptimalTable, weights: Weights, number: 
         cost = weights.generated * _row(cells.generated, number) + weights.prm * _row(cells.prm, number)
         columns.sort(key=lambda column: float(cost[column]))
         values = [100 * _row(rows, number)[columns] for rows in (cells.accuracy, cells.low, cells.high)]
-        colour = COLOURS.get(strategy, "#555555")
+        colour = colour_of(strategy)
         axes.fill_between(cost[columns], values[1], values[2], color=colour, alpha=0.13, linewidth=0)
         axes.plot(cost[columns], values[0], color=colour, marker="o", label=strategy.replace("_", " "))
     axes.set_xscale("log")
@@ -201,19 +185,8 @@ def _panels(number: int, width: float, height: float) -> Iterator[tuple[Figure, 
         yield figure, panels.ravel()
 
 
-@contextmanager
-def _styled(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
-    import matplotlib as mpl
-
-    mpl.use("Agg")  # figures are written, never shown: no display is needed
-    from matplotlib import pyplot as plt
-
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(width, height), layout="constrained", **subplots)
-        try:
-            yield figure, axes
-        finally:
-            plt.close(figure)
+def _styled(width: float, height: float, **subplots: Any) -> AbstractContextManager[tuple[Figure, Any]]:
+    return styled(_STYLE, width, height, layout="constrained", **subplots)
 
 
 def _svg(figure: Figure) -> str:
