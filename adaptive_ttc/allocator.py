@@ -247,7 +247,7 @@ class Allocator:
                 continue
             option = account.envelope.at(price)
             assert option is not None  # its first slope is worth the price
-            if option.cost > self._left():  # nor will it be affordable later: what is left never grows
+            if not option.within(self._left()):  # nor will it be affordable later: what is left never grows
                 self._estimate(account, account.options)
                 self._place(account)
                 continue
@@ -267,7 +267,7 @@ class Allocator:
         """Take options in; those that cannot be finished do not count."""
         account.options = tuple(options)
         most = min(self._left(), self._room(account))
-        account.envelope = Envelope.of(option for option in account.options if option.cost <= most)
+        account.envelope = Envelope.of(option for option in account.options if option.within(most))
         self._want(account, pieces(account.envelope, least=self._least, given=given))
 
     def _place(self, account: Account) -> None:

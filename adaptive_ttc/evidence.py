@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Self
 
@@ -90,11 +90,13 @@ class Evidence:
         question: its text.
         prompt_tokens: of the rendered problem.
         units: what was done, in any order.
+        begun: what a budget cut and is gone on with first; no feature reads it, as calibration knows no half unit.
     """
 
     question: str
     prompt_tokens: int
     units: tuple[Unit, ...] = ()
+    begun: tuple[Unit, ...] = ()
 
     def counts(self) -> Mapping[str, int]:
         """Units of every kind."""
@@ -105,7 +107,7 @@ class Evidence:
 
     def plus(self, *units: Unit) -> Evidence:
         """With more units."""
-        return Evidence(self.question, self.prompt_tokens, (*self.units, *units))
+        return replace(self, units=(*self.units, *units))
 
 
 @dataclass(frozen=True, slots=True)

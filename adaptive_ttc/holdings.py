@@ -55,7 +55,8 @@ class Holdings:
     @property
     def evidence(self) -> Evidence:
         """What is known; :meth:`read` has to have read the answers."""
-        return self._nothing.plus(*(self._unit(one) for one in self._units))
+        begun = tuple(self._half(path, kind) for path, kind in self._cut.items())
+        return replace(self._nothing, units=tuple(self._unit(one) for one in self._units), begun=begun)
 
     def unscored(self) -> tuple[Prefix, ...]:
         """Solutions that have ended and that no PRM has seen."""
@@ -113,6 +114,12 @@ class Holdings:
         attempts = tuple(self._attempt(self._candidates[path]) for path in held.attempts)
         steps = tuple(self._step(path, held.attempts) for path in held.first_steps)
         return Unit(held.kind, attempts, steps, held.generated, held.prm)
+
+    def _half(self, path: Route, kind: str) -> Unit:
+        """A solution that a budget cut; what its PRM tokens were, for the steps that have a score."""
+        one = self._candidates[path]
+        tokens = len(one.token_ids)
+        return Unit(kind, generated=tokens, prm=tokens if one.scores else 0)
 
     def _attempt(self, one: Prefix) -> Attempt:
         answer = self._class_of.get(self._answers[one.path] or "")

@@ -18,6 +18,13 @@ SLICE: Mapping[str, int] = {"sample": 4}
 MARGIN = 2.0
 """A slice is promised so many times what it is expected to cost; what it leaves comes back."""
 
+AGEING = 0.1
+"""What has outlived its expected cost is expected to take this share of what it took once more.
+
+Greedy solutions of the embedded pair that have taken 93 tokens go on for .12 of them on average, after 100 to 120 for
+.08 to .10.
+"""
+
 
 def options_of(forecast: Forecast, evidence: Evidence, generated: float, prm: float) -> list[Option]:
     """What may be done next on a problem, each keyed by its action.
@@ -32,10 +39,18 @@ def options_of(forecast: Forecast, evidence: Evidence, generated: float, prm: fl
     first = prm * unseen(evidence)
     for prospect in forecast.prospects:
         cost = generated * prospect.generated + prm * prospect.prm
-        count = slice_of(prospect.action).count
-        one = (cost - first) / prospect.action.count * count + first
-        options.append(Option(prospect.action, cost, prospect.right - right, math.ceil(MARGIN * one)))
+        part = slice_of(prospect.action)
+        one = (cost - first) / prospect.action.count * part.count + first
+        begun = [unit for unit in evidence.begun if unit.kind == part.kind][: part.count]
+        paid = sum(generated * unit.generated + prm * unit.prm for unit in begun)
+        least = 1 if len(begun) == prospect.action.count else math.inf  # what was begun may end with its next token
+        slice_cost = math.ceil(MARGIN * _rest(one, paid))
+        options.append(Option(prospect.action, _rest(cost, paid), prospect.right - right, slice_cost, least))
     return options
+
+
+def _rest(cost: float, paid: float) -> float:
+    return max(cost - paid, AGEING * paid)
 
 
 def slice_of(action: Action) -> Action:

@@ -129,7 +129,7 @@ def _played(
             for run, spent in _round(allocator, part, opening, weights)
         ]
         live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
-        evidence = [run.state.evidence(run.deck) for _, run, _ in moved]
+        evidence = [_evidence(run, weights) for _, run, _ in moved]
         for (allocator, run, spent), known, outlook in zip(moved, evidence, forecast(evidence), strict=True):
             allocator.charged(run.deck.record.id, spent)
             allocator.offer(run.deck.record.id, _options(run, known, outlook, weights))
@@ -160,6 +160,14 @@ def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) ->
         if run.deck.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
     )
     return options_of(replace(outlook, prospects=able), known, weights.generated, weights.prm)
+
+
+def _evidence(run: _Run, weights: Weights) -> Evidence:
+    """What is known, and what was begun: all it cost is told as tokens of the policy."""
+    known = run.state.evidence(run.deck)
+    if run.begun is None:
+        return known
+    return replace(known, begun=(Unit(run.begun.kind, generated=round(run.begun.paid / weights.generated)),))
 
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:

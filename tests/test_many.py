@@ -235,6 +235,19 @@ async def test_with_less_than_an_opening_for_each_those_who_are_left_out_say_so(
     }
 
 
+async def test_a_total_of_just_what_all_openings_take_finishes_every_one_though_many_are_cut():
+    made = calibrated(opening=Opening("greedy", False, 15, 0))
+    policy = TinyPolicy(mean=20)
+    async with solver(policy, calibration=made) as one:
+        free = await one.solve_many(QUESTIONS, budget_tokens=10_000)
+    needed = sum(solution.spent for solution in free)
+    assert sum(solution.spent > 15 for solution in free) >= 3
+    async with solver(policy, calibration=made) as one:
+        tight = await one.solve_many(QUESTIONS, budget_tokens=needed)
+    assert [solution.answer for solution in tight] == [solution.answer for solution in free]
+    assert sum(solution.spent for solution in tight) == needed
+
+
 # ---- early ends -----------------------------------------------------------------------------------------------
 
 

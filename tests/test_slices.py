@@ -1,0 +1,43 @@
+"""A forecast as options: what was begun costs only its rest."""
+
+import pytest
+
+from adaptive_ttc.evidence import Attempt, Evidence, Unit
+from adaptive_ttc.outlook import Action, Forecast, Prospect
+from adaptive_ttc.slices import AGEING, MARGIN, options_of
+
+SAMPLES = [Prospect(Action("sample", count), 0.5 + count / 100, 50.0 * count, 40.0 * count) for count in (1, 4, 8)]
+
+
+def options(evidence, prm=2.0):
+    return options_of(Forecast(0.5, tuple(SAMPLES)), evidence, 1.0, prm)
+
+
+def evidence(*begun):
+    return Evidence("how much?", 10, (Unit("sample", (Attempt("1", (0.5,), 50),), (), 50, 40),), begun)
+
+
+def test_an_option_costs_all_its_units_and_a_slice_of_samples_is_four():
+    one, four, eight = options(evidence())
+    assert [option.cost for option in (one, four, eight)] == [130.0, 520.0, 1040.0]
+    assert [option.slice_cost for option in (one, four, eight)] == [MARGIN * 130, MARGIN * 520, MARGIN * 520]
+    assert one.gain == pytest.approx(0.01)
+    assert not one.within(129)
+
+
+def test_what_was_cut_is_paid_for_already():
+    one, four, eight = options(evidence(Unit("sample", generated=30)))
+    assert [option.cost for option in (one, four, eight)] == [100.0, 490.0, 1010.0]
+    assert one.slice_cost == MARGIN * 100
+
+
+def test_what_outlived_its_cost_is_expected_to_take_a_share_of_it_and_is_tried_with_whatever_is_left():
+    one, four, _ = options(evidence(Unit("sample", generated=200, prm=50)))
+    assert one.cost == pytest.approx(AGEING * 300)
+    assert one.within(1)
+    assert four.cost == 220.0
+    assert not four.within(219)
+
+
+def test_cut_solutions_of_another_kind_change_nothing():
+    assert options(evidence(Unit("greedy", generated=30))) == options(evidence())
