@@ -14,7 +14,7 @@ from rich.console import Console
 from adaptive_ttc.errors import AdaptiveTTCError
 from calibration import fit
 from calibration.calibrate import Calibration, calibrate
-from calibration.collect_command import add_drawing_options
+from calibration.collect_command import add_drawing_options, arms_of
 from calibration.gathering import COUNTS, from_store
 
 OF_STAGES = (
@@ -49,7 +49,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def measure(options: argparse.Namespace) -> dict[str, float | int]:
     """Draw what is missing, fit, and read the figures off."""
-    arms = fit.arms_of(options)
+    arms = arms_of(options)
     gathered = from_store(options, arms, Console(stderr=True))
     started, cpu = time.perf_counter(), time.process_time()
     calibration = calibrate(gathered.records, arms, fit.settings_of(options, gathered), gathered.source)

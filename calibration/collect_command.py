@@ -24,7 +24,7 @@ from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 from calibration.actors import LOCAL, actors_of, ray_library
-from calibration.arms import default_arms, demand, parse_arms
+from calibration.arms import Arm, default_arms, demand, parse_arms
 from calibration.collect import Advance, Collected, Tally, collect, missing_units
 from calibration.collect import __doc__ as description
 from calibration.key import MAX_TOKENS, TEMPERATURE, PoolKey, pool_key
@@ -70,7 +70,10 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ARM",
         help="such as greedy majority:1,4,16 dvts:16x4 beam_search:16x4 revision:16x4 "
-        f"(default: all strategies up to N={MOST})",
+        "(default: all strategies up to --most)",
+    )
+    command.add_argument(
+        "--most", type=int, metavar="N", help=f"N of the largest default arm (default: {MOST}; the field goes to 256)"
     )
     command.add_argument("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
     command.add_argument(
@@ -107,7 +110,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
     """
     check_workers(options)
-    arms = parse_arms(options.arms) if options.arms else default_arms(MOST)
+    arms = arms_of(options)
     rows = load_problems(options.dataset, options.limit)
     load = partial(load_solver, options, options.seed)
     started = time.perf_counter()
@@ -115,6 +118,19 @@ def run(options: argparse.Namespace, console: Console) -> None:
         order = Order(options, rows, demand(arms, options.repeats), store, console)
         collected = together(order, load) if is_spread(options) else anyio.run(alone, order, load)
     console.print(Text(told(collected, order.tally, len(rows), time.perf_counter() - started)))
+
+
+def arms_of(options: argparse.Namespace) -> list[Arm]:
+    """The arms asked for.
+
+    Raises:
+        ConfigError: a word names no arm, or both arms and the size of default ones are given.
+    """
+    if not options.arms:
+        return default_arms(MOST if options.most is None else options.most)
+    if options.most is not None:
+        raise ConfigError("--most is the size of the default arms: leave it out, or --arms")
+    return parse_arms(options.arms)
 
 
 @dataclass(slots=True)

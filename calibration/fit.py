@@ -25,9 +25,9 @@ from rich.text import Text
 from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from calibration import artefact
-from calibration.arms import Arm, default_arms, parse_arms
+from calibration.arms import Arm
 from calibration.calibrate import Calibration, Settings, calibrate
-from calibration.collect_command import MOST, add_drawing_options
+from calibration.collect_command import add_drawing_options, arms_of
 from calibration.gathering import COUNTS, Gathered, from_store
 from calibration.overview import show_calibration
 from calibration.replayed import from_traces
@@ -109,11 +109,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
     save(calibration, gathered, options, time.perf_counter() - began)
     show_calibration(calibration, console)
     console.print(Text(f"written to {options.out}: report.html, report.md, and what Calibrated.load reads"))
-
-
-def arms_of(options: argparse.Namespace) -> list[Arm]:
-    """The arms asked for."""
-    return parse_arms(options.arms) if options.arms else default_arms(MOST)
 
 
 def settings_of(options: argparse.Namespace, gathered: Gathered) -> Settings:

@@ -148,6 +148,8 @@ def test_an_interruption_is_one_line_that_says_how_to_go_on(tmp_path, capsys, mo
     ("words", "hint"),
     [
         (["--arms", "loudest:4"], "unknown strategy"),
+        (["--most", "16", "--arms", "greedy"], "leave it out, or --arms"),
+        (["--most", "0"], "at least 1 sample"),
         (["--budget-grid", "0", "5"], "above 0"),
         (["--dataset", "nowhere.jsonl"], "give minimath-500"),
         (["--resume"], "leave --resume out"),
