@@ -40,6 +40,7 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,7 @@ from adaptive_ttc.record import write_record
 from calibration.arms import default_arms
 from calibration.overlap import add_overlap_option
 
+DATASET = "minimath-500"
 MOST = 64
 QUICK = {"limit": 30, "most": 16, "budgets": 8, "decks": 1, "live": 1}
 
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = command.add_argument
     add("--axis", choices=AXES, default=AXES[0], help="what cost counts (default: %(default)s)")
-    add("--dataset", default="minimath-500", help="name or file (default: %(default)s)")
+    add("--dataset", default=DATASET, help="name or file (default: %(default)s)")
     add("--limit", type=int, default=200, metavar="K", help="problems (default: %(default)s)")
     add("--seed", type=int, help="draw fresh problems and other samples")
     add("--store", type=Path, default=Path("runs/pareto/units.sqlite"), metavar="FILE", help="of units (%(default)s)")
@@ -139,9 +141,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def stem_of(options: argparse.Namespace) -> str:
-    """What files and the section are called: each axis and each kind of run has its own."""
+    """What files and the section are called: each axis, pair of models, data set and seed has its own."""
     axis = {"flops": "", "generated+prm": "_tokens", "generated": "_generated"}[options.axis]
-    return "pareto" + axis + ("_replayed" if options.replay else "")
+    told = [] if options.dataset == DATASET else [re.sub(r"[^\w-]+", "-", Path(options.dataset).stem)]
+    told += [] if options.seed is None else [f"seed{options.seed}"]
+    return "_".join(["pareto" + axis, *(["replayed"] if options.replay else told)])
 
 
 if __name__ == "__main__":
