@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from points import Line, Point
+from scipy.stats import rankdata
 
 from adaptive_ttc.difficulty import STAGES
 from adaptive_ttc.table import ComputeOptimalTable
@@ -29,6 +30,9 @@ Array = NDArray[np.float64]
 
 PROBES = next(stage for stage in STAGES if stage.name == "first_steps_4")
 """What the table of arXiv 2408.03314 sees of a problem before it chooses, once."""
+
+NEAR = 0.05
+"""Standard deviation, in ranks of pass rate from 0 to 1, of what :func:`oracle_rates` takes for alike."""
 
 ORDERS = 8
 """Random orders of a problem's samples from which the probes are taken."""
@@ -115,6 +119,20 @@ def predicted_bins(
         wanted = belief @ expected + probes.mean() * unused
         lines.append(by_price("table_predicted", belief @ values, wanted, curves, paid))
     return mean_of(lines)
+
+
+def oracle_rates(curves: Curves, records: Sequence[ProblemRecord], weights: Weights) -> Line:
+    """Knows every problem's pass rate, which costs nothing here, and what problems of such a rate reach on average.
+
+    Accuracy and cost of an arm are the means over the other problems, those of near rank in pass rate weighing most:
+    what luck the problem itself had, this oracle does not know.
+    """
+    rank = rankdata(counts_of(records).rates) / len(records)
+    near = np.exp(-0.5 * ((rank[:, None] - rank) / NEAR) ** 2)
+    np.fill_diagonal(near, 0.0)
+    near /= near.sum(axis=1, keepdims=True)
+    cost = curves.cost(weights)
+    return by_price("rate_oracle", near @ curves.accuracy, near @ cost, curves, cost)
 
 
 def oracle(curves: Curves, weights: Weights) -> Line:

@@ -27,7 +27,8 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
     the same ratio at 95 % of the curve's own rise.
 ``oracle_gain_kept``, ``log_saving_kept``: {oracle: {target: {value, low, high}}}
     share of the oracle's gain in accuracy over the best fixed arm, and of an oracle's saving in the logarithm of cost:
-    ``oracle`` knows what every arm reached on the very problem, by luck or not, ``table_oracle`` the bin of its rate.
+    ``oracle`` knows what every arm reached on the very problem, by luck or not, ``rate_oracle`` its pass rate, and
+    ``table_oracle`` the bin of that rate.
 ``difference_from_best_fixed``, ``significantly_below_best_fixed``
     ours less the best fixed arm at every budget, paired; budgets at which that interval is below 0.
 ``live``: [{budget, cost, accuracy, low, high, replayed, difference, agrees}]

@@ -30,8 +30,8 @@ MANY = 40
 OURS = "ours_pooled"
 FIXED = "best_fixed"
 ORACLE = "oracle"
-ORACLES = ("table_oracle", ORACLE)
-"""Of the bin of a problem's pass rate, and of what every arm reached on the very problem."""
+ORACLES = ("table_oracle", "rate_oracle", ORACLE)
+"""Of the bin of a problem's pass rate, of that rate, and of what every arm reached on the very problem."""
 
 
 @dataclass(frozen=True, slots=True)

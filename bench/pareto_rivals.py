@@ -14,6 +14,7 @@ from fixed_rules import (
     known_arms,
     oracle,
     oracle_bins,
+    oracle_rates,
     predicted_bins,
     strategy_lines,
 )
@@ -96,7 +97,8 @@ def rival_lines(measured: Measured, tell: Callable[[str], None]) -> list[Line]:
     tell("published rules")
     lines += sampling_lines(measured)
     everybody = np.arange(len(measured.curves.ids))
-    return [*lines, joined([(everybody, oracle(measured.curves, weights))])]
+    rates = oracle_rates(measured.curves, measured.tested.records, weights)
+    return [*lines, *(joined([(everybody, line)]) for line in (rates, oracle(measured.curves, weights)))]
 
 
 def cheapest_arms(measured: Measured, shares: Sequence[float]) -> dict[float, Point]:

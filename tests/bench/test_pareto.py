@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from calibration.calibrate import membership, table_of
 from calibration.curves import answerable, by_bins, measure
 from calibration.decks import Vote
 from calibration.labels import Bins, counts_of
+from calibration.records import Weights
 from tests.calibration.simulated import simulated_records
 
 pytest.importorskip("matplotlib", reason="the figures need the extra 'plot'")
@@ -88,6 +90,7 @@ def test_a_whole_trial(trial, tmp_path, capsys):
         "adaptive_consistency",
         "uab",
         "ias",
+        "rate_oracle",
         "oracle",
     }
     assert names == strategies | rules | {"ours", "ours_pooled"}
@@ -103,6 +106,7 @@ def test_a_whole_trial(trial, tmp_path, capsys):
     assert figures["targets"]["90"] < figures["targets"]["95"]
     for target, costs in figures["cost_to_reach"].items():
         assert set(costs) == names
+        assert costs["oracle"] < costs["rate_oracle"]
         assert costs["oracle"] < costs["best_fixed"]
         assert figures["ratio"][target].keys() == names - {"ours", "ours_pooled"}
     assert [one["budget"] for one in figures["difference_from_best_fixed"]] == figures["budgets"]
@@ -123,7 +127,7 @@ def test_a_whole_trial(trial, tmp_path, capsys):
 
 
 def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
-    rules, weights = bench("fixed_rules"), importlib.import_module("calibration.records").Weights
+    rules, weights = bench("fixed_rules"), Weights
     _, judged, _ = learned
     curves = measure(judged, answerable(judged, default_arms(MOST))[0], Vote())
     free, paid = (
@@ -132,6 +136,21 @@ def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
     )
     assert free["best_of_n"] * 3 == pytest.approx(paid["best_of_n"])  # as many PRM tokens were simulated as generated
     assert free["majority"] == pytest.approx(paid["majority"])
+
+
+def test_the_oracle_of_pass_rates_does_not_know_a_problems_own_luck(bench, learned):
+    rules = bench("fixed_rules")
+    _, judged, _ = learned
+    arms = answerable(judged, default_arms(MOST))[0]
+    curves = measure(judged, arms, Vote())
+    lucky = replace(curves, accuracy=curves.accuracy.copy())
+    lucky.accuracy[3, :] = 0.0
+    lucky.accuracy[3, 0] = 1.0
+    before, after = (rules.oracle_rates(one, judged, Weights(1.0, 2.0)) for one in (curves, lucky))
+    assert [point.cost[3] for point in before.points] == [point.cost[3] for point in after.points]
+    knows = rules.oracle(lucky, Weights(1.0, 2.0))
+    assert knows.points[0].accuracy[3] == 1.0
+    assert after.points[0].accuracy[3] == 0.0
 
 
 def test_costs_to_reach_lie_on_the_line_between_two_settings(bench):
@@ -227,7 +246,7 @@ def test_every_problem_is_judged_once_and_never_where_it_is_tuned(bench):
 
 
 def test_the_predicted_table_pays_for_its_probes(bench, learned):
-    rules, weights = bench("fixed_rules"), importlib.import_module("calibration.records").Weights(1.0, 2.0)
+    rules, weights = bench("fixed_rules"), Weights(1.0, 2.0)
     _, judged, table = learned
     curves = rules.known_arms(measure(judged, answerable(judged, default_arms(MOST))[0], Vote()), table)
     line = rules.predicted_bins(curves, table, lambda states: [table.share] * len(states), judged, weights)
