@@ -21,8 +21,7 @@ MARGIN = 2.0
 AGEING = 0.1
 """What has outlived its expected cost is expected to take this share of what it took once more.
 
-Greedy solutions of the embedded pair that have taken 93 tokens go on for .12 of them on average, after 100 to 120 for
-.08 to .10.
+A solution that is longer than nine in ten is mostly near its end; where it is not, it takes more and shorter slices.
 """
 
 
