@@ -25,6 +25,7 @@ $(STAMP): requirements/lock.txt pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/python bench/demo.py
+	$(BIN)/python bench/pareto.py --quick --store demo_output/units.sqlite --out demo_output
 
 test: check
 

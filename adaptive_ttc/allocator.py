@@ -25,7 +25,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
-from adaptive_ttc.allocation import AllocationReport, Decision, Grant, ProblemReport, Standing
+from adaptive_ttc.allocation import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
 from adaptive_ttc.demand import Demand, Piece, pieces
 from adaptive_ttc.envelope import Envelope, Option
 from adaptive_ttc.errors import ConfigError
@@ -82,6 +82,7 @@ class Allocator:
         self._ready, self._parked = Queue("ready"), Queue("parked")
         self._demand = Demand()
         self._log: list[tuple[Decision, int | None]] = []
+        self._over: list[str] = []
 
     @property
     def spent(self) -> int:
@@ -167,6 +168,14 @@ class Allocator:
             self._want(account, ())
         return self._next_slice()
 
+    def ended(self) -> list[str]:
+        """Problems that :meth:`next` found over since this was last asked, as what they want is not left: settle them.
+
+        Those that wait for an opening, or are offered again, say so themselves (:meth:`standing`, :meth:`offer`).
+        """
+        over, self._over = self._over, []
+        return over
+
     def charged(self, id: str, actual: int) -> None:
         """What ran has ended, ``actual`` units were spent; the rest of the promise goes back.
 
@@ -250,6 +259,8 @@ class Allocator:
             if not option.within(self._left()):  # nor will it be affordable later: what is left never grows
                 self._estimate(account, account.options)
                 self._place(account)
+                if account.standing in OVER:
+                    self._over.append(account.id)
                 continue
             units = self._affordable(int(min(option.slice_cost, self._room(account))), least=1)
             # where the best one waits for what runs, others do not take what it waits for

@@ -26,6 +26,7 @@ from adaptive_ttc.ordinal import Platt
 from adaptive_ttc.outlook import Action, Estimators, Forecast, Outlook
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.table import ComputeOptimalTable
 from adaptive_ttc.table_outlook import TableOutlook
 
@@ -69,8 +70,12 @@ class Opening:
         return replace(self, scored=self.scored and each >= SCORED_OPENINGS * self.units(generated, prm))
 
     def units(self, generated: float, prm: float) -> int:
-        """To be set aside for it, where a token of the policy and one of the PRM cost so much."""
+        """What nine of ten cost at most, where a token of the policy and one of the PRM cost so much."""
         return max(1, math.ceil(generated * self.generated + (prm * self.prm if self.scored else 0.0)))
+
+    def promise(self, generated: float, prm: float) -> int:
+        """To be set aside for it: for its scores more than they will cost, see :mod:`adaptive_ttc.scoring`."""
+        return self.units(generated, PRM_TOKENS_PER_TOKEN * prm)
 
 
 @dataclass(frozen=True, slots=True)

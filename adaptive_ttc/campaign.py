@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation import OVER, WHY, AllocationReport, Decision
 from adaptive_ttc.allocator import Allocator
@@ -116,6 +117,7 @@ class Campaign:
 
     async def _allocate(self, work: TaskGroup, settled: Settled) -> None:
         inbox = self._inbox
+        await checkpoint()  # a stop that was set before finds here what has arrived, and settles it
         while True:
             await self._look(work, settled)
             while len(self._running) < self._most and not self._stop.is_set():
@@ -124,6 +126,8 @@ class Campaign:
                     break
                 self._start(decision, work)
             self._settle_unopened(work, settled)
+            for name in self._allocator.ended():
+                self._settle(self._live[name], work, settled)
             idle = not (self._running or inbox.ended or inbox.arrived)
             if idle and (inbox.closed or self._stop.is_set()):
                 return
@@ -156,21 +160,29 @@ class Campaign:
 
     def _arrive(self, arrived: Sequence[Pursuit]) -> None:
         for pursuit in arrived:
-            self._names[pursuit.name] += 1
-            if (times := self._names[pursuit.name]) > 1:
-                pursuit.name += f"#{times}"
+            pursuit.name = self._unused(pursuit.name)
             self._live[pursuit.name] = pursuit
         for pursuit in arrived:
             pursuit.opening = self._opening_of(pursuit)
             self._allocator.arrive(pursuit.name, pursuit.opening_units(), self._options(pursuit))
             self._unopened.append(pursuit)
 
+    def _unused(self, name: str) -> str:
+        """The name, or what tells it from those that were given before."""
+        given = name
+        while self._names[given]:
+            self._names[name] += 1
+            given = f"{name}#{self._names[name]}"
+        self._names[given] = 1
+        return given
+
     def _opening_of(self, pursuit: Pursuit) -> Opening:
         """Scored where the budget of each problem that is known pays for several of that."""
-        price, left = pursuit.plan.price, self._allocator.available
-        if left is None or not price.score:
+        price, left, most = pursuit.plan.price, self._allocator.available, pursuit.plan.budget
+        bounds = [*([] if left is None else [left / len(self._live)]), *([] if most is None else [most])]
+        if not bounds or not price.score:
             return self._opening
-        return self._opening.within(left / len(self._live), price.decode, price.score)
+        return self._opening.within(min(bounds) - pursuit.prompt_units, price.decode, price.score)
 
     def _options(self, pursuit: Pursuit) -> list[Option]:
         assert pursuit.view is not None

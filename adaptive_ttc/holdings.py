@@ -92,7 +92,7 @@ class Holdings:
                 _Held(part.kind, (path,), self._first_of(path), generated // len(ended), prm // len(ended))
                 for path in ended
             ]
-        elif ended or drawn.first_steps:
+        elif not whole and (ended or drawn.first_steps):
             firsts = tuple(one.path for one in drawn.first_steps if one.token_ids)
             self._units.append(_Held(part.kind, tuple(ended), firsts, generated, prm))
 

@@ -27,7 +27,7 @@ from adaptive_ttc.pursuit import Pursuit
 from adaptive_ttc.run import ending_early
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.trace import Trace
-from adaptive_ttc.types import Problem, Usage
+from adaptive_ttc.types import Message, Problem, Usage
 from adaptive_ttc.verdict import conclude
 
 
@@ -148,8 +148,10 @@ class SolutionPool(Background[Solution, None]):
 
     def _pursue(self, number: int, question: Question) -> list[Pursuit]:
         """A problem on its way; none, but its solution, where it is impossible."""
-        errand, problem = self._errand, Problem.of(question)
+        errand = self._errand
+        problem = Problem((Message("user", str(question)),), f"problem {number + 1}")
         try:
+            problem = Problem.of(question)
             plan = replace(errand.plan(problem), budget=errand.per_problem_max)
             pursuit = Pursuit(
                 plan,

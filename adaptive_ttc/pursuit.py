@@ -49,6 +49,7 @@ class Pursuit(Undertaking):
         name: its name in the allocator.
         opening: what it is begun with.
         view: what is thought of it, None before the first look.
+        prompt_units: what its prompt costs, once.
         error: what ended it, or None.
     """
 
@@ -72,7 +73,7 @@ class Pursuit(Undertaking):
         self.error: AdaptiveTTCError | None = None
         prompt = len(policy.encode(plan.problem))
         self._holdings = Holdings(plan.problem.question, prompt)
-        self._prompt_units = plan.price.prompt * prompt
+        self.prompt_units = plan.price.prompt * prompt
         scoring = 0 if prm is None or not plan.price.score else least_score(prm, plan.problem.question, plan.price)
         self._least = plan.price.decode * SHORTEST + scoring
         self._scored = prm is not None
@@ -85,11 +86,12 @@ class Pursuit(Undertaking):
     def opening_units(self) -> int:
         """Units to set aside for its first work."""
         price = self.plan.price
-        return max(self._prompt_units + self.opening.units(price.decode, price.score), self.least(1))
+        least = self._least if self.opening.scored else price.decode * SHORTEST
+        return self.prompt_units + max(self.opening.promise(price.decode, price.score), least)
 
     def least(self, count: int) -> int:
         """Units under which a slice of so many units of work cannot even begin."""
-        return (0 if self.spent else self._prompt_units) + count * self._least
+        return (0 if self.spent else self.prompt_units) + count * self._least
 
     def note(self, decision: Decision) -> None:
         """Tell the trace what was decided, and on what grounds."""

@@ -10,13 +10,18 @@ from collections.abc import Mapping
 
 from adaptive_ttc.envelope import Option
 from adaptive_ttc.evidence import Evidence, family_of
-from adaptive_ttc.outlook import Action, Forecast, unseen
+from adaptive_ttc.outlook import Action, Forecast, Prospect, unseen
+from adaptive_ttc.scoring import PRM_TOKENS_PER_TOKEN
 
 SLICE: Mapping[str, int] = {"sample": 4}
 """Units of a slice, by family; one of all others."""
 
 MARGIN = 2.0
-"""A slice is promised so many times what it is expected to cost; what it leaves comes back."""
+"""A slice is promised so many times what is expected to be set aside for it; what it leaves comes back.
+
+Before a sample is drawn, more is set aside for its scores than they will cost (:mod:`adaptive_ttc.scoring`): a slice
+that was promised only what it costs would not begin all of its samples.
+"""
 
 AGEING = 0.1
 """What has outlived its expected cost is expected to take this share of what it took once more.
@@ -28,24 +33,41 @@ A solution that is longer than nine in ten is mostly near its end; where it is n
 def options_of(forecast: Forecast, evidence: Evidence, generated: float, prm: float) -> list[Option]:
     """What may be done next on a problem, each keyed by its action.
 
+    While there is no solution at all, what a budget cut is finished before anything else: the rest of it is the
+    cheapest way to an answer, and a search beside it is another way to the same end.
+
     Args:
         forecast: from the evidence.
         evidence: what is known of the problem; solutions that the PRM has not seen are scored with the first slice.
         generated, prm: units that a token of the policy and of the PRM costs.
     """
-    options = []
-    right = forecast.right if any(unit.attempts for unit in evidence.units) else 0.0  # calibration saw no such state
-    first = prm * unseen(evidence)
-    for prospect in forecast.prospects:
-        cost = generated * prospect.generated + prm * prospect.prm
-        part = slice_of(prospect.action)
-        one = (cost - first) / prospect.action.count * part.count + first
-        begun = [unit for unit in evidence.begun if unit.kind == part.kind][: part.count]
-        paid = sum(generated * unit.generated + prm * unit.prm for unit in begun)
-        least = 1 if len(begun) == prospect.action.count else math.inf  # what was begun may end with its next token
-        slice_cost = math.ceil(MARGIN * _rest(one, paid))
-        options.append(Option(prospect.action, _rest(cost, paid), prospect.right - right, slice_cost, least))
-    return options
+    solved = any(unit.attempts for unit in evidence.units)
+    right = forecast.right if solved else 0.0  # calibration saw no such state
+    kinds = {unit.kind for unit in evidence.begun}
+    prospects = [one for one in forecast.prospects if solved or not kinds or one.action.kind in kinds]
+    return [_option(one, right, evidence, generated, prm) for one in prospects]
+
+
+def _option(prospect: Prospect, right: float, evidence: Evidence, generated: float, prm: float) -> Option:
+    gain, part = prospect.right - right, slice_of(prospect.action)
+    begun = [unit for unit in evidence.begun if unit.kind == part.kind][: part.count]
+    whole = len(begun) == prospect.action.count
+    first = unseen(evidence)
+    share = part.count / prospect.action.count
+    of_scores, set_aside = prospect.prm, (prospect.prm - first) * share + first
+    if whole and not evidence.units and not any(unit.prm for unit in begun):
+        of_scores = set_aside = 0.0  # an opening that was begun without scores ends without
+    cost = generated * prospect.generated + prm * of_scores
+    planned = generated * prospect.generated * share + prm * PRM_TOKENS_PER_TOKEN * set_aside
+    paid = sum(generated * unit.generated + prm * unit.prm for unit in begun)
+    return Option(
+        key=prospect.action,
+        cost=_rest(cost, paid),
+        # what has outlived its expected cost is seldom right: it errs, or runs on without an end
+        gain=gain * cost / paid if whole and paid > cost and gain > 0 else gain,
+        slice_cost=math.ceil(MARGIN * _rest(planned, paid)),
+        least=1 if whole else math.inf,  # what was begun may end with its next token
+    )
 
 
 def _rest(cost: float, paid: float) -> float:

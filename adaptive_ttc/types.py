@@ -50,7 +50,7 @@ class Problem:
             messages: tuple[Message, ...] = (Message("user", problem),)
         else:
             turns = []
-            for turn in problem:
+            for turn in _turns(problem):
                 if set(turn) != {"role", "content"} or turn["role"] not in ("system", "user", "assistant"):
                     raise ConfigError(
                         "a chat message is {'role': 'system' | 'user' | 'assistant', 'content': str}; "
@@ -60,6 +60,8 @@ class Problem:
             messages = tuple(turns)
         if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
             raise ConfigError("the problem is empty: give a string, or chat messages that end with a user turn")
+        if any(not _encodes(message.content) for message in messages):
+            raise ConfigError("the problem holds half a character (a lone surrogate), which no tokenizer takes")
         if id is None:
             canonical = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
             id = hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -69,6 +71,20 @@ class Problem:
     def question(self) -> str:
         """The text that a PRM is shown: the last user turn."""
         return self.messages[-1].content
+
+
+def _turns(problem: object) -> Sequence[Mapping[str, str]]:
+    if not isinstance(problem, Sequence) or not all(isinstance(turn, Mapping) for turn in problem):
+        raise ConfigError(f"a problem is a string, or a list of chat messages; got {problem!r}")
+    return problem
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from adaptive_ttc.envelope import Option
 from adaptive_ttc.evidence import Evidence, Unit
 from adaptive_ttc.outlook import Action, Forecast
 from adaptive_ttc.slices import options_of, slice_of
-from calibration.decks import Ballots, Deck, State, Vote
+from calibration.decks import Ballots, Deck, State, Vote, unscored
 from calibration.records import Weights
 
 AT_ONCE = 32
@@ -44,21 +44,22 @@ class Replayed:
     state: State
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Begun:
-    """A slice that its promise did not cover: live it is gone on with from where it was cut."""
+    """What was paid of a unit that its promise did not cover; live it is gone on with from where it was cut."""
 
-    kind: str
+    paid: int
     scored: bool
-    paid: int = 0
 
 
 @dataclass(slots=True)
 class _Run:
+    """A problem on its way: its units, those that it has, what it spent, and the next of every kind if it was begun."""
+
     deck: Deck
     state: State = field(default_factory=State)
     spent: int = 0
-    begun: _Begun | None = None
+    begun: dict[str, _Begun] = field(default_factory=dict)
 
 
 def replay(
@@ -86,6 +87,7 @@ def replay(
     """
     allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
     each = math.inf if budget is None else budget / max(1, len(decks))
+    each = min(each, math.inf if per_problem_max is None else per_problem_max)
     begin = opening.within(each, weights.generated, weights.prm)
     return _played([(allocator, decks)], forecast, vote, weights, begin)
 
@@ -101,7 +103,7 @@ def replay_each(
     min_gain: float = 0.0,
 ) -> list[Replayed]:
     """Spend a budget of its own on every problem; takes the arguments of :func:`replay`."""
-    alone = [(Allocator(budget, min_gain=min_gain), [deck]) for deck in decks]
+    alone = [(Allocator(budget, min_gain=min_gain, floor=0.0), [deck]) for deck in decks]
     begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
     return _played(alone, forecast, vote, weights, begin)
 
@@ -120,7 +122,7 @@ def _played(
     for allocator, part in runs:
         for id, run in part.items():
             options = _options(run, *next(expected), weights)
-            allocator.arrive(id, opening.units(weights.generated, weights.prm), options)
+            allocator.arrive(id, opening.promise(weights.generated, weights.prm), options)
     live = runs
     while live:
         moved = [
@@ -163,27 +165,40 @@ def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) ->
 
 
 def _evidence(run: _Run, weights: Weights) -> Evidence:
-    """What is known, and what was begun: all it cost is told as tokens of the policy."""
+    """What is known, and what was begun."""
     known = run.state.evidence(run.deck)
-    if run.begun is None:
-        return known
-    return replace(known, begun=(Unit(run.begun.kind, generated=round(run.begun.paid / weights.generated)),))
+    return replace(known, begun=tuple(_half(run, kind, begun, weights) for kind, begun in run.begun.items()))
+
+
+def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
+    """The part of a unit that was paid for."""
+    (one,) = run.deck.units(kind, run.state.count(kind), 1)
+    whole = one.unit if begun.scored else unscored(one.unit)
+    share = begun.paid / max(1, _cost(whole, weights))
+    return Unit(kind, generated=round(share * whole.generated), prm=round(share * whole.prm))
 
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
-    """Do a slice, or the rest of one that the last promise did not cover; what it cost."""
-    part = slice_of(action)
-    if run.begun is None or (run.begun.kind, run.begun.scored) != (part.kind, scored):
-        run.begun = _Begun(part.kind, scored)
-    after = run.state.plus(part.kind, part.count, scored)
-    before = sum(_cost(unit, weights) for unit in run.state.evidence(run.deck).units)
-    whole = sum(_cost(unit, weights) for unit in after.evidence(run.deck).units) - before
-    spent = min(max(0, whole - run.begun.paid), promised)
+    """Do a slice, unit by unit, or as much of it as the promise covers; what it cost."""
+    part, left = slice_of(action), promised
+    for _ in range(part.count):
+        after = run.state.plus(part.kind, 1, scored)
+        whole = _total(run, after, weights) - _total(run, run.state, weights)
+        paid = run.begun.pop(part.kind, _Begun(0, scored)).paid
+        due = max(0, whole - paid)
+        if due > left:
+            run.begun[part.kind] = _Begun(paid + left, scored)
+            left = 0
+            break
+        left -= due
+        run.state = after
+    spent = promised - left
     run.spent += spent
-    run.begun.paid += spent
-    if run.begun.paid >= whole:
-        run.state, run.begun = after, None
     return spent
+
+
+def _total(run: _Run, state: State, weights: Weights) -> int:
+    return sum(_cost(unit, weights) for unit in state.evidence(run.deck).units)
 
 
 def _cost(unit: Unit, weights: Weights) -> int:

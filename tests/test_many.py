@@ -248,6 +248,57 @@ async def test_a_total_of_just_what_all_openings_take_finishes_every_one_though_
     assert sum(solution.spent for solution in tight) == needed
 
 
+async def test_a_problem_that_is_over_is_handed_out_while_the_source_is_still_open():
+    """A service feeds problems as answers come: one that gets no more must not wait for the last one to arrive."""
+    answered = anyio.Event()
+
+    async def source():
+        for question in QUESTIONS[:3]:
+            yield question
+        with anyio.fail_after(20):
+            await answered.wait()
+
+    async with solver(TinyPolicy(mean=20)) as one:
+        settled = 0
+        async for _ in one.solve_many(source(), budget_tokens=180, max_concurrency=1):
+            settled += 1
+            if settled == 3:
+                answered.set()
+    assert settled == 3
+
+
+async def test_what_is_no_problem_comes_back_with_its_error_and_the_others_are_solved():
+    async def source():
+        for question in ("how?", "", 5, "half \ud800", "why?"):
+            yield question
+
+    async with solver() as one:
+        solutions = await one.solve_many(source(), budget_tokens=2000)
+    words = [None if solution.error is None else str(solution.error) for solution in solutions]
+    assert [bool(solution.answer) for solution in solutions] == [True, False, False, False, True]
+    assert words[0] is words[4] is None
+    assert "is empty" in words[1]
+    assert "got 5" in words[2]
+    assert "surrogate" in words[3]
+    assert len({solution.problem.id for solution in solutions}) == 5
+
+
+async def test_names_that_look_like_repeats_of_others_stay_apart():
+    async with solver() as one:
+        named = [Problem.of(f"{number}?", name) for number, name in enumerate(("q", "q", "q#2", "q"))]
+        assert len(await one.solve_many(named, budget_tokens=2000)) == 4
+
+
+async def test_openings_of_problems_that_may_not_have_much_are_not_scored():
+    made = calibrated(*SAMPLES, opening=Opening("greedy", True, 40, 60))
+    async with solver(calibration=made) as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=100_000, per_problem_max=90, count="generated+prm")
+        solutions = await pool
+    assert all(solution.answer for solution in solutions)
+    firsts = [problem.grants[0].decision.units for problem in pool.report().problems]
+    assert set(firsts) == {40}
+
+
 # ---- early ends -----------------------------------------------------------------------------------------------
 
 
@@ -263,6 +314,20 @@ async def test_at_the_deadline_everything_settles_with_what_it_has():
     assert all(solution.answer is None or solution.candidates for solution in solutions)
     assert {solution.trace.of(AllocationEvent)[-1].why for solution in solutions} == {"it was stopped"}
     assert not policy.in_flight
+
+
+async def test_a_stop_before_the_beginning_settles_everything_that_was_asked():
+    async with solver() as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=4000)
+        pool.stop()
+        solutions = await pool
+        assert len(solutions) == 12
+        assert pool.spent == 0
+        stop = anyio.Event()
+        stop.set()
+        alone = await one.solve("how?", budget_tokens=2000, stop=stop)
+    assert alone.answer is None
+    assert alone.abstained
 
 
 async def test_stop_settles_with_what_there_is():

@@ -20,7 +20,8 @@ def evidence(*begun):
 def test_an_option_costs_all_its_units_and_a_slice_of_samples_is_four():
     one, four, eight = options(evidence())
     assert [option.cost for option in (one, four, eight)] == [130.0, 520.0, 1040.0]
-    assert [option.slice_cost for option in (one, four, eight)] == [MARGIN * 130, MARGIN * 520, MARGIN * 520]
+    planned = 50 + 2 * 80  # twice the PRM tokens that it is expected to take are set aside
+    assert [option.slice_cost for option in (one, four, eight)] == [MARGIN * count * planned for count in (1, 4, 4)]
     assert one.gain == pytest.approx(0.01)
     assert not one.within(129)
 
@@ -28,7 +29,7 @@ def test_an_option_costs_all_its_units_and_a_slice_of_samples_is_four():
 def test_what_was_cut_is_paid_for_already():
     one, four, eight = options(evidence(Unit("sample", generated=30)))
     assert [option.cost for option in (one, four, eight)] == [100.0, 490.0, 1010.0]
-    assert one.slice_cost == MARGIN * 100
+    assert one.slice_cost == MARGIN * 180
 
 
 def test_what_outlived_its_cost_is_expected_to_take_a_share_of_it_and_is_tried_with_whatever_is_left():
@@ -37,6 +38,24 @@ def test_what_outlived_its_cost_is_expected_to_take_a_share_of_it_and_is_tried_w
     assert one.within(1)
     assert four.cost == 220.0
     assert not four.within(219)
+
+
+def test_what_outlived_its_cost_gains_less():
+    fresh, outlived = (options(evidence(Unit("sample", generated=tokens)))[0] for tokens in (130, 260))
+    assert outlived.gain == pytest.approx(fresh.gain / 2)
+
+
+def opened(*begun):
+    prospects = (Prospect(Action("greedy", 1), 0.6, 60.0, 80.0), Prospect(Action("dvts-4", 1), 0.7, 240.0, 220.0))
+    return options_of(Forecast(0.5, prospects), Evidence("how much?", 10, (), begun), 1.0, 2.0)
+
+
+def test_while_there_is_no_solution_what_was_cut_is_all_that_is_offered_and_ends_as_it_was_begun():
+    assert [option.key.kind for option in opened()] == ["greedy", "dvts-4"]
+    (unscored,) = opened(Unit("greedy", generated=50))
+    assert (unscored.cost, unscored.slice_cost) == (10.0, 20)
+    (scored,) = opened(Unit("greedy", generated=50, prm=50))
+    assert scored.cost == 60 + 2 * 80 - 150
 
 
 def test_cut_solutions_of_another_kind_change_nothing():
