@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.kv.argument import cache_argument
 from adaptive_ttc.prm.checkpoint import read_config
 from adaptive_ttc.prm.heads import OutputHead
 
 if TYPE_CHECKING:
     import torch
+    from transformers import DynamicCache
 
     from adaptive_ttc.kv.pool import CacheShape
 
@@ -38,6 +40,7 @@ class Body:
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
+        self._cache_name = cache_argument(decoder)
         embedding = decoder.get_input_embeddings().weight
         self.parameters = sum(p.numel() for p in decoder.parameters() if p is not embedding)
         self.vocabulary: int = embedding.shape[0]
@@ -53,15 +56,15 @@ class Body:
         if rope in ("dynamic", "longrope"):
             self.varied = f"positions of the kind {rope!r}, which turn with a text's length"
 
-    def run(self, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+    def run(self, ids: torch.Tensor, cache: DynamicCache | None = None, **arguments: Any) -> torch.Tensor:
         """Last hidden states, shape (rows, tokens, hidden size), of ids of shape (rows, tokens)."""
         import torch
 
         with torch.inference_mode():
             arguments = {name: _moved(value, self.device) for name, value in arguments.items()}
-            use_cache = arguments.get("past_key_values") is not None
+            arguments[self._cache_name] = cache
             states: torch.Tensor = self._decoder(
-                input_ids=ids.to(self.device), use_cache=use_cache, **arguments
+                input_ids=ids.to(self.device), use_cache=cache is not None, **arguments
             ).last_hidden_state
         return states
 
@@ -79,7 +82,7 @@ class Body:
 
         cache = DynamicCache()
         if not self.varied:
-            self.run(torch.zeros((1, 1), dtype=torch.long), past_key_values=cache)
+            self.run(torch.zeros((1, 1), dtype=torch.long), cache=cache)
         if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
             raise ConfigError(_NO_CACHE.format(self.varied or "something else than keys and values"))
         layers: Sequence[Any] = cache.layers

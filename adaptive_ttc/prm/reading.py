@@ -136,7 +136,7 @@ class BodyReader:
         else:
             cache = self._cache.past(known)
             arguments = self._going_on(torch.tensor([one.tokens for one in known]), max(new))
-        return self._body.run(ids, past_key_values=cache, **arguments), cache
+        return self._body.run(ids, cache=cache, **arguments), cache
 
     def _going_on(self, cached: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
         """Positions, and what each new token sees: the stored ones of its row, and the new ones up to itself."""

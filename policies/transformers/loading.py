@@ -11,6 +11,7 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.kv.argument import cache_argument
 from adaptive_ttc.kv.pool import CacheShape
 from adaptive_ttc.policy import SampleRequest
 from policies.folder import forward_parameters
@@ -47,7 +48,7 @@ def examine(model: Any) -> ModelFacts:
         ConfigError: it keeps a state that is not one key and value a token and layer, all alike.
     """
     output = model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=True)
-    layers = getattr(getattr(output, "past_key_values", None), "layers", [])
+    layers = getattr(getattr(output, cache_argument(model), None), "layers", [])
     kind = type(model).__name__
     if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         raise ConfigError(f"{kind} does not keep keys and values in every layer; serve it with another policy")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from adaptive_ttc.kv.argument import cache_argument
 from adaptive_ttc.kv.pool import CacheShape, PrefixPool
 from adaptive_ttc.kv.tree import PrefixTree
 from adaptive_ttc.policy import SampleRequest
@@ -70,6 +71,7 @@ class ModelRunner:
     ) -> None:
         install(model)
         self._model = model
+        self._cache_name = cache_argument(model)
         self._device: torch.device = model.device
         self._prefill_tokens = prefill_tokens
         self.max_context = max_context
@@ -192,10 +194,10 @@ class ModelRunner:
             input_ids=torch.from_numpy(ids).to(self._device)[None],
             attention_mask=self._seen.view(1, 1, 1, 1),  # of four dimensions, so that no model makes its own
             position_ids=places[None],
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=torch.from_numpy(keep).to(self._device),
             parts=parts,
+            **{self._cache_name: self._cache},
         ).logits[0]
         if len(logits) != len(keep):  # the model does not know logits_to_keep
             logits = logits[torch.from_numpy(keep).to(self._device)]
