@@ -2,7 +2,11 @@
 
 import sys
 
-from adaptive_ttc.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from adaptive_ttc.cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the libraries are imported; later the command says what is kept
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -17,7 +17,7 @@ from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.grading import Grader
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.types import Usage
+from adaptive_ttc.types import Problem, Usage
 
 CONCURRENCY = 32
 """Problems at work at once: enough to fill an engine's batch, few enough that results come steadily."""
@@ -117,6 +117,36 @@ async def solve_rows(
             report(Outcome(index=index, row=row, solution=solution, correct=correct))
 
     await _side_by_side(len(rows), one, concurrency)
+
+
+async def solve_rows_together(
+    solver: Solver,
+    rows: Sequence[Row],
+    request: Mapping[str, Any],
+    report: Callable[[Outcome], None],
+    *,
+    budget: int,
+    concurrency: int = CONCURRENCY,
+) -> None:
+    """Solve every problem from one budget, and grade it; see :func:`solve_rows`.
+
+    Args:
+        solver: its engines batch across the problems.
+        rows: the problems; their ``unique_id`` names them in seeds.
+        request: keyword arguments of :meth:`~adaptive_ttc.solver.Solver.solve_many`.
+        report: called with each outcome as it settles.
+        budget: most that all of them may spend together.
+        concurrency: slices at work at once.
+    """
+    problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
+    waiting: dict[str, list[int]] = {}
+    for index in reversed(range(len(rows))):
+        waiting.setdefault(problems[index].id, []).append(index)
+    async with solver.solve_many(problems, budget_tokens=budget, max_concurrency=concurrency, **request) as pool:
+        async for solution in pool:
+            index = waiting[solution.problem.id].pop()
+            correct = await solver.grader.equal(rows[index]["answer"], solution.answer)
+            report(Outcome(index=index, row=rows[index], solution=solution, correct=correct, error=solution.error))
 
 
 async def draw_pools(

@@ -52,7 +52,7 @@ class Linear:
         """Shape [rows, 2]."""
         unknown = np.isnan(X)
         logit = np.where(unknown, self.fill, X) @ self.weights + unknown @ np.array(self.missing) + self.intercept
-        positive = 1 / (1 + np.exp(-logit))
+        positive = _sigmoid(logit)
         return np.stack([1 - positive, positive], axis=1)
 
 
@@ -67,7 +67,7 @@ class Platt:
         """Calibrated, shape as given."""
         clipped = np.clip(probability, 1e-6, 1 - 1e-6)
         logit = np.log(clipped) - np.log1p(-clipped)
-        return np.asarray(1 / (1 + np.exp(-(self.slope * logit + self.offset))))
+        return _sigmoid(self.slope * logit + self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +169,7 @@ def _thread_pools() -> Any:
 def one_thread() -> Any:
     """A context in which scikit-learn keeps to one thread: few rows are done before a second one has woken up."""
     return _thread_pools().limit(limits=1)
+
+
+def _sigmoid(logit: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logit)))  # 1 / (1 + exp(-logit)), which overflows far below 0

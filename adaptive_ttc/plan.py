@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptive_ttc.cost import Price, price_of
 from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.kinds import GREEDY
 from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -61,6 +62,7 @@ def check_wish(wish: Wish, *, prm: bool) -> None:
     strategy = _named(wish, prm)
     if strategy.scored and not prm:
         raise _unscored(strategy)
+    _check_n(wish, strategy)
     _check_budget(wish, 1)
 
 
@@ -81,6 +83,7 @@ def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: W
             stacklevel=3,
         )
     scoring = _check_scores(problem, strategy, prm, price)
+    _check_n(wish, strategy)
     _check_room(problem, policy, price, scoring, wish)
     return Plan(problem=problem, strategy=strategy, price=price, budget=wish.budget, count=wish.count)
 
@@ -142,6 +145,12 @@ def _check_scores(problem: Problem, strategy: Strategy, prm: RewardModel | None,
     if prm is None:
         raise _unscored(strategy)
     return least_score(prm, problem.question, price)
+
+
+def _check_n(wish: Wish, strategy: Strategy) -> None:
+    """Refuse a search by its name alone: of one sample it is none."""
+    if isinstance(wish.strategy, str) and strategy.name != GREEDY and "n" not in wish.options:
+        raise ConfigError(f"{strategy.name} needs n, how many are drawn; without a strategy, the budget alone decides")
 
 
 def _unscored(strategy: Strategy) -> ConfigError:

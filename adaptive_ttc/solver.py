@@ -115,11 +115,15 @@ class Solver:
         return cls(loaded, reward_model, seed=seed, config=config, **settings)
 
     @classmethod
-    def mini(cls, *, seed: int = 0) -> Self:
-        """The embedded default: the tiny policy and PRM that come with the package."""
+    def mini(cls, *, seed: int = 0, calibration: str | Path | None = None) -> Self:
+        """The embedded default: the tiny policy and PRM that come with the package, by default with their calibration.
+
+        Raises:
+            CalibrationError: the calibration is none, or one of another pair.
+        """
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
-        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=mini_calibration())
+        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=calibration or mini_calibration())
 
     async def solve(
         self,

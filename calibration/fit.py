@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from adaptive_ttc.calibrated import META
 from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from calibration import artefact
@@ -32,6 +33,9 @@ from calibration.gathering import COUNTS, Gathered, from_store
 from calibration.overview import show_calibration
 from calibration.replayed import from_traces
 from calibration.report import write_reports
+
+FEW = 200
+"""Problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points."""
 
 RUNS = Path("runs") / "calibration"
 UNITS = "units.sqlite"
@@ -105,6 +109,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if len(gathered.records) < asked:
         told = f"note: {len(gathered.records)} of {asked} problems are complete; the fit is on these"
         console.print(Text(told, style="yellow"))
+    if len(gathered.records) < FEW:
+        told = f"note: {len(gathered.records)} problems tell little; what they choose may be worse than one fixed arm"
+        console.print(Text(f"{told} (take {FEW} or more)", style="yellow"))
+    if (options.out / META).exists():
+        console.print(Text(f"note: the calibration that is in {options.out} will be replaced", style="yellow"))
     calibration = fitted(gathered, arms, settings_of(options, gathered), console)
     save(calibration, gathered, options, time.perf_counter() - began)
     show_calibration(calibration, console)

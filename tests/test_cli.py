@@ -11,7 +11,7 @@ from rich.console import Console
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.solve import show
 from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.errors import CalibrationWarning, EngineError
+from adaptive_ttc.errors import EngineError
 from adaptive_ttc.evaluation import solve_rows
 from adaptive_ttc.events import AllocationEvent, ExpandEvent
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, mini_calibration
@@ -22,6 +22,8 @@ from adaptive_ttc.trace import Trace
 from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(12)]
+
+said = pytest.mark.filterwarnings("default::adaptive_ttc.errors.CalibrationWarning")  # as a user has it
 
 
 class Loaded:
@@ -164,12 +166,15 @@ def test_which_models_are_loaded(loaded, arguments, policy, prm):
     }
 
 
+@said
 def test_a_budget_alone_goes_where_evidence_sends_it(loaded, capsys, tmp_path):
     trace = tmp_path / "trace.json"
     wish = ["--budget-tokens", "600", "--min-gain", "0.01", "--trace", str(trace)]
-    with pytest.warns(CalibrationWarning, match="calibration.fit"):
-        assert main(["solve", "Add 40 + 38 + 47 + 45.", *wish]) == 0
-    printed = capsys.readouterr().out
+    assert main(["solve", "Add 40 + 38 + 47 + 45.", *wish]) == 0
+    printed, told = capsys.readouterr()
+    assert told.startswith("warning: this pair has no calibration")
+    assert "calibration.fit" in told.splitlines()[0]
+    assert str(trace) in told
     assert "adaptive: " in printed
     assert "each by what the evidence then was:" in printed
     decided = Trace.load(trace).of(AllocationEvent)
@@ -179,14 +184,42 @@ def test_a_budget_alone_goes_where_evidence_sends_it(loaded, capsys, tmp_path):
     assert "adaptive: n=" in capsys.readouterr().out
 
 
-def test_eval_with_a_budget_alone(loaded, dataset, tmp_path):
+@said
+def test_eval_with_a_budget_alone(loaded, dataset, tmp_path, capsys):
     target = tmp_path / "figures.json"
-    with pytest.warns(CalibrationWarning, match="calibration.fit") as told:
-        assert main(["eval", "--dataset", dataset, "--budget-tokens", "300", "--json", str(target)]) == 0
-    assert len(told) == 1
+    assert main(["eval", "--dataset", dataset, "--budget-tokens", "300", "--json", str(target)]) == 0
+    assert capsys.readouterr().err.count("warning: this pair has no calibration") == 1
     assert figures(target)["overspent"] == 0
     assert figures(target)["problems"] == 12
     assert max(figures(target)["tokens"]) <= 300
+
+
+@said
+def test_eval_with_one_budget_for_all_problems(loaded, dataset, tmp_path, capsys):
+    target = tmp_path / "figures.json"
+    words = ["eval", "--dataset", dataset, "--shared-budget", "2500", "--json", str(target)]
+    assert main(words) == 0
+    assert "shared_budget=2500" in capsys.readouterr().out
+    assert figures(target)["overspent"] == 0
+    assert figures(target)["problems"] == 12
+    assert sum(figures(target)["tokens"]) <= 2500
+    assert len(set(figures(target)["tokens"])) > 1
+    for more in (["--n", "4"], ["--budget-tokens", "100"], ["--strategy", "greedy"]):
+        assert main([*words, *more]) == 2
+        assert f"leave out {more[0]}" in capsys.readouterr().err
+
+
+def test_what_a_budget_counts(loaded, tmp_path):
+    target = tmp_path / "solution.json"
+    wish = ["--strategy", "weighted_best_of_n", "--n", "4", "--budget-tokens", "5000", "--count", "generated+prm"]
+    assert main(["solve", "Add 40 + 38.", *wish, "--json", str(target)]) == 0
+    solution = json.loads(target.read_text())
+    assert solution["spent"] > solution["usage"]["completion_tokens"]
+
+
+def test_a_search_by_its_name_alone_is_refused(loaded, capsys):
+    assert main(["solve", "Add 40 + 38.", "--strategy", "majority", "--budget-tokens", "2000"]) == 2
+    assert "majority needs n" in capsys.readouterr().err
 
 
 def test_the_calibration_is_handed_on(loaded):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -21,6 +22,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _one_line(message: Warning | str, category: type[Warning], *where: object, **also: object) -> None:
+    """Of the source line that caused it, a user of the command knows nothing."""
+    print("warning:", printable(str(message)), file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        code: int = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            code: int = options.run(options)
     except AdaptiveTTCError as error:
         print("error:", printable(str(error)), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

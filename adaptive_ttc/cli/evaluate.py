@@ -16,16 +16,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.cli.request import add_model_options, add_request_options, check_request, load_solver, request_of
+from adaptive_ttc.cli.request import (
+    add_model_options,
+    add_request_options,
+    check_request,
+    load_solver,
+    request_of,
+    shared,
+)
 from adaptive_ttc.datasets import MINIMATH, Row, load_problems
 from adaptive_ttc.errors import RevisionWarning
 from adaptive_ttc.estimators import interval
-from adaptive_ttc.evaluation import CONCURRENCY, Outcome, solve_rows
+from adaptive_ttc.evaluation import CONCURRENCY, Outcome, solve_rows, solve_rows_together
 from adaptive_ttc.record import writable, write_record
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.types import Usage
 from adaptive_ttc.wording import printable
+
+_UNFINISHED = " (interrupted; those that ended first are the easier ones)"
 
 FIGURES = """figures in the JSON file:
   accuracy, accuracy_low, accuracy_high  share of right answers with its 95 % bootstrap interval over problems
@@ -60,6 +69,13 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     add_request_options(parser)
+    parser.add_argument(
+        "--shared-budget",
+        type=int,
+        metavar="T",
+        help="most tokens that may be generated for all problems together; they go where they are expected to bring "
+        "most (in place of --budget-tokens)",
+    )
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -88,11 +104,15 @@ def run(options: argparse.Namespace) -> int:
     outcomes: dict[int, Outcome] = {}
     started, interrupted = time.perf_counter(), False
     try:
-        anyio.run(_evaluate, solver, rows, request, options.concurrency, outcomes)
+        anyio.run(_evaluate, solver, rows, request, options, outcomes)
     except KeyboardInterrupt:
         interrupted = True
     ended = [outcomes[index] for index in sorted(outcomes)]
     figures = figures_of(ended, len(rows), time.perf_counter() - started)
+    if options.shared_budget is not None:
+        spent = sum(outcome.solution.spent for outcome in ended if outcome.solution is not None)
+        figures["overspent"] = int(spent > options.shared_budget)
+        request["shared_budget"] = options.shared_budget
     show(f"{options.dataset}: {described(request)}", figures, ended, Console())
     if options.json is not None:
         write_record(options.json, f"eval {options.dataset}", options.command, figures)
@@ -102,7 +122,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _evaluate(
-    solver: Solver, rows: Sequence[Row], request: dict[str, Any], concurrency: int, outcomes: dict[int, Outcome]
+    solver: Solver,
+    rows: Sequence[Row],
+    request: dict[str, Any],
+    options: argparse.Namespace,
+    outcomes: dict[int, Outcome],
 ) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
@@ -118,12 +142,16 @@ async def _evaluate(
         async with solver:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always", RevisionWarning)
-                check_request(solver, request, rows)
+                check_request(solver, {**request, **shared(options)}, rows)
             for message in dict.fromkeys(str(warning.message) for warning in told):
                 progress.console.print(Text(printable(f"warning: {message}"), style="yellow"))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RevisionWarning)  # said above, once for all problems
-                await solve_rows(solver, rows, request, report, concurrency=concurrency)
+                if options.shared_budget is None:
+                    await solve_rows(solver, rows, request, report, concurrency=options.concurrency)
+                else:
+                    how: dict[str, Any] = {"budget": options.shared_budget, "concurrency": options.concurrency}
+                    await solve_rows_together(solver, rows, request, report, **how)
 
 
 def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[str, Any]:
@@ -169,7 +197,11 @@ def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console:
         low, high = figures["accuracy_low"], figures["accuracy_high"]
         table.add_row("accuracy [95 % interval]", Text(f"{figures['accuracy']:.3f} [{low:.3f}, {high:.3f}]"))
     table.add_row("problems", f"{figures['problems']:,}")
-    for name, meaning in (("failed", " (count as wrong)"), ("unfinished", " (interrupted)"), ("unanswered", "")):
+    for name, meaning in (
+        ("failed", " (count as wrong)"),
+        ("unfinished", _UNFINISHED),
+        ("unanswered", ""),
+    ):
         if figures[name]:
             table.add_row(f"{name}{meaning}", f"{figures[name]:,}")
     if figures["generated_tokens_per_problem"] is not None:

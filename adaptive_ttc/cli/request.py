@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.datasets import Row
 from adaptive_ttc.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
@@ -19,7 +20,7 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.types import Problem
 
-_FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens", "min_gain")
+_FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens", "count", "min_gain")
 
 _MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
 """Options that a recipe stands for."""
@@ -64,7 +65,14 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """What :meth:`~adaptive_ttc.solver.Solver.solve` takes."""
     group = parser.add_argument_group("request")
-    group.add_argument("--budget-tokens", type=int, metavar="T", help="most tokens that may be generated for a problem")
+    group.add_argument(
+        "--budget-tokens", type=int, metavar="T", help="most that may be spent on a problem (see --count)"
+    )
+    group.add_argument(
+        "--count",
+        choices=COUNTS,
+        help="what a budget bounds: generated tokens, those and the PRM's, or FLOPs of both (default: generated)",
+    )
     group.add_argument(
         "--strategy",
         help=f"{', '.join(strategy_names())} (default: with a budget alone, evidence decides what it is spent on; "
@@ -170,8 +178,24 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             request[name] = json.loads(value)
         except ValueError:
             request[name] = value
-    check_wish(_wish(request), prm=_has_prm(options))
+    check_wish(_wish({**request, **shared(options)}), prm=_has_prm(options))
     return request
+
+
+def shared(options: argparse.Namespace) -> dict[str, int]:
+    """The budget of all problems together, where there is one.
+
+    Raises:
+        ConfigError: each has one of its own besides, or something else says what is drawn.
+    """
+    if getattr(options, "shared_budget", None) is None:
+        return {}
+    named = [f"--{name.replace('_', '-')}" for name in ("budget_tokens", "strategy", "n") if getattr(options, name)]
+    if named:
+        raise ConfigError(
+            f"with --shared-budget evidence decides what every problem gets: leave out {', '.join(named)}"
+        )
+    return {"budget_tokens": options.shared_budget}
 
 
 def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) -> None:

@@ -80,6 +80,7 @@ async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trac
             finally:
                 if trace is not None and stream.trace is not None:
                     stream.trace.save(trace)
+                    progress.console.print(Text(f"what happened is in {trace}: python -m adaptive_ttc show {trace}"))
 
 
 def show(solution: Solution, console: Console) -> None:

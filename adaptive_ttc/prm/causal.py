@@ -246,7 +246,10 @@ def _load(loader: Any, folder: Path, device: str, dtype: str, **arguments: Any) 
         raise ConfigError(f"{folder} is no loadable language model: {error}") from error
     if info["missing_keys"]:
         raise ConfigError(f"{folder} lacks the weights {sorted(info['missing_keys'])[:4]}; get the whole model")
-    return model.eval().to(device)
+    try:
+        return model.eval().to(device)
+    except (AssertionError, RuntimeError) as error:  # torch asserts that it was built for the device
+        raise ConfigError(f"device={device!r} cannot be used here ({error}); take another, such as 'cpu'") from error
 
 
 def checked(values: list[float], name: str) -> list[float]:
