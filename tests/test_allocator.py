@@ -227,6 +227,28 @@ def test_what_can_no_longer_be_finished_gives_way_to_what_can():
     assert allocator.next().option.key == "sample"
 
 
+def test_who_is_over_because_others_took_what_was_left_is_told_once():
+    allocator = opened(Allocator(100), "a", "b")
+    allocator.offer("a", [Option(1, 50.0, 0.9, 50)])
+    allocator.offer("b", [Option(1, 60.0, 0.5, 60)])
+    decision = allocator.next()
+    assert decision.problem == "a"
+    allocator.charged("a", decision.units)
+    assert allocator.ended() == []
+    assert allocator.next() is None
+    assert allocator.standing("b") == "short"
+    assert allocator.ended() == ["b"]
+    assert allocator.ended() == []
+
+
+def test_what_may_end_with_fewer_units_than_expected_is_tried_with_what_is_left():
+    allocator = opened(Allocator(60), "a", "b", spent=25, opening=30)
+    allocator.offer("a", [Option("new", 40.0, 0.9, 40)])
+    allocator.offer("b", [Option("rest", 15.0, 0.4, 30, least=1)])
+    decision = allocator.next()
+    assert (decision.problem, decision.option.key, decision.units) == ("b", "rest", 10)
+
+
 def test_the_last_units_of_one_problem_are_not_wasted():
     allocator = opened(Allocator(200), "a", opening=60, spent=60)
     spent = []
