@@ -11,7 +11,7 @@ from html import escape
 from io import StringIO
 from pathlib import Path
 
-from pareto_figures import ORACLES, OURS, TARGETS, Findings, curve_points
+from pareto_figures import FIXED, ORACLES, OURS, TARGETS, Findings, curve_points
 from pareto_picture import AXIS_NAMES, name_of_rule
 from points import Ratio
 from report import command
@@ -105,16 +105,20 @@ def verdicts(found: Findings) -> list[str]:
 
 
 def _target_in_words(found: Findings, share: float) -> str:
-    kept = {oracle: _ratio(found.log_saving_kept(share, oracle)) for oracle in ORACLES}
     arm, cost = found.arms[share], _cost(found.cost_to_reach(found.line(OURS), share))
+    kept = ", ".join(f"{name_of_rule(oracle)} {_kept(found, share, oracle)}" for oracle in ORACLES)
     return (
         f"{share:.0%} of the rise of the best fixed arm is {found.targets(share)[0]:.3f}. The cheapest arm that "
         f"reached it on calibration problems is {arm.label or 'another in each fold'}: {arm.cost.mean():,.0f} units, "
-        f"{arm.accuracy.mean():.3f} here. Ours takes {cost}, {_ratio(found.ratio_to_arm(share))} of that. Of the "
-        f"log-saving over the best fixed curve it keeps {kept['table_oracle']} of what true bins save the table, "
-        f"{kept['rate_oracle']} of what the oracle of pass rates saves, and {kept['oracle']} of what the oracle of "
-        "outcomes saves."
+        f"{arm.accuracy.mean():.3f} here. Ours takes {cost}, {_ratio(found.ratio_to_arm(share))} of that. Its "
+        f"log-saving over the best fixed curve, as a share of what an oracle saves: {kept}."
     )
+
+
+def _kept(found: Findings, share: float, oracle: str) -> str:
+    """Of an oracle's log-saving; one that is no cheaper than the best fixed arm saves none."""
+    saves = found.cost_to_reach(found.line(oracle), share) < found.cost_to_reach(found.line(FIXED), share)
+    return _ratio(found.log_saving_kept(share, oracle)) if saves else "(saves nothing)"
 
 
 def section(found: Findings, pictures: Sequence[Path], results: Path) -> str:
