@@ -105,14 +105,16 @@ def verdicts(found: Findings) -> list[str]:
 
 
 def _target_in_words(found: Findings, share: float) -> str:
-    arm, cost = found.arms[share], _cost(found.cost_to_reach(found.line(OURS), share))
-    kept = ", ".join(f"{name_of_rule(oracle)} {_kept(found, share, oracle)}" for oracle in ORACLES)
-    return (
+    arm, cost = found.arms[share], found.cost_to_reach(found.line(OURS), share)
+    aim = (
         f"{share:.0%} of the rise of the best fixed arm is {found.targets(share)[0]:.3f}. The cheapest arm that "
         f"reached it on calibration problems is {arm.label or 'another in each fold'}: {arm.cost.mean():,.0f} units, "
-        f"{arm.accuracy.mean():.3f} here. Ours takes {cost}, {_ratio(found.ratio_to_arm(share))} of that. Its "
-        f"log-saving over the best fixed curve, as a share of what an oracle saves: {kept}."
+        f"{arm.accuracy.mean():.3f} here."
     )
+    if math.isinf(cost):
+        return f"{aim} Ours does not reach it."
+    kept = ", ".join(f"{name_of_rule(oracle)} {_kept(found, share, oracle)}" for oracle in ORACLES)
+    return f"{aim} Ours takes {_cost(cost)}, {_ratio(found.ratio_to_arm(share))} of that. Its log-saving over the best fixed curve, as a share of what an oracle saves: {kept}."
 
 
 def _kept(found: Findings, share: float, oracle: str) -> str:
