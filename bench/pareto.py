@@ -65,7 +65,7 @@ from calibration.overlap import add_overlap_option
 
 DATASET = "minimath-500"
 MOST = 64
-QUICK = {"limit": 40, "most": 32, "budgets": 8, "decks": 1, "live": 1}
+QUICK = {"limit": 60, "most": 32, "budgets": 8, "decks": 1, "live": 1}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=2, metavar="W", help="processes that draw (default: %(default)s)")
     add("--concurrency", type=int, default=8, metavar="K", help="problems at once, a worker (default: %(default)s)")
     add("--most", type=int, default=MOST, metavar="N", help="N of the largest arm (default: %(default)s)")
-    add("--quick", action="store_true", help="40 problems and N up to 32: about two minutes")
+    add("--quick", action="store_true", help="60 problems and N up to 32: about two minutes")
     add("--replay", type=Path, metavar="TRACES", help="judge recorded samples; implies --crossfit")
     add("--crossfit", action="store_true", help="learn calibration from the problems, in folds")
     add("--folds", type=int, default=5, metavar="K", help="of --crossfit and of tuning (default: %(default)s)")

@@ -114,7 +114,10 @@ def _target_in_words(found: Findings, share: float) -> str:
     if math.isinf(cost):
         return f"{aim} Ours does not reach it."
     kept = ", ".join(f"{name_of_rule(oracle)} {_kept(found, share, oracle)}" for oracle in ORACLES)
-    return f"{aim} Ours takes {_cost(cost)}, {_ratio(found.ratio_to_arm(share))} of that. Its log-saving over the best fixed curve, as a share of what an oracle saves: {kept}."
+    return (
+        f"{aim} Ours takes {_cost(cost)}, {_ratio(found.ratio_to_arm(share))} of that. Its log-saving over the best "
+        f"fixed curve, as a share of what an oracle saves: {kept}."
+    )
 
 
 def _kept(found: Findings, share: float, oracle: str) -> str:
