@@ -30,7 +30,7 @@ class Outcome:
     Attributes:
         index: which of the rows it is.
         row: the problem and its right answer.
-        solution: None where solving failed.
+        solution: None where solving failed; with a shared budget, what there was until then.
         correct: whether the answer is right.
         error: why solving failed, or None.
     """

@@ -165,7 +165,7 @@ def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[s
         "accuracy_low": accuracy and accuracy.low,
         "accuracy_high": accuracy and accuracy.high,
         "problems": len(ended),
-        "failed": len(ended) - len(solved),
+        "failed": sum(outcome.error is not None for outcome in ended),
         "unfinished": asked - len(ended),
         "unanswered": sum(solution.answer is None for solution in solved),
         "generated_tokens": usage.completion_tokens,
