@@ -6,12 +6,13 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.solve import show
 from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.errors import EngineError
+from adaptive_ttc.errors import CalibrationError, EngineError
 from adaptive_ttc.evaluation import solve_rows
 from adaptive_ttc.events import AllocationEvent, ExpandEvent
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, mini_calibration
@@ -429,3 +430,16 @@ def test_seeds_draw_other_problems_or_other_samples(loaded, capsys):
     assert resampled[0] == fixed[0]
     assert not set(resampled[1]) & set(fixed[1])
     assert not questions_and_samples("--seed", "1")[0] & fixed[0]
+
+
+def test_a_device_that_is_not_there_is_one_line(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert main(["solve", "1 + 1", "--n", "1", "--strategy", "majority", "--device", "cuda:0"]) == 2
+    told = capsys.readouterr().err
+    assert "device='cuda:0' cannot be used here" in told
+
+
+def test_the_embedded_pair_takes_another_calibration(tmp_path):
+    with pytest.raises(CalibrationError, match="is no calibration"):
+        Solver.mini(calibration=tmp_path)

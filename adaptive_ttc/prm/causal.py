@@ -181,6 +181,7 @@ def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -
     from transformers import AutoModelForCausalLM
 
     set_threads(threads)
+    check_device(device)
     return _load(AutoModelForCausalLM, folder, device, dtype), load_tokenizer(folder)
 
 
@@ -232,6 +233,20 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have here, before anything is read for it.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch asserts that it was built for the device
+        raise ConfigError(f"device={device!r} cannot be used here ({error}); take another, such as 'cpu'") from error
+
+
 def _load(loader: Any, folder: Path, device: str, dtype: str, **arguments: Any) -> Any:
     import torch
 
@@ -246,10 +261,7 @@ def _load(loader: Any, folder: Path, device: str, dtype: str, **arguments: Any) 
         raise ConfigError(f"{folder} is no loadable language model: {error}") from error
     if info["missing_keys"]:
         raise ConfigError(f"{folder} lacks the weights {sorted(info['missing_keys'])[:4]}; get the whole model")
-    try:
-        return model.eval().to(device)
-    except (AssertionError, RuntimeError) as error:  # torch asserts that it was built for the device
-        raise ConfigError(f"device={device!r} cannot be used here ({error}); take another, such as 'cpu'") from error
+    return model.eval().to(device)
 
 
 def checked(values: list[float], name: str) -> list[float]:

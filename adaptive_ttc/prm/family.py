@@ -10,7 +10,7 @@ from typing import Any
 from adaptive_ttc.loading import prm_engine
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.prm.batched import BatchedPRM
-from adaptive_ttc.prm.causal import Body, load_backbone, set_threads
+from adaptive_ttc.prm.causal import Body, check_device, load_backbone, set_threads
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
 from adaptive_ttc.prm.reader import Parts
 from adaptive_ttc.prm.settings import LocalSettings
@@ -49,6 +49,7 @@ class Family:
         """Load one to run in this process's torch; see :meth:`load`."""
         chosen = LocalSettings.of(settings)
         folder = locate(path_or_hub, revision=chosen.revision)
+        check_device(chosen.device)
         parts = self.parts(folder, chosen.device, chosen.dtype)
         set_threads(chosen.threads)
         return BatchedPRM(
