@@ -6,6 +6,7 @@ out: problems come in, slices go out, what they bring is looked at, and who gets
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -179,10 +180,10 @@ class Campaign:
     def _opening_of(self, pursuit: Pursuit) -> Opening:
         """Scored where the budget of each problem that is known pays for several of that."""
         price, left, most = pursuit.plan.price, self._allocator.available, pursuit.plan.budget
-        bounds = [*([] if left is None else [left / len(self._live)]), *([] if most is None else [most])]
-        if not bounds or not price.score:
+        if not price.score:
             return self._opening
-        return self._opening.within(min(bounds) - pursuit.prompt_units, price.decode, price.score)
+        each = min(math.inf if left is None else left / len(self._live), math.inf if most is None else most)
+        return self._opening.within(each - pursuit.prompt_units, price.decode, price.score)
 
     def _options(self, pursuit: Pursuit) -> list[Option]:
         assert pursuit.view is not None

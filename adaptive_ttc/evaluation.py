@@ -139,12 +139,10 @@ async def solve_rows_together(
         concurrency: slices at work at once.
     """
     problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
-    waiting: dict[str, list[int]] = {}
-    for index in reversed(range(len(rows))):
-        waiting.setdefault(problems[index].id, []).append(index)
+    numbers = {id(problem): index for index, problem in enumerate(problems)}  # rows may share a unique_id
     async with solver.solve_many(problems, budget_tokens=budget, max_concurrency=concurrency, **request) as pool:
         async for solution in pool:
-            index = waiting[solution.problem.id].pop()
+            index = numbers[id(solution.problem)]
             correct = await solver.grader.equal(rows[index]["answer"], solution.answer)
             report(Outcome(index=index, row=rows[index], solution=solution, correct=correct, error=solution.error))
 

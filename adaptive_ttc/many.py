@@ -148,8 +148,7 @@ class SolutionPool(Background[Solution, None]):
 
     def _pursue(self, number: int, question: Question) -> list[Pursuit]:
         """A problem on its way; none, but its solution, where it is impossible."""
-        errand = self._errand
-        problem = Problem((Message("user", str(question)),), f"problem {number + 1}")
+        errand, problem = self._errand, None
         try:
             problem = Problem.of(question)
             plan = replace(errand.plan(problem), budget=errand.per_problem_max)
@@ -163,6 +162,7 @@ class SolutionPool(Background[Solution, None]):
                 stop=self._stop,
             )
         except ConfigError as error:
+            problem = problem or Problem((Message("user", str(question)),), f"problem {number + 1}")
             plan = replace(errand.sample, problem=problem, strategy=errand.voting, budget=errand.per_problem_max)
             self._hand_out(number, conclude(plan, (), Usage(), 0, Trace(anyio.current_time()), error=error))
             return []

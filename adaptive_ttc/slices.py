@@ -45,14 +45,14 @@ def options_of(forecast: Forecast, evidence: Evidence, generated: float, prm: fl
     right = forecast.right if solved else 0.0  # calibration saw no such state
     kinds = {unit.kind for unit in evidence.begun}
     prospects = [one for one in forecast.prospects if solved or not kinds or one.action.kind in kinds]
-    return [_option(one, right, evidence, generated, prm) for one in prospects]
+    first = unseen(evidence)
+    return [_option(one, right, first, evidence, generated, prm) for one in prospects]
 
 
-def _option(prospect: Prospect, right: float, evidence: Evidence, generated: float, prm: float) -> Option:
+def _option(prospect: Prospect, right: float, first: int, evidence: Evidence, generated: float, prm: float) -> Option:
     gain, part = prospect.right - right, slice_of(prospect.action)
     begun = [unit for unit in evidence.begun if unit.kind == part.kind][: part.count]
     whole = len(begun) == prospect.action.count
-    first = unseen(evidence)
     share = part.count / prospect.action.count
     of_scores, set_aside = prospect.prm, (prospect.prm - first) * share + first
     if whole and not evidence.units and not any(unit.prm for unit in begun):

@@ -181,17 +181,18 @@ def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
     """Do a slice, unit by unit, or as much of it as the promise covers; what it cost."""
     part, left = slice_of(action), promised
+    before = _total(run, run.state, weights)
     for _ in range(part.count):
         after = run.state.plus(part.kind, 1, scored)
-        whole = _total(run, after, weights) - _total(run, run.state, weights)
+        total = _total(run, after, weights)
         paid = run.begun.pop(part.kind, _Begun(0, scored)).paid
-        due = max(0, whole - paid)
+        due = max(0, total - before - paid)
         if due > left:
             run.begun[part.kind] = _Begun(paid + left, scored)
             left = 0
             break
         left -= due
-        run.state = after
+        run.state, before = after, total
     spent = promised - left
     run.spent += spent
     return spent

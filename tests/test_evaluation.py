@@ -5,7 +5,7 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimators import NO_ANSWER
-from adaptive_ttc.evaluation import Pool, draw_pools, solve_rows
+from adaptive_ttc.evaluation import Pool, draw_pools, solve_rows, solve_rows_together
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
@@ -59,6 +59,20 @@ async def test_a_failing_problem_stops_no_other():
     assert outcomes[4].solution is None
     assert not outcomes[4].correct
     assert "out of memory" in str(outcomes[4].error)
+
+
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+async def test_rows_of_one_name_under_a_shared_budget_are_graded_each_by_its_own_answer():
+    rows = [{**row, "unique_id": "the same"} for row in ROWS]
+    found = {}
+    async with solver() as one:
+        await solve_rows_together(
+            one, rows, {}, lambda outcome: found.update({outcome.index: outcome}), budget=3000, concurrency=3
+        )
+    assert sorted(found) == list(range(len(rows)))
+    for index, outcome in found.items():
+        assert outcome.solution.problem.question == outcome.row["problem"] == rows[index]["problem"]
+        assert outcome.correct == (outcome.solution.answer == rows[index]["answer"])
 
 
 async def test_pools_hold_every_sample_graded_in_the_order_of_the_rows():

@@ -73,8 +73,8 @@ def add(subparsers: Any) -> None:
         "--shared-budget",
         type=int,
         metavar="T",
-        help="most tokens that may be generated for all problems together; they go where they are expected to bring "
-        "most (in place of --budget-tokens)",
+        help="most that may be spent on all problems together (see --count); it goes where it should bring most "
+        "(in place of --budget-tokens)",
     )
     add_model_options(parser)
     parser.set_defaults(run=run)
