@@ -9,10 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaptive_ttc.allocation import AllocationReport
-    from adaptive_ttc.calibrated import Calibrated
-    from adaptive_ttc.driver import Driver
-    from adaptive_ttc.engines import DriverConfig
+    from adaptive_ttc.allocation.report import AllocationReport
+    from adaptive_ttc.driver.driver import Driver
+    from adaptive_ttc.driver.engines import DriverConfig
     from adaptive_ttc.errors import (
         AdaptiveTTCError,
         CalibrationError,
@@ -21,33 +20,34 @@ if TYPE_CHECKING:
         EngineError,
         GradingError,
     )
+    from adaptive_ttc.estimate.artefact import Calibrated
     from adaptive_ttc.ledger import Ledger
-    from adaptive_ttc.many import SolutionPool
     from adaptive_ttc.policy import Policy, Sampled, SampleRequest
     from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
-    from adaptive_ttc.requests import Expand, Fork, Search
-    from adaptive_ttc.retracing import retrace
+    from adaptive_ttc.run.pool import SolutionPool
+    from adaptive_ttc.run.retrace import retrace
+    from adaptive_ttc.run.stream import SolutionStream
     from adaptive_ttc.solution import Solution
     from adaptive_ttc.solver import Solver
     from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
-    from adaptive_ttc.stream import SolutionStream
-    from adaptive_ttc.trace import Trace
+    from adaptive_ttc.strategies.requests import Expand, Fork, Search
+    from adaptive_ttc.tracing.trace import Trace
     from adaptive_ttc.types import AnswerClass, Candidate, Message, Prefix, Problem, Usage
 
 _HOMES = {
     "AdaptiveTTCError": "errors",
-    "AllocationReport": "allocation",
+    "AllocationReport": "allocation.report",
     "AnswerClass": "types",
-    "Calibrated": "calibrated",
+    "Calibrated": "estimate.artefact",
     "CalibrationError": "errors",
     "CalibrationWarning": "errors",
     "Candidate": "types",
     "ConfigError": "errors",
-    "Driver": "driver",
-    "DriverConfig": "engines",
+    "Driver": "driver.driver",
+    "DriverConfig": "driver.engines",
     "EngineError": "errors",
-    "Expand": "requests",
-    "Fork": "requests",
+    "Expand": "strategies.requests",
+    "Fork": "strategies.requests",
     "GradingError": "errors",
     "Ledger": "ledger",
     "Message": "types",
@@ -59,17 +59,17 @@ _HOMES = {
     "Sampled": "policy",
     "ScoreRequest": "prm",
     "Scored": "prm",
-    "Search": "requests",
+    "Search": "strategies.requests",
     "Solution": "solution",
-    "SolutionPool": "many",
-    "SolutionStream": "stream",
+    "SolutionPool": "run.pool",
+    "SolutionStream": "run.stream",
     "Solver": "solver",
     "Strategy": "strategies",
-    "Trace": "trace",
+    "Trace": "tracing.trace",
     "Usage": "types",
     "load_prm": "prm",
     "make_strategy": "strategies",
-    "retrace": "retracing",
+    "retrace": "run.retrace",
     "strategy_names": "strategies",
 }
 

@@ -61,7 +61,7 @@ class SearchEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpandEvent(Event):
-    """A strategy asked for ``n`` children of the solutions at ``paths``; see :class:`~adaptive_ttc.requests.Expand`.
+    """A strategy asked for ``n`` children of the solutions at ``paths``; see ``Expand``.
 
     Attributes:
         branch: which search asked.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adaptive_ttc.errors import AdaptiveTTCError
-from adaptive_ttc.explain import explain
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.explain import explain
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Problem, Usage
 from adaptive_ttc.voting import VoteName, tally
 

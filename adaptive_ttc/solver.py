@@ -1,4 +1,4 @@
-"""From a problem to its solution: the models, the ways to ask, the way to close; the work is :mod:`adaptive_ttc.run`'s.
+"""From a problem to its solution: the models, the ways to ask, the way to close.
 
 It knows no model and no gold answer.
 """
@@ -16,23 +16,23 @@ from typing import Any, Self
 
 import anyio
 
-from adaptive_ttc.adaptive_run import AdaptiveRun, voting_of
-from adaptive_ttc.calibrated import Calibrated
-from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.errand import Errand, Priority, Question, several, shared_wish
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.grading import Grader
+from adaptive_ttc.estimate.artefact import Calibrated
+from adaptive_ttc.estimate.select import Pairing
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
-from adaptive_ttc.many import SolutionPool
-from adaptive_ttc.pairing import Pairing
-from adaptive_ttc.plan import Wish, make_plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.run import Run
+from adaptive_ttc.run.adaptive_run import AdaptiveRun, voting_of
+from adaptive_ttc.run.errand import Errand, Priority, Question, several, shared_wish
+from adaptive_ttc.run.pool import SolutionPool
+from adaptive_ttc.run.request import Wish, make_plan
+from adaptive_ttc.run.run import Run
+from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
-from adaptive_ttc.stream import SolutionStream
 from adaptive_ttc.types import Problem
 
 

@@ -1,6 +1,6 @@
 """Ours, replayed on records and run live: one budget over all problems, and one for each; it fits nothing.
 
-Replayed runs make the decisions of live ones on recorded units (:mod:`calibration.simulate`), over several random
+Replayed runs make the decisions of live ones on recorded units (`calibration/simulate.py`), over several random
 orders of every problem's units.
 """
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pareto_inputs import Guide
 from points import Line, Point
 
-from calibration.decks import Deck
-from calibration.records import ProblemRecord, Weights
-from calibration.simulate import Replayed, replay, replay_each
+from adaptive_ttc.calibration.decks import Deck
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.simulate import Replayed, replay, replay_each
 
 Array = NDArray[np.float64]
 

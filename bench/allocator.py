@@ -49,9 +49,9 @@ from regret import AT_ONCE, MEAN_SAMPLES, models, pools, regrets, with_search
 from report import add_json_option, command, write_report
 from results import markdown_table, write_section
 
-from adaptive_ttc.allocation import Decision
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.allocation.report import Decision
 
 LIVE = (100, 1_000, 10_000)
 OPENING = 90

@@ -13,9 +13,9 @@ from math import inf
 from witness import Call, Scoring, Witness, delivered, lost
 
 from adaptive_ttc.cost import Price
+from adaptive_ttc.policies.fake.tokens import ASSISTANT, split_prompt
 from adaptive_ttc.prm.base import RewardModel, ScoreRequest
 from adaptive_ttc.types import split_steps
-from policies.fake.tokens import ASSISTANT, split_prompt
 
 Path = tuple[int, ...]
 Steps = tuple[str, ...]

@@ -11,11 +11,11 @@ from pathlib import Path
 from report import add_json_option, report
 from rich.console import Console
 
+from adaptive_ttc.calibration import fit
+from adaptive_ttc.calibration.calibrate import Calibration, calibrate
+from adaptive_ttc.calibration.collect_command import add_drawing_options, arms_of
+from adaptive_ttc.calibration.gathering import COUNTS, from_store
 from adaptive_ttc.errors import AdaptiveTTCError
-from calibration import fit
-from calibration.calibrate import Calibration, calibrate
-from calibration.collect_command import add_drawing_options, arms_of
-from calibration.gathering import COUNTS, from_store
 
 OF_STAGES = (
     "log_loss", "log_loss_of_shares", "log_loss_floor", "brier", "ece", "spearman", "spearman_ceiling",
@@ -35,7 +35,7 @@ def main(description: str) -> None:
 def parser(description: str) -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path("runs") / "bench" / "calibration.sqlite"
+    default = Path("runs") / "bench" / "adaptive_ttc.calibration.sqlite"
     command.add_argument("--store", type=Path, default=default, metavar="FILE", help="of units (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of folds, replays, estimators (default: %(default)s)")
     command.add_argument("--folds", type=int, default=5, metavar="K", help="of cross-fitting (default: %(default)s)")

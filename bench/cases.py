@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from adaptive_ttc.cost import COUNTS, price_of
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.driver.scoring import least_score
+from adaptive_ttc.policies.fake import FakePolicy, Trouble, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Search
-from adaptive_ttc.scoring import least_score
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
+from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import ROOT, STEP_END, Prefix, Problem
-from policies.fake import FakePolicy, Trouble, toy_right_so_far
 
 LONGEST = 150
 """Tokens that hardly a solution of the drawn problems exceeds."""

@@ -16,9 +16,9 @@ from arms import POOL, POOLED, SAMPLES, Arm
 from journal import Entry, Journal
 from numpy.typing import NDArray
 
-from adaptive_ttc.datasets import Row
-from adaptive_ttc.estimators import NO_ANSWER, Interval, interval, paired_interval, pass_at_k, quintiles
-from adaptive_ttc.evaluation import Pool
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.evaluate import Pool
+from adaptive_ttc.evaluation.metrics import NO_ANSWER, Interval, interval, paired_interval, pass_at_k, quintiles
 from adaptive_ttc.types import split_steps
 
 BASELINE = "weighted_best_of_n"

@@ -25,12 +25,12 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.cli.solve import classes_table
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import AdaptiveTTCError
-from adaptive_ttc.estimators import interval
-from adaptive_ttc.evaluation import Pool, draw_pools
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.evaluation.evaluate import Pool, draw_pools
+from adaptive_ttc.evaluation.metrics import interval
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.wording import printable
+from adaptive_ttc.tracing.render import printable
 
 STRATEGIES = ("majority", "weighted_best_of_n")
 SIZES = (1, 4, 16, 64)

@@ -29,16 +29,16 @@ import torch
 from report import add_json_option, report
 from transformers import AutoModelForCausalLM
 
-from adaptive_ttc.datasets import Row, load_problems
-from adaptive_ttc.estimators import paired_interval
-from adaptive_ttc.evaluation import Pool, draw_pools
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.evaluation.evaluate import Pool, draw_pools
+from adaptive_ttc.evaluation.metrics import paired_interval
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies.transformers import TransformersPolicy
+from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.causal import without_progress_bars
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from policies.transformers import TransformersPolicy
-from policies.vllm import CPU_SETTINGS, VLLMPolicy
 
 TIE = 1e-4
 

@@ -33,17 +33,17 @@ from report import add_json_option, report
 from vllm import SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
-from adaptive_ttc.datasets import load_problems
+from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies.folder import read_facts
+from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
+from adaptive_ttc.policies.vllm.engine import EngineHost
+from adaptive_ttc.policies.vllm.sampling import sampling_params
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from policies.folder import read_facts
-from policies.vllm import CPU_SETTINGS, VLLMPolicy
-from policies.vllm.engine import EngineHost
-from policies.vllm.sampling import sampling_params
 
 SLOTS = 256
 BEAMS = {"strategy": "beam_search", "n": 8, "beam_width": 4}

@@ -1,7 +1,7 @@
 """Rules that give a problem one arm and stay with it: a strategy at every N, the difficulty-bin table, the oracle.
 
 What a rule knows when it chooses comes from calibration; what its choice reaches is what was measured on the problems
-under test (:class:`calibration.curves.Curves`). The oracle alone chooses by that very measurement.
+under test (:class:`adaptive_ttc.calibration.curves.Curves`). The oracle alone chooses by that very measurement.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from points import Line, Point
 from scipy.stats import rankdata
 
-from adaptive_ttc.difficulty import STAGES
-from adaptive_ttc.table import ComputeOptimalTable
-from adaptive_ttc.table_outlook import Posteriors
-from calibration.curves import Curves
-from calibration.frontier import PRICES
-from calibration.judgement import probe_cost
-from calibration.kinds import SAMPLE
-from calibration.labels import counts_of
-from calibration.records import ProblemRecord, Weights
-from calibration.stages import stage_evidence
+from adaptive_ttc.calibration.curves import Curves
+from adaptive_ttc.calibration.frontier import PRICES
+from adaptive_ttc.calibration.judgement import probe_cost
+from adaptive_ttc.calibration.kinds import SAMPLE
+from adaptive_ttc.calibration.labels import counts_of
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.stages import stage_evidence
+from adaptive_ttc.estimate.difficulty import STAGES
+from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.estimate.table_outlook import Posteriors
 
 Array = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
-from adaptive_ttc.wrapping import WrappedPolicy
+from adaptive_ttc.wrappers import WrappedPolicy
 
 
 class Gauge(WrappedPolicy):

@@ -38,8 +38,8 @@ from report import add_json_option, report
 from trial import Outcome, carry_out
 from witness import Witness, delivered, lost
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import price_of
-from adaptive_ttc.grading import Grader
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import BeamSearch, Strategy
 from adaptive_ttc.types import Problem

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.record import writable
+from adaptive_ttc.evaluation.result_file import writable
 
 Key = tuple[str, int, str]
 """Strategy, N, and the problem's id."""

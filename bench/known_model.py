@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.envelope import Option
 
 State = tuple[tuple[int, int], ...]
 Vote = Literal["majority", "posterior"]

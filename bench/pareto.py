@@ -56,12 +56,12 @@ from results import write_section
 from rich.console import Console
 from rich.text import Text
 
+from adaptive_ttc.calibration.arms import default_arms
+from adaptive_ttc.calibration.overlap import add_overlap_option
 from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.cli.request import add_model_options
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.record import write_record
-from calibration.arms import default_arms
-from calibration.overlap import add_overlap_option
+from adaptive_ttc.evaluation.result_file import write_record
 
 DATASET = "minimath-500"
 MOST = 64

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from points import RESAMPLES, Line, Point, Ratio, Resampled, accuracy_of, mixed, ratio_of
 
-from adaptive_ttc.estimators import Interval, paired_interval
+from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
 Array = NDArray[np.float64]
 

@@ -17,33 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from adaptive_ttc.calibrated import Calibrated, Opening, read_meta
+from adaptive_ttc.calibration.arms import Arm, demand
+from adaptive_ttc.calibration.calibrate import membership, table_of, vote_of
+from adaptive_ttc.calibration.collect_command import Order, alone, together
+from adaptive_ttc.calibration.curves import answerable, by_bins, measure
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.difficulty import DifficultyTrainer
+from adaptive_ttc.calibration.folds import crossfit
+from adaptive_ttc.calibration.gathering import weights_of
+from adaptive_ttc.calibration.judgement import opening_of, promising_kinds
+from adaptive_ttc.calibration.key import MAX_TOKENS, TEMPERATURE, pool_key
+from adaptive_ttc.calibration.kinds import SAMPLE
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.outlook import Learner
+from adaptive_ttc.calibration.overlap import check_overlap
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.replayed import from_traces
+from adaptive_ttc.calibration.simulate import Forecaster
+from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.votes import choose_vote
 from adaptive_ttc.cli.request import load_solver
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
+from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.estimate.table_outlook import Posteriors
+from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.table import ComputeOptimalTable
-from adaptive_ttc.table_outlook import Posteriors
-from calibration.arms import Arm, demand
-from calibration.calibrate import membership, table_of, vote_of
-from calibration.collect_command import Order, alone, together
-from calibration.curves import answerable, by_bins, measure
-from calibration.decks import Vote
-from calibration.difficulty import DifficultyTrainer
-from calibration.folds import crossfit
-from calibration.gathering import weights_of
-from calibration.judgement import opening_of, promising_kinds
-from calibration.key import MAX_TOKENS, TEMPERATURE, pool_key
-from calibration.kinds import SAMPLE
-from calibration.loading import load_records
-from calibration.outlook import Learner
-from calibration.overlap import check_overlap
-from calibration.records import ProblemRecord, Weights
-from calibration.replayed import from_traces
-from calibration.simulate import Forecaster
-from calibration.store import Store
-from calibration.votes import choose_vote
 
 AXES = ("flops", "generated+prm", "generated")
 

@@ -12,16 +12,16 @@ from pareto_inputs import Tested, collected
 from points import RESAMPLES, Line, Point
 from rich.console import Console
 
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.curves import measure
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.estimators import interval, paired_interval
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from calibration.arms import Arm
-from calibration.curves import measure
-from calibration.decks import Vote
-from calibration.records import Weights
 
 LARGER = {"mini-large": MINI_POLICY.parent / "large"}
 """Policies to compare with, by name; any other name is a folder or a Hub name."""

@@ -19,7 +19,7 @@ from results import markdown_table
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.record import git_state, machine
+from adaptive_ttc.evaluation.result_file import git_state, machine
 
 Cells = Sequence[str]
 

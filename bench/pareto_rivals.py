@@ -23,11 +23,11 @@ from pareto_inputs import Guide, Tested, tuning_parts
 from points import Line, Point
 from sampling_rules import Drawn, Rule, adaptive_consistency, draw, ias, played, tuned, uab
 
-from calibration.arms import Arm
-from calibration.curves import Curves, answerable, measure
-from calibration.decks import Vote
-from calibration.kinds import SAMPLE
-from calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.curves import Curves, answerable, measure
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.kinds import SAMPLE
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
 
 Rows = NDArray[np.int64]
 

@@ -15,10 +15,10 @@ from pareto_rivals import Measured, cheapest_arms, measured_arms, rival_lines
 from points import cost_to_reach
 from rich.console import Console
 
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.curves import Curves
+from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.cli.request import load_solver
-from calibration.arms import Arm
-from calibration.curves import Curves
-from calibration.records import Weights
 
 Tell = Callable[[str], None]
 

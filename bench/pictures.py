@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
-from adaptive_ttc import look
-from adaptive_ttc.look import colour_of
+from adaptive_ttc.evaluation import plot_style as look
+from adaptive_ttc.evaluation.plot_style import colour_of
 
 COLOURS = look.COLOURS
 MARKERS: Mapping[str, str] = {

@@ -27,15 +27,15 @@ from dataclasses import dataclass, field
 from gauge import Gauge
 from report import add_json_option, report
 
-from adaptive_ttc.datasets import Row, load_problems
-from adaptive_ttc.lineage import Numbering, derive_seed
+from adaptive_ttc.driver.lineage import Numbering, derive_seed
+from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.requests import Expand, Search
-from adaptive_ttc.sample import Sample
+from adaptive_ttc.run.vote import grade, poll
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import BeamSearch
+from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import Prefix, Problem
-from adaptive_ttc.verdict import grade, poll
 
 STRATEGY = BeamSearch(n=16, beam_width=4)
 

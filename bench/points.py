@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.estimators import Interval, interval
+from adaptive_ttc.evaluation.metrics import Interval, interval
 
 Array = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from statistics import median
 import torch
 from report import add_json_option, report
 
-from adaptive_ttc.datasets import Row, load_problems
+from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import MINI_PRM
 from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
 from adaptive_ttc.types import split_steps

@@ -13,8 +13,8 @@ from statistics import fmean
 
 from known_model import Action, Frontier, KnownModel, Rule, State, canonical
 
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.envelope import Option
 
 AT_ONCE = 32
 """Problems of a pool that run at once."""

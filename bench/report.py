@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.record import writable, write_record
+from adaptive_ttc.evaluation.result_file import writable, write_record
 
 Figure = float | int | Sequence[float | int]
 

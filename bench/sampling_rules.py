@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from points import Line, Point
 from scipy.stats import beta
 
-from calibration.decks import Vote
-from calibration.frontier import PRICES
-from calibration.kinds import SAMPLE
-from calibration.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.frontier import PRICES
+from adaptive_ttc.calibration.kinds import SAMPLE
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord, Weights
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -54,8 +54,8 @@ from rich.text import Text
 from strategy_report import draw_pictures, overview, section
 
 from adaptive_ttc.cli.ending import exit_code
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 

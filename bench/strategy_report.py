@@ -16,8 +16,8 @@ from results import markdown_table
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.estimators import Interval
-from adaptive_ttc.record import git_state, machine
+from adaptive_ttc.evaluation.metrics import Interval
+from adaptive_ttc.evaluation.result_file import git_state, machine
 
 _NOTHING = Interval(math.nan, math.nan, math.nan)
 _HEAD = (

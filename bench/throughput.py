@@ -27,11 +27,11 @@ import torch
 from report import add_json_option, report
 from transformers import AutoModelForCausalLM
 
-from adaptive_ttc.datasets import load_problems
+from adaptive_ttc.evaluation.datasets import load_problems
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.prm.causal import without_progress_bars
 from adaptive_ttc.types import Problem
-from policies.transformers import TransformersPolicy
 
 SLOTS = 64
 SAMPLES_PER_PROBLEM = 16

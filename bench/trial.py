@@ -12,12 +12,12 @@ import anyio.lowlevel
 from cases import Case, engines
 from witness import Witness, WitnessedPolicy, WitnessedPRM
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.errors import EngineError
-from adaptive_ttc.grading import Grader
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
-from policies.fake import FakePolicy
 
 TICK = 0.001
 """Seconds by which the clock goes on whenever it is read."""

@@ -13,7 +13,7 @@ from unittest import mock
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
-from adaptive_ttc.wrapping import WrappedPolicy, WrappedPRM
+from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, cast
 
+from adaptive_ttc.calibration.spread import Died, Hand, Heard
+from adaptive_ttc.calibration.worker import Job, Message, Task, work
 from adaptive_ttc.errors import ConfigError
-from calibration.spread import Died, Hand, Heard
-from calibration.worker import Job, Message, Task, work
 
 LOCAL = "local"
 """The address of a Ray that is started on this machine for as long as the collection takes."""

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adaptive_ttc.calibration.kinds import GREEDY, SAMPLE, with_starts
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies import make_strategy, strategy_names
-from calibration.kinds import GREEDY, SAMPLE, with_starts
 
 SAMPLED = ("majority", "best_of_n", "weighted_best_of_n")
 WITH_BEAMS = ("dvts", "beam_search")

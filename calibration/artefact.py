@@ -1,4 +1,4 @@
-"""Writes a calibration as a directory, whole or not at all; what it holds is told in :mod:`adaptive_ttc.calibrated`."""
+"""Writes a calibration as a directory, whole or not at all; what it holds see ``estimate/artefact.py``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.calibrated import CLASSIFIER, META, OUTLOOK, SCHEMA, TABLE, Calibrated, meta_digest, save_outlook
+from adaptive_ttc.calibration.calibrate import Calibration
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.record import git_state
-from calibration.calibrate import Calibration
+from adaptive_ttc.estimate.artefact import (
+    CLASSIFIER,
+    META,
+    OUTLOOK,
+    SCHEMA,
+    TABLE,
+    Calibrated,
+    meta_digest,
+    save_outlook,
+)
+from adaptive_ttc.evaluation.result_file import git_state
 
 _LIBRARIES = ("adaptive-ttc", "numpy", "scikit-learn", "skops", "torch", "transformers")
 

@@ -13,20 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Reading
-from adaptive_ttc.outlook import Outlook
-from adaptive_ttc.strategies.base import AGGREGATIONS
-from adaptive_ttc.table import Ballot, Cells, ComputeOptimalTable, TableArm
-from adaptive_ttc.table_outlook import TableOutlook
-from calibration.arms import Arm
-from calibration.curves import BinCurves, Curves, answerable, by_bins, measure
-from calibration.decks import Vote
-from calibration.difficulty import Difficulty, DifficultyTrainer, crossfitted_difficulty, measured_difficulty
-from calibration.folds import CrossFitted, Folds, crossfit
-from calibration.importance import importances
-from calibration.judgement import (
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.curves import BinCurves, Curves, answerable, by_bins, measure
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.difficulty import (
+    Difficulty,
+    DifficultyTrainer,
+    crossfitted_difficulty,
+    measured_difficulty,
+)
+from adaptive_ttc.calibration.folds import CrossFitted, Folds, crossfit
+from adaptive_ttc.calibration.importance import importances
+from adaptive_ttc.calibration.judgement import (
     Contender,
     Contest,
     DifficultyGain,
@@ -38,12 +36,19 @@ from calibration.judgement import (
     probe_cost,
     promising_kinds,
 )
-from calibration.labels import LEAST_PROBLEMS, Bins, check_counts, counts_of
-from calibration.metrics import StageMetrics
-from calibration.outlook import Learner, Learning
-from calibration.overlap import text_digest
-from calibration.records import ProblemRecord, Weights
-from calibration.votes import VoteChoice, choose_vote
+from adaptive_ttc.calibration.labels import LEAST_PROBLEMS, Bins, check_counts, counts_of
+from adaptive_ttc.calibration.metrics import StageMetrics
+from adaptive_ttc.calibration.outlook import Learner, Learning
+from adaptive_ttc.calibration.overlap import text_digest
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.votes import VoteChoice, choose_vote
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Reading
+from adaptive_ttc.estimate.gain import Outlook
+from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
+from adaptive_ttc.estimate.table_outlook import TableOutlook
+from adaptive_ttc.strategies.base import AGGREGATIONS
 
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
@@ -91,7 +96,7 @@ class Calibration:
         by_bin: and in every bin.
         left_out: arms that the records do not answer.
         stages: metrics of the classifiers on unseen problems.
-        importances: of groups of features to them there, see :mod:`calibration.importance`.
+        importances: of groups of features to them there, see :mod:`adaptive_ttc.calibration.importance`.
         gain: what knowing the difficulty is worth there.
         contest: outlook against table there; None where no search or sample can be gone on with.
         seconds: that fitting took.

@@ -9,7 +9,7 @@ import anyio
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.ledger import Ledger, Reservation
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
-from adaptive_ttc.wrapping import WrappedPolicy
+from adaptive_ttc.wrappers import WrappedPolicy
 
 
 class CeilingReachedError(CalibrationError):

@@ -20,8 +20,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from adaptive_ttc.calibration.binning import coarse
+from adaptive_ttc.calibration.labels import check_folds
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.ordinal import (
+from adaptive_ttc.estimate.ordinal import (
     BINS,
     Classifier,
     Isotonic,
@@ -33,8 +35,6 @@ from adaptive_ttc.ordinal import (
     uncalibrated,
     with_edges,
 )
-from calibration.binning import coarse
-from calibration.labels import check_folds
 
 Array = NDArray[np.float64]
 Family = Literal["logistic", "boosting"]
@@ -98,7 +98,7 @@ class DifficultyClassifier:
         fitting: how.
 
     Attributes:
-        model_: what runs; see :class:`adaptive_ttc.difficulty.StageModel`.
+        model_: what runs; see :class:`adaptive_ttc.estimate.difficulty.StageModel`.
         losses_: family -> log-loss out of fold, in nats, before calibration.
     """
 
@@ -112,7 +112,7 @@ class DifficultyClassifier:
 
         Args:
             X: shape [rows, features]; nan for what is not known.
-            soft: shape [rows, 5]: P(bin), see :meth:`calibration.labels.Bins.soft`.
+            soft: shape [rows, 5]: P(bin), see :meth:`adaptive_ttc.calibration.labels.Bins.soft`.
             weight: shape [rows]: those of a problem sum to 1.
             problem: shape [rows]: ids; the rows of a problem are never parted.
 

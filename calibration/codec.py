@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from adaptive_ttc.calibration.units import Start, Work
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import NAN, Attempt, FirstStep
+from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep
 from adaptive_ttc.types import Prefix
-from calibration.units import Start, Work
 
 T = TypeVar("T")
 

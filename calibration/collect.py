@@ -13,21 +13,21 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.calibration.ceiling import Ceiling, CeilingReachedError
+from adaptive_ttc.calibration.key import PoolKey, pool_key, row_digest
+from adaptive_ttc.calibration.kinds import GREEDY, SAMPLE, starts_of, with_starts
+from adaptive_ttc.calibration.loading import load_records, record_of
+from adaptive_ttc.calibration.store import Holding, Store, Verdict
+from adaptive_ttc.calibration.units import Drawing
+from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import ConfigError, RevisionWarning
-from adaptive_ttc.evaluation import CONCURRENCY
-from adaptive_ttc.flights import side_by_side
-from adaptive_ttc.grading import Grader
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.evaluate import CONCURRENCY
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from calibration.ceiling import Ceiling, CeilingReachedError
-from calibration.key import PoolKey, pool_key, row_digest
-from calibration.kinds import GREEDY, SAMPLE, starts_of, with_starts
-from calibration.loading import load_records, record_of
-from calibration.store import Holding, Store, Verdict
-from calibration.units import Drawing
 
 __all__ = ["Advance", "Collected", "Tally", "collect", "load_records", "missing_units", "pool_key"]
 
@@ -118,7 +118,7 @@ async def collect(
     Args:
         solver: whose policy, PRM and grader work; stays open.
         rows: the problems, taken one by one as there is room; their ``unique_id`` names them in seeds.
-        demand: kind -> number of units a problem, see :func:`calibration.arms.demand`.
+        demand: kind -> number of units a problem, see :func:`adaptive_ttc.calibration.arms.demand`.
         store: where units are looked for and written.
         key: what the units depend on, see :func:`pool_key`.
         concurrency: problems at work at once.
@@ -250,6 +250,6 @@ async def verdicts_on(held: Holding, gold: str, grader: Grader) -> dict[str, Ver
 
 
 if __name__ == "__main__":
-    from calibration.collect_command import main
+    from adaptive_ttc.calibration.collect_command import main
 
     sys.exit(main())

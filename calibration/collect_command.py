@@ -17,22 +17,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from adaptive_ttc.calibration.actors import LOCAL, actors_of, ray_library
+from adaptive_ttc.calibration.arms import Arm, default_arms, demand, parse_arms
+from adaptive_ttc.calibration.collect import Advance, Collected, Tally, collect, missing_units
+from adaptive_ttc.calibration.collect import __doc__ as description
+from adaptive_ttc.calibration.key import MAX_TOKENS, TEMPERATURE, PoolKey, pool_key
+from adaptive_ttc.calibration.processes import Processes
+from adaptive_ttc.calibration.spread import Transport, spread
+from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.units import Drawing
+from adaptive_ttc.calibration.worker import Job
 from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.cli.request import add_pair_options, load_solver
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from calibration.actors import LOCAL, actors_of, ray_library
-from calibration.arms import Arm, default_arms, demand, parse_arms
-from calibration.collect import Advance, Collected, Tally, collect, missing_units
-from calibration.collect import __doc__ as description
-from calibration.key import MAX_TOKENS, TEMPERATURE, PoolKey, pool_key
-from calibration.processes import Processes
-from calibration.spread import Transport, spread
-from calibration.store import Store
-from calibration.units import Drawing
-from calibration.worker import Job
 
 PROBLEMS_AT_ONCE = 8
 """Of a worker: their samples fill an engine's batch several times over."""

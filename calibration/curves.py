@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.votes import judged, subsets
 from adaptive_ttc.errors import CalibrationError
-from calibration.arms import Arm
-from calibration.decks import Vote
-from calibration.records import ProblemRecord, UnitRecord, Weights
-from calibration.votes import judged, subsets
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from adaptive_ttc.evidence import Attempt, Evidence, Reading, Unit, family_of
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord
+from adaptive_ttc.estimate.features import Attempt, Evidence, Reading, Unit, family_of
 from adaptive_ttc.voting import VoteName
-from calibration.records import ProblemRecord, UnitRecord
 
 _TIE = 1e-9
 CLIP = 1e-6

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptive_ttc.difficulty import DifficultyModel, Stage
-from adaptive_ttc.evidence import Reading
-from calibration.classifier import DifficultyClassifier, Fitting
-from calibration.folds import CrossFitted, Folds
-from calibration.labels import Bins, check_folds, counts_of
-from calibration.metrics import Predictions, StageMetrics, measure
-from calibration.records import ProblemRecord
-from calibration.stages import PERMUTATIONS, StageRows, possible_stages, stage_rows
+from adaptive_ttc.calibration.classifier import DifficultyClassifier, Fitting
+from adaptive_ttc.calibration.folds import CrossFitted, Folds
+from adaptive_ttc.calibration.labels import Bins, check_folds, counts_of
+from adaptive_ttc.calibration.metrics import Predictions, StageMetrics, measure
+from adaptive_ttc.calibration.records import ProblemRecord
+from adaptive_ttc.calibration.stages import PERMUTATIONS, StageRows, possible_stages, stage_rows
+from adaptive_ttc.estimate.difficulty import DifficultyModel, Stage
+from adaptive_ttc.estimate.features import Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive_ttc.look import colour_of, styled
-from adaptive_ttc.table import ComputeOptimalTable
-from calibration.calibrate import Calibration
-from calibration.findings import bin_name
-from calibration.metrics import StageMetrics
-from calibration.records import Weights
+from adaptive_ttc.calibration.calibrate import Calibration
+from adaptive_ttc.calibration.findings import bin_name
+from adaptive_ttc.calibration.metrics import StageMetrics
+from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.evaluation.plot_style import colour_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

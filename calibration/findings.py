@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptive_ttc.estimators import Interval
-from adaptive_ttc.table import BIN_NAMES, Choice, ComputeOptimalTable
-from calibration.calibrate import Calibration
-from calibration.judgement import LEAST_GAIN, DifficultyGain
-from calibration.metrics import StageMetrics
-from calibration.records import Weights
-from calibration.votes import name_of
+from adaptive_ttc.calibration.calibrate import Calibration
+from adaptive_ttc.calibration.judgement import LEAST_GAIN, DifficultyGain
+from adaptive_ttc.calibration.metrics import StageMetrics
+from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.votes import name_of
+from adaptive_ttc.estimate.table import BIN_NAMES, Choice, ComputeOptimalTable
+from adaptive_ttc.evaluation.metrics import Interval
 
 SHOWN_BUDGETS = 5
 

@@ -22,17 +22,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaptive_ttc.calibrated import META
+from adaptive_ttc.calibration import artefact
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.calibrate import Calibration, Settings, calibrate
+from adaptive_ttc.calibration.collect_command import add_drawing_options, arms_of
+from adaptive_ttc.calibration.gathering import COUNTS, Gathered, from_store
+from adaptive_ttc.calibration.overview import show_calibration
+from adaptive_ttc.calibration.replayed import from_traces
+from adaptive_ttc.calibration.report import write_reports
 from adaptive_ttc.cli.ending import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from calibration import artefact
-from calibration.arms import Arm
-from calibration.calibrate import Calibration, Settings, calibrate
-from calibration.collect_command import add_drawing_options, arms_of
-from calibration.gathering import COUNTS, Gathered, from_store
-from calibration.overview import show_calibration
-from calibration.replayed import from_traces
-from calibration.report import write_reports
+from adaptive_ttc.estimate.artefact import META
 
 FEW = 200
 """Problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points."""
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: 0, 1 when an engine failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
-    options.command = shlex.join(["python", "-m", "calibration.fit", *words])
+    options.command = shlex.join(["python", "-m", "adaptive_ttc.calibration.fit", *words])
     if options.out is None:
         options.out = RUNS / default_name(options)
     if options.store is None:

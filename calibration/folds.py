@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from adaptive_ttc.calibration.records import ProblemRecord
 from adaptive_ttc.errors import CalibrationError
-from calibration.records import ProblemRecord
 
 T = TypeVar("T")
 

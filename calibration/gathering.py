@@ -19,18 +19,18 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
+from adaptive_ttc.calibration.arms import Arm, demand
+from adaptive_ttc.calibration.collect_command import Order, alone, check_workers, is_spread, together, told
+from adaptive_ttc.calibration.key import PoolKey, pool_key
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.store import Store
 from adaptive_ttc.cli.request import load_solver
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.evidence import Unit, family_of
+from adaptive_ttc.estimate.features import Unit, family_of
+from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import AGGREGATIONS
-from calibration.arms import Arm, demand
-from calibration.collect_command import Order, alone, check_workers, is_spread, together, told
-from calibration.key import PoolKey, pool_key
-from calibration.loading import load_records
-from calibration.records import ProblemRecord, Weights
-from calibration.store import Store
 
 COUNTS = ("flops", "generated+prm", "generated")
 """What a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all."""
@@ -72,7 +72,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     """Draw what the store lacks, and read it.
 
     Args:
-        options: of :mod:`calibration.fit`.
+        options: of :mod:`adaptive_ttc.calibration.fit`.
         arms: that are to be answered.
         console: where progress is shown.
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.classifier import log_loss
-from calibration.difficulty import Difficulty, DifficultyTrainer
-from calibration.folds import CrossFitted
-from calibration.records import ProblemRecord
+from adaptive_ttc.calibration.classifier import log_loss
+from adaptive_ttc.calibration.difficulty import Difficulty, DifficultyTrainer
+from adaptive_ttc.calibration.folds import CrossFitted
+from adaptive_ttc.calibration.records import ProblemRecord
 
 Array = NDArray[np.float64]
 

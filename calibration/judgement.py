@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.estimators import Interval, paired_interval
-from adaptive_ttc.evidence import Unit
-from adaptive_ttc.outlook import Outlook
-from adaptive_ttc.table_outlook import TableOutlook
-from calibration.curves import BinCurves, Curves
-from calibration.decks import Deck, Vote
-from calibration.frontier import best_fixed, frontier
-from calibration.records import ProblemRecord, Weights
-from calibration.simulate import Forecaster, Replayed, replay
+from adaptive_ttc.calibration.curves import BinCurves, Curves
+from adaptive_ttc.calibration.decks import Deck, Vote
+from adaptive_ttc.calibration.frontier import best_fixed, frontier
+from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.simulate import Forecaster, Replayed, replay
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Unit
+from adaptive_ttc.estimate.gain import Outlook
+from adaptive_ttc.estimate.table_outlook import TableOutlook
+from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
 Array = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from adaptive_ttc.conversation import REVISION_PROMPT
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.driver.prompts import REVISION_PROMPT
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.limits import strategy_defaults
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.solver import Solver

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.kinds import GREEDY, SAMPLE, request_of, split_kind
+from adaptive_ttc.strategies.units import GREEDY, SAMPLE, request_of, split_kind
 
 __all__ = ["GREEDY", "SAMPLE", "request_of", "starts_of", "with_starts"]
 

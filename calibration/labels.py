@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats  # type: ignore[import-untyped]
 
+from adaptive_ttc.calibration.records import ProblemRecord
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.ordinal import BINS
-from calibration.records import ProblemRecord
+from adaptive_ttc.estimate.ordinal import BINS
 
 Array = NDArray[np.float64]
 

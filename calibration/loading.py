@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from adaptive_ttc.datasets import Row
-from calibration.key import PoolKey, row_digest
-from calibration.kinds import with_starts
-from calibration.records import ProblemRecord, UnitRecord
-from calibration.store import Holding, Store, Verdict
-from calibration.units import Drawn
+from adaptive_ttc.calibration.key import PoolKey, row_digest
+from adaptive_ttc.calibration.kinds import with_starts
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord
+from adaptive_ttc.calibration.store import Holding, Store, Verdict
+from adaptive_ttc.calibration.units import Drawn
+from adaptive_ttc.evaluation.datasets import Row
 
 
 def load_records(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
-from adaptive_ttc.ordinal import BINS
-from calibration.classifier import log_loss
-from calibration.labels import Bins
+from adaptive_ttc.calibration.classifier import log_loss
+from adaptive_ttc.calibration.labels import Bins
+from adaptive_ttc.estimate.ordinal import BINS
 
 Array = NDArray[np.float64]
 

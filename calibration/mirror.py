@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adaptive_ttc.datasets import Row
-from calibration.key import PoolKey
-from calibration.kinds import SAMPLE
-from calibration.store import Store, Verdict
-from calibration.units import Drawn
+from adaptive_ttc.calibration.key import PoolKey
+from adaptive_ttc.calibration.kinds import SAMPLE
+from adaptive_ttc.calibration.store import Store, Verdict
+from adaptive_ttc.calibration.units import Drawn
+from adaptive_ttc.evaluation.datasets import Row
 
 
 @dataclass(frozen=True, slots=True)

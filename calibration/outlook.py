@@ -1,4 +1,4 @@
-"""Learns what more work brings from replayed runs; see :mod:`adaptive_ttc.outlook` for what is learned.
+"""Learns what more work brings from replayed runs; see :mod:`adaptive_ttc.estimate.gain` for what is learned.
 
 Every problem is replayed several times: units are drawn from its deck in a random order of kinds, and in each state on
 the way every action is tried on the units that come next. So one record yields many states, all of which a live run
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 
+from adaptive_ttc.calibration.binning import coarse, fillable
+from adaptive_ttc.calibration.decks import Ballots, Deck, State, Vote
+from adaptive_ttc.calibration.records import ProblemRecord
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import family_of
-from adaptive_ttc.ordinal import Platt
-from adaptive_ttc.outlook import Action, Array, Estimators, Outlook, action_columns
-from calibration.binning import coarse, fillable
-from calibration.decks import Ballots, Deck, State, Vote
-from calibration.records import ProblemRecord
+from adaptive_ttc.estimate.features import family_of
+from adaptive_ttc.estimate.gain import Action, Array, Estimators, Outlook, action_columns
+from adaptive_ttc.estimate.ordinal import Platt
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptive_ttc.datasets import Row
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.datasets import Row
 
 
 @dataclass(frozen=True, slots=True)

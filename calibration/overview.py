@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from calibration.calibrate import Calibration
-from calibration.findings import Grid, choices, gains, sentences, shown_budgets, stages
+from adaptive_ttc.calibration.calibrate import Calibration
+from adaptive_ttc.calibration.findings import Grid, choices, gains, sentences, shown_budgets, stages
 
 
 def show_calibration(calibration: Calibration, console: Console) -> None:

@@ -6,9 +6,9 @@ import base64
 from collections.abc import Callable, Mapping
 from html import escape
 
-from calibration import figures
-from calibration.calibrate import Calibration
-from calibration.findings import Grid
+from adaptive_ttc.calibration import figures
+from adaptive_ttc.calibration.calibrate import Calibration
+from adaptive_ttc.calibration.findings import Grid
 
 _STYLE = """
 :root { color-scheme: light; }

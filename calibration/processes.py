@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import cast
 
-from calibration.spread import Died, Hand, Heard
-from calibration.worker import Job, Task, work
+from adaptive_ttc.calibration.spread import Died, Hand, Heard
+from adaptive_ttc.calibration.worker import Job, Task, work
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with running threads may hang
 

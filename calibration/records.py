@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from adaptive_ttc.evidence import Evidence, Unit
+from adaptive_ttc.estimate.features import Evidence, Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Makes graded records of samples that were recorded earlier, so that sampling arms are fitted without a model.
 
-It knows the record, not its file's layout (:mod:`policies.replay`); it draws nothing.
+It knows the record, not its file's layout (:mod:`adaptive_ttc.policies.replay`); it draws nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 
 import anyio
 
-from adaptive_ttc.datasets import Row, load_problems
+from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.calibration.collect import verdicts_on
+from adaptive_ttc.calibration.gathering import Gathered, counts_of_work, dataset_fingerprint, weights_of
+from adaptive_ttc.calibration.key import row_digest
+from adaptive_ttc.calibration.kinds import SAMPLE
+from adaptive_ttc.calibration.loading import record_of
+from adaptive_ttc.calibration.records import ProblemRecord
+from adaptive_ttc.calibration.store import Holding
+from adaptive_ttc.calibration.units import Drawn, Work
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evidence import NAN, Attempt, FirstStep, Unit
-from adaptive_ttc.grading import Grader, extract_answer
+from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
 from adaptive_ttc.strategies.base import AGGREGATIONS
-from calibration.collect import verdicts_on
-from calibration.gathering import Gathered, counts_of_work, dataset_fingerprint, weights_of
-from calibration.key import row_digest
-from calibration.kinds import SAMPLE
-from calibration.loading import record_of
-from calibration.records import ProblemRecord
-from calibration.store import Holding
-from calibration.units import Drawn, Work
-from policies.replay import Record, RecordedSample, load_record
 
 DATASET = "minimath-calibration"
 """What a fit is made on where none is named; a file of traces names its own."""
@@ -37,7 +37,7 @@ def from_traces(options: argparse.Namespace) -> Gathered:
     """Grade recorded samples.
 
     Args:
-        options: of :mod:`calibration.fit`; ``replay`` is the file, ``dataset`` holds the right answers. Where none is
+        options: of the command ``fit``; ``replay`` is the file, ``dataset`` holds the right answers. Where none is
             named, a file of traces is taken at its word, if its data set lies beside it.
 
     Raises:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.calibration.calibrate import Calibration
+from adaptive_ttc.calibration.findings import Grid, choices, gains, origin, sentences, shown_budgets, stages
+from adaptive_ttc.calibration.page import page
 from adaptive_ttc.errors import CalibrationError
-from calibration.calibrate import Calibration
-from calibration.findings import Grid, choices, gains, origin, sentences, shown_budgets, stages
-from calibration.page import page
 
 MARKDOWN, PAGE = "report.md", "report.html"
 

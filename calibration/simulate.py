@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.envelope import Option
-from adaptive_ttc.evidence import Evidence, Unit
-from adaptive_ttc.outlook import Action, Forecast
-from adaptive_ttc.slices import options_of, slice_of
-from calibration.decks import Ballots, Deck, State, Vote, unscored
-from calibration.records import Weights
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.allocation.options import options_of, slice_of
+from adaptive_ttc.calibration.decks import Ballots, Deck, State, Vote, unscored
+from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Evidence, Unit
+from adaptive_ttc.estimate.gain import Action, Forecast
 
 AT_ONCE = 32
 """Problems at work at once, as live."""

@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.calibration.collect import Advance, Collected
+from adaptive_ttc.calibration.mirror import stock_of
+from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.worker import Job, Message, Next, Progress, Task
 from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
-from calibration.collect import Advance, Collected
-from calibration.mirror import stock_of
-from calibration.store import Store
-from calibration.worker import Job, Message, Next, Progress, Task
+from adaptive_ttc.evaluation.datasets import Row
 
 
 class Hand(Protocol):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.difficulty import STAGES, Stage
-from adaptive_ttc.evidence import Evidence, Reading
-from calibration.labels import LEAST_PROBLEMS, counts_without
-from calibration.records import ProblemRecord
+from adaptive_ttc.calibration.labels import LEAST_PROBLEMS, counts_without
+from adaptive_ttc.calibration.records import ProblemRecord
+from adaptive_ttc.estimate.difficulty import STAGES, Stage
+from adaptive_ttc.estimate.features import Evidence, Reading
 
 Array = NDArray[np.float64]
 

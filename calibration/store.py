@@ -17,13 +17,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.calibration.codec import (
+    attempts_of,
+    attempts_to_text,
+    start_of,
+    start_to_text,
+    steps_of,
+    steps_to_text,
+)
+from adaptive_ttc.calibration.key import PoolKey, row_digest
+from adaptive_ttc.calibration.units import Drawn, Start, Work
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Unit
-from adaptive_ttc.record import writable
-from calibration.codec import attempts_of, attempts_to_text, start_of, start_to_text, steps_of, steps_to_text
-from calibration.key import PoolKey, row_digest
-from calibration.units import Drawn, Start, Work
+from adaptive_ttc.estimate.features import Unit
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.result_file import writable
 
 APPLICATION = 0x41545443
 """SQLite's application_id of these files: "ATTC"."""

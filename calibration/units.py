@@ -12,21 +12,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adaptive_ttc.answers import extract_answer
+from adaptive_ttc.calibration.key import PoolKey
+from adaptive_ttc.calibration.kinds import GREEDY, SAMPLE, request_of
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
+from adaptive_ttc.driver.lineage import derive_seed
 from adaptive_ttc.errors import EngineError
-from adaptive_ttc.evidence import Attempt, Unit, first_step_of
-from adaptive_ttc.grading import extract_answer
+from adaptive_ttc.estimate.features import Attempt, Unit, first_step_of
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.lineage import derive_seed
-from adaptive_ttc.plan import Wish, make_plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.requests import Expand, Search
+from adaptive_ttc.run.request import Wish, make_plan
 from adaptive_ttc.strategies import Strategy
+from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import ROOT, STEP_END, Prefix, Problem
-from calibration.key import PoolKey
-from calibration.kinds import GREEDY, SAMPLE, request_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Drawing:
         Args:
             kind: of the unit.
             index: among those of its kind.
-            starts: the samples of :func:`~calibration.kinds.starts_of`.
+            starts: the samples of :func:`~adaptive_ttc.calibration.kinds.starts_of`.
 
         Raises:
             EngineError: an engine failed for good, or was closed meanwhile.

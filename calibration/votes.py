@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_ttc.calibration.decks import CLIP, Vote
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Attempt, Reading, family_of
+from adaptive_ttc.estimate.features import Attempt, Reading, family_of
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteName
-from calibration.decks import CLIP, Vote
-from calibration.records import ProblemRecord, UnitRecord
 
 B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Values of b that are tried for the logit-weighted vote."""

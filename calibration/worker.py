@@ -12,12 +12,12 @@ from typing import Any, Protocol, TypeAlias
 
 import anyio
 
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.calibration.collect import Advance, Collected, collect
+from adaptive_ttc.calibration.key import PoolKey
+from adaptive_ttc.calibration.mirror import Addition, Mirror, Stock
 from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError
+from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.solver import Solver
-from calibration.collect import Advance, Collected, collect
-from calibration.key import PoolKey
-from calibration.mirror import Addition, Mirror, Stock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         load: makes the solver.
-        demand, key, concurrency, max_tokens_total: see :func:`calibration.collect.collect`.
+        demand, key, concurrency, max_tokens_total: see :func:`adaptive_ttc.calibration.collect.collect`.
     """
 
     load: Callable[[], Solver]

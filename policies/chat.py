@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.stopping import TokenTexts
 from adaptive_ttc.types import Message, Problem
-from policies.stopping import TokenTexts
 
 # Templates that print today's date would change the prompt, and so every result, daily.
 _TODAY = date(2024, 7, 26)

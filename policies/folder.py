@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.chat import ChatFormat
 from adaptive_ttc.prm.checkpoint import fingerprint
 from adaptive_ttc.types import Problem
-from policies.chat import ChatFormat
 
 
 def policy_name(path_or_hub_name: str | Path, folder: Path) -> str:

@@ -41,7 +41,7 @@ def test_nothing_in_the_core_imports_what_is_built_on_it():
 
 def test_the_core_imports_no_heavy_library():
     everything = "\n".join(f"from adaptive_ttc import {name}" for name in adaptive_ttc.__all__)
-    loaded = loaded_after(everything + "\nimport adaptive_ttc.voting, adaptive_ttc.grading, adaptive_ttc.prm")
+    loaded = loaded_after(everything + "\nimport adaptive_ttc.voting, adaptive_ttc.answers, adaptive_ttc.prm")
     assert "anyio" in loaded
     assert loaded.isdisjoint(HEAVY)
 

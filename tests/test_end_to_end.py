@@ -5,9 +5,9 @@ import pytest
 
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import RequestEvent
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {' + '.join(str(7 * i % 50 + 3 * k) for k in range(6))}." for i in range(30)]
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc import loading
+from adaptive_ttc.driver.lineage import derive_seed
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import AllocationEvent, RequestEvent, VoteEvent
-from adaptive_ttc.lineage import derive_seed
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority

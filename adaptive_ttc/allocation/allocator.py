@@ -2,7 +2,7 @@
 
 Every problem that has arrived gets its opening first, in order of arrival. Then the problem that gains most per unit
 goes on, in slices, as long as that is worth the price: the one at which what all problems want is what is left. A
-problem's rate is the first slope of the concave envelope of its options (:mod:`adaptive_ttc.envelope`), never the gain
+problem's rate is the first slope of the concave envelope of its options (`envelope.py`), never the gain
 of the smallest next step: one more vote never changes a majority, and a rule that looks one vote ahead stays at one.
 The first slope is the best ratio of gain to cost over all that may be done in one go, an index in the sense of Gittins.
 What it goes on with is the best buy at the price, not the option of best ratio: where a cheap option and a dear one are
@@ -25,12 +25,12 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
-from adaptive_ttc.allocation import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
-from adaptive_ttc.demand import Demand, Piece, pieces
-from adaptive_ttc.envelope import Envelope, Option
+from adaptive_ttc.allocation.demand import Demand, Piece, pieces
+from adaptive_ttc.allocation.envelope import Envelope, Option
+from adaptive_ttc.allocation.queueing import Account, Queue
+from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.queueing import Account, Queue
 
 _PER = 1_000  # prices are told per so many units
 
@@ -39,7 +39,7 @@ class Allocator:
     """One budget over any number of problems, that may arrive at any time; for one problem it is used alike.
 
     A decision takes O(log n) after O(J log J) for the problem's own J options; the price takes O(J log 1/eps) a
-    change (see :mod:`adaptive_ttc.demand`). The same calls in the same order make the same decisions.
+    change (see :mod:`adaptive_ttc.allocation.demand`). The same calls in the same order make the same decisions.
 
     Args:
         budget: units that may be spent, at least 0; None for no limit, where only ``min_gain`` ends a problem.
@@ -135,7 +135,7 @@ class Allocator:
         """Say what may be done next on a problem, its evidence being what it is now; replaces what was said before.
 
         Returns:
-            where the problem is now; those that are :data:`~adaptive_ttc.allocation.OVER` can be settled.
+            where the problem is now; those that are :data:`~adaptive_ttc.allocation.report.OVER` can be settled.
 
         Raises:
             ValueError: unknown or over; or it is running, or waiting for its opening.

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from adaptive_ttc.envelope import Envelope
+from adaptive_ttc.allocation.envelope import Envelope
 
 RATIO = 1.01
 """Between two rungs of the ladder: prices are told to one percent."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 
-from adaptive_ttc.calibrated import Calibrated
+from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.allocation.options import options_of
 from adaptive_ttc.cost import Price
-from adaptive_ttc.envelope import Option
-from adaptive_ttc.evidence import Evidence, family_of
-from adaptive_ttc.outlook import Forecast
-from adaptive_ttc.slices import options_of
+from adaptive_ttc.estimate.artefact import Calibrated
+from adaptive_ttc.estimate.features import Evidence, family_of
+from adaptive_ttc.estimate.gain import Forecast
 
 QUICK = 0.01
 """Seconds for which an event loop may be held up; what is expected to take longer runs in a thread."""

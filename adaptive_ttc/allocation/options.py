@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from adaptive_ttc.envelope import Option
-from adaptive_ttc.evidence import Evidence, family_of
-from adaptive_ttc.outlook import Action, Forecast, Prospect, unseen
-from adaptive_ttc.scoring import PRM_TOKENS_PER_TOKEN
+from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
+from adaptive_ttc.estimate.features import Evidence, family_of
+from adaptive_ttc.estimate.gain import Action, Forecast, Prospect, unseen
 
 SLICE: Mapping[str, int] = {"sample": 4}
 """Units of a slice, by family; one of all others."""
@@ -19,7 +19,7 @@ SLICE: Mapping[str, int] = {"sample": 4}
 MARGIN = 2.0
 """A slice is promised so many times what is expected to be set aside for it; what it leaves comes back.
 
-Before a sample is drawn, more is set aside for its scores than they will cost (:mod:`adaptive_ttc.scoring`): a slice
+Before a sample is drawn, more is set aside for its scores than they will cost (`driver/scoring.py`): a slice
 that was promised only what it costs would not begin all of its samples.
 """
 

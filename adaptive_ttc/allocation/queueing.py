@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from adaptive_ttc.allocation import Standing
-from adaptive_ttc.demand import Piece
-from adaptive_ttc.envelope import Envelope, Option
+from adaptive_ttc.allocation.demand import Piece
+from adaptive_ttc.allocation.envelope import Envelope, Option
+from adaptive_ttc.allocation.report import Standing
 from adaptive_ttc.ledger import Reservation
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.envelope import Option
 
 Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "short", "settled", "failed"]
 """Where a problem is.
@@ -119,7 +119,7 @@ class AllocationReport:
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        from adaptive_ttc.allocation_files import save
+        from adaptive_ttc.allocation.report_files import save
 
         save(self, path)
 
@@ -129,6 +129,6 @@ class AllocationReport:
         Raises:
             ConfigError: matplotlib is not installed (the extra ``plot``).
         """
-        from adaptive_ttc.allocation_files import draw
+        from adaptive_ttc.allocation.report_files import draw
 
         draw(self, path)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.allocation import AllocationReport, Grant, ProblemReport
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.allocation.report import AllocationReport, Grant, ProblemReport
 from adaptive_ttc.errors import ConfigError
 
 SCHEMA = 1

@@ -12,16 +12,16 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from adaptive_ttc.grading.answer import MAX_CHARS, canonical, decide_plain
-from adaptive_ttc.grading.config import GraderStatistics, GradingConfig
-from adaptive_ttc.grading.partition import Comparison, partition
-from adaptive_ttc.grading.supervisor import Request, Supervisor
+from adaptive_ttc.answers.config import GraderStatistics, GradingConfig
+from adaptive_ttc.answers.extraction import MAX_CHARS, canonical, decide_plain
+from adaptive_ttc.answers.partition import Comparison, partition
+from adaptive_ttc.answers.supervisor import Request, Supervisor
 
 _T = TypeVar("_T")
 _Inquiry = Generator[Request, bool, _T]
 """A decision that may need the worker: yields requests, is sent their outcomes."""
 
-_threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.grading.threads")
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.answers.threads")
 """Threads of an event loop that may wait for a worker, kept apart from those that others need."""
 
 

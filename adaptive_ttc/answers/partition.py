@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from fractions import Fraction
 
-from adaptive_ttc.grading.answer import canonical, exact_value
+from adaptive_ttc.answers.extraction import canonical, exact_value
 
 Comparison = tuple[str, str]
 """(gold, answer), both canonical: "is ``answer`` right where ``gold`` is the right answer?"."""

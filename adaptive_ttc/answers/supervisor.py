@@ -6,9 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
+from adaptive_ttc.answers.config import GradingConfig
+from adaptive_ttc.answers.process import WaitAbandonedError, WorkerDiedError, WorkerLateError, WorkerProcess
 from adaptive_ttc.errors import GradingError
-from adaptive_ttc.grading.config import GradingConfig
-from adaptive_ttc.grading.process import WaitAbandonedError, WorkerDiedError, WorkerLateError, WorkerProcess
 
 Request = Mapping[str, str]
 
@@ -20,7 +20,7 @@ class Supervisor:
     """One worker process, started when it is first needed and replaced when it hangs or dies.
 
     Thread-safe; requests are served one after the other. The statistics of
-    :class:`~adaptive_ttc.grading.config.GraderStatistics` that concern the worker are its attributes.
+    :class:`~adaptive_ttc.answers.config.GraderStatistics` that concern the worker are its attributes.
     """
 
     def __init__(self, config: GradingConfig) -> None:

@@ -24,15 +24,15 @@ from adaptive_ttc.cli.request import (
     request_of,
     shared,
 )
-from adaptive_ttc.datasets import MINIMATH, Row, load_problems
 from adaptive_ttc.errors import RevisionWarning
-from adaptive_ttc.estimators import interval
-from adaptive_ttc.evaluation import CONCURRENCY, Outcome, solve_rows, solve_rows_together
-from adaptive_ttc.record import writable, write_record
+from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
+from adaptive_ttc.evaluation.evaluate import CONCURRENCY, Outcome, solve_rows, solve_rows_together
+from adaptive_ttc.evaluation.metrics import interval
+from adaptive_ttc.evaluation.result_file import writable, write_record
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
+from adaptive_ttc.tracing.render import printable
 from adaptive_ttc.types import Usage
-from adaptive_ttc.wording import printable
 
 _UNFINISHED = " (interrupted; those that ended first are the easier ones)"
 

@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from adaptive_ttc.cli.recipe import DEFAULT_ENGINE, read_recipe
 from adaptive_ttc.cost import COUNTS
-from adaptive_ttc.datasets import Row
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
-from adaptive_ttc.plan import Wish, check_wish, make_plan
 from adaptive_ttc.prm.checkpoint import is_hub_name
-from adaptive_ttc.recipe import DEFAULT_ENGINE, read_recipe
+from adaptive_ttc.run.request import Wish, check_wish, make_plan
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.types import Problem

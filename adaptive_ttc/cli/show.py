@@ -11,15 +11,15 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc import wording
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.explain import in_words
-from adaptive_ttc.outline import Entry, Fold, Row, plain_rows, rows
-from adaptive_ttc.page import render
-from adaptive_ttc.record import writable
-from adaptive_ttc.rounds import rounds
-from adaptive_ttc.trace import Trace
-from adaptive_ttc.tree import Node, SearchTree, search_tree
+from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.tracing import render as wording
+from adaptive_ttc.tracing.explain import in_words
+from adaptive_ttc.tracing.outline import Entry, Fold, Row, plain_rows, rows
+from adaptive_ttc.tracing.page import render
+from adaptive_ttc.tracing.rounds import rounds
+from adaptive_ttc.tracing.trace import Trace
+from adaptive_ttc.tracing.tree import Node, SearchTree, search_tree
 
 SHOWN_CLASSES = 12
 SHOWN_STEPS = 12

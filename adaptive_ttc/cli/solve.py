@@ -17,11 +17,11 @@ from rich.text import Text
 
 from adaptive_ttc.cli.request import add_model_options, add_request_options, load_solver, request_of
 from adaptive_ttc.cli.watch import WatchedPolicy
-from adaptive_ttc.record import writable
+from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tracing.render import legible, printable
 from adaptive_ttc.types import Problem
-from adaptive_ttc.wording import legible, printable
 
 SHOWN_CLASSES = 12
 

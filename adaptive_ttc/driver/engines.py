@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import anyio
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.flights import Flights
-from adaptive_ttc.meter import Meter
+from adaptive_ttc.driver.flights import Flights
+from adaptive_ttc.driver.meter import Meter
+from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.policy import Policy
-from adaptive_ttc.scoring import Scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Carries out one Expand: leases in rounds, each settled when it returns, each sample scored when it ends.
 
-It knows no strategy, and what a round may cost only through :mod:`adaptive_ttc.leases`.
+It knows no strategy, and what a round may cost only through :mod:`adaptive_ttc.driver.leases`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import anyio
 
-from adaptive_ttc.account import Account
-from adaptive_ttc.engines import Engines
+from adaptive_ttc.driver.engines import Engines
+from adaptive_ttc.driver.flights import Flights, side_by_side
+from adaptive_ttc.driver.leases import Member, Terms, plan_round
+from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.scorekeeper import Scorekeeper
+from adaptive_ttc.driver.state import Account
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import DecisionEvent, RequestEvent, SampledEvent
-from adaptive_ttc.flights import Flights, side_by_side
-from adaptive_ttc.leases import Member, Terms, plan_round
 from adaptive_ttc.ledger import Reservation
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.requests import Expand
-from adaptive_ttc.sample import Sample
-from adaptive_ttc.scorekeeper import Scorekeeper
+from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Prefix
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import anyio
 
 from adaptive_ttc.events import Event
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Usage
 
 

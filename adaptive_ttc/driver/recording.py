@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from adaptive_ttc.driver.meter import Meter
 from adaptive_ttc.events import ExpandedEvent, ExpandEvent, ForkEvent, PrunedEvent, Route
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.meter import Meter
-from adaptive_ttc.requests import Expand
+from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Prefix
 
 

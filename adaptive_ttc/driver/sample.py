@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.requests import Expand
+from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Prefix, split_steps
 
 _REQUESTS = count()

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 from anyio.abc import TaskGroup
 
-from adaptive_ttc.account import Account
-from adaptive_ttc.engines import Engines
+from adaptive_ttc.driver.engines import Engines
+from adaptive_ttc.driver.flights import side_by_side
+from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.state import Account
 from adaptive_ttc.events import FinishedEvent
-from adaptive_ttc.flights import side_by_side
 from adaptive_ttc.prm.base import Scored
-from adaptive_ttc.sample import Sample
 
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 """The steps of a sample, and those of its parent."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from adaptive_ttc.cost import Price
+from adaptive_ttc.driver.meter import Meter
+from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import DecisionEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.meter import Meter
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
-from adaptive_ttc.sample import Sample
 
 PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""

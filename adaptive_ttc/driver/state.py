@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from adaptive_ttc.driver.lineage import Numbering
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.lineage import Numbering
 from adaptive_ttc.types import Finish, Prefix
 
 Kind = tuple[str, ...]

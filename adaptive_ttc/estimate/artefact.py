@@ -18,21 +18,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from adaptive_ttc.difficulty import DifficultyModel
+from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimator_files import read_estimators, write_estimators
-from adaptive_ttc.evidence import Evidence, Reading
-from adaptive_ttc.ordinal import Platt
-from adaptive_ttc.outlook import Action, Estimators, Forecast, Outlook
+from adaptive_ttc.estimate.difficulty import DifficultyModel
+from adaptive_ttc.estimate.features import Evidence, Reading
+from adaptive_ttc.estimate.gain import Action, Estimators, Forecast, Outlook
+from adaptive_ttc.estimate.ordinal import Platt
+from adaptive_ttc.estimate.skops_io import read_estimators, write_estimators
+from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.estimate.table_outlook import TableOutlook
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.scoring import PRM_TOKENS_PER_TOKEN
-from adaptive_ttc.table import ComputeOptimalTable
-from adaptive_ttc.table_outlook import TableOutlook
 
 SCHEMA = 1
 TABLE, CLASSIFIER, OUTLOOK, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
-_REMEDY = "make it anew with python -m calibration.fit"
+_REMEDY = "make it anew with python -m adaptive_ttc.calibration.fit"
 
 SCORED_OPENINGS = 1.25
 """Scored openings that the budget of a problem has to pay for before its opening is scored at once.
@@ -74,7 +74,7 @@ class Opening:
         return max(1, math.ceil(generated * self.generated + (prm * self.prm if self.scored else 0.0)))
 
     def promise(self, generated: float, prm: float) -> int:
-        """To be set aside for it: for its scores more than they will cost, see :mod:`adaptive_ttc.scoring`."""
+        """To be set aside for it: for its scores more than they will cost, see :mod:`adaptive_ttc.driver.scoring`."""
         return self.units(generated, PRM_TOKENS_PER_TOKEN * prm)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimator_files import read_estimators, write_estimators
-from adaptive_ttc.evidence import Evidence, Reading, Unit, family_of
-from adaptive_ttc.ordinal import BINS, StageModel
+from adaptive_ttc.estimate.features import Evidence, Reading, Unit, family_of
+from adaptive_ttc.estimate.ordinal import BINS, StageModel
+from adaptive_ttc.estimate.skops_io import read_estimators, write_estimators
 
 FILE = "classifier.skops"
 SCHEMA = 1

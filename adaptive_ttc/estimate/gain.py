@@ -18,15 +18,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.evidence import Evidence, Reading
-from adaptive_ttc.ordinal import Platt
+from adaptive_ttc.estimate.features import Evidence, Reading
+from adaptive_ttc.estimate.ordinal import Platt
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Action:
-    """More work: ``count`` further units of a kind, see :class:`~adaptive_ttc.evidence.Unit`."""
+    """More work: ``count`` further units of a kind, see :class:`~adaptive_ttc.estimate.features.Unit`."""
 
     kind: str
     count: int

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from adaptive_ttc.calibrated import Calibrated, Opening
-from adaptive_ttc.evidence import Evidence
-from adaptive_ttc.outlook import Forecast, Prospect, unseen
-from adaptive_ttc.table import Ballot, Cells, ComputeOptimalTable, Row, TableArm
-from adaptive_ttc.table_outlook import TableOutlook
+from adaptive_ttc.estimate.artefact import Calibrated, Opening
+from adaptive_ttc.estimate.features import Evidence
+from adaptive_ttc.estimate.gain import Forecast, Prospect, unseen
+from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, Row, TableArm
+from adaptive_ttc.estimate.table_outlook import TableOutlook
 
 SOURCE = (
     "a rough prior from published findings on other pairs (the order of strategies by difficulty from arXiv 2408.03314 "

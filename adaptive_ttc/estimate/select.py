@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from adaptive_ttc.calibrated import Calibrated, mismatch_of, read_meta
 from adaptive_ttc.errors import CalibrationError, CalibrationWarning
+from adaptive_ttc.estimate.artefact import Calibrated, mismatch_of, read_meta
+from adaptive_ttc.estimate.prior import prior_of
 from adaptive_ttc.policy import Policy
-from adaptive_ttc.prior import prior_of
 from adaptive_ttc.prm.base import RewardModel
 
 
@@ -33,7 +33,8 @@ class Pairing:
         allow_mismatch: bool = False,
     ) -> None:
         self._given = calibration
-        self._remedy = f"python -m calibration.fit --policy {policy.name}" + (f" --prm {prm.name}" if prm else "")
+        models = f"--policy {policy.name}" + (f" --prm {prm.name}" if prm else "")
+        self._remedy = f"python -m adaptive_ttc.calibration.fit {models}"
         self._prm = prm is not None
         self._told = False
         self._foreign: str | None = None

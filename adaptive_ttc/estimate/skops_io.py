@@ -78,7 +78,9 @@ def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CalibrationError(f"{path} cannot be read: {error}; make it with python -m calibration.fit") from error
+        raise CalibrationError(
+            f"{path} cannot be read: {error}; make it with python -m adaptive_ttc.calibration.fit"
+        ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CalibrationError(
             f"{path} was changed or cut off after it was written: its checksum is not that of its metadata; "
@@ -116,7 +118,8 @@ def _check_types(data: bytes, path: Path) -> None:
             schema = json.loads(archive.read("schema.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
         raise CalibrationError(
-            f"{path} is no skops file (a pickle is not accepted, ever); make it with python -m calibration.fit"
+            f"{path} is no skops file (a pickle is not accepted, ever); make it with "
+            "python -m adaptive_ttc.calibration.fit"
         ) from error
     foreign = sorted({name for name, loader in _types(schema) if name not in TRUSTED or loader not in _NODES})
     if foreign:

@@ -33,7 +33,7 @@ class TableArm:
         name: ``dvts-16-4``.
         strategy: its name.
         options: fields of the strategy.
-        kind: of the units that it is made of, see :class:`adaptive_ttc.evidence.Unit`.
+        kind: of the units that it is made of, see :class:`adaptive_ttc.estimate.features.Unit`.
         units: how many of them.
     """
 
@@ -205,7 +205,7 @@ class ComputeOptimalTable:
         Raises:
             CalibrationError: it is no table, or one of another version.
         """
-        remedy = "make it anew with python -m calibration.fit"
+        remedy = "make it anew with python -m adaptive_ttc.calibration.fit"
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else None
             raise CalibrationError(f"{where} is no table of schema {SCHEMA} (it says {found!r}): {remedy}")
@@ -249,9 +249,9 @@ class ComputeOptimalTable:
         """The table of a calibration directory, all files of which are checked.
 
         Raises:
-            CalibrationError: see :meth:`adaptive_ttc.calibrated.Calibrated.load`.
+            CalibrationError: see :meth:`adaptive_ttc.estimate.artefact.Calibrated.load`.
         """
-        from adaptive_ttc.calibrated import Calibrated
+        from adaptive_ttc.estimate.artefact import Calibrated
 
         return Calibrated.load(path).table
 

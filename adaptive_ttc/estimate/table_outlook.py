@@ -1,7 +1,7 @@
 """Forecasts from the table alone: its cells, averaged over what is believed of the difficulty; it learned nothing else.
 
 Where calibration fitted no outlook, or one that was no better, this stands in its place
-(:class:`adaptive_ttc.outlook.Outlook`), and makes of the table a plan that evidence may change.
+(:class:`adaptive_ttc.estimate.gain.Outlook`), and makes of the table a plan that evidence may change.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from adaptive_ttc.evidence import Evidence
-from adaptive_ttc.outlook import Action, Forecast, Prospect, unseen
-from adaptive_ttc.table import ComputeOptimalTable
+from adaptive_ttc.estimate.features import Evidence
+from adaptive_ttc.estimate.gain import Action, Forecast, Prospect, unseen
+from adaptive_ttc.estimate.table import ComputeOptimalTable
 
 Posteriors = Callable[[Sequence[Evidence]], Sequence[Sequence[float]]]
 

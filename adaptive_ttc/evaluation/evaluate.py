@@ -10,11 +10,11 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.datasets import Row
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
-from adaptive_ttc.estimators import NO_ANSWER, best_of_k, pass_at_k, vote_at_k
-from adaptive_ttc.flights import side_by_side
-from adaptive_ttc.grading import Grader
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.metrics import NO_ANSWER, best_of_k, pass_at_k, vote_at_k
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem, Usage
@@ -49,7 +49,7 @@ class Pool:
     Attributes:
         row: the problem and its right answer.
         correct: whether the sample's answer is right.
-        classes: number of its answer class, or :data:`~adaptive_ttc.estimators.NO_ANSWER`.
+        classes: number of its answer class, or :data:`~adaptive_ttc.evaluation.metrics.NO_ANSWER`.
         scores: its score in [0, 1]; nan where it was not scored.
         tokens: its generated tokens.
         texts: what was written.
@@ -65,7 +65,7 @@ class Pool:
     usage: Usage = field(default_factory=Usage)
 
     def pass_at(self, k: int) -> float:
-        """See :func:`~adaptive_ttc.estimators.pass_at_k`."""
+        """See :func:`~adaptive_ttc.evaluation.metrics.pass_at_k`."""
         return pass_at_k(self.correct, k)
 
     def accuracy(self, strategy: str, k: int, seed: int | Sequence[int] = 0) -> float:

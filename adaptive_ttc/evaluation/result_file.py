@@ -69,7 +69,7 @@ def write_record(path: str | Path, name: str, command: Sequence[str] | str, figu
 
 def git_state() -> str:
     """The commit of the source tree, with ``-dirty`` when tracked files differ from it; ``unknown`` outside a clone."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return "unknown"  # installed, perhaps below somebody else's repository
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -1,7 +1,7 @@
 """``python -m adaptive_ttc.mini.evaluate``: how good a mini pair is, on MiniMath's test split.
 
 It knows neither how the models were trained nor how they are run. Figures of the JSON file, all from one
-pool of ``--samples`` samples a problem at temperature 0.8 (estimators of ``adaptive_ttc.estimators``):
+pool of ``--samples`` samples a problem at temperature 0.8 (estimators of ``adaptive_ttc.evaluation.metrics``):
 
 ``pass_at_1``, ``pass_at_1_by_quintile``
     share of right samples; the quintiles are oracle quintiles, by this very share, the easiest first.
@@ -47,13 +47,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from adaptive_ttc.cli.ending import exit_code
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.estimators import paired_interval, quintiles, within_auc
-from adaptive_ttc.evaluation import Outcome, Pool, draw_pools, solve_rows
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.evaluation.evaluate import Outcome, Pool, draw_pools, solve_rows
+from adaptive_ttc.evaluation.metrics import paired_interval, quintiles, within_auc
+from adaptive_ttc.evaluation.result_file import writable, write_record
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.mini.settings import PAIRS
-from adaptive_ttc.record import writable, write_record
 from adaptive_ttc.solver import Solver
 
 SIZES = (1, 4, 16, 64)

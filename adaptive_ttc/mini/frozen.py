@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptive_ttc.datasets import MINIMATH, load_problems
+from adaptive_ttc.evaluation.datasets import MINIMATH, load_problems
 from adaptive_ttc.mini.settings import PAIRS
 
 MODELS = Path(__file__).parent / "models"

@@ -10,24 +10,24 @@ from dataclasses import replace
 
 import anyio
 
-from adaptive_ttc.allocation import Decision
-from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.allocation.foresight import View
+from adaptive_ttc.allocation.options import slice_of
+from adaptive_ttc.allocation.report import Decision
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import AdaptiveTTCError
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Evidence
+from adaptive_ttc.estimate.gain import Action
 from adaptive_ttc.events import AllocationEvent, Event
-from adaptive_ttc.evidence import Evidence
-from adaptive_ttc.foresight import View
-from adaptive_ttc.grading import Grader
-from adaptive_ttc.holdings import Holdings
-from adaptive_ttc.outlook import Action
-from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.scoring import least_score
-from adaptive_ttc.slices import slice_of
+from adaptive_ttc.run.holdings import Holdings
+from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.undertaking import Undertaking
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import Adaptive, Drawn, Slice
-from adaptive_ttc.undertaking import Undertaking
 
 SHORTEST = 16
 """Tokens under which a slice is not worth a request."""

@@ -1,6 +1,6 @@
 """One problem on its way from a budget to its solution: a campaign of one; it knows no command line.
 
-It has the face of :class:`adaptive_ttc.run.Run`, so that streams and callers need not tell the two apart.
+It has the face of :class:`adaptive_ttc.run.run.Run`, so that streams and callers need not tell the two apart.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 
 import anyio
 
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.calibrated import Calibrated
-from adaptive_ttc.campaign import Campaign
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.foresight import Foresight
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.events import Event
-from adaptive_ttc.foresight import Foresight
-from adaptive_ttc.grading import Grader
-from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.pursuit import Pursuit
-from adaptive_ttc.run import ending_early
+from adaptive_ttc.run.adaptive_problem import Pursuit
+from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.run import ending_early
+from adaptive_ttc.run.scheduler import Campaign
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Usage
 
 
@@ -87,7 +87,7 @@ class AdaptiveRun:
         return self._pursuit.trace
 
     async def solve(self, grader: Grader, deadline: float | None = None, until: anyio.Event | None = None) -> Solution:
-        """Spend the budget as evidence says, and vote; see :meth:`adaptive_ttc.run.Run.solve`.
+        """Spend the budget as evidence says, and vote; see :meth:`adaptive_ttc.run.run.Run.solve`.
 
         Raises:
             EngineError: an engine failed for good.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.plan import Plan, Wish
+from adaptive_ttc.run.request import Plan, Wish
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.types import Problem
 

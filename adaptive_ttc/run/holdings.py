@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from adaptive_ttc.evidence import Attempt, Evidence, FirstStep, Unit, first_step_of
-from adaptive_ttc.grading import Grader, extract_answer
-from adaptive_ttc.kinds import GREEDY, SAMPLE
+from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.estimate.features import Attempt, Evidence, FirstStep, Unit, first_step_of
 from adaptive_ttc.strategies.adaptive import Drawn, Slice
+from adaptive_ttc.strategies.units import GREEDY, SAMPLE
 from adaptive_ttc.types import Prefix
 
 Route = tuple[int, ...]

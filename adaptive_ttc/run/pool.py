@@ -11,24 +11,24 @@ from typing import Any
 
 import anyio
 
-from adaptive_ttc.adaptive_run import foresight_of
-from adaptive_ttc.allocation import AllocationReport
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.background import Background
-from adaptive_ttc.calibrated import Calibrated
-from adaptive_ttc.campaign import Campaign
-from adaptive_ttc.engines import DriverConfig
-from adaptive_ttc.errand import Errand, Question
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.report import AllocationReport
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.grading import Grader
+from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.pursuit import Pursuit
-from adaptive_ttc.run import ending_early
+from adaptive_ttc.run.adaptive_problem import Pursuit
+from adaptive_ttc.run.adaptive_run import foresight_of
+from adaptive_ttc.run.errand import Errand, Question
+from adaptive_ttc.run.run import ending_early
+from adaptive_ttc.run.scheduler import Campaign
+from adaptive_ttc.run.vote import conclude
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tasks import Background
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Message, Problem, Usage
-from adaptive_ttc.verdict import conclude
 
 
 class SolutionPool(Background[Solution, None]):

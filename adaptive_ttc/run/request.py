@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptive_ttc.cost import Price, price_of
+from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
-from adaptive_ttc.kinds import GREEDY
 from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.scoring import least_score
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.strategies.base import Strategy, make_strategy
+from adaptive_ttc.strategies.units import GREEDY
 from adaptive_ttc.types import Problem
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar, cast
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import Price
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import (
@@ -25,15 +26,14 @@ from adaptive_ttc.events import (
     SearchEvent,
     VoteEvent,
 )
-from adaptive_ttc.grading import Grader
-from adaptive_ttc.plan import Plan
-from adaptive_ttc.requests import Expand, Fork, Score, Search
+from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.vote import conclude, grade
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy, make_strategy
 from adaptive_ttc.strategies.adaptive import UNLISTED
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Finish, Message, Prefix, Problem, Usage
-from adaptive_ttc.verdict import conclude, grade
 
 
 async def retrace(trace: Trace, grader: Grader) -> Solution:

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.events import Event
-from adaptive_ttc.flights import side_by_side
-from adaptive_ttc.grading import Grader
-from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.undertaking import Undertaking
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
-from adaptive_ttc.undertaking import Undertaking
 
 
 class Run(Undertaking):

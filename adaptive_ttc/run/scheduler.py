@@ -15,16 +15,16 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from adaptive_ttc.allocation import OVER, WHY, AllocationReport, Decision
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.allocation.foresight import Foresight
+from adaptive_ttc.allocation.report import OVER, WHY, AllocationReport, Decision
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
-from adaptive_ttc.flights import side_by_side
-from adaptive_ttc.foresight import Foresight
-from adaptive_ttc.grading import Grader
-from adaptive_ttc.outlook import Action
-from adaptive_ttc.pursuit import Pursuit
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.gain import Action
+from adaptive_ttc.run.adaptive_problem import Pursuit
 from adaptive_ttc.solution import Solution
 
 Weigh = Callable[[Pursuit], float]

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from adaptive_ttc.adaptive_run import AdaptiveRun
-from adaptive_ttc.background import Background
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.events import (
     AllocationEvent,
     DecisionEvent,
@@ -22,13 +21,14 @@ from adaptive_ttc.events import (
     ScoredEvent,
     VoteEvent,
 )
-from adaptive_ttc.grading import Grader
-from adaptive_ttc.run import Run
+from adaptive_ttc.run.adaptive_run import AdaptiveRun
+from adaptive_ttc.run.run import Run
+from adaptive_ttc.run.vote import grade, poll
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tasks import Background
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Candidate, Prefix, Usage
-from adaptive_ttc.verdict import grade, poll
 
 STREAMED = (
     SampledEvent,

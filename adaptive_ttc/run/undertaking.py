@@ -10,20 +10,20 @@ from dataclasses import fields, replace
 
 import anyio
 
-from adaptive_ttc.driver import Driver
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.driver import Driver
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import Event, RunEvent, SearchEvent
-from adaptive_ttc.grading import Grader
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.plan import Plan
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.vote import conclude, grade
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Usage
-from adaptive_ttc.verdict import conclude, grade
 
 
 class Undertaking:

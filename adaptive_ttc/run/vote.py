@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
-from adaptive_ttc.grading import Grader, extract_answer
-from adaptive_ttc.plan import Plan
+from adaptive_ttc.run.request import Plan
 from adaptive_ttc.solution import Solution, StrategyRun, voters
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Finish, Prefix, Usage
 from adaptive_ttc.voting import VoteName, aggregate, tally
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.kinds import GREEDY, SAMPLE, request_of, split_kind
-from adaptive_ttc.requests import Expand, Request, Score, Search
 from adaptive_ttc.strategies.base import Strategy, check_count, make_strategy
+from adaptive_ttc.strategies.requests import Expand, Request, Score, Search
+from adaptive_ttc.strategies.units import GREEDY, SAMPLE, request_of, split_kind
 from adaptive_ttc.types import ROOT, STEP_END, Prefix
 from adaptive_ttc.voting import VoteName
 
@@ -40,7 +40,7 @@ class Slice(Strategy):
     """Some units of one kind, each drawn as calibration draws it: first steps, then what goes on from them.
 
     Attributes:
-        kind: see :class:`adaptive_ttc.evidence.Unit`.
+        kind: see :class:`adaptive_ttc.estimate.features.Unit`.
         units: how many.
         vote: has no part in what is drawn; ``majority`` leaves whole solutions unscored.
     """

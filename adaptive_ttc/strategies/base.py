@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_args
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.requests import Search
+from adaptive_ttc.strategies.requests import Search
 from adaptive_ttc.types import Aggregation, Prefix
 from adaptive_ttc.voting import VOTES, VoteName
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.requests import Expand, Request
 from adaptive_ttc.strategies.base import Strategy, check_count
+from adaptive_ttc.strategies.requests import Expand, Request
 from adaptive_ttc.types import STEP_END, Prefix
 from adaptive_ttc.voting import VoteName, aggregate
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adaptive_ttc.estimate.table import BIN_NAMES
 from adaptive_ttc.events import AllocationEvent
-from adaptive_ttc.table import BIN_NAMES
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 
 SHOWN_DECISIONS = 12
 SHOWN_ACTIONS = 3

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from adaptive_ttc.decided import decisions
-from adaptive_ttc.outcomes import Outcome, outcomes
-from adaptive_ttc.rounds import Round, rounds, slices, trees
+from adaptive_ttc.tracing.decided import decisions
+from adaptive_ttc.tracing.outcomes import Outcome, outcomes
+from adaptive_ttc.tracing.rounds import Round, rounds, slices, trees
 from adaptive_ttc.types import AnswerClass, Finish
 from adaptive_ttc.voting import VoteName
 

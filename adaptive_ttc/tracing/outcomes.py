@@ -16,7 +16,7 @@ from adaptive_ttc.events import (
     ScoredEvent,
     SearchEvent,
 )
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import split_steps
 
 Fate = Literal["candidate", "continued", "merged", "pruned", "cut", "unused"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from adaptive_ttc.tree import Node, SearchTree
+from adaptive_ttc.tracing.tree import Node, SearchTree
 
 WIDE = 12
 """Most solutions beside each other that are not folded by their answers."""

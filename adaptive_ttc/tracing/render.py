@@ -5,9 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 
-from adaptive_ttc.outcomes import Outcome
-from adaptive_ttc.outline import Entry, Fold
-from adaptive_ttc.tree import Node, SearchTree
+from adaptive_ttc.tracing.outcomes import Outcome
+from adaptive_ttc.tracing.outline import Entry, Fold
+from adaptive_ttc.tracing.tree import Node, SearchTree
 
 Colour = tuple[int, int, int]
 

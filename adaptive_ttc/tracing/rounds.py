@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adaptive_ttc.events import ExpandedEvent, ForkEvent, Route
-from adaptive_ttc.outcomes import Outcome
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.outcomes import Outcome
+from adaptive_ttc.tracing.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Round:
 
     Attributes:
         sampled: samples, those that only looked ahead left out; these are ``foreseen``.
-        kept: gone on from; ``pruned``, ``merged``, ``cut`` and ``unused`` as in :data:`~adaptive_ttc.outcomes.Fate`.
+        kept: gone on from; ``pruned``, ``merged``, ``cut`` and ``unused`` as in ``Fate``.
         finished: ended by the policy and handed in.
         tokens: generated.
         best: the highest value among those sampled, in [0, 1]; None if none was scored.

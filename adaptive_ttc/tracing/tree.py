@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import DoneEvent, Route, RunEvent, SearchEvent, VoteEvent
-from adaptive_ttc.outcomes import Fate, Outcome, ScoredStep, outcomes
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.outcomes import Fate, Outcome, ScoredStep, outcomes
+from adaptive_ttc.tracing.trace import Trace
 
 _ORDER: Mapping[Fate, int] = {"candidate": 0, "continued": 0, "unused": 1, "pruned": 2, "merged": 2, "cut": 3}
 

@@ -13,14 +13,14 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.fake.control import Failure, Flight, Hold, Matching, anything
+from adaptive_ttc.policies.fake.tokens import ASSISTANT, EOS, REVISION_PROMPT, VOCAB_SIZE, decode_tokens, encode_problem
+from adaptive_ttc.policies.fake.writers import Key, Replies, Script, ToyModel, Writer
+from adaptive_ttc.policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.trouble import Trouble
 from adaptive_ttc.types import Problem
-from policies.fake.control import Failure, Flight, Hold, Matching, anything
-from policies.fake.tokens import ASSISTANT, EOS, REVISION_PROMPT, VOCAB_SIZE, decode_tokens, encode_problem
-from policies.fake.writers import Key, Replies, Script, ToyModel, Writer
-from policies.stopping import StopRule, TokenTexts
-from policies.validation import check_request
 
 
 class FakePolicy:
@@ -78,12 +78,12 @@ class FakePolicy:
 
     @classmethod
     def scripted(cls, replies: Mapping[Key, Replies], **settings: Any) -> Self:
-        """Replies from a script, which raises LookupError when it runs dry; see :class:`~policies.fake.Script`."""
+        """Replies from a script, which raises LookupError when it runs dry; see :class:`Script`."""
         return cls(Script(replies), **settings)
 
     @classmethod
     def generative(cls, *, error_rate: float = 0.03, **settings: Any) -> Self:
-        """Sums from a toy model that errs; see :class:`~policies.fake.ToyModel`. ``settings``: the constructor's."""
+        """Sums from a toy model that errs; see :class:`ToyModel`. ``settings``: the constructor's."""
         return cls(ToyModel(error_rate), **settings)
 
     @classmethod

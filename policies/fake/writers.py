@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.fake.tokens import EOS, encode_text, split_prompt
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import split_steps
-from policies.fake.tokens import EOS, encode_text, split_prompt
 
 T = TypeVar("T", int, str)
 Token = tuple[int, float]

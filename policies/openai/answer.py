@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import Literal
 
 from adaptive_ttc.errors import EngineError
+from adaptive_ttc.policies.openai.chunks import Chunk
+from adaptive_ttc.policies.openai.texts import Cutter
+from adaptive_ttc.policies.stopping import StopRule
 from adaptive_ttc.policy import Sampled, SampleRequest
-from policies.openai.chunks import Chunk
-from policies.openai.texts import Cutter
-from policies.stopping import StopRule
 
 Finish = Literal["eos", "stop", "length", "abort"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.policies.openai.forms import Body, ChatForm, Form
 from adaptive_ttc.policy import SampleRequest
-from policies.openai.config import FleetConfig
-from policies.openai.forms import Body, ChatForm, Form
 
 
 def body_of(request: SampleRequest, form: Form, max_tokens: int, model: str, config: FleetConfig) -> Body:

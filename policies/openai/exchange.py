@@ -11,16 +11,16 @@ from contextlib import aclosing
 import anyio
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.openai.answer import Answer
+from adaptive_ttc.policies.openai.bodies import body_of
+from adaptive_ttc.policies.openai.chunks import read_chunk
+from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.policies.openai.fleet import Fleet, Replica, UnavailableError
+from adaptive_ttc.policies.openai.forms import Form
+from adaptive_ttc.policies.openai.texts import Cutter
+from adaptive_ttc.policies.openai.wire import MisfitError, Wire
+from adaptive_ttc.policies.stopping import StopRule, TokenTexts
 from adaptive_ttc.policy import Sampled, SampleRequest
-from policies.openai.answer import Answer
-from policies.openai.bodies import body_of
-from policies.openai.chunks import read_chunk
-from policies.openai.config import FleetConfig
-from policies.openai.fleet import Fleet, Replica, UnavailableError
-from policies.openai.forms import Form
-from policies.openai.texts import Cutter
-from policies.openai.wire import MisfitError, Wire
-from policies.stopping import StopRule, TokenTexts
 
 
 class Flight:

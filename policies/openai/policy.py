@@ -1,6 +1,6 @@
 """The ``Policy`` over servers that speak the OpenAI protocol: what the protocol asks, and the life of a request.
 
-It knows no strategy, budget or score, and leaves the talking to :mod:`policies.openai.exchange`.
+It knows no strategy, budget or score, and leaves the talking to :mod:`adaptive_ttc.policies.openai.exchange`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.chat import ChatFormat
+from adaptive_ttc.policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
+from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.policies.openai.exchange import Exchange, Flight
+from adaptive_ttc.policies.openai.fleet import Fleet, Replica
+from adaptive_ttc.policies.openai.forms import ChatForm, Openings, TextForm, TokenForm
+from adaptive_ttc.policies.openai.gate import Gate
+from adaptive_ttc.policies.openai.texts import Cutter
+from adaptive_ttc.policies.openai.wire import Wire
+from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import locate, read_config
 from adaptive_ttc.types import Problem
-from policies.chat import ChatFormat
-from policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
-from policies.openai.config import FleetConfig
-from policies.openai.exchange import Exchange, Flight
-from policies.openai.fleet import Fleet, Replica
-from policies.openai.forms import ChatForm, Openings, TextForm, TokenForm
-from policies.openai.gate import Gate
-from policies.openai.texts import Cutter
-from policies.openai.wire import Wire
-from policies.validation import check_request
 
 # Turns of the event loop in which an abort lets the request read what has already come over the network.
 _TURNS = 4
@@ -37,7 +37,7 @@ class OpenAIPolicy(FolderPolicy):
 
     Make one with :meth:`from_pretrained`. It is used by one event loop at a time. Every sample is one streamed
     request. The form of the prompts is found with the first requests: token ids, else text, else chat (see
-    :mod:`policies.openai.forms`), and where the token counts come from in each, :mod:`policies.openai.answer` says.
+    :mod:`adaptive_ttc.policies.openai.forms`), and where the token counts come from in each, ``answer.py`` says.
     Stop strings are looked for here as the tokens arrive, and by the server too where it says which one it met.
 
     Args:
@@ -106,11 +106,11 @@ class OpenAIPolicy(FolderPolicy):
             path_or_hub_name: a local folder, or ``owner/name`` on the Hub, with the served model's tokenizer, chat
                 template and config. Weights are not loaded; where they are there they are fingerprinted.
             base_url: of a server or router, or of every replica.
-            system_prompt: as for :class:`~policies.transformers.TransformersPolicy`.
+            system_prompt: as for :class:`~adaptive_ttc.policies.transformers.TransformersPolicy`.
             max_context: prompt and new tokens together; None takes what the model knows.
             revision: of the model on the Hub.
             api_key: None takes the environment variable ``OPENAI_API_KEY``, if it is set.
-            **settings: see :class:`~policies.openai.FleetConfig`.
+            **settings: see :class:`~adaptive_ttc.policies.openai.FleetConfig`.
 
         Raises:
             ConfigError: files are missing or unfit, or a setting is unknown or out of its range.

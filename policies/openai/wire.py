@@ -17,8 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from policies.openai.config import FleetConfig
-from policies.openai.fleet import Replica, UnavailableError
+from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.policies.openai.fleet import Replica, UnavailableError
 
 Json = dict[str, Any]
 

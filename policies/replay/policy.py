@@ -11,12 +11,12 @@ import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.limits import Demand
+from adaptive_ttc.policies.replay.record import Record, RecordedSample
+from adaptive_ttc.policies.replay.shelf import Shelf
+from adaptive_ttc.policies.replay.store import load_record
+from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.types import Problem
-from policies.replay.record import Record, RecordedSample
-from policies.replay.shelf import Shelf
-from policies.replay.store import load_record
-from policies.validation import check_request
 
 
 class ReplayPolicy:
@@ -54,9 +54,9 @@ class ReplayPolicy:
         """Replay a file.
 
         Args:
-            path: what a :class:`~policies.replay.Recorder` saved, or traces; see :mod:`policies.replay.traces`.
+            path: what a :class:`~adaptive_ttc.policies.replay.Recorder` saved, or traces; see ``traces.py``.
             seed: of the permutations; 0 takes the samples in the order of the record.
-            problems: see :func:`~policies.replay.load_record`.
+            problems: see :func:`~adaptive_ttc.policies.replay.load_record`.
 
         Raises:
             ConfigError: the file is no record.

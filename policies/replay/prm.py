@@ -10,12 +10,12 @@ import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.limits import Demand
+from adaptive_ttc.policies.replay.index import PrefixIndex
+from adaptive_ttc.policies.replay.record import Record, RecordedSample
+from adaptive_ttc.policies.replay.store import load_record
 from adaptive_ttc.prm.base import Scored, ScoreRequest
 from adaptive_ttc.prm.rendering import check_steps
 from adaptive_ttc.types import Problem
-from policies.replay.index import PrefixIndex
-from policies.replay.record import Record, RecordedSample
-from policies.replay.store import load_record
 
 
 class ReplayPRM:
@@ -55,7 +55,7 @@ class ReplayPRM:
 
     @classmethod
     def load(cls, path: str | Path, *, problems: str | Path | None = None) -> Self:
-        """Replay a file; see :meth:`policies.replay.ReplayPolicy.load`.
+        """Replay a file; see :meth:`adaptive_ttc.policies.replay.ReplayPolicy.load`.
 
         Raises:
             ConfigError: the file is no record, or holds no scores.

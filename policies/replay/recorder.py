@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
+from adaptive_ttc.policies.replay.recording import RecordingPolicy, RecordingPRM
+from adaptive_ttc.policies.replay.store import save_record
+from adaptive_ttc.policies.replay.texts import text_ends
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem, split_steps
-from policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
-from policies.replay.recording import RecordingPolicy, RecordingPRM
-from policies.replay.store import save_record
-from policies.replay.texts import text_ends
 
 Tokens = tuple[int, ...]
 
@@ -36,14 +36,14 @@ class Growing:
 
 @dataclass(slots=True)
 class Scores:
-    """What a PRM said of a solution; see :class:`~policies.replay.RecordedSample`."""
+    """What a PRM said of a solution; see :class:`~adaptive_ttc.policies.replay.RecordedSample`."""
 
     scored: Scored
     counts: tuple[int, ...] = field(default=())
 
 
 class Recorder:
-    """Records whole solutions and their scores, for :class:`~policies.replay.ReplayPolicy` and ``ReplayPRM``.
+    """Records whole solutions and their scores, for ``ReplayPolicy`` and ``ReplayPRM``.
 
     Give :attr:`policy` and :attr:`prm` to a solver in place of the models, draw samples with one or several sampling
     strategies, then :meth:`save`::

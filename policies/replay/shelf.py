@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.replay.index import PrefixIndex
+from adaptive_ttc.policies.replay.record import Record, RecordedProblem, RecordedSample
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
-from policies.replay.index import PrefixIndex
-from policies.replay.record import Record, RecordedProblem, RecordedSample
 
 
 class Shelf:

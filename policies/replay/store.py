@@ -1,7 +1,7 @@
 """Writes a record as JSON Lines and reads it back; it answers no request.
 
 The first line is an object with ``format``, ``version``, models, sampling settings; every other line is a
-problem with its samples. Field names are those of :mod:`policies.replay.record`.
+problem with its samples. Field names are those of :mod:`adaptive_ttc.policies.replay.record`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.record import writable
+from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
+from adaptive_ttc.policies.replay.traces import is_traces, record_of_traces
 from adaptive_ttc.types import Message
-from policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
-from policies.replay.traces import is_traces, record_of_traces
 
 FORMAT = "adaptive_ttc.replay"
 VERSION = 1
@@ -40,7 +40,7 @@ def save_record(record: Record, path: str | Path) -> None:
 
 
 def load_record(path: str | Path, *, problems: str | Path | None = None) -> Record:
-    """Read a record, or a file of traces (see :mod:`policies.replay.traces`).
+    """Read a record, or a file of traces (see :mod:`adaptive_ttc.policies.replay.traces`).
 
     Args:
         path: the file.

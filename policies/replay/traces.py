@@ -20,10 +20,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.datasets import Row, load_problems
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
 from adaptive_ttc.types import Message
-from policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
 
 EOS = 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adaptive_ttc.errors import EngineError
-from policies.transformers.runner import ModelRunner
-from policies.transformers.scheduler import Job, Scheduler, Start
+from adaptive_ttc.policies.transformers.runner import ModelRunner
+from adaptive_ttc.policies.transformers.scheduler import Job, Scheduler, Start
 
 
 class Engine:

@@ -18,19 +18,19 @@ import anyio.to_thread
 import torch
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.chat import ChatFormat
+from adaptive_ttc.policies.folder import FolderPolicy, eos_tokens, policy_fingerprint, policy_name
+from adaptive_ttc.policies.stopping import StopRule
+from adaptive_ttc.policies.transformers.config import EngineConfig
+from adaptive_ttc.policies.transformers.engine import Engine
+from adaptive_ttc.policies.transformers.loading import SMALL_MODEL, check_rows, examine, greedy_alone
+from adaptive_ttc.policies.transformers.runner import ModelRunner
+from adaptive_ttc.policies.transformers.scheduler import Job, Outcome, Scheduler
+from adaptive_ttc.policies.transformers.worker import EngineThread
+from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.causal import load_causal
 from adaptive_ttc.prm.checkpoint import locate
-from policies.chat import ChatFormat
-from policies.folder import FolderPolicy, eos_tokens, policy_fingerprint, policy_name
-from policies.stopping import StopRule
-from policies.transformers.config import EngineConfig
-from policies.transformers.engine import Engine
-from policies.transformers.loading import SMALL_MODEL, check_rows, examine, greedy_alone
-from policies.transformers.runner import ModelRunner
-from policies.transformers.scheduler import Job, Outcome, Scheduler
-from policies.transformers.worker import EngineThread
-from policies.validation import check_request
 
 
 class TransformersPolicy(FolderPolicy):
@@ -96,7 +96,7 @@ class TransformersPolicy(FolderPolicy):
             device: as torch names it, such as ``cpu`` or ``cuda:0``.
             dtype: ``float32``, ``bfloat16`` or ``float16``.
             system_prompt: put before problems without a system message; for a general instruct model
-                :data:`policies.prompts.MATH_SYSTEM_PROMPT`.
+                :data:`adaptive_ttc.policies.prompts.MATH_SYSTEM_PROMPT`.
             eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
             revision: of the model on the Hub.
             max_batch, max_context, prefix_cache_bytes, prefill_tokens, num_threads: see :class:`EngineConfig`.

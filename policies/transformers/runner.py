@@ -13,11 +13,11 @@ import torch
 from adaptive_ttc.kv.argument import cache_argument
 from adaptive_ttc.kv.pool import CacheShape, PrefixPool
 from adaptive_ttc.kv.tree import PrefixTree
+from adaptive_ttc.policies.transformers.attention import Part, install
+from adaptive_ttc.policies.transformers.kv_cache import RowCache
+from adaptive_ttc.policies.transformers.sampling import Uniforms, draw
+from adaptive_ttc.policies.transformers.scheduler import GROUP_ROWS
 from adaptive_ttc.policy import SampleRequest
-from policies.transformers.attention import Part, install
-from policies.transformers.kv_cache import RowCache
-from policies.transformers.sampling import Uniforms, draw
-from policies.transformers.scheduler import GROUP_ROWS
 
 Ints = npt.NDArray[np.int64]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from adaptive_ttc.policies.stopping import StopRule
 from adaptive_ttc.policy import Sampled, SampleRequest
-from policies.stopping import StopRule
 
 Outcome = Sampled | Exception
 

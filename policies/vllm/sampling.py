@@ -11,8 +11,8 @@ from vllm import SamplingParams
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
+from adaptive_ttc.policies.stopping import StopRule
 from adaptive_ttc.policy import Sampled, SampleRequest
-from policies.stopping import StopRule
 
 
 def sampling_params(

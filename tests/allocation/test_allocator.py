@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from adaptive_ttc.allocator import Allocator
-from adaptive_ttc.envelope import Option
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.envelope import Option
 from adaptive_ttc.errors import ConfigError
 
 

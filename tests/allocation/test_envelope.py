@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_ttc.demand import RATIO, Demand, pieces
-from adaptive_ttc.envelope import Envelope, Option
+from adaptive_ttc.allocation.demand import RATIO, Demand, pieces
+from adaptive_ttc.allocation.envelope import Envelope, Option
 from adaptive_ttc.errors import ConfigError
 
 grid = st.builds(lambda cost, gain: Option((cost, gain), cost, gain / 64, 1), st.integers(1, 40), st.integers(-16, 64))

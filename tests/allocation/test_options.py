@@ -2,9 +2,9 @@
 
 import pytest
 
-from adaptive_ttc.evidence import Attempt, Evidence, Unit
-from adaptive_ttc.outlook import Action, Forecast, Prospect
-from adaptive_ttc.slices import AGEING, MARGIN, options_of
+from adaptive_ttc.allocation.options import AGEING, MARGIN, options_of
+from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
+from adaptive_ttc.estimate.gain import Action, Forecast, Prospect
 
 SAMPLES = [Prospect(Action("sample", count), 0.5 + count / 100, 50.0 * count, 40.0 * count) for count in (1, 4, 8)]
 

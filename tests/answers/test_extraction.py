@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.grading import canonical, extract_answer
-from adaptive_ttc.grading.answer import MAX_CHARS, decide_plain, exact_value
+from adaptive_ttc.answers import canonical, extract_answer
+from adaptive_ttc.answers.extraction import MAX_CHARS, decide_plain, exact_value
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

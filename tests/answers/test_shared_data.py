@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_ttc.grading import Grader, extract_answer
+from adaptive_ttc.answers import Grader, extract_answer
 
 DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", Path(__file__).parents[2] / "../shared/data"))
 MATH500 = DATA / "math500.jsonl"

@@ -14,10 +14,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from adaptive_ttc.answers import Grader, GradingConfig
+from adaptive_ttc.answers.supervisor import Supervisor
 from adaptive_ttc.errors import ConfigError, GradingError
-from adaptive_ttc.grading import Grader, GradingConfig
-from adaptive_ttc.grading.supervisor import Supervisor
-from tests.grading import workers
+from tests.answers import workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ def test_a_program_that_ends_without_closing_leaves_no_process_and_no_warning(tm
     program = f"""
 from pathlib import Path
 import sys
-from adaptive_ttc.grading import Grader, GradingConfig
+from adaptive_ttc.answers import Grader, GradingConfig
 grader = Grader(GradingConfig(command=(sys.executable, "-S", "-E", {str(tmp_path / "worker.py")!r}, {str(tmp_path)!r})))
 assert grader.equal_sync("ab", "ba")
 print(grader.worker_pid)
@@ -95,7 +95,7 @@ def test_a_forked_copy_of_the_program_uses_a_worker_of_its_own(tmp_path: Path) -
     workers.config(tmp_path)
     program = f"""
 import os, sys
-from adaptive_ttc.grading import Grader, GradingConfig
+from adaptive_ttc.answers import Grader, GradingConfig
 grader = Grader(GradingConfig(command=(sys.executable, "-S", "-E", {str(tmp_path / "worker.py")!r}, {str(tmp_path)!r})))
 assert grader.equal_sync("ab", "ba")
 mine = grader.worker_pid

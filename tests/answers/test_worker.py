@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from adaptive_ttc.answers import Grader, GradingConfig, canonical
+from adaptive_ttc.answers.extraction import decide_plain
 from adaptive_ttc.errors import GradingError
-from adaptive_ttc.grading import Grader, GradingConfig, canonical
-from adaptive_ttc.grading.answer import decide_plain
 
 ROOT = Path(__file__).parents[2]
-WORKER = ROOT / "adaptive_ttc" / "grading" / "worker.py"
+WORKER = ROOT / "adaptive_ttc" / "answers" / "worker.py"
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ except MemoryError:
 
 def test_importing_the_package_imports_no_parser() -> None:
     program = (
-        "import sys, adaptive_ttc.grading; print({'sympy', 'math_verify', 'latex2sympy2_extended'} & set(sys.modules))"
+        "import sys, adaptive_ttc.answers; print({'sympy', 'math_verify', 'latex2sympy2_extended'} & set(sys.modules))"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "set()\n"

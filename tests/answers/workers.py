@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from adaptive_ttc.grading import GradingConfig
+from adaptive_ttc.answers import GradingConfig
 
 SCRIPT = r"""
 import json, os, signal, sys, threading

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 BENCH = Path(__file__).parents[2] / "bench"
 

@@ -9,20 +9,20 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.grading import Grader
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policies.fake import FakePolicy, Trouble, toy_right_so_far
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.base import Scored, ScoreRequest
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import BeamSearch, strategy_names
 from adaptive_ttc.types import Prefix, Problem
-from policies.fake import FakePolicy, Trouble, toy_right_so_far
 
 pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
 
-BENCH = Path(__file__).parents[1] / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 RUNS = 1000
 SHARES = 20
 
@@ -127,7 +127,9 @@ def test_an_account_that_promised_too_much_is_found(bench, monkeypatch):
     monkeypatch.setattr(Ledger, "_set_aside", careless)
     monkeypatch.setattr(Ledger, "available", property(lambda ledger: ledger.limit - ledger._spent - ledger._reserved))
     # an account that grants whatever is asked for, before a planner that asks for more than there is
-    monkeypatch.setattr("adaptive_ttc.expansion.plan_round", lambda terms, members: [one.remaining for one in members])
+    monkeypatch.setattr(
+        "adaptive_ttc.driver.expand.plan_round", lambda terms, members: [one.remaining for one in members]
+    )
     assert "overspent" in found_in(bench, calm(bench, budget_tokens=60))
 
 

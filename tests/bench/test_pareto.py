@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptive_ttc.calibrated import Opening
+from adaptive_ttc.calibration.arms import default_arms
+from adaptive_ttc.calibration.calibrate import membership, table_of
+from adaptive_ttc.calibration.curves import answerable, by_bins, measure
+from adaptive_ttc.calibration.decks import Vote
+from adaptive_ttc.calibration.labels import Bins, counts_of
+from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.table_outlook import TableOutlook
-from calibration.arms import default_arms
-from calibration.calibrate import membership, table_of
-from calibration.curves import answerable, by_bins, measure
-from calibration.decks import Vote
-from calibration.labels import Bins, counts_of
-from calibration.records import Weights
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.table_outlook import TableOutlook
 from tests.calibration.simulated import simulated_records
 
 pytest.importorskip("matplotlib", reason="the figures need the extra 'plot'")

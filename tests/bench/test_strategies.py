@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem, split_steps
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 pytest.importorskip("matplotlib", reason="the figures need the extra 'plot'")
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import anyio
 
+from adaptive_ttc.calibration.collect import collect, pool_key
+from adaptive_ttc.calibration.kinds import with_starts
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.worker import Job
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from calibration.collect import collect, pool_key
-from calibration.kinds import with_starts
-from calibration.loading import load_records
-from calibration.store import Store
-from calibration.worker import Job
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23} + {i}." for i in range(6)]
 ROWS = [

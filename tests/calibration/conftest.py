@@ -2,11 +2,11 @@
 
 import pytest
 
-from calibration import artefact
-from calibration.arms import parse_arms
-from calibration.calibrate import Settings, calibrate
-from calibration.outlook import Learning
-from calibration.records import Weights
+from adaptive_ttc.calibration import artefact
+from adaptive_ttc.calibration.arms import parse_arms
+from adaptive_ttc.calibration.calibrate import Settings, calibrate
+from adaptive_ttc.calibration.outlook import Learning
+from adaptive_ttc.calibration.records import Weights
 from tests.calibration.simulated import simulated_records
 
 ARMS = parse_arms(["greedy", "majority:1,4,8", "weighted_best_of_n:4,8", "dvts:4x4,8x4", "beam_search:16x4"])

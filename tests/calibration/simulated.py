@@ -13,8 +13,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from adaptive_ttc.evidence import Attempt, FirstStep, Unit
-from calibration.records import ProblemRecord, UnitRecord
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord
+from adaptive_ttc.estimate.features import Attempt, FirstStep, Unit
 
 M = 4
 N = 16

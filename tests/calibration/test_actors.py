@@ -6,15 +6,15 @@ from functools import partial
 import anyio
 import pytest
 
-from adaptive_ttc.datasets import load_problems
+from adaptive_ttc.calibration.actors import LOCAL, actors_of
+from adaptive_ttc.calibration.collect import Tally, collect, pool_key
+from adaptive_ttc.calibration.collect_command import main
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.spread import spread
+from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.worker import Job
+from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.solver import Solver
-from calibration.actors import LOCAL, actors_of
-from calibration.collect import Tally, collect, pool_key
-from calibration.collect_command import main
-from calibration.loading import load_records
-from calibration.spread import spread
-from calibration.store import Store
-from calibration.worker import Job
 from tests.calibration.collecting import die_once
 
 DATASET = "minimath-calibration"

@@ -2,9 +2,9 @@
 
 import pytest
 
+from adaptive_ttc.calibration.arms import Arm, default_arms, demand, parse_arms
+from adaptive_ttc.calibration.kinds import request_of, starts_of, with_starts
 from adaptive_ttc.errors import ConfigError
-from calibration.arms import Arm, default_arms, demand, parse_arms
-from calibration.kinds import request_of, starts_of, with_starts
 
 
 @pytest.mark.parametrize(

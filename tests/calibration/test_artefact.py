@@ -9,12 +9,12 @@ import pytest
 import skops.io
 from sklearn.svm import SVC
 
-from adaptive_ttc.calibrated import Calibrated, meta_digest
+from adaptive_ttc.calibration import artefact
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Evidence
-from adaptive_ttc.table import ComputeOptimalTable
-from calibration import artefact
-from policies.fake import FakePolicy
+from adaptive_ttc.estimate.artefact import Calibrated, meta_digest
+from adaptive_ttc.estimate.features import Evidence
+from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.policies.fake import FakePolicy
 from tests.calibration.conftest import ORIGIN
 
 FILES = ("table.json", "classifier.skops", "meta.json")

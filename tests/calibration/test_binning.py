@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from calibration.binning import MOST, coarse
+from adaptive_ttc.calibration.binning import MOST, coarse
 
 
 def test_trees_grown_on_coarse_features_answer_alike_for_the_features_themselves():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from adaptive_ttc.difficulty import STAGES
+from adaptive_ttc.calibration.classifier import DifficultyClassifier, Fitting, binary_rows, isotonic, log_loss, platt
+from adaptive_ttc.calibration.labels import Bins, Counts
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.ordinal import Isotonic, Platt, bins_of, with_edges
-from calibration.classifier import DifficultyClassifier, Fitting, binary_rows, isotonic, log_loss, platt
-from calibration.labels import Bins, Counts
+from adaptive_ttc.estimate.difficulty import STAGES
+from adaptive_ttc.estimate.ordinal import Isotonic, Platt, bins_of, with_edges
 
 NAMES = ("votes.top", "other", "constant", "unknown")
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import anyio
 import pytest
 
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.calibration import units
+from adaptive_ttc.calibration.collect import Tally, collect, missing_units, verdicts_on
+from adaptive_ttc.calibration.key import PoolKey
+from adaptive_ttc.calibration.kinds import starts_of
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.store import Store
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.grading import Grader
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.types import Problem
-from calibration import units
-from calibration.collect import Tally, collect, missing_units, verdicts_on
-from calibration.key import PoolKey
-from calibration.kinds import starts_of
-from calibration.loading import load_records
-from calibration.store import Store
 from tests.calibration.collecting import DEMAND, QUESTIONS, ROWS, UNITS, collected, fresh_records, toy_solver
 from tests.calibration.test_store import DRAWN
 

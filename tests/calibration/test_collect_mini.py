@@ -2,12 +2,12 @@
 
 import pytest
 
-from adaptive_ttc.datasets import load_problems
+from adaptive_ttc.calibration.collect import Tally, collect, pool_key
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.solver import Solver
-from calibration.collect import Tally, collect, pool_key
-from calibration.loading import load_records
-from calibration.store import Store
 
 DEMAND = {"greedy": 1, "sample": 4, "dvts-2": 2, "beam_search-4-2": 1, "revision-2": 1}
 

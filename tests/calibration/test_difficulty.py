@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-import adaptive_ttc.difficulty as runtime
-from adaptive_ttc.difficulty import STAGES, DifficultyModel, load_difficulty
+import adaptive_ttc.estimate.difficulty as runtime
+from adaptive_ttc.calibration.classifier import Fitting
+from adaptive_ttc.calibration.difficulty import DifficultyTrainer, crossfitted_difficulty, measured_difficulty
+from adaptive_ttc.calibration.folds import CrossFitted, Fitted, crossfit
+from adaptive_ttc.calibration.stages import stage_evidence
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Reading
-from calibration.classifier import Fitting
-from calibration.difficulty import DifficultyTrainer, crossfitted_difficulty, measured_difficulty
-from calibration.folds import CrossFitted, Fitted, crossfit
-from calibration.stages import stage_evidence
+from adaptive_ttc.estimate.difficulty import STAGES, DifficultyModel, load_difficulty
+from adaptive_ttc.estimate.features import Reading
 from tests.calibration.simulated import simulated_records
 
 FITTING = Fitting(iterations=6, folds=2)
@@ -173,6 +173,6 @@ def test_a_model_that_answers_otherwise_than_when_it_was_made_is_refused(saved, 
 
 
 def test_the_runtime_loads_no_heavy_library_before_a_model_is_read():
-    script = "import sys, adaptive_ttc.difficulty; print({'sklearn', 'skops', 'scipy'} & set(sys.modules))"
+    script = "import sys, adaptive_ttc.estimate.difficulty; print({'sklearn', 'skops', 'scipy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "set()"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_ttc.calibrated import Calibrated
+from adaptive_ttc.calibration import fit, gathering
+from adaptive_ttc.calibration.gathering import weights_of
+from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.errors import EngineError
-from adaptive_ttc.evidence import Evidence
-from calibration import fit, gathering
-from calibration.gathering import weights_of
-from calibration.records import Weights
+from adaptive_ttc.estimate.artefact import Calibrated
+from adaptive_ttc.estimate.features import Evidence
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", ROOT / "../shared/data"))
@@ -25,8 +25,8 @@ WORDS = ("--limit", "30", "--folds", "3", "--arms", "greedy", "majority:1,4,8", 
 STATES = [Evidence("1 + 1", 9), Evidence("What is 12 + 34 * 5?", 30)]
 KILLED = """
 import os, signal, sys
-from calibration import fit
-from calibration.collect import Tally
+from adaptive_ttc.calibration import fit
+from adaptive_ttc.calibration.collect import Tally
 
 add, drawn = Tally.add, 0
 
@@ -40,7 +40,7 @@ def counted(self, advance):
 Tally.add = counted
 fit.main(sys.argv[1:])
 """
-FITTED = "import sys; from calibration import fit; sys.exit(fit.main(sys.argv[1:]))"
+FITTED = "import sys; from adaptive_ttc.calibration import fit; sys.exit(fit.main(sys.argv[1:]))"
 
 
 def process(script, *words):

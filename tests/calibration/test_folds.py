@@ -2,9 +2,9 @@
 
 import pytest
 
+from adaptive_ttc.calibration.folds import CrossFitted, Fitted, crossfit
+from adaptive_ttc.calibration.records import ProblemRecord
 from adaptive_ttc.errors import CalibrationError
-from calibration.folds import CrossFitted, Fitted, crossfit
-from calibration.records import ProblemRecord
 
 
 def problems(count):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from adaptive_ttc.calibration.labels import Bins, Counts, Prior, check_folds, counts_of, counts_without
+from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.evidence import Attempt, Unit
-from calibration.labels import Bins, Counts, Prior, check_folds, counts_of, counts_without
-from calibration.records import ProblemRecord, UnitRecord
+from adaptive_ttc.estimate.features import Attempt, Unit
 
 
 def drawn_counts(problems, draws, a=0.8, b=1.2, seed=0):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from calibration.labels import Bins, Prior
-from calibration.metrics import Predictions, calibration_error, measure, reliability, spearman_ceiling
+from adaptive_ttc.calibration.labels import Bins, Prior
+from adaptive_ttc.calibration.metrics import Predictions, calibration_error, measure, reliability, spearman_ceiling
 
 BINS = Bins((0.8, 0.6, 0.4, 0.2), Prior(1, 1))
 

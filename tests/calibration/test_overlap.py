@@ -2,8 +2,8 @@
 
 import pytest
 
+from adaptive_ttc.calibration.overlap import check_overlap, text_digest
 from adaptive_ttc.errors import ConfigError
-from calibration.overlap import check_overlap, text_digest
 
 ROWS = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n), "unique_id": f"sum/{n}"} for n in range(4)]
 META = {"dataset": {"name": "sums"}, "digests": [text_digest("What is  2 + 2?\n"), text_digest("something else")]}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_ttc.calibrated import Calibrated
-from calibration import fit
-from calibration.replayed import from_traces
+from adaptive_ttc.calibration import fit
+from adaptive_ttc.calibration.replayed import from_traces
+from adaptive_ttc.estimate.artefact import Calibrated
 
 DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", Path(__file__).parents[2] / "../shared/data"))
 TRACES = DATA / "math500-traces-qwen2.5-1.5b-skywork-prm.json"

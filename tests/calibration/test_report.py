@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from calibration import figures
-from calibration.findings import Grid, choices, gains, sentences, shown_budgets, stages
-from calibration.report import findings, markdown_table, write_reports
+from adaptive_ttc.calibration import figures
+from adaptive_ttc.calibration.findings import Grid, choices, gains, sentences, shown_budgets, stages
+from adaptive_ttc.calibration.report import findings, markdown_table, write_reports
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from adaptive_ttc.calibrated import Calibrated
-from calibration.show import main
+from adaptive_ttc.calibration.show import main
+from adaptive_ttc.estimate.artefact import Calibrated
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from adaptive_ttc.calibrated import Opening
-from adaptive_ttc.outlook import Action, Forecast, Prospect
-from calibration.decks import Deck, Vote
-from calibration.records import Weights
-from calibration.simulate import replay
+from adaptive_ttc.calibration.decks import Deck, Vote
+from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.simulate import replay
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.gain import Action, Forecast, Prospect
 from tests.calibration.simulated import simulated_records
 
 

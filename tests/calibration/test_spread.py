@@ -5,12 +5,12 @@ from functools import partial
 import anyio
 import pytest
 
+from adaptive_ttc.calibration.collect import Tally
+from adaptive_ttc.calibration.loading import load_records
+from adaptive_ttc.calibration.processes import Processes
+from adaptive_ttc.calibration.spread import spread
+from adaptive_ttc.calibration.store import Store
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from calibration.collect import Tally
-from calibration.loading import load_records
-from calibration.processes import Processes
-from calibration.spread import spread
-from calibration.store import Store
 from tests.calibration.collecting import (
     DEMAND,
     ROWS,

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adaptive_ttc.difficulty import STAGES
-from adaptive_ttc.evidence import Reading
-from calibration.labels import outcomes
-from calibration.stages import possible_stages, stage_evidence, stage_rows
+from adaptive_ttc.calibration.labels import outcomes
+from adaptive_ttc.calibration.stages import possible_stages, stage_evidence, stage_rows
+from adaptive_ttc.estimate.difficulty import STAGES
+from adaptive_ttc.estimate.features import Reading
 from tests.calibration.simulated import simulated_record, simulated_records
 
 STAGE = {stage.name: stage for stage in STAGES}

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from adaptive_ttc.calibration.key import PoolKey
+from adaptive_ttc.calibration.store import Store, Verdict
+from adaptive_ttc.calibration.units import Drawn, Start, Work
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.evidence import Attempt, FirstStep, Unit
+from adaptive_ttc.estimate.features import Attempt, FirstStep, Unit
 from adaptive_ttc.types import Prefix
-from calibration.key import PoolKey
-from calibration.store import Store, Verdict
-from calibration.units import Drawn, Start, Work
 
 KEY = PoolKey(policy="p", prm="r", prompt="t", dataset="d")
 ROW = {"problem": "1 + 1?", "answer": "2", "unique_id": "one"}

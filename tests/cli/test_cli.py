@@ -11,16 +11,16 @@ from rich.console import Console
 
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.solve import show
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import CalibrationError, EngineError
-from adaptive_ttc.evaluation import solve_rows
+from adaptive_ttc.evaluation.evaluate import solve_rows
 from adaptive_ttc.events import AllocationEvent, ExpandEvent
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, mini_calibration
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
-from adaptive_ttc.trace import Trace
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
+from adaptive_ttc.tracing.trace import Trace
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(12)]
 

@@ -6,10 +6,10 @@ import pytest
 
 from adaptive_ttc.cli import main
 from adaptive_ttc.errors import RevisionWarning
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(4)]
 ROWS = [{"problem": one, "answer": toy_answer(one), "unique_id": f"sum/{i}"} for i, one in enumerate(QUESTIONS)]

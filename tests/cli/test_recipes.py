@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from adaptive_ttc import loading
+from adaptive_ttc.calibration import fit
 from adaptive_ttc.cli import main
+from adaptive_ttc.cli.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.prm.registry import _named_reader
-from adaptive_ttc.recipe import read_recipe
 from adaptive_ttc.solver import Solver
-from calibration import fit
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.toml"))}
 PAIRS = {
     ("meta-llama/Llama-3.2-1B-Instruct", "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"),

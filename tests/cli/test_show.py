@@ -6,14 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from adaptive_ttc import wording
 from adaptive_ttc.cli import main
-from adaptive_ttc.page import render
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.trace import Trace
-from adaptive_ttc.tree import search_tree
-from policies.fake import FakePolicy
+from adaptive_ttc.tracing import render as wording
+from adaptive_ttc.tracing.page import render
+from adaptive_ttc.tracing.trace import Trace
+from adaptive_ttc.tracing.tree import search_tree
 from tests.doubles import TinyPolicy
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}</style></title>"

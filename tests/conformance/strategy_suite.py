@@ -10,12 +10,12 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork, Search
 from adaptive_ttc.strategies import Strategy, make_strategy
+from adaptive_ttc.strategies.requests import Expand, Fork, Search
 from adaptive_ttc.types import ROOT, Finish, Prefix, Problem
 from tests.doubles import TinyPolicy
 

@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver import Driver
-from adaptive_ttc.engines import DriverConfig
+from adaptive_ttc.driver.driver import Driver
+from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.driver.lineage import derive_seed
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import ForkEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.lineage import derive_seed
 from adaptive_ttc.policy import Sampled
 from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork
+from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import TinyPolicy
 

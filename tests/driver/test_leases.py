@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_ttc.leases import SHORTEST_LEASE, Member, Terms, plan_round
+from adaptive_ttc.driver.leases import SHORTEST_LEASE, Member, Terms, plan_round
 
 members = st.lists(
     st.builds(

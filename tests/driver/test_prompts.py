@@ -3,14 +3,14 @@
 import anyio
 import pytest
 
-from adaptive_ttc.conversation import REVISION_PROMPT, Conversation
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
+from adaptive_ttc.driver.prompts import REVISION_PROMPT, Conversation
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.loading import MINI_POLICY
-from adaptive_ttc.requests import Expand, Fork
 from adaptive_ttc.strategies import Revision
+from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.types import ROOT, Prefix, Problem, revision_of
 from tests.doubles import TinyPolicy
 
@@ -161,7 +161,7 @@ def test_independent_attempts_share_the_first_ones_sequence():
 
 async def test_the_embedded_policys_prompt_is_its_chat_template_of_the_conversation():
     transformers = pytest.importorskip("transformers")
-    from policies.transformers import TransformersPolicy
+    from adaptive_ttc.policies.transformers import TransformersPolicy
 
     policy = TransformersPolicy.from_pretrained(MINI_POLICY)
     tokenizer = transformers.AutoTokenizer.from_pretrained(MINI_POLICY)

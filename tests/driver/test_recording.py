@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.events import (
     ExpandedEvent,
     ExpandEvent,
@@ -14,11 +14,11 @@ from adaptive_ttc.events import (
     ScoredEvent,
 )
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork
 from adaptive_ttc.strategies import make_strategy
+from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.types import ROOT, Problem, revision_of
-from policies.fake import FakePolicy
 from tests.doubles import TinyPolicy
 
 PROBLEM = Problem.of("how much?", id="p")

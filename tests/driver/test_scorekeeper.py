@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import FinishedEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork
 from adaptive_ttc.strategies import make_strategy
+from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.types import ROOT, Prefix, Problem
-from policies.fake import FakePolicy
 from tests.doubles import TinyPolicy
 
 PROBLEM = Problem.of("how much?", id="p")

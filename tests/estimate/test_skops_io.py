@@ -13,7 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.svm import SVC
 
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimator_files import read_estimators, write_estimators
+from adaptive_ttc.estimate.skops_io import read_estimators, write_estimators
 
 X = np.linspace(0, 1, 120).reshape(60, 2)
 Y = np.arange(60) % 2

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from adaptive_ttc.datasets import load_problems
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.mini.minimath import split_of
 from adaptive_ttc.mini.settings import PAIRS
 

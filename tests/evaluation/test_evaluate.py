@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.estimators import NO_ANSWER
-from adaptive_ttc.evaluation import Pool, draw_pools, solve_rows, solve_rows_together
+from adaptive_ttc.evaluation.evaluate import Pool, draw_pools, solve_rows, solve_rows_together
+from adaptive_ttc.evaluation.metrics import NO_ANSWER
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(12)]
 ROWS = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.estimators import (
+from adaptive_ttc.evaluation.metrics import (
     NO_ANSWER,
     auc,
     best_of_k,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.record import writable, write_record
+from adaptive_ttc.evaluation.result_file import writable, write_record
 
 
 def test_a_record_is_valid_json_with_plain_numbers(tmp_path):

@@ -6,16 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from adaptive_ttc.datasets import load_problems
-from adaptive_ttc.estimators import NO_ANSWER
-from adaptive_ttc.evaluation import Pool
+from adaptive_ttc.evaluation.datasets import load_problems
+from adaptive_ttc.evaluation.evaluate import Pool
+from adaptive_ttc.evaluation.metrics import NO_ANSWER
 from adaptive_ttc.mini.evaluate import Measured, figures_of, main, prm_figures
 from adaptive_ttc.mini.models import fresh, save, with_verifier
 from adaptive_ttc.mini.settings import Size
 from adaptive_ttc.mini.tokenizer import train_tokenizer
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from policies.fake import FakePolicy
 
 KEYS = {
     "pass_at_1", "pass_at_1_by_quintile", "prm_auc", "prm_auc_within", "prm_auc_within_distinct", "accuracy",

@@ -21,11 +21,11 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from adaptive_ttc.policies.fake import EOS, ToyModel
+from adaptive_ttc.policies.fake.tokens import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem, encode_text
+from adaptive_ttc.policies.stopping import StopRule, TokenTexts
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Message, Problem
-from policies.fake import EOS, ToyModel
-from policies.fake.tokens import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem, encode_text
-from policies.stopping import StopRule, TokenTexts
 
 SPECIALS = ("<end>", "<system>", "<user>", "<assistant>")
 TEMPLATE = (

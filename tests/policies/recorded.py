@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import anyio
 
+from adaptive_ttc.policies.fake import FakePolicy
+from adaptive_ttc.policies.replay import Record, Recorder, ReplayPolicy, SampleSettings
 from adaptive_ttc.policy import Policy, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, ScoreRequest
 from adaptive_ttc.types import Problem
-from policies.fake import FakePolicy
-from policies.replay import Record, Recorder, ReplayPolicy, SampleSettings
 from tests.conformance.policy_suite import PLACES, QUESTIONS
 
 T = TypeVar("T")

@@ -3,9 +3,9 @@ import datetime
 import pytest
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.chat import ChatFormat
+from adaptive_ttc.policies.prompts import MATH_SYSTEM_PROMPT
 from adaptive_ttc.types import Problem
-from policies.chat import ChatFormat
-from policies.prompts import MATH_SYSTEM_PROMPT
 from tests.policies.tiny import SPECIALS, TEMPLATE, byte_tokenizer
 
 

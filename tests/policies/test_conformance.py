@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from policies.fake import EOS, FakePolicy
-from policies.replay import Recorder
-from policies.transformers import TransformersPolicy
+from adaptive_ttc.policies.fake import EOS, FakePolicy
+from adaptive_ttc.policies.replay import Recorder
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from tests.conformance.policy_suite import CASES, CHECKS, PolicyCase, register
 from tests.policies.recorded import replay_of
 from tests.policies.tiny import folder

@@ -5,9 +5,9 @@ import anyio
 import pytest
 
 from adaptive_ttc.errors import EngineError
+from adaptive_ttc.policies.fake import EOS, FakePolicy, toy_answer, toy_numbers, toy_right_so_far
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
-from policies.fake import EOS, FakePolicy, toy_answer, toy_numbers, toy_right_so_far
 
 EASY, HARD = "What is 1 + 2?", "Add 91, 87, 78, 95, 83, 99, 76, 88 and 97."
 
@@ -213,5 +213,5 @@ async def test_cancellation_is_counted():
 
 
 def test_it_needs_no_torch():
-    code = "import sys, policies.fake; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, adaptive_ttc.policies.fake; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from policies.folder import eos_tokens, read_facts
-from policies.transformers import TransformersPolicy
+from adaptive_ttc.policies.folder import eos_tokens, read_facts
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from tests.policies.tiny import ENDS, byte_tokenizer, llama
 
 
@@ -46,7 +46,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def test_without_vllm_its_policy_names_the_remedy():
-    script = "import sys; sys.modules['vllm'] = None; import policies.vllm"
+    script = "import sys; sys.modules['vllm'] = None; import adaptive_ttc.policies.vllm"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     last = done.stderr.strip().splitlines()[-1]
     assert "needs vLLM, which is not installed: " in last

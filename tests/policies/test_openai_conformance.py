@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from policies.openai import OpenAIPolicy
+from adaptive_ttc.policies.openai import OpenAIPolicy
 from tests.conformance.policy_suite import CHECKS, PolicyCase
 from tests.policies.openai_server import LLAMA_CPP, OLD_VLLM, SGLANG, VLLM, Manner, ToyServer, folder
 

@@ -6,11 +6,11 @@ import anyio
 import pytest
 
 from adaptive_ttc.errors import EngineError
-from policies.openai.affinity import PrefixMap
-from policies.openai.bodies import stream_seed
-from policies.openai.chunks import read_chunk
-from policies.openai.gate import Gate
-from policies.openai.texts import Cutter
+from adaptive_ttc.policies.openai.affinity import PrefixMap
+from adaptive_ttc.policies.openai.bodies import stream_seed
+from adaptive_ttc.policies.openai.chunks import read_chunk
+from adaptive_ttc.policies.openai.gate import Gate
+from adaptive_ttc.policies.openai.texts import Cutter
 from tests.policies.openai_server import folder
 
 

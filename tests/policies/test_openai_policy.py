@@ -11,12 +11,12 @@ import pytest
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import RequestEvent
 from adaptive_ttc.loading import load_policy
+from adaptive_ttc.policies.fake import FakePolicy, ToyModel, toy_right_so_far
+from adaptive_ttc.policies.openai import OpenAIPolicy
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from policies.fake import FakePolicy, ToyModel, toy_right_so_far
-from policies.openai import OpenAIPolicy
 from tests.conformance.policy_suite import ask, sample_all
 from tests.policies.openai_server import (
     CHAT_ONLY,

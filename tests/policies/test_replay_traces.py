@@ -10,15 +10,15 @@ from pathlib import Path
 import anyio
 import pytest
 
+from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.cli import main
-from adaptive_ttc.datasets import load_problems
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evaluation import draw_pools
-from adaptive_ttc.grading import Grader, extract_answer
+from adaptive_ttc.evaluation.datasets import load_problems
+from adaptive_ttc.evaluation.evaluate import draw_pools
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
+from adaptive_ttc.policies.replay import Recorder, ReplayPolicy, ReplayPRM, load_record
 from adaptive_ttc.prm import FakePRM, ScoreRequest
 from adaptive_ttc.solver import Solver
-from policies.fake import FakePolicy, toy_answer, toy_right_so_far
-from policies.replay import Recorder, ReplayPolicy, ReplayPRM, load_record
 
 DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", Path(__file__).parents[2] / "../shared/data"))
 MATH500 = DATA / "math500.jsonl"

@@ -1,9 +1,9 @@
 import pytest
 
+from adaptive_ttc.policies.fake.tokens import decode_tokens
+from adaptive_ttc.policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.transformers.scheduler import GROUP_ROWS, Job, Move, Scheduler
 from adaptive_ttc.policy import SampleRequest
-from policies.fake.tokens import decode_tokens
-from policies.stopping import StopRule, TokenTexts
-from policies.transformers.scheduler import GROUP_ROWS, Job, Move, Scheduler
 
 NO_STOP = StopRule((), TokenTexts(decode_tokens, ord("a")))
 

@@ -1,7 +1,7 @@
 import pytest
 
-from policies.fake.tokens import EOS, decode_tokens, encode_text
-from policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.fake.tokens import EOS, decode_tokens, encode_text
+from adaptive_ttc.policies.stopping import StopRule, TokenTexts
 
 WORDS = ["a", "b", "\n", "\n\n", "end\n", "\n\nStep", "So", " ", "\\boxed{", "}", "é"]
 

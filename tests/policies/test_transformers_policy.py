@@ -14,14 +14,14 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.transformers import TransformersPolicy
+from adaptive_ttc.policies.transformers.attention import row_attention
+from adaptive_ttc.policies.transformers.engine import Engine
+from adaptive_ttc.policies.transformers.kv_cache import RowCache
+from adaptive_ttc.policies.transformers.loading import examine
+from adaptive_ttc.policies.transformers.runner import ModelRunner
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
-from policies.transformers import TransformersPolicy
-from policies.transformers.attention import row_attention
-from policies.transformers.engine import Engine
-from policies.transformers.kv_cache import RowCache
-from policies.transformers.loading import examine
-from policies.transformers.runner import ModelRunner
 from tests.policies import tiny
 
 QUESTIONS = ("What is 3 + 4?", "Compute 12 + 30 + 7 - 5, and then double it.", "x")
@@ -359,7 +359,7 @@ def test_attention_with_more_to_it_is_refused(monkeypatch):
     def capped(*arguments, **settings):
         return attention(*arguments, **settings, softcap=50.0)
 
-    monkeypatch.setattr("policies.transformers.attention.row_attention", capped)
+    monkeypatch.setattr("adaptive_ttc.policies.transformers.attention.row_attention", capped)
     with pytest.raises(ConfigError, match="softcap"):
         load()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from adaptive_ttc.policies.replay import ReplayPRM
 from adaptive_ttc.prm import FakePRM
-from policies.replay import ReplayPRM
 from tests.conformance.prm_suite import CASES, CHECKS, OTHERS, WHOLE, PRMCase, register
 from tests.policies.recorded import scored_record
 from tests.prm.tiny import FAMILIES, implicit, rlhflow

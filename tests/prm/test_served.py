@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.served_prm import ServedPRM, ServedStates
 from adaptive_ttc.prm import RewardModel
 from adaptive_ttc.prm.causal import CausalBody
 from adaptive_ttc.prm.family import Family
 from adaptive_ttc.prm.implicit import ImplicitReader
 from adaptive_ttc.prm.remote import RemotePRM, SourceReader
 from adaptive_ttc.prm.rlhflow import FORMAT, RLHFlowReader, parts
-from policies.served_prm import ServedPRM, ServedStates
 from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import IMPLICIT, REQUESTS, model_of, reference_scores, save, tokenizer_of
 

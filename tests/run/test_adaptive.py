@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.calibrated import Calibrated, Opening
 from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError, EngineError
+from adaptive_ttc.estimate.artefact import Calibrated, Opening
+from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
+from adaptive_ttc.estimate.prior import prior_of
+from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
+from adaptive_ttc.estimate.table_outlook import TableOutlook
 from adaptive_ttc.events import AllocationEvent, ExpandEvent, SampledEvent, ScoredEvent, SearchEvent
-from adaptive_ttc.evidence import Attempt, Evidence, Unit
-from adaptive_ttc.prior import prior_of
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.retracing import retrace
+from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.adaptive import Adaptive
-from adaptive_ttc.table import Ballot, Cells, ComputeOptimalTable, TableArm
-from adaptive_ttc.table_outlook import TableOutlook
-from adaptive_ttc.tree import search_tree
+from adaptive_ttc.tracing.tree import search_tree
 from tests.doubles import TinyPolicy
 
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.calibrated import Calibrated, Opening
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.estimate.artefact import Calibrated, Opening
+from adaptive_ttc.estimate.gain import Action, Forecast, Prospect
 from adaptive_ttc.events import AllocationEvent
-from adaptive_ttc.outlook import Action, Forecast, Prospect
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 from tests.doubles import TinyPolicy
-from tests.test_adaptive import SAMPLES, Everything, believer, calibrated, table
+from tests.run.test_adaptive import SAMPLES, Everything, believer, calibrated, table
 
 QUESTIONS = [f"how much is {number}?" for number in range(12)]
 

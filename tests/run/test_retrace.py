@@ -7,9 +7,9 @@ import pytest
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import DoneEvent, SampledEvent
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.retracing import retrace
+from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.tracing.trace import Trace
 from tests.doubles import TinyPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")

@@ -6,7 +6,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from adaptive_ttc import verdict
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import (
     DoneEvent,
@@ -16,11 +16,11 @@ from adaptive_ttc.events import (
     ScoredEvent,
     VoteEvent,
 )
-from adaptive_ttc.grading import Grader
 from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.run import vote as verdict
+from adaptive_ttc.run.stream import RunningVote
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
-from adaptive_ttc.stream import RunningVote
 from tests.doubles import TinyPolicy
 
 

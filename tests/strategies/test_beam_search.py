@@ -3,8 +3,8 @@
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.requests import Expand
 from adaptive_ttc.strategies import BeamSearch
+from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import ROOT
 from tests.strategies.transcripts import Transcript, evidence, shown
 

@@ -3,13 +3,13 @@
 import anyio
 import pytest
 
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import ForkEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork
 from adaptive_ttc.strategies import DVTS
+from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import TinyPolicy
 from tests.strategies.transcripts import Transcript, evidence, shown

@@ -3,9 +3,9 @@
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.requests import Expand, Fork
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Revision
+from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.strategies.revision import SHOWN
 from adaptive_ttc.types import ROOT
 from tests.doubles import TinyPolicy

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adaptive_ttc.requests import Expand
 from adaptive_ttc.strategies import BestOfN, Greedy, Majority, WeightedBestOfN, make_strategy
+from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import ROOT, Prefix
 
 

@@ -7,19 +7,19 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.answers.partition import partition
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.estimators import best_of_k, pass_at_k, vote_at_k
+from adaptive_ttc.evaluation.metrics import best_of_k, pass_at_k, vote_at_k
 from adaptive_ttc.events import ExpandEvent, RequestEvent, SampledEvent
-from adaptive_ttc.grading.partition import partition
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policies.chat import ChatFormat
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import DVTS, BeamSearch, make_strategy
 from adaptive_ttc.types import Candidate, Prefix, Problem
 from adaptive_ttc.voting import VOTES, select, tally
-from policies.chat import ChatFormat
-from policies.fake import FakePolicy
 from tests.doubles import TinyPolicy
 from tests.policies.tiny import TEMPLATE, byte_tokenizer
 from tests.strategies.transcripts import Transcript

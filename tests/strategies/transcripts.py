@@ -6,8 +6,8 @@ was aborted; ``~`` got no token; without a number it was not scored. What a sear
 likewise, with ``/`` for a blank line and no scores.
 """
 
-from adaptive_ttc.lineage import Numbering
-from adaptive_ttc.requests import Expand
+from adaptive_ttc.driver.lineage import Numbering
+from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import ROOT, Prefix
 
 MARKS = {"$": "eos", "~": "budget", "!": "length", "^": "abort"}

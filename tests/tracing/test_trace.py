@@ -3,7 +3,7 @@ import json
 import anyio
 import pytest
 
-from adaptive_ttc.driver import Driver
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import (
     EVENTS,
@@ -17,9 +17,9 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.requests import Expand, Fork
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.trace import Trace
+from adaptive_ttc.strategies.requests import Expand, Fork
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import TinyPolicy
 

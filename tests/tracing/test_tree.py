@@ -14,14 +14,14 @@ from adaptive_ttc.events import (
     SearchEvent,
     VoteEvent,
 )
-from adaptive_ttc.outcomes import outcomes
-from adaptive_ttc.outline import Fold, plain_rows, rows
-from adaptive_ttc.page.picture import picture
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.rounds import rounds, trees
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.trace import Trace
-from adaptive_ttc.tree import Node, search_tree
+from adaptive_ttc.tracing.outcomes import outcomes
+from adaptive_ttc.tracing.outline import Fold, plain_rows, rows
+from adaptive_ttc.tracing.page.picture import picture
+from adaptive_ttc.tracing.rounds import rounds, trees
+from adaptive_ttc.tracing.trace import Trace
+from adaptive_ttc.tracing.tree import Node, search_tree
 from adaptive_ttc.types import AnswerClass
 from tests.doubles import TinyPolicy
 

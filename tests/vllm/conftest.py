@@ -19,7 +19,7 @@ if find_spec("vllm") is not None:
     # what it builds on warns while it is imported, which the other tests take for an error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        importlib.import_module("policies.vllm")
+        importlib.import_module("adaptive_ttc.policies.vllm")
 
 
 @pytest.hookimpl(tryfirst=True)

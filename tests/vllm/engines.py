@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from adaptive_ttc.loading import MINI_POLICY
-from policies.vllm import CPU_SETTINGS, EngineHost, VLLMPolicy
+from adaptive_ttc.policies.vllm import CPU_SETTINGS, EngineHost, VLLMPolicy
 
 WIDE = 64
 _HOSTS: dict[int, EngineHost] = {}

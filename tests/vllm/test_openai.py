@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("vllm", reason="make test-vllm runs it in an environment with vLLM")
 
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, load_policy
+from adaptive_ttc.policies.openai import OpenAIPolicy
 from adaptive_ttc.prm import load_prm
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from policies.openai import OpenAIPolicy
 from tests.conformance.policy_suite import CHECKS, PolicyCase, ask, sample_all
 from tests.vllm.openai_servers import VLLMServer, start
 

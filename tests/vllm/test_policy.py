@@ -15,12 +15,12 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies.transformers import TransformersPolicy
+from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
+from adaptive_ttc.policies.vllm.engine import translated
+from adaptive_ttc.policies.vllm.sampling import straddles, stream_seed
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
-from policies.transformers import TransformersPolicy
-from policies.vllm import CPU_SETTINGS, VLLMPolicy
-from policies.vllm.engine import translated
-from policies.vllm.sampling import straddles, stream_seed
 from tests.vllm import engines
 
 

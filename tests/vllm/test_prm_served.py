@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("vllm")
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.vllm.plugin import QWEN2_BACKBONE
 from adaptive_ttc.prm import ScoreRequest, load_prm
-from policies.vllm_plugin import QWEN2_BACKBONE
 from tests.prm.tiny import REQUESTS
 from tests.vllm.openai_servers import start
 from tests.vllm.prm_folders import write

@@ -8,12 +8,12 @@ pytest.importorskip("vllm")
 
 from vllm import AsyncEngineArgs
 
+from adaptive_ttc.cli.recipe import read_recipe
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies.vllm import VLLMPolicy
+from adaptive_ttc.policies.vllm import policy as policy_module
+from adaptive_ttc.policies.vllm import prm as prm_module
 from adaptive_ttc.prm import load_prm
-from adaptive_ttc.recipe import read_recipe
-from policies.vllm import VLLMPolicy
-from policies.vllm import policy as policy_module
-from policies.vllm import prm as prm_module
 from tests.vllm.prm_folders import write
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))}

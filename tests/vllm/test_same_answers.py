@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("vllm", reason="make test-vllm runs it in an environment with vLLM")
 
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.prm import load_prm
 from adaptive_ttc.solver import Solver
-from policies.transformers import TransformersPolicy
 from tests.vllm import engines
 
 QUESTIONS = ("What is 12 + 30 + 7?", "Compute 99 + 1 + 2 + 3 + 4 + 5.", "Add 3, 14 and 15.")

@@ -12,12 +12,12 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from adaptive_ttc import wording
-from adaptive_ttc.explain import in_words
-from adaptive_ttc.outline import rows
-from adaptive_ttc.page.picture import picture
-from adaptive_ttc.rounds import rounds
-from adaptive_ttc.tree import Node, SearchTree
+from adaptive_ttc.tracing import render as wording
+from adaptive_ttc.tracing.explain import in_words
+from adaptive_ttc.tracing.outline import rows
+from adaptive_ttc.tracing.page.picture import picture
+from adaptive_ttc.tracing.rounds import rounds
+from adaptive_ttc.tracing.tree import Node, SearchTree
 
 
 def render(tree: SearchTree) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adaptive_ttc.outcomes import ScoredStep
-from adaptive_ttc.tree import Node, SearchTree
+from adaptive_ttc.tracing.outcomes import ScoredStep
+from adaptive_ttc.tracing.tree import Node, SearchTree
 
 MARGIN = 16.0
 LABEL = 150.0

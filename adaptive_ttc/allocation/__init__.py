@@ -1,0 +1,1 @@
+"""Where the next units of a budget go: pure arithmetic."""

@@ -1,0 +1,1 @@
+"""From a search to the engines: reserve, call, settle, send."""

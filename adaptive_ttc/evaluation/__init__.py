@@ -1,0 +1,1 @@
+"""Data sets, graded runs over them, unbiased estimators, result files."""

@@ -1,0 +1,1 @@
+"""One problem, or many from one budget, from request to solution."""
