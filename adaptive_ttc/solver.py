@@ -24,11 +24,10 @@ from adaptive_ttc.estimate.select import Pairing
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.run.adaptive_run import AdaptiveRun, voting_of
-from adaptive_ttc.run.errand import Errand, Priority, Question, several, shared_wish
 from adaptive_ttc.run.pool import SolutionPool
-from adaptive_ttc.run.request import Wish, make_plan
+from adaptive_ttc.run.request import Errand, Priority, Question, Wish, make_plan, several, shared_wish
 from adaptive_ttc.run.run import Run
+from adaptive_ttc.run.scheduler import AdaptiveRun, voting_of
 from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy

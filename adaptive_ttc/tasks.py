@@ -5,16 +5,30 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from adaptive_ttc.errors import ConfigError
 
 Told = TypeVar("Told")
 Done = TypeVar("Done")
+
+
+@asynccontextmanager
+async def side_by_side() -> AsyncIterator[TaskGroup]:
+    """A task group whose first failure is raised as itself, not inside an exception group."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from first.__cause__
 
 
 class Background(ABC, Generic[Told, Done]):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adaptive_ttc.limits import Demand, check_demand, strategy_defaults
-from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest, check_demand, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem
 

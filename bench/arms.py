@@ -17,13 +17,13 @@ import numpy as np
 from journal import Entry, Journal
 
 from adaptive_ttc.cost import flops
-from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.evaluate import Outcome, Pool, draw_pools, solve_rows
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import make_strategy, strategy_names
+from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Usage, split_steps
 
 POOL = "pool"

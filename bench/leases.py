@@ -34,9 +34,8 @@ import anyio
 from gauge import Gauge
 from report import add_json_option, report
 
-from adaptive_ttc.driver.flights import side_by_side
-from adaptive_ttc.driver.lineage import derive_seed
 from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.ledger import Ledger, Reservation
 from adaptive_ttc.prm.base import ScoreRequest
@@ -44,6 +43,7 @@ from adaptive_ttc.run.vote import grade, poll
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import WeightedBestOfN
 from adaptive_ttc.strategies.requests import Expand
+from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import ROOT, Prefix, Problem
 
 

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from gauge import Gauge
 from report import add_json_option, report
 
-from adaptive_ttc.driver.lineage import Numbering, derive_seed
 from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.state import Numbering, derive_seed
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.run.vote import grade, poll

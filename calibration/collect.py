@@ -20,13 +20,13 @@ from adaptive_ttc.calibration.kinds import GREEDY, SAMPLE, starts_of, with_start
 from adaptive_ttc.calibration.loading import load_records, record_of
 from adaptive_ttc.calibration.store import Holding, Store, Verdict
 from adaptive_ttc.calibration.units import Drawing
-from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Problem
 
 __all__ = ["Advance", "Collected", "Tally", "collect", "load_records", "missing_units", "pool_key"]

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from adaptive_ttc.driver.prompts import REVISION_PROMPT
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row
-from adaptive_ttc.limits import strategy_defaults
-from adaptive_ttc.policy import Policy
+from adaptive_ttc.policy import Policy, strategy_defaults
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import WeightedBestOfN
 from adaptive_ttc.types import Message, Problem

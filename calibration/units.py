@@ -17,7 +17,7 @@ from adaptive_ttc.calibration.key import PoolKey
 from adaptive_ttc.calibration.kinds import GREEDY, SAMPLE, request_of
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
-from adaptive_ttc.driver.lineage import derive_seed
+from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.estimate.features import Attempt, Unit, first_step_of
 from adaptive_ttc.ledger import Ledger

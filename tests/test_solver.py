@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc import loading
-from adaptive_ttc.driver.lineage import derive_seed
+from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import AllocationEvent, RequestEvent, VoteEvent
 from adaptive_ttc.prm.fake import FakePRM

@@ -11,21 +11,18 @@ from dataclasses import replace
 import anyio
 
 from adaptive_ttc.cost import Price, flops
-from adaptive_ttc.driver.engines import DriverConfig, Engines
-from adaptive_ttc.driver.expand import Expansion
-from adaptive_ttc.driver.flights import Flights, side_by_side
-from adaptive_ttc.driver.lineage import Route, derive_seed
-from adaptive_ttc.driver.meter import Meter
+from adaptive_ttc.driver.engines import DriverConfig, Engines, Flights
+from adaptive_ttc.driver.expand import Expansion, score_held
 from adaptive_ttc.driver.prompts import Conversation
-from adaptive_ttc.driver.recording import Branch
+from adaptive_ttc.driver.recording import Branch, Meter
 from adaptive_ttc.driver.sample import Sample
-from adaptive_ttc.driver.scorekeeper import score_held
 from adaptive_ttc.driver.scoring import Scorer
-from adaptive_ttc.driver.state import Account
+from adaptive_ttc.driver.state import Account, Route, derive_seed
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
+from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Problem, Usage
 

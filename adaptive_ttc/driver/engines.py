@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver.flights import Flights
-from adaptive_ttc.driver.meter import Meter
+from adaptive_ttc.driver.recording import Meter
 from adaptive_ttc.driver.scoring import Scorer
-from adaptive_ttc.policy import Policy
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.tasks import side_by_side
+
+
+class Flights:
+    """The requests of one round.
+
+    A task that is cancelled inside ``policy.sample`` would never learn how many tokens its request had
+    got. So every call runs under a shield, and whoever wants it to end early calls :meth:`recall`.
+
+    Args:
+        policy: where the requests go.
+        grace: seconds that a recalled request has to come back; after them its count is given up.
+    """
+
+    def __init__(self, policy: Policy, grace: float) -> None:
+        self._policy = policy
+        self._grace = grace
+        self._shields: dict[str, anyio.CancelScope] = {}
+        self._recalled = False
+
+    async def sample(self, request: SampleRequest) -> Sampled | None:
+        """Call the policy; None when the call was recalled and did not come back within the grace."""
+        if self._recalled:
+            return Sampled(token_ids=(), finish="abort")
+        with anyio.CancelScope(shield=True) as shield:
+            self._shields[request.id] = shield
+            try:
+                return await self._policy.sample(request)
+            finally:
+                del self._shields[request.id]
+        return None
+
+    async def recall(self) -> None:
+        """Abort everything in flight; the pending :meth:`sample` calls then return what they have got.
+
+        A call that has not set out yet does not: it returns with nothing.
+        """
+        self._recalled = True
+        limit = anyio.current_time() + self._grace
+        for shield in self._shields.values():
+            shield.deadline = limit
+        with anyio.CancelScope(shield=True, deadline=limit):
+            async with side_by_side() as tasks:
+                for request_id in list(self._shields):
+                    tasks.start_soon(self._abort, request_id)
+
+    async def _abort(self, request_id: str) -> None:
+        # A policy that cannot even abort must not hide why the requests are recalled; the grace bounds the wait.
+        with suppress(EngineError):
+            await self._policy.abort(request_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from adaptive_ttc.driver.meter import Meter
-from adaptive_ttc.events import ExpandedEvent, ExpandEvent, ForkEvent, PrunedEvent, Route
+import anyio
+
+from adaptive_ttc.events import Event, ExpandedEvent, ExpandEvent, ForkEvent, PrunedEvent, Route
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.strategies.requests import Expand
-from adaptive_ttc.types import Prefix
+from adaptive_ttc.tracing.trace import Trace
+from adaptive_ttc.types import Prefix, Usage
+
+
+class Meter:
+    """Usage and trace of one problem.
+
+    Attributes:
+        trace: what happened so far.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far, without FLOPs and wall time."""
+        return Usage(**self._counts)
+
+    def now(self) -> float:
+        """Seconds since the trace began; needs a running event loop."""
+        return anyio.current_time() - self.trace.started
+
+    def add(self, **counts: int) -> None:
+        """Add to the fields of the usage."""
+        for field, number in counts.items():
+            self._counts[field] += number
+
+    def record(self, event: Event) -> None:
+        """Append to the trace."""
+        self.trace.record(event)
 
 
 class Branch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver.meter import Meter
+from adaptive_ttc.driver.recording import Meter
 from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import DecisionEvent, ScoredEvent

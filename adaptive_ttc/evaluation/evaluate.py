@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.answers import Grader
-from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.metrics import NO_ANSWER, best_of_k, pass_at_k, vote_at_k
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Problem, Usage
 
 CONCURRENCY = 32

@@ -20,10 +20,9 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.adaptive_problem import Pursuit
-from adaptive_ttc.run.adaptive_run import foresight_of
-from adaptive_ttc.run.errand import Errand, Question
+from adaptive_ttc.run.request import Errand, Question
 from adaptive_ttc.run.run import ending_early
-from adaptive_ttc.run.scheduler import Campaign
+from adaptive_ttc.run.scheduler import Campaign, foresight_of
 from adaptive_ttc.run.vote import conclude
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.tasks import Background

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from adaptive_ttc.driver.flights import side_by_side
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.openai.affinity import Held, PrefixMap
 from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.tasks import side_by_side
 
 
 class UnavailableError(Exception):

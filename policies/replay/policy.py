@@ -10,12 +10,11 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.limits import Demand
 from adaptive_ttc.policies.replay.record import Record, RecordedSample
 from adaptive_ttc.policies.replay.shelf import Shelf
 from adaptive_ttc.policies.replay.store import load_record
 from adaptive_ttc.policies.validation import check_request
-from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
 
 

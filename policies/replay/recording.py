@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.limits import Demand
 from adaptive_ttc.policies.replay.record import SampleSettings
-from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.driver.engines import DriverConfig
-from adaptive_ttc.driver.lineage import derive_seed
+from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import ForkEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Ledger

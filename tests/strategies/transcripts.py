@@ -6,7 +6,7 @@ was aborted; ``~`` got no token; without a number it was not scored. What a sear
 likewise, with ``/`` for a blank line and no scores.
 """
 
-from adaptive_ttc.driver.lineage import Numbering
+from adaptive_ttc.driver.state import Numbering
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import ROOT, Prefix
 
