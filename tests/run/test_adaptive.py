@@ -268,7 +268,8 @@ class Everything:
 
 def test_a_pair_without_a_calibration_runs_on_the_prior_and_says_so_once():
     with Solver(TinyPolicy(), believer()) as solver:
-        with pytest.warns(CalibrationWarning, match=r"python -m adaptive_ttc\.calibration\.fit --policy tiny --prm fake-prm") as told:
+        command = r"python -m adaptive_ttc\.calibration\.fit --policy tiny --prm fake-prm"
+        with pytest.warns(CalibrationWarning, match=command) as told:
             first = solver.solve_sync("how much?", budget_tokens=300)
         assert len(told) == 1
         with warnings.catch_warnings():
