@@ -50,8 +50,8 @@ from report import add_json_option, command, write_report
 from results import markdown_table, write_section
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.envelope import Option
 from adaptive_ttc.allocation.report import Decision
+from adaptive_ttc.estimate.gain import Option
 
 LIVE = (100, 1_000, 10_000)
 OPENING = 90

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.estimate.gain import Option
 
 State = tuple[tuple[int, int], ...]
 Vote = Literal["majority", "posterior"]
@@ -133,7 +133,7 @@ class KnownModel:
         now = self.stop(state)
         return tuple(
             Option(
-                key=Action(action.kind, min(slices, action.units)),
+                action=Action(action.kind, min(slices, action.units)),
                 cost=cost,
                 gain=self.future(state, action) - now,
                 slice_cost=min(slices, action.units) * self.costs[action.kind],
@@ -147,7 +147,7 @@ class KnownModel:
         now = self.stop(state)
         return tuple(
             Option(
-                key=Action(action.kind, 1),
+                action=Action(action.kind, 1),
                 cost=action.units * self.costs[action.kind],
                 gain=self.future(state, action) - now,
                 slice_cost=self.costs[action.kind],

@@ -14,7 +14,7 @@ from statistics import fmean
 from known_model import Action, Frontier, KnownModel, Rule, State, canonical
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.estimate.gain import Option
 
 AT_ONCE = 32
 """Problems of a pool that run at once."""
@@ -62,7 +62,7 @@ def allocator_rule(price: float, offers: Callable[[State], Iterable[Option]]) ->
         allocator.charged("", 0)
         allocator.offer("", offers(state))
         decision = allocator.next()
-        action = decision and decision.option and decision.option.key
+        action = decision and decision.option and decision.option.action
         assert action is None or isinstance(action, Action)
         return action
 
@@ -129,7 +129,7 @@ def pooled(model: KnownModel, mean_samples: int, problems: int, seed: int) -> tu
     while True:
         decision = allocator.next() if len(running) < AT_ONCE else None
         if decision:
-            running.append((int(decision.problem), decision.option.key.kind if decision.option else 0))
+            running.append((int(decision.problem), decision.option.action.kind if decision.option else 0))
             kept = kept and allocator.spent + allocator.promised <= budget
             continue
         if not running:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.envelope import Option
-from adaptive_ttc.allocation.options import options_of, slice_of
+from adaptive_ttc.allocation.options import priced, slice_of
 from adaptive_ttc.calibration.decks import Ballots, Deck, State, Vote, unscored
 from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Evidence, Unit
-from adaptive_ttc.estimate.gain import Action, Forecast
+from adaptive_ttc.estimate.gain import Action, Forecast, Option
 
 AT_ONCE = 32
 """Problems at work at once, as live."""
@@ -146,8 +145,7 @@ def _round(
     moved: list[tuple[_Run, int]] = []
     while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
         run = runs[decision.problem]
-        action = Action(opening.kind, 1) if decision.option is None else decision.option.key
-        assert isinstance(action, Action)
+        action = Action(opening.kind, 1) if decision.option is None else decision.option.action
         opens = action.kind == opening.kind and not run.state.taken  # the rest of an opening that was cut is one too
         scored = opening.scored if opens else True
         moved.append((run, _advance(run, action, scored, decision.units, weights)))
@@ -156,12 +154,12 @@ def _round(
 
 def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) -> list[Option]:
     """What may be done next, as far as the record goes."""
-    able = tuple(
+    able = (
         one
-        for one in outlook.prospects
+        for one in outlook.options
         if run.deck.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
     )
-    return options_of(replace(outlook, prospects=able), known, weights.generated, weights.prm)
+    return priced(able, known, weights.generated, weights.prm)
 
 
 def _evidence(run: _Run, weights: Weights) -> Evidence:

@@ -26,10 +26,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from adaptive_ttc.allocation.demand import Demand, Piece, pieces
-from adaptive_ttc.allocation.envelope import Envelope, Option
+from adaptive_ttc.allocation.envelope import Envelope
 from adaptive_ttc.allocation.queueing import Account, Queue
 from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
 
 _PER = 1_000  # prices are told per so many units

@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import neg
 
-from adaptive_ttc.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """Something that may be done next on a problem.
-
-    Attributes:
-        key: what it is; only its owner reads it.
-        cost: units that all of it is expected to take, above 0.
-        gain: rise of the probability that the final answer is right, over stopping now; may be negative. Who weighs
-            problems differently multiplies it.
-        slice_cost: units to set aside for its next slice, after which evidence is looked at again; at least 1.
-        least: units with which it may turn out to be done; where fewer are left than it is expected to take, but not
-            fewer than these, it is still tried. By default what it is expected to take.
-    """
-
-    key: Hashable
-    cost: float
-    gain: float
-    slice_cost: int
-    least: float = math.inf
-
-    def __post_init__(self) -> None:
-        # written so that nan fails too
-        if not 0 < self.cost < math.inf:
-            raise ConfigError(f"option {self.key!r} costs {self.cost}: the expected cost is a finite number above 0")
-        if not -math.inf < self.gain < math.inf:
-            raise ConfigError(f"option {self.key!r} gains {self.gain}: a gain is a finite number")
-        if self.slice_cost < 1:
-            raise ConfigError(f"option {self.key!r} sets {self.slice_cost} aside: a slice takes at least 1 unit")
-
-    def within(self, units: float) -> bool:
-        """Whether it may be done with so many units."""
-        return min(self.cost, self.least) <= units
+from adaptive_ttc.estimate.gain import Option
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from adaptive_ttc.allocation.demand import Piece
-from adaptive_ttc.allocation.envelope import Envelope, Option
+from adaptive_ttc.allocation.envelope import Envelope
 from adaptive_ttc.allocation.report import Standing
+from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Reservation
 
 

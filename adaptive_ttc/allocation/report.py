@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adaptive_ttc.allocation.envelope import Option
+from adaptive_ttc.estimate.gain import Option
 
 Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "short", "settled", "failed"]
 """Where a problem is.

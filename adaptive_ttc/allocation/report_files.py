@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.allocation.envelope import Option
 from adaptive_ttc.allocation.report import AllocationReport, Grant, ProblemReport
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.gain import Option
 
 SCHEMA = 1
 
@@ -95,7 +95,7 @@ def _grant(grant: Grant) -> dict[str, Any]:
 
 
 def _option(option: Option) -> dict[str, Any]:
-    return {"key": str(option.key), "cost": option.cost, "gain": option.gain, "slice_cost": option.slice_cost}
+    return {"key": str(option.action), "cost": option.cost, "gain": option.gain, "slice_cost": option.slice_cost}
 
 
 def _spent(grant: Grant) -> int:

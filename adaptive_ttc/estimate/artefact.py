@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
-from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.difficulty import DifficultyModel
 from adaptive_ttc.estimate.features import Evidence, Reading
 from adaptive_ttc.estimate.gain import Action, Estimators, Forecast, Outlook
@@ -202,7 +202,7 @@ def load_outlook(path: Path, sha256: str) -> Outlook:
         curve = Platt(**{name: float(value) for name, value in content["curve"].items()})
         outlook = Outlook(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
         outlook.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CalibrationError(f"{path} holds no outlook that runs here ({error!r}): {_REMEDY}") from error
     return outlook
 

@@ -11,13 +11,15 @@ probability p of the answer in hand is the mean of two estimates that err in dif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.features import Evidence, Reading
 from adaptive_ttc.estimate.ordinal import Platt
 
@@ -36,33 +38,64 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
-    """What an action is expected to do.
+class Option:
+    """Something that may be done next on a problem.
+
+    A gain model tells its gain and its tokens (:meth:`in_tokens`);
+    :func:`adaptive_ttc.allocation.options.priced` makes units of budget of these.
 
     Attributes:
-        action: what would be done.
-        right: probability that the answer is right afterwards.
+        action: what would be done; the allocator never looks into it.
+        cost: units that all of it is expected to take, above 0.
+        gain: rise of the probability that the final answer is right, over stopping now; may be negative. Who weighs
+            problems differently multiplies it.
+        slice_cost: units to set aside for its next slice, after which evidence is looked at again; at least 1.
+        least: units with which it may turn out to be done; where fewer are left than it is expected to take, but not
+            fewer than these, it is still tried. By default what it is expected to take.
         generated: tokens that the policy is expected to deliver.
         prm: tokens that the PRM is expected to score, those of solutions that it has not seen yet included.
     """
 
     action: Action
-    right: float
-    generated: float
-    prm: float
+    cost: float
+    gain: float
+    slice_cost: int
+    least: float = math.inf
+    generated: float = 0.0
+    prm: float = 0.0
+
+    def __post_init__(self) -> None:
+        # written so that nan fails too
+        if not 0 < self.cost < math.inf:
+            raise ConfigError(f"option {self.action!r} costs {self.cost}: the expected cost is a finite number above 0")
+        if not -math.inf < self.gain < math.inf:
+            raise ConfigError(f"option {self.action!r} gains {self.gain}: a gain is a finite number")
+        if self.slice_cost < 1:
+            raise ConfigError(f"option {self.action!r} sets {self.slice_cost} aside: a slice takes at least 1 unit")
+
+    @classmethod
+    def in_tokens(cls, action: Action, gain: float, generated: float, prm: float) -> Self:
+        """Before prices are known: every token, of the policy or of the PRM, counts as one unit."""
+        return cls(action, generated + prm, gain, 1, generated=generated, prm=prm)
+
+    def within(self, units: float) -> bool:
+        """Whether it may be done with so many units."""
+        return min(self.cost, self.least) <= units
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The outlook from a state.
+    """What is expected of a problem in some state.
 
     Attributes:
-        right: probability that the answer in hand is right.
-        prospects: one for every action that is possible.
+        right: probability that the answer in hand is right; 0 while there is none.
+        options: what may be done next.
+        difficulty: probabilities of the bins, the easiest first; None where the calibration knows no features.
     """
 
     right: float
-    prospects: tuple[Prospect, ...]
+    options: tuple[Option, ...]
+    difficulty: tuple[float, ...] | None = None
 
 
 class Classifier(Protocol):
@@ -140,8 +173,9 @@ class Outlook:
         right = self.estimators.curve(self.estimators.right.predict_proba(features)[:, 1])
         chosen = [self.possible(state) for state in states]
         owner = np.repeat(np.arange(len(states)), [len(one) for one in chosen])
+        now = [in_hand(state, p) for state, p in zip(states, right.tolist(), strict=True)]
         if not len(owner):
-            return [Forecast(float(p), ()) for p in right]
+            return [Forecast(p, ()) for p in now]
         which = np.concatenate([np.array(one, dtype=np.int64) for one in chosen])
         rows = np.hstack([features[owner], self._columns[which]])
         counts = np.array([action.count for action in self.actions])[which]
@@ -149,12 +183,11 @@ class Outlook:
         prm = np.maximum(self.estimators.prm.predict(rows), 0.0) * counts
         prm += np.array([unseen(state) for state in states])[owner]
         after = np.clip(right[owner] + self._gain(features, rows, owner, right), 0.0, 1.0)
-        prospects: list[list[Prospect]] = [[] for _ in states]
-        for place, index, *values in zip(
-            owner.tolist(), which.tolist(), after.tolist(), generated.tolist(), prm.tolist(), strict=True
-        ):
-            prospects[place].append(Prospect(self.actions[index], *values))
-        return [Forecast(float(p), tuple(one)) for p, one in zip(right, prospects, strict=True)]
+        options: list[list[Option]] = [[] for _ in states]
+        columns = (owner, which, after, generated, prm)
+        for place, index, then, tokens, scored in zip(*(column.tolist() for column in columns), strict=True):
+            options[place].append(Option.in_tokens(self.actions[index], then - now[place], tokens, scored))
+        return [Forecast(p, tuple(some)) for p, some in zip(now, options, strict=True)]
 
     def _gain(self, features: Array, rows: Array, owner: NDArray[np.int64], right: Array) -> Array:
         """Rise of the probability of being right by every action tried, shape [actions tried]."""
@@ -166,6 +199,11 @@ class Outlook:
         rising = self.estimators.rising.predict_proba(np.vstack([still, rows]))[:, 1]
         risen = rising[len(still) :] - rising[: len(still)][owner]
         return np.asarray(((1 - now) * found - now * lost + risen) / 2)
+
+
+def in_hand(state: Evidence, right: float) -> float:
+    """``right``, or 0 while there is no solution: calibration saw no such state."""
+    return right if any(unit.attempts for unit in state.units) else 0.0
 
 
 def unseen(evidence: Evidence) -> int:

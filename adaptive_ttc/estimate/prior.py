@@ -17,12 +17,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.gain import Forecast, Prospect, unseen
+from adaptive_ttc.estimate.gain import Forecast, Option, unseen
 from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, Row, TableArm
 from adaptive_ttc.estimate.table_outlook import TableOutlook
 
@@ -153,15 +153,16 @@ class PriorOutlook:
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
         return [
-            Forecast(forecast.right, tuple(self._in_tokens(one, state) for one in forecast.prospects))
+            Forecast(forecast.right, tuple(self._in_tokens(one, state) for one in forecast.options))
             for state, forecast in zip(states, self._table.forecasts(states), strict=True)
         ]
 
-    def _in_tokens(self, prospect: Prospect, state: Evidence) -> Prospect:
+    def _in_tokens(self, option: Option, state: Evidence) -> Option:
         lengths = [attempt.tokens for unit in state.units for attempt in unit.attempts]
         mean = max(1.0, math.fsum(lengths) / len(lengths)) if lengths else self._guess
         first = unseen(state)
-        return replace(prospect, generated=mean * prospect.generated, prm=mean * (prospect.prm - first) + first)
+        generated, prm = mean * option.generated, mean * (option.prm - first) + first
+        return Option.in_tokens(option.action, option.gain, generated, prm)
 
 
 def agreement(states: Sequence[Evidence]) -> list[Row]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.gain import Action, Forecast, Prospect, unseen
+from adaptive_ttc.estimate.gain import Action, Forecast, Option, in_hand, unseen
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 
 Posteriors = Callable[[Sequence[Evidence]], Sequence[Sequence[float]]]
@@ -47,16 +47,17 @@ class TableOutlook:
             if units <= done.get(kind, 0)
         ]
         now = max(reached, default=0.0)
-        prospects = []
+        known = in_hand(evidence, now)
+        options = []
         for kind, sizes in self._columns.items():
             held = done.get(kind, 0)
             for units, column in sizes.items():
                 if units > held:
                     share = (units - held) / units
                     generated, prm = mean(cells.generated, column) * share, mean(cells.prm, column) * share
-                    right = max(now, mean(cells.shrunk, column))
-                    prospects.append(Prospect(Action(kind, units - held), right, generated, prm + scoring))
-        return Forecast(now, tuple(prospects))
+                    gain = max(now, mean(cells.shrunk, column)) - known
+                    options.append(Option.in_tokens(Action(kind, units - held), gain, generated, prm + scoring))
+        return Forecast(known, tuple(options))
 
 
 def _speaking(table: ComputeOptimalTable) -> Mapping[str, Mapping[int, int]]:

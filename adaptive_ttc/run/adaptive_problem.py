@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from adaptive_ttc.allocation.foresight import View
 from adaptive_ttc.allocation.options import slice_of
 from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.answers import Grader, extract_answer
@@ -20,7 +19,7 @@ from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, FirstStep, Unit, first_step_of
-from adaptive_ttc.estimate.gain import Action
+from adaptive_ttc.estimate.gain import Action, Forecast
 from adaptive_ttc.events import AllocationEvent, Event
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -189,7 +188,7 @@ class Pursuit(Undertaking):
         self.voting = voting
         self.name = plan.problem.id
         self.opening = Opening()
-        self.view: View | None = None
+        self.view: Forecast | None = None
         self.error: AdaptiveTTCError | None = None
         prompt = len(policy.encode(plan.problem))
         self._holdings = Holdings(plan.problem.question, prompt)
@@ -215,7 +214,7 @@ class Pursuit(Undertaking):
 
     def note(self, decision: Decision) -> None:
         """Tell the trace what was decided, and on what grounds."""
-        action = None if decision.option is None else str(decision.option.key)
+        action = None if decision.option is None else str(decision.option.action)
         self._record(action or f"1 x {self.opening.kind}", decision.option is None, decision.units, decision.price)
 
     async def advance(self, action: Action, units: int, grader: Grader, *, opening: bool = False) -> bool:
@@ -278,9 +277,9 @@ class Pursuit(Undertaking):
                 opening=opening,
                 units=units,
                 price=price,
-                right=view.forecast.right if view else None,
+                right=view.right if view else None,
                 difficulty=view.difficulty if view else None,
-                considered=view.considered if view else (),
+                considered=tuple((str(one.action), one.gain, one.cost) for one in view.options) if view else (),
                 why=why,
             )
         )

@@ -17,14 +17,13 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.envelope import Option
 from adaptive_ttc.allocation.foresight import Foresight
 from adaptive_ttc.allocation.report import OVER, WHY, AllocationReport, Decision
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
-from adaptive_ttc.estimate.gain import Action
+from adaptive_ttc.estimate.gain import Action, Option
 from adaptive_ttc.events import Event
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -201,7 +200,6 @@ class Campaign:
         weight = 1.0 if self._weigh is None else self._weigh(pursuit)
         options = []
         for one in pursuit.view.options:
-            assert isinstance(one.key, Action)
             slice_cost = max(one.slice_cost, pursuit.least(1))
             options.append(replace(one, gain=weight * one.gain, slice_cost=slice_cost))
         return options
@@ -213,8 +211,7 @@ class Campaign:
         work.start_soon(self._slice, pursuit, decision)
 
     async def _slice(self, pursuit: Pursuit, decision: Decision) -> None:
-        action = Action(self._opening.kind, 1) if decision.option is None else decision.option.key
-        assert isinstance(action, Action)
+        action = Action(self._opening.kind, 1) if decision.option is None else decision.option.action
         before, moved = pursuit.spent, False
         error: AdaptiveTTCError | None = None
         try:

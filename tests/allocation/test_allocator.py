@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.envelope import Option
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.gain import Option
 
 
 def ladder(unit, *gains, slice_cost=None):
@@ -46,7 +46,7 @@ def test_two_votes_gain_nothing_and_four_gain_much_and_yet_it_goes_on():
     assert allocator.offer("a", options[:1]) == "content"  # all that one-step greedy sees
     assert allocator.offer("a", options) == "ready"
     decision = allocator.next()
-    assert decision.option.key == 4
+    assert decision.option.action == 4
     assert decision.units == 10  # a slice, after which it looks again
 
 
@@ -62,14 +62,14 @@ def test_of_two_ways_to_one_end_the_dear_one_is_taken_where_units_are_plentiful(
     ways = [Option("samples", 100, 0.1, 100), Option("search", 400, 0.25, 400)]
     free = opened(Allocator(10_000), "a")
     free.offer("a", ways)
-    assert free.next().option.key == "search"
+    assert free.next().option.action == "search"
     dear = opened(Allocator(None, min_gain=0.6), "a")  # 0.15 for 300 units more is under that
     dear.offer("a", ways)
-    assert dear.next().option.key == "samples"
+    assert dear.next().option.action == "samples"
     pressed = opened(Allocator(420), "a", "b")
     pressed.offer("a", ways)
     pressed.offer("b", [Option("samples", 400, 0.3, 400)])
-    assert pressed.next().option.key == "samples"
+    assert pressed.next().option.action == "samples"
 
 
 def test_equal_problems_go_in_order_of_arrival():
@@ -210,7 +210,7 @@ def test_a_problem_gets_no_more_than_its_own_maximum():
     assert allocator.offer("a", [Option("big", 40, 0.9, 40)]) == "short"
     assert allocator.offer("a", [Option("big", 40, 0.9, 40), Option("sliced", 30, 0.1, 50)]) == "ready"
     decision = allocator.next()
-    assert (decision.option.key, decision.units) == ("sliced", 35)
+    assert (decision.option.action, decision.units) == ("sliced", 35)
     allocator.arrive("b", 70)
     assert allocator.next().units == 45
 
@@ -224,7 +224,7 @@ def test_what_can_no_longer_be_finished_gives_way_to_what_can():
     assert allocator.next().units == 40  # all that is left: less than the slice, enough for what it is expected to take
     allocator.charged("a", 30)
     allocator.offer("a", [Option("search", 40, 0.9, 50), Option("sample", 5, 0.05, 8)])
-    assert allocator.next().option.key == "sample"
+    assert allocator.next().option.action == "sample"
 
 
 def test_who_is_over_because_others_took_what_was_left_is_told_once():
@@ -246,7 +246,7 @@ def test_what_may_end_with_fewer_units_than_expected_is_tried_with_what_is_left(
     allocator.offer("a", [Option("new", 40.0, 0.9, 40)])
     allocator.offer("b", [Option("rest", 15.0, 0.4, 30, least=1)])
     decision = allocator.next()
-    assert (decision.problem, decision.option.key, decision.units) == ("b", "rest", 10)
+    assert (decision.problem, decision.option.action, decision.units) == ("b", "rest", 10)
 
 
 def test_the_last_units_of_one_problem_are_not_wasted():

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_ttc.allocation.demand import RATIO, Demand, pieces
-from adaptive_ttc.allocation.envelope import Envelope, Option
+from adaptive_ttc.allocation.envelope import Envelope
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.gain import Option
 
 grid = st.builds(lambda cost, gain: Option((cost, gain), cost, gain / 64, 1), st.integers(1, 40), st.integers(-16, 64))
 options = st.lists(grid, max_size=9)
@@ -62,7 +63,7 @@ def test_the_vertex_of_a_price_is_the_best_buy(some, thousandths):
 
 def test_all_options_on_one_line_stay_the_smallest_first():
     line = [Option(n, n, n / 64, 1) for n in (4, 1, 2)]
-    assert [one.key for one in Envelope.of(line).vertices] == [1, 2, 4]
+    assert [one.action for one in Envelope.of(line).vertices] == [1, 2, 4]
 
 
 @pytest.mark.parametrize(

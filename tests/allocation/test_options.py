@@ -2,15 +2,15 @@
 
 import pytest
 
-from adaptive_ttc.allocation.options import AGEING, MARGIN, options_of
+from adaptive_ttc.allocation.options import AGEING, MARGIN, priced
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
-from adaptive_ttc.estimate.gain import Action, Forecast, Prospect
+from adaptive_ttc.estimate.gain import Action, Option
 
-SAMPLES = [Prospect(Action("sample", count), 0.5 + count / 100, 50.0 * count, 40.0 * count) for count in (1, 4, 8)]
+SAMPLES = [Option.in_tokens(Action("sample", count), count / 100, 50.0 * count, 40.0 * count) for count in (1, 4, 8)]
 
 
 def options(evidence, prm=2.0):
-    return options_of(Forecast(0.5, tuple(SAMPLES)), evidence, 1.0, prm)
+    return priced(SAMPLES, evidence, 1.0, prm)
 
 
 def evidence(*begun):
@@ -46,12 +46,13 @@ def test_what_outlived_its_cost_gains_less():
 
 
 def opened(*begun):
-    prospects = (Prospect(Action("greedy", 1), 0.6, 60.0, 80.0), Prospect(Action("dvts-4", 1), 0.7, 240.0, 220.0))
-    return options_of(Forecast(0.5, prospects), Evidence("how much?", 10, (), begun), 1.0, 2.0)
+    searches = (("greedy", 0.6, 60.0, 80.0), ("dvts-4", 0.7, 240.0, 220.0))
+    some = [Option.in_tokens(Action(kind, 1), *values) for kind, *values in searches]
+    return priced(some, Evidence("how much?", 10, (), begun), 1.0, 2.0)
 
 
 def test_while_there_is_no_solution_what_was_cut_is_all_that_is_offered_and_ends_as_it_was_begun():
-    assert [option.key.kind for option in opened()] == ["greedy", "dvts-4"]
+    assert [option.action.kind for option in opened()] == ["greedy", "dvts-4"]
     (unscored,) = opened(Unit("greedy", generated=50))
     assert (unscored.cost, unscored.slice_cost) == (10.0, 20)
     (scored,) = opened(Unit("greedy", generated=50, prm=50))

@@ -7,7 +7,7 @@ from adaptive_ttc.calibration.decks import Deck, Vote
 from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.calibration.simulate import replay
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.gain import Action, Forecast, Prospect
+from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from tests.calibration.simulated import simulated_records
 
 
@@ -18,8 +18,8 @@ def test_a_total_that_pays_for_every_opening_finishes_them_all_though_many_outli
     lengths = [one.unit.generated for one in greedy]
 
     def forecast(states):
-        prospect = Prospect(Action("greedy", 1), 0.5, float(np.mean(lengths)), 0.0)
-        return [Forecast(0.5, () if state.counts() else (prospect,)) for state in states]
+        option = Option.in_tokens(Action("greedy", 1), 0.5, float(np.mean(lengths)), 0.0)
+        return [Forecast(0.5, () if state.counts() else (option,)) for state in states]
 
     opening = Opening("greedy", False, int(np.quantile(lengths, 0.8)), 0)
     assert sum(length > opening.generated for length in lengths) >= 4

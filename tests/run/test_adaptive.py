@@ -289,10 +289,10 @@ def test_the_prior_believes_in_agreement_and_counts_in_the_problems_own_lengths(
         evidence[agree] = Evidence("how much?", 5, tuple(units))
     sure, unsure = prior.outlook.forecasts([evidence[True], evidence[False]])
     assert sure.right > unsure.right + 0.3
-    (more,) = [one for one in sure.prospects if (one.action.kind, one.action.count) == ("sample", 4)]
+    (more,) = [one for one in sure.options if (one.action.kind, one.action.count) == ("sample", 4)]
     assert more.generated == pytest.approx(400)
     (nothing,) = prior.outlook.forecasts([Evidence("how much?", 5)])
-    assert {one.generated for one in nothing.prospects if one.action.kind == "greedy"} == {512}
+    assert {one.generated for one in nothing.options if one.action.kind == "greedy"} == {512}
 
 
 def test_another_pairs_calibration_is_refused_unless_allowed():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
-from adaptive_ttc.estimate.gain import Action, Forecast, Prospect
+from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.events import AllocationEvent
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
@@ -36,11 +36,13 @@ class Lopsided:
         self.word = word
 
     def forecasts(self, states):
-        return [Forecast(0.5, tuple(self.prospects(state)) if self.word in state.question else ()) for state in states]
+        return [Forecast(0.5, tuple(self.options(state)) if self.word in state.question else ()) for state in states]
 
-    def prospects(self, state):
-        done = state.counts().get("sample", 0)
-        return [Prospect(Action("sample", n), 0.5 + 0.02 * n, 20.0 * n, 20.0 * n) for n in (4, 8) if done + n <= 24]
+    def options(self, state):
+        done, none = state.counts().get("sample", 0), 0.0 if state.units else 0.5
+        return [
+            Option.in_tokens(Action("sample", n), none + 0.02 * n, 20.0 * n, 20.0 * n) for n in (4, 8) if done + n <= 24
+        ]
 
 
 def lopsided(word):
