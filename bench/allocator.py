@@ -45,9 +45,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from measuring import add_json_option, command, markdown_table, write_report, write_section
 from regret import AT_ONCE, MEAN_SAMPLES, models, pools, regrets, with_search
-from report import add_json_option, command, write_report
-from results import markdown_table, write_section
 
 from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.allocation.report import Decision

@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pictures import Curve, draw_curves, save, styled
-from report import add_json_option, write_report
+from measuring import add_json_option, write_report
+from plots import Curve, draw_curves, save, styled
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table

@@ -17,7 +17,6 @@ Figures: ``problems``, ``samples``, ``greedy_identical`` (problems), ``greedy_ti
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import add_json_option, report
+from measuring import run_measurement
 from transformers import AutoModelForCausalLM
 
 from adaptive_ttc.evaluation.datasets import Row, load_problems
@@ -140,27 +139,23 @@ async def measure(
     }
 
 
-async def run(folder: Path, *, limit: int, samples: int, seed: int | None) -> dict[str, float]:
-    theirs = VLLMPolicy.from_pretrained(folder, **CPU_SETTINGS)
-    ours = TransformersPolicy.from_pretrained(folder)
+async def run(model: Path, *, limit: int, samples: int, seed: int | None) -> dict[str, float]:
+    theirs = VLLMPolicy.from_pretrained(model, **CPU_SETTINGS)
+    ours = TransformersPolicy.from_pretrained(model)
     try:
-        return await measure(ours, theirs, folder, limit=limit, samples=samples, seed=seed)
+        return await measure(ours, theirs, model, limit=limit, samples=samples, seed=seed)
     finally:
         await theirs.aclose()
         await ours.aclose()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MINI_POLICY, help="a model folder (default: the embedded policy)")
-    parser.add_argument("--limit", type=int, default=200, help="problems")
-    parser.add_argument("--samples", type=int, default=16, help="of each problem, at temperature 0.8")
-    parser.add_argument("--seed", type=int, help="draws fresh problems")
-    add_json_option(parser)
-    options = parser.parse_args()
-    figures = asyncio.run(run(options.model, limit=options.limit, samples=options.samples, seed=options.seed))
-    report(options.json, "engine_agreement", figures)
-
-
 if __name__ == "__main__":
-    main()
+    run_measurement(
+        "engine_agreement",
+        __doc__,
+        run,
+        model=(MINI_POLICY, "a model folder (default: the embedded policy)"),
+        limit=(200, "problems (%(default)s)"),
+        samples=(16, "of each problem, at temperature 0.8 (%(default)s)"),
+        seed=(None, "draws fresh problems"),
+    )

@@ -20,7 +20,6 @@ Further figures: ``solver_tokens_per_s``, ``bare_tokens_per_s``, ``requests_toke
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 import zlib
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report import add_json_option, report
+from measuring import run_measurement
 from vllm import SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
@@ -217,29 +216,23 @@ async def measure(host: EngineHost, folder: Path, *, limit: int, n: int, rounds:
     return {**figures, "problems": limit, "n": n, "rounds": rounds}
 
 
-async def run(folder: Path, *, limit: int, n: int, rounds: int, seed: int) -> dict[str, float]:
+async def run(model: Path, *, limit: int, n: int, rounds: int, seed: int) -> dict[str, float]:
     """:func:`measure` on an engine of its own."""
-    host = EngineHost(folder.name, VLLMPolicy.engine_settings(folder, max_num_seqs=SLOTS, **CPU_SETTINGS))
+    host = EngineHost(model.name, VLLMPolicy.engine_settings(model, max_num_seqs=SLOTS, **CPU_SETTINGS))
     try:
-        return await measure(host, folder, limit=limit, n=n, rounds=rounds, seed=seed)
+        return await measure(host, model, limit=limit, n=n, rounds=rounds, seed=seed)
     finally:
         await host.aclose()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MINI_POLICY, help="a model folder (default: the embedded policy)")
-    parser.add_argument("--limit", type=int, default=64, help="problems; beam search takes half of them")
-    parser.add_argument("--n", type=int, default=16, help="samples of each problem")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    add_json_option(parser)
-    options = parser.parse_args()
-    figures = asyncio.run(
-        run(options.model, limit=options.limit, n=options.n, rounds=options.rounds, seed=options.seed)
-    )
-    report(options.json, "engine_overhead", figures)
-
-
 if __name__ == "__main__":
-    main()
+    run_measurement(
+        "engine_overhead",
+        __doc__,
+        run,
+        model=(MINI_POLICY, "a model folder (default: the embedded policy)"),
+        limit=(64, "problems; beam search takes half of them (%(default)s)"),
+        n=(16, "samples of each problem (%(default)s)"),
+        rounds=(3, "%(default)s"),
+        seed=(0, "%(default)s"),
+    )

@@ -34,7 +34,7 @@ from functools import partial
 
 from audit import charge
 from cases import Case, draw, enough
-from report import add_json_option, report
+from measuring import add_json_option, report
 from trial import Outcome, carry_out
 from witness import Witness, delivered, lost
 

@@ -20,9 +20,6 @@ budget), ``calls``; ``accuracy.unlimited`` of the samples without a budget; ``pr
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
@@ -31,8 +28,7 @@ from functools import partial
 from statistics import fmean
 
 import anyio
-from gauge import Gauge
-from report import add_json_option, report
+from measuring import LoadMeter, run_measurement
 
 from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.driver.state import derive_seed
@@ -166,20 +162,20 @@ async def by_reservation(solver: Solver, row: Row, budget: int, seed: int, strat
     return Reply(classes[0].answer if classes else None, prefixes, calls=len(prefixes))
 
 
-async def attempt(solver: Solver, gauge: Gauge, row: Row, solve: Solve) -> Try:
+async def attempt(solver: Solver, meter: LoadMeter, row: Row, solve: Solve) -> Try:
     """Time one side on one problem."""
-    gauge.reset()
+    meter.reset()
     start = time.perf_counter()
     reply = await solve()
     seconds = time.perf_counter() - start
     return Try(
         right=float(await solver.grader.equal(row["answer"], reply.answer)),
         seconds=seconds,
-        busy=gauge.busy,
-        request_seconds=gauge.request_seconds,
-        peak=gauge.peak,
+        busy=meter.busy,
+        request_seconds=meter.request_seconds,
+        peak=meter.peak,
         finished=sum(prefix.finished for prefix in reply.prefixes),
-        tokens=gauge.tokens,
+        tokens=meter.tokens,
         calls=reply.calls,
     )
 
@@ -191,18 +187,18 @@ async def measure(n: int, max_tokens: int, limit: int, seed: int | None) -> dict
     tries: dict[str, list[Try]] = defaultdict(list)
     budgets: list[int] = []
     async with Solver.mini() as solver:
-        solver.policy = gauge = Gauge(solver.policy)
+        solver.policy = meter = LoadMeter(solver.policy)
         solver.grader.start()
         for index, row in enumerate(rows):
             unlimited = await attempt(
-                solver, gauge, row, partial(by_leases, solver, row, None, seed + 1_000_003, strategy)
+                solver, meter, row, partial(by_leases, solver, row, None, seed + 1_000_003, strategy)
             )
             tries["unlimited"].append(unlimited)
             budgets.append(unlimited.tokens)
             sides = {"leases": by_leases, "reservation": by_reservation}
             for name in sorted(sides, reverse=bool(index % 2)):
                 solve = partial(sides[name], solver, row, budgets[-1], seed, strategy)
-                tries[name].append(await attempt(solver, gauge, row, solve))
+                tries[name].append(await attempt(solver, meter, row, solve))
     return figures_of(tries, budgets) | {"problems": len(rows), "n": n, "max_tokens": max_tokens}
 
 
@@ -231,18 +227,13 @@ def figures_of(tries: dict[str, list[Try]], budgets: Sequence[int]) -> dict[str,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=16, help="samples that the budget is for (%(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=256, help="of one solution (%(default)s)")
-    parser.add_argument("--limit", type=int, default=60, help="problems (%(default)s)")
-    parser.add_argument("--seed", type=int, help="draw fresh problems and other samples")
-    add_json_option(parser)
-    options = parser.parse_args()
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading two small files are noise here
-    figures = asyncio.run(measure(options.n, options.max_tokens, options.limit, options.seed))
-    report(options.json, "leases", figures)
-
-
 if __name__ == "__main__":
-    main()
+    run_measurement(
+        "leases",
+        __doc__,
+        measure,
+        n=(16, "samples that the budget is for (%(default)s)"),
+        max_tokens=(256, "of one solution (%(default)s)"),
+        limit=(60, "problems (%(default)s)"),
+        seed=(None, "draw fresh problems and other samples"),
+    )

@@ -46,13 +46,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from measuring import add_json_option, command, write_section
 from pareto_figures import figures_of
 from pareto_inputs import AXES, collected, recorded
 from pareto_picture import draw
 from pareto_report import csv_text, overview, page, section, verdicts
 from pareto_trial import judged
-from report import add_json_option, command
-from results import write_section
 from rich.console import Console
 from rich.text import Text
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from annotations import End, name_ends
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from pareto_figures import Findings, LivePoint
-from pictures import MARKERS, NAMES, colour_of, save, styled
+from plots import MARKERS, NAMES, End, colour_of, name_ends, save, styled
 from points import Line, accuracy_of
 
 RULE_NAMES: Mapping[str, str] = {

@@ -11,11 +11,10 @@ from html import escape
 from io import StringIO
 from pathlib import Path
 
+from measuring import command, markdown_table
 from pareto_figures import FIXED, ORACLES, OURS, TARGETS, Findings, curve_points
 from pareto_picture import AXIS_NAMES, name_of_rule
 from points import Ratio
-from report import command
-from results import markdown_table
 from rich.table import Table
 from rich.text import Text
 

@@ -17,15 +17,12 @@ some search was still going on), ``problems``, ``rounds``.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from gauge import Gauge
-from report import add_json_option, report
+from measuring import LoadMeter, run_measurement
 
 from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.driver.state import Numbering, derive_seed
@@ -170,14 +167,14 @@ Side = Callable[[Solver, Sequence[Problem], int], Awaitable[tuple[Solutions, int
 async def time_round(side: Side, problems: Sequence[Problem], other: Row, seed: int) -> Round:
     """Load the models, warm them up on another problem, then time one side."""
     async with Solver.mini() as solver:
-        solver.policy = gauge = Gauge(solver.policy)
+        solver.policy = meter = LoadMeter(solver.policy)
         solver.grader.start()
         await solver.solve(other["problem"], strategy=STRATEGY)
-        gauge.reset()
+        meter.reset()
         start = time.perf_counter()
         solutions, steps = await side(solver, problems, seed)
         seconds = time.perf_counter() - start
-        return Round(seconds, gauge.busy, gauge.concurrency, gauge.tokens, steps, solutions)
+        return Round(seconds, meter.busy, meter.concurrency, meter.tokens, steps, solutions)
 
 
 async def measure(limit: int, rounds: int, seed: int | None) -> dict[str, float]:
@@ -211,17 +208,12 @@ def same(ours: tuple[Prefix, ...], theirs: tuple[Prefix, ...]) -> bool:
     return [(one.path, one.token_ids) for one in ours] == [(one.path, one.token_ids) for one in theirs]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=64, help="problems, all at once (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, help="draw fresh problems and other samples")
-    add_json_option(parser)
-    options = parser.parse_args()
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading two small files are noise here
-    figures = asyncio.run(measure(options.limit, options.rounds, options.seed))
-    report(options.json, "pipeline", figures)
-
-
 if __name__ == "__main__":
-    main()
+    run_measurement(
+        "pipeline",
+        __doc__,
+        measure,
+        limit=(64, "problems, all at once (%(default)s)"),
+        rounds=(3, "%(default)s"),
+        seed=(None, "draw fresh problems and other samples"),
+    )

@@ -17,7 +17,6 @@ to scratch, search), ``cpu_ratio`` (the same in CPU seconds, which other program
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import time
@@ -27,7 +26,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from report import add_json_option, report
+from measuring import run_measurement
 
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import MINI_PRM
@@ -99,11 +98,12 @@ async def single(prms: tuple[RewardModel, RewardModel], rows: Sequence[Row]) -> 
     return load
 
 
-async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
+async def measure(model: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
+    torch.set_num_threads(1)
     rng = random.Random(seed)
     loads: dict[str, list[Load]] = {"": [], "single_": []}
     for _ in range(rounds):
-        prms = (load_prm(folder), load_prm(folder, prefix_cache_bytes=0))
+        prms = (load_prm(model), load_prm(model, prefix_cache_bytes=0))
         more = load_problems("minimath-train", limit=limit * 16, seed=rng.getrandbits(32))
         rows = sorted(more, key=lambda row: len(row["solution"]))[-limit:]
         try:
@@ -129,18 +129,13 @@ async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[s
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MINI_PRM, help="a PRM's folder (default: the embedded one)")
-    parser.add_argument("--limit", type=int, default=4, help="problems searched side by side")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    add_json_option(parser)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    figures = asyncio.run(measure(options.model, limit=options.limit, rounds=options.rounds, seed=options.seed))
-    report(options.json, "prm_cache", figures)
-
-
 if __name__ == "__main__":
-    main()
+    run_measurement(
+        "prm_cache",
+        __doc__,
+        measure,
+        model=(MINI_PRM, "a PRM's folder (default: the embedded one)"),
+        limit=(4, "problems searched side by side (%(default)s)"),
+        rounds=(3, "%(default)s"),
+        seed=(0, "%(default)s"),
+    )

@@ -46,8 +46,7 @@ from pathlib import Path
 from arms import BEAM_WIDTH, SAMPLES, Arm, Pace, arms_of, run_arm, to_run
 from comparison import compare, figures_of
 from journal import Journal
-from report import add_json_option, write_report
-from results import write_section
+from measuring import add_json_option, write_report, write_section
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text

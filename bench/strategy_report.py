@@ -10,9 +10,8 @@ from pathlib import Path
 
 from arms import Arm
 from comparison import BASELINE, MIDDLE, QUINTILES, Comparison
-from pictures import Bars, Curve, draw_bars, draw_sizes, name_of, save, styled
-from report import command
-from results import markdown_table
+from measuring import command, markdown_table
+from plots import Bars, Curve, draw_bars, draw_sizes, name_of, save, styled
 from rich.table import Table
 from rich.text import Text
 

@@ -14,7 +14,6 @@ Figures: ``ratio`` (distinct prompts; the one to look at), ``ragged_tokens_per_s
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import time
@@ -24,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from report import add_json_option, report
+from measuring import run_measurement
 from transformers import AutoModelForCausalLM
 
 from adaptive_ttc.evaluation.datasets import load_problems
+from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.prm.causal import without_progress_bars
@@ -79,13 +79,14 @@ async def ragged_round(policy: TransformersPolicy, prompts: Sequence[tuple[int, 
     return Round(sum(request.max_tokens for request in requests), seconds, cached / sum(map(len, prompts)))
 
 
-async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
+async def measure(model: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
+    torch.set_num_threads(1)
     rng = random.Random(seed)
     with without_progress_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    model.generation_config.eos_token_id = None
-    model.generation_config.pad_token_id = 0
-    policy = TransformersPolicy.from_pretrained(folder, max_batch=SLOTS, eos_token_ids=(), num_threads=1)
+        reference = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    reference.generation_config.eos_token_id = None
+    reference.generation_config.pad_token_id = 0
+    policy = TransformersPolicy.from_pretrained(model, max_batch=SLOTS, eos_token_ids=(), num_threads=1)
 
     def prompts(count: int) -> list[tuple[int, ...]]:
         rows = load_problems("minimath-train", limit=count, seed=rng.getrandbits(32))
@@ -93,11 +94,11 @@ async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[s
 
     uniform, ragged, shared = [], [], []
     try:
-        generate_round(model, prompts(SLOTS))
+        generate_round(reference, prompts(SLOTS))
         await ragged_round(policy, prompts(SLOTS), rng)
         for _ in range(rounds):
             distinct = prompts(limit)
-            uniform.append(generate_round(model, distinct))
+            uniform.append(generate_round(reference, distinct))
             ragged.append(await ragged_round(policy, distinct, rng))
             few = prompts(max(1, limit // SAMPLES_PER_PROBLEM))
             shared.append(await ragged_round(policy, [one for one in few for _ in range(SAMPLES_PER_PROBLEM)], rng))
@@ -117,19 +118,13 @@ async def measure(folder: Path, *, limit: int, rounds: int, seed: int) -> dict[s
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).resolve().parent.parent / "adaptive_ttc" / "mini" / "models" / "policy"
-    parser.add_argument("--model", type=Path, default=default, help="a model folder (default: the embedded policy)")
-    parser.add_argument("--limit", type=int, default=512, help="requests in the ragged load (at most 2000)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    add_json_option(parser)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    figures = asyncio.run(measure(options.model, limit=options.limit, rounds=options.rounds, seed=options.seed))
-    report(options.json, "throughput", figures)
-
-
 if __name__ == "__main__":
-    main()
+    run_measurement(
+        "throughput",
+        __doc__,
+        measure,
+        model=(MINI_POLICY, "a model folder (default: the embedded policy)"),
+        limit=(512, "requests in the ragged load, at most 2000 (%(default)s)"),
+        rounds=(3, "%(default)s"),
+        seed=(0, "%(default)s"),
+    )

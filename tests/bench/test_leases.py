@@ -32,12 +32,12 @@ async def test_figures_of_both_sides(leases):
 @pytest.mark.parametrize("budget", [1, 40, 149, 150, 299, 300, 460, 10_000])
 async def test_the_reference_sets_the_worst_case_aside_and_spends_no_more(leases, budget):
     async with toys() as solver:
-        solver.policy = gauge = leases.Gauge(solver.policy)
+        solver.policy = meter = leases.LoadMeter(solver.policy)
         strategy = WeightedBestOfN(n=6, max_tokens=150)
         prefixes = await leases.WorstCase(solver, Problem.of(QUESTION, "q"), strategy, budget, seed=5).run()
         whole = await solver.solve(QUESTION, id="q", strategy=strategy, seed=5)
     assert sum(len(prefix.token_ids) for prefix in prefixes) <= budget
-    assert gauge.peak <= 6
+    assert meter.peak <= 6
     reached = {prefix.path: prefix for prefix in prefixes}
     for candidate in whole.candidates:
         if one := reached.get(candidate.prefix.path):
@@ -52,8 +52,8 @@ async def test_the_reference_sets_the_worst_case_aside_and_spends_no_more(leases
 @pytest.mark.parametrize(("budget", "at_once"), [(149, 1), (150, 1), (299, 1), (300, 2), (460, 3)])
 async def test_no_more_run_at_once_than_the_budget_covers(leases, budget, at_once):
     async with toys() as solver:
-        solver.policy = gauge = leases.Gauge(solver.policy)
+        solver.policy = meter = leases.LoadMeter(solver.policy)
         strategy = WeightedBestOfN(n=6, max_tokens=150)
         await leases.WorstCase(solver, Problem.of(QUESTION, "q"), strategy, budget, seed=5).run()
-    assert gauge.peak == at_once
-    assert gauge.concurrency <= at_once + 1e-9
+    assert meter.peak == at_once
+    assert meter.concurrency <= at_once + 1e-9

@@ -336,7 +336,7 @@ def test_the_forecast_follows_the_measured_pace(bench):
 
 
 def test_a_section_is_replaced_and_nothing_else(bench, tmp_path):
-    results, path = bench("results"), tmp_path / "RESULTS.md"
+    results, path = bench("measuring"), tmp_path / "RESULTS.md"
     results.write_section(path, "one", "first")
     results.write_section(path, "two", "second")
     path.write_text("top\n\n" + path.read_text() + "\nbottom\n")
@@ -349,7 +349,7 @@ def test_a_section_is_replaced_and_nothing_else(bench, tmp_path):
 
 
 def test_names_stand_apart_in_their_order_and_near_their_places(bench):
-    spread = bench("annotations").spread
+    spread = bench("plots").spread
     heights = [0.1, 0.5, 0.5, 0.51, 0.9, 0.93]
     places = spread(heights, 0.1)
     assert np.diff(places).min() >= 0.1 - 1e-12
@@ -361,7 +361,7 @@ def test_names_stand_apart_in_their_order_and_near_their_places(bench):
 def test_no_name_lies_on_another_when_all_strategies_end_alike(bench):
     from matplotlib.text import Text
 
-    pictures = bench("pictures")
+    pictures = bench("plots")
     names = [name for name in pictures.COLOURS if name not in ("greedy", "adaptive")]
     curves = [pictures.Curve(name, (4, 16), (0.4, 0.5), (0.3, 0.4), (0.5, 0.6)) for name in names]
     level = pictures.Curve("greedy", (1,), (0.5,), (0.4,), (0.6,))

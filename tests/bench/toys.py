@@ -1,4 +1,4 @@
-"""What the tests of benches share: toy problems, a toy pair in place of the embedded one, the benches as modules."""
+"""What the tests of bench/ share: its modules, toy problems, a toy pair in place of the embedded one."""
 
 import importlib
 from pathlib import Path
@@ -22,10 +22,15 @@ def toys(*, seed=0):
     return Solver(policy, FakePRM.truthful(toy_right_so_far), seed=seed)
 
 
-def bench(monkeypatch, name):
-    """A bench's module on the toy problems and the toy pair."""
+def load(monkeypatch, name):
+    """A module of bench/, found as a command finds it: through the folder itself."""
     monkeypatch.syspath_prepend(str(BENCH))
-    module = importlib.import_module(name)
+    return importlib.import_module(name)
+
+
+def bench(monkeypatch, name):
+    """A measurement on the toy problems and the toy pair."""
+    module = load(monkeypatch, name)
     monkeypatch.setattr(Solver, "mini", toys)
     monkeypatch.setattr(module, "load_problems", lambda dataset, limit=None, seed=None: rows()[:limit])
     return module
