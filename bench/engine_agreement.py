@@ -35,7 +35,7 @@ from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
-from adaptive_ttc.prm.causal import without_progress_bars
+from adaptive_ttc.prm.checkpoint import without_progress_bars
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 

@@ -30,7 +30,7 @@ from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policy import SampleRequest
-from adaptive_ttc.prm.causal import without_progress_bars
+from adaptive_ttc.prm.checkpoint import without_progress_bars
 from adaptive_ttc.types import Problem
 
 SLOTS = 64

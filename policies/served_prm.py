@@ -22,9 +22,8 @@ import numpy as np
 import torch
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.prm.checkpoint import locate, read_config
+from adaptive_ttc.prm.checkpoint import backbone_parameters, locate, read_config
 from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
-from adaptive_ttc.prm.weights import backbone_parameters
 
 try:
     import httpx2
@@ -34,7 +33,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from adaptive_ttc.prm.family import Family
+    from adaptive_ttc.prm.registry import Family
 
 _RETRYABLE = (408, 425, 429)
 

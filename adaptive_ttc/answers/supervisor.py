@@ -1,16 +1,60 @@
-"""Keeps one grading worker alive and puts requests to it under a time limit; it knows nothing of their meaning."""
+"""Keeps one grading worker alive and puts requests to it under a time limit."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from adaptive_ttc.answers.config import GradingConfig
 from adaptive_ttc.answers.process import WaitAbandonedError, WorkerDiedError, WorkerLateError, WorkerProcess
-from adaptive_ttc.errors import GradingError
+from adaptive_ttc.errors import ConfigError, GradingError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradingConfig:
+    """How the grading worker is run.
+
+    Attributes:
+        time_limit: seconds of processor time that reading one answer, or comparing two, may take; what
+            takes longer is unreadable, or not equal. Not wall time, so that verdicts do not depend on
+            the machine's load.
+        wall_limit: seconds of wall time after which the worker is given up all the same (it may be
+            stopped or swapped out); the only limit where the system has no timer of processor time.
+        start_limit: seconds of wall time that the worker may take to start.
+        memory_mb: address space of the worker in MiB, where the system can bound it.
+        cache_size: comparisons and readings that are remembered.
+        command: the program that serves as worker, for a sandbox around it; by default this
+            interpreter with ``adaptive_ttc/answers/worker.py`` and ``memory_mb``.
+    """
+
+    time_limit: float = 3.0
+    wall_limit: float = 60.0
+    start_limit: float = 120.0
+    memory_mb: int = 2048
+    cache_size: int = 65536
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("time_limit", "wall_limit", "start_limit"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} is a number of seconds above 0; got {getattr(self, name)!r}")
+        if self.memory_mb < 512:
+            raise ConfigError(f"memory_mb is at least 512, which SymPy needs; got {self.memory_mb!r}")
+        if self.cache_size < 1:
+            raise ConfigError(f"cache_size is at least 1; got {self.cache_size!r}")
+
+    @property
+    def worker_command(self) -> tuple[str, ...]:
+        """What is executed."""
+        worker = Path(__file__).with_name("worker.py")
+        return self.command or (sys.executable, "-P", str(worker), str(self.memory_mb))
+
 
 Request = Mapping[str, str]
+
 
 _GRACE = 0.2
 """Seconds that an abandoned request may still take, before the worker is killed rather than kept."""
@@ -20,7 +64,7 @@ class Supervisor:
     """One worker process, started when it is first needed and replaced when it hangs or dies.
 
     Thread-safe; requests are served one after the other. The statistics of
-    :class:`~adaptive_ttc.answers.config.GraderStatistics` that concern the worker are its attributes.
+    :class:`~adaptive_ttc.answers.equivalence.GraderStatistics` that concern the worker are its attributes.
     """
 
     def __init__(self, config: GradingConfig) -> None:

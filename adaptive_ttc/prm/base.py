@@ -1,9 +1,13 @@
-"""What a process reward model must offer; it knows no policy, strategy or budget."""
+"""What a process reward model must offer, and how all refuse empty requests and report failures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,41 @@ class RewardModel(Protocol):
     async def aclose(self) -> None:
         """Free the model."""
         ...
+
+
+def check_steps(request: ScoreRequest) -> None:
+    """Refuse a request without steps, or with an empty one, which a PRM would score as if it said something.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if not request.steps or not all(step.strip() for step in request.steps):
+        raise ConfigError(
+            f"a PRM scores at least one step, none of them empty; got {len(request.steps)} steps "
+            "(adaptive_ttc.types.split_steps leaves the empty ones out)"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell a lack of memory from other failures, whatever library raised it."""
+    if isinstance(error, MemoryError) or any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        phrase in text for phrase in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+@contextmanager
+def engine_errors(name: str) -> Iterator[None]:
+    """Raise :class:`EngineError` for any failure inside that is not this library's own error already."""
+    try:
+        yield
+    except AdaptiveTTCError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            message = f"{name} ran out of memory on a single solution; lower max_tokens, or use a smaller dtype"
+        else:
+            message = f"{name} failed: {type(error).__name__}: {error}"
+        raise EngineError(message, retryable=is_out_of_memory(error)) from error

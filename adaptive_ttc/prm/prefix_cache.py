@@ -1,25 +1,215 @@
-"""Keeps keys, values and read-off values of the prefixes that a model has read; it knows no format and no head."""
+"""Stored keys and values of token prefixes: the prefix tree, the memory, and the PRMs' cache over both."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from adaptive_ttc.kv.tree import Places, PrefixTree
-from adaptive_ttc.prm.row import Row
+from adaptive_ttc.prm.format import Row
 
 if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache
 
-    from adaptive_ttc.kv.pool import CacheShape
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    tokens: tuple[int, ...]
+    places: Places
+    parent: _Node | None
+    used: int
+    children: dict[int, _Node] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """Where the tokens that were not stored before go.
+
+    Attributes:
+        start: index of the first such token in the sequence.
+        places: the place in the pool of each token from there on; fewer than asked when the pool is too small.
+    """
+
+    start: int
+    places: Places
+
+
+class PrefixTree:
+    """Longest-prefix look-up over a pool of a fixed number of token places.
+
+    Args:
+        capacity: places in the pool; 0 stores nothing.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._clock = 0
+        self._root = _Node((), np.empty(0, np.int64), None, 0)
+        self._leaves: set[_Node] = set()
+        self._free = np.arange(capacity, dtype=np.int64)[::-1].copy()
+        self._free_count = capacity
+
+    @property
+    def stored_tokens(self) -> int:
+        """Places in use."""
+        return self.capacity - self._free_count
+
+    def match(self, tokens: tuple[int, ...]) -> Places:
+        """Places of the longest stored prefix of ``tokens``; shape (length of that prefix,)."""
+        self._clock += 1
+        parts: list[Places] = []
+        node, depth = self._root, 0
+        while depth < len(tokens) and (child := node.children.get(tokens[depth])) is not None:
+            child.used = self._clock
+            shared = _shared_length(child.tokens, tokens, depth)
+            parts.append(child.places[:shared])
+            depth += shared
+            if shared < len(child.tokens):
+                break
+            node = child
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def insert(self, tokens: tuple[int, ...]) -> Insertion:
+        """Reserve places for the part of ``tokens`` that is not stored; the caller fills them at once."""
+        self._clock += 1
+        node, depth = self._root, 0
+        while depth < len(tokens) and (child := node.children.get(tokens[depth])) is not None:
+            before, child.used = child.used, self._clock
+            shared = _shared_length(child.tokens, tokens, depth)
+            depth += shared
+            if shared < len(child.tokens):
+                node = self._split(child, shared, before) if depth < len(tokens) else child
+                break
+            node = child
+        places = self._allocate(len(tokens) - depth)
+        if len(places):
+            leaf = _Node(tokens[depth : depth + len(places)], places, node, self._clock)
+            node.children[leaf.tokens[0]] = leaf
+            self._leaves.discard(node)
+            self._leaves.add(leaf)
+        return Insertion(depth, places)
+
+    def _split(self, node: _Node, at: int, used: int) -> _Node:
+        """Cut a node in two and return the upper half; the lower one was last used when ``used`` says."""
+        assert node.parent is not None
+        upper = _Node(node.tokens[:at], node.places[:at], node.parent, node.used, {node.tokens[at]: node})
+        node.parent.children[upper.tokens[0]] = upper
+        node.tokens, node.places, node.parent, node.used = node.tokens[at:], node.places[at:], upper, used
+        return upper
+
+    def _allocate(self, count: int) -> Places:
+        if self._free_count < count:
+            self._evict(count)
+        count = min(count, self._free_count)
+        self._free_count -= count
+        return self._free[self._free_count : self._free_count + count][::-1].copy()
+
+    def _evict(self, needed: int) -> None:
+        """Free the least recently used leaves, some more than needed so that the sort is paid rarely."""
+        target = min(self.capacity, max(needed, self._free_count + self.capacity // 16))
+        while self._free_count < target:
+            old = sorted((leaf for leaf in self._leaves if leaf.used < self._clock), key=lambda leaf: leaf.used)
+            if not old:
+                return
+            for leaf in old:
+                self._remove(leaf)
+                if self._free_count >= target:
+                    break
+
+    def _remove(self, leaf: _Node) -> None:
+        assert leaf.parent is not None
+        self._free[self._free_count : self._free_count + len(leaf.places)] = leaf.places
+        self._free_count += len(leaf.places)
+        self._leaves.discard(leaf)
+        parent = leaf.parent
+        del parent.children[leaf.tokens[0]]
+        if not parent.children and parent.parent is not None:
+            self._leaves.add(parent)
+
+
+def _shared_length(edge: tuple[int, ...], tokens: tuple[int, ...], start: int) -> int:
+    """How many tokens of ``edge`` stand in ``tokens`` from ``start`` on."""
+    end = min(len(edge), len(tokens) - start)
+    if edge[:end] == tokens[start : start + end]:
+        return end
+    return next(index for index in range(end) if edge[index] != tokens[start + index])
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What one token's keys and values look like; all layers are alike."""
+
+    layers: int
+    heads: int
+    key_dim: int
+    value_dim: int
+
+    def bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Memory that one token's keys and values take."""
+        return self.layers * self.heads * (self.key_dim + self.value_dim) * dtype.itemsize
+
+
+class PrefixPool:
+    """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows.
+
+    Args:
+        capacity: places, allocated when the first is filled.
+        shape: of one token's keys and values.
+        device: where the tensors live.
+        dtype: of the tensors.
+    """
+
+    def __init__(self, capacity: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
+        self._capacity, self._shape = capacity, shape
+        self._options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._stored: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def allocate(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take the memory, unless that is done: where it runs out, no place is promised yet."""
+        import torch
+
+        if self._stored is None:
+            # whole at once: a CPU commits the memory page by page as it is written, and growing would copy it
+            size = (self._capacity, self._shape.layers, self._shape.heads)
+            keys = torch.empty((*size, self._shape.key_dim), **self._options)
+            self._stored = keys, torch.empty((*size, self._shape.value_dim), **self._options)
+        return self._stored
+
+    def store(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Keep keys and values of shape (places, layers, heads, dim)."""
+        for stored, new in zip(self.allocate(), (keys, values), strict=True):
+            stored[_index(places, stored)] = new
+
+    def load(self, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
+        """What was stored at these places, in their order."""
+        keys, values = self.allocate()
+        return keys[_index(places, keys)], values[_index(places, values)]
+
+
+def _index(places: Places, stored: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(places).to(stored.device)
+
+
+def cache_argument(model: Any) -> str:
+    """The name of the forward pass's argument: ``cache`` since transformers 5.24, ``past_key_values`` before."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+PREFIX_CACHE_BYTES = 512 * 2**20
+"""Default memory for stored keys and values. bench/prm_cache.py measures what it is worth."""
 
 BOOKKEEPING = 64
 """Bytes that the tree takes for a token, about; counted beside its keys and values."""
+
 
 Values = npt.NDArray[np.float64]
 
@@ -98,7 +288,6 @@ class PrefixCache:
     """
 
     def __init__(self, limit: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
-        from adaptive_ttc.kv.pool import PrefixPool
 
         capacity = limit // (shape.bytes_per_token(dtype) + BOOKKEEPING)
         self.known = KnownValues(capacity)

@@ -1,4 +1,4 @@
-"""Chooses the reader of a PRM by what its config says, else by its name; it knows no format itself."""
+"""Chooses how a PRM is loaded: by what its config says, else by its name; then by the engine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.loading import REPLAY, load_recorded_prm
+from adaptive_ttc.loading import REPLAY, load_recorded_prm, prm_engine
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.prm.checkpoint import is_hub_name, read_config
+from adaptive_ttc.prm.checkpoint import (
+    check_device,
+    fingerprint,
+    is_hub_name,
+    load_backbone,
+    locate,
+    read_config,
+    set_threads,
+)
+from adaptive_ttc.prm.format import Parts
+
+if TYPE_CHECKING:
+    from adaptive_ttc.prm.local import BatchedPRM
 
 CONFIG_KEY = "adaptive_ttc_prm"
 """The entry of config.json that names the reader."""
@@ -106,3 +118,57 @@ def _stated_reader(path_or_name: str | Path) -> str | None:
 def _reader_of_architecture(path_or_name: str | Path) -> str | None:
     architectures = read_config(path_or_name).get("architectures") or ()
     return next((name for name, reader in _READERS.items() if set(reader.architectures) & set(architectures)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What differs between families when they are loaded.
+
+    Attributes:
+        format: version of what the reader makes of a request; part of every fingerprint.
+        parts: called with the folder, a device and a number format; reads tokenizer and heads by name.
+    """
+
+    format: str
+    parts: Callable[[Path, str, str], Parts]
+
+    def load(self, path_or_hub: str | Path, *, engine: str = "transformers", **settings: Any) -> RewardModel:
+        """Load one from a folder or from the Hub.
+
+        Args:
+            path_or_hub: a Hugging Face model folder, or ``owner/name``.
+            engine: ``transformers`` runs it in this process's torch; others are entry points of the group
+                ``adaptive_ttc.prms``, such as ``vllm``.
+            **settings: of the engine; for ``transformers`` see :class:`~adaptive_ttc.prm.local.LocalSettings`.
+
+        Raises:
+            ConfigError: the model cannot be found, loaded or read this way, or there is no such engine.
+        """
+        if engine == "transformers":
+            return self.local(path_or_hub, **settings)
+        prm: RewardModel = prm_engine(engine).from_family(self, path_or_hub, **settings)
+        return prm
+
+    def local(self, path_or_hub: str | Path, **settings: Any) -> BatchedPRM:
+        """Load one to run in this process's torch; see :meth:`load`."""
+        from adaptive_ttc.prm.local import Backbone, BatchedPRM, LocalSettings
+
+        chosen = LocalSettings.of(settings)
+        folder = locate(path_or_hub, revision=chosen.revision)
+        check_device(chosen.device)
+        parts = self.parts(folder, chosen.device, chosen.dtype)
+        set_threads(chosen.threads)
+        return BatchedPRM(
+            parts.reader,
+            [Backbone(load_backbone(part, device=chosen.device, dtype=chosen.dtype)) for part in parts.folders],
+            name=str(path_or_hub),
+            fingerprint=self.fingerprint(folder, parts, chosen.dtype),
+            batching=chosen.batching,
+            max_context=chosen.max_context,
+            prefix_cache_bytes=chosen.prefix_cache_bytes,
+        )
+
+    def fingerprint(self, folder: Path, parts: Parts, dtype: str) -> str:
+        """See :func:`adaptive_ttc.prm.checkpoint.fingerprint`; it covers models in sub-folders as well."""
+        others = (fingerprint(part) for part in parts.folders if part != folder)
+        return fingerprint(folder, self.format, dtype, *others)

@@ -17,13 +17,9 @@ import numpy as np
 import torch
 
 from adaptive_ttc.errors import EngineError
-from adaptive_ttc.prm.base import Scored, ScoreRequest
-from adaptive_ttc.prm.causal import checked
-from adaptive_ttc.prm.failures import engine_errors
+from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
+from adaptive_ttc.prm.format import Head, Reader, RenderingPRM, Row, checked, smallest
 from adaptive_ttc.prm.prefix_cache import Known, KnownValues
-from adaptive_ttc.prm.reader import Head, Reader
-from adaptive_ttc.prm.rendering import RenderingPRM, smallest
-from adaptive_ttc.prm.row import Row
 
 REMEMBERED = 2**21
 """Tokens whose values are remembered for each model; more than its cache holds, so that nothing is computed twice."""

@@ -4,7 +4,7 @@ from adaptive_ttc.policies.fake.control import Hold
 from adaptive_ttc.policies.fake.policy import FakePolicy
 from adaptive_ttc.policies.fake.tokens import EOS
 from adaptive_ttc.policies.fake.writers import Script, ToyModel, Writer, toy_answer, toy_numbers, toy_right_so_far
-from adaptive_ttc.prm.trouble import Trouble
+from adaptive_ttc.prm.fake import Trouble
 
 __all__ = [
     "EOS",

@@ -19,7 +19,7 @@ from adaptive_ttc.policies.fake.writers import Key, Replies, Script, ToyModel, W
 from adaptive_ttc.policies.stopping import StopRule, TokenTexts
 from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.prm.trouble import Trouble
+from adaptive_ttc.prm.fake import Trouble
 from adaptive_ttc.types import Problem
 
 

@@ -13,8 +13,7 @@ from adaptive_ttc.policies.replay.index import PrefixIndex
 from adaptive_ttc.policies.replay.record import Record, RecordedSample
 from adaptive_ttc.policies.replay.store import load_record
 from adaptive_ttc.policy import Demand
-from adaptive_ttc.prm.base import Scored, ScoreRequest
-from adaptive_ttc.prm.rendering import check_steps
+from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
 from adaptive_ttc.types import Problem
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from adaptive_ttc.kv.pool import CacheShape
+from adaptive_ttc.prm.prefix_cache import CacheShape
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]

@@ -11,11 +11,10 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.kv.argument import cache_argument
-from adaptive_ttc.kv.pool import CacheShape
 from adaptive_ttc.policies.folder import forward_parameters
 from adaptive_ttc.policies.transformers.runner import ModelRunner
 from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.prm.prefix_cache import CacheShape, cache_argument
 
 SMALL_MODEL = 20_000_000
 """Below so many parameters a second CPU thread costs more in waiting than it computes."""

@@ -29,8 +29,7 @@ from adaptive_ttc.policies.transformers.scheduler import Job, Outcome, Scheduler
 from adaptive_ttc.policies.transformers.worker import EngineThread
 from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.prm.causal import load_causal
-from adaptive_ttc.prm.checkpoint import locate
+from adaptive_ttc.prm.checkpoint import load_causal, locate
 
 
 class TransformersPolicy(FolderPolicy):

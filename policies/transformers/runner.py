@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from adaptive_ttc.kv.argument import cache_argument
-from adaptive_ttc.kv.pool import CacheShape, PrefixPool
-from adaptive_ttc.kv.tree import PrefixTree
 from adaptive_ttc.policies.transformers.attention import Part, install
 from adaptive_ttc.policies.transformers.kv_cache import RowCache
 from adaptive_ttc.policies.transformers.sampling import Uniforms, draw
 from adaptive_ttc.policies.transformers.scheduler import GROUP_ROWS
 from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.prm.prefix_cache import CacheShape, PrefixPool, PrefixTree, cache_argument
 
 Ints = npt.NDArray[np.int64]
 

@@ -20,13 +20,11 @@ from vllm.exceptions import VLLMError
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.vllm.engine import EngineHost, translated
 from adaptive_ttc.policies.vllm.plugin import OWN_HEADS, QWEN2_BACKBONE, register
-from adaptive_ttc.prm.causal import DTYPES
-from adaptive_ttc.prm.checkpoint import locate, read_config
+from adaptive_ttc.prm.checkpoint import DTYPES, backbone_parameters, locate, read_config
 from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
-from adaptive_ttc.prm.weights import backbone_parameters
 
 if TYPE_CHECKING:
-    from adaptive_ttc.prm.family import Family
+    from adaptive_ttc.prm.registry import Family
 
 _RESERVED = ("model", "runner", "convert", "pooler_config", "hf_overrides", "skip_tokenizer_init")
 

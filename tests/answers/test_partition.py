@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.answers.partition import Comparison, partition
+from adaptive_ttc.answers.equivalence import Comparison, partition
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

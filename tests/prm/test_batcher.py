@@ -11,8 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.prm.batcher import BatcherConfig, MicroBatcher
-from adaptive_ttc.prm.halving import is_out_of_memory, run_halving
+from adaptive_ttc.prm.base import is_out_of_memory
+from adaptive_ttc.prm.batcher import BatcherConfig, MicroBatcher, run_halving
 
 
 class FakeTimer:

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from adaptive_ttc.kv.argument import cache_argument
+from adaptive_ttc.prm.prefix_cache import cache_argument
 
 
 class Newer:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.prm import BatcherConfig, ScoreRequest, heads, load_prm
-from adaptive_ttc.prm.implicit import ImplicitConfig
+from adaptive_ttc.prm import BatcherConfig, ScoreRequest, load_prm
+from adaptive_ttc.prm.families import implicit as implicit_family
+from adaptive_ttc.prm.families.implicit import ImplicitConfig
 from tests.prm.tiny import IMPLICIT as CONFIG
 from tests.prm.tiny import REQUESTS, model_of, save, tokenizer_of
 from tests.prm.tiny import implicit as prm_of
@@ -38,7 +39,7 @@ def reference(family: str, request: ScoreRequest) -> list[float]:
 @pytest.mark.parametrize("family", ["llama3", "tiny"])
 async def test_scores_are_the_formulas(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # So few logits at once that a batch is computed in many pieces.
-    monkeypatch.setattr(heads, "LOGITS_AT_ONCE", 5000)
+    monkeypatch.setattr(implicit_family, "LOGITS_AT_ONCE", 5000)
     prm = prm_of(family)
     got = await asyncio.gather(*map(prm.score, REQUESTS))
     for request, scored in zip(REQUESTS, got, strict=True):

@@ -12,12 +12,10 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.kv.pool import PrefixPool
 from adaptive_ttc.prm import BatchedPRM, BatcherConfig, Scored, ScoreRequest
-from adaptive_ttc.prm.causal import Body
-from adaptive_ttc.prm.prefix_cache import BOOKKEEPING
-from adaptive_ttc.prm.reading import BodyReader, _alike
-from adaptive_ttc.prm.row import Row
+from adaptive_ttc.prm.format import Row
+from adaptive_ttc.prm.local import Backbone, RowReader, _alike
+from adaptive_ttc.prm.prefix_cache import BOOKKEEPING, PrefixPool
 from tests.prm.tiny import QUESTION, implicit, model_of, rlhflow, tokenizer_of
 from tests.prm.tiny_heads import math_shepherd, qwen_math, self_verification, skywork
 
@@ -109,9 +107,10 @@ async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     original = PrefixPool.allocate
 
-    def allocate(pool: PrefixPool) -> None:
-        original(pool)
-        sizes.append(sum(part.numel() * part.element_size() for part in (pool._keys, pool._values)))
+    def allocate(pool: PrefixPool) -> tuple[torch.Tensor, torch.Tensor]:
+        stored = original(pool)
+        sizes.append(sum(part.numel() * part.element_size() for part in stored))
+        return stored
 
     prm = rlhflow("llama3", prefix_cache_bytes=100 * TOKEN_BYTES)
     monkeypatch.setattr(PrefixPool, "allocate", allocate)
@@ -155,14 +154,14 @@ async def test_a_batch_that_runs_out_of_memory_is_halved_for_every_family(
     prm, scratch = MAKERS[name](), MAKERS[name](prefix_cache_bytes=0)
     requests = beams(random.Random(1), 1)[0]
     expected = await ask(scratch, requests)
-    original = Body.run
+    original = Backbone.run
 
-    def run(body: Body, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+    def run(body: Backbone, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
         if len(ids) > 3:
             raise MemoryError
         return original(body, ids, **arguments)
 
-    monkeypatch.setattr(Body, "run", run)
+    monkeypatch.setattr(Backbone, "run", run)
     for _ in range(2):
         got = await ask(prm, requests)
         assert [one.scores for one in got] == [pytest.approx(one.scores, abs=1e-5) for one in expected]
@@ -186,8 +185,8 @@ class CountingHead:
 
 def test_a_stored_token_whose_value_was_never_asked_for_is_computed_again() -> None:
     head = CountingHead()
-    reader = BodyReader(Body(model_of("llama3").model), head, prefix_cache_bytes=2**20)
-    plain = BodyReader(Body(model_of("llama3").model), CountingHead(), prefix_cache_bytes=0)
+    reader = RowReader(Backbone(model_of("llama3").model), head, prefix_cache_bytes=2**20)
+    plain = RowReader(Backbone(model_of("llama3").model), CountingHead(), prefix_cache_bytes=0)
     ids = list(range(5, 35))
     reader.read([Row.labelled(ids, [29])], "")
     row = Row.labelled(ids, [9, 19, 29])
@@ -216,19 +215,19 @@ def test_models_whose_keys_cannot_be_stored_are_refused_with_the_remedy() -> Non
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     turning = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, rope_parameters=rope, **sizes)).eval()
     for model in (mixed, turning):
-        body = Body(model.model)
+        body = Backbone(model.model)
         with pytest.raises(ConfigError, match="prefix_cache_bytes=0"):
-            BodyReader(body, CountingHead(), prefix_cache_bytes=2**20)
-        assert len(BodyReader(body, CountingHead(), prefix_cache_bytes=0).read([Row.labelled([1, 2], [1])], "")) == 1
+            RowReader(body, CountingHead(), prefix_cache_bytes=2**20)
+        assert len(RowReader(body, CountingHead(), prefix_cache_bytes=0).read([Row.labelled([1, 2], [1])], "")) == 1
 
 
 def test_a_model_that_attends_in_another_way_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Body.run
+    original = Backbone.run
 
-    def run(body: Body, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+    def run(body: Backbone, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
         arguments.pop("position_ids", None)  # as if it counted positions from the start of each call
         return original(body, ids, **arguments)
 
-    monkeypatch.setattr(Body, "run", run)
+    monkeypatch.setattr(Backbone, "run", run)
     with pytest.raises(ConfigError, match="hidden states differ"):
-        BodyReader(Body(model_of("llama3").model), CountingHead(), prefix_cache_bytes=2**20)
+        RowReader(Backbone(model_of("llama3").model), CountingHead(), prefix_cache_bytes=2**20)

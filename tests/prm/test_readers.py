@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm import BatchedPRM, ScoreRequest, load_prm
-from adaptive_ttc.prm.heads import ClassHead, ValueHead
-from adaptive_ttc.prm.math_shepherd import MathShepherdReader
-from adaptive_ttc.prm.qwen_math import QwenMathReader
-from adaptive_ttc.prm.self_verification import SelfVerificationReader
+from adaptive_ttc.prm.families.math_shepherd import MathShepherdReader
+from adaptive_ttc.prm.families.qwen_math import ClassHead, QwenMathReader
+from adaptive_ttc.prm.families.self_verification import SelfVerificationReader
+from adaptive_ttc.prm.families.skywork import ValueHead
 from tests.prm import tiny_heads as tiny
-from tests.prm.tiny import QUESTION, REQUESTS, TINY, byte_level, model_of, save, tokenizer_of
+from tests.prm.tiny import QUESTION, REQUESTS, TINY, byte_level, head_of, model_of, save, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,12 @@ def test_models_of_other_families_are_refused() -> None:
     plain = byte_level(TINY, ("<|end|>", "<|user|>", "<|assistant|>"), vocab_size=1)
     with pytest.raises(ConfigError, match="extra_0"):
         QwenMathReader(plain, ClassHead(tiny.class_weights()))
-    from adaptive_ttc.prm.causal import CausalBody
-
     with pytest.raises(ConfigError, match="single tokens"):
-        MathShepherdReader(plain, CausalBody(model_of("tiny")).head)
+        MathShepherdReader(plain, head_of(model_of("tiny")))
     headless: Any = byte_level(TINY, ("<|end|>", "<|user|>"), vocab_size=1)
     headless.chat_template = "{% for message in messages[:1] %}{{ message['content'] }}{% endfor %}"
     with pytest.raises(ConfigError, match="'Yes' and 'No'"):
-        SelfVerificationReader(headless, CausalBody(model_of("tiny")).head)
+        SelfVerificationReader(headless, head_of(model_of("tiny")))
     weights = tiny.class_weights()
     with pytest.raises(ConfigError, match="2 rows"):
         ClassHead(weights | {"score.2.weight": weights["score.0.weight"]})

@@ -17,11 +17,21 @@ from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm import BatchedPRM, BatcherConfig, ScoreRequest, load_prm
-from adaptive_ttc.prm.causal import Body, CausalBody
-from adaptive_ttc.prm.heads import LabelHead
-from adaptive_ttc.prm.rlhflow import RLHFlowReader
+from adaptive_ttc.prm.families.rlhflow import RLHFlowReader
+from adaptive_ttc.prm.format import LabelHead
+from adaptive_ttc.prm.local import Backbone
 from adaptive_ttc.types import Prefix, split_steps
-from tests.prm.tiny import FAMILIES, QUESTION, REQUESTS, model_of, reference_scores, save, tokenizer_of
+from tests.prm.tiny import (
+    FAMILIES,
+    QUESTION,
+    REQUESTS,
+    body_of,
+    head_of,
+    model_of,
+    reference_scores,
+    save,
+    tokenizer_of,
+)
 from tests.prm.tiny import rlhflow as reader
 
 
@@ -78,13 +88,13 @@ async def test_only_what_is_needed_is_computed(monkeypatch: pytest.MonkeyPatch) 
     """Of the head two rows, at as many places as there are steps, after one forward pass over the chat."""
     prm = reader("llama3")
     passes: list[tuple[int, ...]] = []
-    original = Body.run
+    original = Backbone.run
 
-    def run(body: Body, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+    def run(body: Backbone, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
         passes.append(tuple(ids.shape))
         return original(body, ids, **arguments)
 
-    monkeypatch.setattr(Body, "run", run)
+    monkeypatch.setattr(Backbone, "run", run)
     head = prm._reader.heads[0]
     assert isinstance(head, LabelHead)
     assert head.weight.shape == (2, 32)
@@ -99,8 +109,9 @@ async def test_only_what_is_needed_is_computed(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_bias_of_the_head_counts() -> None:
     model = copy.deepcopy(model_of("llama3"))
     model.lm_head.bias = torch.nn.Parameter(torch.linspace(-3, 3, model.lm_head.out_features))
-    body = CausalBody(model)
-    prm = BatchedPRM(RLHFlowReader(tokenizer_of("llama3"), body.head), [body], name="bias", fingerprint="")
+    prm = BatchedPRM(
+        RLHFlowReader(tokenizer_of("llama3"), head_of(model)), [body_of(model)], name="bias", fingerprint=""
+    )
     scores = (await prm.score(REQUESTS[0])).scores
     plus, minus = tokenizer_of("llama3").convert_tokens_to_ids(["+", "-"])
     shift = (model.lm_head.bias[plus] - model.lm_head.bias[minus]).item()
@@ -115,27 +126,10 @@ def test_a_head_that_does_more_than_multiply_is_refused(tmp_path: Path) -> None:
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, final_logit_softcapping=30.0,
     )  # fmt: skip
     capped = Gemma2ForCausalLM(config).eval()
-    with pytest.raises(ConfigError, match="Gemma2ForCausalLM"):
-        CausalBody(capped)
     capped.save_pretrained(tmp_path)
     tokenizer_of("llama3").save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="final_logit_softcapping"):
         load(tmp_path)
-
-    class Scaled(torch.nn.Module):
-        def __init__(self, model: Any) -> None:
-            super().__init__()
-            self.inner, self.config = model, model.config
-            self.get_decoder, self.get_output_embeddings = model.get_decoder, model.get_output_embeddings
-            self.get_input_embeddings = model.get_input_embeddings
-
-        def forward(self, **kwargs: Any) -> Any:
-            output = self.inner(**kwargs)
-            output.logits = output.logits * 0.5
-            return output
-
-    with pytest.raises(ConfigError, match="Scaled"):
-        CausalBody(Scaled(model_of("llama3")))
 
 
 async def test_a_solution_longer_than_the_context_has_no_score_and_disturbs_no_other() -> None:
@@ -155,19 +149,19 @@ async def test_a_failing_model_is_an_engine_error_and_not_a_number_is_one_too(mo
     prm = reader("tiny")
 
     def fail(message: str) -> Any:
-        def run(body: Body, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        def run(body: Backbone, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
             raise RuntimeError(message)
 
         return run
 
-    monkeypatch.setattr(Body, "run", fail("device lost"))
+    monkeypatch.setattr(Backbone, "run", fail("device lost"))
     with pytest.raises(EngineError, match="device lost") as caught:
         await prm.score(REQUESTS[0])
     assert not caught.value.retryable
-    monkeypatch.setattr(Body, "run", lambda body, ids, **_: torch.full((*ids.shape, 32), torch.nan))
+    monkeypatch.setattr(Backbone, "run", lambda body, ids, **_: torch.full((*ids.shape, 32), torch.nan))
     with pytest.raises(EngineError, match="not numbers"):
         await prm.score(REQUESTS[1])
-    monkeypatch.setattr(Body, "run", fail("CUDA out of memory"))
+    monkeypatch.setattr(Backbone, "run", fail("CUDA out of memory"))
     with pytest.raises(EngineError, match="memory") as caught:
         await prm.score(REQUESTS[1])
     assert caught.value.retryable

@@ -16,13 +16,12 @@ import torch
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.served_prm import ServedPRM, ServedStates
 from adaptive_ttc.prm import RewardModel
-from adaptive_ttc.prm.causal import CausalBody
-from adaptive_ttc.prm.family import Family
-from adaptive_ttc.prm.implicit import ImplicitReader
+from adaptive_ttc.prm.families.implicit import ImplicitReader
+from adaptive_ttc.prm.families.rlhflow import FORMAT, RLHFlowReader, parts
+from adaptive_ttc.prm.registry import Family
 from adaptive_ttc.prm.remote import RemotePRM, SourceReader
-from adaptive_ttc.prm.rlhflow import FORMAT, RLHFlowReader, parts
 from tests.conformance.prm_suite import CHECKS, PRMCase
-from tests.prm.tiny import IMPLICIT, REQUESTS, model_of, reference_scores, save, tokenizer_of
+from tests.prm.tiny import IMPLICIT, REQUESTS, head_of, model_of, reference_scores, save, tokenizer_of
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -47,13 +46,13 @@ def source(handler: Handler, **settings: Any) -> ServedStates:
 
 
 def rlhflow(handler: Handler) -> RemotePRM:
-    reader = RLHFlowReader(tokenizer_of("llama3"), CausalBody(model_of("llama3")).head)
+    reader = RLHFlowReader(tokenizer_of("llama3"), head_of(model_of("llama3")))
     models = [SourceReader(source(handler), reader.heads[0])]
     return RemotePRM(reader, models, name="served", fingerprint="f", parameters=1)
 
 
 def implicit() -> RewardModel:
-    heads = [CausalBody(model_of("tiny", seed)).head for seed in (0, 1)]
+    heads = [head_of(model_of("tiny", seed)) for seed in (0, 1)]
     reader = ImplicitReader(tokenizer_of("tiny"), heads[0], heads[1], IMPLICIT)
     sources = [source(serving("tiny", seed)) for seed in (0, 1)]
     models = [SourceReader(one, head) for one, head in zip(sources, reader.heads, strict=True)]

@@ -9,7 +9,8 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm import ScoreRequest
-from adaptive_ttc.prm.step_chat import TEMPLATE_DATE, StepChat
+from adaptive_ttc.prm.families.rlhflow import StepChat
+from adaptive_ttc.prm.format import TEMPLATE_DATE
 from tests.prm.tiny import FAMILIES, QUESTION, REQUESTS, TINY, byte_level, tokenizer_of
 
 

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from adaptive_ttc.prm import BatchedPRM, ScoreRequest
-from adaptive_ttc.prm.causal import CausalBody
-from adaptive_ttc.prm.implicit import ImplicitConfig, ImplicitReader
-from adaptive_ttc.prm.rlhflow import RLHFlowReader
+from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
+from adaptive_ttc.prm.families.rlhflow import RLHFlowReader
+from adaptive_ttc.prm.format import OutputHead
+from adaptive_ttc.prm.local import Backbone
 
 # Llama 3.1's, without tools: headers, a system turn with the date, contents trimmed.
 LLAMA3 = (
@@ -133,18 +134,29 @@ def save(name: str, folder: Any, *, seed: int = 0) -> None:
     tokenizer_of(name).save_pretrained(folder)
 
 
+def body_of(model: Any) -> Backbone:
+    return Backbone(model.get_decoder())
+
+
+def head_of(model: Any) -> OutputHead:
+    head = model.get_output_embeddings()
+    return OutputHead(head.weight, head.bias)
+
+
 def rlhflow(name: str, **settings: Any) -> BatchedPRM:
-    body = CausalBody(model_of(name))
-    return BatchedPRM(RLHFlowReader(tokenizer_of(name), body.head), [body], name=name, fingerprint=name, **settings)
+    model = model_of(name)
+    return BatchedPRM(
+        RLHFlowReader(tokenizer_of(name), head_of(model)), [body_of(model)], name=name, fingerprint=name, **settings
+    )
 
 
 IMPLICIT = ImplicitConfig(tuned="clean", reference="noisy", beta=0.02, scale=2.0, offset=0.5)
 
 
 def implicit(name: str, **settings: Any) -> BatchedPRM:
-    tuned, other = (CausalBody(model_of(name, seed)) for seed in (0, 1))
-    reader = ImplicitReader(tokenizer_of(name), tuned.head, other.head, IMPLICIT)
-    return BatchedPRM(reader, [tuned, other], name=name, fingerprint=name, **settings)
+    models = [model_of(name, seed) for seed in (0, 1)]
+    reader = ImplicitReader(tokenizer_of(name), *map(head_of, models), IMPLICIT)
+    return BatchedPRM(reader, [*map(body_of, models)], name=name, fingerprint=name, **settings)
 
 
 def reference_scores(name: str, request: ScoreRequest, *, seed: int = 0) -> list[float]:

@@ -15,13 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from adaptive_ttc.prm import BatchedPRM, ScoreRequest
-from adaptive_ttc.prm.causal import Body, CausalBody
-from adaptive_ttc.prm.heads import ClassHead, ValueHead
-from adaptive_ttc.prm.math_shepherd import MathShepherdReader
-from adaptive_ttc.prm.qwen_math import QwenMathReader
-from adaptive_ttc.prm.self_verification import SelfVerificationReader
-from adaptive_ttc.prm.skywork import SkyworkReader
-from tests.prm.tiny import byte_level, model_of, tokenizer_of
+from adaptive_ttc.prm.families.math_shepherd import MathShepherdReader
+from adaptive_ttc.prm.families.qwen_math import ClassHead, QwenMathReader
+from adaptive_ttc.prm.families.self_verification import SelfVerificationReader
+from adaptive_ttc.prm.families.skywork import SkyworkReader, ValueHead
+from adaptive_ttc.prm.local import Backbone
+from tests.prm.tiny import body_of, byte_level, head_of, model_of, tokenizer_of
 
 # Qwen2.5-Math's, without tools.
 CHATML = (
@@ -96,12 +95,12 @@ def save_skywork(folder: Path) -> None:
 
 def qwen_math(**settings: Any) -> BatchedPRM:
     reader = QwenMathReader(qwen_tokenizer(), ClassHead(class_weights()))
-    return BatchedPRM(reader, [Body(qwen_model().model)], name="qwen", fingerprint="qwen", **settings)
+    return BatchedPRM(reader, [Backbone(qwen_model().model)], name="qwen", fingerprint="qwen", **settings)
 
 
 def skywork(**settings: Any) -> BatchedPRM:
     reader = SkyworkReader(qwen_tokenizer(), ValueHead(value_weights()))
-    return BatchedPRM(reader, [Body(qwen_model().model)], name="skywork", fingerprint="skywork", **settings)
+    return BatchedPRM(reader, [Backbone(qwen_model().model)], name="skywork", fingerprint="skywork", **settings)
 
 
 @cache
@@ -125,15 +124,14 @@ def shepherd_model() -> Any:
 
 
 def math_shepherd(**settings: Any) -> BatchedPRM:
-    body = CausalBody(shepherd_model())
-    reader = MathShepherdReader(shepherd_tokenizer(), body.head)
-    return BatchedPRM(reader, [body], name="shepherd", fingerprint="shepherd", **settings)
+    reader = MathShepherdReader(shepherd_tokenizer(), head_of(shepherd_model()))
+    return BatchedPRM(reader, [body_of(shepherd_model())], name="shepherd", fingerprint="shepherd", **settings)
 
 
 def self_verification(**settings: Any) -> BatchedPRM:
-    body = CausalBody(model_of("llama3"))
-    reader = SelfVerificationReader(tokenizer_of("llama3"), body.head)
-    return BatchedPRM(reader, [body], name="self", fingerprint="self", **settings)
+    model = model_of("llama3")
+    reader = SelfVerificationReader(tokenizer_of("llama3"), head_of(model))
+    return BatchedPRM(reader, [body_of(model)], name="self", fingerprint="self", **settings)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from adaptive_ttc.answers.partition import partition
+from adaptive_ttc.answers.equivalence import partition
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.metrics import best_of_k, pass_at_k, vote_at_k

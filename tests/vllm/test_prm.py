@@ -17,11 +17,9 @@ from adaptive_ttc.loading import MINI_PRM
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, EngineHost
 from adaptive_ttc.policies.vllm.prm import EngineStates, engine_settings
 from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
-from adaptive_ttc.prm.causal import load_tokenizer
-from adaptive_ttc.prm.checkpoint import read_config
-from adaptive_ttc.prm.implicit import ImplicitConfig, ImplicitReader
+from adaptive_ttc.prm.checkpoint import load_tokenizer, read_config, read_output_head
+from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
 from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
-from adaptive_ttc.prm.weights import read_output_head
 from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import REQUESTS
 from tests.vllm.prm_folders import write

@@ -8,21 +8,57 @@ stock Qwen2 with a head of two linear layers and a ReLU between them, whose weig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.prm.heads import ClassHead
-from adaptive_ttc.prm.reader import Parts, Reader
-from adaptive_ttc.prm.row import Row
-from adaptive_ttc.prm.step_chat import TEMPLATE_DATE, ControlTokens, template_of
+from adaptive_ttc.prm.checkpoint import load_tokenizer, read_weights
+from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, Parts, Reader, Row, template_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ClassHead:
+    """The probability of class 1 of two: Linear, ReLU, Linear, softmax, in float32.
+
+    That of ``Qwen2ForProcessRewardModel`` (``modeling_qwen2_rm.py`` of Qwen/Qwen2.5-Math-PRM-7B).
+
+    Args:
+        weights: ``score.0.weight`` of shape (hidden, hidden), ``score.0.bias``, ``score.2.weight`` of
+            shape (2, hidden), ``score.2.bias``.
+
+    Raises:
+        ConfigError: other shapes.
+    """
+
+    NAMES = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        self._first, self._first_bias, self._second, self._second_bias = (weights[name].float() for name in self.NAMES)
+        if self._second.shape[0] != 2 or self._first.shape[0] != self._second.shape[1]:
+            raise ConfigError(f"score.2.weight is of shape {tuple(self._second.shape)}; this family has 2 rows")
+
+    @property
+    def parameters(self) -> int:
+        """Both layers."""
+        return self._first.numel() + self._second.numel() + self._first_bias.numel() + self._second_bias.numel()
+
+    def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
+        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        hidden = (states.to(self._first).matmul(self._first.T) + self._first_bias).relu()
+        return (hidden.matmul(self._second.T) + self._second_bias).softmax(dim=-1)[:, 1]
+
 
 FORMAT = "qwen-math-1"
 """Version of what this reader makes of a request; part of every fingerprint."""
 
+
 SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 """The model card's."""
+
 
 STEP_TOKEN = "<extra_0>"
 
@@ -68,8 +104,5 @@ class QwenMathReader(Reader):
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
     """Tokenizer and head of a folder."""
-    from adaptive_ttc.prm.causal import load_tokenizer
-    from adaptive_ttc.prm.weights import read_weights
-
     head = ClassHead(read_weights(folder, ClassHead.NAMES, device=device))
     return Parts(QwenMathReader(load_tokenizer(folder), head), (folder,))

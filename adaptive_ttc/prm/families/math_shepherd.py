@@ -11,13 +11,12 @@ from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.prm.heads import LabelHead, OutputHead
-from adaptive_ttc.prm.reader import Parts, Reader
-from adaptive_ttc.prm.row import Row
-from adaptive_ttc.prm.step_chat import ControlTokens
+from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
+from adaptive_ttc.prm.format import ControlTokens, LabelHead, OutputHead, Parts, Reader, Row
 
 FORMAT = "math-shepherd-1"
 """Version of what this reader makes of a request; part of every fingerprint."""
+
 
 TAG = "ки"
 
@@ -68,8 +67,5 @@ class MathShepherdReader(Reader):
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
     """Tokenizer and label rows of a folder."""
-    from adaptive_ttc.prm.causal import load_tokenizer
-    from adaptive_ttc.prm.weights import read_output_head
-
     output = read_output_head(folder, device=device, dtype=dtype)
     return Parts(MathShepherdReader(load_tokenizer(folder), output), (folder,))

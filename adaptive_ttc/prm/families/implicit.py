@@ -11,15 +11,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.prm.checkpoint import locate, read_config
-from adaptive_ttc.prm.heads import NextTokenHead, OutputHead
-from adaptive_ttc.prm.reader import Parts, Reader
-from adaptive_ttc.prm.row import Row
-from adaptive_ttc.prm.step_chat import TEMPLATE_DATE, ControlTokens, template_of
+from adaptive_ttc.prm.checkpoint import load_tokenizer, locate, read_config, read_output_head
+from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, OutputHead, Parts, Reader, Row, template_of
+
+if TYPE_CHECKING:
+    import torch
+
+LOGITS_AT_ONCE = 2**24
+"""The logits of a whole batch over a large vocabulary would not fit into memory."""
+
+
+class NextTokenHead:
+    """The log-probability of the next token, in nats and float64."""
+
+    def __init__(self, output: OutputHead) -> None:
+        self._output = output
+
+    @property
+    def parameters(self) -> int:
+        """The whole output head."""
+        return self._output.parameters
+
+    def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
+        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        import torch
+
+        weight, bias = self._output.weight, self._output.bias
+        wanted = torch.tensor(targets, dtype=torch.long, device=weight.device)
+        rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        parts = [states.new_zeros(0, dtype=torch.float64, device=weight.device)]
+        for some_states, some in zip(torch.split(states.to(weight), rows), torch.split(wanted, rows), strict=True):
+            logits = torch.nn.functional.linear(some_states, weight, bias).float()
+            parts.append((logits.gather(1, some[:, None])[:, 0] - logits.logsumexp(dim=1)).double())
+        return torch.cat(parts)
+
 
 FORMAT = "implicit-2"
 """Version of what this reader makes of a request; part of every fingerprint."""
@@ -118,9 +147,6 @@ def parts(folder: Path, device: str, dtype: str) -> Parts:
     Raises:
         ConfigError: a model cannot be found or read this way, or the two have different tokenizers.
     """
-    from adaptive_ttc.prm.causal import load_tokenizer
-    from adaptive_ttc.prm.weights import read_output_head
-
     config = ImplicitConfig.of(read_config(folder))
     folders = (locate(folder / config.tuned), locate(folder / config.reference))
     tokenizer, other = map(load_tokenizer, folders)

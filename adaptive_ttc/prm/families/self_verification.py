@@ -11,15 +11,16 @@ from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.prm.heads import LabelHead, OutputHead
-from adaptive_ttc.prm.reader import Parts, Reader
-from adaptive_ttc.prm.row import Row
-from adaptive_ttc.prm.step_chat import TEMPLATE_DATE, ControlTokens, template_of
+from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
+from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, LabelHead, OutputHead, Parts, Reader, Row, template_of
 
 FORMAT = "self-verification-1"
 """Version of what this reader makes of a request; part of every fingerprint."""
 
+
 PROBLEM = "Problem:\n{question}\n\nSolution so far:\n{steps}"
+
+
 QUESTION = "\n\nIs every step of this solution correct so far? Answer Yes or No."
 
 
@@ -70,8 +71,5 @@ class SelfVerificationReader(Reader):
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
     """Tokenizer and answer rows of a folder."""
-    from adaptive_ttc.prm.causal import load_tokenizer
-    from adaptive_ttc.prm.weights import read_output_head
-
     output = read_output_head(folder, device=device, dtype=dtype)
     return Parts(SelfVerificationReader(load_tokenizer(folder), output), (folder,))

@@ -1,59 +1,18 @@
-"""Renders a solution as the chat that RLHFlow's PRMs read, with the place of every label; it knows no weights.
+"""Reads RLHFlow's PRMs: the probability of ``+`` against ``-`` after every step; it knows no engine.
 
-Every step is a user turn, the first one after the question and a space; the assistant answers each
-with ``+`` (right so far) or ``-``. Format: RLHFlow's ``math-rm/prm_evaluate.py``.
+Models: RLHFlow/Llama3.1-8B-PRM-Deepseek-Data, RLHFlow/Llama3.1-8B-PRM-Mistral-Data, and any causal LM
+trained on the same chats (:class:`StepChat`). One forward pass gives the scores of all steps.
 """
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.prm.row import Row
-
-TEMPLATE_DATE = "26 Jul 2024"
-"""The date given to templates that print one: Llama 3.1's default, and the same every day."""
-
-
-class ControlTokens:
-    """The strings that a tokenizer reads as control tokens, such as the end of a turn.
-
-    A policy's text is untrusted: one that writes ``<|eot_id|>`` would speak in the PRM's own turns.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        template = template_of(tokenizer) if tokenizer.chat_template else ""
-        tokens = {
-            token.content
-            for token in tokenizer.added_tokens_decoder.values()
-            if len(token.content.strip()) > 1 and (token.special or token.content in template)
-        }
-        self._pattern = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
-
-    def neutralise(self, text: str) -> str:
-        """The text with a space inside every control token, so that it is read as text."""
-        return self._pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-
-
-def template_of(tokenizer: Any) -> str:
-    """The tokenizer's one chat template.
-
-    Raises:
-        ConfigError: it has none, several without a default, or one that prints today's date whatever it is given.
-    """
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not isinstance(template, str):
-        raise ConfigError("the tokenizer has no chat template; add the model's chat_template.jinja to its folder")
-    if "strftime_now" in template and "date_string" not in template:
-        raise ConfigError(
-            "the chat template prints today's date, so scores would change daily; "
-            "edit it to use the variable date_string where that is defined"
-        )
-    return template
+from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
+from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, LabelHead, OutputHead, Parts, Reader, Row, template_of
 
 
 class StepChat:
@@ -128,3 +87,34 @@ _NOT_SINGLE = (
 
 def _turns(step: str, label: str) -> tuple[dict[str, str], dict[str, str]]:
     return {"role": "user", "content": step}, {"role": "assistant", "content": label}
+
+
+FORMAT = "rlhflow-2"
+"""Version of what this reader makes of a request; part of every fingerprint."""
+
+
+class RLHFlowReader(Reader):
+    """Step k's score is softmax over the logits of ``+`` and ``-`` where the label of step k is predicted, of ``+``.
+
+    Only these two rows of the output head are computed, only at these places.
+
+    Args:
+        tokenizer: the model's, with a chat template.
+        output: its output head.
+
+    Raises:
+        ConfigError: the chat template cannot be read this way.
+    """
+
+    def __init__(self, tokenizer: Any, output: OutputHead) -> None:
+        self._chat = StepChat(tokenizer)
+        self.heads = (LabelHead(output, self._chat.plus, self._chat.minus),)
+
+    def render(self, request: ScoreRequest) -> tuple[Row, ...]:
+        """One chat with all steps."""
+        return (self._chat.render(request),)
+
+
+def parts(folder: Path, device: str, dtype: str) -> Parts:
+    """Tokenizer and label rows of a folder."""
+    return Parts(RLHFlowReader(load_tokenizer(folder), read_output_head(folder, device=device, dtype=dtype)), (folder,))

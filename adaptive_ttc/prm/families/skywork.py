@@ -6,17 +6,52 @@ read by their names; format and head as in ``model_utils`` of SkyworkAI/skywork-
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
-from adaptive_ttc.prm.heads import ValueHead
-from adaptive_ttc.prm.reader import Parts, Reader
-from adaptive_ttc.prm.row import Row
-from adaptive_ttc.prm.step_chat import ControlTokens
+from adaptive_ttc.prm.checkpoint import load_tokenizer, read_weights
+from adaptive_ttc.prm.format import ControlTokens, Parts, Reader, Row
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ValueHead:
+    """The sigmoid of one value, in float32.
+
+    That of Skywork's PRMs (``model_utils/prm_model.py`` of SkyworkAI/skywork-o1-prm-inference: dropout, which
+    does nothing in evaluation, then ``v_head.summary``).
+
+    Args:
+        weights: ``v_head.summary.weight`` of shape (1, hidden), ``v_head.summary.bias`` of shape (1,).
+
+    Raises:
+        ConfigError: other shapes.
+    """
+
+    NAMES = ("v_head.summary.weight", "v_head.summary.bias")
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        self._weight, self._bias = (weights[name].float() for name in self.NAMES)
+        if self._weight.shape[0] != 1:
+            raise ConfigError(f"v_head.summary.weight is of shape {tuple(self._weight.shape)}; a value head has 1 row")
+
+    @property
+    def parameters(self) -> int:
+        """One row and a bias."""
+        return self._weight.numel() + 1
+
+    def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
+        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        return (states.to(self._weight).matmul(self._weight[0]) + self._bias[0]).sigmoid()
+
 
 FORMAT = "skywork-1"
 """Version of what this reader makes of a request; part of every fingerprint."""
+
 
 STEP_TOKEN = "\n"
 
@@ -55,8 +90,5 @@ class SkyworkReader(Reader):
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
     """Tokenizer and head of a folder."""
-    from adaptive_ttc.prm.causal import load_tokenizer
-    from adaptive_ttc.prm.weights import read_weights
-
     head = ValueHead(read_weights(folder, ValueHead.NAMES, device=device))
     return Parts(SkyworkReader(load_tokenizer(folder), head), (folder,))

@@ -1,10 +1,12 @@
-"""Which answers agree, for the solver (async) and for evaluation (sync); it knows no problem and no model."""
+"""Which answers agree, for the solver (async) and for evaluation (sync), and the classes that they form."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from types import TracebackType
 from typing import TypeVar
 
@@ -12,14 +14,75 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from adaptive_ttc.answers.config import GraderStatistics, GradingConfig
-from adaptive_ttc.answers.extraction import MAX_CHARS, canonical, decide_plain
-from adaptive_ttc.answers.partition import Comparison, partition
-from adaptive_ttc.answers.supervisor import Request, Supervisor
+from adaptive_ttc.answers.extraction import MAX_CHARS, canonical, decide_plain, exact_value
+from adaptive_ttc.answers.supervisor import GradingConfig, Request, Supervisor
+
+Comparison = tuple[str, str]
+"""(gold, answer), both canonical: "is ``answer`` right where ``gold`` is the right answer?"."""
+
+
+def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tuple[str | None, ...]]:
+    """Map every answer to the text that stands for its equivalence class; None and empty answers to None.
+
+    Answers with the same canonical text are one class at no cost. The remaining texts are taken from
+    short to long (equals alphabetically) and each joins the first class whose representative agrees
+    with it in *both* directions, as equivalence checkers are not symmetric; else it founds a class. So
+    the shortest text stands for a class, and the result depends on the set of the texts alone, never
+    on the order of the answers.
+    """
+    texts = tuple(canonical(answer) if answer is not None else "" for answer in answers)
+    class_of: dict[str, str] = {}
+    representatives: list[str] = []
+    exact: dict[
+        Fraction | tuple[Fraction, ...], str
+    ] = {}  # representatives that are exact values: different ones need no comparison
+    inexact: list[str] = []
+    for text in sorted(set(texts) - {""}, key=lambda text: (len(text), text)):
+        value = exact_value(text)
+        found = exact.get(value) if value is not None else None
+        for representative in inexact if value is not None else representatives:
+            if found is not None:
+                break
+            if (yield representative, text) and (yield text, representative):
+                found = representative
+        if found is None:
+            found = text
+            representatives.append(text)
+            if value is None:
+                inexact.append(text)
+            else:
+                exact[value] = text
+        class_of[text] = found
+    return tuple(class_of.get(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraderStatistics:
+    """What a grader has done so far.
+
+    Attributes:
+        plain: comparisons of plain numbers, decided without the worker.
+        cached: comparisons that were remembered.
+        requests: readings and comparisons that the worker was asked for.
+        timeouts: requests that were cut off by ``time_limit`` or ``wall_limit``.
+        crashes: requests under which the worker died twice.
+        starts: worker processes started.
+    """
+
+    plain: int
+    cached: int
+    requests: int
+    timeouts: int
+    crashes: int
+    starts: int
+
 
 _T = TypeVar("_T")
+
+
 _Inquiry = Generator[Request, bool, _T]
 """A decision that may need the worker: yields requests, is sent their outcomes."""
+
 
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.answers.threads")
 """Threads of an event loop that may wait for a worker, kept apart from those that others need."""

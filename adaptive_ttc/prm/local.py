@@ -1,0 +1,415 @@
+"""A PRM whose transformers run in this process: batch requests, compute only new tokens, read scores off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
+from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
+from adaptive_ttc.prm.format import Head, Reader, Rendered, RenderingPRM, Row, checked, smallest
+from adaptive_ttc.prm.prefix_cache import PREFIX_CACHE_BYTES, CacheShape, Known, PrefixCache, Values, cache_argument
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import DynamicCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """What every ``from_pretrained`` takes.
+
+    Attributes:
+        device: as torch names it.
+        dtype: ``float32``, ``bfloat16`` or ``float16``. Only float32 gives scores that do not depend
+            on the batch (to 1e-5).
+        max_batch: solutions in a batch.
+        max_wait: seconds a solution may wait for company.
+        max_padded_tokens: solutions in a batch times the longest one's tokens.
+        max_context: tokens it may read, where that is less than its config says.
+        prefix_cache_bytes: memory, for each model of the PRM, that the keys and values of what was read
+            may take, so that only new steps are computed; the least recently used go first. 0 keeps none.
+        revision: of a Hub model.
+        threads: torch's threads for the whole process; use 1 on a CPU below about 20M parameters.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    max_batch: int = 32
+    max_wait: float = 0.002
+    max_padded_tokens: int = 16384
+    max_context: int | None = None
+    prefix_cache_bytes: int = PREFIX_CACHE_BYTES
+    revision: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.prefix_cache_bytes < 0:
+            raise ConfigError(f"prefix_cache_bytes={self.prefix_cache_bytes} must not be negative")
+        _ = self.batching
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> LocalSettings:
+        """Read keyword arguments.
+
+        Raises:
+            ConfigError: one is unknown or out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(given) - set(known)):
+            raise ConfigError(f"unknown settings {', '.join(unknown)}; a PRM takes {', '.join(known)}")
+        return cls(**given)
+
+    @property
+    def batching(self) -> BatcherConfig:
+        """How batches are formed."""
+        return BatcherConfig(max_batch=self.max_batch, max_wait=self.max_wait, max_padded_tokens=self.max_padded_tokens)
+
+
+class Backbone:
+    """A transformer without whatever head stands on it.
+
+    Args:
+        decoder: a Hugging Face decoder in evaluation mode: token ids in, last hidden states out.
+
+    Attributes:
+        parameters: of the transformer, without the embedding table (a look-up costs no multiplication).
+        max_context: tokens that it can read, or None where its config does not say.
+        window: tokens that a layer sees, where that is fewer than all; the same in all layers, or None.
+        varied: what makes keys and values depend on later tokens or differ between layers, or "".
+    """
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self._cache_name = cache_argument(decoder)
+        embedding = decoder.get_input_embeddings().weight
+        self.parameters = sum(p.numel() for p in decoder.parameters() if p is not embedding)
+        self.vocabulary: int = embedding.shape[0]
+        self.device: torch.device = embedding.device
+        self.dtype: torch.dtype = next(decoder.parameters()).dtype
+        config = decoder.config.get_text_config()
+        self.max_context: int | None = getattr(config, "max_position_embeddings", None)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        sliding = getattr(config, "sliding_window", None) if "full_attention" not in kinds else None
+        self.window: int | None = sliding
+        rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+        self.varied = "layers of different kinds" if len(kinds) > 1 else ""
+        if rope in ("dynamic", "longrope"):
+            self.varied = f"positions of the kind {rope!r}, which turn with a text's length"
+
+    def run(self, ids: torch.Tensor, cache: DynamicCache | None = None, **arguments: Any) -> torch.Tensor:
+        """Last hidden states, shape (rows, tokens, hidden size), of ids of shape (rows, tokens)."""
+        import torch
+
+        with torch.inference_mode():
+            arguments = {name: _moved(value, self.device) for name, value in arguments.items()}
+            arguments[self._cache_name] = cache
+            states: torch.Tensor = self._decoder(
+                input_ids=ids.to(self.device), use_cache=cache is not None, **arguments
+            ).last_hidden_state
+        return states
+
+    def cache_shape(self) -> CacheShape:
+        """What one token's keys and values look like.
+
+        Raises:
+            ConfigError: it keeps something else than one key and value a token and layer, all alike.
+        """
+        import torch
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer
+
+        cache = DynamicCache()
+        if not self.varied:
+            self.run(torch.zeros((1, 1), dtype=torch.long), cache=cache)
+        if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            raise ConfigError(_NO_CACHE.format(self.varied or "something else than keys and values"))
+        layers: Sequence[Any] = cache.layers
+        shapes = {(layer.keys.shape, layer.values.shape) for layer in layers}
+        if len(shapes) > 1:
+            raise ConfigError(_NO_CACHE.format("keys of different shapes"))
+        (keys, values), *_ = shapes
+        return CacheShape(layers=len(cache.layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
+
+    def release(self) -> None:
+        """Let go of the weights."""
+        self._decoder = None
+
+
+_NO_CACHE = "this model has {}, so no keys of prefixes can be stored: pass prefix_cache_bytes=0 to read it without"
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A tensor on the device; anything else as it is."""
+    import torch
+
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+WORTH_WAITING = 32
+"""Tokens that a row of a batch must share with an earlier one to be computed after it rather than beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of a row: the values at its positions, and how many of its tokens were not computed."""
+
+    values: tuple[float, ...]
+    cached: int
+
+
+class RowReader:
+    """One model, the head that is read there, and the prefixes that it has read. One thread calls it.
+
+    Rows are computed together if their new tokens are about as many. A row that begins as another of the
+    same batch does waits for that one. In float32 a value is the same whatever is stored and whatever the
+    batch, but for rounding.
+
+    Args:
+        body: the model.
+        head: turns its hidden states into values.
+        prefix_cache_bytes: memory for keys and values; 0 computes every row from its start.
+
+    Raises:
+        ConfigError: keys and values of this model cannot be stored.
+    """
+
+    def __init__(self, body: Backbone, head: Head, *, prefix_cache_bytes: int) -> None:
+        self._body, self._head = body, head
+        self._cache: PrefixCache | None = None
+        if prefix_cache_bytes:
+            shape = body.cache_shape()
+            self._check_cache(shape)
+            self._cache = PrefixCache(prefix_cache_bytes, shape, body.device, body.dtype)
+
+    def read(self, rows: Sequence[Row], name: str) -> list[Reading]:
+        """Values of all rows; ``name`` is the model's in errors.
+
+        Raises:
+            EngineError: the model put out something that is not a number.
+        """
+        readings: dict[int, Reading] = {}
+        for wave in self._waves(rows):
+            for group in _alike({index: len(rows[index].keys) - self._look_up(rows[index]).tokens for index in wave}):
+                # Looked up again: what the group before stored may have taken the place of what was found.
+                known = [self._look_up(rows[index]) for index in group]
+                values = self._compute([rows[index] for index in group], known, name)
+                for index, one, some in zip(group, known, values, strict=True):
+                    readings[index] = Reading(tuple(some.tolist()), one.tokens)
+        return [readings[index] for index in range(len(rows))]
+
+    def release(self) -> None:
+        """Let go of the model and of what is stored."""
+        self._body.release()
+        self._cache = None
+
+    def _waves(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+        """Rows that begin alike and are not stored: one of them first, then those that can go on from it."""
+        if self._cache is None:
+            yield list(range(len(rows)))
+            return
+        waiting = list(range(len(rows)))
+        while waiting:
+            first: list[int] = []
+            later: list[int] = []
+            beginnings: set[tuple[int, ...]] = set()
+            for index in waiting:
+                keys = rows[index].keys
+                end = self._cache.known.stored(rows[index]) + WORTH_WAITING
+                (later if len(keys) >= end and keys[:end] in beginnings else first).append(index)
+                beginnings.add(keys[:end])
+            yield first
+            waiting = later
+
+    def _look_up(self, row: Row) -> Known:
+        if self._cache is None:
+            return Known(np.empty(0, np.int64), np.empty(0))
+        return self._cache.known.look_up(row)
+
+    def _compute(self, rows: Sequence[Row], known: Sequence[Known], name: str) -> list[Values]:
+        """One forward pass over what is not known of these rows; then all their values are."""
+        if all(one.tokens == len(row.keys) for row, one in zip(rows, known, strict=True)):
+            return [one.values for one in known]
+        states, cache = self._states(rows, known)
+        wanted = [
+            [(index, place - one.tokens, place) for place in row.positions[len(one.values) :]]
+            for index, (row, one) in enumerate(zip(rows, known, strict=True))
+        ]
+        flat = list(chain.from_iterable(wanted))
+        pairs = zip(rows, known, strict=True)
+        targets = list(chain.from_iterable(row.targets[len(one.values) :] for row, one in pairs))
+        picked = states[[index for index, _, _ in flat], [column for _, column, _ in flat]]
+        new = iter(checked(self._head(picked, targets).tolist(), name))
+        values = [np.append(one.values, [next(new) for _ in some]) for one, some in zip(known, wanted, strict=True)]
+        if self._cache is not None and cache is not None:
+            self._cache.store(rows, known, values, cache)
+        return values
+
+    def _states(self, rows: Sequence[Row], known: Sequence[Known]) -> tuple[torch.Tensor, DynamicCache | None]:
+        """Hidden states of the new tokens, right-padded; and the keys and values of all."""
+        import torch
+        from transformers import DynamicCache
+
+        new = [len(row.token_ids) - one.tokens for row, one in zip(rows, known, strict=True)]
+        ids = torch.zeros((len(rows), max(new)), dtype=torch.long)
+        for index, (row, one) in enumerate(zip(rows, known, strict=True)):
+            ids[index, : new[index]] = torch.tensor(row.token_ids[one.tokens :])
+        cache: DynamicCache | None
+        arguments: dict[str, Any]
+        if self._cache is None or not any(one.tokens for one in known):
+            cache = None if self._cache is None else DynamicCache()
+            arguments = {"attention_mask": (torch.arange(max(new)) < torch.tensor(new)[:, None]).long()}
+        else:
+            cache = self._cache.past(known)
+            arguments = self._going_on(torch.tensor([one.tokens for one in known]), max(new))
+        return self._body.run(ids, cache=cache, **arguments), cache
+
+    def _going_on(self, cached: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
+        """Positions, and what each new token sees: the stored ones of its row, and the new ones up to itself."""
+        import torch
+
+        cached = cached.to(self._body.device)
+        offsets = torch.arange(width, device=cached.device)
+        positions = cached[:, None] + offsets
+        stored = torch.arange(int(cached.max()), device=cached.device)
+        # position of every key; those that are padding are put out of sight
+        keys = torch.cat([stored.expand(len(cached), -1).clone(), positions], dim=1)
+        keys[:, : len(stored)].masked_fill_(stored >= cached[:, None], torch.iinfo(torch.long).max)
+        seen = keys[:, None, :] <= positions[:, :, None]
+        if self._body.window is not None:
+            seen &= keys[:, None, :] > positions[:, :, None] - self._body.window
+        mask = torch.zeros(seen.shape, dtype=self._body.dtype, device=cached.device)
+        mask.masked_fill_(~seen, torch.finfo(self._body.dtype).min)
+        last = None if self._body.max_context is None else self._body.max_context - 1
+        return {"attention_mask": mask[:, None], "position_ids": positions.clamp(max=last) if last else positions}
+
+    def _check_cache(self, shape: CacheShape) -> None:
+        """Compare rows that go on from stored ones with the same rows read whole."""
+        ids = [index * 7 % self._body.vocabulary for index in range(1, 15)]
+        rows = [Row.labelled(ids, [13]), Row.labelled([*ids[:4], *ids[:5]], [8])]
+        whole = RowReader(self._body, _Probe(), prefix_cache_bytes=0)
+        parts = RowReader(self._body, _Probe(), prefix_cache_bytes=0)
+        parts._cache = PrefixCache(2**20 + 64 * shape.bytes_per_token(self._body.dtype), shape, *_place(self._body))
+        parts.read([Row.labelled(ids[:9], [8])], "")
+        expected, got = ([one.values[0] for one in reader.read(rows, "")] for reader in (whole, parts))
+        tolerance = 1e-3 if self._body.dtype.itemsize == 4 else 5e-2
+        if not all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in zip(expected, got, strict=True)):
+            raise ConfigError(
+                f"with stored keys this model's hidden states differ ({expected} whole, {got} in parts): "
+                "pass prefix_cache_bytes=0 to read it without"
+            )
+
+
+class _Probe:
+    """Makes one number of a hidden state."""
+
+    parameters = 0
+
+    def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        weights = torch.linspace(-1, 1, states.shape[-1], dtype=torch.float64, device=states.device)
+        return states.double() @ weights
+
+
+def _place(body: Backbone) -> tuple[torch.device, torch.dtype]:
+    return body.device, body.dtype
+
+
+def _alike(lengths: dict[int, int]) -> Iterator[list[int]]:
+    """Rows in groups, so that padding at most doubles what is computed, but for a few tokens."""
+    group: list[int] = []
+    for index in sorted(lengths, key=lengths.__getitem__):
+        if group and lengths[index] > 2 * lengths[group[0]] + 16:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+class BatchedPRM(RenderingPRM):
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models in this process.
+
+    What was read is kept: of a solution that goes on from a scored one, only the new steps are computed.
+
+    Args:
+        reader: the family's format and heads.
+        bodies: a transformer for every head.
+        name: how a person calls it.
+        fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
+        batching: how requests are batched; lengths are in tokens.
+        max_context: tokens it may read, where that is less than the models' configs say.
+        prefix_cache_bytes: for each model, see :class:`~adaptive_ttc.prm.local.LocalSettings`.
+
+    Raises:
+        ConfigError: keys and values of a model cannot be stored; 0 bytes reads it without.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        bodies: Sequence[Backbone],
+        *,
+        name: str,
+        fingerprint: str,
+        batching: BatcherConfig | None = None,
+        max_context: int | None = None,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+    ) -> None:
+
+        super().__init__(
+            reader,
+            name=name,
+            fingerprint=fingerprint,
+            parameters=sum(body.parameters for body in bodies) + sum(head.parameters for head in reader.heads),
+            max_context=smallest(max_context, *(body.max_context for body in bodies)),
+        )
+        self._models = [
+            RowReader(body, head, prefix_cache_bytes=prefix_cache_bytes)
+            for body, head in zip(bodies, reader.heads, strict=True)
+        ]
+        self._batcher: MicroBatcher[Rendered, Scored] = MicroBatcher(
+            self._score_batch, length=lambda item: item.tokens, config=batching, name=f"PRM {name}"
+        )
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Score every step, together with what other tasks ask for.
+
+        Raises:
+            ConfigError: as for :meth:`count_tokens`.
+            EngineError: the model failed, or it is closed.
+        """
+        rendered = self._rendered(request)
+        with engine_errors(self._name):
+            return await self._batcher.submit(rendered)
+
+    async def aclose(self) -> None:
+        """Fail what is queued, wait for the batch that runs, and let go of the models."""
+        await self._batcher.aclose()
+        for model in self._models:
+            model.release()
+        self._models = []
+        self._reader.heads = ()
+
+    def statistics(self) -> BatcherStatistics:
+        """The batcher's."""
+        return self._batcher.statistics()
+
+    def _score_batch(self, items: Sequence[Rendered]) -> list[Scored]:
+        """Blocking, called in the worker thread."""
+        rows = [row for item in items for row in item.rows]
+        readings = [iter(model.read(rows, self._name)) for model in self._models]
+        results = []
+        for item in items:
+            mine: list[list[Any]] = [[next(some) for _ in item.rows] for some in readings]
+            # Tokens count once, though two models may read them; what only one has stored, is computed.
+            cached = min(sum(reading.cached for reading in some) for some in mine)
+            scores = self._reader.scores(item.rows, [[reading.values for reading in some] for some in mine])
+            results.append(Scored(scores=scores, prm_tokens=item.tokens - cached, cached_tokens=cached))
+        return results
