@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from adaptive_ttc.tracing.trace import Trace
     from adaptive_ttc.types import AnswerClass, Candidate, Message, Prefix, Problem, Usage
 
+    __version__: str
+
 _HOMES = {
     "AdaptiveTTCError": "errors",
     "AllocationReport": "allocation.report",
@@ -114,11 +116,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        value = _version()
+    elif name in _HOMES:
+        value = getattr(import_module(f"adaptive_ttc.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module 'adaptive_ttc' has no attribute {name!r}")
-    value = getattr(import_module(f"adaptive_ttc.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("adaptive-ttc")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

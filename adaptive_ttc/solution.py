@@ -1,7 +1,8 @@
-"""What solving a problem yields: candidates, the vote over them, and what it cost; it knows no engine."""
+"""What solving a problem yields: candidates, the vote over them, and what it cost."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from adaptive_ttc.tracing.explain import explain
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Problem, Usage
 from adaptive_ttc.voting import VoteName, tally
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class StrategyRun:
         return self.config.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Solution:
     """The answer to a problem and how it came about.
 
@@ -65,7 +69,21 @@ class Solution:
     difficulty: tuple[float, ...] | None = None
     abstained: str | None = None
     error: AdaptiveTTCError | None = None
-    trace: Trace = field(repr=False, compare=False)
+    trace: Trace = field(compare=False)
+
+    def __repr__(self) -> str:
+        budget = "" if self.budget is None else f" of {self.budget}"
+        parts = [
+            f"problem={_SHORT.repr(self.problem.id)}",
+            f"answer={_SHORT.repr(self.answer)}",
+            f"strategy={_SHORT.repr(self.strategy.name)}",
+            f"spent={self.spent}{budget}",
+        ]
+        if self.error is not None:
+            parts.append(f"error={_SHORT.repr(str(self.error))}")
+        elif self.abstained is not None:
+            parts.append(f"abstained={_SHORT.repr(self.abstained)}")
+        return f"Solution({', '.join(parts)})"
 
     @property
     def scores(self) -> tuple[float | None, ...]:
@@ -96,8 +114,8 @@ class Solution:
         return classes[0].answer if classes else None
 
     def explain(self) -> str:
-        """In words: what was tried, what it cost and why the answer won."""
-        return explain(self)
+        """In words: what was tried, what it cost and why the answer won; worked out from the trace."""
+        return explain(self.trace)
 
 
 def voters(candidates: Sequence[Candidate], vote: VoteName) -> tuple[Candidate, ...]:

@@ -1,4 +1,4 @@
-"""What passes between the parts: problems, solution prefixes, usage; it knows no engine and no gold answer."""
+"""The values that every part shares: problems, solution prefixes, candidates, usage."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ Finish = Literal["eos", "stop", "length", "budget", "abort"]
 
 Aggregation = Literal["last", "min", "prod", "mean"]
 """How the scores of a solution's steps become one number."""
+
+BIN_NAMES = ("easiest", "easy", "middle", "hard", "hardest")
+"""The names of five difficulty bins."""
+
+
+def bin_names(number: int) -> tuple[str, ...]:
+    """The names of so many difficulty bins, the easiest first; numbers where there are not five."""
+    return BIN_NAMES if number == len(BIN_NAMES) else tuple(f"bin {index}" for index in range(number))
 
 
 @dataclass(frozen=True, slots=True)

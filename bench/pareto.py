@@ -57,7 +57,7 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.arms import default_arms
 from adaptive_ttc.calibration.overlap import add_overlap_option
-from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.request import add_model_options
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.evaluation.result_file import write_record

@@ -27,7 +27,7 @@ from adaptive_ttc.calibration.spread import Transport, spread
 from adaptive_ttc.calibration.store import Store
 from adaptive_ttc.calibration.units import Drawing
 from adaptive_ttc.calibration.worker import Job
-from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.request import add_pair_options, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems

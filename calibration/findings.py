@@ -11,8 +11,9 @@ from adaptive_ttc.calibration.judgement import LEAST_GAIN, DifficultyGain
 from adaptive_ttc.calibration.metrics import StageMetrics
 from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.calibration.votes import name_of
-from adaptive_ttc.estimate.table import BIN_NAMES, Choice, ComputeOptimalTable
+from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
 from adaptive_ttc.evaluation.metrics import Interval
+from adaptive_ttc.types import BIN_NAMES
 
 SHOWN_BUDGETS = 5
 

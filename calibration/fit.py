@@ -30,7 +30,7 @@ from adaptive_ttc.calibration.gathering import COUNTS, Gathered, from_store
 from adaptive_ttc.calibration.overview import show_calibration
 from adaptive_ttc.calibration.replayed import from_traces
 from adaptive_ttc.calibration.report import write_reports
-from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import META
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from adaptive_ttc.calibration.findings import Grid, bin_name, choices, origin, reached, shown_budgets
 from adaptive_ttc.calibration.overview import show_grid
 from adaptive_ttc.calibration.records import Weights
-from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.table import ComputeOptimalTable

@@ -1,6 +1,7 @@
 """Which way imports point, what the core does without, and what it offers."""
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,24 @@ def test_every_public_name_is_there_and_listed_once():
         assert getattr(adaptive_ttc, name).__name__ == name or name in ("Search",)
     assert set(adaptive_ttc.__all__) <= set(dir(adaptive_ttc))
     assert not hasattr(adaptive_ttc, "nothing_of_this_name")
+
+
+def test_the_version_is_that_of_the_installed_package(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"adaptive-ttc": "7.8.9"}[name])
+    monkeypatch.delitem(vars(adaptive_ttc), "__version__", raising=False)
+    assert adaptive_ttc.__version__ == "7.8.9"
+    del adaptive_ttc.__version__
+
+
+def test_outside_an_install_the_version_says_so(monkeypatch):
+    def not_installed(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    monkeypatch.delitem(vars(adaptive_ttc), "__version__", raising=False)
+    assert adaptive_ttc.__version__ == "0+unknown"
+    del adaptive_ttc.__version__
+
+
+def test_type_checkers_are_told_that_the_package_is_typed():
+    assert (ROOT / "adaptive_ttc" / "py.typed").read_text() == ""

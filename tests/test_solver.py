@@ -1,5 +1,6 @@
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from adaptive_ttc.events import AllocationEvent, RequestEvent, VoteEvent
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
+from adaptive_ttc.types import Problem
 from tests.doubles import EOS, TinyPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
@@ -94,6 +96,26 @@ def test_a_solution_explains_itself():
     assert "of 8 planned" in text or "8 candidates" in text
     assert "150 generated tokens allowed" in text
     assert "The answer is 2: the scores of its candidates have the largest sum." in text
+
+
+def test_a_solution_is_one_short_line_in_a_shell():
+    whole = solve(strategy="weighted_best_of_n", n=8, budget_tokens=150, id="q7")
+    assert repr(whole) == (
+        f"Solution(problem='q7', answer='2', strategy='weighted_best_of_n', spent={whole.spent} of 150)"
+    )
+    none = solve(strategy="majority", n=4, budget_tokens=3, policy=TinyPolicy(mean=1000))
+    assert repr(none).startswith(
+        f"Solution(problem='{none.problem.id}', answer=None, strategy='majority', spent=3 of 3"
+    )
+    assert "abstained='none of 1 candida" in repr(none)
+    long = "a\n\x1b" * 100
+    for one in (
+        replace(whole, answer=long, problem=Problem.of(long, id=long)),
+        replace(none, problem=Problem.of(long, id=long), error=EngineError(long)),
+    ):
+        assert len(repr(one)) <= 200
+        assert repr(one).isprintable()
+    assert "error='a" in repr(one)
 
 
 def test_chat_messages_and_ids():

@@ -1,13 +1,14 @@
-"""The command line: one module a command, and this one to choose between them."""
+"""The command line: chooses the command (one module each), and turns errors into exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import adaptive_ttc
 from adaptive_ttc.cli import evaluate, show, solve
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.tracing.render import printable
@@ -24,11 +25,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _one_line(message: Warning | str, category: type[Warning], *where: object, **also: object) -> None:
-    """Of the source line that caused it, a user of the command knows nothing."""
-    print("warning:", printable(str(message)), file=sys.stderr)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -36,12 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; by default those that it was started with.
 
     Returns:
-        The exit code: 0, 1 when an engine failed, 2 when what was asked for is impossible, 130 after Ctrl-C.
+        The exit code, see :func:`exit_code`.
     """
     parser = Parser(
         prog="python -m adaptive_ttc",
         description="Solve verifiable problems with a small language model, within a token budget.",
     )
+    parser.add_argument("--version", action="version", version=f"adaptive-ttc {adaptive_ttc.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.add(subparsers)
@@ -50,14 +47,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "run" not in options:
         parser.print_help()
         return 0
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line
+        return exit_code(lambda: options.run(options), interrupted="")
+
+
+def exit_code(
+    work: Callable[[], int | None],
+    *,
+    interrupted: str | None = None,
+    impossible: type[Exception] | tuple[type[Exception], ...] = ConfigError,
+) -> int:
+    """Do the work of a command; an error is told in one line.
+
+    Args:
+        work: what the command does; it may return an exit code of its own.
+        interrupted: what to say after Ctrl-C, such as how to go on; None lets KeyboardInterrupt pass.
+        impossible: the errors that say that a request is impossible.
+
+    Returns:
+        0 (or what ``work`` returned), 1 when an engine failed, 2 when the request is impossible, 130 after Ctrl-C.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _one_line
-            code: int = options.run(options)
+        return work() or 0
     except AdaptiveTTCError as error:
         print("error:", printable(str(error)), file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, impossible) else 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if interrupted is None:
+            raise
+        print(f"interrupted: {interrupted}" if interrupted else "interrupted", file=sys.stderr)
         return 130
-    return code
+
+
+def _one_line(message: Warning | str, category: type[Warning], *where: object, **also: object) -> None:
+    """Print a warning without the source line that caused it, which tells a user of the command nothing."""
+    print("warning:", printable(str(message)), file=sys.stderr)

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.cli.request import add_model_options, add_request_options, load_solver, request_of
-from adaptive_ttc.cli.watch import WatchedPolicy
 from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.events import SampledEvent
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.render import legible, printable
@@ -67,15 +67,14 @@ async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trac
     """Solve; what happened is saved even if it ended with an error or Ctrl-C."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("sampling")
-
-        def report(samples: int, tokens: int) -> None:
-            progress.update(task, description=f"{samples:,} samples, {tokens:,} tokens")
-
+        task, samples = progress.add_task("sampling"), 0
         async with solver:
-            solver.policy = WatchedPolicy(solver.policy, report)
             stream = solver.stream(problem, **request)
             try:
+                async for event in stream:
+                    samples += isinstance(event, SampledEvent)
+                    tokens = stream.usage.completion_tokens
+                    progress.update(task, description=f"{samples:,} samples, {tokens:,} tokens")
                 return await stream.solution()
             finally:
                 if trace is not None and stream.trace is not None:

@@ -16,11 +16,10 @@ from typing import Any, Self
 
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy, make_strategy
-from adaptive_ttc.types import Aggregation
+from adaptive_ttc.types import Aggregation, bin_names
 from adaptive_ttc.voting import VOTES, VoteName
 
 SCHEMA = 1
-BIN_NAMES = ("easiest", "easy", "middle", "hard", "hardest")
 
 Row = tuple[float, ...]
 
@@ -268,4 +267,4 @@ class ComputeOptimalTable:
         return difficulty
 
     def _name(self, number: int) -> str:
-        return BIN_NAMES[number] if len(self.share) == len(BIN_NAMES) else f"bin {number}"
+        return bin_names(len(self.share))[number]

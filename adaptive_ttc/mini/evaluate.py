@@ -46,7 +46,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from adaptive_ttc.cli.ending import exit_code
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Outcome, Pool, draw_pools, solve_rows

@@ -1,84 +1,71 @@
-"""Says in words what a solution tried, what it cost and why its answer won; it computes nothing new."""
+"""Explains a trace in plain text: what was tried, what it cost, and why its answer won."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from adaptive_ttc.tracing.decided import decisions
-from adaptive_ttc.tracing.outcomes import Outcome, outcomes
-from adaptive_ttc.tracing.rounds import Round, rounds, slices, trees
-from adaptive_ttc.types import AnswerClass, Finish
-from adaptive_ttc.voting import VoteName
-
-if TYPE_CHECKING:
-    from adaptive_ttc.events import Route
-    from adaptive_ttc.solution import Solution
+from adaptive_ttc.events import (
+    AllocationEvent,
+    CandidateEvent,
+    DoneEvent,
+    RequestEvent,
+    Route,
+    RunEvent,
+    SearchEvent,
+    VoteEvent,
+)
+from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, slices, trees
+from adaptive_ttc.tracing.trace import Trace
+from adaptive_ttc.types import ROOT, AnswerClass, Candidate, Usage, bin_names
+from adaptive_ttc.voting import tally
 
 SHOWN_ROUNDS = 12
 SHOWN_CLASSES = 8
+SHOWN_DECISIONS = 12
+SHOWN_ACTIONS = 3
 
-_ENDS: Mapping[Finish, str] = {
-    "eos": "ended by {self}",
-    "stop": "stopped between two steps",
-    "length": "ran into {their} length limit",
-    "budget": "{was} cut by the budget",
-    "abort": "{was} aborted",
+ENDS: Mapping[str, str] = {
+    "eos": "ended by the model",
+    "stop": "ended after a step",
+    "length": "cut at the length limit",
+    "budget": "cut by the budget",
+    "abort": "aborted",
 }
+"""Why a sample ended, see :data:`adaptive_ttc.types.Finish`, in words."""
 
-_REASONS: Mapping[VoteName, str] = {
+UNITS: Mapping[str, str] = {
+    "generated": "generated tokens",
+    "generated+prm": "tokens of policy and PRM",
+    "flops": "FLOPs",
+}
+"""What a budget bounds, see :data:`adaptive_ttc.cost.Count`, in words."""
+
+NOT_ENDED = "the run did not end"
+
+_REASONS: Mapping[str, str] = {
     "majority": "most candidates hold it",
     "best": "the best-scored candidate holds it",
     "weighted": "the scores of its candidates have the largest sum",
     "logit_weighted": "its candidates' scores, as log-odds, weigh most",
 }
 
-_UNITS: Mapping[str, str] = {
-    "generated": "generated tokens",
-    "generated+prm": "tokens of policy and PRM",
-    "flops": "FLOPs",
-}
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def explain(solution: Solution) -> str:
-    """A few lines of plain text."""
-    found = outcomes(solution.trace)
-    lines = [_tried(solution), *_course(solution, found), _ended(solution), _cost(solution)]
-    lines += [*_votes(solution), _outcome(solution), _margin(solution)]
+def explain(trace: Trace) -> str:
+    """A few lines of plain text; of a run that broke off, what is known."""
+    found = outcomes(trace)
+    search, vote = trace.last(SearchEvent), trace.last(VoteEvent)
+    lines = [*_searched(trace, search, found), _ended(trace, found), _cost(trace), *_votes(vote)]
+    lines += [_outcome(search, vote, trace.last(DoneEvent)), _margin(vote, trace.of(CandidateEvent))]
     return "\n".join(line for line in lines if line)
 
 
-def _tried(solution: Solution) -> str:
-    run = solution.strategy
-    config = run.config
-    came = _count(run.n, "candidate")
-    if config.beam_width > 1:
-        came += f" of {config.n} beams, {config.beam_width} children for each one kept"
-    elif run.n != config.n:
-        came += f" of {config.n} planned"
-    return f"{run.name}: {came}, at temperature {config.temperature:g}, at most {config.max_tokens:,} tokens each."
-
-
-def _course(solution: Solution, found: Mapping[Route, Outcome]) -> list[str]:
-    """How the search went: its decisions, or its chains, or its trees and rounds, or its slices."""
-    if decided := decisions(solution.trace):
-        return decided
-    side_by_side = trees(solution.trace)
-    if solution.strategy.config.revises:
-        return [_chains(side_by_side, found)]
-    drawn = slices(solution.trace)
-    depths = rounds(found)
-    if solution.strategy.config.beam_width > 1 or len(depths) > 1:
-        started = f"{_count(side_by_side, 'tree')} side by side, " if side_by_side else ""
-        shown = [f"  {number}: {in_words(one)}" for number, one in enumerate(depths[:SHOWN_ROUNDS], start=1)]
-        hidden = depths[SHOWN_ROUNDS:]
-        more = f"  and {_count(len(hidden), 'further round')} with {_count(sum(one.sampled for one in hidden), 'step')}"
-        return [f"{started}{_count(len(depths), 'round')} of steps:", *shown, *([more] if hidden else [])]
-    return [f"Drawn in slices of {', '.join(map(str, drawn))}."] if len(drawn) > 1 else []
-
-
-def in_words(one: Round) -> str:
+def describe_round(one: Round) -> str:
     """What happened in a round."""
     parts = [f"{one.sampled} sampled"]
     for number, phrase in (
@@ -93,89 +80,164 @@ def in_words(one: Round) -> str:
         if number:
             parts.append(f"{number} {phrase}")
     best = "" if one.best is None else f"; best score {one.best:.3f}"
-    return f"{', '.join(parts)}{best}; {_count(one.tokens, 'token')}."
+    return f"{', '.join(parts)}{best}; {counted(one.tokens, 'token')}."
+
+
+def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Outcome]) -> list[str]:
+    """The strategy, then its decisions, chains, rounds or slices."""
+    if search is None:
+        return ["No search was begun."]
+    options, number = search.options, len(trace.of(CandidateEvent))
+    n, width = options["n"], options["beam_width"]
+    came = counted(number, "candidate")
+    if width > 1:
+        came += f" of {n} beams, {width} children for each one kept"
+    elif number < n:
+        came += f" of {n} planned"
+    settings = f"at temperature {options['temperature']:g}, at most {options['max_tokens']:,} tokens each"
+    lines = [f"{search.strategy}: {came}, {settings}."]
+    if decided := _decisions(trace.of(AllocationEvent)):
+        return [*lines, *decided]
+    if "sequential" in options or any(one.revises for one in found.values()):
+        return [*lines, _chains(trees(trace), found)]
+    depths, sizes = rounds(found), slices(trace)
+    if width > 1 or len(depths) > 1:
+        return [*lines, *_rounds(trees(trace), depths)]
+    return [*lines, f"Drawn in slices of {', '.join(map(str, sizes))}."] if len(sizes) > 1 else lines
+
+
+def _rounds(side_by_side: int, depths: Sequence[Round]) -> list[str]:
+    started = f"{counted(side_by_side, 'tree')} side by side, " if side_by_side else ""
+    lines = [f"{started}{counted(len(depths), 'round')} of steps:"]
+    lines += [f"  {number}: {describe_round(one)}" for number, one in enumerate(depths[:SHOWN_ROUNDS], start=1)]
+    if hidden := depths[SHOWN_ROUNDS:]:
+        steps = counted(sum(one.sampled for one in hidden), "step")
+        lines.append(f"  and {counted(len(hidden), 'further round')} with {steps}")
+    return lines
 
 
 def _chains(chains: int, found: Mapping[Route, Outcome]) -> str:
     revisions = [one for one in found.values() if one.revises]
     beside = " side by side" if chains > 1 else ""
-    words = f"{_count(chains, 'chain')}{beside}: {_count(len(found) - len(revisions), 'first attempt')}"
+    first = f"{counted(chains, 'chain')}{beside}: {counted(len(found) - len(revisions), 'first attempt')}"
     if not revisions:
-        return f"{words}, none revised."
+        return f"{first}, none revised."
     pairs = [(found[one.path[:-1]].answer_class, one.answer_class) for one in revisions if one.path[:-1] in found]
     compared = [pair for pair in pairs if all(pair)]
     changed = sum(before != after for before, after in compared)
     return (
-        f"{words}, {_count(len(revisions), 'attempt')} shown earlier ones; {changed} of {len(compared)} changed the "
+        f"{first}, {counted(len(revisions), 'attempt')} shown earlier ones; {changed} of {len(compared)} changed the "
         "answer of the attempt before."
     )
 
 
-def _ended(solution: Solution) -> str:
-    ends = Counter(candidate.prefix.finish for candidate in solution.candidates)
-    parts = []
-    for finish, phrase in _ENDS.items():
-        if number := ends[finish]:
-            words = {"self": "itself", "their": "its", "was": "was"}
-            if number > 1:
-                words = {"self": "themselves", "their": "their", "was": "were"}
-            parts.append(f"{number} {phrase.format(**words)}")
-    without = sum(candidate.answer is None for candidate in solution.candidates)
-    if without:
+def _decisions(events: Sequence[AllocationEvent]) -> list[str]:
+    """A line for every decision of an adaptive run, the difficulty, and why it stopped."""
+    drawn = [event for event in events if event.action is not None]
+    lines = [f"{counted(len(drawn), 'decision')}, each by what the evidence then was:"] if drawn else []
+    lines += [f"  {number}: {_decision(event)}" for number, event in enumerate(drawn[:SHOWN_DECISIONS], start=1)]
+    if hidden := drawn[SHOWN_DECISIONS:]:
+        lines.append(f"  and {len(hidden)} further, for at most {sum(one.units for one in hidden):,} units")
+    if events and (posterior := events[-1].difficulty) is not None:
+        bins = zip(bin_names(len(posterior)), posterior, strict=True)
+        lines.append(f"Difficulty: {', '.join(f'{name} {share:.2f}' for name, share in bins)}.")
+    return [*lines, _stopped(events[-1])] if events and events[-1].action is None else lines
+
+
+def _decision(event: AllocationEvent) -> str:
+    if event.opening:
+        return f"{event.action} to begin with, at most {event.units:,} units."
+    worth = "".join(f", {_worth(one)}" for one in event.considered if one[0] == event.action)
+    others = [one for one in event.considered if one[0] != event.action]
+    rest = f" ({_best(others)})" if others else ""
+    return f"{_right(event)}{event.action}{worth}; at most {event.units:,} units now{rest}."
+
+
+def _stopped(event: AllocationEvent) -> str:
+    reason = f"{_right(event)}stopped: {event.why}".capitalize()
+    gaining = [one for one in event.considered if one[1] > 0]
+    if not gaining:
+        return f"{reason}. Nothing is expected to gain more."
+    price = f", at a price of {event.price:.3g} per 1,000 units" if event.price else ""
+    return f"{reason}{price} ({_best(gaining)})."
+
+
+def _right(event: AllocationEvent) -> str:
+    return "" if event.right is None else f"right with probability {event.right:.2f}, "
+
+
+def _best(actions: Sequence[tuple[str, float, float]]) -> str:
+    ordered = sorted(actions, key=lambda one: -one[1] / one[2])
+    shown = ", ".join(f"{one[0]} {_worth(one)}" for one in ordered[:SHOWN_ACTIONS])
+    return f"{counted(len(actions), 'other')}: {shown}"
+
+
+def _worth(action: tuple[str, float, float]) -> str:
+    return f"{action[1]:+.3f} for {action[2]:,.0f}"
+
+
+def _ended(trace: Trace, found: Mapping[Route, Outcome]) -> str:
+    candidates = trace.of(CandidateEvent)
+    ends = Counter(found[one.path].finish for one in candidates if one.path in found)
+    parts = [f"{ends[finish]} {phrase}" for finish, phrase in ENDS.items() if ends[finish]]
+    if without := sum(one.answer is None for one in candidates):
         parts.append(f"{without} without an answer {'has' if without == 1 else 'have'} no vote")
     return f"Of the candidates, {'; '.join(parts)}." if parts else ""
 
 
-def _cost(solution: Solution) -> str:
-    usage = solution.usage
-    allowed = "no limit" if solution.budget is None else f"{solution.budget:,} {_UNITS[solution.count]} allowed"
+def _cost(trace: Trace) -> str:
+    run, done = trace.last(RunEvent), trace.last(DoneEvent)
+    if done is None:
+        tokens = sum(len(event.token_ids) for event in trace.of(RequestEvent))
+        return f"{counted(tokens, 'token')} generated until the run broke off."
+    usage = Usage(**done.usage)  # type: ignore[arg-type]
     parts = [f"{usage.completion_tokens:,} tokens generated"]
     if usage.lost_tokens:
         parts.append(f"{usage.lost_tokens:,} more charged for failed calls")
     if usage.num_prm_calls:
         parts.append(f"{usage.prm_tokens:,} read by the PRM")
-    return (
-        f"{', '.join(parts)} ({allowed}, {solution.spent:,} charged), {usage.flops:.3g} FLOPs, {usage.wall_time:.2f} s."
-    )
+    allowed = "no limit"
+    if run is not None and run.budget is not None:
+        allowed = f"{run.budget:,} {UNITS.get(run.count, run.count)} allowed"
+    charged = f"({allowed}, {done.spent:,} charged)"
+    return f"{', '.join(parts)} {charged}, {usage.flops:.3g} FLOPs, {usage.wall_time:.2f} s."
 
 
-def _votes(solution: Solution) -> list[str]:
-    shown = solution.answer_classes[:SHOWN_CLASSES]
-    lines = [f"  {one.answer}: {_count(one.votes, 'vote')}, weight {one.weight:.3f}" for one in shown]
-    hidden = len(solution.answer_classes) - len(shown)
-    return [*lines, f"  and {_count(hidden, 'further answer')}"] if hidden else lines
+def _votes(vote: VoteEvent | None) -> list[str]:
+    classes = vote.classes if vote else ()
+    lines = [
+        f"  {one.answer}: {counted(one.votes, 'vote')}, weight {one.weight:.3f}" for one in classes[:SHOWN_CLASSES]
+    ]
+    hidden = len(classes) - len(lines)
+    return [*lines, f"  and {counted(hidden, 'further answer')}"] if hidden else lines
 
 
-def _outcome(solution: Solution) -> str:
-    if solution.answer is None:
-        return f"No answer: {solution.abstained}"
-    asked = solution.strategy.config.vote
-    fallback = "" if solution.vote == asked else f" (no candidate with an answer is scored, so not the {asked} vote)"
-    return f"The answer is {solution.answer}: {_REASONS[solution.vote]}{fallback}."
+def _outcome(search: SearchEvent | None, vote: VoteEvent | None, done: DoneEvent | None) -> str:
+    if done is None or vote is None or done.answer is None:
+        return f"No answer: {done.abstained if done else NOT_ENDED}"
+    asked = search.options["vote"] if search else vote.method
+    fallback = "" if vote.method == asked else f" (no candidate with an answer is scored, so not the {asked} vote)"
+    return f"The answer is {done.answer}: {_REASONS[vote.method]}{fallback}."
 
 
-def _margin(solution: Solution) -> str:
-    """By how much it won, and whether another vote would have chosen otherwise."""
-    if not solution.answer_classes:
+def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
+    """By how much it won, and whether the majority would have chosen otherwise."""
+    if vote is None or not vote.classes:
         return ""
-    winner, *others = solution.answer_classes
-    held = f"{winner.votes} of {sum(one.votes for one in solution.answer_classes)} votes"
+    winner, *others = vote.classes
     if not others:
         return "No candidate holds another answer."
-    line = f"It holds {held}; next comes {others[0].answer}, {_behind(winner, others[0], solution.vote)}."
-    if solution.vote == "majority":
+    held = f"{winner.votes} of {sum(one.votes for one in vote.classes)} votes"
+    line = f"It holds {held}; next comes {others[0].answer}, {_behind(winner, others[0], vote.method)}."
+    candidates = [Candidate(ROOT, one.answer, one.answer_class, one.score) for one in handed_in]
+    popular = tally(candidates, "majority")[0].answer
+    if vote.method == "majority" or popular == vote.answer:
         return line
-    popular = solution.select_with("majority")
-    return line if popular == solution.answer else f"{line} The majority vote would have chosen {popular}."
+    return f"{line} The majority vote would have chosen {popular}."
 
 
-def _behind(winner: AnswerClass, other: AnswerClass, vote: VoteName) -> str:
-    if vote == "majority":
-        return f"with {other.votes}" + (
-            " as well: the tie broke by score, then by text" * (other.votes == winner.votes)
-        )
-    return f"with a weight of {other.weight:.4f} against {winner.weight:.4f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _behind(winner: AnswerClass, other: AnswerClass, method: str) -> str:
+    if method != "majority":
+        return f"with a weight of {other.weight:.4f} against {winner.weight:.4f}"
+    tied = " as well: the tie broke by score, then by text" if other.votes == winner.votes else ""
+    return f"with {other.votes}{tied}"

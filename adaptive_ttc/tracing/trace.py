@@ -1,4 +1,4 @@
-"""The record of how a problem was solved: events in the order in which they happened; it decides nothing."""
+"""The record of how a problem was solved: its events in order, saved and loaded as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Trace:
 
     Args:
         started: the clock's reading at time 0.
-        listener: told of every event when it is recorded; it may not wait.
+        listener: called with every event when it is recorded.
     """
 
     __slots__ = ("_events", "_listener", "started")
@@ -51,6 +51,10 @@ class Trace:
     def of(self, kind: type[E]) -> tuple[E, ...]:
         """The events of one kind, in order."""
         return tuple(event for event in self._events if isinstance(event, kind))
+
+    def last(self, kind: type[E]) -> E | None:
+        """The last event of one kind; None where there is none."""
+        return next((event for event in reversed(self._events) if isinstance(event, kind)), None)
 
     def save(self, path: str | Path) -> None:
         """Write the trace as JSON."""

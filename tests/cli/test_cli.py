@@ -9,12 +9,13 @@ import pytest
 import torch
 from rich.console import Console
 
+import adaptive_ttc
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.solve import show
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import CalibrationError, EngineError
 from adaptive_ttc.evaluation.evaluate import solve_rows
-from adaptive_ttc.events import AllocationEvent, ExpandEvent
+from adaptive_ttc.events import AllocationEvent, DoneEvent, ExpandEvent, VoteEvent
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, mini_calibration
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
@@ -80,6 +81,19 @@ def test_alone_it_prints_help(capsys):
     assert "eval" in printed
 
 
+def test_the_version_is_the_installed_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"adaptive-ttc {adaptive_ttc.__version__}\n"
+
+
+def test_solve_uses_the_solver_as_it_was_made(loaded):
+    assert main(["solve", "Add 1 + 1.", "--n", "3", "--strategy", "majority"]) == 0
+    assert type(loaded.policy) is FakePolicy
+    assert len(loaded.policy.requests) == 3
+
+
 def test_solve_prints_answer_votes_usage_and_why(loaded, capsys):
     assert main(["solve", "Add 40 + 38 + 47 + 45.", "--n", "9", "--budget-tokens", "2000"]) == 0
     printed = capsys.readouterr().out
@@ -88,11 +102,11 @@ def test_solve_prints_answer_votes_usage_and_why(loaded, capsys):
     assert "weighted vote" in printed
     assert f"{loaded_tokens(solver):,} of 2,000" in printed
     assert "the scores of its candidates have the largest sum" in printed
-    assert solver.policy._policy.closed
+    assert solver.policy.closed
 
 
 def loaded_tokens(solver):
-    return solver.policy._policy.completion_tokens
+    return solver.policy.completion_tokens
 
 
 def test_solve_writes_json(loaded, tmp_path, capsys):
@@ -134,9 +148,13 @@ async def test_text_of_the_model_steers_no_terminal():
     evil = "\x1b[31m5\u202e6\x07"
     async with Solver(FakePolicy.scripted({"q": ["\\boxed{5}"]})) as solver:
         solution = await solver.solve("q", strategy="majority", n=1)
-    named = replace(solution, answer=evil, answer_classes=(replace(solution.answer_classes[0], answer=evil),))
+    classes = (replace(solution.answer_classes[0], answer=evil),)
+    trace = Trace()
+    for event in solution.trace:
+        changed = {VoteEvent: {"answer": evil, "classes": classes}, DoneEvent: {"answer": evil}}
+        trace.record(replace(event, **changed.get(type(event), {})))
     console = Console(file=io.StringIO(), width=200)
-    show(named, console)
+    show(replace(solution, answer=evil, answer_classes=classes, trace=trace), console)
     printed = console.file.getvalue()
     assert printed.count("\ufffd[31m5\ufffd6\ufffd") == 4  # answer, table, votes and reason
     assert not set(printed) & {"\x1b", "\x07", "\u202e"}
@@ -182,7 +200,7 @@ def test_a_budget_alone_goes_where_evidence_sends_it(loaded, capsys, tmp_path):
     assert decided[0].opening
     assert min(event.price for event in decided) >= 0.01
     assert main(["show", str(trace)]) == 0
-    assert "adaptive: n=" in capsys.readouterr().out
+    assert "adaptive: " in capsys.readouterr().out
 
 
 @said
@@ -235,7 +253,7 @@ def test_a_system_prompt_and_options_are_handed_on(loaded, capsys):
     arguments = ["solve", "Add 4 + 4.", "--n", "3", "--system-prompt", "Be brief.", "--temperature", "0.5", *options]
     assert main(arguments) == 0
     assert loaded.calls[0]["policy_settings"] == {"system_prompt": "Be brief."}
-    assert {request.temperature for request in loaded.policy._policy.requests} == {0.5}
+    assert {request.temperature for request in loaded.policy.requests} == {0.5}
     assert "(best vote)" in capsys.readouterr().out
 
 
@@ -324,7 +342,7 @@ def test_ctrl_c_leaves_the_trace_of_what_was_sampled(loaded, tmp_path, capsys):
     assert "interrupted" in capsys.readouterr().err
     assert Trace.load(target).of(ExpandEvent)
     assert main(["show", str(target)]) == 0
-    assert loaded.policy._policy.closed
+    assert loaded.policy.closed
 
 
 def test_eval_measures_what_the_engine_did(loaded, dataset, tmp_path, capsys):

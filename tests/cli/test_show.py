@@ -10,7 +10,7 @@ from adaptive_ttc.cli import main
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.tracing import render as wording
+from adaptive_ttc.tracing import render as words
 from adaptive_ttc.tracing.page import render
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import search_tree
@@ -74,13 +74,6 @@ class Page(HTMLParser):
         return [attributes for one, attributes in self.elements if one == tag]
 
 
-class Endless(TinyPolicy):
-    """Step after step."""
-
-    def next_token(self, request, before):
-        return 3 if before[-1] in (1, 2) or before[-2:] == (1, 3) else 1
-
-
 RUNS = [
     {"strategy": "weighted_best_of_n", "n": 24},
     {"strategy": "beam_search", "n": 16, "beam_width": 4},
@@ -106,7 +99,7 @@ def test_the_page_is_well_formed_and_holds_every_node(run, saved):
     assert links == {f"#{one}" for one in ids}
     assert len(page.all("circle")) == sum(max(len(node.steps), 1) for node in tree.nodes)
     text = "".join(page.texts)
-    assert wording.spent(tree) in text
+    assert words.spent(tree) in text
     for one in solution.answer_classes[:10]:
         assert one.answer in text
 
@@ -176,7 +169,7 @@ def test_colours_are_those_of_the_scores(saved):
     expected = [f"s-{round(step.score * 20)}" for node in tree.nodes for step in node.steps]
     assert sorted(one["class"].split()[1] for one in page.all("circle")) == sorted(expected)
     for name in set(expected):
-        red, green, blue = wording.colour(int(name[2:]) / 20)
+        red, green, blue = words.colour(int(name[2:]) / 20)
         assert f".{name} {{ --shade: rgb({red} {green} {blue}); }}" in page.contents["style"]
 
 
@@ -189,86 +182,54 @@ def test_an_unfinished_run_has_a_page(saved):
 
 
 def test_colours_run_from_one_end_to_the_other():
-    shades = [wording.colour(step / 10) for step in range(11)]
+    shades = [words.colour(step / 10) for step in range(11)]
     assert len(set(shades)) == 11
-    assert wording.colour(0.0)[0] > wording.colour(1.0)[0]
-    assert wording.colour(None) == wording.UNSCORED
+    assert words.colour(0.0)[0] > words.colour(1.0)[0]
+    assert words.colour(None) == words.UNSCORED
 
 
 # ---- the terminal ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.RevisionWarning")
-def test_show_draws_every_node_when_asked_for_all(run, saved, capsys):
+def test_show_prints_what_the_solution_explains(run, saved, capsys):
     path, solution = saved(**run)
-    assert main(["show", str(path), "--all"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    tree = search_tree(solution.trace)
-    drawn = [line for line in lines if re.match(r"[│ ]*[├└] ", line)]
-    assert len(drawn) == len(tree.nodes)
-    assert sum("★" in line for line in drawn) == sum(node.best for node in tree.nodes)
-    assert sum("✓" in line for line in drawn) == sum(node.wins and not node.best for node in tree.nodes)
-    merged = sum(len(node.merged) for node in tree.nodes)
-    assert sum(int(number) for line in drawn for number in re.findall(r"\+(\d+) merged", line)) == merged
-
-
-def test_show_tells_problem_strategy_answer_cost_and_votes(saved, capsys):
-    path, solution = saved(strategy="beam_search", n=16, beam_width=4, budget_tokens=5000)
     assert main(["show", str(path)]) == 0
-    printed = capsys.readouterr().out
-    assert "how much?" in printed
-    assert "beam_search: n=16, beam_width=4" in printed
-    assert re.search(rf"^answer +{solution.answer} *$", printed, re.MULTILINE)
-    assert f"{solution.spent:,} of 5,000 generated tokens" in printed
-    for one in solution.answer_classes:
-        assert re.search(rf"│ {one.answer} +│ +{one.votes} │ +{one.weight:.3f} │", printed)
-    assert "round 1: 16 sampled" in printed
-
-
-def test_many_samples_fit_on_a_few_lines(saved, capsys):
-    path, _ = saved(strategy="weighted_best_of_n", n=64)
-    assert main(["show", str(path)]) == 0
-    folded = capsys.readouterr().out
-    assert main(["show", str(path), "--all"]) == 0
-    assert len(folded.splitlines()) < 30 < len(capsys.readouterr().out.splitlines())
-    assert re.search(r"★ answer \d", folded)
-
-
-def test_steps_that_led_nowhere_are_one_line(saved, capsys):
-    path, solution = saved(strategy="beam_search", n=16, beam_width=4)
-    assert main(["show", str(path)]) == 0
-    printed = capsys.readouterr().out
-    tree = search_tree(solution.trace)
-    folded = sum(int(number) for number in re.findall(r"(\d+) samples that led nowhere", printed))
-    lost = sum(len(node.samples) + len(node.merged) for node in tree.nodes if not node.fruitful)
-    assert 1 < folded <= lost
+    assert capsys.readouterr().out == f"{solution.explain()}\n"
 
 
 def test_text_of_the_model_steers_no_terminal_and_is_no_markup(saved, capsys):
-    policy = FakePolicy.scripted({"q": [f"[bold]{STEERING}[/nonsense]\n\n\\boxed{{{STEERING}}}"]})
-    path, _ = saved(policy=policy, problem="q", strategy="weighted_best_of_n", n=1)
-    assert main(["show", str(path), "--all"]) == 0
+    path, solution = saved(strategy="weighted_best_of_n", n=1)
+    evil = json.dumps(f"[bold]{STEERING}[/nonsense]")
+    path.write_text(path.read_text().replace(f'"answer": {json.dumps(solution.answer)}', f'"answer": {evil}'))
+    assert main(["show", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert "[bold]a" in printed
-    assert "[/nonsense]" in printed
+    assert printed.count("[bold]a\ufffd[2J\ufffd]0;owned\ufffdb\ufffdc\ufffdd[/nonsense]") == 2
     assert not any(letter in printed for letter in "\x1b\x07\u202e\x9b")
 
 
-def test_deep_chains_stay_on_the_screen(saved, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    path, _ = saved(policy=Endless(), strategy="beam_search", n=1, beam_width=1, max_steps=40)
-    assert main(["show", str(path), "--all"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    drawn = [line for line in lines if "├" in line or "└" in line]
-    assert len(drawn) == 40
-    assert all(len(line) <= 80 for line in lines)
-    assert all("■" in line for line in drawn)
+def test_names_in_a_trace_steer_no_terminal(saved, capsys):
+    path, _ = saved(strategy="majority", n=2)
+    path.write_text(path.read_text().replace('"strategy": "majority"', '"strategy": "\\u001b[2Jnone\\u202e"'))
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("\ufffd[2Jnone\ufffd: 2 candidates")
+
+
+def test_show_explains_a_run_that_broke_off(saved, capsys):
+    path, _ = saved(strategy="beam_search", n=8, beam_width=2)
+    document = json.loads(path.read_text())
+    document["events"] = [one for one in document["events"] if one["event"] not in ("done", "vote", "candidate")]
+    path.write_text(json.dumps(document))
+    assert main(["show", str(path)]) == 0
+    printed = capsys.readouterr().out
+    tokens = sum(len(one["token_ids"]) for one in document["events"] if one["event"] == "request")
+    assert f"{tokens:,} tokens generated until the run broke off." in printed
+    assert printed.endswith("No answer: the run did not end\n")
+    document["events"] = document["events"][:1]
+    path.write_text(json.dumps(document))
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("No search was begun.")
 
 
 # ---- on the command line --------------------------------------------------------------------------------------
@@ -283,7 +244,7 @@ def test_solve_saves_a_trace_that_show_reads(monkeypatch, tmp_path, capsys):
     assert main([*solve, "--trace", str(trace)]) == 0
     answer = re.search(r"^Answer: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert main(["show", str(trace), "--html", str(page)]) == 0
-    assert f"answer    {answer[1]}" in capsys.readouterr().out
+    assert f"The answer is {answer[1]}: " in capsys.readouterr().out
     assert f"<title>Search tree: {answer[1]}</title>" in page.read_text()
 
 
@@ -327,7 +288,7 @@ def test_a_missing_trace_and_a_folder_are_named(tmp_path, capsys):
         assert "`solve --trace FILE`" in told
 
 
-def test_a_page_that_cannot_be_written_is_refused_before_anything_is_drawn(saved, tmp_path, capsys):
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_printed(saved, tmp_path, capsys):
     path, _ = saved(strategy="majority", n=1)
     assert main(["show", str(path), "--html", str(tmp_path)]) == 2
     captured = capsys.readouterr()

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_ttc.cli.watch import WatchedPolicy
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.evaluate import draw_pools, solve_rows
@@ -25,6 +24,7 @@ from adaptive_ttc.prm import FakePRM, ScoreRequest, load_prm
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority, WeightedBestOfN
 from adaptive_ttc.types import Problem
+from adaptive_ttc.wrappers import WrappedPolicy
 
 QUESTIONS = [f"Add {11 * i % 37} + {i + 3} + {5 * i % 23}." for i in range(4)]
 ROWS = [
@@ -173,7 +173,7 @@ async def test_what_was_not_recorded_is_refused_before_any_sampling(saved, reque
         whole = solver.policy.sample
         solver.policy.sample = lambda request: (asked.append(request), whole(request))[1]
         if watched:
-            solver.policy = WatchedPolicy(solver.policy, lambda samples, tokens: None)
+            solver.policy = WrappedPolicy(solver.policy)
         with pytest.raises(ConfigError, match=reason):
             await solver.solve(QUESTIONS[0], **request_)
         assert asked == []

@@ -16,10 +16,9 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.tracing.outcomes import outcomes
-from adaptive_ttc.tracing.outline import Fold, plain_rows, rows
-from adaptive_ttc.tracing.page.picture import picture
-from adaptive_ttc.tracing.rounds import rounds, trees
+from adaptive_ttc.tracing.outcomes import outcomes, rounds, trees
+from adaptive_ttc.tracing.page import picture
+from adaptive_ttc.tracing.render import Fold, rows
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import Node, search_tree
 from adaptive_ttc.types import AnswerClass
@@ -178,7 +177,7 @@ def test_a_revision_starts_anew_below_the_attempt_that_it_revises():
     assert not tree.outcomes[0,].revises
     assert at(tree, 0).fate == "candidate"
     assert at(tree, 0).children == [at(tree, 0, 0)]
-    assert [edge.revises for edge in picture(tree).edges] == [False, True]
+    assert [dot.revises for dot in picture(tree).dots] == [False, True]
 
 
 @pytest.mark.parametrize(("lookahead", "expected"), [(1, {(0, 0)}), (0, set())])
@@ -329,13 +328,11 @@ def test_trees_that_began_in_two_turns_are_counted_once():
 
 
 def shape(lines):
-    return [
-        (len(row.lasts), row.entry.kind if isinstance(row.entry, Fold) else row.entry.path, row.closes) for row in lines
-    ]
+    return [(row.level, row.entry.kind if isinstance(row.entry, Fold) else row.entry.path, row.closes) for row in lines]
 
 
 def test_rows_tell_where_levels_end():
-    assert shape(plain_rows(beams())) == [
+    assert shape(rows(beams())) == [
         (1, (3,), 0),
         (2, (3, 0), 2),
         (1, (0,), 0),
@@ -376,17 +373,16 @@ def test_many_solutions_are_folded_by_answer_in_the_order_of_the_vote():
         story.sample((index,), f"{index}" + ANSWER % (index % 11), 0.5, finish="eos")
         held[f"p{index}"] = (f"{index % 11}", 0.5)
     tree = story.end("0", **held)
-    top = [row.entry for row in rows(tree) if len(row.lasts) == 1]
+    top = [row.entry for row in rows(tree) if row.level == 1]
     assert [(fold.kind, fold.answer) for fold in top] == [("answer", str(n)) for n in range(8)] + [("answers", None)]
     assert [fold.votes for fold in top] == [3] * 8 + [6]
     assert [fold.best for fold in top] == [True] + [False] * 8
     assert sum(isinstance(row.entry, Node) for row in rows(tree)) == len(tree.nodes) == 30
-    assert len(plain_rows(tree)) == 30
 
 
 def test_first_steps_are_under_their_tree():
     tree = search_tree(solved(strategy="dvts", n=16, beam_width=4).trace)
-    top = [row.entry for row in rows(tree) if len(row.lasts) == 1]
+    top = [row.entry for row in rows(tree) if row.level == 1]
     assert [fold.kind for fold in top] == ["tree"] * 4
     for fold in top:
         assert len({node.head.branch for node in fold.nodes}) == 1
@@ -399,7 +395,7 @@ def test_first_steps_are_under_their_tree():
 def test_the_picture_is_inside_its_frame_and_the_winning_path_is_straight():
     tree = search_tree(solved(strategy="beam_search", n=16, beam_width=4).trace)
     drawn = picture(tree)
-    assert len(drawn.dots) == len(drawn.edges) == sum(len(node.steps) for node in tree.nodes)
+    assert len(drawn.dots) == sum(len(node.steps) for node in tree.nodes)
     for dot in drawn.dots:
         assert dot.x - dot.radius > 0
         assert dot.x + dot.radius < drawn.width
