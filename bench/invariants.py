@@ -23,26 +23,26 @@ Beside them ``calm_runs`` (nothing fails or ends early; these run twice), ``solu
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
+from math import inf
 
-from audit import charge
-from cases import Case, draw, enough
-from measuring import add_json_option, report
-from trial import Outcome, carry_out
-from witness import Witness, delivered, lost
+from invariants_fake_runs import Call, Case, Outcome, Scoring, Witness, carry_out, draw, enough
+from measuring import parser_of, report
 
 from adaptive_ttc.answers import Grader
-from adaptive_ttc.cost import price_of
+from adaptive_ttc.cost import Price, price_of
+from adaptive_ttc.policies.fake.tokens import ASSISTANT, split_prompt
+from adaptive_ttc.prm.base import RewardModel, ScoreRequest
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import BeamSearch, Strategy
-from adaptive_ttc.types import Problem
+from adaptive_ttc.types import Problem, split_steps
 
 VIOLATIONS = (
     "overspent",
@@ -160,6 +160,92 @@ def duplicates(solution: Solution) -> list[str]:
     return copies
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Ledger units, between ``low`` and ``high``; the two differ only where the engines' records leave a choice."""
+
+    low: float
+    high: float
+
+    def __contains__(self, spent: float) -> bool:
+        return self.low <= spent <= self.high
+
+
+def charge(witness: Witness, price: Price, opening: int, prm: RewardModel | None, *, revises: bool) -> Charge:
+    """What the run's account should have been charged, see :class:`~adaptive_ttc.cost.Price`.
+
+    Args:
+        witness: what was seen.
+        price: units a token costs.
+        opening: tokens of the problem's prompt.
+        prm: counts its tokens.
+        revises: whether the policy was shown earlier attempts.
+    """
+    calls = witness.calls
+    low = high = price.decode * (delivered(calls) + lost(calls))
+    if price.prompt:
+        low += price.prompt * (opening * bool(calls) + revision_prompts(calls))
+        # a prompt may be paid for and no request follow: a stop, or a budget that ends there
+        high += inf if revises else price.prompt * opening
+    if price.score and prm is not None:
+        bills = list(scoring_bills(witness, prm))
+        low += price.score * sum(min(bill) for bill in bills)
+        high += price.score * sum(max(bill) for bill in bills)
+    return Charge(low, high)
+
+
+def revision_prompts(calls: list[Call]) -> int:
+    """Prompt tokens of revisions that no sequence before them holds, once for each attempt that they follow."""
+    whole: dict[tuple[int, ...], tuple[int, ...]] = {}
+    new: dict[tuple[int, ...], int] = {}
+    for call in calls:
+        prompt, path = call.asked.prompt_ids, call.asked.path
+        base = prompt[: len(prompt) - prompt[::-1].index(ASSISTANT)]
+        if base.count(ASSISTANT) > 1 and path[:-1] not in new:
+            new[path[:-1]] = len(base) - max((_shared(base, one) for one in whole.values()), default=0)
+        if call.sampled is not None:
+            whole[path] = prompt + call.sampled.token_ids
+    return sum(new.values())
+
+
+def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
+def scoring_bills(witness: Witness, prm: RewardModel) -> Iterator[set[int]]:
+    """For every call of the PRM, its tokens beyond those of the parent's scored steps; several where parents differ."""
+    begun: dict[tuple[int, ...], str] = {}
+    texts: dict[tuple[int, ...], str] = {}
+    scored: set[tuple[str, ...]] = set()
+    for entry in witness.log:
+        if isinstance(entry, Scoring):
+            question, steps = entry.asked.question, entry.asked.steps
+            parents = {split_steps(begun[path]) for path, text in texts.items() if split_steps(text) == steps}
+            total = prm.count_tokens(entry.asked)
+            yield {
+                max(0, total - (prm.count_tokens(ScoreRequest(question, parent)) if parent in scored else 0))
+                for parent in parents or {()}
+            }
+            if entry.scored is not None:
+                scored.add(steps)
+            continue
+        path = entry.asked.path
+        _, before = split_prompt(entry.asked.prompt_ids)
+        begun.setdefault(path, before)
+        if entry.sampled is not None:
+            texts[path] = before + bytes(one for one in entry.sampled.token_ids if one < 256).decode()
+
+
+def delivered(calls: Sequence[Call]) -> int:
+    """Tokens that the policy handed over."""
+    return sum(len(call.sampled.token_ids) for call in calls if call.sampled is not None)
+
+
+def lost(calls: Sequence[Call]) -> int:
+    """Most tokens of the calls that told nothing."""
+    return sum(call.asked.max_tokens for call in calls if call.sampled is None)
+
+
 def result(outcome: Outcome) -> object:
     """What may not depend on the order of replies."""
     solution = outcome.solution
@@ -195,12 +281,11 @@ def check_all(seed: int, runs: int, workers: int = 1) -> tuple[Counter[str], dic
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--runs", "--limit", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="repeat the run of this number, and show it")
-    add_json_option(parser)
     options = parser.parse_args()
     if options.only is not None:
         print(draw(options.seed, options.only))

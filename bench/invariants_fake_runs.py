@@ -1,26 +1,51 @@
-"""Draws random runs of the solver over fake engines: what is asked and what goes wrong; it runs and judges nothing."""
+"""Random runs of the solver over fake engines: drawn, carried out on a clock of its own, every call written down.
+
+A run's clock counts turns of the event loop, so that a deadline falls in the same turn every time. What the wrapped
+engines write down is evidence of its own: none of it comes from the trace or the ledger that it is held against.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import selectors
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
+from unittest import mock
 
+import anyio
+import anyio.lowlevel
+
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import COUNTS, price_of
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.scoring import least_score
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policies.fake import FakePolicy, Trouble, toy_right_so_far
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import ROOT, STEP_END, Prefix, Problem
+from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
 LONGEST = 150
 """Tokens that hardly a solution of the drawn problems exceeds."""
 
 TURN = 0.002
-"""Seconds of a turn of the event loop, about, see :mod:`trial`."""
+"""Seconds of a turn of the event loop, about, on the clock of :class:`_TurnCountingLoop`."""
+
+TICK = 0.001
+"""Seconds by which the clock goes on whenever it is read."""
+
+STUCK = 1000.0
+"""Seconds on that clock after which a run is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +226,183 @@ def enough(case: Case) -> int:
 
 
 def engines(case: Case) -> tuple[FakePolicy, FakePRM]:
+    """The fakes of a run, each with its troubles begun anew."""
     ours, theirs = (replace(trouble) for trouble in case.troubles)
     policy = FakePolicy.generative(trouble=ours, **case.policy)
     return policy, FakePRM.truthful(toy_right_so_far, trouble=theirs, max_context=case.prm_context, parameters=700)
+
+
+@dataclass(slots=True)
+class Call:
+    """A request to the policy; ``sampled`` stays None while it is under way and when it told nothing."""
+
+    asked: SampleRequest
+    sampled: Sampled | None = None
+
+
+@dataclass(slots=True)
+class Scoring:
+    """A request to the PRM, after ``calls`` calls of the policy; ``scored`` is None where it failed."""
+
+    asked: ScoreRequest
+    scored: Scored | None = None
+
+
+@dataclass(slots=True)
+class Witness:
+    """What one run asked for and got.
+
+    Attributes:
+        log: calls of both engines in the order in which they came back, failed ones included.
+        ledgers: every account that was opened, the run's own first.
+        open: calls of either engine that have not come back.
+        overdrawn: times at which an account had promised more than it holds.
+    """
+
+    log: list[Call | Scoring] = field(default_factory=list)
+    ledgers: list[Ledger] = field(default_factory=list)
+    open: int = 0
+    overdrawn: int = 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take note of the accounts that are opened meanwhile."""
+        original, ledgers = Ledger.__init__, self.ledgers
+
+        def noted(ledger: Ledger, limit: int | None) -> None:
+            original(ledger, limit)
+            ledgers.append(ledger)
+
+        with mock.patch.object(Ledger, "__init__", noted):
+            yield
+
+    @property
+    def calls(self) -> list[Call]:
+        """Those of the policy."""
+        return [entry for entry in self.log if isinstance(entry, Call)]
+
+    @property
+    def scorings(self) -> list[Scoring]:
+        """Those of the PRM."""
+        return [entry for entry in self.log if isinstance(entry, Scoring)]
+
+    @contextmanager
+    def noting(self, entry: Call | Scoring) -> Iterator[None]:
+        """A call is under way; the accounts are looked at before it and after it."""
+        self.open += 1
+        self._look()
+        try:
+            yield
+        finally:
+            self.open -= 1
+            self.log.append(entry)
+            self._look()
+
+    def _look(self) -> None:
+        self.overdrawn += sum(ledger.limit is not None and ledger.available < 0 for ledger in self.ledgers)
+
+
+class WitnessedPolicy(WrappedPolicy):
+    """A policy whose calls are written down."""
+
+    def __init__(self, policy: Policy, witness: Witness) -> None:
+        super().__init__(policy)
+        self._witness = witness
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """The policy's."""
+        call = Call(request)
+        with self._witness.noting(call):
+            call.sampled = await super().sample(request)
+        return call.sampled
+
+
+class WitnessedPRM(WrappedPRM):
+    """A reward model whose calls are written down."""
+
+    def __init__(self, prm: RewardModel, witness: Witness) -> None:
+        super().__init__(prm)
+        self._witness = witness
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """The model's."""
+        scoring = Scoring(request)
+        with self._witness.noting(scoring):
+            scoring.scored = await super().score(request)
+        return scoring.scored
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run: a solution, an engine's error, nothing after a cancellation, or a crash."""
+
+    witness: Witness
+    policy: FakePolicy
+    prm: FakePRM
+    solution: Solution | None = None
+    error: EngineError | None = None
+    crash: str | None = None
+
+
+def carry_out(case: Case, grader: Grader) -> Outcome:
+    """Run it, with the engines' calls and the accounts watched."""
+    policy, prm = engines(case)
+    outcome = Outcome(Witness(), policy, prm)
+    with outcome.witness.watching(), asyncio.Runner(loop_factory=_TurnCountingLoop) as runner:
+        runner.run(_main(case, grader, outcome))
+    return outcome
+
+
+async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
+    witness = outcome.witness
+    prm = WitnessedPRM(outcome.prm, witness) if case.prm else None
+    solver = Solver(WitnessedPolicy(outcome.policy, witness), prm, grader=grader, config=case.config)
+    stop = anyio.Event()
+
+    async def guarded() -> None:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as clock:
+                if case.cancelled_after is not None and not case.natively:
+                    clock.start_soon(_after, case.cancelled_after, scope.cancel)
+                if case.stopped_after is not None:
+                    clock.start_soon(_after, case.stopped_after, stop.set)
+                try:
+                    outcome.solution = await solver.solve(case.question, stop=stop, **case.wish)
+                except EngineError as error:
+                    outcome.error = error
+                clock.cancel_scope.cancel()
+
+    task = asyncio.ensure_future(guarded())
+    if case.natively and case.cancelled_after is not None:
+        await _after(case.cancelled_after, task.cancel)
+    _, unfinished = await asyncio.wait([task], timeout=STUCK)
+    if unfinished:
+        outcome.crash = "it never ended"
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        outcome.crash = repr(error)
+
+
+async def _after(turns: int, action: Any) -> None:
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+    action()
+
+
+class _Impatient(selectors.DefaultSelector):
+    """Never waits: what waits for a time reads the clock until it has come."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(0)
+
+
+class _TurnCountingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time goes on when it is read, so that a deadline falls in the same turn every time."""
+
+    def __init__(self) -> None:
+        self._readings = 0
+        super().__init__(_Impatient())
+
+    def time(self) -> float:
+        """Seconds since the start."""
+        self._readings += 1
+        return TICK * self._readings
