@@ -1,29 +1,21 @@
 """The known model against brute force, and the bench's figures on tiny settings."""
 
-import importlib
 import itertools
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
+from tests.bench.toys import load
 
 
 @pytest.fixture
 def known(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module("known_model")
+    return load(monkeypatch, "allocator_known_model")
 
 
 @pytest.fixture
-def bench(known):
-    return importlib.import_module("allocator")
-
-
-@pytest.fixture
-def regret(known):
-    return importlib.import_module("regret")
+def bench(monkeypatch):
+    return load(monkeypatch, "allocator")
 
 
 def small(known, vote="majority", costs=(1,)):
@@ -61,14 +53,14 @@ def test_samples_that_can_no_longer_change_the_vote_cost_nothing(known, vote):
 @pytest.mark.parametrize("vote", ["majority", "posterior"])
 @pytest.mark.parametrize("costs", [(1,), (1, 2)])
 @pytest.mark.parametrize("price", [0.001, 0.02])
-def test_no_rule_beats_the_dynamic_programme(known, regret, vote, costs, price):
+def test_no_rule_beats_the_dynamic_programme(known, bench, vote, costs, price):
     model = small(known, vote, costs)
     best = model.worth(model.best_rule(price)).at(price)
     rules = [
-        regret.allocator_rule(price, model.options),
-        regret.allocator_rule(price, model.committed),
-        regret.allocator_rule(price, partial(model.options, slices=4)),
-        regret.allocator_rule(price, partial(model.options, longest=1)),
+        bench.allocator_rule(price, model.options),
+        bench.allocator_rule(price, model.committed),
+        bench.allocator_rule(price, partial(model.options, slices=4)),
+        bench.allocator_rule(price, partial(model.options, longest=1)),
         lambda state: known.Action(0, 1) if model.spent(state) < 5 else None,
         lambda state: None,
     ]
@@ -78,10 +70,10 @@ def test_no_rule_beats_the_dynamic_programme(known, regret, vote, costs, price):
     assert best > max(values[-2:])
 
 
-def test_one_more_vote_never_changes_a_majority_so_one_step_stays_at_one(known, regret):
+def test_one_more_vote_never_changes_a_majority_so_one_step_stays_at_one(known, bench):
     model = small(known)
-    greedy = model.worth(regret.allocator_rule(0.001, partial(model.options, longest=1)))
-    envelope = model.worth(regret.allocator_rule(0.001, model.options))
+    greedy = model.worth(bench.allocator_rule(0.001, partial(model.options, longest=1)))
+    envelope = model.worth(bench.allocator_rule(0.001, model.options))
     assert greedy.cost == 1
     assert envelope.cost > 3
     assert envelope.right > greedy.right + 0.05
@@ -111,8 +103,8 @@ def test_figures_of_tiny_settings(bench):
     assert f"{figures['dp_regret']:.2%}" in text
 
 
-def test_a_pool_keeps_to_its_budget_and_beats_uniform(known, regret):
-    model = regret.models(None, 24)["able"]
-    right, kept = regret.pooled(model, 4, 300, seed=1)
+def test_a_pool_keeps_to_its_budget_and_beats_uniform(known, bench):
+    model = bench.models(None, 24)["able"]
+    right, kept = bench.pooled(model, 4, 300, seed=1)
     assert kept
     assert right > model.future(model.start, known.Action(0, 4))

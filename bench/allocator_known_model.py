@@ -142,7 +142,7 @@ class KnownModel:
             if (cost := self.takes(state, action, slices))
         )
 
-    def committed(self, state: State, *, longest: int = 1 << 30) -> tuple[Option, ...]:
+    def committed(self, state: State) -> tuple[Option, ...]:
         """The same at the cost of all units, as if none could be left out; slices of one unit."""
         now = self.stop(state)
         return tuple(
@@ -152,7 +152,7 @@ class KnownModel:
                 gain=self.future(state, action) - now,
                 slice_cost=self.costs[action.kind],
             )
-            for action in self.actions(state, longest=longest)
+            for action in self.actions(state, longest=1 << 30)
         )
 
     def best_rule(self, price: float) -> Rule:
