@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.calibration.ceiling import Ceiling, CeilingReachedError
-from adaptive_ttc.calibration.key import PoolKey, pool_key, row_digest
+from adaptive_ttc.calibration.key import PoolKey, pool_key
 from adaptive_ttc.calibration.kinds import GREEDY, SAMPLE, starts_of, with_starts
 from adaptive_ttc.calibration.loading import load_records, record_of
 from adaptive_ttc.calibration.store import Holding, Store, Verdict
@@ -85,11 +85,13 @@ class Collected:
         complete: problems of which all that was asked for exists.
         left_out: names of problems that cannot be drawn, and why.
         ended_early: why not all was drawn; None when all was.
+        generated: tokens, where they are limited; those that a failed call has lost count.
     """
 
     complete: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     ended_early: str | None = None
+    generated: int = 0
 
     def note(self, advance: Advance) -> None:
         """A problem is complete, or cannot be."""
@@ -135,7 +137,8 @@ async def collect(
         raise ConfigError(f"concurrency={concurrency} must be at least 1")
     if max_tokens_total is not None and max_tokens_total < 1:
         raise ConfigError(f"max_tokens_total={max_tokens_total} must be at least 1")
-    policy: Policy = solver.policy if max_tokens_total is None else Ceiling(solver.policy, max_tokens_total)
+    ceiling = None if max_tokens_total is None else Ceiling(solver.policy, max_tokens_total)
+    policy: Policy = ceiling or solver.policy
     crew = _Crew(policy, solver.prm, solver.grader, with_starts(demand), store, key, report or (lambda advance: None))
     source = iter(rows)
 
@@ -149,18 +152,18 @@ async def collect(
                 tasks.start_soon(work)
     except CeilingReachedError as error:
         crew.collected.ended_early = str(error)
+    crew.collected.generated = 0 if ceiling is None else ceiling.spent
     return crew.collected
 
 
 def missing_units(store: Store, rows: Sequence[Row], demand: Mapping[str, int], key: PoolKey) -> dict[str, int]:
     """How many units each problem lacks, by its name; 0 for those that lack none."""
-    wanted, stored = with_starts(demand), store.counts(key)
+    wanted = with_starts(demand)
     missing = {}
     for row in rows:
-        have = stored.get((row["unique_id"], row_digest(row)), {})
-        missing[row["unique_id"]] = sum(
-            len(set(range(number)) - have.get(kind, set())) for kind, number in wanted.items()
-        )
+        number = store.find(key, row)
+        have = {} if number is None else store.indices(number)
+        missing[row["unique_id"]] = sum(len(set(range(most)) - have.get(kind, set())) for kind, most in wanted.items())
     return missing
 
 

@@ -17,16 +17,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaptive_ttc.calibration.actors import LOCAL, actors_of, ray_library
 from adaptive_ttc.calibration.arms import Arm, default_arms, demand, parse_arms
 from adaptive_ttc.calibration.collect import Advance, Collected, Tally, collect, missing_units
 from adaptive_ttc.calibration.collect import __doc__ as description
 from adaptive_ttc.calibration.key import MAX_TOKENS, TEMPERATURE, PoolKey, pool_key
-from adaptive_ttc.calibration.processes import Processes
-from adaptive_ttc.calibration.spread import Transport, spread
 from adaptive_ttc.calibration.store import Store
 from adaptive_ttc.calibration.units import Drawing
-from adaptive_ttc.calibration.worker import Job
+from adaptive_ttc.calibration.workers import (
+    LOCAL,
+    Job,
+    Worker,
+    WorkerProcess,
+    collect_with_workers,
+    ray_actors,
+    ray_library,
+)
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.request import add_pair_options, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
@@ -211,31 +216,33 @@ def is_spread(options: argparse.Namespace) -> bool:
     return bool(options.workers != 1 or options.ray is not None)
 
 
-def transport_of(options: argparse.Namespace) -> AbstractContextManager[Transport]:
-    """What workers are.
-
-    Raises:
-        ConfigError: on entry: there is no such Ray, or no room in it.
-    """
-    if options.ray is None:
-        return nullcontext(Processes())
-    return actors_of(options.ray, options.workers, options.gpus_per_worker)
-
-
 def together(order: Order, load: Callable[[], Solver]) -> Collected:
     """With workers."""
     options = order.options
     with load() as solver:
         key = order.open(solver)
-    job = Job(
-        load=load,
-        demand=order.demand,
-        key=key,
-        concurrency=options.concurrency,
-        max_tokens_total=options.max_tokens_total,
-    )
-    with transport_of(options) as transport, order.progress() as report:
-        return spread(job, order.rows, order.store, options.workers, transport, report)
+    job = Job(load=load, demand=order.demand, key=key, concurrency=options.concurrency)
+    with workers_of(options, job) as start, order.progress() as report:
+        return collect_with_workers(
+            job,
+            order.rows,
+            order.store,
+            options.workers,
+            start,
+            max_tokens_total=options.max_tokens_total,
+            report=report,
+        )
+
+
+def workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:
+    """What starts a worker.
+
+    Raises:
+        ConfigError: on entry: there is no such Ray, or no room in it.
+    """
+    if options.ray is None:
+        return nullcontext(lambda: WorkerProcess(job))
+    return ray_actors(job, options.ray, options.workers, options.gpus_per_worker)
 
 
 def notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:

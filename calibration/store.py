@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -121,6 +121,32 @@ class Store:
         """Close the file; again is fine."""
         self._db.close()
 
+    @classmethod
+    def deserialized(cls, data: bytes) -> Self:
+        """A store in memory that holds what :meth:`serialized` gave."""
+        store = cls(":memory:")
+        store._db.deserialize(data)
+        return store
+
+    def serialized(self) -> bytes:
+        """All that a store in memory holds."""
+        return self._db.serialize()
+
+    def copy_from(self, other: Store, key: PoolKey, rows: Iterable[Row]) -> None:
+        """Add what another store holds of some problems; its verdicts replace those that are here."""
+        for row in rows:
+            found = other.find(key, row)
+            if found is None:
+                continue
+            (prompt_tokens,) = other._db.execute("SELECT prompt_tokens FROM problems WHERE id = ?", (found,)).fetchone()
+            number = self.problem(key, row, prompt_tokens)
+            with self._transaction():
+                self._db.execute("DELETE FROM classes WHERE problem = ?", (number,))
+                for table in ("units", "starts", "classes"):
+                    for _, *values in other._db.execute(f"SELECT * FROM {table} WHERE problem = ?", (found,)):
+                        places = ", ".join("?" * (len(values) + 1))
+                        self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", (number, *values))
+
     def keys(self) -> list[PoolKey]:
         """The settings under which units were drawn, in the order in which they were begun."""
         with self._errors():
@@ -166,18 +192,6 @@ class Store:
         with self._errors():
             for kind, number in self._db.execute("SELECT kind, number FROM units WHERE problem = ?", (problem,)):
                 found.setdefault(kind, set()).add(number)
-        return found
-
-    def counts(self, key: PoolKey) -> dict[tuple[str, str], dict[str, set[int]]]:
-        """:meth:`indices` of every problem under a key, by its name and digest."""
-        query = (
-            "SELECT p.name, p.digest, u.kind, u.number FROM units u JOIN problems p ON p.id = u.problem "
-            "JOIN pools o ON o.id = p.pool WHERE o.key = ?"
-        )
-        found: dict[tuple[str, str], dict[str, set[int]]] = {}
-        with self._errors():
-            for name, digest, kind, number in self._db.execute(query, (key.text,)):
-                found.setdefault((name, digest), {}).setdefault(kind, set()).add(number)
         return found
 
     def add(self, problem: int, drawn: Drawn) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ from adaptive_ttc.calibration.collect import collect, pool_key
 from adaptive_ttc.calibration.kinds import with_starts
 from adaptive_ttc.calibration.loading import load_records
 from adaptive_ttc.calibration.store import Store
-from adaptive_ttc.calibration.worker import Job
+from adaptive_ttc.calibration.workers import Job, WorkerProcess, collect_with_workers
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
@@ -45,8 +46,8 @@ async def fresh_records(demand=DEMAND, rows=ROWS, **options):
         return load_records(store, key, rows, demand)
 
 
-def toy_job(load=toy_solver, demand=DEMAND, **options):
-    return Job(load=load, demand=with_starts(demand), key=pool_key(toy_solver(), "sums"), concurrency=2, **options)
+def toy_job(load=toy_solver, demand=DEMAND):
+    return Job(load=load, demand=with_starts(demand), key=pool_key(toy_solver(), "sums"), concurrency=2)
 
 
 def die_once(marker, make=toy_solver, replies=40):
@@ -93,3 +94,21 @@ def killed_after(path, units):
 
     anyio.run(main)
     print(done, flush=True)
+
+
+def marked_by_pid(folder):
+    """A solver whose process leaves its number in a folder."""
+    Path(folder, str(os.getpid())).touch()
+    return toy_solver()
+
+
+def stopped_with_workers(path, folder, number):
+    """Collect with two workers until something is drawn, then send oneself a signal; a script's whole life."""
+
+    def report(advance):
+        if advance.units:
+            os.kill(os.getpid(), number)
+
+    job = toy_job(partial(marked_by_pid, folder))
+    with Store(path) as store:
+        collect_with_workers(job, ROWS, store, 2, partial(WorkerProcess, job), report=report)

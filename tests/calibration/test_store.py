@@ -68,7 +68,29 @@ def test_other_keys_texts_and_answers_are_other_problems(store):
     store.add(store.problem(KEY, ROW, 12), DRAWN)
     assert [bool(one.units) for one in store.holdings(KEY)] == [True, False, False, False]
     assert not any(one.units for one in store.holdings(keys[1]))
-    assert list(store.counts(KEY).values()) == [{"sample": {3}}]
+    assert [store.indices(store.find(KEY, row)) for row in rows] == [{"sample": {3}}, {}, {}, {}]
+
+
+def test_a_part_of_a_store_goes_elsewhere_and_back_and_changes_nothing_that_is_there(store):
+    other = {**ROW, "unique_id": "two"}
+    store.problem(KEY, other, 9)
+    number = store.problem(KEY, ROW, 12)
+    store.add(number, DRAWN)
+    store.judge(number, {"1": Verdict("1", True)})
+    with Store(":memory:") as memory:
+        memory.problem(KEY, {**ROW, "unique_id": "three"}, 9)  # numbers differ
+        memory.copy_from(store, KEY, [ROW, {**ROW, "unique_id": "nowhere"}])
+        sent = memory.serialized()
+    with Store.deserialized(sent) as part:
+        assert part.find(KEY, other) is None
+        found = part.find(KEY, ROW)
+        assert part.holding(found) == store.holding(number)
+        assert part.starts(found, [3]) == store.starts(number, [3])
+        part.add(found, replace(DRAWN, index=4))
+        part.judge(found, {"2": Verdict("2", False)})
+        store.copy_from(part, KEY, [ROW])
+        assert store.holding(number) == part.holding(found)
+        assert store.indices(number) == {"sample": {3, 4}}
 
 
 def test_a_missing_start_is_told(store):

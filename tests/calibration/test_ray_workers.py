@@ -6,13 +6,11 @@ from functools import partial
 import anyio
 import pytest
 
-from adaptive_ttc.calibration.actors import LOCAL, actors_of
 from adaptive_ttc.calibration.collect import Tally, collect, pool_key
 from adaptive_ttc.calibration.collect_command import main
 from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.spread import spread
 from adaptive_ttc.calibration.store import Store
-from adaptive_ttc.calibration.worker import Job
+from adaptive_ttc.calibration.workers import LOCAL, Job, collect_with_workers, ray_actors
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.solver import Solver
 from tests.calibration.collecting import die_once
@@ -54,8 +52,8 @@ def test_a_killed_actors_problems_are_completed_by_others_and_counted_once(tmp_p
         key, expected = anyio.run(drawn_here, rows, store)
     job = Job(load=partial(die_once, str(marker), Solver.mini, 12), demand=DEMAND, key=key, concurrency=1)
     with Store(tmp_path / "units.sqlite") as store:
-        with actors_of(LOCAL, 2, 0) as actors:
-            result = spread(job, rows, store, 2, actors, tally.add)
+        with ray_actors(job, LOCAL, 2, 0) as start:
+            result = collect_with_workers(job, rows, store, 2, start, report=tally.add)
         found = load_records(store, key, rows, DEMAND)
     assert marker.exists()
     assert (result.complete, result.ended_early, tally.problems) == (len(rows), None, len(rows))
