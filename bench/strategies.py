@@ -5,7 +5,8 @@
 
 Strategies are compared at the same N, and what that N cost stands beside it. Greedy is one sample; majority, best-of-N
 and weighted best-of-N share one pool of 64 samples a problem and are expectations over its subsets; beam search, DVTS
-and revision are run for every N. Difficulty is the quintile of pass@1 in the pool, the easiest first. A run that ends
+and revision are run for every N, each on engines of its own, so that no prefix cache answers for one what another
+computed. Difficulty is the quintile of pass@1 in the pool, the easiest first. A run that ends
 early, in whatever way, goes on when the same command is given again: all that it has found is in DIR/journal.jsonl.
 With ``--results`` the tables are written into their section of that file, with ``--pictures`` the two figures
 (``strategies_by_n`` and ``strategies_by_difficulty``, PNG and SVG) into that folder instead of DIR.
@@ -38,25 +39,31 @@ import hashlib
 import json
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from arms import BEAM_WIDTH, SAMPLES, Arm, Pace, arms_of, run_arm, to_run
-from comparison import compare, figures_of
-from journal import Journal
-from measuring import add_json_option, write_report, write_section
+import numpy as np
+from measuring import parser_of, write_report, write_section
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
-from strategy_report import draw_pictures, overview, section
+from strategies_comparison import compare, draw_pictures, figures_of, overview, section
+from strategies_journal import BEAM_WIDTH, POOL, POOLED, SAMPLES, Arm, Entry, Journal
 
 from adaptive_ttc.cli import exit_code
-from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.cost import flops
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.evaluation.evaluate import Outcome, Pool, draw_pools, solve_rows
+from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
+from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.types import Usage, split_steps
 
 SIZES = (4, 16, 64)
 PROBLEMS = 200
@@ -73,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = parser_of(__doc__)
     command.add_argument("--strategies", nargs="+", default=strategy_names(), metavar="NAME", help="(default: all)")
     command.add_argument("--n", nargs="+", type=int, default=SIZES, metavar="N", help="(default: 4 16 64)")
     command.add_argument("--limit", type=int, default=PROBLEMS, metavar="K", help="problems (default: %(default)s)")
@@ -81,7 +88,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("runs/strategies"), metavar="DIR", help="(%(default)s)")
     command.add_argument("--results", type=Path, metavar="FILE", help="write the tables into this Markdown file")
     command.add_argument("--pictures", type=Path, metavar="DIR", help="where the figures go (default: --out)")
-    add_json_option(command)
     return command
 
 
@@ -153,6 +159,162 @@ async def measure(
                     seconds = await run_arm(solver, rows, arm, journal, partial(progress.advance, task, arm.n))
                 pace.note(arm, number, seconds)
     return pace
+
+
+def arms_of(strategies: Iterable[str], sizes: Iterable[int]) -> list[Arm]:
+    """Every strategy at every N, in the order of the library; greedy is one sample whatever N is.
+
+    Raises:
+        ConfigError: an unknown strategy, or an N at which one cannot be run.
+    """
+    asked, sizes = list(strategies), sorted(set(sizes))
+    for name in asked:
+        if name not in strategy_names():
+            raise ConfigError(f"unknown strategy {name!r}; choose from {', '.join(strategy_names())}")
+    named = [name for name in strategy_names() if name in asked]
+    return [Arm(name, n) for name in named for n in ([1] if name == "greedy" else sizes)]
+
+
+@dataclass(slots=True)
+class Pace:
+    """Seconds and samples of every strategy in this run, from which other runs' times are told beforehand."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+
+    def note(self, arm: Arm, problems: int, seconds: float) -> None:
+        """Add the work on so many problems."""
+        self.seconds[arm.strategy] = self.seconds.get(arm.strategy, 0.0) + seconds
+        self.samples[arm.strategy] = self.samples.get(arm.strategy, 0) + problems * arm.n
+
+    def forecast(self, arms: Iterable[Arm], problems: int) -> float | None:
+        """Seconds that these arms take on so many problems; None where one of their strategies was not timed."""
+        total = 0.0
+        for arm in to_run(arms):
+            if not self.samples.get(arm.strategy):
+                return None
+            total += self.seconds[arm.strategy] / self.samples[arm.strategy] * arm.n * problems
+        return total
+
+
+def to_run(arms: Iterable[Arm]) -> list[Arm]:
+    """What has to be sampled: the pool, always (it tells how hard a problem is), and what no pool answers."""
+    return [Arm(POOL, SAMPLES), *(arm for arm in arms if arm.strategy not in POOLED)]
+
+
+async def run_arm(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journal, report: Callable[[], None]) -> float:
+    """Do what is missing in the journal.
+
+    Args:
+        solver: with empty caches; stays open.
+        rows: the problems.
+        arm: one of :func:`to_run`.
+        journal: gets an entry the moment a problem is done.
+        report: called after each.
+
+    Returns:
+        The seconds that it took.
+
+    Raises:
+        AdaptiveTTCError: problems failed; the others are kept, and the next run goes on with these.
+    """
+    missing = set(journal.missing(arm.strategy, arm.n, (row["unique_id"] for row in rows)))
+    rest = [row for row in rows if row["unique_id"] in missing]
+    started = time.perf_counter()
+    if arm.strategy == POOL:
+        await _draw(solver, rest, journal, report)
+    else:
+        await _search(solver, rest, arm, journal, report)
+    return time.perf_counter() - started
+
+
+async def _draw(solver: Solver, rows: Sequence[Row], journal: Journal, report: Callable[[], None]) -> None:
+    def keep(pool: Pool) -> None:
+        journal.add(pool_entry(pool, solver))
+        report()
+
+    await draw_pools(solver, rows, SAMPLES, keep)
+
+
+async def _search(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journal, report: Callable[[], None]) -> None:
+    failures: list[AdaptiveTTCError] = []
+
+    async def keep(outcome: Outcome) -> None:
+        journal.add(await search_entry(outcome, arm, solver))
+        report()
+
+    async with side_by_side() as keeping:
+
+        def take(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                failures.append(outcome.error)
+            else:
+                keeping.start_soon(keep, outcome)
+
+        await solve_rows(solver, rows, arm.request, take)
+    if failures:
+        raise EngineError(
+            f"{len(failures)} of {len(rows)} problems failed under {arm.strategy} with n={arm.n}, the first with: "
+            f"{failures[0]}; the same command goes on with them"
+        )
+
+
+def pool_entry(pool: Pool, solver: Solver) -> Entry:
+    """A pool as JSON: its samples, and where its floating-point operations went."""
+    question, usage = pool.row["problem"], pool.usage
+    decoded = Usage(completion_tokens=usage.completion_tokens, discarded_tokens=usage.discarded_tokens)
+    return {
+        "strategy": POOL,
+        "n": SAMPLES,
+        "problem": pool.row["unique_id"],
+        "correct": pool.correct.astype(int).tolist(),
+        "classes": pool.classes.tolist(),
+        "scores": [None if np.isnan(score) else score for score in pool.scores.tolist()],
+        "tokens": pool.tokens.tolist(),
+        "question_tokens": _score_tokens(solver, question, ("?",)),
+        "score_tokens": [_tokens_by_step(solver, question, text) for text in pool.texts],
+        "texts": list(pool.texts),
+        "prm_tokens": usage.prm_tokens,
+        "prm_cached_tokens": usage.prm_cached_tokens,
+        "prompt_flops": flops(Usage(prompt_tokens=usage.prompt_tokens), solver.policy, solver.prm),
+        "decode_flops": flops(decoded, solver.policy, solver.prm),
+        "score_flops": flops(Usage(prm_tokens=usage.prm_tokens), solver.policy, solver.prm),
+    }
+
+
+async def search_entry(outcome: Outcome, arm: Arm, solver: Solver) -> Entry:
+    """A search as JSON: its candidates, whether a right one is among them, and what it took."""
+    solution = outcome.solution
+    assert solution is not None
+    covered = outcome.correct
+    for name in sorted({candidate.answer_class for candidate in solution.candidates if candidate.answer_class}):
+        covered = covered or await solver.grader.equal(outcome.row["answer"], name)
+    return {
+        "strategy": arm.strategy,
+        "n": arm.n,
+        "problem": outcome.row["unique_id"],
+        "correct": int(outcome.correct),
+        "covered": int(covered),
+        "answer": solution.answer,
+        "candidates": len(solution.candidates),
+        "effective_n": solution.effective_n,
+        "generated_tokens": solution.usage.completion_tokens,
+        "prm_tokens": solution.usage.prm_tokens,
+        "flops": solution.usage.flops,
+        "scores": list(solution.scores),
+        "finishes": [candidate.prefix.finish for candidate in solution.candidates],
+        "texts": [candidate.prefix.text for candidate in solution.candidates],
+    }
+
+
+def _tokens_by_step(solver: Solver, question: str, text: str) -> list[int]:
+    """Tokens that the PRM reads of a solution's first step, its first two, and so on to all of it."""
+    steps = split_steps(text)
+    return [_score_tokens(solver, question, steps[: number + 1]) for number in range(len(steps))]
+
+
+def _score_tokens(solver: Solver, question: str, steps: tuple[str, ...]) -> int:
+    return 0 if solver.prm is None else solver.prm.count_tokens(ScoreRequest(question, steps))
 
 
 if __name__ == "__main__":

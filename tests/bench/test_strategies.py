@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(run, bench, pairs, mon
     kept = []
     for number in (0, 4, 9):  # in the pools twice, then among the searches
         with monkeypatch.context() as patch:
-            interrupt_at(patch, bench("journal"), number)
+            interrupt_at(patch, bench("strategies_journal"), number)
             assert run(*arguments) == (130, None)
         assert "the same command goes on" in capsys.readouterr().err
         assert entries(tmp_path)[: len(kept)] == kept
@@ -259,7 +259,7 @@ def test_tables_and_pictures_go_where_they_are_sent(drawing_run, tmp_path):
 
 
 def test_a_journal_cut_anywhere_keeps_its_whole_lines(bench, tmp_path):
-    journal, settings = bench("journal"), {"seed": 1, "policy": "é"}
+    journal, settings = bench("strategies_journal"), {"seed": 1, "policy": "é"}
     path = tmp_path / "new" / "journal.jsonl"
     kept = journal.Journal(path, settings)
     for number in range(3):
@@ -277,7 +277,7 @@ def test_a_journal_cut_anywhere_keeps_its_whole_lines(bench, tmp_path):
 
 
 def test_a_file_that_is_no_journal_is_left_alone(bench, tmp_path):
-    journal = bench("journal")
+    journal = bench("strategies_journal")
     for text in ("not JSON\n", '{"name": "x"}\n', '{"settings": {"seed": 1}}\n{"strategy": "dvts"}\n', "[]\n"):
         path = tmp_path / "other.jsonl"
         path.write_text(text)
@@ -288,7 +288,7 @@ def test_a_file_that_is_no_journal_is_left_alone(bench, tmp_path):
 
 @pytest.mark.parametrize("cached", [0, 7])
 def test_tokens_of_scoring_k_samples_count_once_what_they_share(cached, bench):
-    share = bench("comparison")._scored_share
+    share = bench("strategies_comparison")._scored_share
     texts = ["a\n\nb", "a\n\nb\n\n", "c", "a\n\nd", "a\n\nb\n\ne", ""]
     steps = [split_steps(text) for text in texts]
     counts = [[10 + 3 * (number + 1) for number in range(len(one))] for one in steps]
@@ -306,7 +306,7 @@ def test_tokens_of_scoring_k_samples_count_once_what_they_share(cached, bench):
 
 
 def test_a_constant_difference_is_certain_however_wide_the_accuracies_spread(bench):
-    comparison, arms = bench("comparison"), bench("arms")
+    comparison, arms = bench("strategies_comparison"), bench("strategies")
     half, zeros = np.tile([0.0, 0.7], 20), np.zeros(40)
     rest = dict.fromkeys(MEASURES, zeros)
     first, second = arms.Arm("dvts", 4), arms.Arm("weighted_best_of_n", 4)
@@ -327,7 +327,7 @@ def test_a_constant_difference_is_certain_however_wide_the_accuracies_spread(ben
 
 
 def test_the_forecast_follows_the_measured_pace(bench):
-    arms = bench("arms")
+    arms = bench("strategies")
     pace, asked = arms.Pace(), arms.arms_of(["majority", "dvts"], [4, 16])
     pace.note(arms.Arm("pool", 64), problems=10, seconds=64.0)
     assert pace.forecast(asked, 20) is None

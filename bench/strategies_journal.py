@@ -1,14 +1,51 @@
-"""What a long measurement has found so far, in an append-only file that survives a kill; it measures nothing."""
+"""What was found of every strategy at every N: the arms, and an append-only file of entries that survives a kill."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.strategies import make_strategy
+
+POOL = "pool"
+SAMPLES = 64
+POOLED = ("majority", "best_of_n", "weighted_best_of_n")
+BEAM_WIDTH = 4
+WITH_BEAMS = ("beam_search", "dvts")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A strategy at one N.
+
+    Raises:
+        ConfigError: no such strategy, or it cannot be run at that N.
+    """
+
+    strategy: str
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.strategy != POOL:
+            make_strategy(self.strategy, n=self.n, **self.width)
+        if not 1 <= self.n <= SAMPLES and self.strategy in (POOL, *POOLED):
+            raise ConfigError(f"--n {self.n}: a pool holds {SAMPLES} samples a problem; take n from 1 to {SAMPLES}")
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What ``Solver.solve`` is asked for."""
+        return {"strategy": self.strategy, "n": self.n, **self.width}
+
+    @property
+    def width(self) -> dict[str, int]:
+        """M, for the strategies that have one."""
+        return {"beam_width": BEAM_WIDTH} if self.strategy in WITH_BEAMS else {}
+
 
 Key = tuple[str, int, str]
 """Strategy, N, and the problem's id."""
