@@ -19,8 +19,6 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.base import is_out_of_memory
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,29 +21,19 @@ from adaptive_ttc.prm.format import OutputHead
 if TYPE_CHECKING:
     import torch
 
+DTYPES = ("float32", "bfloat16", "float16")
 
 _FILES = ["*.json", "*.jinja", "*.safetensors", "*.model"]
-
-
 # Second copies of the weights in their makers' own formats.
 _COPIES = ["consolidated*", "original/*"]
-
-
-# Entries that a mere re-save changes, and the template, which stands in either of two files.
-_VOLATILE = frozenset(
-    [
-        "transformers_version",
-        "_name_or_path",
-        "name_or_path",
-        "is_local",
-        "local_files_only",
-        "backend",
-        "chat_template",
-    ]
-)
-
-
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+# fmt: off
+# Entries that a mere re-save changes, and the template, which stands in either of two files.
+_VOLATILE = frozenset([
+    "transformers_version", "_name_or_path", "name_or_path", "is_local", "local_files_only", "backend", "chat_template",
+])
+# fmt: on
+_CHANGE_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 def is_hub_name(path_or_hub: str | Path) -> bool:
@@ -59,12 +50,8 @@ def locate(path_or_hub: str | Path, *, revision: str | None = None) -> Path:
     if is_hub_name(path_or_hub):
         from huggingface_hub import snapshot_download
 
-        try:
-            return Path(
-                snapshot_download(str(path_or_hub), revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES)
-            )
-        except (OSError, ValueError) as error:
-            raise _unreachable(path_or_hub, error) from error
+        fetch = partial(snapshot_download, revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES)
+        return _from_hub(str(path_or_hub), fetch)
     folder = Path(path_or_hub)
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} holds no config.json; give a model folder or a Hub name 'owner/name'")
@@ -80,10 +67,7 @@ def read_config(path_or_hub: str | Path, *, revision: str | None = None) -> dict
     if is_hub_name(path_or_hub):
         from huggingface_hub import hf_hub_download
 
-        try:
-            path = Path(hf_hub_download(str(path_or_hub), "config.json", revision=revision))
-        except (OSError, ValueError) as error:
-            raise _unreachable(path_or_hub, error) from error
+        path = _from_hub(str(path_or_hub), lambda name: hf_hub_download(name, "config.json", revision=revision))
     else:
         path = locate(path_or_hub) / "config.json"
     return _read_object(path)
@@ -114,11 +98,14 @@ def fingerprint(folder: Path, *formats: str) -> str:
     return digest.hexdigest()
 
 
-def _unreachable(name: str | Path, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"{name} is no local folder, and the Hub did not give it ({type(error).__name__}: {error}); "
-        "check the name, the network and your access to it, or give a downloaded folder"
-    )
+def _from_hub(name: str, fetch: Callable[[str], str]) -> Path:
+    try:
+        return Path(fetch(name))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{name} is no local folder, and the Hub did not give it ({type(error).__name__}: {error}); "
+            "check the name, the network and your access to it, or give a downloaded folder"
+        ) from error
 
 
 def _chat_template(folder: Path) -> str:
@@ -185,9 +172,6 @@ def read_output_head(folder: Path, *, device: str = "cpu", dtype: str | None = N
     return OutputHead(found[name], found.get(bias))
 
 
-_CHANGE_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-
-
 def weight_sizes(folder: Path) -> dict[str, int]:
     """Names and numbers of elements of all tensors in a folder of safetensors; only headers are read."""
     from safetensors import safe_open
@@ -215,9 +199,6 @@ def _files(folder: Path, names: Sequence[str]) -> list[Path]:
     if not files:
         raise ConfigError(f"{folder} is no loadable model: it holds no *.safetensors; convert or get them")
     return files
-
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @contextmanager

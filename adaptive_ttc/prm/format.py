@@ -1,11 +1,11 @@
-"""What a family of PRMs makes of a request: token rows, the places that are read, and the heads that read them."""
+"""A PRM family's format: requests become rows of tokens, heads turn hidden states into values, values give scores."""
 
 from __future__ import annotations
 
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,6 @@ from adaptive_ttc.prm.base import ScoreRequest, check_steps
 
 if TYPE_CHECKING:
     import torch
-
-_SHIFT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,8 @@ class Row:
         """
         ids = tuple(token_ids)
         read, targets = ids[:-1], ids[start:]
-        pairs = (token << _SHIFT | target for token, target in zip(read[start - 1 :], targets, strict=True))
+        # token and target in one number: the value at a place depends on both
+        pairs = (token << 32 | target for token, target in zip(read[start - 1 :], targets, strict=True))
         keys = (*read[: start - 1], *pairs)
         return cls(read, tuple(range(start - 1, len(read))), targets, keys, tuple(end - start for end in ends))
 
@@ -78,23 +77,6 @@ class Rendered:
         return max(len(row.token_ids) for row in self.rows)
 
 
-class OutputHead:
-    """A language model's output head.
-
-    Args:
-        weight: shape (vocabulary, hidden size).
-        bias: shape (vocabulary,), or None.
-    """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
-
-    @property
-    def parameters(self) -> int:
-        """Its weights."""
-        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
-
-
 class Head(Protocol):
     """Turns hidden states into values."""
 
@@ -113,20 +95,24 @@ class Head(Protocol):
         ...
 
 
+class OutputHead:
+    """A language model's output head: weight of shape (vocabulary, hidden size), and bias of (vocabulary,) or None."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
+        self.parameters = self.weight.numel() + (0 if self.bias is None else self.bias.numel())
+
+
 class LabelHead:
     """The probability of a good label against a bad one: softmax over two rows of the output head, in float32."""
 
     def __init__(self, output: OutputHead, good: int, bad: int) -> None:
         self.weight: torch.Tensor = output.weight[[good, bad]].float()
         self._bias = self.weight.new_zeros(2) if output.bias is None else output.bias[[good, bad]].float()
-
-    @property
-    def parameters(self) -> int:
-        """Two rows."""
-        return self.weight.numel()
+        self.parameters = self.weight.numel()
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        """Probabilities of the good label."""
         logits = states.to(self.weight).matmul(self.weight.T) + self._bias
         return logits.softmax(dim=-1)[:, 0]
 
@@ -134,11 +120,24 @@ class LabelHead:
 class Reader(ABC):
     """Renders requests and reads scores off values; :class:`~adaptive_ttc.prm.local.BatchedPRM` runs the models.
 
+    Args:
+        tokenizer: the models' Hugging Face tokenizer.
+
     Attributes:
         heads: one for every model that reads the rows; most families have one model.
     """
 
     heads: tuple[Head, ...]
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        template = _template_of(tokenizer) if tokenizer.chat_template else ""
+        tokens = {
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if len(token.content.strip()) > 1 and (token.special or token.content in template)
+        }
+        self._control_tokens = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
 
     @abstractmethod
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
@@ -158,6 +157,57 @@ class Reader(ABC):
         """
         return tuple(some[end - 1] for row, some in zip(rows, values[0], strict=True) for end in row.ends)
 
+    def _safe(self, text: str) -> str:
+        """The text with a space inside every control token: a policy must not speak in the PRM's own turns."""
+        return self._control_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _safe_steps(self, request: ScoreRequest) -> list[str]:
+        return [self._safe(step.strip()) for step in request.steps]
+
+
+class ChatReader(Reader):
+    """A reader whose format is a chat in the tokenizer's own template.
+
+    Raises:
+        ConfigError: the tokenizer has no template, several without a default, or one that prints today's date
+            whatever it is given.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        _template_of(tokenizer)
+        super().__init__(tokenizer)
+
+    def _chat(self, *turns: tuple[str, str], answering: bool = False) -> list[int]:
+        """Ids of turns, each a role and a content; where ``answering``, the assistant's next turn is begun."""
+        messages = [{"role": role, "content": content} for role, content in turns]
+        ids: list[int] = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=answering, date_string=TEMPLATE_DATE, return_dict=False
+        )
+        return ids
+
+
+TEMPLATE_DATE = "26 Jul 2024"
+"""The date given to templates that print one: Llama 3.1's default, and the same every day."""
+
+
+def _template_of(tokenizer: Any) -> str:
+    """The tokenizer's one chat template; errors as :class:`ChatReader` says."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str):
+        raise ConfigError("the tokenizer has no chat template; add the model's chat_template.jinja to its folder")
+    if "strftime_now" in template and "date_string" not in template:
+        raise ConfigError(
+            "the chat template prints today's date, so scores would change daily; "
+            "edit it to use the variable date_string where that is defined"
+        )
+    return template
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -176,74 +226,22 @@ RENDER_CACHE = 512
 """Rendered requests that are kept: the same one is counted, then scored."""
 
 
-class Rendering:
-    """What every PRM does before its models: refuse what cannot be scored, render the rest, once.
-
-    Args:
-        reader: the family's format.
-        name: of the PRM, for errors.
-        max_context: tokens that a model can read, or None.
-    """
-
-    def __init__(self, reader: Reader, name: str, max_context: int | None) -> None:
-        self._name, self.max_context = name, max_context
-        self._render: Callable[[ScoreRequest], Rendered] = lru_cache(maxsize=RENDER_CACHE)(
-            lambda request: Rendered(reader.render(request))
-        )
-
-    def __call__(self, request: ScoreRequest) -> Rendered:
-        """The request in the family's format.
-
-        Raises:
-            ConfigError: no step, an empty one, or a solution longer than the context.
-        """
-        check_steps(request)
-        rendered = self._render(request)
-        if self.max_context is not None and rendered.longest > self.max_context:
-            raise ConfigError(
-                f"the solution is {rendered.longest} tokens long for the PRM {self._name}, its context is "
-                f"{self.max_context}: it cannot be scored; lower max_tokens, or use a PRM with a longer context"
-            )
-        return rendered
-
-
 class RenderingPRM:
     """The part of a PRM that needs no model: what it is called, what it can read, and how many tokens that is.
 
-    Args:
-        reader: the family's format.
-        name: how a person calls it.
-        fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
-        parameters: those that take part in a token's forward pass.
-        max_context: tokens that it can read, or None.
+    Attributes:
+        name: the folder or Hub name it was loaded from.
+        fingerprint: covers weights, config, tokenizer, chat template, number format and the reader's version.
+        parameters: those that take part in a token's forward pass; an embedding table, being a look-up, does not.
+        max_context: tokens that it can read; None if its config does not say.
     """
 
     def __init__(
         self, reader: Reader, *, name: str, fingerprint: str, parameters: int, max_context: int | None
     ) -> None:
+        self.name, self.fingerprint, self.parameters, self.max_context = name, fingerprint, parameters, max_context
         self._reader = reader
-        self._name, self._fingerprint, self._parameters = name, fingerprint, parameters
-        self._rendered = Rendering(reader, name, max_context)
-
-    @property
-    def name(self) -> str:
-        """The folder or Hub name it was loaded from."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Covers weights, config, tokenizer, chat template, number format and the reader's version."""
-        return self._fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """Those that take part in a token's forward pass; an embedding table, being a look-up, does not."""
-        return self._parameters
-
-    @property
-    def max_context(self) -> int | None:
-        """Tokens that it can read; None if its config does not say."""
-        return self._rendered.max_context
+        self._render = lru_cache(maxsize=RENDER_CACHE)(lambda request: Rendered(reader.render(request)))
 
     def count_tokens(self, request: ScoreRequest) -> int:
         """Tokens that scoring this request computes with an empty cache.
@@ -254,56 +252,24 @@ class RenderingPRM:
         """
         return self._rendered(request).tokens
 
+    def _rendered(self, request: ScoreRequest) -> Rendered:
+        """The request in the family's format; errors as for :meth:`count_tokens`."""
+        check_steps(request)
+        rendered = self._render(request)
+        if self.max_context is not None and rendered.longest > self.max_context:
+            raise ConfigError(
+                f"the solution is {rendered.longest} tokens long for the PRM {self.name}, its context is "
+                f"{self.max_context}: it cannot be scored; lower max_tokens, or use a PRM with a longer context"
+            )
+        return rendered
+
 
 def smallest(*limits: int | None) -> int | None:
     """The smallest limit of those that are set."""
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-TEMPLATE_DATE = "26 Jul 2024"
-"""The date given to templates that print one: Llama 3.1's default, and the same every day."""
-
-
-class ControlTokens:
-    """The strings that a tokenizer reads as control tokens, such as the end of a turn.
-
-    A policy's text is untrusted: one that writes ``<|eot_id|>`` would speak in the PRM's own turns.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        template = template_of(tokenizer) if tokenizer.chat_template else ""
-        tokens = {
-            token.content
-            for token in tokenizer.added_tokens_decoder.values()
-            if len(token.content.strip()) > 1 and (token.special or token.content in template)
-        }
-        self._pattern = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
-
-    def neutralise(self, text: str) -> str:
-        """The text with a space inside every control token, so that it is read as text."""
-        return self._pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-
-
-def template_of(tokenizer: Any) -> str:
-    """The tokenizer's one chat template.
-
-    Raises:
-        ConfigError: it has none, several without a default, or one that prints today's date whatever it is given.
-    """
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not isinstance(template, str):
-        raise ConfigError("the tokenizer has no chat template; add the model's chat_template.jinja to its folder")
-    if "strftime_now" in template and "date_string" not in template:
-        raise ConfigError(
-            "the chat template prints today's date, so scores would change daily; "
-            "edit it to use the variable date_string where that is defined"
-        )
-    return template
-
-
-def checked(values: list[float], name: str) -> list[float]:
+def finite(values: list[float], name: str) -> list[float]:
     """The values, if all are numbers.
 
     Raises:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
-from adaptive_ttc.prm.format import Head, Reader, Rendered, RenderingPRM, Row, checked, smallest
+from adaptive_ttc.prm.format import Head, Reader, Rendered, RenderingPRM, Row, finite, smallest
 from adaptive_ttc.prm.prefix_cache import PREFIX_CACHE_BYTES, CacheShape, Known, PrefixCache, Values, cache_argument
 
 if TYPE_CHECKING:
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalSettings:
-    """What every ``from_pretrained`` takes.
+class LocalSettings(BatcherConfig):
+    """How a PRM in this process is run; lengths of batches are in tokens.
 
     Attributes:
         device: as torch names it.
         dtype: ``float32``, ``bfloat16`` or ``float16``. Only float32 gives scores that do not depend
             on the batch (to 1e-5).
-        max_batch: solutions in a batch.
-        max_wait: seconds a solution may wait for company.
-        max_padded_tokens: solutions in a batch times the longest one's tokens.
         max_context: tokens it may read, where that is less than its config says.
         prefix_cache_bytes: memory, for each model of the PRM, that the keys and values of what was read
             may take, so that only new steps are computed; the least recently used go first. 0 keeps none.
@@ -40,18 +37,15 @@ class LocalSettings:
 
     device: str = "cpu"
     dtype: str = "float32"
-    max_batch: int = 32
-    max_wait: float = 0.002
-    max_padded_tokens: int = 16384
     max_context: int | None = None
     prefix_cache_bytes: int = PREFIX_CACHE_BYTES
     revision: str | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        BatcherConfig.__post_init__(self)
         if self.prefix_cache_bytes < 0:
             raise ConfigError(f"prefix_cache_bytes={self.prefix_cache_bytes} must not be negative")
-        _ = self.batching
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> LocalSettings:
@@ -64,11 +58,6 @@ class LocalSettings:
         if unknown := sorted(set(given) - set(known)):
             raise ConfigError(f"unknown settings {', '.join(unknown)}; a PRM takes {', '.join(known)}")
         return cls(**given)
-
-    @property
-    def batching(self) -> BatcherConfig:
-        """How batches are formed."""
-        return BatcherConfig(max_batch=self.max_batch, max_wait=self.max_wait, max_padded_tokens=self.max_padded_tokens)
 
 
 class Backbone:
@@ -102,15 +91,14 @@ class Backbone:
         if rope in ("dynamic", "longrope"):
             self.varied = f"positions of the kind {rope!r}, which turn with a text's length"
 
-    def run(self, ids: torch.Tensor, cache: DynamicCache | None = None, **arguments: Any) -> torch.Tensor:
+    def run(self, ids: torch.Tensor, cache: DynamicCache | None = None, **arguments: torch.Tensor) -> torch.Tensor:
         """Last hidden states, shape (rows, tokens, hidden size), of ids of shape (rows, tokens)."""
         import torch
 
+        arguments = {name: value.to(self.device) for name, value in arguments.items()}
         with torch.inference_mode():
-            arguments = {name: _moved(value, self.device) for name, value in arguments.items()}
-            arguments[self._cache_name] = cache
             states: torch.Tensor = self._decoder(
-                input_ids=ids.to(self.device), use_cache=cache is not None, **arguments
+                input_ids=ids.to(self.device), use_cache=cache is not None, **arguments, **{self._cache_name: cache}
             ).last_hidden_state
         return states
 
@@ -144,22 +132,14 @@ class Backbone:
 _NO_CACHE = "this model has {}, so no keys of prefixes can be stored: pass prefix_cache_bytes=0 to read it without"
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """A tensor on the device; anything else as it is."""
-    import torch
-
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
 WORTH_WAITING = 32
 """Tokens that a row of a batch must share with an earlier one to be computed after it rather than beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What came of a row: the values at its positions, and how many of its tokens were not computed."""
 
-    values: tuple[float, ...]
+    values: list[float]
     cached: int
 
 
@@ -200,7 +180,7 @@ class RowReader:
                 known = [self._look_up(rows[index]) for index in group]
                 values = self._compute([rows[index] for index in group], known, name)
                 for index, one, some in zip(group, known, values, strict=True):
-                    readings[index] = Reading(tuple(some.tolist()), one.tokens)
+                    readings[index] = Reading(some.tolist(), one.tokens)
         return [readings[index] for index in range(len(rows))]
 
     def release(self) -> None:
@@ -210,11 +190,8 @@ class RowReader:
 
     def _waves(self, rows: Sequence[Row]) -> Iterator[list[int]]:
         """Rows that begin alike and are not stored: one of them first, then those that can go on from it."""
-        if self._cache is None:
-            yield list(range(len(rows)))
-            return
         waiting = list(range(len(rows)))
-        while waiting:
+        while waiting and self._cache is not None:
             first: list[int] = []
             later: list[int] = []
             beginnings: set[tuple[int, ...]] = set()
@@ -225,6 +202,7 @@ class RowReader:
                 beginnings.add(keys[:end])
             yield first
             waiting = later
+        yield waiting
 
     def _look_up(self, row: Row) -> Known:
         if self._cache is None:
@@ -236,16 +214,12 @@ class RowReader:
         if all(one.tokens == len(row.keys) for row, one in zip(rows, known, strict=True)):
             return [one.values for one in known]
         states, cache = self._states(rows, known)
-        wanted = [
-            [(index, place - one.tokens, place) for place in row.positions[len(one.values) :]]
-            for index, (row, one) in enumerate(zip(rows, known, strict=True))
-        ]
-        flat = list(chain.from_iterable(wanted))
-        pairs = zip(rows, known, strict=True)
-        targets = list(chain.from_iterable(row.targets[len(one.values) :] for row, one in pairs))
-        picked = states[[index for index, _, _ in flat], [column for _, column, _ in flat]]
-        new = iter(checked(self._head(picked, targets).tolist(), name))
-        values = [np.append(one.values, [next(new) for _ in some]) for one, some in zip(known, wanted, strict=True)]
+        missing = [row.positions[len(one.values) :] for row, one in zip(rows, known, strict=True)]
+        targets = [target for row, one in zip(rows, known, strict=True) for target in row.targets[len(one.values) :]]
+        index = [row for row, places in enumerate(missing) for _ in places]
+        columns = [place - one.tokens for places, one in zip(missing, known, strict=True) for place in places]
+        new = iter(finite(self._head(states[index, columns], targets).tolist(), name))
+        values = [np.append(one.values, list(islice(new, len(some)))) for one, some in zip(known, missing, strict=True)]
         if self._cache is not None and cache is not None:
             self._cache.store(rows, known, values, cache)
         return values
@@ -259,17 +233,15 @@ class RowReader:
         ids = torch.zeros((len(rows), max(new)), dtype=torch.long)
         for index, (row, one) in enumerate(zip(rows, known, strict=True)):
             ids[index, : new[index]] = torch.tensor(row.token_ids[one.tokens :])
-        cache: DynamicCache | None
-        arguments: dict[str, Any]
-        if self._cache is None or not any(one.tokens for one in known):
-            cache = None if self._cache is None else DynamicCache()
-            arguments = {"attention_mask": (torch.arange(max(new)) < torch.tensor(new)[:, None]).long()}
-        else:
+        if self._cache is not None and any(one.tokens for one in known):
             cache = self._cache.past(known)
-            arguments = self._going_on(torch.tensor([one.tokens for one in known]), max(new))
-        return self._body.run(ids, cache=cache, **arguments), cache
+            arguments = self._continued(torch.tensor([one.tokens for one in known]), max(new))
+            return self._body.run(ids, cache=cache, **arguments), cache
+        empty = None if self._cache is None else DynamicCache()
+        mask = (torch.arange(max(new)) < torch.tensor(new)[:, None]).long()
+        return self._body.run(ids, cache=empty, attention_mask=mask), empty
 
-    def _going_on(self, cached: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
+    def _continued(self, cached: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
         """Positions, and what each new token sees: the stored ones of its row, and the new ones up to itself."""
         import torch
 
@@ -294,7 +266,8 @@ class RowReader:
         rows = [Row.labelled(ids, [13]), Row.labelled([*ids[:4], *ids[:5]], [8])]
         whole = RowReader(self._body, _Probe(), prefix_cache_bytes=0)
         parts = RowReader(self._body, _Probe(), prefix_cache_bytes=0)
-        parts._cache = PrefixCache(2**20 + 64 * shape.bytes_per_token(self._body.dtype), shape, *_place(self._body))
+        limit = 2**20 + 64 * shape.bytes_per_token(self._body.dtype)
+        parts._cache = PrefixCache(limit, shape, self._body.device, self._body.dtype)
         parts.read([Row.labelled(ids[:9], [8])], "")
         expected, got = ([one.values[0] for one in reader.read(rows, "")] for reader in (whole, parts))
         tolerance = 1e-3 if self._body.dtype.itemsize == 4 else 5e-2
@@ -315,10 +288,6 @@ class _Probe:
 
         weights = torch.linspace(-1, 1, states.shape[-1], dtype=torch.float64, device=states.device)
         return states.double() @ weights
-
-
-def _place(body: Backbone) -> tuple[torch.device, torch.dtype]:
-    return body.device, body.dtype
 
 
 def _alike(lengths: dict[int, int]) -> Iterator[list[int]]:
@@ -362,7 +331,6 @@ class BatchedPRM(RenderingPRM):
         max_context: int | None = None,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
     ) -> None:
-
         super().__init__(
             reader,
             name=name,
@@ -386,7 +354,7 @@ class BatchedPRM(RenderingPRM):
             EngineError: the model failed, or it is closed.
         """
         rendered = self._rendered(request)
-        with engine_errors(self._name):
+        with engine_errors(self.name):
             return await self._batcher.submit(rendered)
 
     async def aclose(self) -> None:
@@ -404,10 +372,10 @@ class BatchedPRM(RenderingPRM):
     def _score_batch(self, items: Sequence[Rendered]) -> list[Scored]:
         """Blocking, called in the worker thread."""
         rows = [row for item in items for row in item.rows]
-        readings = [iter(model.read(rows, self._name)) for model in self._models]
+        readings = [iter(model.read(rows, self.name)) for model in self._models]
         results = []
         for item in items:
-            mine: list[list[Any]] = [[next(some) for _ in item.rows] for some in readings]
+            mine = [list(islice(some, len(item.rows))) for some in readings]
             # Tokens count once, though two models may read them; what only one has stored, is computed.
             cached = min(sum(reading.cached for reading in some) for some in mine)
             scores = self._reader.scores(item.rows, [[reading.values for reading in some] for some in mine])

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
 Places = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+
+
+PREFIX_CACHE_BYTES = 512 * 2**20
+"""Default memory for a PRM's stored keys and values. bench/prm_cache.py measures what it is worth."""
+
+BOOKKEEPING = 64
+"""Bytes that the tree takes for a token, about; counted beside its keys and values."""
 
 
 @dataclass(slots=True, eq=False)
@@ -204,16 +212,6 @@ def cache_argument(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
-PREFIX_CACHE_BYTES = 512 * 2**20
-"""Default memory for stored keys and values. bench/prm_cache.py measures what it is worth."""
-
-BOOKKEEPING = 64
-"""Bytes that the tree takes for a token, about; counted beside its keys and values."""
-
-
-Values = npt.NDArray[np.float64]
-
-
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is stored of a row.
@@ -240,7 +238,6 @@ class KnownValues:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
         self.tree = PrefixTree(capacity)
         self._values = np.full(capacity, np.nan)
 
@@ -259,22 +256,18 @@ class KnownValues:
         """Tokens of a row that are stored, whatever their values."""
         return len(self.tree.match(row.keys))
 
-    def insert(self, row: Row, values: Values) -> tuple[int, Places]:
-        """Remember the values at all of a row's positions.
-
-        Returns:
-            The index of the first token that was not stored before, and the places of those from there on.
-        """
+    def insert(self, row: Row, values: Values) -> Insertion:
+        """Remember the values at all of a row's positions; returns where its new tokens went."""
         insertion = self.tree.insert(row.keys)
         self._values[insertion.places] = np.nan
         places = self.tree.match(row.keys)
         inside = np.searchsorted(row.positions, len(places))
         self._values[places[list(row.positions[:inside])]] = values[:inside]
-        return insertion.start, insertion.places
+        return insertion
 
     def clear(self) -> None:
         """Forget everything."""
-        self.tree = PrefixTree(self._capacity)
+        self.tree = PrefixTree(self.tree.capacity)
 
 
 class PrefixCache:
@@ -288,11 +281,9 @@ class PrefixCache:
     """
 
     def __init__(self, limit: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
-
         capacity = limit // (shape.bytes_per_token(dtype) + BOOKKEEPING)
         self.known = KnownValues(capacity)
         self._pool = PrefixPool(capacity, shape, device, dtype)
-        self._layers = shape.layers
 
     def past(self, known: Sequence[Known]) -> DynamicCache:
         """Keys and values of the stored parts of some rows, not all of them empty.
@@ -325,13 +316,10 @@ class PrefixCache:
         try:
             targets: dict[int, tuple[int, int]] = {}
             for index, (row, one, some) in enumerate(zip(rows, known, values, strict=True)):
-                start, places = self.known.insert(row, some)
-                columns = range(start, start + len(places))
+                new = self.known.insert(row, some)
                 # A place that was given up for a later row in this very loop is the later one's.
-                targets |= {
-                    place: (index, column if column < one.tokens else past + column - one.tokens)
-                    for place, column in zip(places.tolist(), columns, strict=True)
-                }
+                for column, place in enumerate(new.places.tolist(), start=new.start):
+                    targets[place] = (index, column if column < one.tokens else past + column - one.tokens)
             if targets:
                 self._write(targets, cache)
         except BaseException:

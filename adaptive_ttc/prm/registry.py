@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.loading import REPLAY, load_recorded_prm, prm_engine
+from adaptive_ttc.prm import checkpoint
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.prm.checkpoint import (
-    check_device,
-    fingerprint,
-    is_hub_name,
-    load_backbone,
-    locate,
-    read_config,
-    set_threads,
-)
+from adaptive_ttc.prm.checkpoint import is_hub_name, read_config
 from adaptive_ttc.prm.format import Parts
 
 if TYPE_CHECKING:
@@ -99,25 +92,19 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
 
 
 def _named_reader(path_or_name: str | Path) -> str | None:
+    """The reader's name by the order that :func:`load_prm` gives; a Hub model's config is only got where needed."""
     on_hub = is_hub_name(path_or_name)
-    stated = None if on_hub else _stated_reader(path_or_name)
+    stated = None if on_hub else read_config(path_or_name).get(CONFIG_KEY)
     if stated is not None:
-        return stated
+        return str(stated)
     name = str(path_or_name) if on_hub else Path(path_or_name).resolve().name
     for reader in _READERS.values():
         if re.search(reader.names, name, re.IGNORECASE):
             return reader.name
-    return (_stated_reader(path_or_name) if on_hub else None) or _reader_of_architecture(path_or_name)
-
-
-def _stated_reader(path_or_name: str | Path) -> str | None:
-    stated = read_config(path_or_name).get(CONFIG_KEY)
-    return None if stated is None else str(stated)
-
-
-def _reader_of_architecture(path_or_name: str | Path) -> str | None:
-    architectures = read_config(path_or_name).get("architectures") or ()
-    return next((name for name, reader in _READERS.items() if set(reader.architectures) & set(architectures)), None)
+    config = read_config(path_or_name)
+    architectures = set(config.get("architectures") or ())
+    fitting = (name for name, reader in _READERS.items() if architectures & set(reader.architectures))
+    return str(config.get(CONFIG_KEY) or "") or next(fitting, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,21 +141,22 @@ class Family:
         from adaptive_ttc.prm.local import Backbone, BatchedPRM, LocalSettings
 
         chosen = LocalSettings.of(settings)
-        folder = locate(path_or_hub, revision=chosen.revision)
-        check_device(chosen.device)
+        folder = checkpoint.locate(path_or_hub, revision=chosen.revision)
+        checkpoint.check_device(chosen.device)
         parts = self.parts(folder, chosen.device, chosen.dtype)
-        set_threads(chosen.threads)
+        checkpoint.set_threads(chosen.threads)
+        decoders = [checkpoint.load_backbone(p, device=chosen.device, dtype=chosen.dtype) for p in parts.folders]
         return BatchedPRM(
             parts.reader,
-            [Backbone(load_backbone(part, device=chosen.device, dtype=chosen.dtype)) for part in parts.folders],
+            [Backbone(decoder) for decoder in decoders],
             name=str(path_or_hub),
             fingerprint=self.fingerprint(folder, parts, chosen.dtype),
-            batching=chosen.batching,
+            batching=chosen,
             max_context=chosen.max_context,
             prefix_cache_bytes=chosen.prefix_cache_bytes,
         )
 
     def fingerprint(self, folder: Path, parts: Parts, dtype: str) -> str:
         """See :func:`adaptive_ttc.prm.checkpoint.fingerprint`; it covers models in sub-folders as well."""
-        others = (fingerprint(part) for part in parts.folders if part != folder)
-        return fingerprint(folder, self.format, dtype, *others)
+        others = (checkpoint.fingerprint(part) for part in parts.folders if part != folder)
+        return checkpoint.fingerprint(folder, self.format, dtype, *others)

@@ -18,7 +18,7 @@ import torch
 
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
-from adaptive_ttc.prm.format import Head, Reader, RenderingPRM, Row, checked, smallest
+from adaptive_ttc.prm.format import Head, Reader, RenderingPRM, Row, finite, smallest
 from adaptive_ttc.prm.prefix_cache import Known, KnownValues
 
 REMEMBERED = 2**21
@@ -110,7 +110,7 @@ class SourceReader:
         missing = len(known.values)
         picked = answer.states[[place - answer.first for place in row.positions[missing:]]]
         with torch.inference_mode():
-            new = checked(self._head(picked, row.targets[missing:]).tolist(), self.source.name)
+            new = finite(self._head(picked, row.targets[missing:]).tolist(), self.source.name)
         values = np.append(known.values, new)
         with self._lock:
             self._known.insert(row, values)
@@ -159,13 +159,13 @@ class RemotePRM(RenderingPRM):
         """
         rendered = self._rendered(request)
         if self._closed:
-            raise EngineError(f"the PRM {self._name} is closed; make a new one")
+            raise EngineError(f"the PRM {self.name} is closed; make a new one")
         read: list[list[tuple[list[float], int]]] = [[([], 0) for _ in rendered.rows] for _ in self._models]
 
         async def one(model: int, row: int) -> None:
             read[model][row] = await self._models[model].read(rendered.rows[row])
 
-        with engine_errors(self._name):
+        with engine_errors(self.name):
             try:
                 async with anyio.create_task_group() as tasks:
                     for model in range(len(self._models)):

@@ -1,4 +1,4 @@
-"""A PRM made of two policies: how much likelier the tuned one finds a step than the reference; it knows no strategy.
+"""A PRM made of two policies: how much likelier the tuned one finds a step than the reference.
 
 Source: implicit process rewards, arXiv 2412.01981: q_k = beta * sum over the tokens of steps 1 to k of
 log(tuned / reference). Here step k's score is sigmoid(scale * q_k + offset).
@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, locate, read_config, read_output_head
-from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, OutputHead, Parts, Reader, Row, template_of
+from adaptive_ttc.prm.format import ChatReader, OutputHead, Parts, Row
 
 if TYPE_CHECKING:
     import torch
+
+FORMAT = "implicit-2"
+"""Version of what this reader makes of a request; part of every fingerprint."""
 
 LOGITS_AT_ONCE = 2**24
 """The logits of a whole batch over a large vocabulary would not fit into memory."""
@@ -30,14 +33,10 @@ class NextTokenHead:
 
     def __init__(self, output: OutputHead) -> None:
         self._output = output
-
-    @property
-    def parameters(self) -> int:
-        """The whole output head."""
-        return self._output.parameters
+        self.parameters = output.parameters
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        """Log-probabilities of the targets."""
         import torch
 
         weight, bias = self._output.weight, self._output.bias
@@ -48,10 +47,6 @@ class NextTokenHead:
             logits = torch.nn.functional.linear(some_states, weight, bias).float()
             parts.append((logits.gather(1, some[:, None])[:, 0] - logits.logsumexp(dim=1)).double())
         return torch.cat(parts)
-
-
-FORMAT = "implicit-2"
-"""Version of what this reader makes of a request; part of every fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +91,7 @@ class ImplicitConfig:
         return cls(**given)
 
 
-class ImplicitReader(Reader):
+class ImplicitReader(ChatReader):
     """Two causal LMs with one tokenizer.
 
     The blank line before a step counts as part of it. Every step is tokenised by itself, so the
@@ -113,24 +108,16 @@ class ImplicitReader(Reader):
     """
 
     def __init__(self, tokenizer: Any, tuned: OutputHead, reference: OutputHead, config: ImplicitConfig) -> None:
-        self._config, self._tokenizer = config, tokenizer
-        template_of(tokenizer)
-        self._control = ControlTokens(tokenizer)
-        self._blank_line: list[int] = tokenizer.encode("\n\n", add_special_tokens=False)
+        super().__init__(tokenizer)
+        self._config, self._blank_line = config, self._ids("\n\n")
         self.heads = (NextTokenHead(tuned), NextTokenHead(reference))
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """Prompt and solution as the policies write them; the last token is only predicted."""
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": self._control.neutralise(request.question)}],
-            add_generation_prompt=True,
-            date_string=TEMPLATE_DATE,
-            return_dict=False,
-        )
+        ids = self._chat(("user", self._safe(request.question)), answering=True)
         start, ends = len(ids), []
-        for number, step in enumerate(request.steps):
-            text = self._control.neutralise(step.strip())
-            ids = [*ids, *(self._blank_line if number else ()), *self._tokenizer.encode(text, add_special_tokens=False)]
+        for number, step in enumerate(self._safe_steps(request)):
+            ids += [*(self._blank_line if number else ()), *self._ids(step)]
             ends.append(len(ids))
         return (Row.predicting(ids, start, ends),)
 

@@ -1,4 +1,4 @@
-"""Reads Math-Shepherd: the probability of ``+`` against ``-`` at the tag ``ки`` after every step; it knows no engine.
+"""Reads Math-Shepherd: the probability of ``+`` against ``-`` at the tag ``ки`` after every step.
 
 Model: peiyi9979/math-shepherd-mistral-7b-prm (arXiv 2312.08935), a stock Mistral; format as in its model card.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
-from adaptive_ttc.prm.format import ControlTokens, LabelHead, OutputHead, Parts, Reader, Row
+from adaptive_ttc.prm.format import LabelHead, OutputHead, Parts, Reader, Row
 
 FORMAT = "math-shepherd-1"
 """Version of what this reader makes of a request; part of every fingerprint."""
@@ -38,7 +38,7 @@ class MathShepherdReader(Reader):
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:
         if not tokenizer.is_fast:
             raise ConfigError("the tokenizer cannot tell where a token stands in the text; install tokenizers")
-        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
+        super().__init__(tokenizer)
         self._tag_id: int = tokenizer.encode(TAG)[-1]
         # As they follow a space, which may be part of the token.
         good, bad = (tokenizer.encode(f"x {sign}", add_special_tokens=False)[-1] for sign in "+-")
@@ -49,9 +49,8 @@ class MathShepherdReader(Reader):
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """Question and steps, up to the last tag."""
-        text, ends = f"{self._control.neutralise(request.question)} ", []
-        for number, step in enumerate(request.steps, start=1):
-            line = self._control.neutralise(step.strip())
+        text, ends = f"{self._safe(request.question)} ", []
+        for number, line in enumerate(self._safe_steps(request), start=1):
             named = line if re.match(r"Step \d+:", line) else f"Step {number}: {line}"
             text += f"{'' if number == 1 else chr(10)}{named} {TAG}"
             ends.append(len(text))

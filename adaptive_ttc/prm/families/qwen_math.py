@@ -1,4 +1,4 @@
-"""Reads Qwen2.5-Math-PRM: two classes at the token ``<extra_0>`` after every step; it knows no engine.
+"""Reads Qwen2.5-Math-PRM: two classes at the token ``<extra_0>`` after every step.
 
 Models: Qwen/Qwen2.5-Math-PRM-7B, -72B, Qwen/Qwen2.5-Math-7B-PRM800K, and what was fine-tuned from them. Their
 folders bring code for a model class of their own (``Qwen2ForProcessRewardModel``), which is not run: it is a
@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_weights
-from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, Parts, Reader, Row, template_of
+from adaptive_ttc.prm.format import ChatReader, Parts, Row
 
 if TYPE_CHECKING:
     import torch
+
+FORMAT = "qwen-math-1"
+"""Version of what this reader makes of a request; part of every fingerprint."""
+
+SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
+"""The model card's."""
+
+STEP_TOKEN = "<extra_0>"
 
 
 class ClassHead:
@@ -40,30 +48,15 @@ class ClassHead:
         self._first, self._first_bias, self._second, self._second_bias = (weights[name].float() for name in self.NAMES)
         if self._second.shape[0] != 2 or self._first.shape[0] != self._second.shape[1]:
             raise ConfigError(f"score.2.weight is of shape {tuple(self._second.shape)}; this family has 2 rows")
-
-    @property
-    def parameters(self) -> int:
-        """Both layers."""
-        return self._first.numel() + self._second.numel() + self._first_bias.numel() + self._second_bias.numel()
+        self.parameters = sum(weights[name].numel() for name in self.NAMES)
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        """Probabilities of class 1."""
         hidden = (states.to(self._first).matmul(self._first.T) + self._first_bias).relu()
         return (hidden.matmul(self._second.T) + self._second_bias).softmax(dim=-1)[:, 1]
 
 
-FORMAT = "qwen-math-1"
-"""Version of what this reader makes of a request; part of every fingerprint."""
-
-
-SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
-"""The model card's."""
-
-
-STEP_TOKEN = "<extra_0>"
-
-
-class QwenMathReader(Reader):
+class QwenMathReader(ChatReader):
     """Step k's score is the probability of class 1 of two at the k-th ``<extra_0>``.
 
     The chat has the system prompt, the question, and the assistant's steps, each followed by ``<extra_0>``.
@@ -77,23 +70,18 @@ class QwenMathReader(Reader):
     """
 
     def __init__(self, tokenizer: Any, head: ClassHead) -> None:
-        template_of(tokenizer)
-        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
-        ids = tokenizer.encode(STEP_TOKEN, add_special_tokens=False)
+        super().__init__(tokenizer)
+        ids = self._ids(STEP_TOKEN)
         if len(ids) != 1:
             raise ConfigError(f"{STEP_TOKEN} is {len(ids)} tokens here; use the tokenizer that the model came with")
-        self._step_id: int = ids[0]
+        self._step_id = ids[0]
         self.heads = (head,)
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """One chat with all steps, up to the last ``<extra_0>``."""
-        steps = [self._control.neutralise(step.strip()) for step in request.steps]
-        turns = [
-            {"role": "system", "content": SYSTEM_PROMPT},
-            {"role": "user", "content": self._control.neutralise(request.question)},
-            {"role": "assistant", "content": "".join(step + STEP_TOKEN for step in steps)},
-        ]
-        ids = self._tokenizer.apply_chat_template(turns, date_string=TEMPLATE_DATE, return_dict=False)
+        steps = self._safe_steps(request)
+        solution = "".join(step + STEP_TOKEN for step in steps)
+        ids = self._chat(("system", SYSTEM_PROMPT), ("user", self._safe(request.question)), ("assistant", solution))
         places = [place for place, token in enumerate(ids) if token == self._step_id]
         if len(places) != len(steps):
             raise ConfigError(

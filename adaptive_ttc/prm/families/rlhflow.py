@@ -1,7 +1,7 @@
-"""Reads RLHFlow's PRMs: the probability of ``+`` against ``-`` after every step; it knows no engine.
+"""Reads RLHFlow's PRMs: the probability of ``+`` against ``-`` after every step.
 
-Models: RLHFlow/Llama3.1-8B-PRM-Deepseek-Data, RLHFlow/Llama3.1-8B-PRM-Mistral-Data, and any causal LM
-trained on the same chats (:class:`StepChat`). One forward pass gives the scores of all steps.
+Models: RLHFlow/Llama3.1-8B-PRM-Deepseek-Data, RLHFlow/Llama3.1-8B-PRM-Mistral-Data, and any causal LM trained on
+the same chats. Format: RLHFlow's ``math-rm/prm_evaluate.py``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,23 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
-from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, LabelHead, OutputHead, Parts, Reader, Row, template_of
+from adaptive_ttc.prm.format import ChatReader, LabelHead, OutputHead, Parts, Row
+
+FORMAT = "rlhflow-2"
+"""Version of what this reader makes of a request; part of every fingerprint."""
 
 
-class StepChat:
-    """Renders through the tokenizer's own chat template.
+class RLHFlowReader(ChatReader):
+    """Step k's score is softmax over the logits of ``+`` and ``-`` where the label of step k is predicted, of ``+``.
 
-    The labels are found by rendering the chat twice, all ``+`` and all ``-``: the two differ in the
-    label tokens and nowhere else, whatever the template writes and whatever signs the steps hold.
+    Every step is a user turn, the first one after the question and a space; the assistant answers each with ``+``
+    (right so far) or ``-``. One forward pass gives the scores of all steps, and only the two labels' rows of the
+    output head are computed. The labels are found by rendering the chat twice, all ``+`` and all ``-``: the two
+    differ in the label tokens and nowhere else, whatever the template writes and whatever signs the steps hold.
 
     Args:
-        tokenizer: a Hugging Face tokenizer with a chat template.
+        tokenizer: the model's, with a chat template.
+        output: its output head.
 
     Attributes:
         plus: the id of ``+`` where the template puts it (``+`` and ``▁+`` may be different tokens).
@@ -32,29 +38,25 @@ class StepChat:
         ConfigError: the labels are not single tokens here, or later turns change how earlier ones are rendered.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        template_of(tokenizer)
-        self._control = ControlTokens(tokenizer)
+    def __init__(self, tokenizer: Any, output: OutputHead) -> None:
+        super().__init__(tokenizer)
         self.plus, self.minus = self._find_labels()
+        self.heads = (LabelHead(output, self.plus, self.minus),)
 
-    def render(self, request: ScoreRequest) -> Row:
-        """A solution up to the token before the last label, with the places at which the labels are predicted.
-
-        Raises:
-            ConfigError: text beside which the labels are not single tokens.
-        """
-        rendered, labels = self._encode(request)
+    def render(self, request: ScoreRequest) -> tuple[Row, ...]:
+        """One chat, up to the token before the last label, with the places at which the labels are predicted."""
+        row, labels = self._encode(request)
         if labels != {(self.plus, self.minus)}:
             raise ConfigError(_NOT_SINGLE)
-        return rendered
+        return (row,)
 
     def _encode(self, request: ScoreRequest) -> tuple[Row, set[tuple[int, int]]]:
         """The rendered solution, and the pairs of label tokens that were met in it."""
-        steps = [self._control.neutralise(step.strip()) for step in request.steps]
-        steps[0] = f"{self._control.neutralise(request.question)} {steps[0]}"
-        chats = [[turn for step in steps for turn in _turns(step, label)] for label in "+-"]
-        plus, minus = self._tokenizer.apply_chat_template(chats, date_string=TEMPLATE_DATE, return_dict=False)
+        steps = self._safe_steps(request)
+        steps[0] = f"{self._safe(request.question)} {steps[0]}"
+        plus, minus = (
+            self._chat(*(turn for step in steps for turn in (("user", step), ("assistant", label)))) for label in "+-"
+        )
         places = [place for place, (a, b) in enumerate(zip(plus, minus, strict=False)) if a != b]
         if len(plus) != len(minus) or len(places) != len(steps) or places[0] == 0:
             raise ConfigError(_NOT_SINGLE)
@@ -83,36 +85,6 @@ _NOT_SINGLE = (
     "'+' and '-' are not single tokens of their own where the chat template puts them, so this model cannot be read "
     "as an RLHFlow PRM; use the tokenizer and the template that it was trained with"
 )
-
-
-def _turns(step: str, label: str) -> tuple[dict[str, str], dict[str, str]]:
-    return {"role": "user", "content": step}, {"role": "assistant", "content": label}
-
-
-FORMAT = "rlhflow-2"
-"""Version of what this reader makes of a request; part of every fingerprint."""
-
-
-class RLHFlowReader(Reader):
-    """Step k's score is softmax over the logits of ``+`` and ``-`` where the label of step k is predicted, of ``+``.
-
-    Only these two rows of the output head are computed, only at these places.
-
-    Args:
-        tokenizer: the model's, with a chat template.
-        output: its output head.
-
-    Raises:
-        ConfigError: the chat template cannot be read this way.
-    """
-
-    def __init__(self, tokenizer: Any, output: OutputHead) -> None:
-        self._chat = StepChat(tokenizer)
-        self.heads = (LabelHead(output, self._chat.plus, self._chat.minus),)
-
-    def render(self, request: ScoreRequest) -> tuple[Row, ...]:
-        """One chat with all steps."""
-        return (self._chat.render(request),)
 
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:

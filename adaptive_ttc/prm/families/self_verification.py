@@ -1,4 +1,4 @@
-"""Has a causal LM judge solutions by a yes or a no, for users without a PRM; it knows no engine.
+"""Has a causal LM judge solutions by a yes or a no, for users without a PRM.
 
 P(True) of arXiv 2207.05221 for every step: no training, and weaker than a PRM. The judge is a second copy of
 the policy, or any other instruct model.
@@ -12,7 +12,7 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
-from adaptive_ttc.prm.format import TEMPLATE_DATE, ControlTokens, LabelHead, OutputHead, Parts, Reader, Row, template_of
+from adaptive_ttc.prm.format import ChatReader, LabelHead, OutputHead, Parts, Row
 
 FORMAT = "self-verification-1"
 """Version of what this reader makes of a request; part of every fingerprint."""
@@ -24,7 +24,7 @@ PROBLEM = "Problem:\n{question}\n\nSolution so far:\n{steps}"
 QUESTION = "\n\nIs every step of this solution correct so far? Answer Yes or No."
 
 
-class SelfVerificationReader(Reader):
+class SelfVerificationReader(ChatReader):
     """Step k's score is softmax over the logits of ``Yes`` and ``No`` as the answer's first token, of ``Yes``.
 
     Every step is asked about in a chat of its own that shows the solution up to it. The chats begin alike, so
@@ -39,10 +39,9 @@ class SelfVerificationReader(Reader):
     """
 
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:
-        template_of(tokenizer)
-        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
-        asked = self._chat("1 + 1 = ?", ["2"])
-        answered = [self._chat("1 + 1 = ?", ["2"], answer) for answer in ("Yes", "No")]
+        super().__init__(tokenizer)
+        asked = self._asked("1 + 1 = ?", ["2"])
+        answered = [self._asked("1 + 1 = ?", ["2"], answer) for answer in ("Yes", "No")]
         first = [ids[len(asked) : len(asked) + 1] for ids in answered]
         if any(ids[: len(asked)] != asked for ids in answered) or first[0] == first[1]:
             raise ConfigError(
@@ -53,20 +52,15 @@ class SelfVerificationReader(Reader):
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """A chat for every step."""
-        question = self._control.neutralise(request.question)
-        steps = [self._control.neutralise(step.strip()) for step in request.steps]
-        chats = [self._chat(question, steps[:k]) for k in range(1, len(steps) + 1)]
+        question, steps = self._safe(request.question), self._safe_steps(request)
+        chats = [self._asked(question, steps[:k]) for k in range(1, len(steps) + 1)]
         return tuple(Row.labelled(ids, [len(ids) - 1]) for ids in chats)
 
-    def _chat(self, question: str, steps: list[str], answer: str | None = None) -> list[int]:
+    def _asked(self, question: str, steps: list[str], answer: str | None = None) -> list[int]:
         content = PROBLEM.format(question=question, steps="\n\n".join(steps)) + QUESTION
-        turns = [{"role": "user", "content": content}]
-        if answer is not None:
-            turns.append({"role": "assistant", "content": answer})
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            turns, add_generation_prompt=answer is None, date_string=TEMPLATE_DATE, return_dict=False
-        )
-        return ids
+        if answer is None:
+            return self._chat(("user", content), answering=True)
+        return self._chat(("user", content), ("assistant", answer))
 
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:

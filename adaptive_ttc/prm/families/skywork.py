@@ -1,4 +1,4 @@
-"""Reads Skywork-o1-Open-PRM: the sigmoid of a value at the newline that ends a step; it knows no engine.
+"""Reads Skywork-o1-Open-PRM: the sigmoid of a value at the newline that ends a step.
 
 Models: Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B. A stock Qwen2 with a value head, whose weights are
 read by their names; format and head as in ``model_utils`` of SkyworkAI/skywork-o1-prm-inference.
@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_weights
-from adaptive_ttc.prm.format import ControlTokens, Parts, Reader, Row
+from adaptive_ttc.prm.format import Parts, Reader, Row
 
 if TYPE_CHECKING:
     import torch
+
+FORMAT = "skywork-1"
+"""Version of what this reader makes of a request; part of every fingerprint."""
+
+STEP_TOKEN = "\n"
 
 
 class ValueHead:
@@ -38,22 +43,11 @@ class ValueHead:
         self._weight, self._bias = (weights[name].float() for name in self.NAMES)
         if self._weight.shape[0] != 1:
             raise ConfigError(f"v_head.summary.weight is of shape {tuple(self._weight.shape)}; a value head has 1 row")
-
-    @property
-    def parameters(self) -> int:
-        """One row and a bias."""
-        return self._weight.numel() + 1
+        self.parameters = self._weight.numel() + 1
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """See :class:`~adaptive_ttc.prm.format.Head`."""
+        """Sigmoids of the values."""
         return (states.to(self._weight).matmul(self._weight[0]) + self._bias[0]).sigmoid()
-
-
-FORMAT = "skywork-1"
-"""Version of what this reader makes of a request; part of every fingerprint."""
-
-
-STEP_TOKEN = "\n"
 
 
 class SkyworkReader(Reader):
@@ -68,24 +62,19 @@ class SkyworkReader(Reader):
     """
 
     def __init__(self, tokenizer: Any, head: ValueHead) -> None:
-        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
-        self._step_id: int = self._ids(STEP_TOKEN)[-1]
+        super().__init__(tokenizer)
+        self._step_id = self._ids(STEP_TOKEN)[-1]
         self.heads = (head,)
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """Question and lines, up to the last newline."""
-        question = self._control.neutralise(request.question)
-        ids = self._ids((self._tokenizer.bos_token or "") + question + "\n")
+        ids = self._ids((self._tokenizer.bos_token or "") + self._safe(request.question) + "\n")
         places = []
-        for step in request.steps:
-            for line in self._control.neutralise(step.strip()).split(STEP_TOKEN):
+        for step in self._safe_steps(request):
+            for line in step.split(STEP_TOKEN):
                 ids += [*(self._ids(line) if line else ()), self._step_id]
             places.append(len(ids) - 1)
         return (Row.labelled(ids, places),)
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
 
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
