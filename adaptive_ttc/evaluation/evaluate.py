@@ -1,4 +1,4 @@
-"""Solves many problems side by side through one solver, and grades them; it prints nothing and knows no data set."""
+"""Solves many problems side by side through one solver, and grades the answers."""
 
 from __future__ import annotations
 
@@ -132,19 +132,31 @@ async def solve_rows_together(
 
     Args:
         solver: its engines batch across the problems.
-        rows: the problems; their ``unique_id`` names them in seeds.
+        rows: the problems; their ``unique_id`` names them in seeds, with a number where an earlier row has the same.
         request: keyword arguments of :meth:`~adaptive_ttc.solver.Solver.solve_many`.
         report: called with each outcome as it settles.
         budget: most that all of them may spend together.
         concurrency: slices at work at once.
     """
-    problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
-    numbers = {id(problem): index for index, problem in enumerate(problems)}  # rows may share a unique_id
+    numbers = {name: index for index, name in enumerate(_names(rows))}
+    problems = [Problem.of(row["problem"], name) for row, name in zip(rows, numbers, strict=True)]
     async with solver.solve_many(problems, budget_tokens=budget, max_concurrency=concurrency, **request) as pool:
         async for solution in pool:
-            index = numbers[id(solution.problem)]
+            index = numbers[solution.problem.id]
             correct = await solver.grader.equal(rows[index]["answer"], solution.answer)
             report(Outcome(index=index, row=rows[index], solution=solution, correct=correct, error=solution.error))
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """A name for every row, no two alike: its ``unique_id``, with a number where an earlier row has that."""
+    names: dict[str, None] = {}
+    for row in rows:
+        name, number = row["unique_id"], 1
+        while name in names:
+            number += 1
+            name = f"{row['unique_id']}#{number}"
+        names[name] = None
+    return list(names)
 
 
 async def draw_pools(

@@ -1,5 +1,7 @@
 """Many problems through one solver: outcomes, failures, pools and what they say of a strategy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,25 @@ async def test_rows_of_one_name_under_a_shared_budget_are_graded_each_by_its_own
     for index, outcome in found.items():
         assert outcome.solution.problem.question == outcome.row["problem"] == rows[index]["problem"]
         assert outcome.correct == (outcome.solution.answer == rows[index]["answer"])
+
+
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+async def test_equal_problems_of_one_name_are_told_apart_whoever_makes_the_problems_anew(monkeypatch):
+    rows = [{**ROWS[0], "answer": answer} for answer in (ROWS[0]["answer"], "no such answer")]
+    rows += [{**ROWS[1], "unique_id": f"{ROWS[0]['unique_id']}#2"}]
+    one = solver()
+    make = one.solve_many
+    monkeypatch.setattr(one, "solve_many", lambda problems, **options: make(map(replace, problems), **options))
+    found = {}
+    async with one:
+        await solve_rows_together(one, rows, {}, lambda outcome: found.update({outcome.index: outcome}), budget=3000)
+    assert sorted(found) == [0, 1, 2]
+    assert len({outcome.solution.problem.id for outcome in found.values()}) == 3
+    assert found[0].solution.problem.id == ROWS[0]["unique_id"]
+    for index, outcome in found.items():
+        assert outcome.solution.problem.question == rows[index]["problem"]
+        assert outcome.correct == (outcome.solution.answer == rows[index]["answer"])
+    assert not found[1].correct
 
 
 async def test_pools_hold_every_sample_graded_in_the_order_of_the_rows():
