@@ -1,9 +1,9 @@
-"""What can happen while a problem is solved, each as a frozen record; it knows no engine and decides nothing.
+"""The events of a trace: what can happen while a problem is solved, each as a frozen record.
 
-Times are seconds since the run began. A path is the child indices from the root of the search, so the
-events of one sample can be picked out by it. A branch is which search asked, among those of nested forks:
-the number of the fork among its asker's requests, then of the search in the fork, for every nesting; ``()``
-is the search that was run.
+Times are seconds since the run began. A path is the child indices from the root of the search; it names one
+sample. A branch names one of the searches that forks run side by side: the number of the fork among the requests
+of the search that asked for it, then the number of the search in the fork, and so on for forks in forks; ``()`` is
+the search that was run.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class SearchEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpandEvent(Event):
-    """A strategy asked for ``n`` children of the solutions at ``paths``; see ``Expand``.
+    """A strategy asked for ``n`` children of each solution at ``paths``; see ``Expand``.
 
     Attributes:
         branch: which search asked.
-        number: its how-manieth request this is, from 0.
+        number: of the request among those of that search, from 0.
         attempts: for each path, those of the earlier attempts that the policy is shown.
     """
 
@@ -98,7 +98,7 @@ class ExpandedEvent(Event):
 class ForkEvent(Event):
     """The search at ``branch`` asked, as its request ``number``, for searches side by side.
 
-    ``searches`` are the numbers of those that begin now; ``limits`` their accounts (None: without a limit).
+    ``searches`` are the numbers of those that begin now; ``limits`` the budget of each (None: without a limit).
     """
 
     kind: ClassVar[str] = "fork"
@@ -115,7 +115,7 @@ class RequestEvent(Event):
 
     Attributes:
         started: when it was sent.
-        path: the sample that it works on; a sample may take several calls.
+        path: of the sample; a sample may take several calls.
         position: generated tokens that the solution had before it.
         seed: the sample's seed.
         max_tokens: what it was granted.
@@ -237,11 +237,11 @@ class DecisionEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationEvent(Event):
-    """It was decided what is done next on the problem, or that nothing is.
+    """An adaptive run chose what to draw next for the problem, or to stop.
 
     Attributes:
-        action: what it is done towards, such as ``4 x sample``; None where the problem is settled.
-        opening: whether it is the problem's first work, which is not chosen.
+        action: what is drawn, such as ``4 x sample``; None where the problem is settled.
+        opening: whether it is the problem's first slice, which is not chosen.
         units: most that the slice may be charged.
         price: gain per 1,000 units that an action had to be worth.
         right: probability that the answer in hand is right; None before the first look.

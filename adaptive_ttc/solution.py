@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adaptive_ttc.errors import AdaptiveTTCError
@@ -11,7 +10,7 @@ from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tracing.explain import explain
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Problem, Usage
-from adaptive_ttc.voting import VoteName, tally
+from adaptive_ttc.voting import VoteName, select, voters
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 40
@@ -109,17 +108,8 @@ class Solution:
         Raises:
             ConfigError: an unknown vote, or one that needs scores where no candidate is scored.
         """
-        config = self.strategy.config
-        classes = tally(voters(self.candidates, vote), vote, config.vote_b if b is None else b)
-        return classes[0].answer if classes else None
+        return select(voters(self.candidates, vote), vote, self.strategy.config.vote_b if b is None else b)
 
     def explain(self) -> str:
         """In words: what was tried, what it cost and why the answer won; worked out from the trace."""
         return explain(self.trace)
-
-
-def voters(candidates: Sequence[Candidate], vote: VoteName) -> tuple[Candidate, ...]:
-    """The candidates with an answer; where scores count, only the scored ones, if there are any."""
-    able = tuple(candidate for candidate in candidates if candidate.answer)
-    scored = tuple(candidate for candidate in able if candidate.score is not None)
-    return scored if vote != "majority" and scored else able

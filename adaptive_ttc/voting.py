@@ -1,4 +1,4 @@
-"""How scored candidates become one answer: votes over answer classes; it knows no engine, PRM or checker.
+"""How scored candidates become one answer: votes over answer classes.
 
 Every function depends on the multiset of its candidates alone, never on their order: sums are exact
 (``math.fsum``), and ties break by the best score of the class, then by its canonical text.
@@ -7,7 +7,7 @@ Every function depends on the multiset of its candidates alone, never on their o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from adaptive_ttc.errors import ConfigError
@@ -31,6 +31,13 @@ def select(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> s
     """The canonical text of the class that wins, or None where no candidate holds an answer; see :func:`tally`."""
     classes = tally(candidates, vote, b)
     return classes[0].answer if classes else None
+
+
+def voters(candidates: Iterable[Candidate], vote: VoteName) -> tuple[Candidate, ...]:
+    """The candidates with an answer; where scores count, only the scored ones, if there are any."""
+    able = tuple(candidate for candidate in candidates if candidate.answer)
+    scored = tuple(candidate for candidate in able if candidate.score is not None)
+    return scored if vote != "majority" and scored else able
 
 
 def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tuple[AnswerClass, ...]:

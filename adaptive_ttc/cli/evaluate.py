@@ -6,7 +6,7 @@ import argparse
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -34,8 +34,6 @@ from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.tracing.render import printable
 from adaptive_ttc.types import Usage
 
-_UNFINISHED = " (interrupted; those that ended first are the easier ones)"
-
 FIGURES = """figures in the JSON file:
   accuracy, accuracy_low, accuracy_high  share of right answers with its 95 % bootstrap interval over problems
   problems, failed, unfinished           problems that ended; of these, failed ones (they count as wrong); cut off ones
@@ -47,6 +45,12 @@ FIGURES = """figures in the JSON file:
   overspent                              problems that cost more than their budget: always 0
   correct, tokens                        lists over the problems that ended, in the order of the data set
 """
+
+_SHORTFALLS = {
+    "failed": " (count as wrong)",
+    "unfinished": " (interrupted; those that ended first are the easier ones)",
+    "unanswered": "",
+}
 
 
 def add(subparsers: Any) -> None:
@@ -113,7 +117,9 @@ def run(options: argparse.Namespace) -> int:
         spent = sum(outcome.solution.spent for outcome in ended if outcome.solution is not None)
         figures["overspent"] = int(spent > options.shared_budget)
         request["shared_budget"] = options.shared_budget
-    show(f"{options.dataset}: {described(request)}", figures, ended, Console())
+    named = {name: value for name, value in request.items() if name != "strategy"}
+    asked = [request.get("strategy", "default strategy"), *(f"{name}={value}" for name, value in named.items())]
+    show(f"{options.dataset}: {', '.join(asked)}", figures, ended, Console())
     if options.json is not None:
         write_record(options.json, f"eval {options.dataset}", options.command, figures)
     if interrupted:
@@ -150,7 +156,7 @@ async def _evaluate(
                 if options.shared_budget is None:
                     await solve_rows(solver, rows, request, report, concurrency=options.concurrency)
                 else:
-                    how: dict[str, Any] = {"budget": options.shared_budget, "concurrency": options.concurrency}
+                    how = {"budget": options.shared_budget, "concurrency": options.concurrency}
                     await solve_rows_together(solver, rows, request, report, **how)
 
 
@@ -160,6 +166,10 @@ def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[s
     usage = sum((solution.usage for solution in solved), Usage())
     correct = [outcome.correct for outcome in ended]
     accuracy = interval(correct) if ended else None
+
+    def mean(values: Iterable[int]) -> float | None:
+        return sum(values) / len(solved) if solved else None
+
     return {
         "accuracy": accuracy and accuracy.mean,
         "accuracy_low": accuracy and accuracy.low,
@@ -171,21 +181,14 @@ def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[s
         "generated_tokens": usage.completion_tokens,
         "prm_tokens": usage.prm_tokens,
         "flops": usage.flops,
-        "generated_tokens_per_problem": usage.completion_tokens / len(solved) if solved else None,
-        "candidates": sum(len(one.candidates) for one in solved) / len(solved) if solved else None,
-        "effective_n": sum(one.effective_n for one in solved) / len(solved) if solved else None,
+        "generated_tokens_per_problem": mean([usage.completion_tokens]),
+        "candidates": mean(len(one.candidates) for one in solved),
+        "effective_n": mean(one.effective_n for one in solved),
         "wall_time": wall_time,
         "overspent": sum(solution.budget is not None and solution.spent > solution.budget for solution in solved),
         "correct": [int(one) for one in correct],
         "tokens": [outcome.solution.usage.completion_tokens if outcome.solution else 0 for outcome in ended],
     }
-
-
-def described(request: dict[str, Any]) -> str:
-    """The request in a few words."""
-    named = dict(request)
-    strategy = named.pop("strategy", "default strategy")
-    return ", ".join([strategy, *(f"{name}={value}" for name, value in named.items())])
 
 
 def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console: Console) -> None:
@@ -194,14 +197,10 @@ def show(title: str, figures: dict[str, Any], ended: Sequence[Outcome], console:
     table = Table("figure", show_header=False)
     table.add_column(justify="right")
     if figures["accuracy"] is not None:
-        low, high = figures["accuracy_low"], figures["accuracy_high"]
-        table.add_row("accuracy [95 % interval]", Text(f"{figures['accuracy']:.3f} [{low:.3f}, {high:.3f}]"))
+        between = f"[{figures['accuracy_low']:.3f}, {figures['accuracy_high']:.3f}]"
+        table.add_row("accuracy [95 % interval]", Text(f"{figures['accuracy']:.3f} {between}"))
     table.add_row("problems", f"{figures['problems']:,}")
-    for name, meaning in (
-        ("failed", " (count as wrong)"),
-        ("unfinished", _UNFINISHED),
-        ("unanswered", ""),
-    ):
+    for name, meaning in _SHORTFALLS.items():
         if figures[name]:
             table.add_row(f"{name}{meaning}", f"{figures[name]:,}")
     if figures["generated_tokens_per_problem"] is not None:

@@ -1,4 +1,4 @@
-"""A known pair of models in one file: names, prompt, memory shares, commands; it loads nothing by itself."""
+"""Recipes: a known pair of models in one TOML file, with its settings and commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.solver import Solver
 
@@ -21,12 +20,9 @@ class Recipe:
 
     Attributes:
         name: the file's, without its ending.
-        policy: model folder or Hub name.
-        engine: what runs it, see :meth:`~adaptive_ttc.solver.Solver.load`.
-        policy_settings: passed to the engine.
-        prm: model folder or Hub name; None without one.
-        prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
-        commands: what to do with the pair, by name.
+        policy, prm: model folders or Hub names; ``prm`` is None without one.
+        engine, policy_settings, prm_settings: as for :meth:`~adaptive_ttc.solver.Solver.load`.
+        commands: command lines for the pair, by name.
     """
 
     name: str
@@ -37,37 +33,19 @@ class Recipe:
     prm_settings: Mapping[str, Any]
     commands: Mapping[str, str]
 
-    def load(
-        self,
-        *,
-        seed: int = 0,
-        config: DriverConfig | None = None,
-        calibration: str | Path | None = None,
-        allow_mismatch: bool = False,
-    ) -> Solver:
+    def load(self, **settings: Any) -> Solver:
         """Load the models.
 
         Args:
-            seed: of all randomness.
-            config: how requests are sent.
-            calibration: the directory of the pair's calibration.
-            allow_mismatch: take one that was made for another pair, with a warning.
+            **settings: further ones of :meth:`~adaptive_ttc.solver.Solver.load`: ``seed``, ``config``,
+                ``calibration``, ``allow_mismatch``.
 
         Raises:
             ConfigError: an engine or a reader is missing, or a model cannot be loaded.
             EngineError: an engine does not start.
         """
-        return Solver.load(
-            self.policy,
-            self.prm,
-            engine=self.engine,
-            policy_settings=self.policy_settings,
-            prm_settings=self.prm_settings,
-            seed=seed,
-            config=config,
-            calibration=calibration,
-            allow_mismatch=allow_mismatch,
-        )
+        settings |= {"policy_settings": self.policy_settings, "prm_settings": self.prm_settings}
+        return Solver.load(self.policy, self.prm, engine=self.engine, **settings)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -92,6 +70,9 @@ def read_recipe(path: str | Path) -> Recipe:
     policy, policy_settings = _model(path, "policy", document.get("policy"))
     engine = policy_settings.pop("engine", DEFAULT_ENGINE)
     prm, prm_settings = _model(path, "prm", document["prm"]) if "prm" in document else (None, {})
+    commands = document.get("commands", {})
+    if not isinstance(commands, dict) or not all(isinstance(line, str) for line in commands.values()):
+        raise ConfigError(f"{path}: the table [commands] holds lines for a shell, each a string")
     return Recipe(
         name=Path(path).stem,
         policy=policy,
@@ -99,7 +80,7 @@ def read_recipe(path: str | Path) -> Recipe:
         policy_settings=policy_settings,
         prm=prm,
         prm_settings=prm_settings,
-        commands=_commands(path, document.get("commands", {})),
+        commands=commands,
     )
 
 
@@ -107,9 +88,3 @@ def _model(path: str | Path, table: str, entries: Any) -> tuple[str, dict[str, A
     if not isinstance(entries, dict) or not isinstance(entries.get("model"), str):
         raise ConfigError(f'{path} names no model: give the table [{table}] an entry model = "owner/name"')
     return entries["model"], {key: value for key, value in entries.items() if key != "model"}
-
-
-def _commands(path: str | Path, entries: Any) -> dict[str, str]:
-    if not isinstance(entries, dict) or not all(isinstance(value, str) for value in entries.values()):
-        raise ConfigError(f"{path}: the table [commands] holds lines for a shell, each a string")
-    return dict(entries)

@@ -1,4 +1,4 @@
-"""Options that several commands share: which models, and what is asked of the solver; it runs nothing."""
+"""Options that several commands share: the models, and the request to the solver."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="of this pair, by which budgets are allocated (default: the embedded pair's own, else a rough prior)",
     )
-    group.add_argument("--allow-mismatch", action="store_true", help="take a calibration that another pair was given")
+    group.add_argument("--allow-mismatch", action="store_true", help="use a calibration fitted for another model pair")
 
 
 def add_pair_options(parser: argparse.ArgumentParser) -> Any:
@@ -108,7 +108,7 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         return read_recipe(options.recipe).load(seed=seed, **_calibration(options))
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
-    policy_settings, prm_settings = (_replay_settings if options.engine == REPLAY else _model_settings)(options, seed)
+    policy_settings, prm_settings = _settings(options, seed)
     return Solver.load(
         options.policy or MINI_POLICY,
         options.prm or (None if options.policy else MINI_PRM),
@@ -139,27 +139,25 @@ def _has_prm(options: argparse.Namespace) -> bool:
         return options.prm is not None or options.policy is None
     beside = [name for name in _MODELS if getattr(options, name) not in (None, DEFAULT_ENGINE)]
     if beside:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
-        raise ConfigError(f"the recipe says which models are run and how: leave out {named}, or the recipe")
+        raise ConfigError(f"the recipe says which models are run and how: leave out {_flags(beside)}, or the recipe")
     return read_recipe(options.recipe).prm is not None
 
 
-def _model_settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of policy and PRM; the seed comes with every request."""
-    settings = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
-    system = {} if options.system_prompt is None else {"system_prompt": options.system_prompt}
-    return {**settings, **system}, settings
-
-
-def _replay_settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of policy and PRM; the seed says which recorded samples are drawn first."""
+def _settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of policy and PRM. The replay engine alone takes the seed here: others get it with every request."""
+    both = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
+    policy = both if options.system_prompt is None else {**both, "system_prompt": options.system_prompt}
+    if options.engine != REPLAY:
+        return policy, both
     if options.policy is None:
         raise ConfigError("--engine replay answers from a file: name it as --policy FILE, and as --prm FILE for scores")
-    foreign, _ = _model_settings(options, seed)
-    if foreign:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
-        raise ConfigError(f"--engine replay runs no model: leave out {named}")
+    if policy:
+        raise ConfigError(f"--engine replay runs no model: leave out {_flags(policy)}")
     return {"seed": seed}, {"reader": REPLAY}
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -190,11 +188,9 @@ def shared(options: argparse.Namespace) -> dict[str, int]:
     """
     if getattr(options, "shared_budget", None) is None:
         return {}
-    named = [f"--{name.replace('_', '-')}" for name in ("budget_tokens", "strategy", "n") if getattr(options, name)]
-    if named:
-        raise ConfigError(
-            f"with --shared-budget evidence decides what every problem gets: leave out {', '.join(named)}"
-        )
+    beside = [name for name in ("budget_tokens", "strategy", "n") if getattr(options, name)]
+    if beside:
+        raise ConfigError(f"with --shared-budget evidence decides what every problem gets: leave out {_flags(beside)}")
     return {"budget_tokens": options.shared_budget}
 
 

@@ -35,7 +35,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--trace",
         metavar="FILE",
-        help="save what happened to this file, for the command show; also after Ctrl-C or an error",
+        help="save the trace to this file, for the command show; also after Ctrl-C or an error",
     )
     add_request_options(parser)
     add_model_options(parser)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trace: str | None) -> Solution:
-    """Solve; what happened is saved even if it ended with an error or Ctrl-C."""
+    """Solve; the trace is saved even after an error or Ctrl-C."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task, samples = progress.add_task("sampling"), 0
@@ -79,7 +79,7 @@ async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trac
             finally:
                 if trace is not None and stream.trace is not None:
                     stream.trace.save(trace)
-                    progress.console.print(Text(f"what happened is in {trace}: python -m adaptive_ttc show {trace}"))
+                    progress.console.print(Text(f"the trace is in {trace}: python -m adaptive_ttc show {trace}"))
 
 
 def show(solution: Solution, console: Console) -> None:
@@ -109,10 +109,9 @@ def classes_table(solution: Solution) -> Table:
 
 def usage_table(solution: Solution) -> Table:
     """What was computed."""
-    usage = solution.usage
+    usage, budget = solution.usage, "" if solution.budget is None else f" of {solution.budget:,}"
     table = Table("figure", title="Usage", title_justify="left", show_header=False)
     table.add_column(justify="right")
-    budget = "" if solution.budget is None else f" of {solution.budget:,}"
     table.add_row(f"charged ({solution.count})", f"{solution.spent:,}{budget}")
     table.add_row("generated tokens", f"{usage.completion_tokens:,}")
     table.add_row("prompt tokens (cached)", f"{usage.prompt_tokens:,} ({usage.cached_prompt_tokens:,})")

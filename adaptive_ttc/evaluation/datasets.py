@@ -1,4 +1,4 @@
-"""Loads problems with their right answers: MiniMath, JSON Lines files, Hub data sets; it solves and grades nothing."""
+"""Loads problems with their right answers: MiniMath, JSON Lines files, Hub data sets."""
 
 from __future__ import annotations
 
@@ -144,8 +144,7 @@ def _row(entry: object, where: str, default_id: str) -> Row:
         row["solution"] = entry["solution"]
     if isinstance(entry.get("subject"), str):
         row["subject"] = entry["subject"]
-    level = re.search(r"\d+", str(entry.get("level", "")))
-    if level:
+    if level := re.search(r"\d+", str(entry.get("level", ""))):
         row["level"] = int(level[0])
     return row
 

@@ -1,9 +1,8 @@
-"""What a pool of graded samples says about drawing k of them, and how sure a mean over problems is.
+"""Estimates from a pool of graded samples what k of them would find, and intervals for means over problems.
 
-It knows no model and no strategy. A pool is the n samples of one problem, drawn independently; every
-estimate at k is an expectation over the subsets of k samples drawn from it without replacement, never
-its value on the first k. Samples without an answer stay in the pool (they cost tokens): class -1,
-score ``-inf``, not correct.
+A pool is the n samples of one problem, drawn independently; every estimate at k is an expectation over the
+subsets of k samples drawn from it without replacement, never its value on the first k. Samples without an
+answer stay in the pool (they cost tokens): class -1, score ``-inf``, not correct.
 """
 
 from __future__ import annotations

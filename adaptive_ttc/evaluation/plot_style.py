@@ -1,7 +1,4 @@
-"""The look that all figures share: a strategy's colour, and a plain style; it draws nothing.
-
-matplotlib is imported when a figure is made: the rest of the library does without it.
-"""
+"""The style that all figures share, and each strategy's colour; matplotlib is imported when a figure is made."""
 
 from __future__ import annotations
 

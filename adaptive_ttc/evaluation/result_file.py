@@ -1,7 +1,4 @@
-"""Writes what a measurement found as one JSON object; it knows no figure's meaning.
-
-The object is ``{"name", "command", "git", "machine", "figures"}``.
-"""
+"""Writes a measurement as one JSON object: ``{"name", "command", "git", "machine", "figures"}``."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _LIBRARIES = ("torch", "transformers", "vllm", "numpy", "scikit-learn")
 
 
 def writable(path: str | Path) -> Path:
-    """The path, once it is sure that a file can be written there: known before an hour of measuring, not after.
+    """Check that a file can be written, before an hour of measuring rather than after; returns the path.
 
     Raises:
         ConfigError: it is a folder, or its folder cannot be made or written to.
@@ -80,7 +77,7 @@ def git_state() -> str:
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures depend on besides the code."""
+    """The machine and the versions of the libraries that figures depend on."""
     facts: dict[str, str | int] = {
         "platform": platform.platform(),
         "processor": _processor(),

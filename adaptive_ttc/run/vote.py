@@ -10,11 +10,11 @@ from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
 from adaptive_ttc.run.request import Plan
-from adaptive_ttc.solution import Solution, StrategyRun, voters
+from adaptive_ttc.solution import Solution, StrategyRun
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Finish, Prefix, Usage
-from adaptive_ttc.voting import VoteName, aggregate, tally
+from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 
 
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:

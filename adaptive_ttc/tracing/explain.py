@@ -18,7 +18,7 @@ from adaptive_ttc.events import (
 from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, slices, trees
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import ROOT, AnswerClass, Candidate, Usage, bin_names
-from adaptive_ttc.voting import tally
+from adaptive_ttc.voting import select
 
 SHOWN_ROUNDS = 12
 SHOWN_CLASSES = 8
@@ -230,7 +230,7 @@ def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
     held = f"{winner.votes} of {sum(one.votes for one in vote.classes)} votes"
     line = f"It holds {held}; next comes {others[0].answer}, {_behind(winner, others[0], vote.method)}."
     candidates = [Candidate(ROOT, one.answer, one.answer_class, one.score) for one in handed_in]
-    popular = tally(candidates, "majority")[0].answer
+    popular = select(candidates, "majority")
     if vote.method == "majority" or popular == vote.answer:
         return line
     return f"{line} The majority vote would have chosen {popular}."

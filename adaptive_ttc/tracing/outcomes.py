@@ -111,14 +111,14 @@ def outcomes(trace: Trace) -> dict[Route, Outcome]:
     branches = {path: event.branch for event in trace.of(ExpandedEvent) for path in event.children}
     samples = trace.of(SampledEvent)
     texts = _texts(samples, revised)
-    handed_in_texts = {texts[path]: path for path in handed_in if path in texts}
+    path_of = {texts[path]: path for path in handed_in if path in texts}
     found = {}
     for event in samples:
         path = event.path
         candidate, cut = handed_in.get(path), pruned.get(path)
         twin = cut.merged_into if cut else None
         if event.finish == "eos" and candidate is None:
-            twin = handed_in_texts.get(texts[path])
+            twin = path_of.get(texts[path])
         fate: Fate = "unused" if event.finish == "eos" else "cut"
         if candidate:
             fate = "candidate"
@@ -154,7 +154,7 @@ def rounds(found: Mapping[Route, Outcome]) -> tuple[Round, ...]:
     by_depth: dict[int, list[Outcome]] = {}
     for path, one in found.items():
         by_depth.setdefault(len(path) - one.foreseen, []).append(one)
-    return tuple(_round(by_depth[depth]) for depth in sorted(by_depth))
+    return tuple(_round(samples) for _, samples in sorted(by_depth.items()))
 
 
 def trees(trace: Trace) -> int:
