@@ -20,7 +20,7 @@ from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.select import Pairing
+from adaptive_ttc.estimate.select import SelectedCalibration
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -66,7 +66,7 @@ class Solver:
         calibration: Calibrated | str | Path | None = None,
         allow_mismatch: bool = False,
     ) -> None:
-        self._pairing = Pairing(calibration, policy, prm, allow_mismatch=allow_mismatch)
+        self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch)
         self.policy = policy
         self.prm = prm
         self.seed = seed
@@ -250,7 +250,7 @@ class Solver:
         given = {key: value for key, value in options.items() if value is not None}
         wish = shared_wish(budget_tokens, count, given)
         sample = make_plan(Problem.of("1 + 1?"), self.policy, self.prm, wish)
-        calibrated = self._pairing.calibrated(sample.strategy.max_tokens)
+        calibrated = self._calibration.calibrated(sample.strategy.max_tokens)
         errand = Errand(
             problems=problems,
             plan=lambda problem: make_plan(problem, self.policy, self.prm, wish),
@@ -288,7 +288,7 @@ class Solver:
             if min_gain:
                 raise ConfigError("min_gain says where a budget alone ends: with a strategy or n, leave it out")
             return partial(Run, plan, self.policy, self.prm, seed=seed, config=self._config)
-        calibrated = self._pairing.calibrated(plan.strategy.max_tokens)
+        calibrated = self._calibration.calibrated(plan.strategy.max_tokens)
         voting = voting_of(plan.strategy, given, calibrated, prm=self.prm is not None)
         models = (self.policy, self.prm)
         return partial(

@@ -132,8 +132,8 @@ class DifficultyModel:
         """Read what :meth:`save` wrote, and check that it still answers as it did.
 
         Raises:
-            CalibrationError: the file is missing, changed, cut off, foreign, of another schema, or this scikit-learn
-                runs it differently. Nothing in it was executed.
+            CalibrationError: the file is missing, changed, cut off, foreign, of another schema, or answers differently
+                than where it was made. Nothing in it was executed.
         """
         content = read_estimators(path, sha256)
         if content.get("schema") != SCHEMA:
@@ -153,8 +153,7 @@ class DifficultyModel:
             raise CalibrationError(f"{path} holds no difficulty model that runs here ({error!r}): fit anew") from error
         if not same:
             raise CalibrationError(
-                f"{path} answers differently here than where it was made: scikit-learn or the features are others; "
-                "fit anew"
+                f"{path} answers differently here than where it was made: its features or trees are others; fit anew"
             )
         return model
 

@@ -99,7 +99,7 @@ class Forecast:
 
 
 class Classifier(Protocol):
-    """A fitted binary classifier of scikit-learn."""
+    """A fitted binary classifier: one that was read from a file, or one of scikit-learn."""
 
     def predict_proba(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows, 2]."""
@@ -107,7 +107,7 @@ class Classifier(Protocol):
 
 
 class Regressor(Protocol):
-    """A fitted regressor of scikit-learn."""
+    """A fitted regressor, likewise."""
 
     def predict(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows]."""

@@ -1,4 +1,4 @@
-"""Five ordered bins from binary classifiers of scikit-learn; it knows no evidence and no problem.
+"""Five ordered bins from binary classifiers; it knows no evidence and no problem.
 
 A classifier answers "harder than edge k?" for the four edges between the bins; curves that were fitted out of fold make
 its answers probabilities.
@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_ttc.estimate.skops_io import TreeClassifier
+
 BINS = 5
 """Bins of difficulty; bin 0 holds the easiest fifth of the problems, bin 4 the hardest."""
 
@@ -25,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 class Classifier(Protocol):
-    """A fitted binary classifier, of scikit-learn mostly."""
+    """A fitted binary classifier: one that was read from a file, or one of scikit-learn."""
 
     def predict_proba(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows, 2]."""
@@ -138,7 +140,7 @@ def with_edges(features: Array) -> Array:
 def uncalibrated(estimator: Classifier, features: Array) -> Array:
     """P(harder than edge k) as the estimator has it, shape [problems, 4]."""
     rows = with_edges(features)
-    if isinstance(estimator, Linear):
+    if isinstance(estimator, Linear | TreeClassifier):
         return estimator.predict_proba(rows)[:, 1].reshape(-1, _EDGES)
     with one_thread():
         return estimator.predict_proba(rows)[:, 1].reshape(-1, _EDGES)

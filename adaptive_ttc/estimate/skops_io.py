@@ -1,7 +1,8 @@
-"""Reads and writes files of fitted scikit-learn estimators, nothing in which is ever executed; it knows no problem.
+"""Reads and writes files of boosted trees and plain data; nothing in them is ever executed.
 
 The format is skops: JSON and arrays in a zip, no pickle. What a file may hold is a closed list of types, checked before
-anything is built; as scikit-learn follows the node numbers of its trees unchecked, they are checked here, too.
+anything is read. Reading takes numpy alone: the trees that scikit-learn grew become arrays here, so that neither it nor
+skops is imported by whoever solves. Writing, which calibration does, takes skops.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import warnings
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adaptive_ttc.errors import CalibrationError
+
+Array = NDArray[np.float64]
 
 _HIST = "sklearn.ensemble._hist_gradient_boosting"
 TRUSTED = frozenset(
@@ -44,10 +50,108 @@ _NODES = frozenset(
     for name in ("Dict", "DType", "Json", "List", "Loss", "NdArray", "Object", "RandomGenerator", "Tuple", "Type")
 )
 _MAX_BYTES = 512 * 2**20  # unpacked: far above any calibration, far below what fills a machine
+_ROWS = 32  # predicted at once: their arrays stay in the processor's cache
+
+MOST_LEAVES = 64
+"""Leaves of a tree at most: one bit each."""
+
+
+class BoostedTrees:
+    """Boosted trees as arrays.
+
+    Every inner node leaves over, where a row goes right, the leaves that are not under its left child. The leaf that a
+    row ends in is the first that all inner nodes leave over (QuickScorer, Lucchese et al. 2015): all nodes are asked at
+    once, and no path is walked.
+
+    Args:
+        trees: nodes of each, as scikit-learn has them.
+        baseline: added to the sum of the leaves.
+        features: columns of a row.
+
+    Raises:
+        ValueError: a tree does not lead from its root to its leaves, asks for a column that is not there, or has more
+            than ``MOST_LEAVES``.
+    """
+
+    def __init__(self, trees: Sequence[NDArray[Any]], baseline: float, features: int) -> None:
+        if not math.isfinite(baseline) or features < 1:
+            raise ValueError(f"a baseline of {baseline} over {features} features")
+        for nodes in trees:
+            _check_tree(nodes, features)
+        self.features = features
+        self._baseline = baseline
+        leaves = max((int((nodes["is_leaf"] != 0).sum()) for nodes in trees), default=1)
+        dtype = np.dtype(next(f"u{size}" for size in (1, 2, 4, 8) if 8 * size >= leaves))
+        self._all = dtype.type(np.iinfo(dtype).max)
+        shape = (max(1, leaves - 1), len(trees))
+        self._column = np.zeros(shape, dtype=np.intp)
+        self._threshold = np.zeros(shape)
+        self._keep = np.full(shape, self._all)  # of nodes that a smaller tree lacks, too
+        self._values = np.zeros((len(trees), leaves))
+        for number, nodes in enumerate(trees):
+            self._add(number, nodes)
+        self._first = np.arange(len(trees)) * leaves
+
+    def _add(self, number: int, nodes: NDArray[Any]) -> None:
+        left, right, leaf = (nodes[name].tolist() for name in ("left", "right", "is_leaf"))
+        under, first = [1] * len(nodes), [0] * len(nodes)  # leaves under a node, and the number of the first of them
+        for place in reversed(range(len(nodes))):  # children come after their parent
+            if not leaf[place]:
+                under[place] = under[left[place]] + under[right[place]]
+        for place in range(len(nodes)):
+            if not leaf[place]:
+                first[left[place]], first[right[place]] = first[place], first[place] + under[left[place]]
+        inner, outer = np.flatnonzero(nodes["is_leaf"] == 0), np.flatnonzero(nodes["is_leaf"])
+        # of a row's two copies, the second holds -inf where a value is missing, which always goes left
+        missing_left = nodes["missing_go_to_left"][inner] != 0
+        self._column[: len(inner), number] = nodes["feature_idx"][inner] + self.features * missing_left
+        self._threshold[: len(inner), number] = nodes["num_threshold"][inner]
+        for row, place in enumerate(inner.tolist()):
+            lost = ((1 << under[left[place]]) - 1) << first[place]
+            self._keep[row, number] = int(self._all) & ~lost
+        self._values[number, [first[place] for place in outer.tolist()]] = nodes["value"][outer]
+
+    def raw(self, rows: Array) -> Array:
+        """The baseline and the leaves that rows end in, summed; shape [rows], from [rows, features], nan for unknown.
+
+        Raises:
+            ValueError: rows of another width.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.features:
+            raise ValueError(f"rows of shape {rows.shape} where {self.features} features are wanted")
+        parts = [self._raw(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _raw(self, rows: Array) -> Array:
+        both = np.hstack([rows, np.where(np.isnan(rows), -np.inf, rows)])
+        left = np.take(both, self._column, axis=1) <= self._threshold  # shape [rows, nodes, trees]; not where nan
+        alive = np.bitwise_and.reduce(np.where(left, self._all, self._keep), axis=1)
+        lowest = alive & (~alive + self._all.dtype.type(1))
+        leaf = np.frexp(lowest.astype(np.float64))[1] - 1
+        found = np.column_stack([np.full(len(rows), self._baseline), self._values.ravel()[self._first + leaf]])
+        return np.asarray(np.cumsum(found, axis=1)[:, -1])  # added one after the other, as scikit-learn does
+
+
+class TreeClassifier(BoostedTrees):
+    """A binary classifier."""
+
+    def predict_proba(self, X: Array) -> Array:  # noqa: N803
+        """Shape [rows, 2]."""
+        with np.errstate(over="ignore"):  # what overflows is a probability of 0
+            positive = 1 / (1 + np.exp(-self.raw(X)))
+        return np.stack([1 - positive, positive], axis=1)
+
+
+class TreeRegressor(BoostedTrees):
+    """A regressor by least squares."""
+
+    def predict(self, X: Array) -> Array:  # noqa: N803
+        """Shape [rows]."""
+        return self.raw(X)
 
 
 def write_estimators(path: str | Path, content: Mapping[str, Any]) -> str:
-    """Write estimators and plain data.
+    """Write estimators of scikit-learn and plain data.
 
     Returns:
         SHA-256 of the file, in hexadecimal: what :func:`read_estimators` wants to be told.
@@ -58,13 +162,13 @@ def write_estimators(path: str | Path, content: Mapping[str, Any]) -> str:
     from skops.io import dumps
 
     data: bytes = dumps(dict(content), compression=zipfile.ZIP_DEFLATED)
-    _check_types(data, Path(path))
+    _schema(data, Path(path))
     Path(path).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
-    """Read what :func:`write_estimators` wrote.
+    """Read what :func:`write_estimators` wrote: plain data as it was, estimators as :class:`BoostedTrees`.
 
     Args:
         path: of the file.
@@ -86,31 +190,21 @@ def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
             f"{path} was changed or cut off after it was written: its checksum is not that of its metadata; "
             "copy the whole calibration again, or fit anew"
         )
-    _check_types(data, path)
-    content = _loaded(data, path)
-    _check_trees(content, path)
-    return content
-
-
-def _loaded(data: bytes, path: Path) -> dict[str, Any]:
+    schema = _schema(data, path)
     try:
-        from sklearn.exceptions import InconsistentVersionWarning
-        from skops.io import loads
-    except ImportError as error:
-        raise CalibrationError(f"{path} needs scikit-learn and skops: install both ({error})") from error
-    try:
-        with warnings.catch_warnings():
-            # whoever reads a file of another version checks that it still answers as it did
-            warnings.simplefilter("ignore", InconsistentVersionWarning)
-            content = loads(data, trusted=sorted(TRUSTED))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            content = _Reader(archive, path).value(schema)
+    except CalibrationError:
+        raise
     except Exception as error:
-        raise CalibrationError(f"{path} is damaged, or of another version of skops: {error}; fit anew") from error
+        raise CalibrationError(f"{path} is damaged, or of another version of skops: {error!r}; fit anew") from error
     if not isinstance(content, dict):
         raise CalibrationError(f"{path} holds a {type(content).__name__} where a calibration is wanted")
     return content
 
 
-def _check_types(data: bytes, path: Path) -> None:
+def _schema(data: bytes, path: Path) -> Any:
+    """The JSON of a skops file, which names no foreign type."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
@@ -126,6 +220,7 @@ def _check_types(data: bytes, path: Path) -> None:
         raise CalibrationError(
             f"{path} holds types that no calibration writes: {', '.join(foreign)}; it was not opened, do not trust it"
         )
+    return schema
 
 
 def _types(node: Any) -> Iterator[tuple[str, str]]:
@@ -141,42 +236,79 @@ def _types(node: Any) -> Iterator[tuple[str, str]]:
             waiting.extend(one)
 
 
-def _check_trees(content: Any, path: Path) -> None:
-    """Every tree leads from its root to a leaf and asks for no feature that is not there."""
-    seen: set[int] = set()
-    waiting: list[tuple[Any, int]] = [(content, 0)]
-    while waiting:
-        one, features = waiting.pop()
-        if id(one) in seen or isinstance(one, (str, int, float, bytes, type(None))):
-            continue
-        seen.add(id(one))
-        if type(one).__name__ == "TreePredictor":
-            if not _sound(one, features):
-                raise CalibrationError(f"{path} holds a broken decision tree: it is damaged or forged; fit anew")
-        elif isinstance(one, dict):
-            waiting.extend((value, features) for value in one.values())
-        elif isinstance(one, (list, tuple)):
-            waiting.extend((value, features) for value in one)
-        elif hasattr(one, "__dict__"):
-            width = vars(one).get("n_features_in_", features)
-            waiting.extend((value, width) for value in vars(one).values())
+class _Reader:
+    """Makes values of the nodes of a skops schema: plain ones, arrays, and estimators; nothing else has a value."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
+        self._archive = archive
+        self._path = path
+
+    def value(self, node: Any) -> Any:
+        match node["__loader__"]:
+            case "JsonNode":
+                return json.loads(node["content"])
+            case "DictNode":
+                # keys of JSON are texts; those of a calibration are, too
+                return {key: self.value(one) for key, one in node["content"].items()}
+            case "ListNode":
+                return [self.value(one) for one in node["content"]]
+            case "TupleNode":
+                return tuple(self.value(one) for one in node["content"])
+            case "NdArrayNode":
+                array = np.load(io.BytesIO(self._archive.read(node["file"])), allow_pickle=False)
+                return array if node["__class__"] == "ndarray" else array[()]
+            case "ObjectNode" if node["__class__"].startswith("HistGradientBoosting"):
+                return self._estimator(node)
+        raise ValueError(f"a {node['__class__']} outside of an estimator")
+
+    def _estimator(self, node: Any) -> BoostedTrees:
+        known = node["content"]["content"]
+        kind, loss = (
+            (TreeClassifier, "HalfBinomialLoss")
+            if node["__class__"] == "HistGradientBoostingClassifier"
+            else (TreeRegressor, "HalfSquaredError")
+        )
+        if known["_loss"]["__class__"] != loss:
+            raise ValueError(f"a {node['__class__']} with {known['_loss']['__class__']}")
+        (baseline,) = np.ravel(self.value(known["_baseline_prediction"])).tolist()
+        rounds = [one["content"] for one in known["_predictors"]["content"]]
+        try:
+            trees = [self.value(tree["content"]["content"]["nodes"]) for (tree,) in rounds]
+            return kind(trees, baseline, self.value(known["n_features_in_"]))
+        except (ValueError, TypeError) as error:
+            raise CalibrationError(
+                f"{self._path} holds a broken decision tree ({error}): it is damaged or forged; fit anew"
+            ) from error
 
 
-def _sound(tree: Any, features: Any) -> bool:
-    import numpy as np
-    from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
+_FIELDS = {
+    "value": "f",
+    "num_threshold": "f",
+    "feature_idx": "iu",
+    "missing_go_to_left": "u",
+    "left": "u",
+    "right": "u",
+    "is_leaf": "u",
+    "is_categorical": "u",
+}
 
-    nodes = getattr(tree, "nodes", None)
-    if not isinstance(nodes, np.ndarray) or nodes.dtype != PREDICTOR_RECORD_DTYPE or nodes.ndim != 1 or not len(nodes):
-        return False
+
+def _check_tree(nodes: NDArray[Any], features: int) -> None:
+    """That it leads from its root to every leaf by one way, and asks for no column that is not there."""
+    kinds = {name: nodes.dtype[name].kind for name in nodes.dtype.names or ()}
+    if any(kinds.get(name, "none") not in wanted for name, wanted in _FIELDS.items()):
+        raise ValueError(f"nodes of type {nodes.dtype}")
+    if nodes.ndim != 1 or not 1 <= len(nodes) < 2 * MOST_LEAVES:
+        raise ValueError(f"nodes of shape {nodes.shape}, where at most {MOST_LEAVES} leaves are read")
     inner = nodes["is_leaf"] == 0
     place, asked = np.flatnonzero(inner), nodes["feature_idx"][inner]
     children = np.stack([nodes["left"][inner], nodes["right"][inner]]).astype(np.int64)
-    return bool(
-        isinstance(features, int)
-        and (children > place).all()  # so that no walk goes round in a circle
-        and (children < len(nodes)).all()
+    sound = (
+        (children > place).all()  # so that no walk goes round in a circle
+        and np.array_equal(np.sort(children, axis=None), np.arange(1, len(nodes)))
         and ((asked >= 0) & (asked < features)).all()
         and (nodes["is_categorical"] == 0).all()
         and np.isfinite(nodes["value"]).all()
     )
+    if not sound:
+        raise ValueError("nodes that do not lead from a root to leaves, or ask for a column that is not there")
