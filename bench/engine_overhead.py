@@ -34,10 +34,9 @@ from vllm.sampling_params import RequestOutputKind
 
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.loading import MINI_POLICY
-from adaptive_ttc.policies.folder import read_facts
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
 from adaptive_ttc.policies.vllm.engine import EngineHost
-from adaptive_ttc.policies.vllm.sampling import sampling_params
+from adaptive_ttc.policies.vllm.policy import sampling_params
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solution import Solution
@@ -207,7 +206,7 @@ async def measure(host: EngineHost, folder: Path, *, limit: int, n: int, rounds:
     """All figures, on an engine that runs that model."""
     questions = [row["problem"] for row in load_problems("minimath-calibration", limit=limit, seed=seed or None)]
     policy = Listening.over(host, folder)
-    policy.heard, policy.eos = [], read_facts(folder).eos
+    policy.heard, policy.eos = [], policy.model.eos
     async with Solver(policy, FakePRM(noise), seed=seed) as solver:
         await solve(solver, questions[:8], strategy="weighted_best_of_n", n=4)
         figures = await throughput(solver, policy, host, questions, n, rounds)

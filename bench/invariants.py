@@ -38,7 +38,7 @@ from measuring import parser_of, report
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import Price, price_of
-from adaptive_ttc.policies.fake.tokens import ASSISTANT, split_prompt
+from adaptive_ttc.policies.fake.writers import ASSISTANT, split_prompt
 from adaptive_ttc.prm.base import RewardModel, ScoreRequest
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import BeamSearch, Strategy

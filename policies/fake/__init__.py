@@ -1,9 +1,7 @@
 """A public fake policy: scripted or generative, seeded, counting tokens, holding and failing on demand; no torch."""
 
-from adaptive_ttc.policies.fake.control import Hold
-from adaptive_ttc.policies.fake.policy import FakePolicy
-from adaptive_ttc.policies.fake.tokens import EOS
-from adaptive_ttc.policies.fake.writers import Script, ToyModel, Writer, toy_answer, toy_numbers, toy_right_so_far
+from adaptive_ttc.policies.fake.policy import FakePolicy, Hold
+from adaptive_ttc.policies.fake.writers import EOS, Script, ToyModel, Writer, toy_answer, toy_numbers, toy_right_so_far
 from adaptive_ttc.prm.fake import Trouble
 
 __all__ = [

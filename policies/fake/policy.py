@@ -6,21 +6,114 @@ No sample depends on order or time, but for scripts whose replies are taken in o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.fake.control import Failure, Flight, Hold, Matching, anything
-from adaptive_ttc.policies.fake.tokens import ASSISTANT, EOS, REVISION_PROMPT, VOCAB_SIZE, decode_tokens, encode_problem
-from adaptive_ttc.policies.fake.writers import Key, Replies, Script, ToyModel, Writer
-from adaptive_ttc.policies.stopping import StopRule, TokenTexts
-from adaptive_ttc.policies.validation import check_request
+from adaptive_ttc.policies.fake.writers import (
+    ASSISTANT,
+    EOS,
+    REVISION_PROMPT,
+    VOCAB_SIZE,
+    Key,
+    Replies,
+    Script,
+    ToyModel,
+    Writer,
+    decode_tokens,
+    encode_problem,
+)
+from adaptive_ttc.policies.requests import TokenTexts, check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.fake import Trouble
 from adaptive_ttc.types import Problem
+
+Matching = Callable[[SampleRequest], bool]
+
+
+def anything(request: SampleRequest) -> bool:
+    """Matches every request."""
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request being served or waiting; ``wake`` is set when what it waits for has come, or it is aborted."""
+
+    request: SampleRequest
+    wake: anyio.Event = field(default_factory=anyio.Event)
+    aborted: bool = False
+    has_slot: bool = False
+
+    async def park(self) -> None:
+        """Wait until woken."""
+        self.wake = anyio.Event()
+        if not self.aborted:
+            await self.wake.wait()
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """Samples that wait, after so many tokens, until they are let go.
+
+    Attributes:
+        matching: which requests.
+        after_tokens: generated before the wait.
+        arrived: set when the first of them waits.
+        waiting: those that wait, in order of arrival.
+    """
+
+    matching: Matching
+    after_tokens: int = 0
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+    _waiting: list[Pending] = field(default_factory=list)
+    _released: bool = False
+
+    @property
+    def waiting(self) -> tuple[SampleRequest, ...]:
+        """Requests that wait, in order of arrival."""
+        return tuple(pending.request for pending in self._waiting)
+
+    def release(self) -> None:
+        """Let all go, and hold no further ones."""
+        self._released = True
+        for pending in self._waiting:
+            pending.wake.set()
+
+    def release_one(self, request_id: str) -> None:
+        """Let one go; the others wait on."""
+        next(pending for pending in self._waiting if pending.request.id == request_id).wake.set()
+
+    async def let_pass(self, pending: Pending, tokens: int) -> None:
+        """Make a sample wait if it is meant and has so many tokens."""
+        if self._released or tokens != self.after_tokens or not self.matching(pending.request):
+            return
+        self._waiting.append(pending)
+        self.arrived.set()
+        try:
+            await pending.park()
+        finally:
+            self._waiting.remove(pending)
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """An error that is due."""
+
+    error: Exception
+    matching: Matching
+    after_tokens: int
+    times: int
+
+    def raise_if_due(self, request: SampleRequest, tokens: int) -> None:
+        """Raise it if it is meant for this request at this point, and was not raised often enough."""
+        if self.times > 0 and tokens == self.after_tokens and self.matching(request):
+            self.times -= 1
+            raise self.error
 
 
 class FakePolicy:
@@ -67,8 +160,8 @@ class FakePolicy:
         self._max_batch, self._turn_tokens, self._overrun = max_batch, turn_tokens, overrun
         self._trouble = trouble
         self._texts = TokenTexts(decode_tokens, ord("a"))
-        self._flights: dict[str, Flight] = {}
-        self._queue: deque[Flight] = deque()
+        self._pending: dict[str, Pending] = {}
+        self._queue: deque[Pending] = deque()
         self._holds: list[Hold] = []
         self._failures: list[Failure] = []
         self.requests: list[SampleRequest] = []
@@ -99,7 +192,7 @@ class FakePolicy:
     @property
     def in_flight(self) -> int:
         """Requests being served or waiting."""
-        return len(self._flights)
+        return len(self._pending)
 
     def hold(self, matching: Matching = anything, *, after_tokens: int = 0) -> Hold:
         """Make matching samples wait, after so many tokens, until the hold lets them go or they are aborted."""
@@ -135,22 +228,18 @@ class FakePolicy:
             EngineError: it was closed, or told to fail.
             LookupError: the script has no reply.
         """
-        check_request(request, max_context=self.max_context, vocab_size=VOCAB_SIZE)
-        if request.id in self._flights:
-            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
-        if self.closed:
-            raise EngineError(f"{self.name} is closed; make a new one")
+        check_request(self, request, vocab_size=VOCAB_SIZE, in_flight=self._pending, closed=self.closed)
         self.requests.append(request)
-        flight = self._flights[request.id] = Flight(request)
+        pending = self._pending[request.id] = Pending(request)
         try:
-            await self._take_slot(flight)
-            sampled = await self._generate(flight)
+            await self._take_slot(pending)
+            sampled = await self._generate(pending)
         except anyio.get_cancelled_exc_class():
             self.cancelled += 1
             raise
         finally:
-            self._free_slot(flight)
-            del self._flights[request.id]
+            self._free_slot(pending)
+            del self._pending[request.id]
         self.completion_tokens += len(sampled.token_ids)
         return sampled
 
@@ -158,36 +247,36 @@ class FakePolicy:
         """End a pending sample with the tokens so far; an unknown id is ignored."""
         self.aborted.append(request_id)
         deaf = self._trouble is not None and self._trouble.deaf
-        if request_id in self._flights and not deaf:
-            self._flights[request_id].aborted = True
-            self._flights[request_id].wake.set()
+        if request_id in self._pending and not deaf:
+            self._pending[request_id].aborted = True
+            self._pending[request_id].wake.set()
         await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         """End what is pending as aborted, and refuse what comes later."""
         self.closed = True
-        for flight in self._flights.values():
-            flight.aborted = True
-            flight.wake.set()
+        for pending in self._pending.values():
+            pending.aborted = True
+            pending.wake.set()
         await anyio.lowlevel.checkpoint()
 
-    async def _take_slot(self, flight: Flight) -> None:
+    async def _take_slot(self, pending: Pending) -> None:
         """Wait for a slot, or an abort."""
         if self.running < self._max_batch:
-            flight.has_slot = True
+            pending.has_slot = True
             self.running += 1
             self.max_running = max(self.max_running, self.running)
             return
-        self._queue.append(flight)
+        self._queue.append(pending)
         try:
-            await flight.park()
+            await pending.park()
         finally:
-            if flight in self._queue:
-                self._queue.remove(flight)
+            if pending in self._queue:
+                self._queue.remove(pending)
 
-    def _free_slot(self, flight: Flight) -> None:
+    def _free_slot(self, pending: Pending) -> None:
         """Hand the slot to the next in the queue."""
-        if not flight.has_slot:
+        if not pending.has_slot:
             return
         if not self._queue:
             self.running -= 1
@@ -197,9 +286,9 @@ class FakePolicy:
         first.has_slot = True
         first.wake.set()
 
-    async def _generate(self, flight: Flight) -> Sampled:
-        request = flight.request
-        stop = StopRule(request.stop, self._texts)
+    async def _generate(self, pending: Pending) -> Sampled:
+        request = pending.request
+        stop = self._texts.stop_rule(request.stop)
         limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
         tokens: list[int] = []
         logprobs: list[float] = []
@@ -210,10 +299,10 @@ class FakePolicy:
                 if self._trouble is not None:
                     await self._trouble.befall()
             for hold in self._holds:
-                await hold.let_pass(flight, len(tokens))
+                await hold.let_pass(pending, len(tokens))
             for failure in self._failures:
                 failure.raise_if_due(request, len(tokens))
-            if flight.aborted:
+            if pending.aborted:
                 return self._sampled(request, tokens, logprobs, "abort")
             writing = writing or self._writer.write(request)
             token, logprob = next(writing)

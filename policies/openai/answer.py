@@ -19,7 +19,7 @@ from typing import Literal
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.openai.chunks import Chunk
 from adaptive_ttc.policies.openai.texts import Cutter
-from adaptive_ttc.policies.stopping import StopRule
+from adaptive_ttc.policies.requests import StopRule
 from adaptive_ttc.policy import Sampled, SampleRequest
 
 Finish = Literal["eos", "stop", "length", "abort"]

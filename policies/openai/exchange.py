@@ -19,7 +19,7 @@ from adaptive_ttc.policies.openai.fleet import Fleet, Replica, UnavailableError
 from adaptive_ttc.policies.openai.forms import Form
 from adaptive_ttc.policies.openai.texts import Cutter
 from adaptive_ttc.policies.openai.wire import MisfitError, Wire
-from adaptive_ttc.policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.requests import StopRule, TokenTexts
 from adaptive_ttc.policy import Sampled, SampleRequest
 
 

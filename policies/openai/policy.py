@@ -13,9 +13,8 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
-from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.chat import ChatFormat
-from adaptive_ttc.policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
 from adaptive_ttc.policies.openai.config import FleetConfig
 from adaptive_ttc.policies.openai.exchange import Exchange, Flight
 from adaptive_ttc.policies.openai.fleet import Fleet, Replica
@@ -23,16 +22,15 @@ from adaptive_ttc.policies.openai.forms import ChatForm, Openings, TextForm, Tok
 from adaptive_ttc.policies.openai.gate import Gate
 from adaptive_ttc.policies.openai.texts import Cutter
 from adaptive_ttc.policies.openai.wire import Wire
-from adaptive_ttc.policies.validation import check_request
+from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.prm.checkpoint import locate, read_config
 from adaptive_ttc.types import Problem
 
 # Turns of the event loop in which an abort lets the request read what has already come over the network.
 _TURNS = 4
 
 
-class OpenAIPolicy(FolderPolicy):
+class OpenAIPolicy(ChatModelPolicy):
     """Samples from one or many servers of one model.
 
     Make one with :meth:`from_pretrained`. It is used by one event loop at a time. Every sample is one streamed
@@ -50,26 +48,9 @@ class OpenAIPolicy(FolderPolicy):
         system_prompt: put before problems without a system message; the one that ``chat`` was made with.
     """
 
-    def __init__(
-        self,
-        facts: FolderFacts,
-        chat: ChatFormat,
-        config: FleetConfig,
-        *,
-        name: str,
-        fingerprint: str,
-        max_context: int,
-        system_prompt: str | None,
-    ) -> None:
-        super().__init__(
-            chat,
-            name=name,
-            fingerprint=fingerprint,
-            parameters=facts.parameters,
-            max_context=max_context,
-            revision_prompt=facts.revision_prompt,
-        )
-        self._facts = facts
+    def __init__(self, model: ChatModel, config: FleetConfig, *, max_context: int, system_prompt: str | None) -> None:
+        super().__init__(model, max_context)
+        tokenizer = model.chat.tokenizer
         self._config = config
         self._openings = Openings(system_prompt)
         self._wire = Wire(config, max_context)
@@ -78,10 +59,10 @@ class OpenAIPolicy(FolderPolicy):
             config,
             self._wire,
             self._fleet,
-            forms=(TokenForm(), TextForm(facts.tokenizer), ChatForm(self._openings, facts.tokenizer)),
-            cutter=Cutter(facts.tokenizer),
-            texts=chat.token_texts(),
-            eos=tuple(sorted(facts.eos, key=lambda one: (one != facts.tokenizer.eos_token_id, one))),
+            forms=(TokenForm(), TextForm(tokenizer), ChatForm(self._openings, tokenizer)),
+            cutter=Cutter(tokenizer),
+            texts=model.chat.token_texts(),
+            eos=tuple(sorted(model.eos, key=lambda one: (one != tokenizer.eos_token_id, one))),
             max_context=max_context,
         )
         self._gate = Gate(config.max_concurrency)
@@ -122,23 +103,13 @@ class OpenAIPolicy(FolderPolicy):
         urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
         key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
         config = FleetConfig(base_urls=urls, api_key=key, **settings)
-        folder = locate(path_or_hub_name, revision=revision)
-        facts = read_facts(folder)
-        chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
-        known = _positions(folder)
+        model = read_chat_model(path_or_hub_name, system_prompt=system_prompt, revision=revision)
+        known = model.positions
         if max_context is not None and not 2 <= max_context <= (known or max_context):
             raise ConfigError(f"max_context={max_context} must be 2 to {known}, which the model knows")
         if known is None and max_context is None:
             raise ConfigError(f"the config of {path_or_hub_name} names no max_position_embeddings; pass max_context")
-        return cls(
-            facts,
-            chat,
-            config,
-            name=policy_name(path_or_hub_name, folder),
-            fingerprint=policy_fingerprint(folder, chat, facts.eos),
-            max_context=max_context or known or 0,
-            system_prompt=system_prompt,
-        )
+        return cls(model, config, max_context=max_context or known or 0, system_prompt=system_prompt)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -163,11 +134,8 @@ class OpenAIPolicy(FolderPolicy):
                 model or take no form of prompt.
             EngineError: retryable when an answer was lost; final when no replica is there or the policy is closed.
         """
-        check_request(request, max_context=self._max_context, vocab_size=self._facts.vocab_size)
-        if request.id in self._flights:
-            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
-        if self._closed:
-            raise EngineError(f"the policy {self.name} is closed; make a new one")
+        vocab_size = self.model.vocab_size
+        check_request(self, request, vocab_size=vocab_size, in_flight=self._flights, closed=self._closed)
         flight = self._flights[request.id] = Flight()
         try:
             with flight.scope:
@@ -192,10 +160,3 @@ class OpenAIPolicy(FolderPolicy):
             flight.scope.cancel()
         with anyio.CancelScope(shield=True):
             await self._wire.aclose()
-
-
-def _positions(folder: Path) -> int | None:
-    """Positions that the model knows."""
-    config = read_config(folder)
-    positions: int | None = config.get("text_config", config).get("max_position_embeddings")
-    return positions

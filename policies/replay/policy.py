@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.replay.record import Record, RecordedSample
-from adaptive_ttc.policies.replay.shelf import Shelf
-from adaptive_ttc.policies.replay.store import load_record
-from adaptive_ttc.policies.validation import check_request
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.replay.files import load_record
+from adaptive_ttc.policies.replay.record import Record, RecordedProblem, RecordedSample
+from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
+
+V = TypeVar("V")
 
 
 class ReplayPolicy:
@@ -44,8 +49,8 @@ class ReplayPolicy:
         self.parameters = record.policy.parameters
         self.max_context = record.max_context
         self.revision_prompt: str | None = None
-        self._shelf, self._turn_tokens = Shelf(record, seed), turn_tokens
-        self._flights: dict[str, anyio.Event] = {}
+        self._lookup, self._turn_tokens = RecordLookup(record, seed), turn_tokens
+        self._aborts: dict[str, anyio.Event] = {}
         self._closed = False
 
     @classmethod
@@ -53,7 +58,7 @@ class ReplayPolicy:
         """Replay a file.
 
         Args:
-            path: what a :class:`~adaptive_ttc.policies.replay.Recorder` saved, or traces; see ``traces.py``.
+            path: what a :class:`~adaptive_ttc.policies.replay.Recorder` saved, or traces; see ``files.py``.
             seed: of the permutations; 0 takes the samples in the order of the record.
             problems: see :func:`~adaptive_ttc.policies.replay.load_record`.
 
@@ -105,14 +110,14 @@ class ReplayPolicy:
                 )
         if demand.count == "flops" and not self.record.counted:
             raise ConfigError(f"{what} does not say how many prompt tokens there were; take count='generated'")
-        held = len(self._shelf.problem(problem).samples)
+        held = len(self._lookup.problem(problem).samples)
         if demand.n is None or demand.n > held:
             asked = "as many samples as the budget covers" if demand.n is None else f"n={demand.n}"
             raise ConfigError(f"{what} holds {held} samples of this problem, not {asked}; take n={held} or less")
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The prompt as it was recorded; ConfigError for a problem that was not."""
-        return self._shelf.problem(problem).prompt_ids
+        return self._lookup.problem(problem).prompt_ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a recorded solution's first tokens, without EOS.
@@ -120,7 +125,7 @@ class ReplayPolicy:
         Raises:
             ConfigError: no recorded solution begins with these tokens.
         """
-        return self._shelf.text(token_ids)
+        return self._lookup.text(token_ids)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """The piece of a recorded sample that is asked for.
@@ -129,33 +134,30 @@ class ReplayPolicy:
             ConfigError: it was not recorded, the request is impossible, or its id is in flight already.
             EngineError: the replay is closed.
         """
-        check_request(request, max_context=self.max_context, vocab_size=self._shelf.vocab_size)
-        if request.id in self._flights:
-            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
-        if self._closed:
-            raise EngineError(f"{self.name} is closed; make a new one")
-        sample, begun = self._shelf.find(request)
+        vocab_size = self._lookup.vocab_size
+        check_request(self, request, vocab_size=vocab_size, in_flight=self._aborts, closed=self._closed)
+        sample, begun = self._lookup.sample(request)
         limit = min(request.max_tokens, len(sample.token_ids) - begun)
-        aborted = self._flights[request.id] = anyio.Event()
+        aborted = self._aborts[request.id] = anyio.Event()
         tokens = 0
         try:
             while tokens < limit and not aborted.is_set():
                 await anyio.lowlevel.checkpoint()
                 tokens = min(limit, tokens + self._turn_tokens)
         finally:
-            del self._flights[request.id]
+            del self._aborts[request.id]
         return _piece(sample, begun, tokens, request, cut=tokens < limit)
 
     async def abort(self, request_id: str) -> None:
         """End a pending sample with the tokens so far; an unknown id is ignored."""
-        if request_id in self._flights:
-            self._flights[request_id].set()
+        if request_id in self._aborts:
+            self._aborts[request_id].set()
         await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         """End what is pending as aborted, and refuse what comes later."""
         self._closed = True
-        for aborted in self._flights.values():
+        for aborted in self._aborts.values():
             aborted.set()
         await anyio.lowlevel.checkpoint()
 
@@ -172,3 +174,129 @@ def _piece(sample: RecordedSample, begun: int, tokens: int, request: SampleReque
         prompt_tokens=computed,
         cached_tokens=(len(request.prompt_ids) if begun else prompt) - computed if prompt else 0,
     )
+
+
+class RecordLookup:
+    """Finds the recorded problem, sample or text that a request is about.
+
+    Args:
+        record: what was recorded.
+        seed: of the permutation of each problem's samples; 0 leaves them in the order of the record.
+    """
+
+    def __init__(self, record: Record, seed: int) -> None:
+        self._record = record
+        self._seed = seed
+        samples = [sample for problem in record.problems for sample in problem.samples]
+        self._problems = {problem.messages: problem for problem in record.problems}
+        self._prompts = PrefixIndex({problem.prompt_ids: problem for problem in record.problems})
+        self._texts = PrefixIndex({sample.token_ids: sample for sample in samples})
+        self._ends = frozenset(sample.token_ids[-1] for sample in samples if sample.finish == "eos")
+        self._orders: dict[tuple[int, ...], tuple[int, ...]] = {}
+        prompts = (problem.prompt_ids for problem in record.problems)
+        self.vocab_size = 1 + max(max(ids) for ids in (*prompts, *(sample.token_ids for sample in samples)))
+
+    def problem(self, problem: Problem) -> RecordedProblem:
+        """The problem with the same messages; ConfigError where it was not recorded."""
+        recorded = self._problems.get(problem.messages)
+        if recorded is None:
+            raise ConfigError(
+                f"problem {problem.id!r} ({problem.question[:60]!r}...) is not among the {len(self._problems)} "
+                f"problems in the record of {self._record.policy.name}; solve those, or record this one"
+            )
+        return recorded
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """What a recorded solution's first tokens say; ConfigError where none begins with these."""
+        spoken = tuple(token_ids)
+        while spoken and spoken[-1] in self._ends:
+            spoken = spoken[:-1]
+        if not spoken:
+            return ""
+        sample = self._texts.starting_with(spoken)
+        if sample is None:
+            raise ConfigError(f"no solution in the record of {self._record.policy.name} begins with these tokens")
+        return sample.text[: sample.ends[len(spoken) - 1]]
+
+    def sample(self, request: SampleRequest) -> tuple[RecordedSample, int]:
+        """The sample that a request is for a piece of, and how many of its tokens stand in the prompt already.
+
+        Raises:
+            ConfigError: the prompt, place or settings were not recorded, or more tokens are asked for than were.
+        """
+        problem = self._prompts.beginning(request.prompt_ids)
+        if problem is None:
+            raise ConfigError(f"request {request.id!r}: this prompt was not recorded; prompts come from encode")
+        self._check_settings(request)
+        sample = problem.samples[self._place(request, problem)]
+        so_far = request.prompt_ids[len(problem.prompt_ids) :]
+        if sample.token_ids[: len(so_far)] != so_far:
+            raise ConfigError(f"request {request.id!r}: its solution so far is not that of the recorded sample")
+        left = len(sample.token_ids) - len(so_far)
+        room = self._record.max_context - len(request.prompt_ids)
+        if not left or (sample.finish == "length" and left < min(request.max_tokens, room)):
+            raise ConfigError(
+                f"request {request.id!r} asks for {request.max_tokens} more tokens, and the recorded sample ends by "
+                f"{sample.finish} after {left}; take max_tokens={self._record.settings.max_tokens} or less"
+            )
+        return sample, len(so_far)
+
+    def _check_settings(self, request: SampleRequest) -> None:
+        if request.stop:
+            raise ConfigError(f"request {request.id!r} has stop strings, and whole solutions were recorded")
+        settings = self._record.settings
+        asked = replace(settings, temperature=request.temperature, top_p=request.top_p)
+        if asked != settings:
+            raise ConfigError(f"request {request.id!r} asks for {asked}, and recorded are {settings}")
+
+    def _place(self, request: SampleRequest, problem: RecordedProblem) -> int:
+        # a cut solution that a later search goes on with is its own first child
+        place, *further = request.path or (0,)
+        if any(further) or place >= len(problem.samples):
+            raise ConfigError(
+                f"request {request.id!r}: path {request.path} was not recorded; there are "
+                f"{len(problem.samples)} whole solutions of {problem.id!r}"
+            )
+        if problem.prompt_ids not in self._orders:
+            self._orders[problem.prompt_ids] = self._order(problem)
+        return self._orders[problem.prompt_ids][place]
+
+    def _order(self, problem: RecordedProblem) -> tuple[int, ...]:
+        places = range(len(problem.samples))
+        if not self._seed:
+            return tuple(places)
+        # sorting by a hash is a permutation that no version of a random generator changes
+        name = json.dumps([self._seed, [[turn.role, turn.content] for turn in problem.messages]])
+        return tuple(sorted(places, key=lambda index: hashlib.sha256(f"{name}{index}".encode()).digest()))
+
+
+class PrefixIndex(Generic[V]):
+    """Values under sequences, found by how a sequence begins.
+
+    In sorted order everything that begins alike stands together, so a search takes the logarithm of
+    their number in comparisons, and no prefix is stored.
+    """
+
+    def __init__(self, values: Mapping[tuple[Any, ...], V]) -> None:
+        self._keys = sorted(values)
+        self._values = [values[key] for key in self._keys]
+
+    def starting_with(self, prefix: tuple[Any, ...]) -> V | None:
+        """The value of a stored sequence that begins with ``prefix`` (of several, the first in order), or None."""
+        index = bisect_left(self._keys, prefix)
+        if index < len(self._keys) and self._keys[index][: len(prefix)] == prefix:
+            return self._values[index]
+        return None
+
+    def beginning(self, sequence: tuple[Any, ...]) -> V | None:
+        """The value of the longest stored sequence with which ``sequence`` begins, or None."""
+        while True:
+            index = bisect_right(self._keys, sequence) - 1
+            if index < 0:
+                return None
+            pairs = zip(self._keys[index], sequence, strict=False)
+            common = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(self._keys[index]), len(sequence)))
+            if common == len(self._keys[index]):
+                return self._values[index]
+            # whatever begins the sequence begins this neighbour in the order as well
+            sequence = sequence[:common]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.replay.files import save_record
 from adaptive_ttc.policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
-from adaptive_ttc.policies.replay.recording import RecordingPolicy, RecordingPRM
-from adaptive_ttc.policies.replay.store import save_record
-from adaptive_ttc.policies.replay.texts import text_ends
-from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem, split_steps
+from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
 Tokens = tuple[int, ...]
 
@@ -32,14 +33,6 @@ class Growing:
     token_ids: Tokens = ()
     logprobs: tuple[float, ...] = ()
     finish: str = "length"
-
-
-@dataclass(slots=True)
-class Scores:
-    """What a PRM said of a solution; see :class:`~adaptive_ttc.policies.replay.RecordedSample`."""
-
-    scored: Scored
-    counts: tuple[int, ...] = field(default=())
 
 
 class Recorder:
@@ -77,7 +70,7 @@ class Recorder:
         self._problems: dict[Tokens, Problem] = {}
         self._growing: dict[tuple[Tokens, int], Growing] = {}
         self._ended: dict[tuple[Tokens, int], Growing] = {}
-        self._scores: dict[tuple[str, tuple[str, ...]], Scores] = {}
+        self._scores: dict[tuple[str, tuple[str, ...]], tuple[Scored, tuple[int, ...]]] = {}
 
     def record(self) -> Record:
         """What was recorded so far.
@@ -148,7 +141,7 @@ class Recorder:
         assert self._judge is not None
         parts = (ScoreRequest(request.question, request.steps[:k]) for k in range(1, len(request.steps) + 1))
         counts = tuple(self._judge.count_tokens(part) for part in parts)
-        self._scores.setdefault((request.question, request.steps), Scores(scored, counts))
+        self._scores.setdefault((request.question, request.steps), (scored, counts))
 
     def _problem(self, opening: Tokens, samples: list[Growing]) -> RecordedProblem:
         problem = self._problems[opening]
@@ -163,7 +156,7 @@ class Recorder:
 
     def _sample(self, question: str, one: Growing) -> RecordedSample:
         text = self._live.decode(one.token_ids)
-        scores = self._scores.get((question, split_steps(text)))
+        scored, counts = self._scores.get((question, split_steps(text)), (Scored(scores=(), prm_tokens=0), ()))
         return RecordedSample(
             path=one.path,
             token_ids=one.token_ids,
@@ -171,9 +164,9 @@ class Recorder:
             ends=text_ends(self._live.decode, one.token_ids, text),
             finish="eos" if one.finish == "eos" else "length",
             logprobs=one.logprobs if len(one.logprobs) == len(one.token_ids) else (),
-            scores=scores.scored.scores if scores else (),
-            prm_counts=scores.counts if scores else (),
-            prm_tokens=scores.scored.prm_tokens if scores else 0,
+            scores=scored.scores,
+            prm_counts=counts,
+            prm_tokens=scored.prm_tokens,
             prompt_tokens=one.first.prompt_tokens,
             cached_tokens=one.first.cached_tokens,
         )
@@ -181,3 +174,150 @@ class Recorder:
 
 def _model(model: Policy | RewardModel) -> Model:
     return Model(name=model.name, fingerprint=model.fingerprint, parameters=model.parameters)
+
+
+class RecordingPolicy(WrappedPolicy):
+    """Passes everything on to another policy, and tells of prompts and of samples with the given settings.
+
+    Args:
+        policy: does the work.
+        settings: of the samples that are told of; a solver takes them where its caller names none.
+        met: called with every problem and its prompt.
+        sampled: called with every request for a piece of a whole solution, and what came of it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: SampleSettings,
+        met: Callable[[Problem, tuple[int, ...]], None],
+        sampled: Callable[[SampleRequest, Sampled], None],
+    ) -> None:
+        super().__init__(policy)
+        self._settings = settings
+        self._met = met
+        self._sampled = sampled
+
+    @property
+    def strategy_defaults(self) -> Mapping[str, Any]:
+        """The settings of the record."""
+        own = {name: getattr(self._settings, name) for name in ("temperature", "top_p", "max_tokens")}
+        return {**super().strategy_defaults, **own}
+
+    def check_demand(self, problem: Problem, demand: Demand) -> None:
+        """Refuse what could not be replayed, and what the policy refuses.
+
+        Raises:
+            ConfigError: steps, revisions, or other sampling settings.
+        """
+        if demand.stepwise or demand.revises:
+            raise ConfigError(
+                f"{demand.strategy} cannot be recorded: a record holds whole solutions; record a sampling strategy, "
+                f"such as majority, or use {self.name} without the recorder"
+            )
+        for option in ("temperature", "top_p", "max_tokens"):
+            asked, recorded = getattr(demand, option), getattr(self._settings, option)
+            if asked != recorded:
+                raise ConfigError(
+                    f"{option}={asked:g} is not that of the record, {recorded:g}; leave it out, or give the recorder "
+                    f"SampleSettings({option}={asked:g})"
+                )
+        super().check_demand(problem, demand)
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """The policy's."""
+        opening = super().encode(problem)
+        self._met(problem, opening)
+        return opening
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """The policy's."""
+        sampled = await super().sample(request)
+        settings = (request.temperature, request.top_p)
+        if not request.stop and settings == (self._settings.temperature, self._settings.top_p):
+            self._sampled(request, sampled)
+        return sampled
+
+
+class RecordingPRM(WrappedPRM):
+    """Passes everything on to another PRM, and tells of every score.
+
+    Args:
+        prm: does the work.
+        scored: called with every request that was answered, and the answer.
+    """
+
+    def __init__(self, prm: RewardModel, scored: Callable[[ScoreRequest, Scored], None]) -> None:
+        super().__init__(prm)
+        self._scored = scored
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """The PRM's."""
+        scored = await super().score(request)
+        self._scored(request, scored)
+        return scored
+
+
+WINDOW = 32
+"""Tokens that are decoded together: decoding every prefix whole would take the square of the length."""
+
+_REPLACEMENT = "\ufffd"  # what a decoder writes for half a character
+
+
+def text_ends(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> tuple[int, ...]:
+    """Characters of ``text`` that the first 1, 2, ... tokens stand for; half a character counts with its last token.
+
+    Args:
+        decode: the policy's decoder.
+        token_ids: shape [tokens].
+        text: what ``decode`` gives for all of them.
+
+    Returns:
+        Shape [tokens], not falling, the last one ``len(text)``.
+    """
+    try:
+        ends = _by_windows(decode, token_ids, text)
+    except ConfigError:  # a replay decodes nothing from the middle of a solution
+        ends = None
+    if ends is None:
+        ends = [_common(decode(token_ids[:k]), text) for k in range(1, len(token_ids) + 1)]
+    highest, rising = 0, []
+    for end in ends:
+        highest = max(highest, end)
+        rising.append(highest)
+    return (*rising[:-1], len(text)) if rising else ()
+
+
+def _by_windows(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> list[int] | None:
+    """The same from short pieces; None where the decoder does not decode piece by piece."""
+    ends: list[int] = []
+    start, done = 0, 0
+    while len(ends) < len(token_ids):
+        before = decode(token_ids[start : len(ends)]).rstrip(_REPLACEMENT)
+        piece = before
+        for stop in range(len(ends) + 1, min(len(ends) + WINDOW, len(token_ids)) + 1):
+            piece = decode(token_ids[start:stop]).rstrip(_REPLACEMENT)
+            added = piece[len(before) :]
+            if not piece.startswith(before) or not text.startswith(added, done):
+                return None
+            ends.append(done + len(added))
+        done += len(piece) - len(before)
+        # the last token stays in sight: some decoders strip a blank from what comes first
+        start = _whole(decode, token_ids, len(ends))
+    return ends if done == len(text.rstrip(_REPLACEMENT)) else None
+
+
+def _whole(decode: Callable[[Tokens], str], token_ids: Tokens, stop: int) -> int:
+    """A token before ``stop`` from which on the text is whole characters."""
+    start = stop - 1
+    while start > 0 and not _plain(decode(token_ids[start:stop])):
+        start -= 1
+    return start
+
+
+def _plain(text: str) -> bool:
+    return bool(text.rstrip(_REPLACEMENT)) and _REPLACEMENT not in text.rstrip(_REPLACEMENT)
+
+
+def _common(one: str, other: str) -> int:
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

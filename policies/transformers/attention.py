@@ -1,8 +1,11 @@
-"""Attention of a flat batch over rows of unequal length; it knows no model and no request.
+"""Attention of a flat batch over rows of unequal length, and the cache that holds the rows' keys and values.
 
 All new tokens of all rows stand behind one another in a batch of one, so that the rest of the model computes no
 padding, and rows that begin (many tokens) run together with rows that go on (one token). Here they part: rows with one
 token are taken in groups, each as wide as its longest row, and the others one by one.
+
+``RowCache`` is a Hugging Face ``Cache``, so that stock causal language models run on it unchanged: ``aim`` says
+which rows and positions the next forward pass writes, and every layer's ``update`` writes there in place.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.prefix_cache import CacheShape
 
 NAME = "adaptive_ttc_rows"
 
@@ -122,3 +127,108 @@ def _one_row(
         keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
     attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
     out.copy_(attended[0].transpose(0, 1).unflatten(1, (heads, group)))
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
+    """One layer's part of the row tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self.is_initialized = True
+        self.places = torch.empty(0, dtype=torch.long)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the rows were allocated before."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write states of shape (1, heads, tokens, dim) at the aimed places; return all rows."""
+        assert self.keys is not None
+        assert self.values is not None
+        for store, states in ((self.keys, key_states), (self.values, value_states)):
+            dim = states.shape[-1]
+            store.view(-1, dim).index_copy_(0, self.places, states.transpose(1, 2).reshape(-1, dim))
+        return self.keys, self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the keys that a mask covers; the masks are not made here."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Nothing that a model could use: rows have lengths, and every token comes with its position."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """No limit of its own: the rows grow."""
+        return -1
+
+
+class RowCache(Cache):
+    """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed.
+
+    Args:
+        shape: of one token's keys and values.
+        max_rows: rows that it may grow to.
+        max_positions: positions that a row may grow to.
+        device: where the tensors live.
+        dtype: of the tensors.
+    """
+
+    def __init__(
+        self, shape: CacheShape, max_rows: int, max_positions: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._max_rows = max_rows
+        self._max_positions = max_positions
+        self._heads = torch.arange(shape.heads, device=device)
+        self._rows = [_Layer() for _ in range(shape.layers)]
+        super().__init__(layers=list(self._rows))
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self._keys = torch.zeros((shape.layers, 0, shape.heads, 0, shape.key_dim), **options)
+        self._values = torch.zeros((shape.layers, 0, shape.heads, 0, shape.value_dim), **options)
+
+    def reserve(self, rows: int, positions: int) -> None:
+        """Make room for so many rows of so many positions, doubling what there is; it stays."""
+        old_rows, old_positions = self._keys.shape[1], self._keys.shape[3]
+        if rows <= old_rows and positions <= old_positions:
+            return
+        rows = old_rows if rows <= old_rows else max(rows, min(2 * old_rows, self._max_rows))
+        if positions <= old_positions:
+            positions = old_positions
+        else:
+            positions = max(positions, min(2 * old_positions, self._max_positions))
+        self._keys = _grown(self._keys, rows, positions)
+        self._values = _grown(self._values, rows, positions)
+        for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
+            layer.keys, layer.values = keys, values
+
+    def aim(self, rows: torch.Tensor, positions: torch.Tensor) -> None:
+        """Say where the next forward pass writes its tokens; both of shape (tokens,)."""
+        heads = rows[:, None] * len(self._heads) + self._heads
+        places = (heads * self._keys.shape[3] + positions[:, None]).flatten()
+        for layer in self._rows:
+            layer.places = places
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` positions of a row to another."""
+        self._keys[:, target, :, :length] = self._keys[:, source, :, :length]
+        self._values[:, target, :, :length] = self._values[:, source, :, :length]
+
+    def read(self, row: int, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of some positions of a row; each of shape (positions, layers, heads, dim)."""
+        keys, values = self._keys[:, row, :, start:stop], self._values[:, row, :, start:stop]
+        return keys.permute(2, 0, 1, 3), values.permute(2, 0, 1, 3)
+
+    def write(self, row: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Fill a row's first positions with what :meth:`read` gave."""
+        length = keys.shape[0]
+        self._keys[:, row, :, :length] = keys.permute(1, 2, 0, 3)
+        self._values[:, row, :, :length] = values.permute(1, 2, 0, 3)
+
+
+def _grown(tensor: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
+    layers, old_rows, heads, old_positions, dim = tensor.shape
+    # zeros, not empty: masked positions are multiplied by weight 0, and 0 times NaN is NaN
+    grown = tensor.new_zeros((layers, rows, heads, positions, dim))
+    grown[:, :old_rows, :, :old_positions] = tensor
+    return grown

@@ -1,6 +1,10 @@
-"""One step of continuous batching: admit, prefill, decode, hand out what ended; it knows no thread or event loop."""
+"""Steps of continuous batching (admit, prefill, decode, hand out what ended), and the thread that takes them."""
 
 from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
 
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.transformers.runner import ModelRunner
@@ -58,8 +62,7 @@ class Engine:
         result = self._runner.step(len(running))
         ends = []
         for row, token, logprob in zip(result.rows, result.tokens, result.logprobs, strict=True):
-            job = running[row]
-            finish = job.accept(token, logprob, self._eos)
+            finish = running[row].accept(token, logprob, self._eos)
             if finish is not None:
                 ends.append((row, finish))
         # from the last row on, so that a row that moves into a gap is one that goes on
@@ -94,10 +97,70 @@ class Engine:
 
     def _begin(self, start: Start) -> None:
         """Start a row with its prompt's longest prefix that is to be had: another row's, or a stored one."""
-        request = start.job.request
         row = len(self._scheduler.running) - 1
-        self._runner.begin(row, request)
+        self._runner.begin(row, start.job.request)
         if start.source is None:
             start.job.cached = self._runner.load(row)
         else:
             start.job.cached = self._runner.copy_prompt(start.source, row)
+
+
+class EngineThread:
+    """Steps an engine while there is work, and runs what is posted between two steps, so that no event loop waits.
+
+    Args:
+        name: of the thread.
+        engine: what it drives; nobody else may from then on.
+    """
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self._engine = engine
+        self._posted: deque[Callable[[], object]] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        # a daemon, so that a process whose user forgot aclose can end
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def post(self, command: Callable[[], object]) -> bool:
+        """Have a command run between two steps; False if the thread is closed and never will."""
+        with self._wake:
+            if self._closed:
+                return False
+            self._posted.append(command)
+            self._wake.notify()
+            return True
+
+    def close(self) -> None:
+        """Ask the thread to end; what was posted before still runs."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        engine = self._engine
+        while True:
+            with self._wake:
+                while not (self._posted or self._closed or not engine.idle):
+                    self._wake.wait()
+                closed = self._closed
+                commands = list(self._posted)
+                self._posted.clear()
+            for command in commands:
+                self._guarded(command)
+            if closed:
+                engine.close()
+                return
+            self._guarded(engine.step)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        """A thread that died would leave every caller waiting: whatever is raised, they are told."""
+        try:
+            action()
+        except Exception as error:
+            self._engine.fail(error)

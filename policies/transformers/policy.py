@@ -1,4 +1,4 @@
-"""The ``Policy`` over ``AutoModelForCausalLM``: loading, and the way from a task to the engine's thread and back.
+"""The ``Policy`` over ``AutoModelForCausalLM``: loading, checking that rows can be batched, and the way of a sample.
 
 It knows no strategy, budget or score. Requests join and leave a running batch; transformers' own continuous
 batching was measured first and is slower on a CPU than a uniform ``generate``, and it has one seed for all requests.
@@ -8,68 +8,96 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import anyio
 import anyio.to_thread
+import numpy as np
 import torch
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.chat import ChatFormat
-from adaptive_ttc.policies.folder import FolderPolicy, eos_tokens, policy_fingerprint, policy_name
-from adaptive_ttc.policies.stopping import StopRule
-from adaptive_ttc.policies.transformers.config import EngineConfig
-from adaptive_ttc.policies.transformers.engine import Engine
-from adaptive_ttc.policies.transformers.loading import SMALL_MODEL, check_rows, examine, greedy_alone
+from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy
+from adaptive_ttc.policies.requests import check_request
+from adaptive_ttc.policies.transformers.engine import Engine, EngineThread
 from adaptive_ttc.policies.transformers.runner import ModelRunner
 from adaptive_ttc.policies.transformers.scheduler import Job, Outcome, Scheduler
-from adaptive_ttc.policies.transformers.worker import EngineThread
-from adaptive_ttc.policies.validation import check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import load_causal, locate
+from adaptive_ttc.prm.prefix_cache import CacheShape, cache_argument
+
+SMALL_MODEL = 20_000_000
+"""Below so many parameters a second CPU thread costs more in waiting than it computes."""
 
 
-class TransformersPolicy(FolderPolicy):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How a model is batched.
+
+    Attributes:
+        max_batch: samples that run at once.
+        max_context: prompt and new tokens together; None takes what the model knows, and never more.
+        prefix_cache_bytes: memory for the keys and values of ended samples that may be continued, and of their
+            prompts; when full, the least recently used go. 0 keeps none.
+        prefill_tokens: prompt tokens that one forward pass computes at most, beside the running samples' tokens.
+        num_threads: CPU threads of a forward pass, set for the whole process; None sets 1 for a model with fewer
+            than 20M parameters on a CPU, where more are slower, and else leaves torch's setting.
+    """
+
+    max_batch: int = 64
+    max_context: int | None = None
+    prefix_cache_bytes: int = 512 * 2**20
+    prefill_tokens: int = 4096
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1:
+            raise ConfigError(f"max_batch={self.max_batch} must be at least 1")
+        if self.prefill_tokens < 16:
+            raise ConfigError(f"prefill_tokens={self.prefill_tokens} must be at least 16")
+        if self.max_context is not None and self.max_context < 2:
+            raise ConfigError(f"max_context={self.max_context} must hold a prompt token and a new one")
+        if self.prefix_cache_bytes < 0:
+            raise ConfigError(f"prefix_cache_bytes={self.prefix_cache_bytes} must not be negative")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ConfigError(f"num_threads={self.num_threads} must be at least 1, or None")
+
+
+class TransformersPolicy(ChatModelPolicy):
     """Samples from a Hugging Face causal language model, many requests at once.
 
     Make one with :meth:`from_pretrained`. ``sample`` may be called from any number of asyncio tasks and event
     loops. A sample's random numbers are keyed by (seed, position in the sequence), and rows are computed alike in
     every batch as far as the device's arithmetic allows: on a CPU in float32 the same request gives the same
     tokens alone or among others.
+
+    Args:
+        model: what its folder says.
+        network: the loaded model, in evaluation mode.
+        config: how it is batched.
     """
 
-    def __init__(
-        self, model: Any, chat: ChatFormat, *, name: str, fingerprint: str, eos: frozenset[int], config: EngineConfig
-    ) -> None:
-        facts = examine(model)
-        alone = greedy_alone(model, facts.vocab_size)
+    def __init__(self, model: ChatModel, network: Any, config: EngineConfig) -> None:
+        limits = examine(network)
+        alone = _greedy_alone(network, model.vocab_size)
         runner = ModelRunner(
-            model,
-            facts.shape,
+            network,
+            limits.shape,
             max_batch=config.max_batch,
-            max_context=min(facts.max_context, config.max_context or facts.max_context),
+            max_context=min(limits.max_context, config.max_context or limits.max_context),
             prefix_cache_bytes=config.prefix_cache_bytes,
             prefill_tokens=config.prefill_tokens,
         )
-        check_rows(runner, alone, tolerance=1e-3 if model.dtype == torch.float32 else 0.1)
-        super().__init__(
-            chat,
-            name=name,
-            fingerprint=fingerprint,
-            parameters=facts.parameters,
-            max_context=runner.max_context,
-            revision_prompt=facts.revision_prompt,
-        )
-        self._facts = facts
-        self._texts = chat.token_texts()
-        self._stop_rules: dict[tuple[str, ...], StopRule] = {}
+        _check_rows(runner, alone, tolerance=1e-3 if network.dtype == torch.float32 else 0.1)
+        super().__init__(model, runner.max_context)
+        self._texts = model.chat.token_texts()
         self._in_flight: set[str] = set()
-        self._engine = Engine(runner, Scheduler(config.max_batch), eos)
-        self._thread = EngineThread(f"policy {name}", self._engine)
-        self._thread.start()
+        self._engine = Engine(runner, Scheduler(config.max_batch), model.eos)
+        self._thread = EngineThread(f"policy {model.name}", self._engine)
         self._finalizer = weakref.finalize(self, _end, self._thread)
 
     @classmethod
@@ -95,7 +123,7 @@ class TransformersPolicy(FolderPolicy):
             device: as torch names it, such as ``cpu`` or ``cuda:0``.
             dtype: ``float32``, ``bfloat16`` or ``float16``.
             system_prompt: put before problems without a system message; for a general instruct model
-                :data:`adaptive_ttc.policies.prompts.MATH_SYSTEM_PROMPT`.
+                :data:`adaptive_ttc.policies.chat_model.MATH_SYSTEM_PROMPT`.
             eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
             revision: of the model on the Hub.
             max_batch, max_context, prefix_cache_bytes, prefill_tokens, num_threads: see :class:`EngineConfig`.
@@ -111,20 +139,14 @@ class TransformersPolicy(FolderPolicy):
             num_threads=num_threads,
         )
         folder = locate(path_or_hub_name, revision=revision)
-        model, tokenizer = load_causal(folder, device=device, dtype=dtype, threads=config.num_threads)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        if config.num_threads is None and model.device.type == "cpu" and parameters < SMALL_MODEL:
+        network, tokenizer = load_causal(folder, device=device, dtype=dtype, threads=config.num_threads)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        if config.num_threads is None and network.device.type == "cpu" and parameters < SMALL_MODEL:
             torch.set_num_threads(1)
-        chat = ChatFormat(tokenizer, system_prompt, str(path_or_hub_name))
-        eos = eos_tokens(model.generation_config, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
-        return cls(
-            model,
-            chat,
-            name=policy_name(path_or_hub_name, folder),
-            fingerprint=policy_fingerprint(folder, chat, eos),
-            eos=eos,
-            config=config,
+        model = ChatModel.of(
+            path_or_hub_name, folder, network, tokenizer, system_prompt=system_prompt, eos_token_ids=eos_token_ids
         )
+        return cls(model, network, config)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample.
@@ -133,15 +155,13 @@ class TransformersPolicy(FolderPolicy):
             ConfigError: the request can never be served, or its id is in flight already.
             EngineError: the model failed, or the policy is closed.
         """
-        check_request(request, max_context=self.max_context, vocab_size=self._facts.vocab_size)
-        if request.id in self._in_flight:
-            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
+        check_request(self, request, vocab_size=self.model.vocab_size, in_flight=self._in_flight)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Sampled] = loop.create_future()
         job = Job(
             request=request,
             limit=min(request.max_tokens, self.max_context - len(request.prompt_ids)),
-            stop=self._stop_rule(request.stop),
+            stop=self._texts.stop_rule(request.stop),
             reply=partial(_reply, loop, future),
         )
         self._in_flight.add(request.id)
@@ -167,11 +187,6 @@ class TransformersPolicy(FolderPolicy):
         if self._finalizer.detach():
             self._engine.release()
 
-    def _stop_rule(self, stop: tuple[str, ...]) -> StopRule:
-        if stop not in self._stop_rules:
-            self._stop_rules[stop] = StopRule(stop, self._texts)
-        return self._stop_rules[stop]
-
 
 def _reply(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Sampled], outcome: Outcome) -> None:
     """Hand a result from the engine's thread to the task that waits for it."""
@@ -193,3 +208,96 @@ def _resolve(future: asyncio.Future[Sampled], outcome: Outcome) -> None:
 def _end(thread: EngineThread) -> None:
     thread.close()
     thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """The shape of one token's keys and values, and how many positions a model can attend to."""
+
+    shape: CacheShape
+    max_context: int
+
+
+@torch.inference_mode()
+def examine(network: Any) -> BatchLimits:
+    """Run a model on one token and read off what its cache holds.
+
+    Raises:
+        ConfigError: it keeps a state that is not one key and value a token and layer, all alike.
+    """
+    output = network(input_ids=torch.zeros((1, 1), dtype=torch.long, device=network.device), use_cache=True)
+    layers = getattr(getattr(output, cache_argument(network), None), "layers", [])
+    kind = type(network).__name__
+    if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        raise ConfigError(f"{kind} does not keep keys and values in every layer; serve it with another policy")
+    shapes = {(layer.keys.shape, layer.values.shape) for layer in layers}
+    if len(shapes) > 1:
+        raise ConfigError(f"the layers of {kind} keep keys of different shapes; serve it with another policy")
+    (keys, values), *_ = shapes
+    # within its window a sliding layer attends to everything, so that up to there no special mask is needed
+    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    return BatchLimits(
+        shape=CacheShape(layers=len(layers), heads=keys[1], key_dim=keys[3], value_dim=values[3]),
+        max_context=min([_positions(network.config.get_text_config()), *windows]),
+    )
+
+
+def _positions(config: Any) -> int:
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        raise ConfigError("the model's config does not say how many positions it knows; add max_position_embeddings")
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        # beyond the original length these turn the whole batch's angles by its longest row
+        return int(rope.get("original_max_position_embeddings") or positions)
+    return positions
+
+
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """A prompt, the tokens that a model greedily goes on with, and their log-probabilities in nats."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+@torch.inference_mode()
+def _greedy_alone(network: Any, vocab_size: int) -> list[Greedy]:
+    """What a model answers to two prompts of different length, each alone and without a cache."""
+    answers = []
+    for length in (12, 6):
+        prompt = tokens = tuple(index * 7 % vocab_size for index in range(1, length))
+        logprobs: list[float] = []
+        for _ in range(2):
+            logits = network(input_ids=torch.tensor([tokens], device=network.device), use_cache=False).logits[0, -1]
+            logprob, token = torch.log_softmax(logits.float(), dim=-1).max(dim=-1)
+            tokens, logprobs = (*tokens, int(token)), [*logprobs, logprob.item()]
+        answers.append(Greedy(prompt, tokens[len(prompt) :], tuple(logprobs)))
+    return answers
+
+
+def _check_rows(runner: ModelRunner, expected: Sequence[Greedy], tolerance: float) -> None:
+    """Compare what the rows of a batch give with the model's own answers.
+
+    Raises:
+        ConfigError: it fails, or they differ by more than rounding: there is more to the model's attention than keys,
+            values and a causal mask.
+    """
+    remedy = "serve this model with another policy"
+    try:
+        for row, one in enumerate(expected):
+            runner.begin(row, SampleRequest(id="", prompt_ids=one.prompt, max_tokens=2, seed=0, temperature=0.0))
+        first, second = (runner.step(len(expected)) for _ in range(2))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"it cannot run unequal rows: {error}; {remedy}") from error
+    differences = []
+    for row, one in enumerate(expected):
+        differences.append(abs(first.logprobs[row] - one.logprobs[0]))
+        # rounding may turn a narrow choice, and then the second tokens have nothing to do with each other
+        if first.tokens[row] == one.tokens[0]:
+            differences.append(abs(second.logprobs[row] - one.logprobs[1]))
+    worst = float(np.max(differences))
+    # turned round, so that a NaN is refused
+    if not worst <= tolerance:
+        raise ConfigError(f"its log-probabilities are off by {worst:.2g} in a batch of unequal rows; {remedy}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adaptive_ttc.policies.stopping import StopRule
+from adaptive_ttc.policies.requests import StopRule
 from adaptive_ttc.policy import Sampled, SampleRequest
 
 Outcome = Sampled | Exception

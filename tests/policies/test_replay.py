@@ -18,7 +18,7 @@ from adaptive_ttc.evaluation.metrics import NO_ANSWER
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.policies.replay import Recorder, ReplayPolicy, ReplayPRM, SampleSettings, load_record
-from adaptive_ttc.policies.replay.index import PrefixIndex
+from adaptive_ttc.policies.replay.policy import PrefixIndex
 from adaptive_ttc.policy import Limited, SampleRequest
 from adaptive_ttc.prm import FakePRM, ScoreRequest, load_prm
 from adaptive_ttc.solver import Solver

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.fake import FakePolicy, toy_right_so_far
-from adaptive_ttc.policies.fake.tokens import decode_tokens, encode_text
+from adaptive_ttc.policies.fake.writers import decode_tokens, encode_text
 from adaptive_ttc.policies.replay import Recorder, ReplayPolicy, SampleSettings, load_record, save_record
-from adaptive_ttc.policies.replay.recorder import LeftOutWarning
-from adaptive_ttc.policies.replay.texts import text_ends
+from adaptive_ttc.policies.replay.recorder import LeftOutWarning, text_ends
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm import FakePRM, RewardModel
 from adaptive_ttc.solver import Solver

@@ -1,7 +1,7 @@
 import pytest
 
-from adaptive_ttc.policies.fake.tokens import decode_tokens
-from adaptive_ttc.policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.fake.writers import decode_tokens
+from adaptive_ttc.policies.requests import StopRule, TokenTexts
 from adaptive_ttc.policies.transformers.scheduler import GROUP_ROWS, Job, Move, Scheduler
 from adaptive_ttc.policy import SampleRequest
 

@@ -14,11 +14,11 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.chat_model import forward_parameters
 from adaptive_ttc.policies.transformers import TransformersPolicy
-from adaptive_ttc.policies.transformers.attention import row_attention
+from adaptive_ttc.policies.transformers.attention import RowCache, row_attention
 from adaptive_ttc.policies.transformers.engine import Engine
-from adaptive_ttc.policies.transformers.kv_cache import RowCache
-from adaptive_ttc.policies.transformers.loading import examine
+from adaptive_ttc.policies.transformers.policy import examine
 from adaptive_ttc.policies.transformers.runner import ModelRunner
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
@@ -272,7 +272,7 @@ async def test_name_parameters_and_context():
 
 def test_a_tied_embedding_table_takes_part_as_the_head():
     model = tiny.llama(tie_word_embeddings=True)
-    assert examine(model).parameters == model.num_parameters()
+    assert forward_parameters(model) == model.num_parameters()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.metrics import best_of_k, pass_at_k, vote_at_k
 from adaptive_ttc.events import ExpandEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policies.chat import ChatFormat
+from adaptive_ttc.policies.chat_model import ChatFormat
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver

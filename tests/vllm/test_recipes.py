@@ -10,6 +10,7 @@ from vllm import AsyncEngineArgs
 
 from adaptive_ttc.cli.recipe import read_recipe
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies import chat_model
 from adaptive_ttc.policies.vllm import VLLMPolicy
 from adaptive_ttc.policies.vllm import policy as policy_module
 from adaptive_ttc.policies.vllm import prm as prm_module
@@ -41,7 +42,7 @@ def starts(monkeypatch):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_policys_engine_is_called_with_the_recipe(name, starts, monkeypatch):
     recipe = read_recipe(RECIPES[name])
-    monkeypatch.setattr(policy_module, "locate", lambda model, revision=None: MINI_POLICY)
+    monkeypatch.setattr(chat_model, "locate", lambda model, revision=None: MINI_POLICY)
     with pytest.raises(StartError):
         VLLMPolicy.from_pretrained(recipe.policy, **recipe.policy_settings)
     (arguments,) = starts

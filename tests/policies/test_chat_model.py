@@ -1,12 +1,61 @@
+"""Chat templates, and what is read of a model's folder: the same as the loaded model says."""
+
 import datetime
+import subprocess
+import sys
 
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.policies.chat import ChatFormat
-from adaptive_ttc.policies.prompts import MATH_SYSTEM_PROMPT
+from adaptive_ttc.policies.chat_model import MATH_SYSTEM_PROMPT, ChatFormat, eos_tokens, read_chat_model
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.types import Problem
-from tests.policies.tiny import SPECIALS, TEMPLATE, byte_tokenizer
+from tests.policies.tiny import ENDS, SPECIALS, TEMPLATE, byte_tokenizer, llama
+
+
+@pytest.mark.parametrize("tied", [False, True])
+async def test_it_agrees_with_the_loaded_model(tmp_path, tied):
+    llama(tie_word_embeddings=tied).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    model = read_chat_model(tmp_path)
+    policy = TransformersPolicy.from_pretrained(tmp_path)
+    assert (model.name, model.fingerprint) == (policy.name, policy.fingerprint)
+    assert model.parameters == policy.parameters
+    assert model.vocab_size == policy.model.vocab_size
+    assert model.eos == policy.model.eos == frozenset(range(len(ENDS)))
+    assert model.revision_prompt is None
+    await policy.aclose()
+
+
+def test_a_config_without_generation_config_names_the_end_tokens(tmp_path):
+    llama(eos_token_id=3).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    assert read_chat_model(tmp_path).eos == {3}
+    assert read_chat_model(tmp_path, eos_token_ids=()).eos == frozenset()
+
+
+def test_nothing_that_ends_a_solution_is_refused():
+    tokenizer = byte_tokenizer()
+    assert eos_tokens(None, tokenizer) == {0}
+    tokenizer.eos_token = None
+    with pytest.raises(ConfigError, match="eos_token_ids"):
+        eos_tokens(None, tokenizer)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="readable"):
+        read_chat_model(tmp_path)
+
+
+def test_without_vllm_its_policy_names_the_remedy():
+    script = "import sys; sys.modules['vllm'] = None; import adaptive_ttc.policies.vllm"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "needs vLLM, which is not installed: " in last
+    assert "pip install" in last
+    assert "During handling" not in done.stderr
 
 
 def rendered(template=TEMPLATE, system_prompt=None, problem="1 + 1"):

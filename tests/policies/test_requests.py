@@ -1,7 +1,7 @@
 import pytest
 
-from adaptive_ttc.policies.fake.tokens import EOS, decode_tokens, encode_text
-from adaptive_ttc.policies.stopping import StopRule, TokenTexts
+from adaptive_ttc.policies.fake.writers import EOS, decode_tokens, encode_text
+from adaptive_ttc.policies.requests import StopRule, TokenTexts
 
 WORDS = ["a", "b", "\n", "\n\n", "end\n", "\n\nStep", "So", " ", "\\boxed{", "}", "é"]
 

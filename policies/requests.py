@@ -1,8 +1,55 @@
-"""Finds stop strings in the text of new tokens, across token and request seams; it knows no engine."""
+"""What every engine does with a sample request: refuse an impossible one, and find where a stop string ends it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policy import Policy, SampleRequest
+
+
+def check_request(
+    policy: Policy, request: SampleRequest, *, vocab_size: int, in_flight: Container[str] = (), closed: bool = False
+) -> None:
+    """Refuse a request before any work is done for it.
+
+    Args:
+        policy: what is asked; it says how many tokens its context holds.
+        request: what is asked for.
+        vocab_size: token ids must be below it.
+        in_flight: ids of the requests that are being served.
+        closed: whether the policy was closed.
+
+    Raises:
+        ConfigError: the prompt is empty, foreign or leaves no room for a token, a sampling parameter is out of its
+            range, or the id is taken.
+        EngineError: the policy was closed.
+    """
+    prompt = request.prompt_ids
+    if not prompt:
+        raise ConfigError(f"request {request.id!r} has an empty prompt; render the problem with policy.encode")
+    if len(prompt) >= policy.max_context:
+        raise ConfigError(
+            f"the prompt is {len(prompt)} tokens long and the context holds {policy.max_context}, the solution "
+            "included; shorten the problem or take a policy with a longer context"
+        )
+    if min(prompt) < 0 or max(prompt) >= vocab_size:
+        raise ConfigError(
+            f"request {request.id!r} holds token ids outside 0..{vocab_size - 1}; its prompts come from encode"
+        )
+    if request.max_tokens < 1:
+        raise ConfigError(f"max_tokens={request.max_tokens} must be at least 1")
+    if not 0.0 <= request.temperature < float("inf"):
+        raise ConfigError(f"temperature={request.temperature} must be 0 (greedy) or a positive number")
+    if not 0.0 < request.top_p <= 1.0:
+        raise ConfigError(f"top_p={request.top_p} must lie in (0, 1]")
+    if "" in request.stop:
+        raise ConfigError("an empty stop string would end every sample at once; leave it out")
+    if request.id in in_flight:
+        raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
+    if closed:
+        raise EngineError(f"the policy {policy.name} is closed; make a new one")
+
 
 Decode = Callable[[Sequence[int]], str]
 """The text of token ids, special tokens left out."""
@@ -24,6 +71,13 @@ class TokenTexts:
         self._anchor = anchor
         self._before = decode([anchor])
         self._texts: dict[int, str] = {}
+        self._rules: dict[tuple[str, ...], StopRule] = {}
+
+    def stop_rule(self, stop: tuple[str, ...]) -> StopRule:
+        """What finds these stop strings; the same for the same strings."""
+        if stop not in self._rules:
+            self._rules[stop] = StopRule(stop, self)
+        return self._rules[stop]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of several tokens."""

@@ -1,0 +1,282 @@
+"""What a chat model's folder says apart from its weights' values: chat template, name, fingerprint, size, end tokens.
+
+Every policy over the same folder says the same, so that what was calibrated with one engine serves with another.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policies.requests import TokenTexts
+from adaptive_ttc.prm.checkpoint import fingerprint, locate
+from adaptive_ttc.types import Message, Problem
+
+MATH_SYSTEM_PROMPT = (
+    "Solve the problem step by step. Write one short step at a time, and leave one blank line between two steps. "
+    "End with a step that gives the final answer, and nothing after it, as \\boxed{answer}."
+)
+"""Asks a general instruct model for what the library reads: steps between blank lines, the answer in ``\\boxed{}``.
+
+A model that was trained on this form, such as the embedded one, needs no system prompt.
+"""
+
+# Templates that print today's date would change the prompt, and so every result, daily.
+_TODAY = date(2024, 7, 26)
+_DATE_PARTS = ("d", "m", "b", "B", "y", "Y", "a", "A", "j", "H", "M", "S")
+_FIXED_CLOCK = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('%{part}', '{_TODAY.strftime('%' + part)}')" for part in _DATE_PARTS)
+    + " }}{% endmacro %}{{ '' }}"
+)
+
+
+class ChatFormat:
+    """A tokenizer's chat template with a fixed date and system prompt.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        system_prompt: put before problems that bring no system message; None adds nothing.
+        source: where the tokenizer comes from, for messages.
+
+    Raises:
+        ConfigError: the tokenizer has no chat template, or the template refuses the system prompt.
+    """
+
+    def __init__(self, tokenizer: Any, system_prompt: str | None, source: str) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise ConfigError(
+                f"{source} has no chat template, so nothing says how a problem is put to it; take its instruct "
+                "version, or save a template with it (tokenizer.chat_template = ...; tokenizer.save_pretrained)"
+            )
+        self.tokenizer = tokenizer
+        template: str = tokenizer.get_chat_template()
+        # a macro hides transformers' function of the same name, which reads the clock
+        self._template = _FIXED_CLOCK + template if "strftime_now" in template else template
+        # rendering sets options on the tokenizer, which must not happen in two threads at once
+        self._lock = threading.Lock()
+        self._system = () if system_prompt is None else (Message("system", system_prompt),)
+        try:
+            self.encode(Problem.of("1 + 1"))
+        except ConfigError as error:
+            remedy = "; if it takes no system prompt, pass system_prompt=None" if self._system else ""
+            raise ConfigError(f"the chat template of {source} cannot be used: {error}{remedy}") from error
+
+    @property
+    def format(self) -> tuple[str, ...]:
+        """What besides the tokenizer's own files decides how a problem is rendered."""
+        return (_TODAY.isoformat(), *(message.content for message in self._system))
+
+    def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """Chat messages as dicts, the system prompt put before them where they bring none."""
+        own = messages[0].role == "system"
+        return [{"role": one.role, "content": one.content} for one in (*(() if own else self._system), *messages)]
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Token ids of the rendered problem, up to where the solution begins.
+
+        Control tokens in the problem's own text are ordinary text there.
+
+        Raises:
+            ConfigError: the template refuses these messages.
+        """
+        try:
+            with self._lock:
+                ids: Sequence[int] = self.tokenizer.apply_chat_template(
+                    self.turns(problem.messages),
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=False,
+                    sanitize_control_tokens=True,
+                    date_string=_TODAY.strftime("%d %b %Y"),
+                    chat_template=self._template,
+                )
+        except (TemplateError, ValueError, TypeError) as error:
+            raise ConfigError(f"the chat template refuses these messages: {error}") from error
+        return tuple(ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        with self._lock:
+            return _decode(self.tokenizer, token_ids)
+
+    def token_texts(self) -> TokenTexts:
+        """A decoder of its own, for another thread.
+
+        Raises:
+            ConfigError: the tokenizer cannot write the letter ``a``, before which it decodes single tokens.
+        """
+        tokenizer = copy.deepcopy(self.tokenizer)
+        ids: Sequence[int] = tokenizer.encode("a", add_special_tokens=False)
+        if not ids or not _decode(tokenizer, ids[-1:]):
+            raise ConfigError("the tokenizer cannot write the letter 'a'; use one with byte fallback")
+        return TokenTexts(partial(_decode, tokenizer), ids[-1])
+
+
+def _decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    text: str = tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModel:
+    """What is known of a chat model, whatever engine samples.
+
+    Attributes:
+        folder: where its files are.
+        chat: its chat template.
+        name: its name on the Hub, or its folder's.
+        fingerprint: changes with weights, config, tokenizer, chat template, system prompt and end tokens; 64
+            hexadecimal digits.
+        eos: tokens that end a solution.
+        parameters: that take part in a token's forward pass; a look-up in an untied embedding table does not.
+        vocab_size: token ids are below it.
+        positions: that its config says it knows, or None.
+        revision_prompt: what its config says it was trained to write a better attempt after, or None.
+    """
+
+    folder: Path
+    chat: ChatFormat
+    name: str
+    fingerprint: str
+    eos: frozenset[int]
+    parameters: int
+    vocab_size: int
+    positions: int | None
+    revision_prompt: str | None
+
+    @classmethod
+    def of(
+        cls,
+        path_or_hub_name: str | Path,
+        folder: Path,
+        model: Any,
+        tokenizer: Any,
+        *,
+        system_prompt: str | None,
+        eos_token_ids: Iterable[int] | None,
+    ) -> ChatModel:
+        """Read off a loaded model, with or without the values of its weights.
+
+        Raises:
+            ConfigError: there is no chat template, or nothing says what ends a solution.
+        """
+        chat = ChatFormat(tokenizer, system_prompt, str(path_or_hub_name))
+        eos = eos_tokens(model.generation_config, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
+        return cls(
+            folder=folder,
+            chat=chat,
+            name=folder.resolve().name if Path(path_or_hub_name).is_dir() else str(path_or_hub_name),
+            fingerprint=fingerprint(folder, "policy", *chat.format, *map(str, sorted(eos))),
+            eos=eos,
+            parameters=forward_parameters(model),
+            vocab_size=model.get_input_embeddings().weight.shape[0],
+            positions=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+            revision_prompt=getattr(model.config, "revision_prompt", None),
+        )
+
+
+def read_chat_model(
+    path_or_hub_name: str | Path,
+    *,
+    system_prompt: str | None = None,
+    eos_token_ids: Iterable[int] | None = None,
+    revision: str | None = None,
+) -> ChatModel:
+    """Read a model's folder; its weights are neither loaded nor given memory.
+
+    Args:
+        path_or_hub_name: a Hugging Face folder of a causal language model, or ``owner/name``.
+        system_prompt: put before problems that bring no system message; None adds nothing.
+        eos_token_ids: in place of the model's own end tokens.
+        revision: of a Hub model.
+
+    Raises:
+        ConfigError: it cannot be read, has no chat template, or nothing says what ends a solution.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    folder = locate(path_or_hub_name, revision=revision)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} is no readable causal language model: {error}") from error
+    return ChatModel.of(
+        path_or_hub_name, folder, model, tokenizer, system_prompt=system_prompt, eos_token_ids=eos_token_ids
+    )
+
+
+def eos_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a solution: the generation config's, else the tokenizer's.
+
+    Raises:
+        ConfigError: neither names one, so that no solution would ever end.
+    """
+    named = getattr(generation_config, "eos_token_id", None)
+    if named is None:
+        named = tokenizer.eos_token_id
+    if named is None:
+        raise ConfigError(
+            "neither the generation config nor the tokenizer names an end-of-sequence token; pass eos_token_ids"
+        )
+    return frozenset([named] if isinstance(named, int) else named)
+
+
+def forward_parameters(model: Any) -> int:
+    """Parameters that multiply something in a token's forward pass."""
+    lookup = model.get_input_embeddings().weight
+    head = model.get_output_embeddings()
+    tied = head is not None and head.weight is lookup
+    every: int = sum(parameter.numel() for parameter in model.parameters())
+    return every if tied else every - int(lookup.numel())
+
+
+class ChatModelPolicy:
+    """The part of a policy that its model's folder decides.
+
+    Args:
+        model: the model.
+        max_context: prompt and new tokens together may not exceed this.
+
+    Attributes:
+        name, fingerprint, parameters, revision_prompt: see :class:`ChatModel`.
+        max_context: see above.
+    """
+
+    def __init__(self, model: ChatModel, max_context: int) -> None:
+        self.model = model
+        self.name, self.fingerprint = model.name, model.fingerprint
+        self.parameters, self.revision_prompt = model.parameters, model.revision_prompt
+        self.max_context = max_context
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """Render the problem through the chat template, up to where the solution begins.
+
+        Raises:
+            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+        """
+        ids = self.model.chat.encode(problem)
+        if len(ids) >= self.max_context:
+            raise ConfigError(
+                f"problem {problem.id!r} is {len(ids)} tokens long and the context holds {self.max_context}, the "
+                "solution included; shorten it or take a policy with a longer context"
+            )
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        return self.model.chat.decode(token_ids)
