@@ -6,8 +6,9 @@ import argparse
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import anyio
@@ -145,19 +146,14 @@ async def _evaluate(
             right += outcome.correct
             progress.update(task, advance=1, description=f"{right / len(outcomes):.1%} right")
 
+        solve: Callable[..., Awaitable[None]] = solve_rows
+        if options.shared_budget is not None:
+            solve = partial(solve_rows_together, budget=options.shared_budget)
         async with solver:
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always", RevisionWarning)
-                check_request(solver, {**request, **shared(options)}, rows)
-            for message in dict.fromkeys(str(warning.message) for warning in told):
-                progress.console.print(Text(printable(f"warning: {message}"), style="yellow"))
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RevisionWarning)  # said above, once for all problems
-                if options.shared_budget is None:
-                    await solve_rows(solver, rows, request, report, concurrency=options.concurrency)
-                else:
-                    how = {"budget": options.shared_budget, "concurrency": options.concurrency}
-                    await solve_rows_together(solver, rows, request, report, **how)
+                warnings.simplefilter("once", RevisionWarning)  # it is the same for all problems
+                check_request(solver, {**request, **shared(options)}, rows)
+                await solve(solver, rows, request, report, concurrency=options.concurrency)
 
 
 def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[str, Any]:

@@ -15,21 +15,17 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
-from adaptive_ttc.run.request import Wish, check_wish, make_plan
+from adaptive_ttc.run.request import Wish, check_wish
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
-from adaptive_ttc.types import Problem
 
 _FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens", "count", "min_gain")
 
 _MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
 """Options that a recipe stands for."""
 
-_OF_SOLVE = {"budget_tokens": "budget", "strategy": "strategy", "count": "count"}
-"""What a request may hold beside the strategy's own options, and its name in a wish."""
-
-_ASIDE = ("deadline", "seed", "id", "min_gain")
-"""What else it may hold that no strategy knows."""
+_OF_SOLVE = ("budget_tokens", "strategy", "count", "deadline", "seed", "id", "min_gain")
+"""What a request may hold beside the strategy's own options."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +172,10 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             request[name] = json.loads(value)
         except ValueError:
             request[name] = value
-    check_wish(_wish({**request, **shared(options)}), prm=_has_prm(options))
+    asked = {**request, **shared(options)}
+    of_strategy = {name: value for name, value in asked.items() if name not in _OF_SOLVE}
+    named = {"strategy": asked.get("strategy"), "count": asked.get("count", "generated")}
+    check_wish(Wish(budget=asked.get("budget_tokens"), **named, options=of_strategy), prm=_has_prm(options))
     return request
 
 
@@ -200,19 +199,12 @@ def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) 
     Raises:
         ConfigError: the request is impossible with these models, whichever of the problems is solved.
     """
-    wish = _wish(request)
     refusal: ConfigError | None = None
     for row in rows:
         try:
-            make_plan(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, wish)
+            solver.stream(row["problem"], id=row["unique_id"], **request)  # checked, but not begun
             return
         except ConfigError as error:
             refusal = refusal or error
     if refusal is not None:
         raise refusal
-
-
-def _wish(request: dict[str, Any]) -> Wish:
-    rest = {key: value for key, value in request.items() if key not in (*_OF_SOLVE, *_ASIDE)}
-    of_solve = {name: request[key] for key, name in _OF_SOLVE.items() if key in request}
-    return Wish(**of_solve, options=rest)
