@@ -25,10 +25,12 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
     to the cheapest arm that reaches the target on calibration problems.
 ``equal_accuracy``: {curve: {accuracy, value, low, high}}
     the same ratio at 95 % of the curve's own rise.
-``oracle_gain_kept``, ``log_saving_kept``: {oracle: {target: {value, low, high}}}
-    share of the oracle's gain in accuracy over the best fixed arm, and of an oracle's saving in the logarithm of cost:
-    ``oracle`` knows what every arm reached on the very problem, by luck or not, ``rate_oracle`` its pass rate, and
-    ``table_oracle`` the bin of that rate.
+``oracle_gain_kept``
+    share of the gain in accuracy of ``oracle`` over the best fixed arm, over the budgets at which it gains 5 points.
+``log_saving_kept``: {oracle: {target: {value, low, high}}}
+    share of an oracle's saving over the best fixed curve, in the logarithm of cost: ``oracle`` knows what every arm
+    reached on the very problem, by luck or not, ``rate_oracle`` its pass rate, and ``table_oracle`` the bin of that
+    rate.
 ``difference_from_best_fixed``, ``significantly_below_best_fixed``
     ours less the best fixed arm at every budget, paired; budgets at which that interval is below 0.
 ``live``: [{budget, cost, accuracy, low, high, replayed, difference, agrees}]
@@ -43,27 +45,59 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from measuring import add_json_option, command, write_section
-from pareto_figures import figures_of
-from pareto_inputs import AXES, collected, recorded
-from pareto_picture import draw
-from pareto_report import csv_text, overview, page, section, verdicts
-from pareto_trial import judged
+import numpy as np
+from measuring import command, parser_of, write_section
+from pareto_parts.curves import OURS, TARGETS, Findings, Line, Point, Reference, cost_to_reach
+from pareto_parts.inputs import (
+    AXES,
+    Guide,
+    Tested,
+    calibration_of,
+    collected,
+    crossfitted,
+    recorded,
+    shipped,
+    tuning_records,
+)
+from pareto_parts.report import csv_text, draw, figures_of, overview, page, section, sentences
+from pareto_parts.rules import (
+    best_fixed,
+    cheapest_arm,
+    joined,
+    joined_points,
+    known_arms,
+    larger_line,
+    live_points,
+    oracle,
+    oracle_bins,
+    oracle_rates,
+    predicted_bins,
+    replays,
+    strategy_lines,
+)
+from pareto_parts.sampling_rules import sampling_lines
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.calibration.arms import default_arms
+from adaptive_ttc.calibration.arms import Arm, default_arms
+from adaptive_ttc.calibration.curves import Curves, answerable, measure
 from adaptive_ttc.calibration.overlap import add_overlap_option
+from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.cli import exit_code
-from adaptive_ttc.cli.request import add_model_options
+from adaptive_ttc.cli.request import add_model_options, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.evaluation.result_file import write_record
 
 DATASET = "minimath-500"
 MOST = 64
+LIVE = (0.25, 0.6)
+"""Where on the grid of budgets live runs lie: where ours differs from its rivals, and engines are done in minutes."""
+
 QUICK = {"limit": 60, "most": 32, "budgets": 8, "decks": 1, "live": 1}
 
 
@@ -81,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = parser_of(__doc__)
     add = command.add_argument
     add("--axis", choices=AXES, default=AXES[0], help="what cost counts (default: %(default)s)")
     add("--dataset", default=DATASET, help="name or file (default: %(default)s)")
@@ -110,7 +144,6 @@ def parser() -> argparse.ArgumentParser:
     add("--pictures", type=Path, metavar="DIR", help="where the figures go (default: --out)")
     add_overlap_option(command)
     add_model_options(command)
-    add_json_option(command)
     return command
 
 
@@ -127,7 +160,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     with console.status("") as status:
         found = judged(options, tested, arms, console, status.update)
     console.print(overview(found))
-    for told in [*found.notes, *verdicts(found)]:
+    for told in [*found.notes, *sentences(found)]:
         console.print(Text(told))
     pictures = draw(found, (options.pictures or options.out) / f"{stem}.png")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -138,6 +171,112 @@ def run(options: argparse.Namespace, console: Console) -> None:
         write_record(options.json, "pareto", command(), figures_of(found))
     if options.results is not None:
         write_section(options.results, stem, section(found, pictures, options.results))
+
+
+Tell = Callable[[str], None]
+
+
+def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], console: Console, tell: Tell) -> Findings:
+    """Ours and all rivals on the same problems.
+
+    Raises:
+        AdaptiveTTCError: what is asked for is impossible, or an engine failed.
+    """
+    weights, seed, records = tested.weights(options.axis), options.seed or 0, tested.records
+    guides, notes = known(options, tested, arms, tell)
+    curves = measured_arms(tested, guides, arms, seed)
+    tuned_on = tuning_records(options)
+    where = "on calibration problems" if tuned_on is not None else f"in {options.folds} folds of these problems"
+    notes.append(f"Settings of published rules were chosen {where}.")
+    tell("strategies and bin tables")
+    lines = fixed_lines(tested, guides, curves, weights, seed)
+    tell("published rules")
+    lines += sampling_lines(
+        records, tuned_on, guides[0].vote, weights, scored=tested.ratio > 0, folds=options.folds, seed=seed
+    )
+    lines.append(joined([(np.arange(len(records)), oracle_rates(curves, records, weights))]))
+    lines.append(joined([(np.arange(len(records)), oracle(curves, weights))]))
+    cost = curves.cost(weights).mean(axis=0)
+    budgets = tuple(np.geomspace(cost.min(), cost.max(), options.budgets).tolist())
+    together = replays(True, records, guides, weights, budgets, options.decks, tell)
+    alone = replays(False, records, guides, weights, budgets, max(1, options.decks // 2), tell)
+    found = Findings(
+        axis=options.axis,
+        budgets=budgets,
+        lines=(*lines, alone.line, together.line),
+        arms=cheapest_arms(guides, curves, weights),
+        overspent=together.overspent + alone.overspent,
+        notes=tuple(notes),
+    )
+    return with_runs(found, options, tested, console, tell)
+
+
+def known(
+    options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], tell: Tell
+) -> tuple[list[Guide], list[str]]:
+    """What calibration knows, and what must be said of it."""
+    folder = calibration_of(options)
+    if folder is None:
+        note = f"Calibration was cross-fitted in {options.folds} folds of these problems."
+        return crossfitted(tested, arms, options.axis, options.folds, options.seed or 0, tell), [note]
+    guides, label = shipped(folder, tested, options.allow_overlap)
+    return guides, [label] if label else []
+
+
+def measured_arms(tested: Tested, guides: Sequence[Guide], arms: Sequence[Arm], seed: int) -> Curves:
+    """Every arm that the records answer, on every problem; searches vote as its guide has it."""
+    able, _ = answerable(tested.records, arms)
+    n = len(tested.records)
+    accuracy, generated, prm = (np.zeros((n, len(able))) for _ in range(3))
+    for guide in guides:
+        part = measure([tested.records[row] for row in guide.rows], able, guide.vote, seed=seed)
+        accuracy[guide.rows], generated[guide.rows], prm[guide.rows] = part.accuracy, part.generated, part.prm
+    return Curves(tuple(able), tuple(record.id for record in tested.records), accuracy, generated, prm)
+
+
+def fixed_lines(tested: Tested, guides: Sequence[Guide], curves: Curves, weights: Weights, seed: int) -> list[Line]:
+    """Strategies, the best fixed arm, and the bin table with true and with predicted bins."""
+    parts = [
+        (one, known_arms(curves.rows(one.rows), one.table), [tested.records[row] for row in one.rows]) for one in guides
+    ]
+    predicted = [
+        (one.rows, predicted_bins(known, one.table, one.posteriors, own, weights, seed)) for one, known, own in parts
+    ]
+    told = [(rows, line) for rows, line in predicted if line is not None]
+    return [
+        *strategy_lines(curves, weights),
+        joined([(one.rows, best_fixed(known, one.table, weights)) for one, known, _ in parts]),
+        joined([(one.rows, oracle_bins(known, one.table, own, weights)) for one, known, own in parts]),
+        *([joined(told)] if len(told) == len(predicted) else []),  # some records hold no first steps
+    ]
+
+
+def cheapest_arms(guides: Sequence[Guide], curves: Curves, weights: Weights) -> dict[float, Point]:
+    """The cheapest arm that reaches each target on calibration problems."""
+    parts = [(one, known_arms(curves.rows(one.rows), one.table)) for one in guides]
+    return {
+        share: joined_points([(one.rows, cheapest_arm(known, one.table, weights, share)) for one, known in parts])
+        for share in TARGETS
+    }
+
+
+def with_runs(found: Findings, options: argparse.Namespace, tested: Tested, console: Console, tell: Tell) -> Findings:
+    """With what has to be run: ours live, and the larger policy."""
+    own = found.line(OURS)
+    if options.live and calibration_of(options) is not None:
+        tell("live")
+        places = np.unique((np.linspace(*LIVE, options.live) * (len(found.budgets) - 1)).round().astype(int))
+        budgets = [found.budgets[place] for place in places]
+        load = partial(load_solver, options, options.seed or 0)
+        found = replace(found, live=live_points(load, tested, options.axis, own, budgets))
+    if options.reference_policy and options.axis == "flops" and not options.replay:
+        tell("the larger policy")
+        line = larger_line(options, tested, console)
+        greedy = next(point for point in line.points if point.label == "greedy")
+        passed = cost_to_reach(own.costs.mean(axis=1), own.accuracies.mean(axis=1), float(greedy.accuracy.mean()))
+        reference = Reference(options.reference_policy, line, passed, float(greedy.cost.mean()))
+        found = replace(found, reference=reference)
+    return found
 
 
 def stem_of(options: argparse.Namespace) -> str:

@@ -48,7 +48,7 @@ def learned():
 def trial(bench, learned, monkeypatch, tmp_path):
     """Runs the bench on the records; its exit code and figures."""
     known, judged, table = learned
-    script, inputs, steps = bench("pareto"), bench("pareto_inputs"), bench("pareto_trial")
+    script, inputs = bench("pareto"), bench("pareto_parts.inputs")
 
     def posteriors(states):
         return [table.share] * len(states)
@@ -64,9 +64,9 @@ def trial(bench, learned, monkeypatch, tmp_path):
     rows = [{"problem": one.question, "answer": one.answer, "unique_id": one.id} for one in judged]
     tested = inputs.Tested(rows, judged, 2.0, 100, ("policy", "prm"))
     monkeypatch.setattr(script, "collected", lambda *arguments: tested)
-    monkeypatch.setattr(steps, "known", lambda *arguments: ([guide], ["said beforehand"]))
-    monkeypatch.setattr(steps, "calibration_of", lambda options: None)
-    monkeypatch.setattr(steps, "tuning_records", lambda options: known)
+    monkeypatch.setattr(script, "known", lambda *arguments: ([guide], ["said beforehand"]))
+    monkeypatch.setattr(script, "calibration_of", lambda options: None)
+    monkeypatch.setattr(script, "tuning_records", lambda options: known)
 
     def call(*arguments):
         target = tmp_path / "figures.json"
@@ -127,7 +127,7 @@ def test_a_whole_trial(trial, tmp_path, capsys):
 
 
 def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
-    rules, weights = bench("fixed_rules"), Weights
+    rules, weights = bench("pareto_parts.rules"), Weights
     _, judged, _ = learned
     curves = measure(judged, answerable(judged, default_arms(MOST))[0], Vote())
     free, paid = (
@@ -139,7 +139,7 @@ def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
 
 
 def test_the_oracle_of_pass_rates_does_not_know_a_problems_own_luck(bench, learned):
-    rules = bench("fixed_rules")
+    rules = bench("pareto_parts.rules")
     _, judged, _ = learned
     arms = answerable(judged, default_arms(MOST))[0]
     curves = measure(judged, arms, Vote())
@@ -154,7 +154,7 @@ def test_the_oracle_of_pass_rates_does_not_know_a_problems_own_luck(bench, learn
 
 
 def test_costs_to_reach_lie_on_the_line_between_two_settings(bench):
-    points = bench("points")
+    points = bench("pareto_parts.curves")
     cost, accuracy = np.array([10.0, 20.0, 40.0, 80.0]), np.array([0.5, 0.4, 0.7, 0.7])
     assert points.cost_to_reach(cost, accuracy, 0.5) == 10
     assert points.cost_to_reach(cost, accuracy, 0.6) == pytest.approx(25)  # past the point that is dearer and worse
@@ -167,7 +167,7 @@ def test_costs_to_reach_lie_on_the_line_between_two_settings(bench):
 
 
 def test_ratios_say_who_never_gets_there(bench):
-    points = bench("points")
+    points = bench("pareto_parts.curves")
     inf = math.inf
     assert points.ratio_of(np.array([1.0, 1.0, 1.0]), np.array([4.0, 4.0, 4.0])) == points.Ratio(0.25, 0.25, 0.25)
     assert points.ratio_of(np.array([inf, inf]), np.array([4.0, 4.0])).value == inf
@@ -178,7 +178,7 @@ def test_ratios_say_who_never_gets_there(bench):
 
 
 def test_paired_curves_of_one_ratio_have_no_spread(bench):
-    points = bench("points")
+    points = bench("pareto_parts.curves")
     rng = np.random.default_rng(0)
     cost, right = rng.uniform(10, 50, 40), rng.random((3, 40)).cumsum(axis=0) / 3
     first = points.Line.of("a", [points.Point(0, cost * (1 + k), right[k]) for k in range(3)])
@@ -189,7 +189,7 @@ def test_paired_curves_of_one_ratio_have_no_spread(bench):
 
 
 def test_agreement_is_that_of_the_beta_rule(bench):
-    rules = bench("sampling_rules")
+    rules = bench("pareto_parts.sampling_rules")
     assert rules.settled(4, 0) == pytest.approx(0.96875)
     assert rules.settled(2, 0) == pytest.approx(0.875)
     assert rules.settled(3, 3) == pytest.approx(0.5)
@@ -203,7 +203,7 @@ def drawn_of(rules, **columns):
 
 
 def test_rules_stop_where_their_papers_say(bench):
-    rules = bench("sampling_rules")
+    rules = bench("pareto_parts.sampling_rules")
     agreeing = drawn_of(rules, agreement=np.array([[rules.settled(k, 0) for k in range(1, 9)]]))
     by_label = {rule.label: rule for rule in rules.adaptive_consistency()}
     assert by_label["threshold 0.95, at most 40"].samples(agreeing).tolist() == [4]
@@ -219,7 +219,7 @@ def test_rules_stop_where_their_papers_say(bench):
 
 
 def test_a_lower_quantile_rises_with_the_score(bench):
-    rules = bench("sampling_rules")
+    rules = bench("pareto_parts.sampling_rules")
     rng = np.random.default_rng(1)
     rate = rng.random(2000)
     score = np.clip(rate + rng.normal(0, 0.2, 2000), 0, 1)
@@ -230,7 +230,7 @@ def test_a_lower_quantile_rises_with_the_score(bench):
 
 
 def test_settings_are_chosen_where_they_are_tuned_and_nowhere_else(bench):
-    rules = bench("sampling_rules")
+    rules = bench("pareto_parts.sampling_rules")
     settings = [rules.Rule("good elsewhere", "majority", None), rules.Rule("good here", "majority", None)]
     cost = np.ones((4, 2))
     elsewhere, here = np.tile([1.0, 0.0], (4, 1)), np.tile([0.0, 1.0], (4, 1))
@@ -240,13 +240,13 @@ def test_settings_are_chosen_where_they_are_tuned_and_nowhere_else(bench):
 
 
 def test_every_problem_is_judged_once_and_never_where_it_is_tuned(bench):
-    parts = list(bench("pareto_inputs").tuning_parts(23, 5))
+    parts = list(bench("pareto_parts.inputs").tuning_parts(23, 5))
     assert sorted(np.concatenate([judged for _, judged in parts]).tolist()) == list(range(23))
     assert all(not set(tuned) & set(judged) for tuned, judged in parts)
 
 
 def test_the_predicted_table_pays_for_its_probes(bench, learned):
-    rules, weights = bench("fixed_rules"), Weights(1.0, 2.0)
+    rules, weights = bench("pareto_parts.rules"), Weights(1.0, 2.0)
     _, judged, table = learned
     curves = rules.known_arms(measure(judged, answerable(judged, default_arms(MOST))[0], Vote()), table)
     line = rules.predicted_bins(curves, table, lambda states: [table.share] * len(states), judged, weights)
@@ -264,7 +264,7 @@ def test_the_predicted_table_pays_for_its_probes(bench, learned):
 
 
 def test_worse_than_the_best_fixed_arm_is_told(bench):
-    figures, points = bench("pareto_figures"), bench("points")
+    points = bench("pareto_parts.curves")
     ones, rng = np.ones(50), np.random.default_rng(0)
     right = rng.random((2, 50)) < 0.7
 
@@ -272,14 +272,14 @@ def test_worse_than_the_best_fixed_arm_is_told(bench):
         return points.Line.of(name, [points.Point(b, b * ones, right[k] * less) for k, b in enumerate((10.0, 20.0))])
 
     lines = (line("best_fixed", 1.0), line("oracle", 1.2), line("ours_pooled", 0.5), line("ours", 1.0))
-    found = figures.Findings("flops", (10.0, 20.0), lines, dict.fromkeys(figures.TARGETS, lines[0].points[1]), 0)
+    found = points.Findings("flops", (10.0, 20.0), lines, dict.fromkeys(points.TARGETS, lines[0].points[1]), 0)
     assert found.below_fixed() == [10.0, 20.0]
     assert found.below_fixed("ours") == []
     assert found.difference(10.0, "ours").mean == 0
 
 
 def test_problems_of_the_calibration_are_refused(bench, tmp_path):
-    inputs = bench("pareto_inputs")
+    inputs = bench("pareto_parts.inputs")
     with pytest.raises(CalibrationError, match="no calibration"):
         inputs.shipped(tmp_path, inputs.Tested([], [], 0.0, 0, ()), False)
 
@@ -295,4 +295,4 @@ def test_problems_of_the_calibration_are_refused(bench, tmp_path):
 )
 def test_which_calibration_is_used(bench, changed, folder):
     asked = {"crossfit": False, "replay": None, "calibration": None, "policy": None, "prm": None, "recipe": None}
-    assert bench("pareto_inputs").calibration_of(argparse.Namespace(**asked | changed)) == folder
+    assert bench("pareto_parts.inputs").calibration_of(argparse.Namespace(**asked | changed)) == folder

@@ -1,30 +1,44 @@
-"""Rules that give a problem one arm and stay with it: a strategy at every N, the difficulty-bin table, the oracle.
+"""Rules that choose for every problem: a strategy at every N, the bin table, oracles, and ours, replayed and live.
 
 What a rule knows when it chooses comes from calibration; what its choice reaches is what was measured on the problems
-under test (:class:`adaptive_ttc.calibration.curves.Curves`). The oracle alone chooses by that very measurement.
+under test (:class:`adaptive_ttc.calibration.curves.Curves`). The oracles alone choose by that very measurement.
+Replays of ours make the decisions of live runs on recorded units, over several random orders of every problem's units.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
-from points import Line, Point
+from pareto_parts.curves import RESAMPLES, Line, LivePoint, Point
+from pareto_parts.inputs import Guide, Tested, collected
+from rich.console import Console
 from scipy.stats import rankdata
 
-from adaptive_ttc.calibration.curves import Curves
+from adaptive_ttc.calibration.arms import Arm
+from adaptive_ttc.calibration.curves import Curves, measure
+from adaptive_ttc.calibration.decks import Deck, Vote
 from adaptive_ttc.calibration.frontier import PRICES
 from adaptive_ttc.calibration.judgement import probe_cost
 from adaptive_ttc.calibration.kinds import SAMPLE
 from adaptive_ttc.calibration.labels import counts_of
 from adaptive_ttc.calibration.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.simulate import Replayed, replay, replay_each
 from adaptive_ttc.calibration.stages import stage_evidence
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.estimate.table_outlook import Posteriors
+from adaptive_ttc.evaluation.metrics import interval, paired_interval
+from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
 
 Array = NDArray[np.float64]
 
@@ -36,6 +50,12 @@ NEAR = 0.05
 
 ORDERS = 8
 """Random orders of a problem's samples from which the probes are taken."""
+
+LARGER = {"mini-large": MINI_POLICY.parent / "large"}
+"""Policies to compare with, by name; any other name is a folder or a Hub name."""
+
+LARGEST = 16
+"""N of its largest majority: 64 samples of a small policy cost no more."""
 
 
 def strategy_lines(curves: Curves, weights: Weights) -> list[Line]:
@@ -211,3 +231,133 @@ def _table_values(curves: Curves, table: ComputeOptimalTable, weights: Weights) 
 def _cells(table: ComputeOptimalTable) -> tuple[Array, Array, Array]:
     cells = table.cells
     return np.array(cells.accuracy), np.array(cells.generated), np.array(cells.prm)
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """Ours at all budgets: its curve, and the units beyond a budget over all runs."""
+
+    line: Line
+    overspent: int
+
+
+def replays(
+    shared: bool,
+    records: Sequence[ProblemRecord],
+    guides: Sequence[Guide],
+    weights: Weights,
+    budgets: Sequence[float],
+    seeds: int,
+    tell: Callable[[str], None],
+) -> Replays:
+    """Ours, replayed over ``seeds`` random orders of every problem's units.
+
+    Args:
+        shared: whether all problems of a guide share one budget, or each has the same one of its own.
+        records: of the problems.
+        guides: what calibration knows.
+        weights: units a token.
+        budgets: mean units a problem.
+        seeds: how many orders.
+        tell: progress.
+    """
+    name = "ours_pooled" if shared else "ours"
+    points, overspent = [], 0
+    decks = [[Deck(record, seed) for record in records] for seed in range(seeds)]
+    for number, budget in enumerate(budgets, 1):
+        tell(f"{name}: budget {number} of {len(budgets)}")
+        accuracy, cost = np.zeros(len(records)), np.zeros(len(records))
+        for of_seed in decks:
+            for guide in guides:
+                runs, over = _replayed(shared, guide, [of_seed[row] for row in guide.rows], budget, weights)
+                overspent += over
+                accuracy[guide.rows] += [one.accuracy / seeds for one in runs]
+                cost[guide.rows] += [one.cost / seeds for one in runs]
+        points.append(Point(budget, cost, accuracy))
+    return Replays(Line(name, tuple(points)), overspent)
+
+
+def _replayed(
+    shared: bool, guide: Guide, decks: Sequence[Deck], budget: float, weights: Weights
+) -> tuple[list[Replayed], int]:
+    """The runs, and the units that they took beyond their budgets."""
+    if shared:
+        total = int(budget * len(decks))
+        runs = replay(decks, guide.forecast, guide.vote, total, weights, guide.opening)
+        return runs, max(0, sum(one.cost for one in runs) - total)
+    runs = replay_each(decks, guide.forecast, guide.vote, int(budget), weights, guide.opening)
+    return runs, sum(max(0, one.cost - int(budget)) for one in runs)
+
+
+def live_points(
+    load: Callable[[], Solver], tested: Tested, axis: str, replayed: Line, budgets: Sequence[float]
+) -> tuple[LivePoint, ...]:
+    """Solve all problems under one budget, for each of these.
+
+    Args:
+        load: makes a solver with empty caches and the calibration.
+        tested: the problems.
+        axis: what the budget counts.
+        replayed: ours, with a point at every budget.
+        budgets: mean units a problem.
+    """
+    return tuple(
+        anyio.run(_live, load, tested, axis, next(p for p in replayed.points if p.budget == budget))
+        for budget in budgets
+    )
+
+
+async def _live(load: Callable[[], Solver], tested: Tested, axis: str, replayed: Point) -> LivePoint:
+    rows, n = tested.rows, len(tested.rows)
+    async with load() as solver:
+        unit = 2 * solver.policy.parameters if axis == "flops" else 1
+        # a budget in FLOPs bounds the prompts too, which all rules read alike and no curve shows
+        prompts = sum(record.prompt_tokens for record in tested.records) if axis == "flops" else 0
+        total = unit * (int(replayed.budget * n) + prompts)
+        problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
+        many = solver.solve_many(problems, budget_tokens=total, count=axis)
+        solutions = await many
+        spent = many.spent
+        right = [
+            float(await solver.grader.equal(row["answer"], one.answer))
+            for row, one in zip(rows, solutions, strict=True)
+        ]
+    return LivePoint(
+        budget=replayed.budget,
+        cost=(spent / unit - prompts) / n,
+        accuracy=interval(right, resamples=RESAMPLES),
+        replayed=float(replayed.accuracy.mean()),
+        difference=paired_interval(np.array(right), replayed.accuracy, resamples=RESAMPLES),
+        overspent=max(0.0, spent - total) / unit,
+    )
+
+
+def larger_line(options: argparse.Namespace, tested: Tested, console: Console) -> Line:
+    """Greedy and majority at every N of a larger policy, in tokens of the small one.
+
+    Args:
+        options: of the bench; ``reference_policy`` names the policy.
+        tested: the problems, all of which it solves.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError: its problems are others, since a problem could not be drawn.
+    """
+    policy = LARGER.get(options.reference_policy, options.reference_policy)
+    own = argparse.Namespace(
+        **{**vars(options), "policy": str(policy), "prm": None, "recipe": None, "calibration": None}
+    )
+    sizes = [2**power for power in range(options.most.bit_length()) if 2**power <= min(options.most, LARGEST)]
+    arms = [Arm("greedy"), *(Arm("majority", n) for n in sizes)]
+    found = collected(own, arms, console, options.dataset, options.limit)
+    by_id = {record.id: record for record in found.records}
+    missing = [record.id for record in tested.records if record.id not in by_id]
+    if missing:
+        raise ConfigError(f"{options.reference_policy} has no solutions of {missing[0]}: give the same command again")
+    curves = measure([by_id[record.id] for record in tested.records], arms, Vote("majority"))
+    cost = curves.cost(Weights(found.parameters / tested.parameters))
+    points = [
+        Point(float(cost[:, column].mean()), cost[:, column], curves.accuracy[:, column], arm.name)
+        for column, arm in enumerate(arms)
+    ]
+    return Line.of("larger", points)

@@ -1,4 +1,4 @@
-"""Curves of accuracy against cost, one number a problem at every point, and what is read off them; it runs nothing.
+"""Curves of accuracy against cost, one number a problem at every point, and what is read off them.
 
 All intervals are bootstraps over problems, in which every curve is drawn anew with the same problems: differences and
 ratios are paired, and so are the targets, which are shares of what one curve reaches among the problems drawn.
@@ -7,18 +7,34 @@ ratios are paired, and so are the targets, which are shares of what one curve re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.evaluation.metrics import Interval, interval
+from adaptive_ttc.evaluation.metrics import Interval, interval, paired_interval
 
 Array = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 1_000
+
+TARGETS = (0.90, 0.95)
+"""Shares of the best fixed curve's rise from one sample to its maximum: plateaus are noise."""
+
+LEAST_GAIN = 0.05
+"""Gain of the oracle over the best fixed arm from which on the share that is kept says something."""
+
+MANY = 40
+"""Points from which on a curve is shown at the budgets alone."""
+
+OURS = "ours_pooled"
+FIXED = "best_fixed"
+ORACLE = "oracle"
+ORACLES = ("table_oracle", "rate_oracle", ORACLE)
+"""Of the bin of a problem's pass rate, of that rate, and of what every arm reached on the very problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +128,12 @@ class Resampled:
         return ratio_of(self.costs_to_reach(first, targets), self.costs_to_reach(second, targets))
 
 
+@cache
+def resampled(problems: int) -> Resampled:
+    """So many problems, drawn anew by the one seed of all figures."""
+    return Resampled(problems)
+
+
 def ratio_of(first: Array, second: Array) -> Ratio:
     """The ratio of costs whose first entries are measured and whose others are drawn anew, shape [1 + resamples]."""
     with np.errstate(invalid="ignore"):
@@ -187,13 +209,151 @@ def at_cost(cost: Array, accuracy: Array, budget: float) -> Array:
     return np.asarray((1 - share) * accuracy[low] + share * accuracy[kept[above]])
 
 
-def mixed(name: str, line: Line, budgets: Sequence[float]) -> Line:
-    """A curve read at given budgets, as :func:`at_cost` mixes its points."""
-    return Line.of(
-        name, [Point(budget, np.full_like(line.points[0].cost, budget), line.at(budget)) for budget in budgets]
-    )
-
-
 def accuracy_of(point: Point) -> Interval:
     """Mean over problems, with its interval."""
     return interval(point.accuracy, resamples=RESAMPLES)
+
+
+@dataclass(frozen=True, slots=True)
+class LivePoint:
+    """A live run beside its replay.
+
+    Attributes:
+        budget: mean units a problem.
+        cost: what was spent, a problem.
+        accuracy: of the live run.
+        replayed: mean accuracy of the replays at that budget.
+        difference: live less replayed, paired by problem.
+        overspent: units beyond the budget.
+    """
+
+    budget: float
+    cost: float
+    accuracy: Interval
+    replayed: float
+    difference: Interval
+    overspent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A larger policy, in tokens of the small one.
+
+    Attributes:
+        name: of the policy.
+        line: greedy and majority at every N.
+        passed_at: least mean cost at which ours is as right as its greedy solution; inf where it never is.
+        greedy_cost: of that solution.
+    """
+
+    name: str
+    line: Line
+    passed_at: float
+    greedy_cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that was measured on one axis.
+
+    Attributes:
+        axis: what cost counts.
+        budgets: mean units a problem.
+        lines: every curve, ours and the best fixed arm among them.
+        arms: target -> the cheapest arm that reaches it on calibration problems, as measured on these.
+        overspent: units beyond a budget, over all runs.
+        live: live runs, where there were any.
+        reference: a larger policy, where one was asked for.
+        notes: what a reader must know.
+    """
+
+    axis: str
+    budgets: tuple[float, ...]
+    lines: tuple[Line, ...]
+    arms: dict[float, Point]
+    overspent: float
+    live: tuple[LivePoint, ...] = ()
+    reference: Reference | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> int:
+        """How many problems every curve is a mean over."""
+        return len(self.lines[0].points[0].accuracy)
+
+    @property
+    def resampled(self) -> Resampled:
+        """The problems drawn anew, the same for all curves."""
+        return resampled(self.problems)
+
+    def line(self, name: str) -> Line:
+        """A curve by its name."""
+        return next(line for line in self.lines if line.name == name)
+
+    @property
+    def with_reference(self) -> list[Line]:
+        """All curves, that of the larger policy last."""
+        return [*self.lines, *([] if self.reference is None else [self.reference.line])]
+
+    @property
+    def rivals(self) -> list[Line]:
+        """All curves but our own."""
+        return [line for line in self.lines if not line.name.startswith("ours")]
+
+    def targets(self, share: float) -> Array:
+        """Accuracy aimed at, among the problems and among each draw of them."""
+        return self.resampled.targets(self.line(FIXED), share)
+
+    def cost_to_reach(self, line: Line, share: float) -> float:
+        """Least mean cost of a target; inf where it is never reached."""
+        return float(self.resampled.costs_to_reach(line, self.targets(share))[0])
+
+    def ratio(self, rival: Line, share: float) -> Ratio:
+        """Our cost of a target to a rival's."""
+        return self.resampled.ratio(self.line(OURS), rival, self.targets(share))
+
+    def ratio_to_arm(self, share: float) -> Ratio:
+        """Our cost of a target to that of the arm which calibration found the cheapest to reach it."""
+        paid = self.resampled.means(Line("arm", (self.arms[share],)))[0][:, 0]
+        return ratio_of(self.resampled.costs_to_reach(self.line(OURS), self.targets(share)), paid)
+
+    def equal_accuracy(self, rival: Line) -> tuple[float, Ratio]:
+        """What a rival reaches at 95 % of its own rise, and our cost of that to its own."""
+        targets = self.resampled.targets(rival, TARGETS[-1])
+        return float(targets[0]), self.resampled.ratio(self.line(OURS), rival, targets)
+
+    def difference(self, budget: float, ours: str = OURS) -> Interval:
+        """Our accuracy less that of the best fixed arm at a budget, paired by problem."""
+        return paired_interval(self.line(ours).at(budget), self.line(FIXED).at(budget), resamples=RESAMPLES)
+
+    def below_fixed(self, ours: str = OURS) -> list[float]:
+        """Budgets at which ours is significantly below the best fixed arm."""
+        return [budget for budget in self.budgets if self.difference(budget, ours).high < 0]
+
+    def log_saving_kept(self, share: float, oracle: str = ORACLE) -> Ratio:
+        """Our log-saving over the best fixed curve at a target, as a share of an oracle's."""
+        targets = self.targets(share)
+        costs = [self.resampled.costs_to_reach(self.line(name), targets) for name in (FIXED, OURS, oracle)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fixed, own, best = (np.log(cost) for cost in costs)
+        return ratio_of(np.where(np.isinf(own), -np.inf, fixed - own), fixed - best)
+
+    def gain_kept(self) -> float:
+        """(ours - fixed) / (oracle - fixed) in accuracy, over the budgets at which the oracle gains enough."""
+        own, fixed, best = (
+            np.array([self.line(name).at(budget).mean() for budget in self.budgets]) for name in (OURS, FIXED, ORACLE)
+        )
+        telling = best - fixed >= LEAST_GAIN
+        return float((own - fixed)[telling].sum() / (best - fixed)[telling].sum()) if telling.any() else math.nan
+
+    def shown(self, line: Line) -> Line:
+        """A curve at the grid of budgets, from its cheapest point on; ours and the larger policy's as they were run."""
+        if line.name.startswith(("ours", "larger")):
+            return line
+        cheapest = float(line.costs.mean(axis=1).min())
+        budgets = [budget for budget in self.budgets if budget >= cheapest * 0.999]
+        return Line.of(line.name, [Point(one, np.full(self.problems, one), line.at(one)) for one in budgets])
+
+    def native(self, line: Line) -> Line:
+        """The settings of a rule that has few; curves over hundreds of prices at the budgets."""
+        return line if len(line.points) <= MANY else self.shown(line)

@@ -15,7 +15,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from points import Line, Point
+from pareto_parts.curves import Line, Point
+from pareto_parts.inputs import tuning_parts
 from scipy.stats import beta
 
 from adaptive_ttc.calibration.decks import Vote
@@ -122,6 +123,52 @@ def ias(drawn: Sequence[Drawn]) -> list[Rule]:
         for cap in CAPS
         for vote in ("best", "weighted")
     ]
+
+
+def sampling_lines(
+    records: Sequence[ProblemRecord],
+    tuned_on: Sequence[ProblemRecord] | None,
+    vote: Vote,
+    weights: Weights,
+    *,
+    scored: bool,
+    folds: int,
+    seed: int,
+) -> list[Line]:
+    """Adaptive-Consistency, UAB and IAS, each in the settings that are best on other problems; none without samples.
+
+    Args:
+        records: of the problems to be judged.
+        tuned_on: of other problems, on which settings are chosen; None chooses them in folds of these problems.
+        vote: whose reading of step scores the rules share.
+        weights: units a token.
+        scored: whether the samples' scores may be used.
+        folds: of choosing settings.
+        seed: of orders and folds.
+    """
+    if any(not record.units.get(SAMPLE) for record in records):
+        return []
+    drawn = draw(records, vote, seed)
+    scored = scored and "weighted" in drawn[0].right
+    if tuned_on is None:
+        splits = [([drawn[row] for row in learn], rows) for learn, rows in tuning_parts(len(drawn), folds, seed)]
+    else:
+        splits = [(draw(tuned_on, vote, seed), np.arange(len(drawn)))]
+    rules_of: dict[str, Callable[[Sequence[Drawn]], list[Rule]]] = {
+        "adaptive_consistency": lambda _: adaptive_consistency(),
+        "uab": lambda _: uab(scored),
+        "ias": lambda learned: ias(learned) if scored else [],
+    }
+    lines = []
+    for name, make in rules_of.items():
+        made = [make(learn) for learn, _ in splits]
+        if made[0]:
+            parts = [
+                (played(rules, learn, weights), rows, played(rules, [drawn[row] for row in rows], weights))
+                for rules, (learn, rows) in zip(made, splits, strict=True)
+            ]
+            lines.append(tuned(name, made[0], parts))
+    return lines
 
 
 def lower_quantile(scores: Array, rates: Array, level: float, groups: int = 10) -> Callable[[Array], Array]:

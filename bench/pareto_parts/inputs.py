@@ -1,4 +1,4 @@
-"""What the Pareto bench works on: graded records of the problems under test, and what calibration knows of them.
+"""What ``pareto.py`` works on: graded records of the problems under test, and what calibration knows of them.
 
 It judges nothing. Calibration is read as it was made, or learned from the records themselves in folds, so that nothing
 that decides on a problem has seen it.

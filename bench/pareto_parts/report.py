@@ -1,0 +1,411 @@
+"""Shows what the curves say: JSON figures, a table for the terminal, Markdown, a page, CSV, and the pictures."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from measuring import command, markdown_table, picture_links, provenance
+from pareto_parts.curves import FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
+from plots import MARKERS, End, name_ends, name_of, save, styled
+from rich.table import Table
+from rich.text import Text
+
+from adaptive_ttc.evaluation.metrics import Interval
+from adaptive_ttc.evaluation.plot_style import colour_of
+from adaptive_ttc.evaluation.result_file import git_state
+
+Cells = Sequence[str]
+
+_TARGET_HEAD = (
+    "curve",
+    *(f"cost of {share:.0%} of the rise" for share in TARGETS),
+    *(f"ours to it, {share:.0%}" for share in TARGETS),
+    "95 % of its own rise",
+    "ours to it there",
+)
+_BUDGET_HEAD = (
+    "budget",
+    "ours, one budget",
+    "ours, each problem",
+    "best fixed arm",
+    "oracle of outcomes",
+    "less best fixed",
+)
+
+_CSV_HEAD = ("curve", "axis", "budget", "cost", "accuracy", "low", "high", "label")
+
+AXIS_NAMES: Mapping[str, str] = {
+    "flops": "compute a problem, in tokens of the policy (logarithmic)",
+    "generated+prm": "generated and PRM tokens a problem (logarithmic)",
+    "generated": "generated tokens a problem (logarithmic)",
+}
+
+
+class Look(NamedTuple):
+    """How a curve is named and drawn."""
+
+    name: str
+    colour: str
+    line: str
+    marker: str = ""
+
+
+STRATEGY_LINES: Mapping[str, str] = {
+    "greedy": "-",
+    "majority": ":",
+    "best_of_n": "--",
+    "weighted_best_of_n": "-.",
+    "beam_search": "--",
+    "dvts": "-",
+    "revision": ":",
+}
+LOOKS: Mapping[str, Look] = {
+    **{
+        name: Look(name_of(name), colour_of(name), line, MARKERS.get(name, "")) for name, line in STRATEGY_LINES.items()
+    },
+    "best_fixed": Look("best fixed arm", "#555555", "-"),
+    "table_oracle": Look("bin table, true bins", "#E69F00", "--", "D"),
+    "table_predicted": Look("bin table, predicted", "#D55E00", "-.", "s"),
+    "adaptive_consistency": Look("Adaptive-Consistency", "#0072B2", ":", "o"),
+    "uab": Look("UAB", "#56B4E9", "-.", "v"),
+    "ias": Look("IAS", "#CC79A7", "--", "^"),
+    "rate_oracle": Look("oracle of pass rates", "#009E73", "--"),
+    "oracle": Look("oracle of outcomes", "#009E73", ":"),
+    "ours": Look("ours, each problem", "#000000", "--"),
+    "ours_pooled": Look("ours, one budget", "#000000", "-", "*"),
+    "larger": Look("larger policy, majority", "#8c564b", "-.", "X"),
+    "larger_greedy": Look("larger policy, greedy", "#8c564b", "", "X"),
+}
+
+
+def figures_of(found: Findings) -> dict[str, Any]:
+    """The figures that ``pareto.py`` describes."""
+    shares = {f"{100 * share:.0f}": share for share in TARGETS}
+    return {
+        "axis": found.axis,
+        "problems": found.problems,
+        "budgets": list(found.budgets),
+        "curves": [
+            {"name": line.name, "axis": found.axis, "points": curve_points(found.shown(line))}
+            for line in found.with_reference
+        ],
+        "settings": [
+            {"name": line.name, "points": curve_points(line, labels=True)}
+            for line in found.with_reference
+            if any(point.label for point in line.points)
+        ],
+        "targets": {name: float(found.targets(share)[0]) for name, share in shares.items()},
+        "cost_to_reach": {
+            name: {line.name: found.cost_to_reach(line, share) for line in found.lines}
+            for name, share in shares.items()
+        },
+        "ratio": {
+            name: {line.name: asdict(found.ratio(line, share)) for line in found.rivals}
+            for name, share in shares.items()
+        },
+        "ratio_to_fixed_arm": {
+            name: {
+                "arm": found.arms[share].label or "cross-fitted",
+                "cost": float(found.arms[share].cost.mean()),
+                "accuracy": float(found.arms[share].accuracy.mean()),
+                **asdict(found.ratio_to_arm(share)),
+            }
+            for name, share in shares.items()
+        },
+        "equal_accuracy": {
+            line.name: {"accuracy": accuracy, **asdict(ratio)}
+            for line in found.rivals
+            for accuracy, ratio in [found.equal_accuracy(line)]
+        },
+        "oracle_gain_kept": found.gain_kept(),
+        "log_saving_kept": {
+            oracle: {name: asdict(found.log_saving_kept(share, oracle)) for name, share in shares.items()}
+            for oracle in ORACLES
+        },
+        "difference_from_best_fixed": [
+            {"budget": budget, **asdict(found.difference(budget))} for budget in found.budgets
+        ],
+        "significantly_below_best_fixed": found.below_fixed(),
+        "overspent": found.overspent + sum(one.overspent for one in found.live),
+        "live": [
+            {
+                "budget": one.budget,
+                "cost": one.cost,
+                **_spread(one.accuracy),
+                "replayed": one.replayed,
+                "difference": asdict(one.difference),
+                "agrees": one.difference.low <= 0 <= one.difference.high,
+            }
+            for one in found.live
+        ],
+        "reference": found.reference
+        and {name: getattr(found.reference, name) for name in ("name", "greedy_cost", "passed_at")},
+    }
+
+
+def curve_points(line: Line, labels: bool = False) -> list[dict[str, Any]]:
+    """Every point with the interval of its accuracy."""
+    return [
+        {"budget": point.budget, "cost": float(point.cost.mean()), **_spread(accuracy_of(point))}
+        | ({"label": point.label} if labels else {})
+        for point in line.points
+    ]
+
+
+def _spread(accuracy: Interval) -> dict[str, float]:
+    return {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
+
+
+def overview(found: Findings) -> Table:
+    """Ours beside the best fixed arm at every budget, for a terminal of 80 columns."""
+    table = Table("budget", title=f"{found.problems} problems, {AXIS_NAMES[found.axis]}, % right", title_justify="left")
+    for name in _BUDGET_HEAD[1:]:
+        table.add_column(name, justify="right")
+    for cells in budget_lines(found):
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def budget_lines(found: Findings) -> list[Cells]:
+    """One a budget."""
+    lines = []
+    for budget in found.budgets:
+        less = found.difference(budget)
+        reached = [float(found.line(name).at(budget).mean()) for name in (OURS, "ours", "best_fixed", "oracle")]
+        lines.append(
+            (
+                f"{budget:,.0f}",
+                *(f"{100 * one:.1f}" for one in reached),
+                f"{100 * less.mean:+.1f} [{100 * less.low:+.1f}, {100 * less.high:+.1f}]",
+            )
+        )
+    return lines
+
+
+def target_lines(found: Findings) -> list[Cells]:
+    """One a curve: what the targets cost it, and our cost to its."""
+    lines = []
+    for line in found.lines:
+        costs = [_cost(found.cost_to_reach(line, share)) for share in TARGETS]
+        if line.name == OURS:
+            lines.append((f"**{LOOKS[line.name].name}**", *costs, "", "", "", ""))
+            continue
+        ratios = [_ratio(found.ratio(line, share)) for share in TARGETS]
+        accuracy, ratio = found.equal_accuracy(line)
+        lines.append((LOOKS[line.name].name, *costs, *ratios, f"{accuracy:.3f}", _ratio(ratio)))
+    return lines
+
+
+def sentences(found: Findings) -> list[str]:
+    """What was found, in sentences."""
+    said = [_target_in_words(found, share) for share in TARGETS]
+    below = ", ".join(f"{one:,.0f}" for one in found.below_fixed()) or "none"
+    said.append(
+        f"Budgets at which ours is significantly below the best fixed arm: {below}. Of the oracle's gain in accuracy "
+        f"it keeps {found.gain_kept():.0%}. Units spent beyond a budget: {found.overspent:g}."
+    )
+    if found.reference is not None:
+        one = found.reference
+        said.append(
+            f"{one.name}'s greedy solution takes {one.greedy_cost:,.0f} units a problem; ours is as right from "
+            f"{_cost(one.passed_at)} on."
+        )
+    for live in found.live:
+        reached, less = live.accuracy, live.difference
+        said.append(
+            f"Live at {live.budget:,.0f}: {reached.mean:.3f} [{reached.low:.3f}, {reached.high:.3f}] for "
+            f"{live.cost:,.0f}, replayed {live.replayed:.3f}; difference {less.mean:+.3f} "
+            f"[{less.low:+.3f}, {less.high:+.3f}]."
+        )
+    return said
+
+
+def _target_in_words(found: Findings, share: float) -> str:
+    arm, cost = found.arms[share], found.cost_to_reach(found.line(OURS), share)
+    aim = (
+        f"{share:.0%} of the rise of the best fixed arm is {found.targets(share)[0]:.3f}. The cheapest arm that "
+        f"reached it on calibration problems is {arm.label or 'another in each fold'}: {arm.cost.mean():,.0f} units, "
+        f"{arm.accuracy.mean():.3f} here."
+    )
+    if math.isinf(cost):
+        return f"{aim} Ours does not reach it."
+    kept = ", ".join(f"{LOOKS[oracle].name} {_kept(found, share, oracle)}" for oracle in ORACLES)
+    return (
+        f"{aim} Ours takes {_cost(cost)}, {_ratio(found.ratio_to_arm(share))} of that. Its log-saving over the best "
+        f"fixed curve, as a share of what an oracle saves: {kept}."
+    )
+
+
+def _kept(found: Findings, share: float, oracle: str) -> str:
+    """Of an oracle's log-saving; one that is no cheaper than the best fixed arm saves none."""
+    saves = found.cost_to_reach(found.line(oracle), share) < found.cost_to_reach(found.line(FIXED), share)
+    return _ratio(found.log_saving_kept(share, oracle)) if saves else "(saves nothing)"
+
+
+def section(found: Findings, pictures: Sequence[Path], results: Path) -> str:
+    """Markdown with what made it."""
+    parts = [
+        provenance(),
+        *found.notes,
+        f"{found.problems} problems; cost: {AXIS_NAMES[found.axis].replace(' (logarithmic)', '')}; brackets hold 95 % "
+        "intervals of paired bootstraps over problems.",
+        *picture_links(pictures, results),
+        *(f"- {one}" for one in sentences(found)),
+        markdown_table(_TARGET_HEAD, target_lines(found)),
+        markdown_table(_BUDGET_HEAD, budget_lines(found)),
+    ]
+    return "\n\n".join(parts)
+
+
+def page(found: Findings, svg: Path) -> str:
+    """A page that holds everything it shows."""
+    drawn = svg.read_text(encoding="utf-8")
+    drawn = drawn[drawn.index("<svg") :]
+    points = [(LOOKS[row[0]].name, *row[2:]) for row in csv_lines(found)]
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;"
+        "text-align:right}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"
+    )
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Accuracy against compute</title>',
+            f"<style>{style}</style>",
+            "<h1>Accuracy against compute</h1>",
+            f"<p><code>{escape(command())}</code>, commit {escape(git_state()[:12])}, {found.problems} problems.</p>",
+            *(f"<p>{escape(note)}</p>" for note in found.notes),
+            drawn,
+            "<ul>",
+            *(f"<li>{escape(one)}</li>" for one in sentences(found)),
+            "</ul>",
+            "<h2>Costs of equal accuracy</h2>",
+            _html_table(_TARGET_HEAD, target_lines(found)),
+            "<h2>Accuracy at equal cost</h2>",
+            _html_table(_BUDGET_HEAD, budget_lines(found)),
+            "<h2>All points</h2>",
+            _html_table(_CSV_HEAD[:1] + _CSV_HEAD[2:], points),
+            "</html>",
+        )
+    )
+
+
+def csv_lines(found: Findings) -> list[Cells]:
+    """Every point of every curve as it was measured."""
+    rows = []
+    for line in map(found.native, found.with_reference):
+        for point in curve_points(line, labels=True):
+            label = point.pop("label")
+            rows.append((line.name, found.axis, *(f"{number:.6g}" for number in point.values()), label))
+    return rows
+
+
+def csv_text(found: Findings) -> str:
+    """The points as a table for other programs."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_CSV_HEAD, *csv_lines(found)])
+    return text.getvalue()
+
+
+def _html_table(head: Cells, rows: Iterable[Cells]) -> str:
+    def row(cells: Cells, tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell.replace('**', ''))}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>" + row(head, "th") + "".join(row(cells, "td") for cells in rows) + "</table>"
+
+
+def _cost(cost: float) -> str:
+    return "never" if math.isinf(cost) else f"{cost:,.0f}"
+
+
+def _ratio(ratio: Ratio) -> str:
+    if math.isnan(ratio.value):
+        return "neither reaches it"
+    return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def draw(found: Findings, path: Path) -> list[Path]:
+    """Strategies above, rules that choose below, ours in both; PNG and SVG."""
+    strategies = [line for line in found.lines if line.name in STRATEGY_LINES]
+    rules = [line for line in found.lines if line.name not in STRATEGY_LINES]
+    ours = found.line(OURS)
+    with styled(7.4, 9.2, nrows=2, sharex=True, sharey=True) as (figure, (above, below)):
+        for axes, lines, title in (
+            (above, [*strategies, *_larger_lines(found), ours], "Ours and every strategy at every N"),
+            (below, rules, "Ours and rules that choose"),
+        ):
+            _draw_curves(axes, found, lines)
+            _label_axes(axes, found)
+            axes.set_title(f"{title}, {found.problems} problems")
+            name_ends(axes, [_end(line) for line in lines])
+        _draw_live(below, found.live)
+        below.set_xlabel(AXIS_NAMES[found.axis])
+        figure.tight_layout()
+        return save(figure, path, ".svg")
+
+
+def _larger_lines(found: Findings) -> list[Line]:
+    """The larger policy's greedy solution and its majorities, as two curves."""
+    if found.reference is None:
+        return []
+    points = found.reference.line.points
+    greedy = [point for point in points if point.label == "greedy"]
+    return [Line("larger_greedy", tuple(greedy)), Line("larger", tuple(one for one in points if one.label != "greedy"))]
+
+
+def _draw_curves(axes: Axes, found: Findings, lines: Sequence[Line]) -> None:
+    for line in lines:
+        look, mine = LOOKS[line.name], line.name.startswith("ours")
+        as_measured = line.name in STRATEGY_LINES or line.name.startswith("larger")
+        shown = line if as_measured else found.shown(line)
+        cost, accuracy = shown.costs.mean(axis=1), shown.accuracies.mean(axis=1)
+        single = len(cost) == 1
+        axes.plot(
+            cost,
+            accuracy,
+            color=look.colour,
+            linestyle="None" if single else look.line,
+            marker=look.marker or ("o" if single else None),
+            markersize=9 if look.marker == "*" else 5,
+            linewidth=2.4 if mine else 1.5,
+            zorder=4 if mine else 3,
+        )
+        if line.name == OURS:
+            ends = [accuracy_of(point) for point in shown.points]
+            axes.fill_between(cost, [one.low for one in ends], [one.high for one in ends], color="#000000", alpha=0.08)
+
+
+def _draw_live(axes: Axes, points: Sequence[LivePoint]) -> None:
+    """Live runs, with their intervals."""
+    if not points:
+        return
+    cost = [one.cost for one in points]
+    middle = [one.accuracy.mean for one in points]
+    ends = [
+        [max(0.0, one.accuracy.mean - one.accuracy.low) for one in points],
+        [max(0.0, one.accuracy.high - one.accuracy.mean) for one in points],
+    ]
+    axes.errorbar(cost, middle, ends, fmt="o", color="#000000", markerfacecolor="white", capsize=3, zorder=5)
+    axes.annotate("live", (cost[0], middle[0]), xytext=(8, -12), textcoords="offset points", fontsize=9)
+
+
+def _label_axes(axes: Axes, found: Findings) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(labelbottom=True)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_ylabel("accuracy (shaded: 95 % interval of ours)")
+
+
+def _end(line: Line) -> End:
+    return End(LOOKS[line.name].name, LOOKS[line.name].colour, float(line.accuracies.mean(axis=1)[-1]))
