@@ -17,13 +17,13 @@ from adaptive_ttc.calibration.calibrate import Calibration
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import (
     CLASSIFIER,
+    GAIN,
     META,
-    OUTLOOK,
     SCHEMA,
     TABLE,
     Calibrated,
     meta_digest,
-    save_outlook,
+    save_gain_model,
 )
 from adaptive_ttc.evaluation.result_file import git_state
 
@@ -62,7 +62,7 @@ def save(
         _write_json(partial / TABLE, calibration.table.as_data())
         sums = {CLASSIFIER: calibration.difficulty.model.save(partial / CLASSIFIER)}
         if calibration.outlook is not None:
-            sums[OUTLOOK] = save_outlook(calibration.outlook, partial / OUTLOOK)
+            sums[GAIN] = save_gain_model(calibration.outlook, partial / GAIN)
         sums[TABLE] = hashlib.sha256((partial / TABLE).read_bytes()).hexdigest()
         meta = {
             "schema": SCHEMA,
@@ -86,7 +86,7 @@ def save(
         _write_json(partial / META, {**meta, "digest": meta_digest(meta)})
         loaded = Calibrated.load(partial)
         target.mkdir(parents=True, exist_ok=True)
-        (target / OUTLOOK).unlink(missing_ok=True)
+        (target / GAIN).unlink(missing_ok=True)
         for name in (*sums, META):  # the metadata last: until then the checksums are those of the older files
             (partial / name).replace(target / name)
         shutil.rmtree(partial)

@@ -45,9 +45,8 @@ from adaptive_ttc.calibration.votes import VoteChoice, choose_vote
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Reading
-from adaptive_ttc.estimate.gain import Outlook
+from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
 from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
-from adaptive_ttc.estimate.table_outlook import TableOutlook
 from adaptive_ttc.strategies.base import AGGREGATIONS
 
 Array = NDArray[np.float64]
@@ -108,7 +107,7 @@ class Calibration:
     table: ComputeOptimalTable
     bins: Bins
     difficulty: Difficulty
-    outlook: Outlook | None
+    outlook: LearnedGainModel | None
     opening: Opening
     vote: VoteChoice
     curves: Curves
@@ -176,7 +175,7 @@ def calibrate(
         tell(f"learning what more work brings, fold {number + 1} of {needed}")
         train = folds.training(number, records)
         fold_table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
-        forecasts = TableOutlook(fold_table, held.model.posteriors)
+        forecasts = TableGainModel(fold_table, held.model.posteriors)
         contenders.append(Contender(part[:most], forecasts, learner.learn(fold.train.tolist())))
     tell("replaying adaptive runs on unseen problems")
     met = contest(contenders, vote, settings.weights, _inner(budgets), opening, settings.seed)

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from adaptive_ttc.calibration.binning import coarse
 from adaptive_ttc.calibration.labels import check_folds
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.ordinal import (
+from adaptive_ttc.estimate.difficulty import (
     BINS,
     Classifier,
     Isotonic,

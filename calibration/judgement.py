@@ -18,8 +18,7 @@ from adaptive_ttc.calibration.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.simulate import Forecaster, Replayed, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Unit
-from adaptive_ttc.estimate.gain import Outlook
-from adaptive_ttc.estimate.table_outlook import TableOutlook
+from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
 Array = NDArray[np.float64]
@@ -160,8 +159,8 @@ class Contender:
     """The forecasts that were fitted without a fold, and its problems."""
 
     records: Sequence[ProblemRecord]
-    table: TableOutlook
-    outlook: Outlook
+    table: TableGainModel
+    outlook: LearnedGainModel
 
 
 def contest(

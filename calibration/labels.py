@@ -15,7 +15,7 @@ from scipy import optimize, special, stats  # type: ignore[import-untyped]
 
 from adaptive_ttc.calibration.records import ProblemRecord
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.ordinal import BINS
+from adaptive_ttc.estimate.difficulty import BINS
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from adaptive_ttc.calibration.classifier import log_loss
 from adaptive_ttc.calibration.labels import Bins
-from adaptive_ttc.estimate.ordinal import BINS
+from adaptive_ttc.estimate.difficulty import BINS
 
 Array = NDArray[np.float64]
 

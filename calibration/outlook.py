@@ -21,9 +21,9 @@ from adaptive_ttc.calibration.binning import coarse, fillable
 from adaptive_ttc.calibration.decks import Ballots, Deck, State, Vote
 from adaptive_ttc.calibration.records import ProblemRecord
 from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.difficulty import Platt
 from adaptive_ttc.estimate.features import family_of
-from adaptive_ttc.estimate.gain import Action, Array, Estimators, Outlook, action_columns
-from adaptive_ttc.estimate.ordinal import Platt
+from adaptive_ttc.estimate.gain import Action, Array, Estimators, LearnedGainModel, action_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Learner:
             raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
         return cls(lesson(records, actions, vote, learning), actions, vote, most, learning)
 
-    def learn(self, problems: Sequence[int] | None = None) -> Outlook:
+    def learn(self, problems: Sequence[int] | None = None) -> LearnedGainModel:
         """Fit on these problems, by their numbers, and on no others.
 
         Raises:
@@ -196,7 +196,9 @@ class Learner:
         return fit(rows, self.actions, self.vote, self.most, self.learning)
 
 
-def fit(rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: Learning) -> Outlook:
+def fit(
+    rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: Learning
+) -> LearnedGainModel:
     """Fit the estimators to rows."""
     if rows.right.min() == rows.right.max():
         raise CalibrationError(
@@ -225,7 +227,7 @@ def fit(rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, 
         generated=_regressor(moved, rows.generated, learning),
         prm=_regressor(moved, rows.prm, learning),
     )
-    return Outlook(estimators, actions, vote.reading, most)
+    return LearnedGainModel(estimators, actions, vote.reading, most)
 
 
 def _out_of_fold(rows: Lesson, learning: Learning, folds: int = 3) -> Array:

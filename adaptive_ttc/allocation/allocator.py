@@ -24,14 +24,88 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
-from adaptive_ttc.allocation.demand import Demand, Piece, pieces
-from adaptive_ttc.allocation.envelope import Envelope
-from adaptive_ttc.allocation.queueing import Account, Queue
+from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
 from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
-from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.ledger import Ledger, Reservation
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What an allocator knows of a problem.
+
+    Attributes:
+        id: its name.
+        order: of its arrival.
+        opening: units of its first work.
+        standing: where it is; ``stopped`` is where it was when it was settled or failed, ``price`` what it met then.
+        spent: units charged.
+        promise: what it may spend now.
+        entry: of the log, of its newest promise.
+        options: those that were last offered.
+        envelope: of those among them that can be finished.
+        wanted: what it wants at every price.
+        ticket: of its newest place in a queue; older ones are stale.
+    """
+
+    id: str
+    order: int
+    opening: int
+    standing: Standing = "waiting"
+    stopped: Standing | None = None
+    price: float = 0.0
+    spent: int = 0
+    promise: Reservation | None = None
+    entry: int = -1
+    options: tuple[Option, ...] = ()
+    envelope: Envelope = field(default_factory=Envelope)
+    wanted: tuple[Piece, ...] = ()
+    ticket: int = -1
+
+    @property
+    def slope(self) -> float:
+        """Gain per unit of the best of its options."""
+        return self.envelope.slope
+
+
+class Queue:
+    """Accounts of one standing by falling slope, then by arrival.
+
+    A push, and a pop, take O(log n): an account that moves on leaves its entry behind, which is dropped when it is met.
+
+    Args:
+        standing: of the accounts in it.
+    """
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+        self._heap: list[tuple[float, int, int, Account]] = []
+        self._compact_at = 64
+
+    def push(self, account: Account) -> None:
+        """Put an account in, wherever it was."""
+        account.standing = self._standing
+        account.ticket += 1
+        heappush(self._heap, (-account.slope, account.order, account.ticket, account))
+        if len(self._heap) > self._compact_at:
+            self._heap = [entry for entry in self._heap if self._valid(entry)]
+            heapify(self._heap)
+            self._compact_at = 2 * len(self._heap) + 64
+
+    def top(self) -> Account | None:
+        """The best one, which stays."""
+        while self._heap and not self._valid(self._heap[0]):
+            heappop(self._heap)
+        return self._heap[0][3] if self._heap else None
+
+    def _valid(self, entry: tuple[float, int, int, Account]) -> bool:
+        _, _, ticket, account = entry
+        return account.standing == self._standing and account.ticket == ticket
+
 
 _PER = 1_000  # prices are told per so many units
 
@@ -40,7 +114,7 @@ class Allocator:
     """One budget over any number of problems, that may arrive at any time; for one problem it is used alike.
 
     A decision takes O(log n) after O(J log J) for the problem's own J options; the price takes O(J log 1/eps) a
-    change (see :mod:`adaptive_ttc.allocation.demand`). The same calls in the same order make the same decisions.
+    change (see :mod:`adaptive_ttc.allocation.envelope`). The same calls in the same order make the same decisions.
 
     Args:
         budget: units that may be spent, at least 0; None for no limit, where only ``min_gain`` ends a problem.

@@ -1,16 +1,18 @@
-"""Options in units of the budget, and the slice of each that is done before evidence is looked at again.
-
-Live solving and replays of it share this; it knows no problem and no engine.
-"""
+"""Options in units of the budget, the slice of each that is done next, and forecasts of them beside an event loop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
+from anyio import to_thread
+
+from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
+from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence, family_of
-from adaptive_ttc.estimate.gain import Action, Option, unseen
+from adaptive_ttc.estimate.gain import Action, Forecast, Option, unseen
 
 SLICE: Mapping[str, int] = {"sample": 4}
 """Units of a slice, by family; one of all others."""
@@ -77,3 +79,56 @@ def _rest(cost: float, paid: float) -> float:
 def slice_of(action: Action) -> Action:
     """The part of an action that is done before the evidence is looked at again."""
     return Action(action.kind, min(action.count, SLICE.get(family_of(action.kind), 1)))
+
+
+QUICK = 0.01
+"""Seconds for which an event loop may be held up; what is expected to take longer runs in a thread."""
+
+FIRST_GUESS = 0.002
+"""Seconds that the prediction for one state takes, until one was seen."""
+
+
+class Forecaster:
+    """Asks a calibration about many problems at once, in the event loop where that is quick, else in a thread.
+
+    Args:
+        calibrated: what was learned of the pair, or a prior.
+        price: units a token costs.
+        scores: whether there is a PRM; without one, only whole samples can be drawn.
+        revises: whether the policy was trained to revise its solutions.
+    """
+
+    def __init__(self, calibrated: Calibrated, price: Price, *, scores: bool, revises: bool) -> None:
+        self._calibrated = calibrated
+        self._price = price
+        families = ["greedy", "sample"]
+        families += ["dvts", "beam_search"] if scores else []
+        families += ["revision"] if revises else []
+        self._families = frozenset(families)
+        self._seconds = FIRST_GUESS  # for one state
+
+    async def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each, its options in units."""
+        if not states:
+            return []
+        if self._seconds * len(states) > QUICK:
+            return await to_thread.run_sync(self._forecasts, states)
+        return self._forecasts(states)
+
+    def _forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        started = time.perf_counter()
+        forecasts = self._calibrated.gain.forecasts(states)
+        model = self._calibrated.difficulty
+        posteriors: Sequence[tuple[float, ...] | None] = [None] * len(states)
+        if model is not None:
+            posteriors = model.posteriors(states)
+        found = [
+            Forecast(forecast.right, self._options(forecast, state), posterior)
+            for state, posterior, forecast in zip(states, posteriors, forecasts, strict=True)
+        ]
+        self._seconds = (time.perf_counter() - started) / len(states)
+        return found
+
+    def _options(self, forecast: Forecast, state: Evidence) -> tuple[Option, ...]:
+        able = (one for one in forecast.options if family_of(one.action.kind) in self._families)
+        return tuple(priced(able, state, self._price.decode, self._price.score))

@@ -1,12 +1,16 @@
-"""What an allocator decided and why, as plain data; it decides nothing."""
+"""What an allocator decided and why, as plain data, as JSON and as a picture."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
+
+SCHEMA = 1
 
 Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "short", "settled", "failed"]
 """Where a problem is.
@@ -117,11 +121,21 @@ class AllocationReport:
     prices: tuple[float, ...]
     problems: tuple[ProblemReport, ...]
 
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": SCHEMA,
+            "budget": self.budget,
+            "spent": self.spent,
+            "promised": self.promised,
+            "price": self.price,
+            "prices": list(self.prices),
+            "problems": [_problem(one) for one in self.problems],
+        }
+
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        from adaptive_ttc.allocation.report_files import save
-
-        save(self, path)
+        Path(path).write_text(json.dumps(self.as_data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def draw(self, path: str | Path) -> None:
         """Draw who got what, and the price over time, in the format that the file's ending names, such as PNG.
@@ -129,6 +143,53 @@ class AllocationReport:
         Raises:
             ConfigError: matplotlib is not installed (the extra ``plot``).
         """
-        from adaptive_ttc.allocation.report_files import draw
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ConfigError("a picture needs matplotlib: pip install 'adaptive-ttc[plot]'") from error
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        who, price = figure.subplots(2, 1, height_ratios=(3, 2))
+        ordered = sorted(self.problems, key=lambda one: -one.spent)
+        opened = [sum(one.spent or 0 for one in problem.grants if not one.decision.option) for problem in ordered]
+        chosen = [one.spent - first for one, first in zip(ordered, opened, strict=True)]
+        places = range(len(ordered))
+        who.bar(places, opened, width=1.0, color="#9aa5b1", label="opening")
+        who.bar(places, chosen, width=1.0, bottom=opened, color="#2b6cb0", label="chosen slices")
+        limit = "no limit" if self.budget is None else f"of {self.budget:,}"
+        title = f"{self.spent:,} units {limit} over {len(ordered):,} problems"
+        who.set(title=title, xlabel="problems, by what they got", ylabel="units")
+        who.legend(frameon=False)
+        price.plot(range(len(self.prices)), self.prices, drawstyle="steps-post", color="#c05621")
+        price.set(xlabel="decision", ylabel="price: gain per 1,000 units")
+        for axes in (who, price):
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, dpi=150)
 
-        draw(self, path)
+
+def _problem(one: ProblemReport) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "standing": one.standing,
+        "stopped": one.stopped,
+        "spent": one.spent,
+        "slope": one.slope,
+        "price": one.price,
+        "why": one.explain(),
+        "grants": [_grant(grant) for grant in one.grants],
+        "considered": [_option(option) for option in one.considered],
+    }
+
+
+def _grant(grant: Grant) -> dict[str, Any]:
+    decision = grant.decision
+    return {
+        "number": decision.number,
+        "option": None if decision.option is None else _option(decision.option),
+        "units": decision.units,
+        "price": decision.price,
+        "spent": grant.spent,
+    }
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {"key": str(option.action), "cost": option.cost, "gain": option.gain, "slice_cost": option.slice_cost}

@@ -1,4 +1,4 @@
-"""A calibration as it is used: the table, the classifiers, the outlook and where they come from; read, never executed.
+"""A calibration as it is used: table, difficulty classifiers, gain model and where they come from; never executed.
 
 A calibration is a directory::
 
@@ -13,25 +13,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.estimate.difficulty import DifficultyModel
+from adaptive_ttc.estimate.difficulty import DifficultyModel, Platt
 from adaptive_ttc.estimate.features import Evidence, Reading
-from adaptive_ttc.estimate.gain import Action, Estimators, Forecast, Outlook
-from adaptive_ttc.estimate.ordinal import Platt
+from adaptive_ttc.estimate.gain import Action, Estimators, GainModel, LearnedGainModel, TableGainModel
 from adaptive_ttc.estimate.skops_io import read_estimators, write_estimators
 from adaptive_ttc.estimate.table import ComputeOptimalTable
-from adaptive_ttc.estimate.table_outlook import TableOutlook
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 
 SCHEMA = 1
-TABLE, CLASSIFIER, OUTLOOK, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
+TABLE, CLASSIFIER, GAIN, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
 _REMEDY = "make it anew with python -m adaptive_ttc.calibration.fit"
 
 SCORED_OPENINGS = 1.25
@@ -40,14 +38,6 @@ SCORED_OPENINGS = 1.25
 With less, the PRM's tokens are worth more as solutions: replayed in folds of the calibration problems of the embedded
 pair, the two meet between 1 and 1.5.
 """
-
-
-class Forecasts(Protocol):
-    """Whatever forecasts: the outlook, or the table in its place."""
-
-    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
-        """One for each state."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +75,14 @@ class Calibrated:
     Attributes:
         table: what every arm reaches and costs.
         difficulty: evidence -> posterior over bins; None for a prior that knows no features.
-        outlook: what more work brings; the table's own forecasts where none was learned.
+        gain: what more work brings; the table's own forecasts where none was learned.
         opening: what a problem is begun with.
         meta: how it was made; empty for a prior.
     """
 
     table: ComputeOptimalTable
     difficulty: DifficultyModel | None
-    outlook: Forecasts
+    gain: GainModel
     opening: Opening
     meta: Mapping[str, Any]
 
@@ -106,25 +96,21 @@ class Calibrated:
         folder = Path(path)
         meta = read_meta(folder)
         sums = meta["files"]
-        for name in (TABLE, CLASSIFIER, *([OUTLOOK] if OUTLOOK in sums else [])):
+        for name in (TABLE, CLASSIFIER, *([GAIN] if GAIN in sums else [])):
             if name not in sums:
                 raise CalibrationError(f"{folder / META} names no checksum of {name}: {_REMEDY}")
             if _sha256(folder / name) != sums[name]:
                 raise CalibrationError(f"{folder / name} was changed since it was made: {_REMEDY}")
         table = ComputeOptimalTable.read(folder / TABLE)
         difficulty = DifficultyModel.load(folder / CLASSIFIER, sums[CLASSIFIER])
-        learned = load_outlook(folder / OUTLOOK, sums[OUTLOOK]) if OUTLOOK in sums else None
+        learned = load_gain_model(folder / GAIN, sums[GAIN]) if GAIN in sums else None
         try:
             opening = Opening(**meta["opening"])
         except (KeyError, TypeError) as error:
             raise CalibrationError(
                 f"{folder / META} does not say how a problem is opened ({error}): {_REMEDY}"
             ) from error
-        return cls(table, difficulty, learned or TableOutlook(table, difficulty.posteriors), opening, meta)
-
-    def mismatch(self, policy: Policy, prm: RewardModel | None) -> str | None:
-        """What differs between the pair that it was made for and this one, in words; None where nothing does."""
-        return mismatch_of(self.meta, policy, prm)
+        return cls(table, difficulty, learned or TableGainModel(table, difficulty.posteriors), opening, meta)
 
 
 def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None) -> str | None:
@@ -166,27 +152,27 @@ def meta_digest(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def save_outlook(outlook: Outlook, path: Path) -> str:
-    """Write an outlook; its SHA-256.
+def save_gain_model(model: LearnedGainModel, path: Path) -> str:
+    """Write a gain model; its SHA-256.
 
     Raises:
         CalibrationError: it holds a type that would not be read again.
     """
-    estimators = outlook.estimators
+    estimators = model.estimators
     content = {
         "schema": SCHEMA,
-        "reading": {"agg_strategy": outlook.reading.agg_strategy, "families": list(outlook.reading.families)},
-        "features": list(outlook.reading.names),
-        "actions": [[action.kind, action.count] for action in outlook.actions],
-        "most": dict(outlook.most),
+        "reading": {"agg_strategy": model.reading.agg_strategy, "families": list(model.reading.families)},
+        "features": list(model.reading.names),
+        "actions": [[action.kind, action.count] for action in model.actions],
+        "most": dict(model.most),
         "estimators": {name: getattr(estimators, name) for name in Estimators.__slots__ if name != "curve"},
         "curve": {"slope": estimators.curve.slope, "offset": estimators.curve.offset},
     }
     return write_estimators(path, content)
 
 
-def load_outlook(path: Path, sha256: str) -> Outlook:
-    """Read what :func:`save_outlook` wrote.
+def load_gain_model(path: Path, sha256: str) -> LearnedGainModel:
+    """Read what :func:`save_gain_model` wrote.
 
     Raises:
         CalibrationError: the file is missing, changed, foreign, or of another version. Nothing in it was executed.
@@ -200,11 +186,11 @@ def load_outlook(path: Path, sha256: str) -> Outlook:
             raise CalibrationError(f"{path} reads other features than this version has: {_REMEDY}")
         actions = [Action(kind, int(count)) for kind, count in content["actions"]]
         curve = Platt(**{name: float(value) for name, value in content["curve"].items()})
-        outlook = Outlook(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
-        outlook.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
+        model = LearnedGainModel(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
+        model.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise CalibrationError(f"{path} holds no outlook that runs here ({error!r}): {_REMEDY}") from error
-    return outlook
+        raise CalibrationError(f"{path} holds no gain model that runs here ({error!r}): {_REMEDY}") from error
+    return model
 
 
 def _sha256(path: Path) -> str:
@@ -216,11 +202,10 @@ def _sha256(path: Path) -> str:
 
 __all__ = [
     "Calibrated",
-    "Forecasts",
     "Opening",
-    "load_outlook",
+    "load_gain_model",
     "meta_digest",
     "mismatch_of",
     "read_meta",
-    "save_outlook",
+    "save_gain_model",
 ]

@@ -12,7 +12,7 @@ probability p of the answer in hand is the mean of two estimates that err in dif
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.difficulty import Classifier, Platt
 from adaptive_ttc.estimate.features import Evidence, Reading
-from adaptive_ttc.estimate.ordinal import Platt
+from adaptive_ttc.estimate.table import ComputeOptimalTable
 
 Array = NDArray[np.float64]
+Posteriors = Callable[[Sequence[Evidence]], Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,14 +100,6 @@ class Forecast:
     difficulty: tuple[float, ...] | None = None
 
 
-class Classifier(Protocol):
-    """A fitted binary classifier: one that was read from a file, or one of scikit-learn."""
-
-    def predict_proba(self, X: Array) -> Array:  # noqa: N803
-        """Shape [rows, 2]."""
-        ...
-
-
 class Regressor(Protocol):
     """A fitted regressor, likewise."""
 
@@ -137,8 +131,16 @@ class Estimators:
     prm: Regressor
 
 
-class Outlook:
-    """Forecasts for any state of any problem.
+class GainModel(Protocol):
+    """Whatever forecasts: a learned model, or the table in its place."""
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state."""
+        ...
+
+
+class LearnedGainModel:
+    """Forecasts that calibration learned, for any state of any problem.
 
     Args:
         estimators: what was learned.
@@ -223,3 +225,65 @@ def action_columns(actions: Sequence[Action]) -> Array:
     for row, action in enumerate(actions):
         columns[row, kinds.index(action.kind)] = np.log2(1 + action.count)
     return columns
+
+
+class TableGainModel:
+    """Forecasts from the table alone, where no model was learned or none that was better.
+
+    A state is worth what the best arm is worth that it has carried out, averaged over what is believed of the
+    difficulty. So the table is a plan that evidence may change.
+
+    Args:
+        table: of the pair.
+        posteriors: states -> probabilities of the bins; None where nothing is known but how common they are.
+    """
+
+    def __init__(self, table: ComputeOptimalTable, posteriors: Posteriors | None = None) -> None:
+        self.table = table
+        self._posteriors = posteriors
+        self._columns = _speaking(table)
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state."""
+        beliefs = self._posteriors(states) if self._posteriors and states else [self.table.share] * len(states)
+        return [self._forecast(state, belief) for state, belief in zip(states, beliefs, strict=True)]
+
+    def _forecast(self, evidence: Evidence, belief: Sequence[float]) -> Forecast:
+        cells, done, scoring = self.table.cells, evidence.counts(), unseen(evidence)
+
+        def mean(rows: Sequence[Sequence[float]], column: int) -> float:
+            return math.fsum(p * row[column] for p, row in zip(belief, rows, strict=True))
+
+        reached = [
+            mean(cells.shrunk, column)
+            for kind, sizes in self._columns.items()
+            for units, column in sizes.items()
+            if units <= done.get(kind, 0)
+        ]
+        now = max(reached, default=0.0)
+        known = in_hand(evidence, now)
+        options = []
+        for kind, sizes in self._columns.items():
+            held = done.get(kind, 0)
+            for units, column in sizes.items():
+                if units > held:
+                    share = (units - held) / units
+                    generated, prm = mean(cells.generated, column) * share, mean(cells.prm, column) * share
+                    gain = max(now, mean(cells.shrunk, column)) - known
+                    options.append(Option.in_tokens(Action(kind, units - held), gain, generated, prm + scoring))
+        return Forecast(known, tuple(options))
+
+
+def _speaking(table: ComputeOptimalTable) -> Mapping[str, Mapping[int, int]]:
+    """Kind -> units -> column of the arm that takes the best vote over them, over all bins."""
+    columns: dict[str, dict[int, int]] = {}
+    for column, arm in enumerate(table.arms):
+        sizes = columns.setdefault(arm.kind, {})
+        before = sizes.get(arm.units)
+        if before is None or _value(table, column) > _value(table, before):
+            sizes[arm.units] = column
+    return columns
+
+
+def _value(table: ComputeOptimalTable, column: int) -> float:
+    return math.fsum(p * row[column] for p, row in zip(table.share, table.cells.shrunk, strict=True))

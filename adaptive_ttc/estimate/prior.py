@@ -22,9 +22,8 @@ from itertools import pairwise
 
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.gain import Forecast, Option, unseen
+from adaptive_ttc.estimate.gain import Forecast, Option, TableGainModel, unseen
 from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, Row, TableArm
-from adaptive_ttc.estimate.table_outlook import TableOutlook
 
 SOURCE = (
     "a rough prior from published findings on other pairs (the order of strategies by difficulty from arXiv 2408.03314 "
@@ -135,10 +134,10 @@ def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
     table = prior_table(prm=prm)
     longest = min(max_tokens, LONGEST_OPENING)
     opening = Opening("greedy", prm, longest, 2 * longest)
-    return Calibrated(table, None, PriorOutlook(table, max_tokens / 4), opening, {})
+    return Calibrated(table, None, PriorGainModel(table, max_tokens / 4), opening, {})
 
 
-class PriorOutlook:
+class PriorGainModel:
     """The table's forecasts in tokens; what agrees among the answers tells how hard a problem is.
 
     Args:
@@ -147,7 +146,7 @@ class PriorOutlook:
     """
 
     def __init__(self, table: ComputeOptimalTable, guess: float) -> None:
-        self._table = TableOutlook(table, agreement)
+        self._table = TableGainModel(table, agreement)
         self._guess = guess
 
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.foresight import Foresight
+from adaptive_ttc.allocation.options import Forecaster
 from adaptive_ttc.allocation.report import OVER, WHY, AllocationReport, Decision
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.engines import DriverConfig
@@ -77,7 +77,7 @@ class Campaign:
     def __init__(
         self,
         allocator: Allocator,
-        foresight: Foresight,
+        foresight: Forecaster,
         opening: Opening,
         grader: Grader,
         stop: anyio.Event,
@@ -158,7 +158,7 @@ class Campaign:
                 self._allocator.failed(one.pursuit.name, one.spent)
                 self._conclude(one.pursuit, str(one.error), work, settled)
         going = [one.pursuit for one in ended if one.error is None and one.moved]
-        views = await self._foresight.look([one.evidence for one in (*arrived, *going)])
+        views = await self._foresight.forecasts([one.evidence for one in (*arrived, *going)])
         for pursuit, view in zip((*arrived, *going), views, strict=True):
             pursuit.view = view
         self._arrive(arrived)
@@ -329,10 +329,10 @@ class AdaptiveRun:
         return found[0]
 
 
-def foresight_of(calibrated: Calibrated, plan: Plan, policy: Policy, prm: RewardModel | None) -> Foresight:
+def foresight_of(calibrated: Calibrated, plan: Plan, policy: Policy, prm: RewardModel | None) -> Forecaster:
     """What looks ahead for a pair of models."""
     revises = policy.revision_prompt is not None
-    return Foresight(calibrated, plan.price, scores=prm is not None, revises=revises)
+    return Forecaster(calibrated, plan.price, scores=prm is not None, revises=revises)
 
 
 def voting_of(asked: Strategy, given: Mapping[str, Any], calibrated: Calibrated, *, prm: bool) -> Adaptive:

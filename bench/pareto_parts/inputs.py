@@ -39,8 +39,8 @@ from adaptive_ttc.calibration.votes import choose_vote
 from adaptive_ttc.cli.request import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
+from adaptive_ttc.estimate.gain import Posteriors
 from adaptive_ttc.estimate.table import ComputeOptimalTable
-from adaptive_ttc.estimate.table_outlook import Posteriors
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
 from adaptive_ttc.solver import Solver
@@ -177,7 +177,7 @@ def shipped(folder: Path, tested: Tested, allow_overlap: bool) -> tuple[list[Gui
         everybody,
         calibrated.table,
         difficulty.posteriors,
-        calibrated.outlook.forecasts,
+        calibrated.gain.forecasts,
         calibrated.opening,
         vote_of(calibrated.table.ballot),
     )

@@ -33,8 +33,8 @@ from adaptive_ttc.calibration.simulate import Replayed, replay, replay_each
 from adaptive_ttc.calibration.stages import stage_evidence
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
+from adaptive_ttc.estimate.gain import Posteriors
 from adaptive_ttc.estimate.table import ComputeOptimalTable
-from adaptive_ttc.estimate.table_outlook import Posteriors
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.solver import Solver

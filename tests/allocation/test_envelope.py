@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_ttc.allocation.demand import RATIO, Demand, pieces
-from adaptive_ttc.allocation.envelope import Envelope
+from adaptive_ttc.allocation.envelope import RATIO, Demand, Envelope, pieces
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 

@@ -18,7 +18,7 @@ from adaptive_ttc.calibration.labels import Bins, counts_of
 from adaptive_ttc.calibration.records import Weights
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.table_outlook import TableOutlook
+from adaptive_ttc.estimate.gain import TableGainModel
 from tests.calibration.simulated import simulated_records
 
 pytest.importorskip("matplotlib", reason="the figures need the extra 'plot'")
@@ -57,7 +57,7 @@ def trial(bench, learned, monkeypatch, tmp_path):
         np.arange(len(judged)),
         table,
         posteriors,
-        TableOutlook(table).forecasts,
+        TableGainModel(table).forecasts,
         Opening("greedy", True, 90, 90),
         Vote(),
     )

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from adaptive_ttc.calibration import artefact
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.artefact import Calibrated, meta_digest
+from adaptive_ttc.estimate.artefact import Calibrated, meta_digest, mismatch_of, read_meta
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.policies.fake import FakePolicy
@@ -63,7 +63,7 @@ def test_what_was_saved_answers_as_what_was_learned(calibration, saved):
     states = [Evidence("1 + 1", 9), Evidence("12 + 34 - 5 more", 30)]
     assert calibrated.difficulty.posteriors(states) == calibration.difficulty.model.posteriors(states)
     if calibration.outlook is not None:
-        assert calibrated.outlook.forecasts(states) == calibration.outlook.forecasts(states)
+        assert calibrated.gain.forecasts(states) == calibration.outlook.forecasts(states)
     assert calibrated.meta["problems"] == [f"simulated-5-{number}" for number in range(40)]
     assert len(set(calibrated.meta["digests"])) == 40
 
@@ -95,6 +95,18 @@ def test_edited_metadata_are_refused(folder):
     refused(folder, "edited")
 
 
+@pytest.mark.parametrize("files", [{}, None, [], {"table.json": ""}])
+def test_metadata_without_checksums_are_refused(folder, files):
+    edit_meta(folder, files=files)
+    refused(folder, "checksum" if files != {"table.json": ""} else "was changed")
+
+
+@pytest.mark.parametrize("text", ["[]", "{"])
+def test_metadata_that_are_none_are_refused(folder, text):
+    (folder / "meta.json").write_text(text)
+    refused(folder, "schema None" if text == "[]" else "cut off or damaged")
+
+
 def test_a_table_that_means_nothing_is_refused_even_with_the_right_checksum(folder):
     data = json.loads((folder / "table.json").read_text())
     for change in ({"schema": 99}, {"share": [1.0]}, {"arms": []}, {"ballot": {"name": "loudest"}}):
@@ -119,11 +131,11 @@ def test_a_foreign_type_among_the_classifiers_is_never_built(folder):
 
 def test_another_pair_does_not_match(folder):
     policy = FakePolicy.generative()
-    assert "another policy and another prm (simulated and simulated PRM)" in Calibrated.load(folder).mismatch(
-        policy, None
+    assert "another policy and another prm (simulated and simulated PRM)" in mismatch_of(
+        read_meta(folder), policy, None
     )
     edit_meta(folder, fingerprints={"policy": policy.fingerprint, "prm": "", "prompt": "t"})
-    assert Calibrated.load(folder).mismatch(policy, None) is None
+    assert mismatch_of(Calibrated.load(folder).meta, policy, None) is None
 
 
 def test_saving_over_an_older_calibration_leaves_nothing_of_it(calibration, folder):

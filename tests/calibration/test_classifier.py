@@ -6,8 +6,7 @@ import pytest
 from adaptive_ttc.calibration.classifier import DifficultyClassifier, Fitting, binary_rows, isotonic, log_loss, platt
 from adaptive_ttc.calibration.labels import Bins, Counts
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.difficulty import STAGES
-from adaptive_ttc.estimate.ordinal import Isotonic, Platt, bins_of, with_edges
+from adaptive_ttc.estimate.difficulty import STAGES, Isotonic, Platt, bins_of, with_edges
 
 NAMES = ("votes.top", "other", "constant", "unknown")
 

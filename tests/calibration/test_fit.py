@@ -108,7 +108,7 @@ def test_a_kill_leaves_no_trace_in_the_result(fitted, tmp_path, capsys):
     assert (tmp_path / "table.json").read_bytes() == (out / "table.json").read_bytes()
     one, other = Calibrated.load(tmp_path), Calibrated.load(out)
     assert one.difficulty.posteriors(STATES) == other.difficulty.posteriors(STATES)
-    assert one.outlook.forecasts(STATES) == other.outlook.forecasts(STATES)
+    assert one.gain.forecasts(STATES) == other.gain.forecasts(STATES)
     assert one.meta["counts"]["generated_tokens"] == other.meta["counts"]["generated_tokens"]
 
 

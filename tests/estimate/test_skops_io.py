@@ -18,10 +18,9 @@ from sklearn.svm import SVC
 import adaptive_ttc
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.difficulty import DifficultyModel
+from adaptive_ttc.estimate.difficulty import DifficultyModel, StageModel
 from adaptive_ttc.estimate.features import Attempt, Evidence, FirstStep, Unit
-from adaptive_ttc.estimate.gain import Estimators, Outlook
-from adaptive_ttc.estimate.ordinal import StageModel
+from adaptive_ttc.estimate.gain import Estimators, LearnedGainModel
 from adaptive_ttc.estimate.skops_io import TRUSTED, read_estimators, write_estimators
 
 X = np.linspace(0, 1, 120).reshape(60, 2)
@@ -212,9 +211,9 @@ def test_the_shipped_calibration_tells_what_scikit_learn_tells():
     stages = {name: StageModel.of_data(data) for name, data in grown["stages"].items()}
     model = DifficultyModel(grown["edges"], ours.difficulty.reading, stages)
     np.testing.assert_allclose(ours.difficulty.posteriors(STATES), model.posteriors(STATES), rtol=0, atol=1e-9)
-    learned = ours.outlook
+    learned = ours.gain
     estimators = Estimators(**told["estimators"], curve=learned.estimators.curve)
-    theirs = Outlook(estimators, learned.actions, learned.reading, learned.most).forecasts(STATES)
+    theirs = LearnedGainModel(estimators, learned.actions, learned.reading, learned.most).forecasts(STATES)
     for one, other in zip(learned.forecasts(STATES), theirs, strict=True):
         assert one.right == pytest.approx(other.right, abs=1e-9)
         assert [option.action for option in one.options] == [option.action for option in other.options]
@@ -230,7 +229,7 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence
 calibrated = Calibrated.load({str(MINI)!r})
 states = [Evidence("1 + 1", 9)]
-assert calibrated.outlook.forecasts(states)[0].options and calibrated.difficulty.posteriors(states)
+assert calibrated.gain.forecasts(states)[0].options and calibrated.difficulty.posteriors(states)
 print(*sorted({{"sklearn", "skops", "scipy", "torch"}} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

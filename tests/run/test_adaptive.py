@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
+from adaptive_ttc.estimate.gain import TableGainModel
 from adaptive_ttc.estimate.prior import prior_of
 from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
-from adaptive_ttc.estimate.table_outlook import TableOutlook
 from adaptive_ttc.events import AllocationEvent, ExpandEvent, SampledEvent, ScoredEvent, SearchEvent
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.run.retrace import retrace
@@ -61,7 +61,7 @@ SAMPLES = [("weighted_best_of_n", n, "sample", n, 0.4 + 0.1 * k) for k, n in enu
 
 def calibrated(*arms, opening=None, ballot=None):
     made = table(GREEDY, *arms, ballot=ballot)
-    return Calibrated(made, None, TableOutlook(made), opening or Opening("greedy", True, 40, 60), {})
+    return Calibrated(made, None, TableGainModel(made), opening or Opening("greedy", True, 40, 60), {})
 
 
 def solve(budget, *, count="generated", policy=None, prm=True, calibration=None, seed=0, **arguments):
@@ -287,18 +287,18 @@ def test_the_prior_believes_in_agreement_and_counts_in_the_problems_own_lengths(
         answers = ["7"] * 4 if agree else ["1", "2", "3", "4"]
         units = [Unit("sample", (Attempt(answer, (rng.random(),), 100),)) for answer in answers]
         evidence[agree] = Evidence("how much?", 5, tuple(units))
-    sure, unsure = prior.outlook.forecasts([evidence[True], evidence[False]])
+    sure, unsure = prior.gain.forecasts([evidence[True], evidence[False]])
     assert sure.right > unsure.right + 0.3
     (more,) = [one for one in sure.options if (one.action.kind, one.action.count) == ("sample", 4)]
     assert more.generated == pytest.approx(400)
-    (nothing,) = prior.outlook.forecasts([Evidence("how much?", 5)])
+    (nothing,) = prior.gain.forecasts([Evidence("how much?", 5)])
     assert {one.generated for one in nothing.options if one.action.kind == "greedy"} == {512}
 
 
 def test_another_pairs_calibration_is_refused_unless_allowed():
     made = calibrated(*SAMPLES)
     foreign = Calibrated(
-        made.table, None, made.outlook, made.opening, {"fingerprints": {"policy": "other", "prm": "fake"}}
+        made.table, None, made.gain, made.opening, {"fingerprints": {"policy": "other", "prm": "fake"}}
     )
     with pytest.raises(CalibrationError, match=r"another policy.*calibration\.fit.*allow_mismatch"):
         Solver(TinyPolicy(), believer(), calibration=foreign)
