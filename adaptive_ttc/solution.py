@@ -1,4 +1,4 @@
-"""What solving a problem yields: candidates, the vote over them, and what it cost."""
+"""The result of solving a problem: candidates, the vote over them, and what it cost."""
 
 from __future__ import annotations
 
@@ -111,5 +111,5 @@ class Solution:
         return select(voters(self.candidates, vote), vote, self.strategy.config.vote_b if b is None else b)
 
     def explain(self) -> str:
-        """In words: what was tried, what it cost and why the answer won; worked out from the trace."""
+        """In words: what was tried, what it cost and why the answer won, from the trace."""
         return explain(self.trace)

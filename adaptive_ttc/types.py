@@ -15,7 +15,7 @@ Finish = Literal["eos", "stop", "length", "budget", "abort"]
 
 ``eos`` the model ended its solution; ``stop`` a stop string was met (the solution may go on);
 ``length`` the sample's own token limit; ``budget`` the ledger could not cover (more of) it;
-``abort`` it was cancelled. Only ``eos`` is a finished solution.
+``abort`` it was cancelled. Only ``eos`` makes a finished solution.
 """
 
 Aggregation = Literal["last", "min", "prod", "mean"]
@@ -26,7 +26,7 @@ BIN_NAMES = ("easiest", "easy", "middle", "hard", "hardest")
 
 
 def bin_names(number: int) -> tuple[str, ...]:
-    """The names of so many difficulty bins, the easiest first; numbers where there are not five."""
+    """The names of ``number`` difficulty bins, the easiest first; ``bin 0`` and so on unless there are five."""
     return BIN_NAMES if number == len(BIN_NAMES) else tuple(f"bin {index}" for index in range(number))
 
 
@@ -132,7 +132,7 @@ ROOT = Prefix()
 
 
 def revision_of(*attempts: Prefix) -> Prefix:
-    """Where a new attempt begins that is shown earlier ones; its path goes on from the last one's."""
+    """The empty prefix of a new attempt for which the policy is shown these; its path continues the last one's."""
     return Prefix(path=attempts[-1].path, attempts=attempts)
 
 

@@ -18,7 +18,7 @@ COMMANDS = (solve, evaluate, show)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with code 2."""

@@ -1,4 +1,4 @@
-"""``eval``: a strategy on a data set, its accuracy with an interval, tokens and wall time."""
+"""``eval``: measures a strategy on a data set: accuracy with an interval, tokens, wall time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def add(subparsers: Any) -> None:
         "--shared-budget",
         type=int,
         metavar="T",
-        help="most that may be spent on all problems together (see --count); it goes where it should bring most "
+        help="most that may be spent on all problems together (see --count), where it is expected to bring most "
         "(in place of --budget-tokens)",
     )
     add_model_options(parser)
@@ -86,7 +86,7 @@ def add(subparsers: Any) -> None:
 
 
 def _options_of_strategies() -> str:
-    """What ``--option`` can set, with its defaults, for the help text."""
+    """The help text on what ``--option`` can set for each strategy, with the defaults."""
     common = {part.name for part in fields(Strategy)}
     lines = ["options of the strategies, for --option NAME=VALUE (those of all: top_p, agg_strategy, vote, vote_b):"]
     for name in strategy_names():

@@ -16,7 +16,7 @@ DEFAULT_ENGINE = "transformers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a pair is run; read by :func:`read_recipe`.
+    """A pair of models and how to run it; read by :func:`read_recipe`.
 
     Attributes:
         name: the file's, without its ending.
@@ -49,12 +49,12 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: TOML with the tables ``policy`` and, where there is one, ``prm``, and ``commands``.
+    """Read a recipe: TOML with a table ``policy``, and optionally ``prm`` and ``commands``.
 
     Each model's table holds ``model``, and settings beside it; ``engine`` says what runs it.
 
     Raises:
-        ConfigError: there is no such file, or it is no recipe.
+        ConfigError: there is no such file, or it is not a recipe.
     """
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -22,25 +22,25 @@ from adaptive_ttc.strategies import strategy_names
 _FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens", "count", "min_gain")
 
 _MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
-"""Options that a recipe stands for."""
+"""Options that cannot be given beside a recipe."""
 
 _OF_SOLVE = ("budget_tokens", "strategy", "count", "deadline", "seed", "id", "min_gain")
-"""What a request may hold beside the strategy's own options."""
+"""Arguments of ``Solver.solve`` that are not options of a strategy."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--policy``, ``--prm``, how they are run, and the calibration that they are run with."""
+    """Add ``--policy``, ``--prm``, how they are run, and their calibration."""
     group = add_pair_options(parser)
     group.add_argument(
         "--calibration",
         metavar="DIR",
-        help="of this pair, by which budgets are allocated (default: the embedded pair's own, else a rough prior)",
+        help="of this pair, for allocating budgets (default: the embedded pair's own, else a rough prior)",
     )
     group.add_argument("--allow-mismatch", action="store_true", help="use a calibration fitted for another model pair")
 
 
 def add_pair_options(parser: argparse.ArgumentParser) -> Any:
-    """``--policy``, ``--prm`` and how they are run, for what calibrates them; the group of these options."""
+    """Add ``--policy``, ``--prm`` and how they are run, without a calibration; returns the group of these options."""
     group = parser.add_argument_group("models (by default the embedded pair)")
     group.add_argument("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
     group.add_argument(
@@ -59,7 +59,7 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """What :meth:`~adaptive_ttc.solver.Solver.solve` takes."""
+    """Add the arguments of :meth:`~adaptive_ttc.solver.Solver.solve`."""
     group = parser.add_argument_group("request")
     group.add_argument(
         "--budget-tokens", type=int, metavar="T", help="most that may be spent on a problem (see --count)"
@@ -95,7 +95,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_solver(options: argparse.Namespace, seed: int) -> Solver:
-    """The solver that the model options ask for; where none of them names a calibration, it has none.
+    """Load the models that the options name, with a calibration where :func:`add_model_options` was used.
 
     Raises:
         ConfigError: a model or engine is missing or cannot be loaded.
@@ -118,7 +118,7 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
 
 
 def _calibration(options: argparse.Namespace) -> dict[str, Any]:
-    """What the solver allocates budgets by."""
+    """The solver's arguments about its calibration: the embedded pair has its own."""
     if "calibration" not in options:
         return {}
     own = None if options.recipe or options.policy or options.prm else mini_calibration()
@@ -129,7 +129,7 @@ def _has_prm(options: argparse.Namespace) -> bool:
     """Whether there will be a PRM.
 
     Raises:
-        ConfigError: the recipe is none, or models are named beside it.
+        ConfigError: the recipe cannot be read, or models are named beside it.
     """
     if options.recipe is None:
         return options.prm is not None or options.policy is None
@@ -160,7 +160,7 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of ``Solver.solve``, checked as far as they can be before the models are loaded.
 
     Raises:
-        ConfigError: an ``--option`` that is no ``NAME=VALUE``; a request that no models could carry out.
+        ConfigError: an ``--option`` is not ``NAME=VALUE``, or no models could carry out the request.
     """
     request = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
     for text in options.option:
@@ -180,16 +180,16 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def shared(options: argparse.Namespace) -> dict[str, int]:
-    """The budget of all problems together, where there is one.
+    """The budget that all problems share, as an argument of ``Solver.solve_many``; empty without one.
 
     Raises:
-        ConfigError: each has one of its own besides, or something else says what is drawn.
+        ConfigError: each problem has a budget of its own too, or a strategy or ``n`` is given.
     """
     if getattr(options, "shared_budget", None) is None:
         return {}
     beside = [name for name in ("budget_tokens", "strategy", "n") if getattr(options, name)]
     if beside:
-        raise ConfigError(f"with --shared-budget evidence decides what every problem gets: leave out {_flags(beside)}")
+        raise ConfigError(f"--shared-budget is allocated over the problems: leave out {_flags(beside)}")
     return {"budget_tokens": options.shared_budget}
 
 

@@ -1,4 +1,4 @@
-"""``solve``: one problem, its answer, the votes behind it and what it cost."""
+"""``solve``: solves one problem, and prints its answer, the votes and the cost."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trac
 
 
 def show(solution: Solution, console: Console) -> None:
-    """Print answer, answer classes, usage and explanation; text of the model is never markup or control."""
+    """Print answer, answer classes, usage and explanation; control characters of the model are neutralised."""
     answer = "no answer" if solution.answer is None else printable(solution.answer)
     console.print(Text.assemble(("Answer: ", "bold"), (answer, "bold green" if solution.answer else "bold red")))
     if solution.answer_classes:
@@ -108,7 +108,7 @@ def classes_table(solution: Solution) -> Table:
 
 
 def usage_table(solution: Solution) -> Table:
-    """What was computed."""
+    """Tokens, calls, FLOPs and time."""
     usage, budget = solution.usage, "" if solution.budget is None else f" of {solution.budget:,}"
     table = Table("figure", title="Usage", title_justify="left", show_header=False)
     table.add_column(justify="right")

@@ -1,1 +1,1 @@
-"""Data sets, graded runs over them, unbiased estimators, result files."""
+"""Data sets, graded runs over them, metrics, result files."""

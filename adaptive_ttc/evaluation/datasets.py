@@ -67,7 +67,7 @@ def load_problems(name_or_path: str | Path, limit: int | None = None, seed: int 
 
 
 def _minimath(name: str, pair: str, limit: int | None, seed: int | None) -> list[Row]:
-    """Problems of one of the :data:`MINIMATH` sets; a shorter set is the beginning of a longer one."""
+    """Problems of one of the :data:`MINIMATH` sets; fewer of them are the first of more."""
     from adaptive_ttc.mini.settings import PAIRS
 
     if pair not in PAIRS:
@@ -132,7 +132,7 @@ def _hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
 
 
 def _row(entry: object, where: str, default_id: str) -> Row:
-    """Check one entry; columns of other names are left out, and so is a level that names no number."""
+    """Check one entry; other columns are dropped, and so is a level without a number."""
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where} is no JSON object with the keys 'problem' and 'answer'")
     row = Row(

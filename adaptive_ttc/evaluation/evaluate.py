@@ -25,10 +25,10 @@ CONCURRENCY = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one problem.
+    """The solution of one problem, graded.
 
     Attributes:
-        index: which of the rows it is.
+        index: of the row.
         row: the problem and its right answer.
         solution: None where solving failed; with a shared budget, what there was until then.
         correct: whether the answer is right.
@@ -128,7 +128,7 @@ async def solve_rows_together(
     budget: int,
     concurrency: int = CONCURRENCY,
 ) -> None:
-    """Solve every problem from one budget, and grade it; see :func:`solve_rows`.
+    """Solve all problems from one shared budget, and grade them; see :func:`solve_rows`.
 
     Args:
         solver: its engines batch across the problems.
@@ -148,7 +148,7 @@ async def solve_rows_together(
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """A name for every row, no two alike: its ``unique_id``, with a number where an earlier row has that."""
+    """A unique name for every row: its ``unique_id``, with a number where an earlier row has the same."""
     names: dict[str, None] = {}
     for row in rows:
         name, number = row["unique_id"], 1

@@ -1,1 +1,1 @@
-"""The record of a run, and what is read off it: explanation, search tree, page."""
+"""The trace of a run, and what is made of it: explanation, search tree, page."""

@@ -9,13 +9,14 @@ from adaptive_ttc.events import (
     AllocationEvent,
     CandidateEvent,
     DoneEvent,
+    ExpandedEvent,
     RequestEvent,
     Route,
     RunEvent,
     SearchEvent,
     VoteEvent,
 )
-from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, slices, trees
+from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, trees
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import ROOT, AnswerClass, Candidate, Usage, bin_names
 from adaptive_ttc.voting import select
@@ -57,7 +58,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def explain(trace: Trace) -> str:
-    """A few lines of plain text; of a run that broke off, what is known."""
+    """Explain a run in a few lines of plain text; of one that broke off, what is known.
+
+    Names and answers stand as the trace has them: print them through :func:`adaptive_ttc.tracing.render.legible`.
+    """
     found = outcomes(trace)
     search, vote = trace.last(SearchEvent), trace.last(VoteEvent)
     lines = [*_searched(trace, search, found), _ended(trace, found), _cost(trace), *_votes(vote)]
@@ -75,7 +79,7 @@ def describe_round(one: Round) -> str:
         (one.unused, "not handed in"),
         (one.finished, "finished"),
         (one.kept, "gone on from"),
-        (one.foreseen, "rolled out to look ahead"),
+        (one.lookahead, "rolled out to look ahead"),
     ):
         if number:
             parts.append(f"{number} {phrase}")
@@ -100,10 +104,11 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
         return [*lines, *decided]
     if "sequential" in options or any(one.revises for one in found.values()):
         return [*lines, _chains(trees(trace), found)]
-    depths, sizes = rounds(found), slices(trace)
+    depths = rounds(found)
     if width > 1 or len(depths) > 1:
         return [*lines, *_rounds(trees(trace), depths)]
-    return [*lines, f"Drawn in slices of {', '.join(map(str, sizes))}."] if len(sizes) > 1 else lines
+    sizes = [str(len(event.children)) for event in trace.of(ExpandedEvent)]
+    return [*lines, f"Drawn in slices of {', '.join(sizes)}."] if len(sizes) > 1 else lines
 
 
 def _rounds(side_by_side: int, depths: Sequence[Round]) -> list[str]:
@@ -221,7 +226,7 @@ def _outcome(search: SearchEvent | None, vote: VoteEvent | None, done: DoneEvent
 
 
 def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
-    """By how much it won, and whether the majority would have chosen otherwise."""
+    """The runner-up, and whether the majority vote would have chosen another answer."""
     if vote is None or not vote.classes:
         return ""
     winner, *others = vote.classes

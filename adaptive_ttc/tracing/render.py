@@ -1,4 +1,4 @@
-"""Lays a search tree out as rows, many alike folded together, and puts it into words and colours for a page."""
+"""Turns a search tree into rows for a reader: similar nodes folded together, in words and colours."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Row:
 
 
 def rows(tree: SearchTree) -> tuple[Row, ...]:
-    """All rows, in the order of reading, nothing left out."""
+    """All rows, in reading order."""
     answers = tuple(one.answer for one in tree.vote.classes) if tree.vote else ()
     found: list[Row] = []
     waiting: list[tuple[Entry, int]] = [(entry, 1) for entry in reversed(_by_tree(tree.roots, answers))]
@@ -133,7 +133,7 @@ def _by_tree(roots: Sequence[Node], answers: tuple[str, ...]) -> tuple[Entry, ..
 
 
 def _folded(nodes: Sequence[Node], answers: tuple[str, ...], fruitful: bool) -> tuple[Entry, ...]:
-    """Siblings, best first, many alike folded into one entry; where none led anywhere, nothing is folded."""
+    """Siblings, best first, similar ones folded into one entry; where none led anywhere, nothing is folded."""
     lost = [node for node in nodes if not node.fruitful]
     nothing_else = len(lost) == len(nodes) and not fruitful
     one_line = len(lost) == 1 and not lost[0].children
@@ -174,12 +174,12 @@ def colour(score: float | None) -> Colour:
 
 
 def printable(text: str) -> str:
-    """Text on one line in which nothing steers a terminal or turns the direction of reading."""
+    """The text on one line, with control characters and changes of reading direction replaced."""
     return legible(" ".join(text.split()))
 
 
 def legible(text: str) -> str:
-    """The same with its lines left as they are."""
+    """The same as :func:`printable`, with line breaks and tabs kept."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in text)
 
 
@@ -215,7 +215,7 @@ def outcome(entry: Entry) -> str:
     if isinstance(entry, Fold):
         return _towards(entry) if entry.kind == "tree" else ""
     one = entry.head
-    if one.foreseen and one.fate != "candidate":
+    if one.lookahead and one.fate != "candidate":
         return "look-ahead"
     if one.fate == "candidate":
         return f"= {one.answer_class}" if one.answer_class else f"no answer, {ENDS.get(one.finish, one.finish)}"
@@ -247,7 +247,7 @@ def details(node: Node) -> str:
 
 
 def name(path: tuple[int, ...]) -> str:
-    """How a path is written."""
+    """A path as text."""
     return ".".join(map(str, path)) or "the root"
 
 

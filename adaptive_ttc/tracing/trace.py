@@ -43,7 +43,7 @@ class Trace:
         return iter(self._events)
 
     def record(self, event: Event) -> None:
-        """Append an event."""
+        """Append an event, and tell the listener."""
         self._events.append(event)
         if self._listener is not None:
             self._listener(event)

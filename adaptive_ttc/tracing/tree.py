@@ -1,4 +1,4 @@
-"""Makes the search tree of a trace: equal samples become one node, with its cost and whether it led to the answer.
+"""Builds the search tree of a trace: equal samples become one node, with its cost and whether it led to the answer.
 
 No function here recurses, so that a tree may be of any depth.
 """
@@ -92,7 +92,7 @@ class SearchTree:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes, a parent before its children, in the order of reading."""
+        """All nodes in reading order, a parent before its children."""
         found, waiting = [], list(reversed(self.roots))
         while waiting:
             found.append(waiting.pop())
@@ -134,7 +134,7 @@ def search_tree(trace: Trace) -> SearchTree:
 
 
 def _grouped(found: Mapping[Route, Outcome]) -> dict[Route, Node]:
-    """The node of every path. A sample with children of its own stands alone, but for those merged into it."""
+    """Map every path to its node. A sample with children shares its node only with those merged into it."""
     parents = {path[:-1] for path in found}
     equals: dict[tuple[object, ...], list[Outcome]] = {}
     merged: dict[Route, list[Outcome]] = {}
@@ -143,7 +143,7 @@ def _grouped(found: Mapping[Route, Outcome]) -> dict[Route, Node]:
             merged.setdefault(one.twin, []).append(one)
             continue
         alone = path if path in parents else None
-        key = (path[:-1], one.text, one.finish, one.fate, one.answer_class, one.foreseen, one.branch, alone)
+        key = (path[:-1], one.text, one.finish, one.fate, one.answer_class, one.lookahead, one.branch, alone)
         equals.setdefault(key, []).append(one)
     nodes: dict[Route, Node] = {}
     for group in equals.values():
@@ -155,7 +155,7 @@ def _grouped(found: Mapping[Route, Outcome]) -> dict[Route, Node]:
 
 
 def _sum_up(deepest_first: Iterable[Node], answer: str | None) -> None:
-    """Fill in what a node takes from those below it; ``answer`` is the winning one."""
+    """Fill in every node's totals and marks from the nodes below it; ``answer`` is the winning one."""
     held: dict[Node, Counter[str]] = {}
     for node in deepest_first:
         samples, below = (*node.samples, *node.merged), node.children
@@ -189,7 +189,7 @@ def _rank(node: Node) -> tuple[int, int, float, Route]:
     """Best first: the winning path, what wins, what led to a candidate, by value."""
     value = -1.0 if node.value is None else node.value
     led = (node.best, node.wins, node.fruitful)
-    return (-sum(led), _ORDER[node.fate] + 4 * node.head.foreseen, -value, node.path)
+    return (-sum(led), _ORDER[node.fate] + 4 * node.head.lookahead, -value, node.path)
 
 
 def _by_search(roots: Iterable[Node]) -> tuple[Node, ...]:

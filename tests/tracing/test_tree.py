@@ -191,8 +191,8 @@ def test_roll_outs_are_told_from_steps(lookahead, expected):
     story.sample((0, 0), "c\n\n", 0.5, 0.4)
     story.reply((0, 0))
     tree = story.end(None)
-    assert {path for path, one in tree.outcomes.items() if one.foreseen} == expected
-    assert [one.foreseen for one in rounds(tree.outcomes)] == ([1] if lookahead else [0, 0])
+    assert {path for path, one in tree.outcomes.items() if one.lookahead} == expected
+    assert [one.lookahead for one in rounds(tree.outcomes)] == ([1] if lookahead else [0, 0])
 
 
 # ---- the tree -------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_every_sample_token_and_candidate_is_in_the_tree_once(strategy, options)
     for one in voters:
         assert one.text == by_path[one.path].prefix.text
     assert sum(one.best and one.fate == "candidate" for one in tree.nodes) >= (solution.answer is not None)
-    assert sum(one.sampled + one.foreseen for one in rounds(tree.outcomes)) == len(paths)
+    assert sum(one.sampled + one.lookahead for one in rounds(tree.outcomes)) == len(paths)
     for one in rounds(tree.outcomes):
         parts = one.kept + one.pruned + one.merged + one.cut + one.unused + one.finished
         assert parts == one.sampled

@@ -25,7 +25,7 @@ WIDTH = 1240.0
 
 
 def render(tree: SearchTree) -> str:
-    """The page."""
+    """The page of a tree, as HTML."""
     style, script = _file("page.css"), _file("page.js")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_legible
@@ -49,7 +49,7 @@ def render(tree: SearchTree) -> str:
 
 
 def paint(score: float | None) -> str:
-    """The class that colours a score; there is one for every twentieth, as the page allows no inline style."""
+    """The CSS class that colours a score, one for every twentieth: the page allows no inline style."""
     return "s-none" if score is None else f"s-{round(min(max(score, 0.0), 1.0) * 20)}"
 
 
