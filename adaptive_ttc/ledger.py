@@ -17,8 +17,8 @@ class LedgerStatistics:
 
     Attributes:
         limit: most that may be spent; None for an account without one.
-        spent: settled, the spending of closed child accounts included.
-        reserved: promised to open reservations and open child accounts.
+        spent: settled, by child accounts too.
+        reserved: promised to open reservations and open child accounts, and not spent by these yet.
         available: what a new reservation could get; None without a limit.
         open_reservations: reservations not settled yet.
         open_children: child accounts not closed yet.
@@ -97,7 +97,7 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Settled so far."""
+        """Settled so far, by child accounts too, whether they are closed or not."""
         return self._spent
 
     @property
@@ -162,7 +162,7 @@ class Ledger:
         self._closed = True
         if self._parent is not None:
             self._parent._children -= 1
-            self._parent._release(self._limit or 0, self._spent)
+            self._parent._reserved -= self._left_aside()
 
     def statistics(self) -> LedgerStatistics:
         """A snapshot for tests, traces and reports."""
@@ -194,8 +194,14 @@ class Ledger:
 
     def _settle(self, amount: int, used: int) -> None:
         self._open -= 1
-        self._release(amount, used)
-
-    def _release(self, amount: int, used: int) -> None:
         self._reserved -= amount
-        self._spent += used
+        account: Ledger | None = self
+        while account is not None:
+            account._spent += used
+            if account._parent is not None and account._limit is not None:
+                account._parent._reserved -= used  # it was set aside when the child was opened
+            account = account._parent
+
+    def _left_aside(self) -> int:
+        """What the parent still has set aside for this account."""
+        return 0 if self._limit is None else self._limit - self._spent

@@ -104,6 +104,8 @@ class Prefix:
         text: the decoded text, without EOS.
         scores: the PRM's score of every non-empty step, each in [0, 1]; empty if it was not scored.
         logprob: sum of the log-probabilities of ``token_ids`` under the sampling policy, in nats.
+        logprobs: the log-probability of each of ``token_ids``; empty where the engine does not tell them, and where
+            the solution was read from a trace.
         finish: why the last sample ended; None at the root.
         path: child indices from the root; the seed of every sample is derived from it.
         attempts: earlier finished solutions that the policy is shown before this one, oldest first.
@@ -116,6 +118,7 @@ class Prefix:
     finish: Finish | None = None
     path: tuple[int, ...] = ()
     attempts: tuple[Prefix, ...] = ()
+    logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def finished(self) -> bool:

@@ -191,7 +191,7 @@ class Driver:
         """A solution that has ended, as something to be scored."""
         sample = self._grown_from(Prefix(attempts=prefix.attempts), prefix.path, Expand(prefixes=(), score=True))
         sample.token_ids, sample.text, sample.scores = prefix.token_ids, prefix.text, prefix.scores
-        sample.logprob, sample.ended = prefix.logprob, prefix.finish
+        sample.logprob, sample.logprobs, sample.ended = prefix.logprob, prefix.logprobs, prefix.finish
         return sample
 
     def _sample(self, parent: Prefix, request: Expand, account: Account) -> Sample:

@@ -32,6 +32,7 @@ class Sample:
         "attempts",
         "ended",
         "logprob",
+        "logprobs",
         "parent",
         "path",
         "remaining",
@@ -60,6 +61,7 @@ class Sample:
         self.token_ids = parent.token_ids
         self.text = parent.text
         self.logprob = parent.logprob
+        self.logprobs = parent.logprobs
         self.scores = parent.scores if request.score else ()
         self.attempts = 0
         self._request = request
@@ -110,6 +112,7 @@ class Sample:
         """Take what a request delivered; it has ended unless only the lease did."""
         self.token_ids += sampled.token_ids
         self.logprob += sum(sampled.logprobs)
+        self.logprobs += sampled.logprobs
         self.remaining -= len(sampled.token_ids)
         if sampled.token_ids:
             self.text = self._decode(self.token_ids)
@@ -123,7 +126,16 @@ class Sample:
 
     def child(self) -> Prefix:
         """The prefix that the strategy is sent."""
-        return Prefix(self.token_ids, self.text, self.scores, self.logprob, self.ended, self.path, self.parent.attempts)
+        return Prefix(
+            token_ids=self.token_ids,
+            text=self.text,
+            scores=self.scores,
+            logprob=self.logprob,
+            finish=self.ended,
+            path=self.path,
+            attempts=self.parent.attempts,
+            logprobs=self.logprobs,
+        )
 
     def _seam(self) -> str:
         """The end of this step's text, too short to hold a whole stop string."""
