@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,17 @@ from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.pool import SolutionPool
-from adaptive_ttc.run.request import Errand, Priority, Question, Wish, make_plan, several, shared_wish
+from adaptive_ttc.run.request import (
+    Priority,
+    Question,
+    Resources,
+    check_several,
+    make_pool_request,
+    make_request,
+)
 from adaptive_ttc.run.run import Run
-from adaptive_ttc.run.scheduler import AdaptiveRun, voting_of
-from adaptive_ttc.run.stream import SolutionStream
+from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
+from adaptive_ttc.run.stream import Begin, SolutionStream
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
@@ -108,10 +116,17 @@ class Solver:
         """
         from adaptive_ttc.prm import load_prm
 
-        reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
-        loaded = load_policy(policy, engine=engine, **(policy_settings or {}))
-        settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch}
-        return cls(loaded, reward_model, seed=seed, config=config, **settings)
+        loaded: list[Policy | RewardModel] = []
+        try:
+            reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
+            loaded += [] if reward_model is None else [reward_model]
+            model = load_policy(policy, engine=engine, **(policy_settings or {}))
+            loaded.append(model)
+            settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch}
+            return cls(model, reward_model, seed=seed, config=config, **settings)
+        except BaseException:
+            _close_all(loaded)
+            raise
 
     @classmethod
     def mini(cls, *, seed: int = 0, calibration: str | Path | None = None) -> Self:
@@ -172,8 +187,18 @@ class Solver:
             EngineError: an engine failed for good; everything sampled was counted.
         """
         given = {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens, **options}
-        begin = self._ready(problem, given, budget_tokens, count, strategy, seed, id, deadline, min_gain)
-        return await begin(stop=anyio.Event()).solve(self.grader, deadline, until=stop)
+        begin = self._checked(
+            problem,
+            given,
+            id=id,
+            budget=budget_tokens,
+            count=count,
+            strategy=strategy,
+            seed=seed,
+            deadline=deadline,
+            min_gain=min_gain,
+        )
+        return await begin(anyio.Event(), None).solve(until=stop)
 
     def stream(
         self,
@@ -198,8 +223,18 @@ class Solver:
         Raises:
             ConfigError: at once, when the request is impossible.
         """
-        begin = self._ready(problem, options, budget_tokens, count, strategy, seed, id, deadline, min_gain)
-        return SolutionStream(begin, self.grader, deadline)
+        begin = self._checked(
+            problem,
+            options,
+            id=id,
+            budget=budget_tokens,
+            count=count,
+            strategy=strategy,
+            seed=seed,
+            deadline=deadline,
+            min_gain=min_gain,
+        )
+        return SolutionStream(begin, self.grader)
 
     def solve_many(
         self,
@@ -209,6 +244,7 @@ class Solver:
         max_concurrency: int = 32,
         priority: Priority | None = None,
         per_problem_max: int | None = None,
+        expected: int = 0,
         deadline: float | None = None,
         min_gain: float = 0.0,
         count: str = "generated",
@@ -225,15 +261,18 @@ class Solver:
 
         Every problem that has arrived gets its first solution before any gets more. One whose engine calls fail, or
         that these models cannot be asked, comes back with :attr:`~adaptive_ttc.solution.Solution.error`; what it did
-        not spend goes to the others. What is done depends on the order in which slices come back; every sample of a
-        problem depends on the seed and on that problem alone.
+        not spend goes to the others. Every sample of a problem depends on the seed and on that problem alone; which
+        samples are drawn depends on the order in which slices come back, so that two runs of one seed may differ.
 
         Args:
-            problems: questions, chats or problems; a list, or an async source that may still be producing.
+            problems: questions, chats or problems; a list, or an async source that may still be producing, of which no
+                more than ``max_concurrency`` problems are open at once.
             budget_tokens: most that may be spent on all of them together, in the unit of ``count``.
             max_concurrency: slices at work at once.
             priority: problem -> how much a right answer to it counts, above 0; all alike by default.
             per_problem_max: most that may be spent on one.
+            expected: problems that an async source will bring, so that units are left for those that come late; without
+                it those that come first may spend all that helps them.
             deadline: seconds after which sampling is stopped and every problem settles with the best that it has.
             min_gain: as for :meth:`solve`.
             count: as for :meth:`solve`.
@@ -243,57 +282,41 @@ class Solver:
         Raises:
             ConfigError: at once, when the request is impossible; where ``problems`` is a list, also when one is empty.
         """
-        _check_seconds(deadline)
-        problems = several(problems)
-        if max_concurrency < 1:
-            raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
         given = {key: value for key, value in options.items() if value is not None}
-        wish = shared_wish(budget_tokens, count, given)
-        sample = make_plan(Problem.of("1 + 1?"), self.policy, self.prm, wish)
-        calibrated = self._calibration.calibrated(sample.strategy.max_tokens)
-        errand = Errand(
-            problems=problems,
-            plan=lambda problem: make_plan(problem, self.policy, self.prm, wish),
-            sample=sample,
-            voting=voting_of(sample.strategy, given, calibrated, prm=self.prm is not None),
+        request = make_pool_request(
+            self.resources,
             budget=budget_tokens,
-            per_problem_max=per_problem_max,
+            options=given,
+            count=count,
+            seed=self.seed if seed is None else seed,
             deadline=deadline,
             min_gain=min_gain,
             max_concurrency=max_concurrency,
+            expected=expected,
             priority=priority,
-            seed=self.seed if seed is None else seed,
+            per_problem_max=per_problem_max,
         )
-        return SolutionPool(errand, calibrated, self.policy, self.prm, self.grader, self._config)
+        problems = check_several(problems)
+        calibrated = self._calibration.calibrated(request.strategy.max_tokens)
+        request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
+        return SolutionPool(problems, request, self.resources, calibrated)
 
-    def _ready(
-        self,
-        problem: str | Sequence[Mapping[str, str]] | Problem,
-        options: Mapping[str, Any],
-        budget: int | None,
-        count: str,
-        strategy: str | Strategy | None,
-        seed: int | None,
-        id: str | None,
-        deadline: float | None,
-        min_gain: float,
-    ) -> Callable[..., Run | AdaptiveRun]:
-        """Check a request; what begins it."""
-        _check_seconds(deadline)
+    @property
+    def resources(self) -> Resources:
+        """The models, the grader and how requests are sent, as they are now."""
+        return Resources(policy=self.policy, prm=self.prm, grader=self.grader, config=self._config)
+
+    def _checked(self, problem: Question, options: Mapping[str, Any], *, id: str | None, **asked: Any) -> Begin:
+        """Check a request; a function that begins its run, given what stops it and who is told of its events."""
+        resources = self.resources
         given = {key: value for key, value in options.items() if value is not None}
-        wish = Wish(budget=budget, count=count, strategy=strategy, options=given)
-        plan = make_plan(Problem.of(problem, id), self.policy, self.prm, wish)
-        seed = self.seed if seed is None else seed
-        if not isinstance(plan.strategy, Adaptive):
-            if min_gain:
-                raise ConfigError("min_gain says where a budget alone ends: with a strategy or n, leave it out")
-            return partial(Run, plan, self.policy, self.prm, seed=seed, config=self._config)
-        calibrated = self._calibration.calibrated(plan.strategy.max_tokens)
-        voting = voting_of(plan.strategy, given, calibrated, prm=self.prm is not None)
-        models = (self.policy, self.prm)
-        return partial(
-            AdaptiveRun, plan, voting, calibrated, *models, min_gain=min_gain, seed=seed, config=self._config
-        )
+        asked["seed"] = self.seed if asked["seed"] is None else asked["seed"]
+        request = make_request(Problem.of(problem, id), resources, options=given, **asked)
+        if not isinstance(request.strategy, Adaptive):
+            return partial(Run, request, resources)
+        calibrated = self._calibration.calibrated(request.strategy.max_tokens)
+        request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
+        return partial(AdaptiveRun, request, resources, calibrated)
 
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:
         """:meth:`solve` for code without an event loop; takes the same arguments.
@@ -342,9 +365,15 @@ class Solver:
         self.close()
 
 
-def _check_seconds(deadline: float | None) -> None:
-    if deadline is not None and not deadline >= 0:
-        raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
+def _close_all(models: Sequence[Policy | RewardModel]) -> None:
+    """Close models without an event loop of the caller's, which may be running."""
+
+    async def close() -> None:
+        for model in models:
+            await model.aclose()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, close()).result()
 
 
 def _refuse_running_loop(name: str, remedy: str) -> None:

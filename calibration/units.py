@@ -23,7 +23,7 @@ from adaptive_ttc.estimate.features import Attempt, Unit, first_step_of
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.run.request import Wish, make_plan
+from adaptive_ttc.run.request import Resources, make_request
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import ROOT, STEP_END, Prefix, Problem
@@ -115,8 +115,8 @@ class Drawing:
         options: dict[str, Any] = {**self._key.options, **request_of(kind), "vote": vote}
         if kind == GREEDY:
             del options["temperature"]
-        wish = Wish(strategy=options.pop("strategy"), options=options)
-        return make_plan(self._problem, self._policy, self._prm, wish).strategy
+        resources = Resources(policy=self._policy, prm=self._prm)
+        return make_request(self._problem, resources, strategy=options.pop("strategy"), options=options).strategy
 
     async def draw(self, kind: str, index: int, starts: Sequence[Start] = ()) -> Drawn:
         """Draw one unit.

@@ -31,7 +31,7 @@ from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
 from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
-from adaptive_ttc.ledger import Ledger, Reservation
+from adaptive_ttc.ledger import Ledger
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +44,7 @@ class Account:
         opening: units of its first work.
         standing: where it is; ``stopped`` is where it was when it was settled or failed, ``price`` what it met then.
         spent: units charged.
-        promise: what it may spend now.
+        promise: the child account that it may spend from now; None where it does not run.
         entry: of the log, of its newest promise.
         options: those that were last offered.
         envelope: of those among them that can be finished.
@@ -59,7 +59,7 @@ class Account:
     stopped: Standing | None = None
     price: float = 0.0
     spent: int = 0
-    promise: Reservation | None = None
+    promise: Ledger | None = None
     entry: int = -1
     options: tuple[Option, ...] = ()
     envelope: Envelope = field(default_factory=Envelope)
@@ -152,7 +152,8 @@ class Allocator:
         self._floor = floor
         self._accounts: dict[str, Account] = {}
         self._openings: deque[Account] = deque()
-        self._due = 0  # units that openings wait for
+        self._due = 0  # units that openings wait for, those of problems that are still to come included
+        self._coming: tuple[int, int, tuple[Piece, ...]] = (0, 0, ())  # problems, opening and wants of each
         self._running = 0
         self._ready, self._parked = Queue("ready"), Queue("parked")
         self._demand = Demand()
@@ -160,8 +161,13 @@ class Allocator:
         self._over: list[str] = []
 
     @property
+    def ledger(self) -> Ledger:
+        """The account of the whole budget; only promises are made from it."""
+        return self._ledger
+
+    @property
     def spent(self) -> int:
-        """Units charged."""
+        """Units charged, by what runs too."""
         return self._ledger.spent
 
     @property
@@ -202,9 +208,30 @@ class Allocator:
             raise ValueError(f"the opening of {id!r} takes at least 1 unit; got {opening}")
         account = Account(id, len(self._accounts), opening if self._most is None else min(opening, self._most))
         self._estimate(account, options, given=account.opening)
+        number, opened, wanted = self._coming
+        if number:
+            self._expect(number - 1, opened, wanted)
         self._accounts[id] = account
         self._openings.append(account)
         self._due += account.opening
+
+    def expect(self, number: int, opening: int = 0, options: Iterable[Option] = ()) -> None:
+        """Say how many problems are still to come and what each is likely to want, so that units are left for them.
+
+        Every arrival counts one of them off. Called again, it replaces what was said before.
+
+        Args:
+            number: of problems; 0 where no more are expected.
+            opening, options: of each, as for :meth:`arrive`.
+        """
+        self._expect(max(0, number), opening, pieces(Envelope.of(options), least=self._least, given=opening))
+
+    def _expect(self, number: int, opening: int, wanted: tuple[Piece, ...]) -> None:
+        before, opened, wished = self._coming
+        self._demand.remove(Piece(one.rung, before * one.units) for one in wished)
+        self._demand.add(Piece(one.rung, number * one.units) for one in wanted)
+        self._due += number * opening - before * opened
+        self._coming = (number, opening, wanted)
 
     def offer(self, id: str, options: Iterable[Option]) -> Standing:
         """Say what may be done next on a problem, its evidence being what it is now; replaces what was said before.
@@ -251,21 +278,40 @@ class Allocator:
         over, self._over = self._over, []
         return over
 
-    def charged(self, id: str, actual: int) -> None:
-        """What ran has ended, ``actual`` units were spent; the rest of the promise goes back.
+    def promise(self, id: str) -> Ledger:
+        """The account that what runs on a problem spends from, a child of the budget's.
 
         Raises:
-            ValueError: it is not running, or ``actual`` is not within 0 and the promise; nothing changes then.
+            ValueError: it is not running.
         """
         account = self._account(id)
         if account.promise is None:
             raise ValueError(f"problem {id!r} is {account.standing}: nothing is promised to it")
-        account.promise.settle(actual)
+        return account.promise
+
+    def charged(self, id: str, actual: int = 0) -> None:
+        """What ran has ended; what its account did not spend goes back.
+
+        Args:
+            id: of the problem.
+            actual: units to charge to its account, of a runner that did not spend from :meth:`promise` itself.
+
+        Raises:
+            ValueError: it is not running, or ``actual`` is not within 0 and what is left of the promise; nothing
+                changes then.
+        """
+        promise, account = self.promise(id), self._account(id)
+        if actual:
+            money = promise.reserve(actual)
+            if money is None:
+                raise ValueError(f"cannot settle {actual}: {promise.available} of what was promised to {id!r} are left")
+            money.settle(actual)
+        promise.close()
         account.promise = None
-        account.spent += actual
+        account.spent += promise.spent
         account.standing = "open"
         self._running -= 1
-        self._log[account.entry] = (self._log[account.entry][0], actual)
+        self._log[account.entry] = (self._log[account.entry][0], promise.spent)
 
     def settled(self, id: str) -> None:
         """A problem is done with; what it was expected to want is free for others.
@@ -279,7 +325,7 @@ class Allocator:
         self._end(account, "settled")
 
     def failed(self, id: str, actual: int = 0) -> None:
-        """A problem cannot go on; ``actual`` units of what was promised to it are spent, the rest goes back.
+        """A problem cannot go on; what its account did not spend goes back, see :meth:`charged`.
 
         Raises:
             ValueError: unknown or over, or more than what was promised.
@@ -337,7 +383,7 @@ class Allocator:
                 if account.standing in OVER:
                     self._over.append(account.id)
                 continue
-            units = self._affordable(int(min(option.slice_cost, self._room(account))), least=1)
+            units = self._affordable(int(min(option.slice_cost, self._room(account))), least=1, kept=self._due)
             # where the best one waits for what runs, others do not take what it waits for
             return self._grant(account, option, units) if units else None
 
@@ -364,7 +410,7 @@ class Allocator:
         account.standing = "short" if gains else "content"
 
     def _grant(self, account: Account, option: Option | None, units: int) -> Decision:
-        account.promise = self._ledger.reserve(units)
+        account.promise = self._ledger.child(units)
         account.standing = "running"
         account.entry = len(self._log)
         self._running += 1
@@ -395,17 +441,17 @@ class Allocator:
             return self._least
         return max(self._least, self._demand.price(available - self._due) or 0.0)
 
-    def _affordable(self, units: int, *, least: int) -> int:
-        """As many units as can be promised now; fewer only where nothing that runs could give some back."""
-        available = self._ledger.available
+    def _affordable(self, units: int, *, least: int, kept: int = 0) -> int:
+        """As many units as can be promised now beside those ``kept``; fewer only where nothing that runs gives back."""
+        available = None if self._ledger.available is None else max(0, self._ledger.available - kept)
         if available is None or units <= available:
             return units
         return available if not self._running and available >= max(1, least) else 0
 
     def _left(self) -> float:
-        """Units that may still be spent, by what runs too."""
+        """Units that may still be spent, by what runs too, beside the openings that are still to come."""
         limit = self._ledger.limit
-        return math.inf if limit is None else limit - self._ledger.spent
+        return math.inf if limit is None else limit - self._ledger.spent - self._coming[0] * self._coming[1]
 
     def _room(self, account: Account) -> float:
         """Units that its own maximum leaves it."""

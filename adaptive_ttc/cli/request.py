@@ -15,7 +15,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
-from adaptive_ttc.run.request import Wish, check_wish
+from adaptive_ttc.run.request import check_early
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import strategy_names
 
@@ -174,8 +174,7 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             request[name] = value
     asked = {**request, **shared(options)}
     of_strategy = {name: value for name, value in asked.items() if name not in _OF_SOLVE}
-    named = {"strategy": asked.get("strategy"), "count": asked.get("count", "generated")}
-    check_wish(Wish(budget=asked.get("budget_tokens"), **named, options=of_strategy), prm=_has_prm(options))
+    check_early(asked.get("strategy"), asked.get("budget_tokens"), of_strategy, prm=_has_prm(options))
     return request
 
 

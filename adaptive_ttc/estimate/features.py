@@ -7,7 +7,8 @@ revisions. Units of one kind are exchangeable, so that what was measured on reco
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Self
@@ -15,7 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.types import Aggregation, Candidate, Finish, Prefix
+from adaptive_ttc.types import STEP_END, Aggregation, Candidate, Finish, Prefix
 from adaptive_ttc.voting import aggregate
 
 NAN = math.nan
@@ -202,6 +203,19 @@ def _reduced(scores: tuple[float, ...], how: Aggregation) -> float:
 def family_of(kind: str) -> str:
     """A kind without its numbers: ``dvts`` of ``dvts-4``."""
     return kind.partition("-")[0]
+
+
+def first_step_length(solution: Prefix, decode: Callable[[Sequence[int]], str]) -> int:
+    """Tokens of a whole solution's first step, its separator included; all of them where it has one step.
+
+    Args:
+        solution: with its token ids and text.
+        decode: token ids -> text.
+    """
+    ids = solution.token_ids
+    if STEP_END not in solution.text:
+        return len(ids)
+    return bisect_left(range(len(ids)), True, key=lambda length: STEP_END in decode(ids[:length]))
 
 
 def first_step_of(prefix: Prefix) -> FirstStep:

@@ -1,13 +1,15 @@
-"""Checks what is asked of the solver before any engine is called; it runs nothing."""
+"""What is asked of the solver: one request object, checked once, before any engine is called."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import Price, price_of
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Demand, Policy, check_demand, strategy_defaults
@@ -17,106 +19,217 @@ from adaptive_ttc.strategies.base import Strategy, make_strategy
 from adaptive_ttc.strategies.units import GREEDY
 from adaptive_ttc.types import Problem
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a caller asked for: a budget in the unit of ``count``, a strategy, its options."""
-
-    budget: int | None = None
-    count: str = "generated"
-    strategy: str | Strategy | None = None
-    options: Mapping[str, Any]
+Question = str | Sequence[Mapping[str, str]] | Problem
+Questions = Iterable[Question] | AsyncIterable[Question]
+Priority = Callable[[Problem], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What will be run.
+class Resources:
+    """What a solver works with: the models, the grader of answers, and how requests are sent."""
+
+    policy: Policy
+    prm: RewardModel | None = None
+    grader: Grader = field(default_factory=Grader)
+    config: DriverConfig = field(default_factory=DriverConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveRequest:
+    """A checked request for one problem, or for each of many that share a budget.
 
     Attributes:
-        problem: what is to be solved.
-        strategy: how; :class:`~adaptive_ttc.strategies.adaptive.Adaptive` where evidence decides as it comes in.
-        price: what the ledger is charged.
-        budget: most that it may be charged; None for no limit.
-        count: what the budget bounds.
+        problem: what is to be solved; in a request for many, a stand-in until :meth:`of_problem`.
+        strategy: how samples are drawn; :class:`~adaptive_ttc.strategies.adaptive.Adaptive` where evidence decides.
+        vote: whose vote is taken over all that was drawn.
+        price: what the ledger is charged for a token.
+        count: what the budget bounds, see :data:`adaptive_ttc.cost.Count`.
+        budget: units that may be spent, on all problems together; None for no limit.
+        seed: of all randomness.
+        deadline: seconds after which sampling ends; None for no limit.
+        min_gain: rise of the probability of a right answer, per 1,000 units, under which nothing is bought.
+        per_problem_max: most units for one of many problems; None for no limit.
+        max_concurrency: slices at work at once, and problems of an asynchronous source open at once.
+        expected: problems that an asynchronous source will bring, as far as known.
+        priority: problem -> how much a right answer to it counts, above 0; None where all count alike.
     """
 
     problem: Problem
     strategy: Strategy
+    vote: Strategy
     price: Price
-    budget: int | None
     count: str
+    budget: int | None
+    seed: int
+    deadline: float | None = None
+    min_gain: float = 0.0
+    per_problem_max: int | None = None
+    max_concurrency: int = 1
+    expected: int = 0
+    priority: Priority | None = None
+
+    def of_problem(self, problem: Problem, resources: Resources) -> SolveRequest:
+        """The same for one of many problems; its budget is what one may have.
+
+        Raises:
+            ConfigError: these models cannot be asked this problem.
+        """
+        free = isinstance(self.strategy, Adaptive)
+        _check_problem(problem, self.strategy, self.price, self.count, self.budget, free, resources)
+        return replace(self, problem=problem, budget=self.per_problem_max)
+
+    def weight(self) -> float:
+        """How much a right answer to the problem counts.
+
+        Raises:
+            ConfigError: the priority is not above 0.
+        """
+        weight = 1.0 if self.priority is None else self.priority(self.problem)
+        if not weight > 0:
+            raise ConfigError(f"the priority of a problem is above 0; {self.problem.id!r} has {weight}")
+        return weight
 
 
-def check_wish(wish: Wish, *, prm: bool) -> None:
-    """Refuse what no models could carry out, before any is loaded; :func:`make_plan` checks it against the models.
+def check_early(strategy: str | Strategy | None, budget: int | None, options: Mapping[str, Any], *, prm: bool) -> None:
+    """Refuse what no models could carry out, before any is loaded; :func:`make_request` checks it against the models.
 
     Args:
-        wish: what is asked for.
+        strategy, budget, options: as for :func:`make_request`.
         prm: whether there will be a PRM.
 
     Raises:
         ConfigError: it is impossible; the message names the remedy.
     """
-    _check_end(wish)
-    strategy = _named(wish, prm)
-    if strategy.scored and not prm:
-        raise _unscored(strategy)
-    _check_n(wish, strategy)
-    _check_budget(wish, 1)
+    configured = _named(strategy, budget, options, prm)
+    if configured.scored and not prm:
+        raise _needs_prm(configured)
+    _check_n(strategy, configured, options)
+    _check_budget(budget, 1)
 
 
-def make_plan(problem: Problem, policy: Policy, prm: RewardModel | None, wish: Wish) -> Plan:
-    """Check a wish against the models.
+def make_request(
+    problem: Problem,
+    resources: Resources,
+    *,
+    options: Mapping[str, Any],
+    strategy: str | Strategy | None = None,
+    budget: int | None = None,
+    count: str = "generated",
+    seed: int = 0,
+    deadline: float | None = None,
+    min_gain: float = 0.0,
+    **pool: Any,
+) -> SolveRequest:
+    """Check what a caller asks for against the models.
+
+    Args:
+        problem: what is to be solved.
+        resources: the models, among others.
+        options: fields of the strategy, None left out.
+        strategy: a name, or a configured one; None with ``n`` for the default, without for an adaptive run.
+        budget, count, seed, deadline, min_gain, **pool: see :class:`SolveRequest`.
 
     Raises:
         ConfigError: it is impossible; the message names the remedy.
     """
-    free = _check_end(wish)
-    strategy = _strategy(wish, policy, prm)
-    price = price_of(wish.count, policy, prm)
-    _check_limits(problem, policy, prm, _demand(strategy, wish.count, free))
-    if strategy.revises and policy.revision_prompt is None:
+    if deadline is not None and not deadline >= 0:
+        raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
+    policy, prm = resources.policy, resources.prm
+    configured = _named(strategy, budget, options, prm is not None)
+    free = isinstance(configured, Adaptive)
+    if not isinstance(strategy, Strategy):
+        configured = _with_defaults(configured, policy, prm, options)
+    if min_gain and not free:
+        raise ConfigError("min_gain says where a budget alone ends: with a strategy or n, leave it out")
+    price = price_of(count, policy, prm)
+    if configured.scored and prm is None:
+        raise _needs_prm(configured)
+    _check_n(strategy, configured, options)
+    _check_problem(problem, configured, price, count, budget, free, resources)
+    if configured.revises and policy.revision_prompt is None:
         warnings.warn(
-            f"{policy.name} does not say that it was trained to revise; {strategy.name} asks it in words of its own",
+            f"{policy.name} does not say that it was trained to revise; {configured.name} asks it in words of its own",
             RevisionWarning,
             stacklevel=3,
         )
-    scoring = _check_scores(problem, strategy, prm, price)
-    _check_n(wish, strategy)
-    _check_room(problem, policy, price, scoring, wish)
-    return Plan(problem=problem, strategy=strategy, price=price, budget=wish.budget, count=wish.count)
+    return SolveRequest(
+        problem=problem,
+        strategy=configured,
+        vote=configured,
+        price=price,
+        count=count,
+        budget=budget,
+        seed=seed,
+        deadline=deadline,
+        min_gain=min_gain,
+        **pool,
+    )
 
 
-def _check_end(wish: Wish) -> bool:
-    """Whether only the budget says what is done."""
-    free = wish.strategy is None and "n" not in wish.options
-    if free and wish.budget is None:
-        raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
-    return free
+def make_pool_request(
+    resources: Resources, *, budget: int | None, options: Mapping[str, Any], max_concurrency: int, **rest: Any
+) -> SolveRequest:
+    """What is asked for each of many problems, whose budget is shared; see :func:`make_request`.
+
+    Raises:
+        ConfigError: it is impossible, or belongs to a named strategy.
+    """
+    named = [name for name in ("n", "strategy") if name in options]
+    if named:
+        raise ConfigError(f"solve_many decides what is drawn: leave out {', '.join(named)}, or call solve for each")
+    if budget is None:
+        raise ConfigError("solve_many needs budget_tokens: what may be spent on all problems together")
+    if max_concurrency < 1:
+        raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
+    stand_in = Problem.of("1 + 1?")
+    return make_request(stand_in, resources, options=options, budget=budget, max_concurrency=max_concurrency, **rest)
 
 
-def _named(wish: Wish, prm: bool) -> Strategy:
-    if isinstance(wish.strategy, Strategy):
-        if wish.options:
-            raise ConfigError(f"set {', '.join(wish.options)} in the configured strategy instead")
-        return wish.strategy
-    if _check_end(wish):
-        return Adaptive.of(wish.options)
-    return make_strategy(wish.strategy or ("weighted_best_of_n" if prm else "majority"), **wish.options)
+def check_several(
+    problems: Iterable[Question] | AsyncIterable[Question],
+) -> Iterable[Question] | AsyncIterable[Question]:
+    """Check that problems are several, and those of a list each.
+
+    Raises:
+        ConfigError: it is one problem, or a list that holds an empty one.
+    """
+    if isinstance(problems, str | Problem) or not isinstance(problems, Iterable | AsyncIterable):
+        raise ConfigError("problems are several: give a list of them, or an async iterator; for one, call solve")
+    return [Problem.of(one) for one in problems] if isinstance(problems, Sequence) else problems
 
 
-def _strategy(wish: Wish, policy: Policy, prm: RewardModel | None) -> Strategy:
-    strategy = _named(wish, prm is not None)
-    if isinstance(wish.strategy, Strategy):
+def _named(strategy: str | Strategy | None, budget: int | None, options: Mapping[str, Any], prm: bool) -> Strategy:
+    if isinstance(strategy, Strategy):
+        if options:
+            raise ConfigError(f"set {', '.join(options)} in the configured strategy instead")
         return strategy
+    if strategy is None and "n" not in options:
+        if budget is None:
+            raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
+        return Adaptive.of(options)
+    return make_strategy(strategy or ("weighted_best_of_n" if prm else "majority"), **options)
+
+
+def _with_defaults(strategy: Strategy, policy: Policy, prm: RewardModel | None, options: Mapping[str, Any]) -> Strategy:
+    """With the models' own defaults in place of the common ones, where the caller names none."""
     scored = strategy.scored or isinstance(strategy, Adaptive)
     own = {**strategy_defaults(policy), **(strategy_defaults(prm) if scored else {})}
-    left_open = [key for key in own if key not in wish.options and getattr(strategy, key) == getattr(Strategy, key)]
+    left_open = [key for key in own if key not in options and getattr(strategy, key) == getattr(Strategy, key)]
     return replace(strategy, **{key: own[key] for key in left_open})
 
 
-def _demand(strategy: Strategy, count: str, free: bool) -> Demand:
-    return Demand(
+def _check_problem(
+    problem: Problem,
+    strategy: Strategy,
+    price: Price,
+    count: str,
+    budget: int | None,
+    free: bool,
+    resources: Resources,
+) -> None:
+    """Refuse what these models cannot be asked for this problem, and a budget that does not pay for one token."""
+    policy, prm = resources.policy, resources.prm
+    demand = Demand(
         strategy=strategy.name,
         n=None if free else strategy.n,
         stepwise=free or strategy.stepwise,
@@ -128,112 +241,39 @@ def _demand(strategy: Strategy, count: str, free: bool) -> Demand:
         agg_strategy=strategy.agg_strategy,
         count=count,
     )
-
-
-def _check_limits(problem: Problem, policy: Policy, prm: RewardModel | None, demand: Demand) -> None:
-    """Let both models refuse what they cannot answer; one that is not asked for scores has nothing to refuse."""
     check_demand(policy, problem, demand)
-    if demand.scored:
+    scoring = 0
+    if strategy.scored:  # a PRM that is not asked for scores has nothing to refuse
+        assert prm is not None
         check_demand(prm, problem, demand)
-
-
-def _check_scores(problem: Problem, strategy: Strategy, prm: RewardModel | None, price: Price) -> int:
-    """Units that the scoring of one token takes."""
-    if not strategy.scored:
-        return 0
-    if prm is None:
-        raise _unscored(strategy)
-    return least_score(prm, problem.question, price)
-
-
-def _check_n(wish: Wish, strategy: Strategy) -> None:
-    """Refuse a search by its name alone: of one sample it is none."""
-    if isinstance(wish.strategy, str) and strategy.name != GREEDY and "n" not in wish.options:
-        raise ConfigError(f"{strategy.name} needs n, how many are drawn; without a strategy, the budget alone decides")
-
-
-def _unscored(strategy: Strategy) -> ConfigError:
-    return ConfigError(
-        f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, or take strategy='majority'"
-    )
-
-
-def _check_room(problem: Problem, policy: Policy, price: Price, scoring: int, wish: Wish) -> None:
+        scoring = least_score(prm, problem.question, price)
     prompt = len(policy.encode(problem))
     if prompt >= policy.max_context:
         raise ConfigError(
             f"the problem takes {prompt:,} tokens, and the context of {policy.name} is {policy.max_context:,} with the "
             "answer: shorten the problem, or take a policy with a longer context"
         )
-    _check_budget(wish, price.prompt * prompt + price.decode + scoring)
+    _check_budget(budget, price.prompt * prompt + price.decode + scoring, count)
 
 
-def _check_budget(wish: Wish, least: int) -> None:
-    if wish.budget is None:
-        return
-    if not isinstance(wish.budget, int) or isinstance(wish.budget, bool):
-        raise ConfigError(f"budget_tokens is a whole number; got {wish.budget!r}")
-    if wish.budget < least:
+def _check_n(strategy: str | Strategy | None, configured: Strategy, options: Mapping[str, Any]) -> None:
+    """Refuse a search by its name alone: of one sample it is none."""
+    if isinstance(strategy, str) and configured.name != GREEDY and "n" not in options:
         raise ConfigError(
-            f"budget_tokens={wish.budget:,} does not pay for one token: give at least {least:,} ({wish.count})"
+            f"{configured.name} needs n, how many are drawn; without a strategy, the budget alone decides"
         )
 
 
-Question = str | Sequence[Mapping[str, str]] | Problem
-Priority = Callable[[Problem], float]
+def _needs_prm(strategy: Strategy) -> ConfigError:
+    return ConfigError(
+        f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, or take strategy='majority'"
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
-    """What was asked for.
-
-    Attributes:
-        problems: all of them, or a source that is still producing.
-        plan: what is to be done with one of them; ConfigError where that is impossible.
-        sample: a plan, for what is the same in all: how samples are drawn, what a token costs.
-        voting: the vote over all that is drawn of a problem.
-        budget: units for all problems together.
-        per_problem_max: most units for one.
-        deadline: seconds after which what runs is ended.
-        min_gain: gain per 1,000 units under which nothing is bought.
-        max_concurrency: slices at once.
-        priority: how much a problem counts, above 0; all alike by default.
-        seed: of all randomness.
-    """
-
-    problems: Iterable[Question] | AsyncIterable[Question]
-    plan: Callable[[Problem], Plan]
-    sample: Plan
-    voting: Adaptive
-    budget: int
-    per_problem_max: int | None
-    deadline: float | None
-    min_gain: float
-    max_concurrency: int
-    priority: Priority | None
-    seed: int
-
-
-def several(problems: Iterable[Question] | AsyncIterable[Question]) -> Iterable[Question] | AsyncIterable[Question]:
-    """Check that problems are several, and those of a list each.
-
-    Raises:
-        ConfigError: it is one problem, or a list that holds an empty one.
-    """
-    if isinstance(problems, str | Problem) or not isinstance(problems, Iterable | AsyncIterable):
-        raise ConfigError("problems are several: give a list of them, or an async iterator; for one, call solve")
-    return [Problem.of(one) for one in problems] if isinstance(problems, Sequence) else problems
-
-
-def shared_wish(budget: int, count: str, options: Mapping[str, Any]) -> Wish:
-    """What is asked of every problem.
-
-    Raises:
-        ConfigError: it belongs to a named strategy.
-    """
-    named = [name for name in ("n", "strategy") if name in options]
-    if named:
-        raise ConfigError(f"solve_many decides what is drawn: leave out {', '.join(named)}, or call solve for each")
+def _check_budget(budget: int | None, least: int, count: str = "generated") -> None:
     if budget is None:
-        raise ConfigError("solve_many needs budget_tokens: what may be spent on all problems together")
-    return Wish(budget=budget, count=count, options=options)
+        return
+    if not isinstance(budget, int) or isinstance(budget, bool):
+        raise ConfigError(f"budget_tokens is a whole number; got {budget!r}")
+    if budget < least:
+        raise ConfigError(f"budget_tokens={budget:,} does not pay for one token: give at least {least:,} ({count})")

@@ -26,7 +26,7 @@ from adaptive_ttc.events import (
     SearchEvent,
     VoteEvent,
 )
-from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.request import SolveRequest
 from adaptive_ttc.run.vote import conclude, grade
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy, make_strategy
@@ -52,17 +52,19 @@ async def retrace(trace: Trace, grader: Grader) -> Solution:
     for event in trace:
         if not isinstance(event, (CandidateEvent, VoteEvent, DoneEvent)):
             again.record(event)
-    plan = Plan(
+    request = SolveRequest(
         problem=Problem(tuple(Message(*turn) for turn in opening.messages), opening.problem),  # type: ignore[arg-type]
         strategy=strategy,
+        vote=strategy,
         price=Price(),
-        budget=opening.budget,
         count=opening.count,
+        budget=opening.budget,
+        seed=opening.seed,
     )
     candidates = await grade(prefixes, strategy, grader)
     told = [event.difficulty for event in trace.of(AllocationEvent)]
     usage = Usage(**done.usage)  # type: ignore[arg-type]
-    return conclude(plan, candidates, usage, done.spent, again, difficulty=told[-1] if told else None)
+    return conclude(request, candidates, usage, done.spent, again, difficulty=told[-1] if told else None)
 
 
 E = TypeVar("E", bound=Event)
@@ -126,7 +128,8 @@ class Record:
         paths = tuple(prefix.path for prefix in request.prefixes)
         if asked is None or (asked.paths, asked.n, asked.stop) != (paths, request.n, request.stop):
             raise ConfigError(
-                "the strategy asks for something else than when the trace was written: use the version that wrote it"
+                "the strategy asks for something else than when the trace was written: use the version that wrote it, "
+                "or solve the problem anew"
             )
         parents = (prefix for prefix in request.prefixes for _ in range(request.n))
         children = zip(self._children.get((branch, number), ()), parents, strict=False)

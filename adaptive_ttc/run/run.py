@@ -1,4 +1,4 @@
-"""One problem on its way from plan to solution: search, grade, vote; it knows no command line and no other problem."""
+"""One problem from its request to its solution: search, grade, vote."""
 
 from __future__ import annotations
 
@@ -8,70 +8,67 @@ from dataclasses import fields, replace
 
 import anyio
 
-from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.driver import Driver
-from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import Event, RunEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import Policy
-from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.vote import conclude, grade
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies import Strategy
+from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Usage
 
+Listener = Callable[[Event], None]
 
-class Undertaking:
-    """Work on one problem; made where an event loop runs.
+
+class ProblemRun:
+    """State shared by runs on one problem: its driver, its trace, and the vote at the end.
+
+    It must be made where an event loop runs.
 
     Args:
-        plan: what is to be done.
-        policy, prm: with which models.
-        seed: of all randomness.
-        config: how requests are sent.
+        request: what is asked for.
+        resources: models, grader, settings.
+        ledger: what searches may spend that bring no account of their own.
         stop: ends what runs early when set.
         listener: told of every event of the trace.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        policy: Policy,
-        prm: RewardModel | None,
-        *,
-        seed: int,
-        config: DriverConfig,
+        request: SolveRequest,
+        resources: Resources,
+        ledger: Ledger,
         stop: anyio.Event,
-        listener: Callable[[Event], None] | None = None,
+        listener: Listener | None = None,
     ) -> None:
-        self.plan = plan
-        self._ledger = Ledger(plan.budget)
-        self._trace = Trace(anyio.current_time(), listener)
+        self.request = request
+        self.trace = Trace(anyio.current_time(), listener)
+        self._grader = resources.grader
+        self._ledger = ledger
         self._driver = Driver(
-            plan.problem,
-            policy,
-            self._ledger,
-            prm=prm,
-            seed=seed,
-            price=plan.price,
-            trace=self._trace,
+            request.problem,
+            resources.policy,
+            ledger,
+            prm=resources.prm,
+            seed=request.seed,
+            price=request.price,
+            trace=self.trace,
             stop=stop,
-            config=config,
+            config=resources.config,
         )
-        self._trace.record(
+        self.trace.record(
             RunEvent(
                 time=0.0,
-                problem=plan.problem.id,
-                messages=tuple((turn.role, turn.content) for turn in plan.problem.messages),
-                policy=policy.name,
-                prm=None if prm is None else prm.name,
-                seed=seed,
-                budget=plan.budget,
-                count=plan.count,
+                problem=request.problem.id,
+                messages=tuple((turn.role, turn.content) for turn in request.problem.messages),
+                policy=resources.policy.name,
+                prm=None if resources.prm is None else resources.prm.name,
+                seed=request.seed,
+                budget=request.budget,
+                count=request.count,
             )
         )
 
@@ -82,72 +79,59 @@ class Undertaking:
 
     @property
     def spent(self) -> int:
-        """What the ledger was charged so far."""
+        """Units charged so far."""
         return self._ledger.spent
 
-    @property
-    def trace(self) -> Trace:
-        """What happened so far."""
-        return self._trace
-
-    def _begin(self, strategy: Strategy, start: Sequence[Prefix] = ()) -> None:
+    def _record_search(self, strategy: Strategy, start: Sequence[Prefix] = ()) -> None:
         """Tell the trace which search begins, and from what."""
         options = {part.name: getattr(strategy, part.name) for part in fields(strategy)}
         paths = tuple(prefix.path for prefix in start)
-        self._trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=paths))
+        self.trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=paths))
 
     async def _vote(
         self,
         prefixes: Sequence[Prefix],
         strategy: Strategy,
-        grader: Grader,
         difficulty: tuple[float, ...] | None = None,
         error: AdaptiveTTCError | None = None,
     ) -> Solution:
         """Grade what was drawn, and vote over it."""
-        candidates = await grade(prefixes, strategy, grader)
+        candidates = await grade(prefixes, strategy, self._grader)
         usage = replace(self.usage, wall_time=self._now())
-        plan = replace(self.plan, strategy=strategy)
-        return conclude(plan, candidates, usage, self.spent, self._trace, difficulty=difficulty, error=error)
+        request = replace(self.request, vote=strategy)
+        return conclude(request, candidates, usage, self.spent, self.trace, difficulty=difficulty, error=error)
 
     def _now(self) -> float:
-        return anyio.current_time() - self._trace.started
+        return anyio.current_time() - self.trace.started
 
 
-class Run(Undertaking):
-    """A plan being carried out: search, grade, vote. It sets ``stop`` too; its arguments are those of its base."""
+class Run(ProblemRun):
+    """A named strategy at work on one problem.
+
+    Args:
+        request: what is asked for.
+        resources: models, grader, settings.
+        stop: ends the search early when set; a deadline sets it too.
+        listener: told of every event of the trace.
+    """
 
     def __init__(
-        self,
-        plan: Plan,
-        policy: Policy,
-        prm: RewardModel | None,
-        *,
-        seed: int,
-        config: DriverConfig,
-        stop: anyio.Event,
-        listener: Callable[[Event], None] | None = None,
+        self, request: SolveRequest, resources: Resources, stop: anyio.Event, listener: Listener | None = None
     ) -> None:
-        super().__init__(plan, policy, prm, seed=seed, config=config, stop=stop, listener=listener)
+        super().__init__(request, resources, Ledger(request.budget), stop, listener)
         self._stop = stop
 
-    @property
-    def strategy(self) -> Strategy:
-        """What was asked for."""
-        return self.plan.strategy
-
-    async def solve(self, grader: Grader, deadline: float | None = None, until: anyio.Event | None = None) -> Solution:
+    async def solve(self, until: anyio.Event | None = None) -> Solution:
         """Search, grade, vote.
 
         Args:
-            grader: decides which answers are equal.
-            deadline: seconds after which the search is stopped.
-            until: stops it as well; it is only listened to.
+            until: ends the search early as well; it is only listened to.
         """
-        async with ending_early(self._stop, deadline, until):
-            self._begin(self.strategy)
-            prefixes = await self._driver.run(self.strategy.search())
-        return await self._vote(prefixes, self.strategy, grader)
+        strategy = self.request.strategy
+        async with ending_early(self._stop, self.request.deadline, until):
+            self._record_search(strategy)
+            prefixes = await self._driver.run(strategy.search())
+        return await self._vote(prefixes, strategy)
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+import anyio
+
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.events import (
     AllocationEvent,
@@ -43,6 +45,9 @@ STREAMED = (
 """The kinds of events that are told; the trace has the others too."""
 
 
+Begin = Callable[[anyio.Event, Callable[[Event], None] | None], Run | AdaptiveRun]
+
+
 class SolutionStream(Background[Event, Solution]):
     """A problem being solved; made by :meth:`adaptive_ttc.solver.Solver.stream`.
 
@@ -60,19 +65,17 @@ class SolutionStream(Background[Event, Solution]):
         print(stream.usage)  # everything; without ``async with``, call ``await stream.aclose()`` first
 
     Args:
-        begin: makes the run, given ``stop`` and ``listener``.
+        begin: makes the run, given what stops it and who is told of its events.
         grader: decides which answers are equal.
-        deadline: seconds after which the search is stopped.
     """
 
     _once = "a stream is listened to once; call solver.stream(...) again for another run"
     _left = "the stream was left before it was done: listen to its end, or call stop() for an answer"
 
-    def __init__(self, begin: Callable[..., Run | AdaptiveRun], grader: Grader, deadline: float | None) -> None:
+    def __init__(self, begin: Begin, grader: Grader) -> None:
         super().__init__()
         self._begin = begin
         self._grader = grader
-        self._deadline = deadline
         self._run: Run | AdaptiveRun | None = None
 
     @property
@@ -107,8 +110,8 @@ class SolutionStream(Background[Event, Solution]):
         return await self._wait()
 
     def _work(self) -> Coroutine[Any, Any, Solution]:
-        self._run = self._begin(stop=self._stop, listener=self._hear)
-        return self._run.solve(self._grader, self._deadline)
+        self._run = self._begin(self._stop, self._hear)
+        return self._run.solve()
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, STREAMED):
@@ -117,7 +120,7 @@ class SolutionStream(Background[Event, Solution]):
     async def _listen(self) -> AsyncIterator[Event]:
         self._start()
         assert self._run is not None
-        vote = RunningVote(self._grader, self._run.strategy)
+        vote = RunningVote(self._grader, self._run.request.vote)
         try:
             with self._following():
                 while (event := await self._told.get()) is not None:

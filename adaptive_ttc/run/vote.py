@@ -9,7 +9,7 @@ from dataclasses import asdict
 from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
-from adaptive_ttc.run.request import Plan
+from adaptive_ttc.run.request import SolveRequest
 from adaptive_ttc.solution import Solution, StrategyRun
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tracing.trace import Trace
@@ -41,7 +41,7 @@ def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName,
 
 
 def conclude(
-    plan: Plan,
+    request: SolveRequest,
     candidates: tuple[Candidate, ...],
     usage: Usage,
     spent: int,
@@ -51,18 +51,18 @@ def conclude(
     error: AdaptiveTTCError | None = None,
 ) -> Solution:
     """Vote, and say what was found; after an error there is no vote."""
-    strategy = plan.strategy
+    strategy = request.vote
     vote, classes = poll(() if error else candidates, strategy)
     solution = Solution(
-        problem=plan.problem,
+        problem=request.problem,
         answer=classes[0].answer if classes else None,
         candidates=candidates,
         vote=vote,
         answer_classes=classes,
         usage=usage,
         strategy=StrategyRun(strategy, len(candidates)),
-        budget=plan.budget,
-        count=plan.count,
+        budget=request.budget,
+        count=request.count,
         spent=spent,
         difficulty=difficulty,
         abstained=f"it failed: {error}" if error else None if classes else _why_no_answer(candidates),

@@ -56,6 +56,10 @@ class Trace:
         """The last event of one kind; None where there is none."""
         return next((event for event in reversed(self._events) if isinstance(event, kind)), None)
 
+    def since(self, number: int) -> tuple[Event, ...]:
+        """The events after the first ``number`` of them, in order."""
+        return tuple(self._events[number:])
+
     def save(self, path: str | Path) -> None:
         """Write the trace as JSON."""
         events = [

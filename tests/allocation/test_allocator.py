@@ -526,3 +526,35 @@ class AllocatorMachine(RuleBasedStateMachine):
 
 TestAllocator = AllocatorMachine.TestCase
 TestAllocator.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+def test_what_runs_spends_from_its_promise_and_the_budget_knows_at_once():
+    allocator = Allocator(100)
+    allocator.arrive("a", opening=40)
+    allocator.next()
+    promise = allocator.promise("a")
+    promise.reserve(30).settle(25)
+    assert (promise.limit, allocator.spent, allocator.promised, allocator.available) == (40, 25, 15, 60)
+    allocator.charged("a")
+    assert (allocator.spent, allocator.promised, allocator.available) == (25, 0, 75)
+    assert allocator.report().problems[0].grants[0].spent == 25
+    with pytest.raises(ValueError, match="nothing is promised"):
+        allocator.promise("a")
+
+
+def test_units_are_left_for_problems_that_are_still_to_come():
+    def first_price(expected):
+        allocator = Allocator(1_000)
+        wants = [Option("more", 400, 0.4, 100), Option("most", 800, 0.5, 100)]
+        allocator.expect(expected, 20, wants)
+        allocator.arrive("a", opening=20, options=wants)
+        allocator.next()
+        allocator.charged("a", 20)
+        allocator.offer("a", wants)
+        return allocator, allocator.price
+
+    (_, alone), (crowded, price) = first_price(1), first_price(5)
+    assert alone == 0
+    assert price > 0.1  # not all of them can have even the better half
+    crowded.expect(0)
+    assert crowded.price == 0

@@ -125,7 +125,7 @@ def test_the_first_steps_of_a_tree_are_its_first_round_and_evidence():
     solution = solve(100_000, calibration=made, policy=TinyPolicy(mean=40, step=2))
     assert slices(solution) == [("greedy", 1), ("dvts-4", 1)]
     asked = solution.trace.of(ExpandEvent)
-    assert (asked[1].paths, asked[1].n, asked[1].stop, asked[1].score) == (((),), 4, ("\n\n",), True)
+    assert (asked[1].paths, asked[1].n, asked[1].stop, asked[1].score) == (((),) * 4, 1, ("\n\n",), True)
     roots = {event.path for event in solution.trace.of(SampledEvent) if len(event.path) == 1}
     assert len(roots) == 5
     assert {candidate.prefix.path[:1] for candidate in solution.candidates} <= roots

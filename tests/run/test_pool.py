@@ -1,5 +1,6 @@
 """Many problems from one budget: hard total, fair openings, late arrivals, failures, deadlines, cancellation."""
 
+import gc
 import json
 from collections import Counter
 
@@ -8,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.events import AllocationEvent
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Problem
 from tests.doubles import TinyPolicy
 from tests.run.test_adaptive import SAMPLES, Everything, believer, calibrated, table
@@ -53,20 +56,79 @@ def lopsided(word):
 # ---- what comes back ------------------------------------------------------------------------------------------
 
 
-async def test_solutions_come_as_they_settle_and_all_together_in_the_order_of_the_problems():
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_solutions_come_as_they_settle_or_all_together_in_the_order_of_the_problems(streamed):
     async with solver() as one:
         pool = one.solve_many(QUESTIONS, budget_tokens=4000)
-        settled = [solution async for solution in pool]
-        together = await pool
-    assert [solution.problem.question for solution in together] == QUESTIONS
-    assert {id(solution) for solution in settled} == {id(solution) for solution in together}
-    assert sum(solution.spent for solution in together) == pool.spent <= 4000
+        found = [solution async for solution in pool] if streamed else await pool
+        if streamed:
+            with pytest.raises(ConfigError, match="collect them in the loop, or await the pool"):
+                await pool
+        else:
+            assert await pool == found
+            assert [solution.problem.question for solution in found] == QUESTIONS
+    assert sorted(solution.problem.question for solution in found) == sorted(QUESTIONS)
+    assert sum(solution.spent for solution in found) == pool.spent <= 4000
     assert pool.report().spent == pool.spent
-    assert pool.usage.completion_tokens == sum(solution.usage.completion_tokens for solution in together)
+    assert pool.usage.completion_tokens == sum(solution.usage.completion_tokens for solution in found)
     assert pool.final
-    assert all(solution.answer for solution in together)
-    with pytest.raises(ConfigError, match="once"):
-        aiter(pool)
+    assert all(solution.answer for solution in found)
+    if streamed:
+        with pytest.raises(ConfigError, match="once"):
+            aiter(pool)
+
+
+async def test_what_was_handed_out_in_a_loop_is_not_kept():
+    def alive():
+        gc.collect()
+        return sum(isinstance(one, (Driver, Trace)) for one in gc.get_objects())
+
+    async def produce():
+        for number in range(60):
+            yield f"how much is {number}?"
+
+    counts, before = [], alive()
+    async with solver() as one:
+        async for solution in one.solve_many(produce(), budget_tokens=60 * 150, max_concurrency=4):
+            del solution
+            counts.append(alive() - before)
+    assert len(counts) == 60
+    assert max(counts) <= 2 * (4 + 4), "drivers and traces of those that are open, and of those being handed out"
+
+
+async def test_an_endless_source_is_taken_in_as_far_as_problems_may_be_open_and_all_of_them_settle():
+    begun, settled = 0, 0
+
+    async def endless():
+        nonlocal begun
+        while True:
+            begun += 1
+            yield f"how much is {begun}?"
+
+    async with solver() as one:
+        async for solution in one.solve_many(endless(), budget_tokens=10_000, max_concurrency=4):
+            settled += 1
+            assert begun - settled <= 4
+            assert solution.problem.question in {f"how much is {number}?" for number in range(1, begun + 1)}
+            if settled == 30:
+                break
+    assert settled == 30
+
+
+async def test_units_are_left_for_those_that_a_source_is_still_to_bring():
+    async def produce():
+        for question in QUESTIONS:
+            yield question
+
+    async def got(expected):
+        async with solver() as one:
+            work = one.solve_many(produce(), budget_tokens=1500, max_concurrency=1, expected=expected)
+            return [solution.spent async for solution in work]
+
+    unaware, aware = await got(0), await got(len(QUESTIONS))
+    assert len(aware) == len(unaware) == len(QUESTIONS)
+    assert min(aware) > 0
+    assert min(unaware) == 0, "those that came first spent all that helped them"
 
 
 async def test_the_budget_goes_where_it_brings_something():
@@ -128,13 +190,17 @@ async def test_a_source_that_is_still_producing():
 
     async with solver() as one:
         pool = one.solve_many(produce(), budget_tokens=2500)
-        first = None
+        settled = []
         async for solution in pool:
-            if first is None:
-                first = solution
-                gate.set()
-        assert first.problem.question == QUESTIONS[0], "it settled while the source still waited"
-        assert [solution.problem.question for solution in await pool] == QUESTIONS[:5]
+            settled.append(solution.problem.question)
+            gate.set()
+        assert settled[0] == QUESTIONS[0], "it settled while the source still waited"
+        assert sorted(settled) == sorted(QUESTIONS[:5])
+        gate = anyio.Event()
+        gate.set()
+        assert [solution.problem.question for solution in await one.solve_many(produce(), budget_tokens=2500)] == (
+            QUESTIONS[:5]
+        )
     assert pool.spent <= 2500
 
 
