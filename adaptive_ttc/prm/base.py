@@ -23,8 +23,7 @@ class Scored:
     """One score a step.
 
     Attributes:
-        scores: for every step the probability, in [0, 1], that the solution so far is on a path to
-            the right answer.
+        scores: for every step the probability, in [0, 1], that the solution so far is on a path to the right answer.
         prm_tokens: tokens that the PRM computed for it; ``cached_tokens`` its cache answered.
     """
 
@@ -44,37 +43,27 @@ class RewardModel(Protocol):
     @property
     def name(self) -> str:
         """How a person calls this model."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever a score may change: weights, tokenizer, format."""
-        ...
 
     @property
     def parameters(self) -> int:
         """Number of parameters that take part in a token's forward pass."""
-        ...
 
     def count_tokens(self, request: ScoreRequest) -> int:
         """Tokens that scoring this request computes with an empty cache."""
-        ...
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score every step of one solution."""
-        ...
 
     async def aclose(self) -> None:
         """Free the model."""
-        ...
 
 
 def check_steps(request: ScoreRequest) -> None:
-    """Refuse a request without steps, or with an empty one, which a PRM would score as if it said something.
-
-    Raises:
-        ConfigError: see above.
-    """
+    """Refuse, as ConfigError, a request without steps or with an empty one, whose score would say nothing."""
     if not request.steps or not all(step.strip() for step in request.steps):
         raise ConfigError(
             f"a PRM scores at least one step, none of them empty; got {len(request.steps)} steps "

@@ -1,8 +1,7 @@
-"""An async micro-batcher: many callers share one blocking batch function in one worker thread; it knows no model.
+"""An async micro-batcher: many callers share one blocking batch function in one worker thread.
 
-It is driven by callbacks of the event loop rather than by a task of its own, for two reasons: it needs no
-place in a task group, so it can live inside an object that has only ``aclose``, and neither kind of
-cancellation (of a scope, or of a task) can lose a batch that other callers wait for.
+It is driven by callbacks of the event loop rather than by a task of its own: it can live inside an object that has
+only ``aclose``, and no cancellation (of a scope, or of a task) can lose a batch that other callers wait for.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 
@@ -22,37 +21,29 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
-class Outcome(Generic[R]):
-    """A result or an error; the error is raised in the caller's task, so that no future keeps one unread."""
+class Failed(NamedTuple):
+    """An error, to be raised in the caller's task: a future that nobody awaits would report one as lost."""
 
-    result: R | None = None
-    error: BaseException | None = None
-
-    def unwrap(self) -> R:
-        """Return the result, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value]
+    error: BaseException
 
 
-def run_halving(run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> tuple[list[Outcome[R]], int]:
+def run_halving(run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> tuple[list[R | Failed], int]:
     """Run a batch; where memory runs out, run its halves, down to single items.
 
     Returns:
-        One outcome an item, in order, and how many times a batch was halved.
+        One result or failure an item, in order, and how many times a batch was halved.
     """
     try:
         results = run(items)
         if len(results) != len(items):
             raise RuntimeError(f"the batch function returned {len(results)} results for {len(items)} items")
-        return [Outcome(result=result) for result in results], 0
+        return list(results), 0
     except BaseException as error:
         if not is_out_of_memory(error):
-            return [Outcome(error=error) for _ in items], 0
+            return [Failed(error) for _ in items], 0
         if len(items) == 1:
             # Its traceback would keep the frames, and with them the tensors, of the failed attempt alive.
-            return [Outcome(error=error.with_traceback(None))], 0
+            return [Failed(error.with_traceback(None))], 0
     # Outside the handler, for the same reason: the failed attempt is freed before its halves run.
     half = len(items) // 2
     first, first_splits = run_halving(run, items[:half])
@@ -65,7 +56,6 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Do not call back."""
-        ...
 
 
 class Clock(Protocol):
@@ -73,11 +63,9 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Now, in seconds from an arbitrary start."""
-        ...
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
         """Call back once, at ``when``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +74,8 @@ class BatcherConfig:
 
     Attributes:
         max_batch: items in one batch.
-        max_wait: seconds that an item may wait for company while the worker is idle; 0 takes
-            whatever is queued when the worker is free.
-        max_padded_tokens: items times the longest item's length; an item that is longer by itself
-            runs alone.
+        max_wait: seconds that an item may wait for company while the worker is idle.
+        max_padded_tokens: items times the longest item's length; an item that is longer by itself runs alone.
     """
 
     max_batch: int = 32
@@ -105,26 +91,25 @@ class BatcherConfig:
             raise ConfigError(f"max_wait={self.max_wait} must be a finite number of seconds, 0 or more")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BatcherStatistics:
     """What a batcher has done and holds.
 
     Attributes:
         queued: items that wait; ``running`` are in the worker.
-        batches: batches started, ``items`` in them, ``tokens`` their summed lengths and
-            ``padded_tokens`` those lengths after padding.
+        batches: started, with ``items`` in them, ``tokens`` their lengths, ``padded_tokens`` the same after padding.
         splits: batches that were halved because memory ran out.
         withdrawn: items whose caller was cancelled before they ran.
     """
 
-    queued: int
-    running: int
-    batches: int
-    items: int
-    tokens: int
-    padded_tokens: int
-    splits: int
-    withdrawn: int
+    queued: int = 0
+    running: int = 0
+    batches: int = 0
+    items: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    splits: int = 0
+    withdrawn: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -132,15 +117,15 @@ class _Entry(Generic[T, R]):
     item: T
     length: int
     arrived: float
-    future: asyncio.Future[Outcome[R]]
+    future: asyncio.Future[R | Failed]
 
 
 class MicroBatcher(Generic[T, R]):
     """Collects items of many callers into batches of similar length and runs them one batch at a time.
 
-    A batch starts when the worker is idle and either no further item fits or the oldest item has
-    waited ``max_wait``. It always holds the oldest item, and of the others those nearest to it in
-    length, so nothing starves. The next batch forms while one runs.
+    A batch starts when the worker is idle and either no further item fits or the oldest item has waited ``max_wait``.
+    It always holds the oldest item, and of the others those nearest to it in length, so nothing starves. The next batch
+    forms while one runs. One batcher serves one event loop at a time; it may be used again under a later one.
 
     Args:
         run: the blocking batch function, called in the worker thread; one result an item, in order.
@@ -148,8 +133,6 @@ class MicroBatcher(Generic[T, R]):
         config: how batches are formed.
         clock: time and timers; the running event loop unless a test injects its own.
         name: the name of the worker thread, and of the batcher in errors.
-
-    One batcher serves one event loop at a time; it may be used again under a later one.
     """
 
     def __init__(
@@ -161,11 +144,9 @@ class MicroBatcher(Generic[T, R]):
         clock: Clock | None = None,
         name: str = "batcher",
     ) -> None:
-        self._run = run
-        self._length = length
+        self._run, self._length, self._name = run, length, name
         self._config = config or BatcherConfig()
         self._injected_clock = clock
-        self._name = name
         self._executor: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: list[_Entry[T, R]] = []
@@ -174,38 +155,33 @@ class MicroBatcher(Generic[T, R]):
         self._timer: Timer | None = None
         self._pump_is_due = False
         self._closed = False
-        self._batches = self._items = self._tokens = self._padded_tokens = self._splits = self._withdrawn = 0
+        self._done = BatcherStatistics()
 
     async def submit(self, item: T) -> R:
-        """Have an item run in some batch and return its result.
-
-        Raises:
-            EngineError: the batcher is closed, or was closed before the item ran.
-            Exception: whatever the batch function raised for the batch that held this item.
-        """
+        """Have an item run in some batch; returns its result, or raises its error, or EngineError once closed."""
         loop = self._bind()
         if self._closed:
             raise EngineError(f"{self._name} is closed; make a new one")
-        entry = _Entry(item, self._length(item), self._clock.time(), loop.create_future())
+        entry: _Entry[T, R] = _Entry(item, self._length(item), self._clock.time(), loop.create_future())
         self._queue.append(entry)
         self._pump_soon(loop)
         try:
-            outcome: Outcome[R] = await entry.future
-            return outcome.unwrap()
+            outcome = await entry.future
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            return outcome
         finally:
             if entry in self._queue:
                 self._queue.remove(entry)
-                self._withdrawn += 1
+                self._done.withdrawn += 1
 
     async def aclose(self) -> None:
         """Refuse what is queued, wait for the batch that runs, end the worker; calling it again does nothing."""
         self._bind()
         self._closed = True
-        error = f"{self._name} was closed before this item ran"
-        for entry in self._queue:
-            if not entry.future.done():
-                entry.future.set_result(Outcome(error=EngineError(error)))
-        self._queue = []
+        closed = Failed(EngineError(f"{self._name} was closed before this item ran"))
+        queue, self._queue = self._queue, []
+        self._settle(queue, [closed for _ in queue], 0)
         self._disarm()
         while self._running:
             await self._idle.wait()
@@ -214,16 +190,7 @@ class MicroBatcher(Generic[T, R]):
 
     def statistics(self) -> BatcherStatistics:
         """What it has done and holds, now."""
-        return BatcherStatistics(
-            queued=len(self._queue),
-            running=len(self._running),
-            batches=self._batches,
-            items=self._items,
-            tokens=self._tokens,
-            padded_tokens=self._padded_tokens,
-            splits=self._splits,
-            withdrawn=self._withdrawn,
-        )
+        return replace(self._done, queued=len(self._queue), running=len(self._running))
 
     @property
     def _clock(self) -> Clock:
@@ -288,17 +255,17 @@ class MicroBatcher(Generic[T, R]):
         self._queue = [entry for entry in self._queue if id(entry) not in taken]
         self._running = batch
         self._idle = anyio.Event()
-        self._batches += 1
-        self._items += len(batch)
-        self._tokens += sum(entry.length for entry in batch)
-        self._padded_tokens += len(batch) * batch[-1].length
+        self._done.batches += 1
+        self._done.items += len(batch)
+        self._done.tokens += sum(entry.length for entry in batch)
+        self._done.padded_tokens += len(batch) * batch[-1].length
         if self._executor is None:
             self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self._name)
         try:
             self._executor.submit(self._work, asyncio.get_running_loop(), batch)
         except RuntimeError as error:  # no thread to be had, or the interpreter is ending
             failure = EngineError(f"{self._name} could not start its worker: {error}", retryable=True)
-            self._settle(batch, [Outcome(error=failure) for _ in batch], 0)
+            self._settle(batch, [Failed(failure) for _ in batch], 0)
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Entry[T, R]]) -> None:
         """In the worker thread: run the batch and hand the outcomes back to the loop."""
@@ -307,8 +274,8 @@ class MicroBatcher(Generic[T, R]):
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._settle, batch, outcomes, splits)
 
-    def _settle(self, batch: list[_Entry[T, R]], outcomes: list[Outcome[R]], splits: int) -> None:
-        self._splits += splits
+    def _settle(self, batch: list[_Entry[T, R]], outcomes: list[R | Failed], splits: int) -> None:
+        self._done.splits += splits
         for entry, outcome in zip(batch, outcomes, strict=True):
             if not entry.future.done():
                 entry.future.set_result(outcome)

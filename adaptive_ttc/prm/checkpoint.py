@@ -42,11 +42,7 @@ def is_hub_name(path_or_hub: str | Path) -> bool:
 
 
 def locate(path_or_hub: str | Path, *, revision: str | None = None) -> Path:
-    """The local folder of a model, downloaded to the Hub's cache when it is a Hub name.
-
-    Raises:
-        ConfigError: there is no such folder, or the Hub cannot give it.
-    """
+    """The local folder of a model, downloaded to the Hub's cache if it is a Hub name; ConfigError if there is none."""
     if is_hub_name(path_or_hub):
         from huggingface_hub import snapshot_download
 
@@ -59,11 +55,7 @@ def locate(path_or_hub: str | Path, *, revision: str | None = None) -> Path:
 
 
 def read_config(path_or_hub: str | Path, *, revision: str | None = None) -> dict[str, Any]:
-    """The model's config.json; of a Hub model nothing else is downloaded.
-
-    Raises:
-        ConfigError: it is missing, unreachable or not a JSON object.
-    """
+    """The model's config.json, alone downloaded of a Hub model; ConfigError if it is missing or no JSON object."""
     if is_hub_name(path_or_hub):
         from huggingface_hub import hf_hub_download
 
@@ -74,13 +66,10 @@ def read_config(path_or_hub: str | Path, *, revision: str | None = None) -> dict
 
 
 def fingerprint(folder: Path, *formats: str) -> str:
-    """A hash that changes with whatever may change a score.
+    """A hash, in 64 hexadecimal digits, that changes with whatever may change a score.
 
     It covers the weights, the configs of model and tokenizer (but for the entries that a mere re-save
     changes), the tokenizer, the chat template, and ``formats``: the reader's name and version, the number format.
-
-    Returns:
-        64 hexadecimal digits.
     """
     digest = hashlib.sha256()
     parts = {"formats": json.dumps(formats), "chat_template": _chat_template(folder)}
@@ -137,11 +126,7 @@ def _file_digest(path: Path) -> str:
 
 
 def read_weights(folder: Path, names: Sequence[str], *, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """Some tensors of a folder of safetensors, in the number format they are stored in.
-
-    Raises:
-        ConfigError: one of them is not there.
-    """
+    """Some tensors of a folder of safetensors, as they are stored; ConfigError if one is not there."""
     from safetensors import safe_open
 
     found: dict[str, torch.Tensor] = {}
@@ -216,7 +201,7 @@ def without_progress_bars() -> Iterator[None]:
 
 
 def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -> tuple[Any, Any]:
-    """Load a causal LM and its tokenizer from a folder of safetensors.
+    """Load a causal LM, in evaluation mode, and its tokenizer from a folder of safetensors.
 
     Args:
         folder: a Hugging Face model folder.
@@ -224,9 +209,6 @@ def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -
         dtype: one of ``DTYPES``.
         threads: set torch's threads for the whole process; None leaves them alone. With fewer than
             about 20M parameters on a CPU, 1 is fastest.
-
-    Returns:
-        The model in evaluation mode, and the tokenizer.
 
     Raises:
         ConfigError: an unknown dtype, unreadable files, or weights that lack a part of the model.
@@ -259,11 +241,7 @@ def load_backbone(folder: Path, *, device: str, dtype: str) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load a folder's tokenizer.
-
-    Raises:
-        ConfigError: it has none that can be read.
-    """
+    """Load a folder's tokenizer; ConfigError if it has none that can be read."""
     from transformers import AutoTokenizer
 
     try:
@@ -273,11 +251,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set torch's threads for the whole process; None leaves them alone.
-
-    Raises:
-        ConfigError: fewer than 1.
-    """
+    """Set torch's threads for the whole process; None leaves them alone, fewer than 1 is a ConfigError."""
     import torch
 
     if threads is not None:
@@ -287,11 +261,7 @@ def set_threads(threads: int | None) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that torch does not have here, before anything is read for it.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
+    """Refuse, as ConfigError, a device that torch does not have here, before anything is read for it."""
     import torch
 
     try:

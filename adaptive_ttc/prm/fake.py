@@ -1,7 +1,6 @@
 """A PRM without a model, for tests: scripted or generative, recording, holding and failing on demand.
 
-It knows no policy. Replies depend on the request alone (but for :meth:`FakePRM.scripted`), never on
-order or time.
+Replies depend on the request alone (but for :meth:`FakePRM.scripted`), never on order or time.
 """
 
 from __future__ import annotations
@@ -23,17 +22,14 @@ from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
 
 @dataclass(slots=True, kw_only=True)
 class Trouble:
-    """What may happen to a call whenever its engine turns to it; the same for the same seed and order of calls.
+    """Random delays and failures of a fake engine's calls; the same for the same seed and order of calls.
 
     Attributes:
         seed: of all chances.
-        turns: most turns of the event loop that pass before it goes on, so that replies come in another order.
+        turns: most turns of the event loop that pass before a call goes on, so that replies come in another order.
         lost: probability that it fails as over a broken line: retryable, and nobody learns what was computed.
         fatal: probability that it fails for good.
         deaf: whether the engine ignores aborts.
-
-    Raises:
-        ConfigError: a value is impossible.
     """
 
     seed: int
@@ -49,11 +45,7 @@ class Trouble:
         self._chances = random.Random(self.seed)
 
     async def befall(self) -> None:
-        """Let some turns pass, then go on or fail.
-
-        Raises:
-            EngineError: this call fails.
-        """
+        """Let some turns pass, then go on, or fail with :class:`EngineError`."""
         for _ in range(self._chances.randint(0, self.turns)):
             await anyio.lowlevel.checkpoint()
         chance = self._chances.random() if self.lost or self.fatal else 1.0
@@ -141,7 +133,7 @@ class FakePRM:
         self._score_all: Callable[[ScoreRequest], Sequence[float]] = lambda request: [
             score_prefix(request.question, request.steps[: k + 1]) for k in range(len(request.steps))
         ]
-        self.name, self.parameters = name, parameters
+        self.name, self.fingerprint, self.parameters = name, f"fake:{name}", parameters
         self._count = count or count_characters
         self._max_context = max_context
         self._trouble = trouble
@@ -207,11 +199,6 @@ class FakePRM:
 
         return cls(score_prefix, **settings)
 
-    @property
-    def fingerprint(self) -> str:
-        """Constant for a name."""
-        return f"fake:{self.name}"
-
     def hold(self, matching: Matching = anything) -> Hold:
         """Keep the replies to matching requests back until the hold is released."""
         hold = Hold(matching)
@@ -250,8 +237,13 @@ class FakePRM:
             self.in_flight -= 1
         if self.closed:
             raise EngineError(f"{self.name} is closed; make a new one")
-        self._raise_failure(request)
-        scores = self._checked_scores(request)
+        for failure in self._failures:
+            if failure.times > 0 and failure.matching(request):
+                failure.times -= 1
+                raise failure.error
+        scores = tuple(float(score) for score in self._score_all(request))
+        if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
+            raise ValueError(f"FakePRM was to reply {scores} to {len(request.steps)} steps: one score in [0, 1] a step")
         self.prm_tokens += tokens
         return Scored(scores=scores, prm_tokens=tokens)
 
@@ -260,18 +252,6 @@ class FakePRM:
         self.closed = True
         for hold in self._holds:
             hold.release()
-
-    def _raise_failure(self, request: ScoreRequest) -> None:
-        for failure in self._failures:
-            if failure.times > 0 and failure.matching(request):
-                failure.times -= 1
-                raise failure.error
-
-    def _checked_scores(self, request: ScoreRequest) -> tuple[float, ...]:
-        scores = tuple(float(score) for score in self._score_all(request))
-        if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
-            raise ValueError(f"FakePRM was to reply {scores} to {len(request.steps)} steps: one score in [0, 1] a step")
-        return scores
 
 
 def count_characters(request: ScoreRequest) -> int:

@@ -83,7 +83,6 @@ class Head(Protocol):
     @property
     def parameters(self) -> int:
         """Weights that take part in one value."""
-        ...
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
         """Values of shape (n,) from hidden states of shape (n, hidden size), on any device.
@@ -92,7 +91,6 @@ class Head(Protocol):
             states: after the model's last norm.
             targets: the token after each place; empty for a head that does not ask for it.
         """
-        ...
 
 
 class OutputHead:
@@ -118,10 +116,7 @@ class LabelHead:
 
 
 class Reader(ABC):
-    """Renders requests and reads scores off values; :class:`~adaptive_ttc.prm.local.BatchedPRM` runs the models.
-
-    Args:
-        tokenizer: the models' Hugging Face tokenizer.
+    """Renders requests as rows and reads scores off the values at their positions; it needs the models' tokenizer.
 
     Attributes:
         heads: one for every model that reads the rows; most families have one model.
@@ -141,19 +136,14 @@ class Reader(ABC):
 
     @abstractmethod
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
-        """Put a request that has steps, none of them empty, into the family's format.
-
-        Raises:
-            ConfigError: text that this format cannot hold.
-        """
+        """Put a request with non-empty steps into the format; ConfigError for text that it cannot hold."""
 
     def scores(self, rows: Sequence[Row], values: Sequence[Sequence[Sequence[float]]]) -> tuple[float, ...]:
-        """One score a step.
+        """One score a step; unless a family says otherwise it is the first model's value at the step's end.
 
         Args:
             rows: what :meth:`render` gave.
-            values: of every model, for every row, the values at its positions. Unless a family says
-                otherwise the one at a step's end is its score.
+            values: of every model, for every row, those at its positions.
         """
         return tuple(some[end - 1] for row, some in zip(rows, values[0], strict=True) for end in row.ends)
 
@@ -173,8 +163,7 @@ class ChatReader(Reader):
     """A reader whose format is a chat in the tokenizer's own template.
 
     Raises:
-        ConfigError: the tokenizer has no template, several without a default, or one that prints today's date
-            whatever it is given.
+        ConfigError: there is no template, or several without a default, or it prints today's date whatever it is given.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -211,12 +200,7 @@ def _template_of(tokenizer: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A PRM's folder taken apart.
-
-    Attributes:
-        reader: format and heads.
-        folders: where each head's model is.
-    """
+    """A PRM's folder taken apart: format and heads, and where each head's model is."""
 
     reader: Reader
     folders: tuple[Path, ...]
@@ -270,11 +254,7 @@ def smallest(*limits: int | None) -> int | None:
 
 
 def finite(values: list[float], name: str) -> list[float]:
-    """The values, if all are numbers.
-
-    Raises:
-        EngineError: the model put out something that is not a number.
-    """
+    """The values, if all are numbers; else EngineError."""
     if not all(map(math.isfinite, values)):
         raise EngineError(f"{name} put out values that are not numbers; try dtype='float32' or 'bfloat16'")
     return values

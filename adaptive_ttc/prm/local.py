@@ -49,11 +49,7 @@ class LocalSettings(BatcherConfig):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> LocalSettings:
-        """Read keyword arguments.
-
-        Raises:
-            ConfigError: one is unknown or out of range.
-        """
+        """Read keyword arguments; ConfigError if one is unknown or out of range."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(given) - set(known)):
             raise ConfigError(f"unknown settings {', '.join(unknown)}; a PRM takes {', '.join(known)}")
@@ -103,11 +99,7 @@ class Backbone:
         return states
 
     def cache_shape(self) -> CacheShape:
-        """What one token's keys and values look like.
-
-        Raises:
-            ConfigError: it keeps something else than one key and value a token and layer, all alike.
-        """
+        """What one token's keys and values look like; ConfigError unless every layer keeps one of each, all alike."""
         import torch
         from transformers import DynamicCache
         from transformers.cache_utils import DynamicLayer
@@ -146,17 +138,9 @@ class Reading(NamedTuple):
 class RowReader:
     """One model, the head that is read there, and the prefixes that it has read. One thread calls it.
 
-    Rows are computed together if their new tokens are about as many. A row that begins as another of the
-    same batch does waits for that one. In float32 a value is the same whatever is stored and whatever the
-    batch, but for rounding.
-
-    Args:
-        body: the model.
-        head: turns its hidden states into values.
-        prefix_cache_bytes: memory for keys and values; 0 computes every row from its start.
-
-    Raises:
-        ConfigError: keys and values of this model cannot be stored.
+    Rows are computed together if their new tokens are about as many. A row that begins as another of the same batch
+    does waits for that one. In float32 a value is the same whatever is stored and whatever the batch, but for rounding.
+    With ``prefix_cache_bytes=0`` every row is computed from its start.
     """
 
     def __init__(self, body: Backbone, head: Head, *, prefix_cache_bytes: int) -> None:
@@ -168,11 +152,7 @@ class RowReader:
             self._cache = PrefixCache(prefix_cache_bytes, shape, body.device, body.dtype)
 
     def read(self, rows: Sequence[Row], name: str) -> list[Reading]:
-        """Values of all rows; ``name`` is the model's in errors.
-
-        Raises:
-            EngineError: the model put out something that is not a number.
-        """
+        """Values of all rows; EngineError, with the model's ``name``, if something that is not a number comes out."""
         readings: dict[int, Reading] = {}
         for wave in self._waves(rows):
             for group in _alike({index: len(rows[index].keys) - self._look_up(rows[index]).tokens for index in wave}):
@@ -314,7 +294,7 @@ class BatchedPRM(RenderingPRM):
         fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
         batching: how requests are batched; lengths are in tokens.
         max_context: tokens it may read, where that is less than the models' configs say.
-        prefix_cache_bytes: for each model, see :class:`~adaptive_ttc.prm.local.LocalSettings`.
+        prefix_cache_bytes: for each model, see :class:`LocalSettings`.
 
     Raises:
         ConfigError: keys and values of a model cannot be stored; 0 bytes reads it without.
@@ -331,13 +311,9 @@ class BatchedPRM(RenderingPRM):
         max_context: int | None = None,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
     ) -> None:
-        super().__init__(
-            reader,
-            name=name,
-            fingerprint=fingerprint,
-            parameters=sum(body.parameters for body in bodies) + sum(head.parameters for head in reader.heads),
-            max_context=smallest(max_context, *(body.max_context for body in bodies)),
-        )
+        parameters = sum(body.parameters for body in bodies) + sum(head.parameters for head in reader.heads)
+        limit = smallest(max_context, *(body.max_context for body in bodies))
+        super().__init__(reader, name=name, fingerprint=fingerprint, parameters=parameters, max_context=limit)
         self._models = [
             RowReader(body, head, prefix_cache_bytes=prefix_cache_bytes)
             for body, head in zip(bodies, reader.heads, strict=True)
@@ -347,12 +323,7 @@ class BatchedPRM(RenderingPRM):
         )
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """Score every step, together with what other tasks ask for.
-
-        Raises:
-            ConfigError: as for :meth:`count_tokens`.
-            EngineError: the model failed, or it is closed.
-        """
+        """Score every step, together with what other tasks ask for; errors as the protocol says."""
         rendered = self._rendered(request)
         with engine_errors(self.name):
             return await self._batcher.submit(rendered)

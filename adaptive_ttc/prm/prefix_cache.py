@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Insertion:
 
     Attributes:
         start: index of the first such token in the sequence.
-        places: the place in the pool of each token from there on; fewer than asked when the pool is too small.
+        places: of each token from there on; fewer than asked when the pool is too small.
     """
 
     start: int
@@ -71,31 +71,15 @@ class PrefixTree:
 
     def match(self, tokens: tuple[int, ...]) -> Places:
         """Places of the longest stored prefix of ``tokens``; shape (length of that prefix,)."""
-        self._clock += 1
-        parts: list[Places] = []
-        node, depth = self._root, 0
-        while depth < len(tokens) and (child := node.children.get(tokens[depth])) is not None:
-            child.used = self._clock
-            shared = _shared_length(child.tokens, tokens, depth)
-            parts.append(child.places[:shared])
-            depth += shared
-            if shared < len(child.tokens):
-                break
-            node = child
+        parts = [node.places[:shared] for node, shared, _ in self._descend(tokens)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def insert(self, tokens: tuple[int, ...]) -> Insertion:
         """Reserve places for the part of ``tokens`` that is not stored; the caller fills them at once."""
-        self._clock += 1
         node, depth = self._root, 0
-        while depth < len(tokens) and (child := node.children.get(tokens[depth])) is not None:
-            before, child.used = child.used, self._clock
-            shared = _shared_length(child.tokens, tokens, depth)
+        for child, shared, used in self._descend(tokens):
             depth += shared
-            if shared < len(child.tokens):
-                node = self._split(child, shared, before) if depth < len(tokens) else child
-                break
-            node = child
+            node = self._split(child, shared, used) if shared < len(child.tokens) and depth < len(tokens) else child
         places = self._allocate(len(tokens) - depth)
         if len(places):
             leaf = _Node(tokens[depth : depth + len(places)], places, node, self._clock)
@@ -103,6 +87,16 @@ class PrefixTree:
             self._leaves.discard(node)
             self._leaves.add(leaf)
         return Insertion(depth, places)
+
+    def _descend(self, tokens: tuple[int, ...]) -> Iterator[tuple[_Node, int, int]]:
+        """Nodes along ``tokens``, how many tokens each shares with them, and when it was used before this."""
+        self._clock += 1
+        node, depth, whole = self._root, 0, True
+        while whole and depth < len(tokens) and (child := node.children.get(tokens[depth])) is not None:
+            before, child.used = child.used, self._clock
+            shared = _shared_length(child.tokens, tokens, depth)
+            node, depth, whole = child, depth + shared, shared == len(child.tokens)
+            yield child, shared, before
 
     def _split(self, node: _Node, at: int, used: int) -> _Node:
         """Cut a node in two and return the upper half; the lower one was last used when ``used`` says."""
@@ -165,14 +159,7 @@ class CacheShape:
 
 
 class PrefixPool:
-    """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows.
-
-    Args:
-        capacity: places, allocated when the first is filled.
-        shape: of one token's keys and values.
-        device: where the tensors live.
-        dtype: of the tensors.
-    """
+    """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows."""
 
     def __init__(self, capacity: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
         self._capacity, self._shape = capacity, shape
@@ -192,19 +179,18 @@ class PrefixPool:
 
     def store(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Keep keys and values of shape (places, layers, heads, dim)."""
+        import torch
+
         for stored, new in zip(self.allocate(), (keys, values), strict=True):
-            stored[_index(places, stored)] = new
+            stored[torch.from_numpy(places).to(stored.device)] = new
 
     def load(self, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
         """What was stored at these places, in their order."""
+        import torch
+
         keys, values = self.allocate()
-        return keys[_index(places, keys)], values[_index(places, values)]
-
-
-def _index(places: Places, stored: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(places).to(stored.device)
+        index = torch.from_numpy(places).to(keys.device)
+        return keys[index], values[index]
 
 
 def cache_argument(model: Any) -> str:
@@ -214,12 +200,7 @@ def cache_argument(model: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is stored of a row.
-
-    Attributes:
-        places: of the tokens that need not be computed; the row's first ones.
-        values: those at the row's positions among them, in order.
-    """
+    """What is stored of a row: the places of its first tokens, and the values at its positions among them."""
 
     places: Places
     values: Values
@@ -273,11 +254,7 @@ class KnownValues:
 class PrefixCache:
     """:class:`KnownValues` with the keys and values that the model's attention needs to go on from there.
 
-    Args:
-        limit: bytes that it may take; the memory of the keys and values is taken whole when the first are stored.
-        shape: of one token's keys and values.
-        device: where they live.
-        dtype: of the keys and values.
+    ``limit`` is in bytes; the memory of the keys and values is taken whole when the first are stored.
     """
 
     def __init__(self, limit: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
@@ -288,9 +265,8 @@ class PrefixCache:
     def past(self, known: Sequence[Known]) -> DynamicCache:
         """Keys and values of the stored parts of some rows, not all of them empty.
 
-        Returns:
-            Per layer tensors of shape (rows, heads, longest stored part, dim); a row's tokens stand first,
-            and what stands behind them is some other token's, to be masked.
+        Per layer they are of shape (rows, heads, longest stored part, dim). A row's own stand first; what stands behind
+        them is some other token's, to be masked.
         """
         from transformers import DynamicCache
 

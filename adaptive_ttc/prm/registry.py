@@ -51,11 +51,7 @@ _READERS: dict[str, PRMReader] = {}
 
 
 def register_prm(reader: PRMReader) -> None:
-    """Make a family known to :func:`load_prm`.
-
-    Raises:
-        ConfigError: another reader has that name.
-    """
+    """Make a family known to :func:`load_prm`; ConfigError if another reader has that name."""
     if _READERS.setdefault(reader.name, reader) != reader:
         raise ConfigError(f"there is a PRM reader named {reader.name!r} already; choose another name")
 
@@ -157,6 +153,6 @@ class Family:
         )
 
     def fingerprint(self, folder: Path, parts: Parts, dtype: str) -> str:
-        """See :func:`adaptive_ttc.prm.checkpoint.fingerprint`; it covers models in sub-folders as well."""
+        """See :func:`adaptive_ttc.prm.checkpoint.fingerprint`; models in sub-folders are covered as well."""
         others = (checkpoint.fingerprint(part) for part in parts.folders if part != folder)
         return checkpoint.fingerprint(folder, self.format, dtype, *others)

@@ -1,4 +1,4 @@
-"""PRMs whose transformers run elsewhere and send hidden states; it knows no family and no engine.
+"""PRMs whose transformers run elsewhere and send hidden states.
 
 Values are read off the states here, by the heads that a PRM in this process has, and remembered: a state that was
 read once is not asked for again.
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import anyio
 import anyio.to_thread
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from adaptive_ttc.errors import EngineError
 from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
 from adaptive_ttc.prm.format import Head, Reader, RenderingPRM, Row, finite, smallest
 from adaptive_ttc.prm.prefix_cache import Known, KnownValues
+from adaptive_ttc.tasks import side_by_side
 
 REMEMBERED = 2**21
 """Tokens whose values are remembered for each model; more than its cache holds, so that nothing is computed twice."""
@@ -27,12 +27,7 @@ REMEMBERED = 2**21
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model sends.
-
-    Attributes:
-        states: hidden states of the row's last tokens, those that were computed; shape (tokens, hidden size), float32.
-        first: index of the first of them.
-    """
+    """Hidden states of a row's last tokens from index ``first`` on; shape (tokens, hidden size), float32."""
 
     states: torch.Tensor
     first: int
@@ -44,12 +39,10 @@ class StateSource(Protocol):
     @property
     def name(self) -> str:
         """Of the model, for errors."""
-        ...
 
     @property
     def max_context(self) -> int | None:
         """Tokens that it can read, or None if it does not say."""
-        ...
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
         """Have a row read.
@@ -62,21 +55,13 @@ class StateSource(Protocol):
             ConfigError: the row can never be read.
             EngineError: the model failed, or is closed.
         """
-        ...
 
     async def aclose(self) -> None:
         """End what runs, and free the model."""
-        ...
 
 
 class SourceReader:
-    """One model elsewhere, the head that is read there, and the values that were read.
-
-    Args:
-        source: the model.
-        head: turns its hidden states into values.
-        capacity: tokens whose values are remembered.
-    """
+    """One model elsewhere, the head that is read there, and the values that were read at up to ``capacity`` tokens."""
 
     def __init__(self, source: StateSource, head: Head, capacity: int = REMEMBERED) -> None:
         self.source, self._head = source, head
@@ -84,12 +69,7 @@ class SourceReader:
         self._lock = threading.Lock()
 
     async def read(self, row: Row) -> tuple[list[float], int]:
-        """The values at a row's positions, and how many tokens were computed for them.
-
-        Raises:
-            ConfigError: the row can never be read.
-            EngineError: the model failed, is closed, or put out something that is not a number.
-        """
+        """The values at a row's positions, and how many tokens were computed for them; errors as the source's."""
         known = self._look_up(row)
         computed = 0
         while known.tokens < len(row.keys):
@@ -139,24 +119,13 @@ class RemotePRM(RenderingPRM):
         parameters: int,
         max_context: int | None = None,
     ) -> None:
-        limits = (model.source.max_context for model in models)
-        super().__init__(
-            reader,
-            name=name,
-            fingerprint=fingerprint,
-            parameters=parameters,
-            max_context=smallest(max_context, *limits),
-        )
+        limit = smallest(max_context, *(model.source.max_context for model in models))
+        super().__init__(reader, name=name, fingerprint=fingerprint, parameters=parameters, max_context=limit)
         self._models = tuple(models)
         self._closed = False
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """Score every step.
-
-        Raises:
-            ConfigError: as for :meth:`count_tokens`.
-            EngineError: a model failed, or is closed.
-        """
+        """Score every step; errors as the protocol says."""
         rendered = self._rendered(request)
         if self._closed:
             raise EngineError(f"the PRM {self.name} is closed; make a new one")
@@ -166,13 +135,10 @@ class RemotePRM(RenderingPRM):
             read[model][row] = await self._models[model].read(rendered.rows[row])
 
         with engine_errors(self.name):
-            try:
-                async with anyio.create_task_group() as tasks:
-                    for model in range(len(self._models)):
-                        for row in range(len(rendered.rows)):
-                            tasks.start_soon(one, model, row)
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from None
+            async with side_by_side() as tasks:
+                for model in range(len(self._models)):
+                    for row in range(len(rendered.rows)):
+                        tasks.start_soon(one, model, row)
         # Tokens count once, though two models may read them; what only one has stored, is computed.
         computed = max(sum(tokens for _, tokens in rows) for rows in read)
         scores = self._reader.scores(rendered.rows, [[values for values, _ in rows] for rows in read])

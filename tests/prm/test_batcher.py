@@ -12,7 +12,7 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.base import is_out_of_memory
-from adaptive_ttc.prm.batcher import BatcherConfig, MicroBatcher, run_halving
+from adaptive_ttc.prm.batcher import BatcherConfig, Failed, MicroBatcher, run_halving
 
 
 class FakeTimer:
@@ -309,7 +309,8 @@ def test_halving_retries_down_to_what_fits_and_fails_only_what_never_does() -> N
         return [item + 100 for item in items]
 
     outcomes, splits = run_halving(run, [1, 2, 3, 4, 5, 6, 50, 7])
-    assert [outcome.result for outcome in outcomes] == [101, 102, 103, 104, 105, 106, None, 107]
+    assert [*outcomes[:6], outcomes[7]] == [101, 102, 103, 104, 105, 106, 107]
+    assert isinstance(outcomes[6], Failed)
     assert isinstance(outcomes[6].error, MemoryError)
     assert attempts == [
         [1, 2, 3, 4, 5, 6, 50, 7], [1, 2, 3, 4], [5, 6, 50, 7], [5, 6], [5], [6], [50, 7], [50], [7],

@@ -76,11 +76,7 @@ class ImplicitConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ImplicitConfig:
-        """Read it from config.json.
-
-        Raises:
-            ConfigError: an entry is missing, unknown or out of range.
-        """
+        """Read it from config.json; ConfigError if an entry is missing, unknown or out of range."""
         known = {field.name for field in fields(cls)}
         given = {key: value for key, value in config.items() if key != "adaptive_ttc_prm"}
         if set(given) - known or not {"tuned", "reference"} <= set(given):
@@ -92,19 +88,10 @@ class ImplicitConfig:
 
 
 class ImplicitReader(ChatReader):
-    """Two causal LMs with one tokenizer.
+    """Two causal LMs with one tokenizer, whose chat template gives the prompt.
 
     The blank line before a step counts as part of it. Every step is tokenised by itself, so the
     scores of early steps do not depend on later ones.
-
-    Args:
-        tokenizer: that of both, with the policies' chat template.
-        tuned: output head of the policy that was trained to be right.
-        reference: that of the one it is compared with.
-        config: beta, scale and offset.
-
-    Raises:
-        ConfigError: the chat template cannot be read this way.
     """
 
     def __init__(self, tokenizer: Any, tuned: OutputHead, reference: OutputHead, config: ImplicitConfig) -> None:
@@ -129,11 +116,7 @@ class ImplicitReader(ChatReader):
 
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
-    """Tokenizer and output heads of a folder whose config.json is an :class:`ImplicitConfig`.
-
-    Raises:
-        ConfigError: a model cannot be found or read this way, or the two have different tokenizers.
-    """
+    """Tokenizer and output heads of a folder whose config.json is an :class:`ImplicitConfig`; ConfigError if unfit."""
     config = ImplicitConfig.of(read_config(folder))
     folders = (locate(folder / config.tuned), locate(folder / config.reference))
     tokenizer, other = map(load_tokenizer, folders)

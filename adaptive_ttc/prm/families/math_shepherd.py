@@ -27,12 +27,8 @@ class MathShepherdReader(Reader):
     The model reads the question and the steps as plain text: ``Q Step 1: ... ки``, the others on lines of
     their own. Steps that do not begin with ``Step k:`` get it, as all that it was trained on have it.
 
-    Args:
-        tokenizer: the model's, a fast one.
-        output: its output head.
-
     Raises:
-        ConfigError: tag and signs are no single tokens here.
+        ConfigError: the tokenizer is not a fast one, or tag and signs are no single tokens here.
     """
 
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:

@@ -30,16 +30,11 @@ STEP_TOKEN = "<extra_0>"
 
 
 class ClassHead:
-    """The probability of class 1 of two: Linear, ReLU, Linear, softmax, in float32.
-
-    That of ``Qwen2ForProcessRewardModel`` (``modeling_qwen2_rm.py`` of Qwen/Qwen2.5-Math-PRM-7B).
+    """The probability of class 1 of two: Linear, ReLU, Linear, softmax, in float32; ConfigError for other shapes.
 
     Args:
         weights: ``score.0.weight`` of shape (hidden, hidden), ``score.0.bias``, ``score.2.weight`` of
             shape (2, hidden), ``score.2.bias``.
-
-    Raises:
-        ConfigError: other shapes.
     """
 
     NAMES = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
@@ -59,14 +54,8 @@ class ClassHead:
 class QwenMathReader(ChatReader):
     """Step k's score is the probability of class 1 of two at the k-th ``<extra_0>``.
 
-    The chat has the system prompt, the question, and the assistant's steps, each followed by ``<extra_0>``.
-
-    Args:
-        tokenizer: the model's, with its chat template and ``<extra_0>`` as one token.
-        head: the two layers.
-
-    Raises:
-        ConfigError: the tokenizer is not that of such a model.
+    The chat has the system prompt, the question, and the assistant's steps, each followed by ``<extra_0>``, which is
+    one token; ConfigError where it is not.
     """
 
     def __init__(self, tokenizer: Any, head: ClassHead) -> None:

@@ -26,10 +26,6 @@ class RLHFlowReader(ChatReader):
     output head are computed. The labels are found by rendering the chat twice, all ``+`` and all ``-``: the two
     differ in the label tokens and nowhere else, whatever the template writes and whatever signs the steps hold.
 
-    Args:
-        tokenizer: the model's, with a chat template.
-        output: its output head.
-
     Attributes:
         plus: the id of ``+`` where the template puts it (``+`` and ``▁+`` may be different tokens).
         minus: that of ``-``.

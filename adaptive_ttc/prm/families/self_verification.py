@@ -29,13 +29,6 @@ class SelfVerificationReader(ChatReader):
 
     Every step is asked about in a chat of its own that shows the solution up to it. The chats begin alike, so
     with a prefix cache a new step costs its own tokens and the question's; without one, the whole solution.
-
-    Args:
-        tokenizer: the model's, with a chat template.
-        output: its output head.
-
-    Raises:
-        ConfigError: the chat template cannot be read this way.
     """
 
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:

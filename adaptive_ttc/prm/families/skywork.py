@@ -25,16 +25,12 @@ STEP_TOKEN = "\n"
 
 
 class ValueHead:
-    """The sigmoid of one value, in float32.
+    """The sigmoid of one value, in float32; ConfigError for other shapes.
 
-    That of Skywork's PRMs (``model_utils/prm_model.py`` of SkyworkAI/skywork-o1-prm-inference: dropout, which
-    does nothing in evaluation, then ``v_head.summary``).
+    Dropout (``model_utils/prm_model.py`` of SkyworkAI/skywork-o1-prm-inference) does nothing in evaluation.
 
     Args:
         weights: ``v_head.summary.weight`` of shape (1, hidden), ``v_head.summary.bias`` of shape (1,).
-
-    Raises:
-        ConfigError: other shapes.
     """
 
     NAMES = ("v_head.summary.weight", "v_head.summary.bias")
@@ -53,12 +49,9 @@ class ValueHead:
 class SkyworkReader(Reader):
     """Step k's score is the value at the newline after it.
 
-    The model reads the question and a newline, then every line by itself, tokenised alone and ended with the
-    newline's token. To the model each line is a step; a step of several lines has the last one's score.
-
-    Args:
-        tokenizer: the model's; its BOS token, if it names one, stands first.
-        head: the value head.
+    The model reads its BOS token, if it names one, the question and a newline, then every line by itself, tokenised
+    alone and ended with the newline's token. To the model each line is a step; a step of several lines has the last
+    one's score.
     """
 
     def __init__(self, tokenizer: Any, head: ValueHead) -> None:
