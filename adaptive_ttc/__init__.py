@@ -9,110 +9,74 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaptive_ttc.allocation.report import AllocationReport
-    from adaptive_ttc.driver.driver import Driver
-    from adaptive_ttc.driver.engines import DriverConfig
-    from adaptive_ttc.errors import (
-        AdaptiveTTCError,
-        CalibrationError,
-        CalibrationWarning,
-        ConfigError,
-        EngineError,
-        GradingError,
-    )
-    from adaptive_ttc.estimate.artefact import Calibrated
-    from adaptive_ttc.ledger import Ledger
-    from adaptive_ttc.policy import Policy, Sampled, SampleRequest
-    from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
-    from adaptive_ttc.run.pool import SolutionPool
-    from adaptive_ttc.run.retrace import retrace
-    from adaptive_ttc.run.stream import SolutionStream
-    from adaptive_ttc.solution import Solution
-    from adaptive_ttc.solver import Solver
-    from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
-    from adaptive_ttc.strategies.requests import Expand, Fork, Search
-    from adaptive_ttc.tracing.trace import Trace
-    from adaptive_ttc.types import AnswerClass, Candidate, Message, Prefix, Problem, Usage
+    from adaptive_ttc.allocation.report import AllocationReport as AllocationReport
+    from adaptive_ttc.driver.driver import Driver as Driver
+    from adaptive_ttc.driver.engines import DriverConfig as DriverConfig
+    from adaptive_ttc.errors import AdaptiveTTCError as AdaptiveTTCError
+    from adaptive_ttc.errors import CalibrationError as CalibrationError
+    from adaptive_ttc.errors import CalibrationWarning as CalibrationWarning
+    from adaptive_ttc.errors import ConfigError as ConfigError
+    from adaptive_ttc.errors import EngineError as EngineError
+    from adaptive_ttc.errors import GradingError as GradingError
+    from adaptive_ttc.estimate.artefact import Calibrated as Calibrated
+    from adaptive_ttc.ledger import Ledger as Ledger
+    from adaptive_ttc.policy import Policy as Policy
+    from adaptive_ttc.policy import Sampled as Sampled
+    from adaptive_ttc.policy import SampleRequest as SampleRequest
+    from adaptive_ttc.prm import RewardModel as RewardModel
+    from adaptive_ttc.prm import Scored as Scored
+    from adaptive_ttc.prm import ScoreRequest as ScoreRequest
+    from adaptive_ttc.prm import load_prm as load_prm
+    from adaptive_ttc.run.pool import SolutionPool as SolutionPool
+    from adaptive_ttc.run.retrace import retrace as retrace
+    from adaptive_ttc.run.stream import SolutionStream as SolutionStream
+    from adaptive_ttc.solution import Solution as Solution
+    from adaptive_ttc.solver import Solver as Solver
+    from adaptive_ttc.strategies import Strategy as Strategy
+    from adaptive_ttc.strategies import make_strategy as make_strategy
+    from adaptive_ttc.strategies import strategy_names as strategy_names
+    from adaptive_ttc.strategies.requests import Expand as Expand
+    from adaptive_ttc.strategies.requests import Fork as Fork
+    from adaptive_ttc.strategies.requests import Search as Search
+    from adaptive_ttc.tracing.trace import Trace as Trace
+    from adaptive_ttc.types import AnswerClass as AnswerClass
+    from adaptive_ttc.types import Candidate as Candidate
+    from adaptive_ttc.types import Message as Message
+    from adaptive_ttc.types import Prefix as Prefix
+    from adaptive_ttc.types import Problem as Problem
+    from adaptive_ttc.types import Usage as Usage
 
     __version__: str
 
-_HOMES = {
-    "AdaptiveTTCError": "errors",
-    "AllocationReport": "allocation.report",
-    "AnswerClass": "types",
-    "Calibrated": "estimate.artefact",
-    "CalibrationError": "errors",
-    "CalibrationWarning": "errors",
-    "Candidate": "types",
-    "ConfigError": "errors",
-    "Driver": "driver.driver",
-    "DriverConfig": "driver.engines",
-    "EngineError": "errors",
-    "Expand": "strategies.requests",
-    "Fork": "strategies.requests",
-    "GradingError": "errors",
-    "Ledger": "ledger",
-    "Message": "types",
-    "Policy": "policy",
-    "Prefix": "types",
-    "Problem": "types",
-    "RewardModel": "prm",
-    "SampleRequest": "policy",
-    "Sampled": "policy",
-    "ScoreRequest": "prm",
-    "Scored": "prm",
-    "Search": "strategies.requests",
-    "Solution": "solution",
-    "SolutionPool": "run.pool",
-    "SolutionStream": "run.stream",
-    "Solver": "solver",
-    "Strategy": "strategies",
-    "Trace": "tracing.trace",
-    "Usage": "types",
-    "load_prm": "prm",
-    "make_strategy": "strategies",
-    "retrace": "run.retrace",
-    "strategy_names": "strategies",
+_NAMES = {
+    "allocation.report": ("AllocationReport",),
+    "driver.driver": ("Driver",),
+    "driver.engines": ("DriverConfig",),
+    "errors": (
+        "AdaptiveTTCError",
+        "CalibrationError",
+        "CalibrationWarning",
+        "ConfigError",
+        "EngineError",
+        "GradingError",
+    ),
+    "estimate.artefact": ("Calibrated",),
+    "ledger": ("Ledger",),
+    "policy": ("Policy", "SampleRequest", "Sampled"),
+    "prm": ("RewardModel", "ScoreRequest", "Scored", "load_prm"),
+    "run.pool": ("SolutionPool",),
+    "run.retrace": ("retrace",),
+    "run.stream": ("SolutionStream",),
+    "solution": ("Solution",),
+    "solver": ("Solver",),
+    "strategies": ("Strategy", "make_strategy", "strategy_names"),
+    "strategies.requests": ("Expand", "Fork", "Search"),
+    "tracing.trace": ("Trace",),
+    "types": ("AnswerClass", "Candidate", "Message", "Prefix", "Problem", "Usage"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "AdaptiveTTCError",
-    "AllocationReport",
-    "AnswerClass",
-    "Calibrated",
-    "CalibrationError",
-    "CalibrationWarning",
-    "Candidate",
-    "ConfigError",
-    "Driver",
-    "DriverConfig",
-    "EngineError",
-    "Expand",
-    "Fork",
-    "GradingError",
-    "Ledger",
-    "Message",
-    "Policy",
-    "Prefix",
-    "Problem",
-    "RewardModel",
-    "SampleRequest",
-    "Sampled",
-    "ScoreRequest",
-    "Scored",
-    "Search",
-    "Solution",
-    "SolutionPool",
-    "SolutionStream",
-    "Solver",
-    "Strategy",
-    "Trace",
-    "Usage",
-    "load_prm",
-    "make_strategy",
-    "retrace",
-    "strategy_names",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

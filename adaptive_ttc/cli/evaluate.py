@@ -63,18 +63,17 @@ def add(subparsers: Any) -> None:
         epilog=f"{_options_of_strategies()}\n\n{FIGURES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    option = parser.add_argument
+    option(
         "--dataset", required=True, help=f"{', '.join(MINIMATH)}, a JSON Lines file, or a Hub name owner/name[:split]"
     )
-    parser.add_argument("--limit", type=int, metavar="K", help="the first K problems only")
-    parser.add_argument("--seed", type=int, help="draw fresh problems (of a file: another order) and other samples")
-    parser.add_argument("--sampling-seed", type=int, metavar="S", help="draw other samples of the same problems")
-    parser.add_argument(
-        "--concurrency", type=int, default=CONCURRENCY, metavar="K", help="problems at work at once (%(default)s)"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    option("--limit", type=int, metavar="K", help="the first K problems only")
+    option("--seed", type=int, help="draw fresh problems (of a file: another order) and other samples")
+    option("--sampling-seed", type=int, metavar="S", help="draw other samples of the same problems")
+    option("--concurrency", type=int, default=CONCURRENCY, metavar="K", help="problems at work at once (%(default)s)")
+    option("--json", metavar="FILE", help="write the figures to this file")
     add_request_options(parser)
-    parser.add_argument(
+    option(
         "--shared-budget",
         type=int,
         metavar="T",

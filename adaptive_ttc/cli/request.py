@@ -42,50 +42,47 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_pair_options(parser: argparse.ArgumentParser) -> Any:
     """Add ``--policy``, ``--prm`` and how they are run, without a calibration; returns the group of these options."""
     group = parser.add_argument_group("models (by default the embedded pair)")
-    group.add_argument("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
-    group.add_argument(
-        "--policy", metavar="MODEL", help="folder, Hub name or recorded file; without a PRM unless --prm names one"
-    )
-    group.add_argument("--prm", metavar="MODEL", help="folder, Hub name or recorded file")
-    group.add_argument(
+    option = group.add_argument
+    option("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
+    option("--policy", metavar="MODEL", help="folder, Hub name or recorded file; without a PRM unless --prm names one")
+    option("--prm", metavar="MODEL", help="folder, Hub name or recorded file")
+    option(
         "--engine",
         default=DEFAULT_ENGINE,
         help="what runs the policy; replay answers from files (default: %(default)s)",
     )
-    group.add_argument("--device", help="such as cpu or cuda:0, for both models")
-    group.add_argument("--dtype", help="such as float32 or bfloat16, for both models")
-    group.add_argument("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
+    option("--device", help="such as cpu or cuda:0, for both models")
+    option("--dtype", help="such as float32 or bfloat16, for both models")
+    option("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
     return group
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :meth:`~adaptive_ttc.solver.Solver.solve`."""
-    group = parser.add_argument_group("request")
-    group.add_argument(
-        "--budget-tokens", type=int, metavar="T", help="most that may be spent on a problem (see --count)"
-    )
-    group.add_argument(
+    option = parser.add_argument_group("request").add_argument
+    option("--budget-tokens", type=int, metavar="T", help="most that may be spent on a problem (see --count)")
+    option(
         "--count",
         choices=COUNTS,
         help="what a budget bounds: generated tokens, those and the PRM's, or FLOPs of both (default: generated)",
     )
-    group.add_argument(
+    option(
         "--strategy",
         help=f"{', '.join(strategy_names())} (default: with a budget alone, evidence decides what it is spent on; "
         "with --n, weighted_best_of_n, or majority without a PRM)",
     )
-    group.add_argument("--n", type=int, help="samples or beams")
-    group.add_argument(
+    option("--n", type=int, help="samples or beams")
+    option(
         "--min-gain",
         type=float,
         metavar="G",
         help="with a budget alone: rise of the probability of a right answer, per 1,000 units, under which nothing is "
         "bought (default: 0)",
     )
-    group.add_argument("--beam-width", type=int, metavar="M", help="children per kept beam")
-    group.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (default: 0.8)")
-    group.add_argument("--max-tokens", type=int, metavar="T", help="most tokens of one solution (default: 2048)")
-    group.add_argument(
+    option("--beam-width", type=int, metavar="M", help="children per kept beam")
+    option("--temperature", type=float, metavar="T", help="0 is greedy (default: 0.8)")
+    option("--max-tokens", type=int, metavar="T", help="most tokens of one solution (default: 2048)")
+    option(
         "--option",
         action="append",
         default=[],

@@ -29,10 +29,11 @@ SHOWN_CLASSES = 12
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser("solve", help="solve one problem", description="Solve one problem.")
-    parser.add_argument("problem", help="the problem, or - to read it from standard input")
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
-    parser.add_argument(
+    option = parser.add_argument
+    option("problem", help="the problem, or - to read it from standard input")
+    option("--seed", type=int, default=0, help="of all randomness (default: %(default)s)")
+    option("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
+    option(
         "--trace",
         metavar="FILE",
         help="save the trace to this file, for the command show; also after Ctrl-C or an error",
