@@ -39,10 +39,10 @@ from pathlib import Path
 from measuring import parser_of, report
 from rich.console import Console
 
-from adaptive_ttc.calibration import fit
-from adaptive_ttc.calibration.calibrate import Calibration, calibrate
-from adaptive_ttc.calibration.collect_command import add_drawing_options, arms_of
-from adaptive_ttc.calibration.gathering import COUNTS, from_store
+from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
+from adaptive_ttc.calibration.fit import __main__ as fit
+from adaptive_ttc.calibration.fit.inputs import COUNTS, from_store
+from adaptive_ttc.calibration.fit.pipeline import Calibration, calibrate
 from adaptive_ttc.errors import AdaptiveTTCError
 
 OF_STAGES = (

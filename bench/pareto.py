@@ -84,10 +84,10 @@ from pareto_parts.sampling_rules import sampling_lines
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.calibration.arms import Arm, default_arms
-from adaptive_ttc.calibration.curves import Curves, answerable, measure
-from adaptive_ttc.calibration.overlap import add_overlap_option
-from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.collect.arms import Arm, default_arms
+from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.fit.accuracy import Curves, answerable, measure
+from adaptive_ttc.calibration.judge.held_out import add_overlap_option
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.request import add_model_options, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError

@@ -1,1 +1,1 @@
-"""Fits the compute-optimal table and the difficulty classifier; nothing here yet."""
+"""Calibration: draw units of work on problems with known answers, fit what an allocator needs, judge and report it."""

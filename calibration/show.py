@@ -14,9 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.calibration.findings import Grid, bin_name, choices, origin, reached, shown_budgets
-from adaptive_ttc.calibration.overview import show_grid
-from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.report.tables import Grid, bin_name, choices, origin, reached, show_grid, shown_budgets
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated

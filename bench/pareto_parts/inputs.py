@@ -17,25 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from adaptive_ttc.calibration.arms import Arm, demand
-from adaptive_ttc.calibration.calibrate import membership, table_of, vote_of
-from adaptive_ttc.calibration.collect_command import Order, alone, together
-from adaptive_ttc.calibration.curves import answerable, by_bins, measure
-from adaptive_ttc.calibration.decks import Vote
-from adaptive_ttc.calibration.difficulty import DifficultyTrainer
-from adaptive_ttc.calibration.folds import crossfit
-from adaptive_ttc.calibration.gathering import weights_of
-from adaptive_ttc.calibration.judgement import opening_of, promising_kinds
-from adaptive_ttc.calibration.key import MAX_TOKENS, TEMPERATURE, pool_key
-from adaptive_ttc.calibration.kinds import SAMPLE
-from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.outlook import Learner
-from adaptive_ttc.calibration.overlap import check_overlap
-from adaptive_ttc.calibration.records import ProblemRecord, Weights
-from adaptive_ttc.calibration.replayed import from_traces
-from adaptive_ttc.calibration.simulate import Forecaster
-from adaptive_ttc.calibration.store import Store
-from adaptive_ttc.calibration.votes import choose_vote
+from adaptive_ttc.calibration.collect.__main__ import Order, alone, together
+from adaptive_ttc.calibration.collect.arms import Arm, demand
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, pool_key
+from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, choose_vote, measure
+from adaptive_ttc.calibration.fit.difficulty import DifficultyTrainer
+from adaptive_ttc.calibration.fit.gain import Learner
+from adaptive_ttc.calibration.fit.inputs import from_traces, weights_of
+from adaptive_ttc.calibration.fit.pipeline import membership, table_of, vote_of
+from adaptive_ttc.calibration.judge.gains import opening_of, promising_kinds
+from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
+from adaptive_ttc.calibration.judge.replay import Forecaster, Vote
 from adaptive_ttc.cli.request import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
@@ -44,6 +38,7 @@ from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.units import SAMPLE
 
 AXES = ("flops", "generated+prm", "generated")
 

@@ -1,7 +1,7 @@
 """Rules that choose for every problem: a strategy at every N, the bin table, oracles, and ours, replayed and live.
 
 What a rule knows when it chooses comes from calibration; what its choice reaches is what was measured on the problems
-under test (:class:`adaptive_ttc.calibration.curves.Curves`). The oracles alone choose by that very measurement.
+under test (:class:`adaptive_ttc.calibration.fit.accuracy.Curves`). The oracles alone choose by that very measurement.
 Replays of ours make the decisions of live runs on recorded units, over several random orders of every problem's units.
 """
 
@@ -21,16 +21,12 @@ from pareto_parts.inputs import Guide, Tested, collected
 from rich.console import Console
 from scipy.stats import rankdata
 
-from adaptive_ttc.calibration.arms import Arm
-from adaptive_ttc.calibration.curves import Curves, measure
-from adaptive_ttc.calibration.decks import Deck, Vote
-from adaptive_ttc.calibration.frontier import PRICES
-from adaptive_ttc.calibration.judgement import probe_cost
-from adaptive_ttc.calibration.kinds import SAMPLE
-from adaptive_ttc.calibration.labels import counts_of
-from adaptive_ttc.calibration.records import ProblemRecord, Weights
-from adaptive_ttc.calibration.simulate import Replayed, replay, replay_each
-from adaptive_ttc.calibration.stages import stage_evidence
+from adaptive_ttc.calibration.collect.arms import Arm
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.fit.accuracy import Curves, measure
+from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
+from adaptive_ttc.calibration.judge.gains import PRICES, probe_cost
+from adaptive_ttc.calibration.judge.replay import Deck, Replayed, Vote, replay, replay_each
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
 from adaptive_ttc.estimate.gain import Posteriors
@@ -38,6 +34,7 @@ from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.units import SAMPLE
 from adaptive_ttc.types import Problem
 
 Array = NDArray[np.float64]

@@ -19,10 +19,10 @@ from pareto_parts.curves import Line, Point
 from pareto_parts.inputs import tuning_parts
 from scipy.stats import beta
 
-from adaptive_ttc.calibration.decks import Vote
-from adaptive_ttc.calibration.frontier import PRICES
-from adaptive_ttc.calibration.kinds import SAMPLE
-from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.judge.gains import PRICES
+from adaptive_ttc.calibration.judge.replay import Vote
+from adaptive_ttc.strategies.units import SAMPLE
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

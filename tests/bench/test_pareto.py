@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptive_ttc.calibration.arms import default_arms
-from adaptive_ttc.calibration.calibrate import membership, table_of
-from adaptive_ttc.calibration.curves import answerable, by_bins, measure
-from adaptive_ttc.calibration.decks import Vote
-from adaptive_ttc.calibration.labels import Bins, counts_of
-from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.collect.arms import default_arms
+from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, measure
+from adaptive_ttc.calibration.fit.difficulty import Bins, counts_of
+from adaptive_ttc.calibration.fit.pipeline import membership, table_of
+from adaptive_ttc.calibration.judge.replay import Vote
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel

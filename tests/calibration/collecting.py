@@ -8,11 +8,11 @@ from pathlib import Path
 
 import anyio
 
-from adaptive_ttc.calibration.collect import collect, pool_key
-from adaptive_ttc.calibration.kinds import with_starts
-from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.store import Store
-from adaptive_ttc.calibration.workers import Job, WorkerProcess, collect_with_workers
+from adaptive_ttc.calibration.collect.collector import collect
+from adaptive_ttc.calibration.collect.records import load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import pool_key, with_starts
+from adaptive_ttc.calibration.collect.workers import Job, WorkerProcess, collect_with_workers
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver

@@ -2,11 +2,11 @@
 
 import pytest
 
-from adaptive_ttc.calibration import artefact
-from adaptive_ttc.calibration.arms import parse_arms
-from adaptive_ttc.calibration.calibrate import Settings, calibrate
-from adaptive_ttc.calibration.outlook import Learning
-from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.collect.arms import parse_arms
+from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.fit.gain import Learning
+from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
+from adaptive_ttc.calibration.fit.save import save_calibration
 from tests.calibration.simulated import simulated_records
 
 ARMS = parse_arms(["greedy", "majority:1,4,8", "weighted_best_of_n:4,8", "dvts:4x4,8x4", "beam_search:16x4"])
@@ -29,5 +29,5 @@ def calibration():
 def saved(calibration, tmp_path_factory):
     """The folder of that calibration; a test that changes it takes a copy."""
     folder = tmp_path_factory.mktemp("calibrations") / "simulated"
-    artefact.save(calibration, folder, **ORIGIN)
+    save_calibration(calibration, folder, **ORIGIN)
     return folder

@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from adaptive_ttc.calibration.records import ProblemRecord, UnitRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord
 from adaptive_ttc.estimate.features import Attempt, FirstStep, Unit
 
 M = 4

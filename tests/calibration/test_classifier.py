@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from adaptive_ttc.calibration.classifier import DifficultyClassifier, Fitting, binary_rows, isotonic, log_loss, platt
-from adaptive_ttc.calibration.labels import Bins, Counts
+from adaptive_ttc.calibration.fit.classifier import (
+    DifficultyClassifier,
+    Fitting,
+    binary_rows,
+    isotonic,
+    log_loss,
+    platt,
+)
+from adaptive_ttc.calibration.fit.difficulty import Bins, Counts
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import STAGES, Isotonic, Platt, bins_of, with_edges
 

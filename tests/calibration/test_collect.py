@@ -9,12 +9,11 @@ import anyio
 import pytest
 
 from adaptive_ttc.answers import Grader
-from adaptive_ttc.calibration import units
-from adaptive_ttc.calibration.collect import Tally, collect, missing_units, verdicts_on
-from adaptive_ttc.calibration.key import PoolKey
-from adaptive_ttc.calibration.kinds import starts_of
-from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.collect import units
+from adaptive_ttc.calibration.collect.collector import Tally, collect, missing_units, verdicts_on
+from adaptive_ttc.calibration.collect.records import load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import PoolKey, starts_of
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.base import ScoreRequest

@@ -2,9 +2,10 @@
 
 import pytest
 
-from adaptive_ttc.calibration.collect import Tally, collect, pool_key
-from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.store import Store
+from adaptive_ttc.calibration.collect.collector import Tally, collect
+from adaptive_ttc.calibration.collect.records import load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import pool_key
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.solver import Solver

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 import adaptive_ttc.estimate.difficulty as runtime
-from adaptive_ttc.calibration.classifier import Fitting
-from adaptive_ttc.calibration.difficulty import DifficultyTrainer, crossfitted_difficulty, measured_difficulty
-from adaptive_ttc.calibration.folds import CrossFitted, Fitted, crossfit
-from adaptive_ttc.calibration.stages import stage_evidence
+from adaptive_ttc.calibration.fit.classifier import Fitting
+from adaptive_ttc.calibration.fit.difficulty import (
+    DifficultyTrainer,
+    crossfitted_difficulty,
+    stage_evidence,
+)
+from adaptive_ttc.calibration.judge.difficulty import held_out_predictions, measured_difficulty
+from adaptive_ttc.calibration.judge.held_out import CrossFitted, Fitted, crossfit
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import STAGES, DifficultyModel
 from adaptive_ttc.estimate.features import Reading
@@ -68,7 +72,7 @@ def test_problems_are_never_predicted_by_what_was_fitted_on_them(records, crosse
     everything = Fitted(crossed.models[0].for_problems([]), frozenset(record.id for record in records))
     leaky = CrossFitted(crossed.folds, (everything,) * 3)
     with pytest.raises(CalibrationError, match="fitted on them"):
-        trainer.held_out(leaky, records)
+        held_out_predictions(leaky, records, trainer)
 
 
 def test_a_held_out_problem_changes_nothing_that_predicts_it(records, crossed, trainer):

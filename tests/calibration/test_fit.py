@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_ttc.calibration import fit, gathering
-from adaptive_ttc.calibration.gathering import weights_of
-from adaptive_ttc.calibration.records import Weights
+from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.fit import __main__ as fit
+from adaptive_ttc.calibration.fit import inputs
+from adaptive_ttc.calibration.fit.inputs import weights_of
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence
@@ -25,8 +26,8 @@ WORDS = ("--limit", "30", "--folds", "3", "--arms", "greedy", "majority:1,4,8", 
 STATES = [Evidence("1 + 1", 9), Evidence("What is 12 + 34 * 5?", 30)]
 KILLED = """
 import os, signal, sys
-from adaptive_ttc.calibration import fit
-from adaptive_ttc.calibration.collect import Tally
+from adaptive_ttc.calibration.fit import __main__ as fit
+from adaptive_ttc.calibration.collect.collector import Tally
 
 add, drawn = Tally.add, 0
 
@@ -40,7 +41,7 @@ def counted(self, advance):
 Tally.add = counted
 fit.main(sys.argv[1:])
 """
-FITTED = "import sys; from adaptive_ttc.calibration import fit; sys.exit(fit.main(sys.argv[1:]))"
+FITTED = "import sys; from adaptive_ttc.calibration.fit import __main__ as fit; sys.exit(fit.main(sys.argv[1:]))"
 
 
 def process(script, *words):
@@ -62,7 +63,7 @@ def drawing_is_over(monkeypatch):
     async def drawn(*_):
         raise EngineError("something was drawn")
 
-    monkeypatch.setattr(gathering, "alone", drawn)
+    monkeypatch.setattr(inputs, "alone", drawn)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adaptive_ttc.calibration.overlap import check_overlap, text_digest
+from adaptive_ttc.calibration.judge.held_out import check_overlap, text_digest
 from adaptive_ttc.errors import ConfigError
 
 ROWS = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n), "unique_id": f"sum/{n}"} for n in range(4)]

@@ -6,11 +6,12 @@ from functools import partial
 import anyio
 import pytest
 
-from adaptive_ttc.calibration.collect import Tally, collect, pool_key
-from adaptive_ttc.calibration.collect_command import main
-from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.store import Store
-from adaptive_ttc.calibration.workers import LOCAL, Job, collect_with_workers, ray_actors
+from adaptive_ttc.calibration.collect.__main__ import main
+from adaptive_ttc.calibration.collect.collector import Tally, collect
+from adaptive_ttc.calibration.collect.records import load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import pool_key
+from adaptive_ttc.calibration.collect.workers import LOCAL, Job, collect_with_workers, ray_actors
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.solver import Solver
 from tests.calibration.collecting import die_once

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from adaptive_ttc.calibration import figures
-from adaptive_ttc.calibration.findings import Grid, choices, gains, sentences, shown_budgets, stages
-from adaptive_ttc.calibration.report import findings, markdown_table, write_reports
+from adaptive_ttc.calibration.report import html
+from adaptive_ttc.calibration.report.tables import Grid, choices, gains, sentences, shown_budgets, stages
+from adaptive_ttc.calibration.report.write import findings, markdown_table, write_reports
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_without_matplotlib_the_page_says_what_is_missing(calibration, saved, tm
         raise ImportError
 
     for name in ("curves", "arm_heat_map", "gains", "reliability", "confusion", "importances"):
-        monkeypatch.setattr(figures, name, missing)
+        monkeypatch.setattr(html, name, missing)
     write_reports(calibration, json.loads((saved / "meta.json").read_text()), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count("adaptive-ttc[plot]") == 6

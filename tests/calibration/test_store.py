@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adaptive_ttc.calibration.key import PoolKey
-from adaptive_ttc.calibration.store import Store, Verdict
-from adaptive_ttc.calibration.units import Drawn, Start, Work
+from adaptive_ttc.calibration.collect.store import Store, Verdict
+from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, FirstStep, Unit
 from adaptive_ttc.types import Prefix

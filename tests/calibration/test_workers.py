@@ -12,10 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from adaptive_ttc.calibration.collect import Tally
-from adaptive_ttc.calibration.loading import load_records
-from adaptive_ttc.calibration.store import Store
-from adaptive_ttc.calibration.workers import WorkerProcess, collect_with_workers
+from adaptive_ttc.calibration.collect.collector import Tally
+from adaptive_ttc.calibration.collect.records import load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.workers import WorkerProcess, collect_with_workers
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from tests.calibration.collecting import (
     DEMAND,

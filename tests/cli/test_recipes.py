@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptive_ttc import loading
-from adaptive_ttc.calibration import fit
+from adaptive_ttc.calibration.fit import __main__ as fit
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError

@@ -1,0 +1,280 @@
+"""Draws the units of work that a calibration needs and its store lacks; it fits nothing.
+
+    python -m calibration.collect --dataset minimath-calibration --limit 200 --store runs/units.sqlite --workers 2
+
+A run that is ended in any way goes on when the same command is given again; one that asks for more draws the
+difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from adaptive_ttc.calibration.collect.arms import Arm, default_arms, demand, parse_arms
+from adaptive_ttc.calibration.collect.collector import Advance, Collected, Tally, collect, missing_units
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, Drawing, PoolKey, pool_key
+from adaptive_ttc.calibration.collect.workers import (
+    LOCAL,
+    Job,
+    Worker,
+    WorkerProcess,
+    collect_with_workers,
+    ray_actors,
+    ray_library,
+)
+from adaptive_ttc.cli import exit_code
+from adaptive_ttc.cli.request import add_pair_options, load_solver
+from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+
+PROBLEMS_AT_ONCE = 8
+"""Of a worker: their samples fill an engine's batch several times over."""
+
+MOST = 64
+"""N of the largest default arm."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it: 0, 1 when an engine or the store failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    again = f"the same command goes on from {options.store}"
+    return exit_code(lambda: run(options, Console()), interrupted=again)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m calibration.collect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--store", type=Path, required=True, metavar="FILE", help="made where there is none")
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
+    add_drawing_options(command)
+    return command
+
+
+def add_drawing_options(command: argparse.ArgumentParser) -> None:
+    """What is drawn, of which problems, with which models, and how; not where to, and with which seed."""
+    command.add_argument("--dataset", default="minimath-calibration", help="name or file (default: %(default)s)")
+    command.add_argument("--limit", type=int, metavar="K", help="problems, from the first on (default: all)")
+    command.add_argument(
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help="such as greedy majority:1,4,16 dvts:16x4 beam_search:16x4 revision:16x4 "
+        "(default: all strategies up to --most)",
+    )
+    command.add_argument(
+        "--most", type=int, metavar="N", help=f"N of the largest default arm (default: {MOST}; the field goes to 256)"
+    )
+    command.add_argument("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="W", help="each with models of its own (default: %(default)s)"
+    )
+    command.add_argument(
+        "--ray",
+        nargs="?",
+        const=os.environ.get("RAY_ADDRESS", LOCAL),
+        metavar="ADDRESS",
+        help="workers are actors of this Ray cluster, not processes of this machine (without an address: of "
+        "RAY_ADDRESS, or of a Ray begun on this machine for this run); the package ray comes with the extra ray",
+    )
+    command.add_argument(
+        "--gpus-per-worker", type=float, default=0.0, metavar="G", help="that an actor reserves (default: none)"
+    )
+    command.add_argument(
+        "--concurrency",
+        type=int,
+        default=PROBLEMS_AT_ONCE,
+        metavar="K",
+        help="problems at once, a worker (%(default)s)",
+    )
+    command.add_argument("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
+    command.add_argument("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
+    command.add_argument("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")
+    add_pair_options(command)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Draw what is missing, and say what there is.
+
+    Raises:
+        AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
+    """
+    check_workers(options)
+    arms = arms_of(options)
+    rows = load_problems(options.dataset, options.limit)
+    load = partial(load_solver, options, options.seed)
+    started = time.perf_counter()
+    with Store(options.store) as store:
+        order = Order(options, rows, demand(arms, options.repeats), store, console)
+        collected = together(order, load) if is_spread(options) else anyio.run(alone, order, load)
+    console.print(Text(told(collected, order.tally, len(rows), time.perf_counter() - started)))
+
+
+def arms_of(options: argparse.Namespace) -> list[Arm]:
+    """The arms asked for.
+
+    Raises:
+        ConfigError: a word names no arm, or both arms and the size of default ones are given.
+    """
+    if not options.arms:
+        return default_arms(MOST if options.most is None else options.most)
+    if options.most is not None:
+        raise ConfigError("--most is the size of the default arms: leave it out, or --arms")
+    return parse_arms(options.arms)
+
+
+@dataclass(slots=True)
+class Order:
+    """What is to be collected, where to, and how far it is."""
+
+    options: argparse.Namespace
+    rows: Sequence[Row]
+    demand: Mapping[str, int]
+    store: Store
+    console: Console
+    tally: Tally = field(default_factory=lambda: Tally(0))
+
+    def open(self, solver: Solver) -> PoolKey:
+        """See what is missing, and tell it; the key of this pair.
+
+        Raises:
+            ConfigError: these models cannot run what is asked for.
+        """
+        settings = {name: getattr(self.options, name) for name in ("seed", "temperature", "max_tokens")}
+        key = pool_key(solver, self.options.dataset, **settings)
+        for note in notes_on(solver, self.rows[0], self.demand, key):
+            self.console.print(Text(f"warning: {note}", style="yellow"))
+        missing = sum(missing_units(self.store, self.rows, self.demand, key).values())
+        each = ", ".join(f"{number} {kind}" for kind, number in self.demand.items())
+        self.console.print(Text(f"{len(self.rows)} problems, each with {each}: {missing:,} units are missing"))
+        self.tally.total = missing
+        return key
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[Advance], None]]:
+        """A bar of units while they are drawn; what moves it."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=self.console) as bar:
+            task = bar.add_task("drawing", total=self.tally.total)
+
+            def report(advance: Advance) -> None:
+                self.tally.add(advance)
+                right = "" if self.tally.accuracy is None else f"{self.tally.accuracy:.1%} of samples right, "
+                done = f"{right}{self.tally.problems} problems, {self.tally.tokens:,} tokens"
+                bar.update(task, completed=self.tally.units, description=done)
+
+            yield report
+
+
+async def alone(order: Order, load: Callable[[], Solver]) -> Collected:
+    """In this process."""
+    options = order.options
+    async with load() as solver:
+        key = order.open(solver)
+        with order.progress() as report:
+            return await collect(
+                solver,
+                order.rows,
+                order.demand,
+                order.store,
+                key,
+                concurrency=options.concurrency,
+                max_tokens_total=options.max_tokens_total,
+                report=report,
+            )
+
+
+def check_workers(options: argparse.Namespace) -> None:
+    """See, before models are loaded, whether workers can be had.
+
+    Raises:
+        ConfigError: Ray is asked for and not installed, or GPUs are and Ray is not.
+    """
+    if options.ray is not None:
+        ray_library()
+    elif options.gpus_per_worker:
+        raise ConfigError("--gpus-per-worker is for actors: add --ray, or leave it out")
+
+
+def is_spread(options: argparse.Namespace) -> bool:
+    """Whether workers draw, with solvers of their own."""
+    return bool(options.workers != 1 or options.ray is not None)
+
+
+def together(order: Order, load: Callable[[], Solver]) -> Collected:
+    """With workers."""
+    options = order.options
+    with load() as solver:
+        key = order.open(solver)
+    job = Job(load=load, demand=order.demand, key=key, concurrency=options.concurrency)
+    with workers_of(options, job) as start, order.progress() as report:
+        return collect_with_workers(
+            job,
+            order.rows,
+            order.store,
+            options.workers,
+            start,
+            max_tokens_total=options.max_tokens_total,
+            report=report,
+        )
+
+
+def workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:
+    """What starts a worker.
+
+    Raises:
+        ConfigError: on entry: there is no such Ray, or no room in it.
+    """
+    if options.ray is None:
+        return nullcontext(lambda: WorkerProcess(job))
+    return ray_actors(job, options.ray, options.workers, options.gpus_per_worker)
+
+
+def notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:
+    """What a person must know beforehand.
+
+    Raises:
+        ConfigError: these models cannot run what is asked for.
+    """
+    drawing = Drawing(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, key)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", RevisionWarning)
+        for kind in wanted:
+            drawing.strategy(kind)
+    return [str(note.message) for note in notes]
+
+
+def told(collected: Collected, tally: Tally, asked: int, seconds: float) -> str:
+    """What came of it, in a few lines."""
+    pace = f"{tally.units:,} units, {tally.tokens:,} tokens in {seconds:,.0f} s ({tally.units / seconds:.1f} units/s)"
+    lines = [f"drawn: {pace}", f"{collected.complete} of {asked} problems are complete"]
+    lines += [f"left out: {name}: {why}" for name, why in collected.left_out.items()]
+    if collected.ended_early is not None:
+        lines.append(f"ended early: {collected.ended_early}")
+    if tally.accuracy is not None:
+        lines.append(f"{tally.accuracy:.1%} of their samples are right")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Arms: strategies at one N (and M), what units answer them, and how a command line names them; it runs nothing.
+
+A pool of exchangeable units for each problem answers every arm: N samples are the arm of every vote at N, N / M
+trees of width M are DVTS at N, a beam search at N is a unit of its own, N / S chains of S attempts are revision at N.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adaptive_ttc.calibration.collect.units import with_starts
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.strategies import make_strategy, strategy_names
+from adaptive_ttc.strategies.units import GREEDY, SAMPLE
+
+SAMPLED = ("majority", "best_of_n", "weighted_best_of_n")
+WITH_BEAMS = ("dvts", "beam_search")
+MOST = 256
+WIDTH = 4
+CHAIN = 4
+REPEATED_BELOW = 64
+"""Beam searches narrower than this are repeated: one of 4 beams says less of its mean than one of 64."""
+
+_SIZE = re.compile(r"(?P<n>[0-9]+)(?:x(?P<width>[0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A strategy at one size.
+
+    Attributes:
+        strategy: its name, none of its aliases.
+        n: samples, beams or attempts.
+        beam_width: M, of ``dvts`` and ``beam_search``.
+        sequential: attempts in a chain, of ``revision``.
+
+    Raises:
+        ConfigError: no such strategy, or not at that size.
+    """
+
+    strategy: str
+    n: int = 1
+    beam_width: int = 1
+    sequential: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.strategy not in (GREEDY, *SAMPLED, *WITH_BEAMS, "revision"):
+            raise ConfigError(f"no arm runs {self.strategy!r}; the strategies are {', '.join(strategy_names())}")
+        if (self.sequential is None) == (self.strategy == "revision"):
+            raise ConfigError("revision, and nothing else, has chains: give sequential for it, as in revision:16x4")
+        make_strategy(self.strategy, **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the strategy, as :func:`adaptive_ttc.strategies.make_strategy` takes them."""
+        chain = {} if self.sequential is None else {"sequential": self.sequential}
+        return {"n": self.n, "beam_width": self.beam_width, **chain}
+
+    @property
+    def name(self) -> str:
+        """How tables call it: ``majority-16``, ``dvts-16-4``, ``greedy``."""
+        if self.strategy == GREEDY:
+            return GREEDY
+        width = self.beam_width if self.strategy in WITH_BEAMS else self.sequential
+        return f"{self.strategy}-{self.n}" + ("" if width is None else f"-{width}")
+
+    @property
+    def kind(self) -> str:
+        """Of the units that answer it."""
+        if self.strategy in SAMPLED:
+            return SAMPLE
+        if self.strategy == "dvts":
+            return f"dvts-{self.beam_width}"
+        return f"revision-{self.sequential}" if self.strategy == "revision" else self.name
+
+    @property
+    def units(self) -> int:
+        """How many of them."""
+        if self.strategy == "dvts":
+            return self.n // self.beam_width
+        if self.strategy == "revision":
+            return self.n // (self.sequential or 1)
+        return self.n if self.strategy in SAMPLED else 1
+
+    @property
+    def scored(self) -> bool:
+        """Whether it pays for scores."""
+        return self.strategy not in (GREEDY, "majority")
+
+
+def default_arms(most: int = MOST) -> list[Arm]:
+    """Greedy, the votes at powers of 2, trees of width 4, chains of 4; none above ``most`` samples."""
+    if most < 1:
+        raise ConfigError(f"most={most}: arms have at least 1 sample")
+    powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
+    sampled = [Arm(strategy, n) for strategy in SAMPLED for n in powers]
+    trees = [Arm("dvts", n, WIDTH) for n in powers if n >= WIDTH]
+    searches = [Arm("beam_search", n, WIDTH) for n in (4, 16, 64, 256) if n <= most]
+    chains = [Arm("revision", n, sequential=CHAIN) for n in (4, 16) if n <= most]
+    return [Arm(GREEDY), *sampled, *trees, *searches, *chains]
+
+
+def parse_arms(words: Sequence[str]) -> list[Arm]:
+    """Read arms as a command line names them: ``greedy majority:1,4,16 dvts:4x4,16x4 revision:16x4``.
+
+    Raises:
+        ConfigError: a word names no arm; the message says how it is written.
+    """
+    arms = list(dict.fromkeys(arm for word in words for arm in _parsed(word)))
+    if not arms:
+        raise ConfigError("no arms are named; write them as greedy majority:1,4,16 dvts:16x4 beam_search:16x4")
+    return arms
+
+
+def demand(arms: Iterable[Arm], repeats: int | None = None) -> dict[str, int]:
+    """Units that answer all the arms, what their trees and chains start from included.
+
+    Args:
+        arms: what is to be answered.
+        repeats: runs of every beam search; None is 1 from 64 beams on and 2 below.
+
+    Returns:
+        Kind -> number of units, of a problem.
+    """
+    if repeats is not None and repeats < 1:
+        raise ConfigError(f"repeats={repeats}: a beam search is run at least once")
+    wanted: dict[str, int] = {}
+    for arm in arms:
+        units = arm.units
+        if arm.strategy == "beam_search":
+            units = repeats or (1 if arm.n >= REPEATED_BELOW else 2)
+        wanted[arm.kind] = max(wanted.get(arm.kind, 0), units)
+    return with_starts(wanted)
+
+
+def _parsed(word: str) -> Iterator[Arm]:
+    name, colon, sizes = word.partition(":")
+    strategy = make_strategy(name).name
+    if strategy == GREEDY:
+        if colon:
+            raise ConfigError(f"{word}: greedy is one sample and has no size; write greedy")
+        yield Arm(GREEDY)
+        return
+    for size in sizes.split(","):
+        match = _SIZE.fullmatch(size)
+        chained = strategy not in SAMPLED
+        if match is None or (match["width"] is not None) != chained:
+            unit = "attempts in all x in a chain" if strategy == "revision" else "beams x beam width"
+            form = f"{name}:16x4,64x4 ({unit})" if chained else f"{name}:1,4,16"
+            raise ConfigError(f"{word}: {size!r} is no size of {strategy}; write {form}")
+        n, width = int(match["n"]), int(match["width"] or 1)
+        yield Arm(strategy, n, sequential=width) if strategy == "revision" else Arm(strategy, n, width)

@@ -1,0 +1,336 @@
+"""Draws what a store lacks of some problems, writes every unit the moment it is done, and grades."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.calibration.collect.records import record_of
+from adaptive_ttc.calibration.collect.store import Holding, Store, Verdict
+from adaptive_ttc.calibration.collect.units import Drawing, PoolKey, starts_of, with_starts
+from adaptive_ttc.errors import CalibrationError, ConfigError, RevisionWarning
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.evaluate import CONCURRENCY
+from adaptive_ttc.ledger import Ledger, Reservation
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.units import GREEDY, SAMPLE
+from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.types import Problem
+from adaptive_ttc.wrappers import WrappedPolicy
+
+UnitName = tuple[str, int]
+"""Kind and index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a report tells: so much more is done.
+
+    Attributes:
+        units: drawn; ``tokens`` that they took the policy to generate, without those of the samples they start from.
+        problem: that is complete now, or was before; None where a unit is told of.
+        pass_at_1: the share of its samples that are right.
+        left_out: why it cannot be drawn.
+    """
+
+    units: int = 0
+    tokens: int = 0
+    problem: str | None = None
+    pass_at_1: float = 0.0
+    left_out: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sum of reports: ``total`` units to be drawn, those drawn, their tokens, and the complete problems."""
+
+    total: int
+    units: int = 0
+    tokens: int = 0
+    problems: int = 0
+    pass_at_1: float = 0.0
+
+    def add(self, advance: Advance) -> None:
+        """One report more."""
+        self.units += advance.units
+        self.tokens += advance.tokens
+        if advance.problem is not None and advance.left_out is None:
+            self.problems += 1
+            self.pass_at_1 += advance.pass_at_1
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean pass@1 of the complete problems."""
+        return self.pass_at_1 / self.problems if self.problems else None
+
+
+@dataclass(slots=True)
+class Collected:
+    """What came of a collection.
+
+    Attributes:
+        complete: problems of which all that was asked for exists.
+        left_out: names of problems that cannot be drawn, and why.
+        ended_early: why not all was drawn; None when all was.
+        generated: tokens, where they are limited; those that a failed call has lost count.
+    """
+
+    complete: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    ended_early: str | None = None
+    generated: int = 0
+
+    def note(self, advance: Advance) -> None:
+        """A problem is complete, or cannot be."""
+        if advance.problem is not None and advance.left_out is not None:
+            self.left_out[advance.problem] = advance.left_out
+        elif advance.problem is not None:
+            self.complete += 1
+
+
+async def collect(
+    solver: Solver,
+    rows: Iterable[Row],
+    demand: Mapping[str, int],
+    store: Store,
+    key: PoolKey,
+    *,
+    concurrency: int = CONCURRENCY,
+    max_tokens_total: int | None = None,
+    report: Callable[[Advance], None] | None = None,
+) -> Collected:
+    """Draw, score and grade what is missing in the store.
+
+    Every unit is written the moment it is done, so that a kill, an error or a cancellation loses only what is under
+    way. Samples come before the trees that start from them.
+
+    Args:
+        solver: whose policy, PRM and grader work; stays open.
+        rows: the problems, taken one by one as there is room; their ``unique_id`` names them in seeds.
+        demand: kind -> number of units a problem, see :func:`adaptive_ttc.calibration.collect.arms.demand`.
+        store: where units are looked for and written.
+        key: what the units depend on, see :func:`pool_key`.
+        concurrency: problems at work at once.
+        max_tokens_total: most tokens that may be generated here; the collection ends in order before it would take
+            more.
+        report: told of every unit and every complete problem.
+
+    Raises:
+        ConfigError: these models cannot run what is asked for.
+        EngineError: an engine failed for good.
+        CalibrationError: the store cannot be written.
+    """
+    if concurrency < 1:
+        raise ConfigError(f"concurrency={concurrency} must be at least 1")
+    if max_tokens_total is not None and max_tokens_total < 1:
+        raise ConfigError(f"max_tokens_total={max_tokens_total} must be at least 1")
+    ceiling = None if max_tokens_total is None else Ceiling(solver.policy, max_tokens_total)
+    policy: Policy = ceiling or solver.policy
+    crew = _Crew(policy, solver.prm, solver.grader, with_starts(demand), store, key, report or (lambda advance: None))
+    source = iter(rows)
+
+    async def work() -> None:
+        for row in source:
+            await crew.take(row)
+
+    try:
+        async with side_by_side() as tasks:
+            for _ in range(concurrency):
+                tasks.start_soon(work)
+    except CeilingReachedError as error:
+        crew.collected.ended_early = str(error)
+    crew.collected.generated = 0 if ceiling is None else ceiling.spent
+    return crew.collected
+
+
+def missing_units(store: Store, rows: Sequence[Row], demand: Mapping[str, int], key: PoolKey) -> dict[str, int]:
+    """How many units each problem lacks, by its name; 0 for those that lack none."""
+    wanted = with_starts(demand)
+    missing = {}
+    for row in rows:
+        number = store.find(key, row)
+        have = {} if number is None else store.indices(number)
+        missing[row["unique_id"]] = sum(len(set(range(most)) - have.get(kind, set())) for kind, most in wanted.items())
+    return missing
+
+
+@dataclass(slots=True)
+class _Crew:
+    """What all problems of one collection share."""
+
+    policy: Policy
+    prm: RewardModel | None
+    grader: Grader
+    demand: Mapping[str, int]
+    store: Store
+    key: PoolKey
+    report: Callable[[Advance], None]
+    collected: Collected = field(default_factory=Collected)
+
+    async def take(self, row: Row) -> None:
+        """Complete one problem."""
+        problem = Problem.of(row["problem"], row["unique_id"])
+        try:
+            prompt_tokens = len(self.policy.encode(problem))
+        except ConfigError as error:  # longer than the context: no reason to give up the others
+            self._note(Advance(problem=row["unique_id"], left_out=str(error)))
+            return
+        number = self.store.problem(self.key, row, prompt_tokens)
+        have = self.store.indices(number)
+        missing = [
+            (kind, index)
+            for kind, wanted in self.demand.items()
+            for index in range(wanted)
+            if index not in have.get(kind, ())
+        ]
+        drawing = self._drawing(problem)
+        independent = [one for one in missing if one[0] in (GREEDY, SAMPLE)]
+        await self._draw(drawing, number, independent)
+        await self._draw(drawing, number, [one for one in missing if one not in independent])
+        await self._finish(row, number)
+
+    def _drawing(self, problem: Problem) -> Drawing:
+        drawing = Drawing(problem, self.policy, self.prm, self.key)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RevisionWarning)  # whoever named the arms is told once, not by each problem
+            for kind in self.demand:
+                drawing.strategy(kind)
+        return drawing
+
+    async def _draw(self, drawing: Drawing, number: int, units: Sequence[UnitName]) -> None:
+        async def one(kind: str, index: int) -> None:
+            starts = self.store.starts(number, starts_of(kind, index))
+            drawn = await drawing.draw(kind, index, starts)
+            self.store.add(number, drawn)
+            self.report(Advance(units=1, tokens=drawn.new_tokens))
+
+        async with side_by_side() as tasks:
+            for unit in units:
+                tasks.start_soon(one, *unit)
+
+    async def _finish(self, row: Row, number: int) -> None:
+        """Grade what is not graded yet."""
+        held = self.store.holding(number)
+        if held.answers - held.verdicts.keys():
+            self.store.judge(number, await verdicts_on(held, row["answer"], self.grader))
+            held = self.store.holding(number)
+        record = record_of(row, held, self.demand)
+        assert record is not None
+        right = [correct for unit in record.units.get(SAMPLE, ()) for correct in unit.correct]
+        self._note(Advance(problem=record.id, pass_at_1=sum(right) / len(right) if right else 0.0))
+
+    def _note(self, advance: Advance) -> None:
+        self.collected.note(advance)
+        self.report(advance)
+
+
+async def verdicts_on(held: Holding, gold: str, grader: Grader) -> dict[str, Verdict]:
+    """Classes of all answers of a problem together, each graded once.
+
+    Raises:
+        GradingError: the grader cannot be started.
+    """
+    answers = sorted(held.answers)
+    classes = await grader.classes(answers)
+    right = {name: await grader.equal(gold, name) for name in sorted({one for one in classes if one is not None})}
+    return {
+        answer: Verdict(name, right[name]) if name is not None else Verdict(answer, False)
+        for answer, name in zip(answers, classes, strict=True)
+    }
+
+
+class CeilingReachedError(CalibrationError):
+    """What may be generated in all does not cover the next request, and nothing more is to come back."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    amount: int
+    decided: anyio.Event = field(default_factory=anyio.Event)
+    reservation: Reservation | None = None
+    refused: bool = False
+
+
+class Ceiling(WrappedPolicy):
+    """Does what another policy does, up to a number of generated tokens in all.
+
+    Every request's worst case is reserved before it is sent. One that is not covered waits, in order of arrival,
+    for what others in flight give back; when nothing is in flight it fails.
+
+    Args:
+        policy: does the work.
+        limit: most tokens that it may deliver; those that a failed call has lost count as delivered.
+    """
+
+    def __init__(self, policy: Policy, limit: int) -> None:
+        super().__init__(policy)
+        self._ledger = Ledger(limit)
+        self._waiting: dict[str, _Waiter] = {}
+
+    @property
+    def spent(self) -> int:
+        """Tokens so far."""
+        return self._ledger.spent
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """The policy's reply.
+
+        Raises:
+            CeilingReachedError: the request is not covered, and nothing in flight will give anything back.
+        """
+        reservation = await self._reserve(request)
+        if reservation is None:
+            return Sampled(token_ids=(), finish="abort")
+        used = reservation.amount
+        try:
+            sampled = await self._policy.sample(request)
+            used = min(used, len(sampled.token_ids))
+            return sampled
+        finally:
+            reservation.settle(used)
+            self._admit()
+
+    async def abort(self, request_id: str) -> None:
+        """End a request early, whether it waits or is in flight."""
+        waiter = self._waiting.pop(request_id, None)
+        if waiter is None:
+            return await self._policy.abort(request_id)
+        waiter.decided.set()
+        self._admit()
+        return None
+
+    async def _reserve(self, request: SampleRequest) -> Reservation | None:
+        """What covers the request; None when it was aborted while it waited."""
+        waiter = self._waiting[request.id] = _Waiter(request.max_tokens)
+        self._admit()
+        try:
+            await waiter.decided.wait()
+        except anyio.get_cancelled_exc_class():
+            self._waiting.pop(request.id, None)
+            if waiter.reservation is not None:
+                waiter.reservation.settle(0)
+            self._admit()
+            raise
+        if waiter.refused:
+            raise CeilingReachedError(
+                f"{self._ledger.spent:,} of at most {self._ledger.limit:,} tokens are generated, and the rest does not "
+                "cover the next request: allow more"
+            )
+        return waiter.reservation
+
+    def _admit(self) -> None:
+        """Let those through, from the first on, that are covered; refuse all when nothing can come back."""
+        while self._waiting:
+            name, waiter = next(iter(self._waiting.items()))
+            waiter.reservation = self._ledger.reserve(waiter.amount)
+            waiter.refused = waiter.reservation is None and not self._ledger.statistics().open_reservations
+            if waiter.reservation is None and not waiter.refused:
+                return
+            del self._waiting[name]
+            waiter.decided.set()

@@ -1,0 +1,142 @@
+"""Graded units of problems, and how they are read from a store: thousands of problems in seconds."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from adaptive_ttc.calibration.collect.store import Holding, Store, Verdict
+from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, row_digest, with_starts
+from adaptive_ttc.estimate.features import Evidence, Unit
+from adaptive_ttc.evaluation.datasets import Row
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """A unit of work and whether its attempts are right.
+
+    Attributes:
+        unit: what was done; answer classes agree across all units of the problem.
+        correct: of every attempt, in their order.
+        prompt_tokens: prompt and prefix tokens that the policy computed, as measured.
+        flops: of policy and PRM, as measured.
+    """
+
+    unit: Unit
+    correct: tuple[bool, ...]
+    prompt_tokens: int = 0
+    flops: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRecord:
+    """All graded units of one problem.
+
+    Attributes:
+        id: of the problem, unique in its data set.
+        question: its text.
+        answer: the right one.
+        prompt_tokens: of the rendered problem.
+        units: the units of every kind, in the order of their index; those of a kind are exchangeable.
+    """
+
+    id: str
+    question: str
+    answer: str
+    prompt_tokens: int
+    units: Mapping[str, tuple[UnitRecord, ...]] = field(default_factory=dict)
+
+    def nothing(self) -> Evidence:
+        """What is known before any work."""
+        return Evidence(self.question, self.prompt_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a token costs, in tokens of the policy: the unit of every budget and cost of a calibration.
+
+    Attributes:
+        generated: a token that the policy delivers.
+        prm: a token that the PRM scores: P_prm / P_policy where cost is measured by parameters, 0 where only
+            generated tokens count.
+    """
+
+    generated: float = 1.0
+    prm: float = 0.0
+
+    def cost(self, unit: Unit) -> float:
+        """Of one unit."""
+        return self.generated * unit.generated + self.prm * unit.prm
+
+
+def load_records(
+    store: Store, key: PoolKey, rows: Sequence[Row], demand: Mapping[str, int] | None = None
+) -> list[ProblemRecord]:
+    """The records of the problems that are complete, in the order of the rows.
+
+    Args:
+        store: where they were collected.
+        key: under which.
+        rows: the problems.
+        demand: kind -> number of units; records hold exactly these, and those of the samples that trees start from,
+            whatever else is stored. None takes all units that there are, from the first of each kind on.
+
+    Returns:
+        A record for every row whose units exist and are graded; the others are left out.
+    """
+    wanted = None if demand is None else with_starts(demand)
+    asked = {(row["unique_id"], row_digest(row)) for row in rows}
+    with _no_collector():
+        held = {(one.name, one.digest): one for one in store.holdings(key) if (one.name, one.digest) in asked}
+        found = (record_of(row, held.get((row["unique_id"], row_digest(row))), wanted) for row in rows)
+        return [record for record in found if record is not None]
+
+
+def record_of(row: Row, held: Holding | None, wanted: Mapping[str, int] | None) -> ProblemRecord | None:
+    """The record of one problem; None where a unit that is wanted, or a verdict, is missing."""
+    if held is None:
+        return None
+    if wanted is None:
+        wanted = {kind: _leading(units) for kind, units in held.units.items()}
+    if any(_leading(held.units.get(kind, {})) < number for kind, number in wanted.items()):
+        return None
+    kept = {kind: [held.units[kind][index] for index in range(number)] for kind, number in wanted.items()}
+    try:
+        units = {kind: tuple(_graded(one, held.verdicts) for one in drawn) for kind, drawn in kept.items()}
+    except KeyError:  # an answer that no verdict was given on yet
+        return None
+    return ProblemRecord(row["unique_id"], row["problem"], row["answer"], held.prompt_tokens, units)
+
+
+def _graded(drawn: Drawn, verdicts: Mapping[str, Verdict]) -> UnitRecord:
+    attempts, correct = [], []
+    for attempt in drawn.unit.attempts:
+        if attempt.answer is None:
+            attempts.append(attempt)
+            correct.append(False)
+            continue
+        verdict = verdicts[attempt.answer]
+        same = verdict.answer_class == attempt.answer
+        attempts.append(attempt if same else replace(attempt, answer=verdict.answer_class))
+        correct.append(verdict.correct)
+    unit = replace(drawn.unit, attempts=tuple(attempts))
+    return UnitRecord(unit, tuple(correct), drawn.work.prompt_tokens, drawn.work.flops)
+
+
+def _leading(units: Mapping[int, Drawn]) -> int:
+    """How many there are from the first on, before the first gap."""
+    return next(index for index in range(len(units) + 1) if index not in units)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Nothing here forms cycles, and the collector's walks over a million new objects take most of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -1,0 +1,395 @@
+"""The append-only SQLite file of drawn units, safe for several writers and for a kill at any moment.
+
+With a write-ahead log a unit is one transaction. What was written is never changed or written twice; only the answer
+classes of a problem, which follow from all its units, are replaced when new answers come. Units are JSON texts; a
+number that is not known (nan) is ``null``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work, row_digest
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
+from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.types import Prefix
+
+APPLICATION = 0x41545443
+"""SQLite's application_id of these files: "ATTC"."""
+
+SCHEMA = 1
+
+WAIT = 120.0
+"""Seconds that a writer waits for another's transaction."""
+
+_TABLES = """
+CREATE TABLE pools (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+CREATE TABLE problems (
+    id INTEGER PRIMARY KEY, pool INTEGER NOT NULL REFERENCES pools, name TEXT NOT NULL, digest TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, UNIQUE (pool, name, digest)
+);
+CREATE TABLE units (
+    problem INTEGER NOT NULL REFERENCES problems, kind TEXT NOT NULL, number INTEGER NOT NULL,
+    attempts TEXT NOT NULL, first_steps TEXT NOT NULL, generated INTEGER NOT NULL, prm INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL, flops REAL NOT NULL, PRIMARY KEY (problem, kind, number)
+) WITHOUT ROWID;
+CREATE TABLE starts (
+    problem INTEGER NOT NULL REFERENCES problems, number INTEGER NOT NULL, sample TEXT NOT NULL,
+    PRIMARY KEY (problem, number)
+) WITHOUT ROWID;
+CREATE TABLE classes (
+    problem INTEGER NOT NULL REFERENCES problems, answer TEXT NOT NULL, class TEXT NOT NULL, correct INTEGER NOT NULL,
+    PRIMARY KEY (problem, answer)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The class of an answer, by its canonical text, and whether it is right."""
+
+    answer_class: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """All that is stored of a problem: its units by kind, in order of index, and the verdicts on their answers."""
+
+    name: str
+    digest: str
+    prompt_tokens: int
+    units: Mapping[str, Mapping[int, Drawn]]
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def answers(self) -> set[str]:
+        """All answers of all its units."""
+        drawn = (one for units in self.units.values() for one in units.values())
+        return {attempt.answer for one in drawn for attempt in one.unit.attempts if attempt.answer is not None}
+
+
+class Store:
+    """A file of units; open it in every process that writes or reads it.
+
+    Args:
+        path: the file; it is made, with its folder, where there is none. ``:memory:`` keeps all in memory.
+
+    Raises:
+        CalibrationError: it is something else, of another version, damaged, or kept locked by somebody.
+        ConfigError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path) if str(path) == ":memory:" else writable(path)
+        with self._errors():
+            self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+        try:
+            with self._errors():
+                self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; again is fine."""
+        self._db.close()
+
+    @classmethod
+    def deserialized(cls, data: bytes) -> Self:
+        """A store in memory that holds what :meth:`serialized` gave."""
+        store = cls(":memory:")
+        store._db.deserialize(data)
+        return store
+
+    def serialized(self) -> bytes:
+        """All that a store in memory holds."""
+        return self._db.serialize()
+
+    def copy_from(self, other: Store, key: PoolKey, rows: Iterable[Row]) -> None:
+        """Add what another store holds of some problems; its verdicts replace those that are here."""
+        for row in rows:
+            found = other.find(key, row)
+            if found is None:
+                continue
+            (prompt_tokens,) = other._db.execute("SELECT prompt_tokens FROM problems WHERE id = ?", (found,)).fetchone()
+            number = self.problem(key, row, prompt_tokens)
+            with self._transaction():
+                self._db.execute("DELETE FROM classes WHERE problem = ?", (number,))
+                for table in ("units", "starts", "classes"):
+                    for _, *values in other._db.execute(f"SELECT * FROM {table} WHERE problem = ?", (found,)):
+                        places = ", ".join("?" * (len(values) + 1))
+                        self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", (number, *values))
+
+    def keys(self) -> list[PoolKey]:
+        """The settings under which units were drawn, in the order in which they were begun."""
+        with self._errors():
+            texts = [text for (text,) in self._db.execute("SELECT key FROM pools ORDER BY id")]
+        try:
+            return [PoolKey(**json.loads(text)) for text in texts]
+        except (ValueError, TypeError) as error:
+            raise CalibrationError(
+                f"{self.path} holds settings that this version does not know ({error}): name another file"
+            ) from error
+
+    def problem(self, key: PoolKey, row: Row, prompt_tokens: int) -> int:
+        """The number of a problem in this file; it is entered where it is new.
+
+        Args:
+            key: what its units depend on.
+            row: the problem, named by its ``unique_id``; another text or right answer makes it another problem.
+            prompt_tokens: of the rendered problem.
+        """
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO pools (key) VALUES (?)", (key.text,))
+            (pool,) = self._db.execute("SELECT id FROM pools WHERE key = ?", (key.text,)).fetchone()
+            named = (pool, row["unique_id"], row_digest(row))
+            self._db.execute(
+                "INSERT OR IGNORE INTO problems (pool, name, digest, prompt_tokens) VALUES (?, ?, ?, ?)",
+                (*named, prompt_tokens),
+            )
+            found = self._db.execute("SELECT id FROM problems WHERE pool = ? AND name = ? AND digest = ?", named)
+            return int(found.fetchone()[0])
+
+    def find(self, key: PoolKey, row: Row) -> int | None:
+        """The number of a problem in this file; None where it is new."""
+        query = (
+            "SELECT p.id FROM problems p JOIN pools o ON o.id = p.pool WHERE o.key = ? AND p.name = ? AND p.digest = ?"
+        )
+        with self._errors():
+            found = self._db.execute(query, (key.text, row["unique_id"], row_digest(row))).fetchone()
+        return None if found is None else int(found[0])
+
+    def indices(self, problem: int) -> dict[str, set[int]]:
+        """The indices of the units of every kind that a problem has."""
+        found: dict[str, set[int]] = {}
+        with self._errors():
+            for kind, number in self._db.execute("SELECT kind, number FROM units WHERE problem = ?", (problem,)):
+                found.setdefault(kind, set()).add(number)
+        return found
+
+    def add(self, problem: int, drawn: Drawn) -> None:
+        """Keep a unit; one that is there already (another writer was first) stays as it is."""
+        unit, work = drawn.unit, drawn.work
+        row = (
+            problem,
+            unit.kind,
+            drawn.index,
+            attempts_to_text(unit.attempts),
+            steps_to_text(unit.first_steps),
+            work.generated,
+            work.prm,
+            work.prompt_tokens,
+            work.flops,
+        )
+        with self._transaction():
+            new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount
+            if new and drawn.start is not None:
+                start = (problem, drawn.index, start_to_text(drawn.start))
+                self._db.execute("INSERT INTO starts VALUES (?, ?, ?)", start)
+
+    def starts(self, problem: int, samples: Sequence[int]) -> list[Start]:
+        """Samples to go on from, in the order of their indices asked for.
+
+        Raises:
+            CalibrationError: one is missing.
+        """
+        query = "SELECT sample FROM starts WHERE problem = ? AND number = ?"
+        found = []
+        with self._errors():
+            for number in samples:
+                row = self._db.execute(query, (problem, number)).fetchone()
+                if row is None:
+                    raise CalibrationError(f"{self.path} holds no sample {number} of a problem; collect it first")
+                found.append(start_of(row[0]))
+        return found
+
+    def judge(self, problem: int, verdicts: Mapping[str, Verdict]) -> None:
+        """Put the verdicts on all answers of a problem in place of earlier ones."""
+        rows = [(problem, answer, one.answer_class, one.correct) for answer, one in verdicts.items()]
+        with self._transaction():
+            self._db.execute("DELETE FROM classes WHERE problem = ?", (problem,))
+            self._db.executemany("INSERT INTO classes VALUES (?, ?, ?, ?)", rows)
+
+    def holding(self, problem: int) -> Holding:
+        """All that is stored of one problem."""
+        return next(self._holdings("WHERE id = ?", problem))
+
+    def holdings(self, key: PoolKey) -> Iterator[Holding]:
+        """All that is stored under a key, problem by problem."""
+        return self._holdings("WHERE pool = (SELECT id FROM pools WHERE key = ?)", key.text)
+
+    def _holdings(self, where: str, value: object) -> Iterator[Holding]:
+        """The holdings of some problems; the tables are read side by side, each once."""
+        chosen = f"SELECT id FROM problems {where}"
+        with self._errors():
+            units = self._grouped(f"SELECT * FROM units WHERE problem IN ({chosen}) ORDER BY problem", value)
+            classes = self._grouped(f"SELECT * FROM classes WHERE problem IN ({chosen}) ORDER BY problem", value)
+            query = f"SELECT id, name, digest, prompt_tokens FROM problems {where} ORDER BY id"
+            for problem, name, digest, prompt_tokens in self._db.execute(query, (value,)).fetchall():
+                kinds: dict[str, dict[int, Drawn]] = {}
+                for row in units.get(problem, ()):
+                    kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
+                verdicts = {row[1]: Verdict(row[2], bool(row[3])) for row in classes.get(problem, ())}
+                yield Holding(name, digest, prompt_tokens, kinds, verdicts)
+
+    def _grouped(self, query: str, value: object) -> dict[int, list[Any]]:
+        rows = self._db.execute(query, (value,)).fetchall()
+        return {problem: list(group) for problem, group in groupby(rows, key=itemgetter(0))}
+
+    def _open(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        if application != APPLICATION:
+            self._make()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA:
+            raise CalibrationError(
+                f"{self.path} has the store's schema {version}, and this version reads {SCHEMA}: collect into a new "
+                "file, or read it with the version that wrote it"
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # survives the death of a process; a lost commit is redrawn
+
+    def _make(self) -> None:
+        """Make the tables in an empty file; of several processes that try, one does it."""
+        with self._transaction():
+            if self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
+                return
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise CalibrationError(f"{self.path} is a database of something else; name another file")
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise CalibrationError(
+                f"{self.path} cannot be used ({error}): end what keeps it locked, or see to its folder and disk"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise CalibrationError(
+                f"{self.path} is no store of calibration, or is damaged ({error}): name another file, or restore it "
+                "from a copy"
+            ) from error
+
+
+def _drawn(row: Sequence[Any]) -> Drawn:
+    _, kind, number, attempts, first_steps, generated, prm, prompt_tokens, flops = row
+    unit = Unit(kind, tuple(attempts_of(attempts)), steps_of(first_steps), generated, prm)
+    return Drawn(number, unit, Work(generated, prm, prompt_tokens, flops))
+
+
+T = TypeVar("T")
+
+
+def attempts_to_text(attempts: tuple[Attempt, ...]) -> str:
+    """A list of ``[answer, scores, tokens, logprob, finish]``."""
+    return _dump([[one.answer, one.scores, one.tokens, _known(one.logprob), one.finish] for one in attempts])
+
+
+def attempts_of(text: str) -> list[Attempt]:
+    """What :func:`attempts_to_text` wrote."""
+    return _read(
+        text,
+        lambda rows: [
+            Attempt(answer, tuple(scores), tokens, NAN if logprob is None else logprob, finish)
+            for answer, scores, tokens, logprob, finish in rows
+        ],
+    )
+
+
+def steps_to_text(steps: tuple[FirstStep, ...]) -> str:
+    """A list of ``[score, tokens, logprob]``."""
+    return _dump([[_known(one.score), one.tokens, _known(one.logprob)] for one in steps])
+
+
+def steps_of(text: str) -> tuple[FirstStep, ...]:
+    """What :func:`steps_to_text` wrote."""
+    return _read(
+        text,
+        lambda rows: tuple(
+            FirstStep(NAN if score is None else score, tokens, NAN if logprob is None else logprob)
+            for score, tokens, logprob in rows
+        ),
+    )
+
+
+def start_to_text(start: Start) -> str:
+    """A sample's first step and the whole of it, with their tokens, texts and costs."""
+    parts = ((start.first, start.first_work), (start.whole, start.whole_work))
+    return _dump([[*_prefix_row(prefix), *_work_row(work)] for prefix, work in parts])
+
+
+def start_of(text: str) -> Start:
+    """What :func:`start_to_text` wrote."""
+
+    def parsed(rows: list[list[Any]]) -> Start:
+        (first, first_work), (whole, whole_work) = ((_prefix_of(row[:6]), Work(*row[6:])) for row in rows)
+        return Start(first, first_work, whole, whole_work)
+
+    return _read(text, parsed)
+
+
+def _prefix_row(prefix: Prefix) -> list[Any]:
+    return [prefix.token_ids, prefix.text, prefix.scores, prefix.logprob, prefix.finish, prefix.path]
+
+
+def _prefix_of(row: list[Any]) -> Prefix:
+    token_ids, text, scores, logprob, finish, path = row
+    return Prefix(tuple(token_ids), text, tuple(scores), logprob, finish, tuple(path))
+
+
+def _work_row(work: Work) -> list[Any]:
+    return [work.generated, work.prm, work.prompt_tokens, work.flops]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _read(text: str, make: Callable[[Any], T]) -> T:
+    try:
+        return make(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CalibrationError(
+            f"an entry of the store is damaged ({error}): collect into a new file, or restore this one from a copy"
+        ) from error

@@ -1,0 +1,183 @@
+"""Fits a calibration: which strategy, N and M is best for a problem of which difficulty, at which budget.
+
+    python -m calibration.fit --limit 60 --out runs/x
+
+draws what the store lacks, learns from it, and writes a directory with ``table.json``, ``classifier.skops``,
+``outlook.skops``, ``meta.json``, ``report.md`` and ``report.html``. A run that is ended in any way goes on when the
+same command is given again; other folds, budgets and seeds of the fit draw nothing anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
+from adaptive_ttc.calibration.collect.arms import Arm
+from adaptive_ttc.calibration.fit.inputs import COUNTS, Gathered, from_store, from_traces
+from adaptive_ttc.calibration.fit.pipeline import Calibration, Settings, calibrate
+from adaptive_ttc.calibration.fit.save import save_calibration
+from adaptive_ttc.calibration.report.tables import show_calibration
+from adaptive_ttc.calibration.report.write import write_reports
+from adaptive_ttc.cli import exit_code
+from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.estimate.artefact import META
+
+FEW = 200
+"""Problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points."""
+
+RUNS = Path("runs") / "calibration"
+UNITS = "units.sqlite"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it: 0, 1 when an engine failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(words)
+    options.command = shlex.join(["python", "-m", "adaptive_ttc.calibration.fit", *words])
+    if options.out is None:
+        options.out = RUNS / default_name(options)
+    if options.store is None:
+        options.store = options.out / UNITS
+    kept = "nothing was drawn" if options.replay else f"what was drawn is kept in {options.store}"
+    return exit_code(
+        lambda: run(options, Console()),
+        interrupted=f"{kept}; the same command goes on",
+        impossible=(ConfigError, CalibrationError),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m calibration.fit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help=f"(default: {RUNS}/POLICY-DATASET)")
+    command.add_argument("--store", type=Path, metavar="FILE", help=f"of drawn units (default: {UNITS} in --out)")
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="insist on going on from a store that was begun with these settings; without it the command goes on where "
+        "it can, and begins where it cannot",
+    )
+    command.add_argument("--replay", type=Path, metavar="TRACES", help="fit recorded samples; draws nothing")
+    command.add_argument(
+        "--budget-grid",
+        nargs="+",
+        type=float,
+        metavar="UNITS",
+        help="mean units a problem at which choices are judged (default: from the cheapest arm to the dearest)",
+    )
+    command.add_argument(
+        "--count",
+        choices=COUNTS,
+        help=f"what a unit is: {COUNTS[0]} weighs tokens by the models' parameters, in tokens of the policy "
+        f"(default: {COUNTS[0]})",
+    )
+    command.add_argument("--folds", type=int, default=5, metavar="K", help="of cross-fitting (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of folds, replays, estimators (default: %(default)s)")
+    command.add_argument(
+        "--sampling-seed", type=int, default=0, metavar="S", help="of the units (default: %(default)s)"
+    )
+    add_drawing_options(command)
+    return command
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Gather, fit, write, and tell.
+
+    Raises:
+        AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
+    """
+    if options.budget_grid is not None and not all(budget > 0 for budget in options.budget_grid):
+        raise ConfigError(f"--budget-grid {options.budget_grid}: budgets are above 0")
+    began = time.perf_counter()
+    arms = arms_of(options)
+    gathered = from_traces(options) if options.replay else from_store(options, arms, console)
+    asked = gathered.dataset["problems"]
+    if len(gathered.records) < asked:
+        told = f"note: {len(gathered.records)} of {asked} problems are complete; the fit is on these"
+        console.print(Text(told, style="yellow"))
+    if len(gathered.records) < FEW:
+        told = f"note: {len(gathered.records)} problems tell little; what they choose may be worse than one fixed arm"
+        console.print(Text(f"{told} (take {FEW} or more)", style="yellow"))
+    if (options.out / META).exists():
+        console.print(Text(f"note: the calibration that is in {options.out} will be replaced", style="yellow"))
+    calibration = fitted(gathered, arms, settings_of(options, gathered), console)
+    save(calibration, gathered, options, time.perf_counter() - began)
+    show_calibration(calibration, console)
+    console.print(Text(f"written to {options.out}: report.html, report.md, and what Calibrated.load reads"))
+
+
+def settings_of(options: argparse.Namespace, gathered: Gathered) -> Settings:
+    """How the fit is done."""
+    budgets = None if options.budget_grid is None else tuple(sorted(set(options.budget_grid)))
+    return Settings(
+        gathered.weights,
+        folds=options.folds,
+        seed=options.seed,
+        budgets=budgets,
+        aggregations=gathered.aggregations,
+    )
+
+
+def fitted(gathered: Gathered, arms: Sequence[Arm], settings: Settings, console: Console) -> Calibration:
+    """Fit, and tell what is done next."""
+    with _progress(settings.folds, console) as tell:
+        return calibrate(gathered.records, arms, settings, gathered.source, tell)
+
+
+def save(calibration: Calibration, gathered: Gathered, options: argparse.Namespace, seconds: float) -> None:
+    """Write the calibration and its reports.
+
+    Raises:
+        CalibrationError: it cannot be written.
+    """
+    calibrated = save_calibration(
+        calibration,
+        options.out,
+        models=gathered.models,
+        fingerprints=gathered.fingerprints,
+        dataset=gathered.dataset,
+        counts={**gathered.counts, "wall_seconds": round(seconds)},
+        command=options.command,
+    )
+    write_reports(calibration, calibrated.meta, options.out)
+
+
+def default_name(options: argparse.Namespace) -> str:
+    """``mini-minimath-calibration``; of the file where samples are replayed."""
+    if options.replay:
+        return Path(options.replay).stem
+    models = options.recipe or options.policy or "mini"
+    return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (models, options.dataset))
+
+
+@contextmanager
+def _progress(folds: int, console: Console) -> Iterator[Callable[[str], None]]:
+    """A bar of the fit's parts."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("fitting", total=7 + folds)
+        told = 0
+
+        def tell(what: str) -> None:
+            nonlocal told
+            bar.update(task, completed=told, description=what)
+            told += 1
+
+        yield tell
+
+
+if __name__ == "__main__":
+    sys.exit(main())

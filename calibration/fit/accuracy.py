@@ -1,0 +1,387 @@
+"""Accuracy and cost of every vote and every arm on every problem, and by bins of difficulty.
+
+Sampling arms are expectations over subsets of the problem's pool, never its first samples: exact for one sample and
+for the whole pool, the mean over at least 200 random subsets between (METHODS of arXiv 2408.03314 count generations;
+here cost is tokens). Means of cells with few problems are shrunk towards what arm and bin alone predict, since the
+best of many noisy means looks better than it is. The vote is chosen on some problems and judged on others, for the
+same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
+
+from adaptive_ttc.calibration.collect.arms import Arm
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.judge.replay import CLIP, Vote
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.features import Attempt, Reading, family_of
+from adaptive_ttc.strategies.base import AGGREGATIONS
+from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import VoteName
+
+Array = NDArray[np.float64]
+
+DRAWS = 200
+LEVEL = 0.95
+RESAMPLES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Every arm on every problem, all of shape [problems, arms].
+
+    Attributes:
+        arms: the columns.
+        ids: the rows.
+        accuracy: probability that the arm's answer is right.
+        generated: expected tokens of the policy.
+        prm: expected tokens of the PRM; 0 for arms that need no scores.
+    """
+
+    arms: tuple[Arm, ...]
+    ids: tuple[str, ...]
+    accuracy: Array
+    generated: Array
+    prm: Array
+
+    def cost(self, weights: Weights) -> Array:
+        """Shape [problems, arms]."""
+        return weights.generated * self.generated + weights.prm * self.prm
+
+    def column(self, name: str) -> int:
+        """Of an arm by its name."""
+        return [arm.name for arm in self.arms].index(name)
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Curves:
+        """Of some problems."""
+        ids = tuple(np.array(self.ids, dtype=object)[chosen])
+        return Curves(self.arms, ids, self.accuracy[chosen], self.generated[chosen], self.prm[chosen])
+
+
+def answerable(records: Sequence[ProblemRecord], arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
+    """The arms that every problem's units answer, and those they do not."""
+    able = [arm for arm in arms if all(len(record.units.get(arm.kind, ())) >= arm.units for record in records)]
+    return able, [arm for arm in arms if arm not in able]
+
+
+def measure(records: Sequence[ProblemRecord], arms: Sequence[Arm], vote: Vote, *, seed: int = 0) -> Curves:
+    """Every arm on every problem.
+
+    The arms of samples take the vote that they are named after; searches and revisions take ``vote``.
+
+    Args:
+        records: with the units that the arms need, see :func:`answerable`.
+        arms: what is measured.
+        vote: of the searches; its reduction of step scores is everybody's.
+        seed: of the subsets.
+
+    Raises:
+        CalibrationError: a problem lacks units.
+    """
+    able, missing = answerable(records, arms)
+    if missing or not records:
+        names = ", ".join(arm.name for arm in missing) or "any arm"
+        raise CalibrationError(f"not every problem has the units of {names}: collect them, or leave these arms out")
+    shape = (len(records), len(able))
+    accuracy, generated, prm = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    kinds = dict.fromkeys(arm.kind for arm in able)
+    for row, record in enumerate(records):
+        rng = np.random.default_rng([seed, *record.id.encode()])
+        for kind in kinds:
+            columns = [column for column, arm in enumerate(able) if arm.kind == kind]
+            units, counts = record.units[kind], np.array([able[column].units for column in columns])
+            accuracy[row, columns] = _accuracies(units, [able[column] for column in columns], vote, rng)
+            generated[row, columns] = counts * np.mean([one.unit.generated for one in units])
+            scored = np.array([able[column].scored for column in columns])
+            prm[row, columns] = counts * np.mean([one.unit.prm for one in units]) * scored
+    return Curves(tuple(able), tuple(record.id for record in records), accuracy, generated, prm)
+
+
+def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rng: np.random.Generator) -> Array:
+    """Of arms of one kind on one problem, shape [arms]; the subsets of all sizes are voted on at once."""
+    sizes = sorted({arm.units for arm in arms})
+    drawn = [subsets(len(units), size, DRAWS, rng) if size > 1 else np.eye(len(units), dtype=bool) for size in sizes]
+    votes = list(dict.fromkeys(_vote_of(arm, vote) for arm in arms))
+    values = judged(units, np.concatenate(drawn), votes)
+    ends = np.cumsum([len(one) for one in drawn])
+    means = np.stack([part.mean(axis=1) for part in np.split(values, ends[:-1], axis=1)], axis=1)
+    return means[[votes.index(_vote_of(arm, vote)) for arm in arms], [sizes.index(arm.units) for arm in arms]]
+
+
+@dataclass(frozen=True, slots=True)
+class BinCurves:
+    """Every arm in every bin of difficulty, the easiest first, all of shape [bins, arms].
+
+    Attributes:
+        accuracy: mean over the problems of the bin, each weighted by how probably it belongs there.
+        shrunk: the same, shrunk and made monotone over the bins; what decisions are made by.
+        low, high: ends of the 95 % bootstrap interval of ``accuracy`` over problems.
+        generated, prm: mean tokens.
+    """
+
+    accuracy: Array
+    shrunk: Array
+    low: Array
+    high: Array
+    generated: Array
+    prm: Array
+
+    def cost(self, weights: Weights) -> Array:
+        """Shape [bins, arms]."""
+        return weights.generated * self.generated + weights.prm * self.prm
+
+
+def by_bins(curves: Curves, membership: Array, *, seed: int = 0) -> BinCurves:
+    """Means by bin.
+
+    Args:
+        curves: of the problems.
+        membership: shape [problems, bins]: probability that a problem is of a bin.
+        seed: of the bootstrap.
+    """
+    accuracy = _means(curves.accuracy, membership)
+    rng = np.random.default_rng(seed)
+    n = len(membership)
+    drawn = np.stack([_means(curves.accuracy[rows], membership[rows]) for rows in rng.integers(0, n, (RESAMPLES, n))])
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    variance = np.nanvar(drawn, axis=0)
+    return BinCurves(
+        accuracy=accuracy,
+        shrunk=monotone(shrink(accuracy, variance), membership.sum(axis=0)),
+        low=low,
+        high=high,
+        generated=_means(curves.generated, membership),
+        prm=_means(curves.prm, membership),
+    )
+
+
+def shrink(accuracy: Array, variance: Array) -> Array:
+    """Empirical Bayes: every cell between its own mean and what its bin and its arm predict without interaction.
+
+    With s^2 the variance of a cell's mean and t^2 that of the true interactions, estimated by moments, a cell keeps
+    t^2 / (t^2 + s^2) of its own deviation.
+    """
+    additive = accuracy.mean(axis=1, keepdims=True) + accuracy.mean(axis=0, keepdims=True) - accuracy.mean()
+    deviation = accuracy - additive
+    true = max(0.0, float((deviation**2 - variance).mean()))
+    kept = true / (true + variance) if true else np.zeros_like(variance)
+    shrunk: Array = np.clip(additive + kept * deviation, 0.0, 1.0)
+    return shrunk
+
+
+def monotone(accuracy: Array, weight: Array) -> Array:
+    """No arm is better in a harder bin, bins being ordered by the rate at which the policy is right."""
+    bins = np.arange(len(accuracy))
+    fit = IsotonicRegression(increasing=False)
+    return np.stack([fit.fit_transform(bins, column, sample_weight=weight) for column in accuracy.T], axis=1)
+
+
+def _means(values: Array, membership: Array) -> Array:
+    """Shape [bins, columns]; nan for a bin without problems."""
+    weight = membership.sum(axis=0)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means: Array = membership.T @ values / weight
+    return means
+
+
+def _vote_of(arm: Arm, vote: Vote) -> Vote:
+    names = {"majority": "majority", "best_of_n": "best", "weighted_best_of_n": "weighted"}
+    if arm.strategy in names:
+        return Vote(names[arm.strategy], vote.b, vote.reading)  # type: ignore[arg-type]
+    return vote
+
+
+B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Values of b that are tried for the logit-weighted vote."""
+
+
+_TIE = 1e-9
+
+SIZES = (4, 16, 64)
+"""Solutions drawn, of each kind of unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteChoice:
+    """The vote chosen and what the others reach.
+
+    Attributes:
+        vote: the best on all problems.
+        names: of all votes tried.
+        accuracy: shape [problems, votes]: mean over kinds and sizes.
+        crossfitted: accuracy of the vote that was chosen without the problem, mean over problems.
+        optimism: how much better the best looks where it was chosen.
+    """
+
+    vote: Vote
+    names: tuple[str, ...]
+    accuracy: NDArray[np.float64]
+    crossfitted: float
+    optimism: float
+
+
+def possible_votes(scored: bool, aggregations: Sequence[str] = AGGREGATIONS) -> tuple[Vote, ...]:
+    """All that are tried; without scores there is only the majority."""
+    if not scored:
+        return (Vote("majority"),)
+    votes = [Vote("majority")]
+    for how in aggregations:
+        reading = Reading(agg_strategy=_aggregation(how))
+        votes += [Vote("best", reading=reading), Vote("weighted", reading=reading)]
+        votes += [Vote("logit_weighted", b, reading) for b in B]
+    return tuple(votes)
+
+
+def name_of(vote: Vote) -> str:
+    """How a person calls it."""
+    b = f", b={vote.b:g}" if vote.name == "logit_weighted" else ""
+    return "majority" if vote.name == "majority" else f"{vote.name} ({vote.reading.agg_strategy}{b})"
+
+
+def choose_vote(
+    records: Sequence[ProblemRecord],
+    folds: NDArray[np.int64],
+    *,
+    draws: int = 8,
+    seed: int = 0,
+    aggregations: Sequence[str] = AGGREGATIONS,
+) -> VoteChoice:
+    """Try all votes.
+
+    Args:
+        records: the problems.
+        folds: shape [problems]: the fold of every problem.
+        draws: from every pool, at every size.
+        seed: of the draws.
+        aggregations: by which step scores are reduced, of :data:`adaptive_ttc.strategies.base.AGGREGATIONS`.
+
+    Raises:
+        CalibrationError: no solutions to vote on.
+    """
+    scored = any(
+        attempt.scores for record in records for units in record.units.values() for one in units[:1]
+        for attempt in one.unit.attempts
+    )  # fmt: skip
+    votes = possible_votes(scored, aggregations)
+    accuracy = np.stack([_tried(record, votes, draws, seed) for record in records])
+    if np.isnan(accuracy).all():
+        raise CalibrationError(
+            f"no problem has {SIZES[0]} samples, or trees, to vote on: collect more, such as with --arms majority:1,4"
+        )
+    accuracy = np.nan_to_num(accuracy)
+    means = accuracy.mean(axis=0)
+    outside = [
+        accuracy[folds == fold, int(np.argmax(accuracy[folds != fold].mean(axis=0)))]
+        for fold in np.unique(folds)
+        if (folds != fold).any()
+    ]
+    honest = float(np.concatenate(outside).mean()) if outside else float(means.max())
+    best = int(np.argmax(means))
+    return VoteChoice(votes[best], tuple(map(name_of, votes)), accuracy, honest, float(means[best]) - honest)
+
+
+def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) -> NDArray[np.float64]:
+    """Accuracy of every vote on one problem, mean over kinds, sizes and draws."""
+    results = []
+    rng = np.random.default_rng([seed, *record.id.encode()])
+    for kind, units in record.units.items():
+        if family_of(kind) in ("sample", "dvts"):
+            width = int(kind.partition("-")[2] or 1)
+            sizes = [size // width for size in SIZES if 0 < size // width <= len(units)]
+            if sizes:
+                drawn = np.concatenate([subsets(len(units), size, draws, rng) for size in sizes])
+                results.append(judged(units, drawn, votes).mean(axis=1))
+    return np.mean(results, axis=0) if results else np.full(len(votes), np.nan)
+
+
+def subsets(n: int, k: int, draws: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Random subsets of ``k`` of ``n`` units, as membership of shape [draws, n]; one, where there is but one."""
+    if k == n:
+        return np.ones((1, n), dtype=bool)
+    drawn = np.zeros((draws, n), dtype=bool)
+    np.put_along_axis(drawn, rng.random((draws, n)).argpartition(k, axis=1)[:, :k], True, axis=1)
+    return drawn
+
+
+def judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> NDArray[np.float64]:
+    """Probability that pools of units are voted right; answers that tie share the win.
+
+    Args:
+        units: of one kind and problem.
+        drawn: shape [pools, units]: which of them are in a pool.
+        votes: to be taken.
+
+    Returns:
+        Shape [votes, pools].
+    """
+    able = [
+        (index, attempt, correct)
+        for index, one in enumerate(units)
+        for attempt, correct in zip(one.unit.attempts, one.correct, strict=True)
+        if attempt.answer is not None
+    ]
+    if not able:
+        return np.zeros((len(votes), len(drawn)))
+    names = {answer: place for place, answer in enumerate(sorted({str(attempt.answer) for _, attempt, _ in able}))}
+    member = np.zeros((len(able), len(names)))
+    member[np.arange(len(able)), [names[str(attempt.answer)] for _, attempt, _ in able]] = 1.0
+    right = member.T @ np.array([correct for *_, correct in able], dtype=float) > 0
+    held = drawn[:, [index for index, *_ in able]]
+    weights = _weights([attempt for _, attempt, _ in able], votes)
+    results = np.zeros((len(votes), len(drawn)))
+    summed = [row for row, vote in enumerate(votes) if vote.name != "best"]
+    if summed:
+        results[summed] = _summed(held, member, right, weights[summed])
+    for row, vote in enumerate(votes):
+        if vote.name == "best":
+            known = np.where(held, weights[row], -np.inf)
+            top = (held & (known >= known.max(axis=1, keepdims=True) - _TIE)).astype(float) @ member > 0
+            results[row] = (top @ right) / np.maximum(top.sum(axis=1), 1)
+    return results
+
+
+def _summed(held: NDArray[np.bool_], member: Array, right: NDArray[np.bool_], weights: Array) -> Array:
+    """Votes whose weights add up, shape [votes, pools]; all in one product of matrices."""
+    pools, names = held.astype(float), member.shape[1]
+    columns = (weights.T[:, :, None] * member[:, None, :]).reshape(len(member), -1)
+    totals = (pools @ columns).reshape(len(pools), len(weights), names)
+    there = (pools @ member > 0)[:, None, :]
+    totals = np.where(there, totals, -np.inf)
+    winners = there & (totals >= totals.max(axis=2, keepdims=True) - _TIE)
+    return np.asarray(((winners @ right) / np.maximum(winners.sum(axis=2), 1)).T)
+
+
+def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
+    """What every attempt adds to its answer under every vote, shape [votes, attempts]; see :meth:`Vote.weight`."""
+    scores: dict[str, Array] = {}
+    rows = []
+    for vote in votes:
+        how = vote.reading.agg_strategy
+        if vote.name == "majority":
+            rows.append(np.ones(len(attempts)))
+            continue
+        if how not in scores:
+            scores[how] = np.array([vote.reading.score(attempt) for attempt in attempts])
+        known = ~np.isnan(scores[how])
+        score = np.where(known, scores[how], 0.5)
+        if vote.name == "logit_weighted":
+            clipped = np.clip(score, CLIP, 1 - CLIP)
+            score = np.log(clipped / (1 - clipped)) - np.log(vote.b / (1 - vote.b))
+        rows.append(np.where(known, score, 0.0))
+    return np.stack(rows)
+
+
+def _aggregation(name: str) -> Aggregation:
+    return name  # type: ignore[return-value]
+
+
+def default_vote(scored: bool) -> Vote:
+    """What is used where nothing was calibrated."""
+    names: dict[bool, VoteName] = {True: "weighted", False: "majority"}
+    return Vote(names[scored])

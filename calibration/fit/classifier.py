@@ -1,0 +1,293 @@
+"""Fits the classifier of difficulty at one stage; it knows features and soft labels, but no problem's text or answer.
+
+Two ordinal models are tried, both binary ones of "harder than edge k?" on four rows a problem (Li and Lin 2006): a
+logistic one with a threshold an edge, and boosted trees that rise or fall with what can only rise or fall with
+difficulty. The better out of fold is kept and its probabilities are calibrated, again out of fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from adaptive_ttc.calibration.judge.held_out import check_folds
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.difficulty import (
+    BINS,
+    Classifier,
+    Isotonic,
+    Linear,
+    Platt,
+    StageModel,
+    bins_of,
+    one_thread,
+    uncalibrated,
+    with_edges,
+)
+
+Array = NDArray[np.float64]
+Family = Literal["logistic", "boosting"]
+
+ISOTONIC_FROM = 1000
+"""Problems from which a curve of any shape is fitted rather than one with two parameters."""
+
+RISING = ("votes.entropy", "weights.entropy", "answers.distinct", "attempts.no_answer", "attempts.unfinished")
+"""Features that make a problem harder, if anything."""
+
+FALLING = (
+    *(f"{part}.score_{name}" for part in ("first_steps", "attempts") for name in ("min", "q25", "median", "q75")),
+    *(f"{part}.score_{name}" for part in ("first_steps", "attempts") for name in ("max", "mean")),
+    *(f"{part}.{name}" for part in ("votes", "weights") for name in ("top", "margin")),
+    "answers.lead_votes",
+    "answers.lead_best_score",
+    "greedy.score",
+    "greedy.agreement",
+    "greedy.leads",
+)
+"""Features that make a problem easier, if anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How a classifier is fitted.
+
+    Attributes:
+        folds: within the training set, for calibration and for the choice of the model.
+        iterations: trees. Their number is fixed: to stop early needs problems that are held out once more.
+        leaves: of a tree, at most.
+        rate: of learning.
+        share: of all problems, at least so many in a leaf.
+        penalty: C of the logistic model.
+        families: that are tried.
+        seed: of the folds and the trees.
+    """
+
+    folds: int = 2
+    iterations: int = 30
+    leaves: int = 6
+    rate: float = 0.15
+    share: float = 0.03
+    penalty: float = 0.1
+    families: tuple[Family, ...] = ("logistic", "boosting")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.iterations < 1 or self.leaves < 2 or not self.families:
+            raise ValueError("a fit wants at least 2 folds, 1 iteration, 2 leaves and one family of models")
+        if not 0 < self.share < 0.5 or self.rate <= 0 or self.penalty <= 0:
+            raise ValueError("share lies between 0 and 0.5, rate and penalty above 0")
+
+
+@dataclass
+class DifficultyClassifier:
+    """A posterior over five bins from the features of one stage.
+
+    Args:
+        names: of the features, in the order of their columns.
+        fitting: how.
+
+    Attributes:
+        model_: what runs; see :class:`adaptive_ttc.estimate.difficulty.StageModel`.
+        losses_: family -> log-loss out of fold, in nats, before calibration.
+    """
+
+    names: Sequence[str]
+    fitting: Fitting = Fitting()
+    model_: StageModel = field(init=False)
+    losses_: Mapping[str, float] = field(init=False)
+
+    def fit(self, X: Array, soft: Array, weight: Array, problem: NDArray[np.str_]) -> DifficultyClassifier:  # noqa: N803
+        """Fit.
+
+        Args:
+            X: shape [rows, features]; nan for what is not known.
+            soft: shape [rows, 5]: P(bin), see :meth:`adaptive_ttc.calibration.fit.difficulty.Bins.soft`.
+            weight: shape [rows]: those of a problem sum to 1.
+            problem: shape [rows]: ids; the rows of a problem are never parted.
+
+        Raises:
+            CalibrationError: the problems are too few, or all in one bin.
+        """
+        ids = sorted(set(problem.tolist()))
+        _check(len(ids), soft, weight, self.fitting.folds)
+        columns = _columns(X)
+        features, harder = X[:, columns], _harder(soft)
+        names = [self.names[column] for column in columns]
+        part = _parts(ids, self.fitting)
+        part_of = np.array([part[id] for id in problem.tolist()])
+        raw = {
+            family: self._out_of_fold(family, names, features, harder, weight, part_of)
+            for family in self.fitting.families
+        }
+        self.losses_ = {family: log_loss(bins_of(one), soft, weight) for family, one in raw.items()}
+        best = min(self.fitting.families, key=lambda family: self.losses_[family])
+        estimator = self._fitted(best, names, features, harder, weight)
+        calibrate = isotonic if len(ids) >= ISOTONIC_FROM else platt
+        curves = tuple(calibrate(raw[best][:, k], harder[:, k], weight) for k in range(BINS - 1))
+        self.model_ = StageModel(best, estimator, tuple(columns), curves)
+        return self
+
+    def predict_proba(self, X: Array) -> Array:  # noqa: N803
+        """P(bin), shape [problems, 5]."""
+        return self.model_.predict_proba(X)
+
+    def _out_of_fold(
+        self,
+        family: Family,
+        names: Sequence[str],
+        features: Array,
+        harder: Array,
+        weight: Array,
+        part: NDArray[np.int_],
+    ) -> Array:
+        """P(harder than edge k) of every row, by an estimator that has not seen its problem; shape [rows, 4]."""
+        found = np.empty_like(harder)
+        for number in range(self.fitting.folds):
+            held = part == number
+            estimator = self._fitted(family, names, features[~held], harder[~held], weight[~held])
+            found[held] = uncalibrated(estimator, features[held])
+        return found
+
+    def _fitted(
+        self, family: Family, names: Sequence[str], features: Array, harder: Array, weight: Array
+    ) -> Classifier:
+        index, label, weights = binary_rows(harder.ravel(), np.repeat(weight, BINS - 1))
+        with one_thread():
+            if family == "logistic":
+                return _logistic(with_edges(features)[index], label, weights, self.fitting)
+            return _boosting(with_edges(coarse(features))[index], label, weights, names, self.fitting)
+
+
+def _logistic(rows: Array, label: NDArray[np.int_], weight: Array, fitting: Fitting) -> Linear:
+    fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    scale, model = StandardScaler(), LogisticRegression(C=fitting.penalty, max_iter=500)
+    model.fit(scale.fit_transform(fill.fit_transform(rows)), label, sample_weight=weight)
+    weights = model.coef_[0] / scale.scale_
+    columns = rows.shape[1]
+    missing = np.zeros(columns)
+    missing[fill.indicator_.features_] = weights[columns:]
+    return Linear(
+        tuple(fill.statistics_.tolist()),
+        tuple(weights[:columns].tolist()),
+        tuple(missing.tolist()),
+        float(model.intercept_[0] - scale.mean_ @ weights),
+    )
+
+
+def _boosting(
+    rows: Array, label: NDArray[np.int_], weight: Array, names: Sequence[str], fitting: Fitting
+) -> Classifier:
+    sign = [(name in RISING) - (name in FALLING) for name in names]
+    model = HistGradientBoostingClassifier(
+        learning_rate=fitting.rate,
+        max_iter=fitting.iterations,
+        max_leaf_nodes=fitting.leaves,
+        min_samples_leaf=max(int(fitting.share * len(rows)), 2),
+        max_bins=64,
+        l2_regularization=1.0,
+        monotonic_cst=np.array([*sign, *[-1] * (BINS - 2)]),
+        early_stopping=False,
+        random_state=fitting.seed,
+    )
+    fitted: Classifier = model.fit(rows, label, sample_weight=weight)
+    return fitted
+
+
+def binary_rows(target: Array, weight: Array) -> tuple[NDArray[np.int_], NDArray[np.int_], Array]:
+    """A target between 0 and 1 as a row of either kind: their indices, labels, weights; none that weighs nothing."""
+    index = np.tile(np.arange(len(target)), 2)
+    label = np.repeat([1, 0], len(target))
+    share = np.concatenate([target, 1 - target])
+    kept = share > 0.01
+    return index[kept], label[kept], (share * np.tile(weight, 2))[kept]
+
+
+def platt(raw: Array, target: Array, weight: Array) -> Platt:
+    """The sigmoid of the logit that fits best (Platt 1999); it never falls."""
+    clipped = np.clip(raw, 1e-6, 1 - 1e-6)
+    logit = np.log(clipped) - np.log1p(-clipped)
+    index, label, weights = binary_rows(target, weight)
+    found = LogisticRegression(C=10.0).fit(logit[index, None], label, sample_weight=weights)
+    slope = float(found.coef_[0, 0])
+    if slope > 0:
+        return Platt(slope, float(found.intercept_[0]))
+    share = float(np.average(target, weights=weight))
+    return Platt(0.0, float(np.log(share) - np.log1p(-share)))
+
+
+def isotonic(raw: Array, target: Array, weight: Array) -> Isotonic:
+    """The rising curve that fits best (Zadrozny and Elkan 2002)."""
+    found = IsotonicRegression(out_of_bounds="clip").fit(raw, target, sample_weight=weight)
+    return Isotonic(tuple(found.X_thresholds_.tolist()), tuple(found.y_thresholds_.tolist()))
+
+
+def log_loss(found: Array, soft: Array, weight: Array) -> float:
+    """Cross entropy of posteriors with soft labels, both of shape [rows, 5], in nats."""
+    return float(np.average(-(soft * np.log(np.maximum(found, 1e-9))).sum(axis=1), weights=weight))
+
+
+def _harder(soft: Array) -> Array:
+    return np.asarray(1 - np.cumsum(soft, axis=1)[:, :-1])
+
+
+def _columns(features: Array) -> list[int]:
+    """Those that tell rows apart."""
+    known = ~np.isnan(features)
+    low, high = np.where(known, features, np.inf).min(axis=0), np.where(known, features, -np.inf).max(axis=0)
+    return np.flatnonzero((high > low) | (known.any(axis=0) & ~known.all(axis=0))).tolist()
+
+
+def _parts(ids: Sequence[str], fitting: Fitting) -> dict[str, int]:
+    order = sorted(ids, key=lambda id: hashlib.sha256(f"inner/{fitting.seed}/{id}".encode()).digest())
+    return {id: rank % fitting.folds for rank, id in enumerate(order)}
+
+
+def _check(problems: int, soft: Array, weight: Array, folds: int) -> None:
+    check_folds(problems, folds)
+    mass = np.average(soft, axis=0, weights=weight)
+    if mass.max() > 0.98:
+        raise CalibrationError(
+            f"{mass.max():.0%} of the problems are in one bin of difficulty: there is nothing to tell apart; take "
+            "problems of mixed difficulty"
+        )
+
+
+MOST = 63
+"""Values that are left in a column; what fits the trees has ``max_bins`` of at least this."""
+
+
+def coarse(features: Array) -> Array:
+    """Every value replaced by the nearest of at most :data:`MOST` quantiles of its column; nan stays.
+
+    Thresholds between two of these lie half-way, as do those by which values are replaced here: trees grown on this
+    divide the features themselves alike. A column of which no value is known becomes 0, as it cannot be binned.
+
+    Args:
+        features: shape [rows, columns].
+    """
+    found = np.array(features, dtype=np.float64, order="F")
+    for column in found.T:
+        known = ~np.isnan(column)
+        if not known.any():
+            column[:] = 0.0
+            continue
+        kept = np.unique(column[known])
+        if len(kept) > MOST:
+            kept = np.unique(np.quantile(column[known], np.linspace(0, 1, MOST), method="nearest"))
+            column[known] = kept[np.searchsorted((kept[:-1] + kept[1:]) / 2, column[known])]
+    return found
+
+
+def fillable(features: Array) -> Array:
+    """With 0 in columns of which no value is known, as rows that were chosen among coarse ones may have."""
+    return np.where(np.isnan(features).all(axis=0), 0.0, features)

@@ -1,0 +1,336 @@
+"""Labels of difficulty, the rows that classifiers are fitted to at every stage, and their training.
+
+A rate measured on n samples is uncertain, so a problem is in every bin with the probability that its rate lies there,
+under a Beta posterior whose prior all problems together decide (empirical Bayes).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special, stats  # type: ignore[import-untyped]
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.fit.classifier import DifficultyClassifier, Fitting
+from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, check_folds
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.difficulty import BINS, STAGES, DifficultyModel, Stage
+from adaptive_ttc.estimate.features import Evidence, Reading
+
+Array = NDArray[np.float64]
+
+LEAST_PROBLEMS = 20
+_ALIKE = 0.01  # p-value above which the counts look like those of equally hard problems
+_PRIOR = (0.05, 200.0)  # bounds of both parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Successes of problems.
+
+    Attributes:
+        right: shape [problems]; may be broken, where a unit hands in several solutions.
+        drawn: shape [problems].
+    """
+
+    right: Array
+    drawn: Array
+
+    @property
+    def rates(self) -> Array:
+        """The measured pass@1, shape [problems]; nan where nothing was drawn."""
+        rates = np.divide(self.right, self.drawn, out=np.full(len(self.drawn), np.nan), where=self.drawn > 0)
+        return np.asarray(rates)
+
+
+def outcomes(record: ProblemRecord, kind: str = "sample") -> Array:
+    """Share of right solutions of every unit of that kind; 0 for a unit without any."""
+    units = record.units.get(kind, ())
+    return np.array([sum(one.correct) / len(one.correct) if one.correct else 0.0 for one in units])
+
+
+def counts_of(records: Sequence[ProblemRecord], kind: str = "sample") -> Counts:
+    """Right and drawn units of every problem."""
+    results = [outcomes(record, kind) for record in records]
+    return Counts(np.array([one.sum() for one in results]), np.array([float(len(one)) for one in results]))
+
+
+def counts_without(record: ProblemRecord, shown: Collection[int], kind: str = "sample") -> tuple[float, float]:
+    """Right and drawn units of a problem, without those whose indices are shown to a classifier.
+
+    What a classifier sees must not be counted in what it is to predict: on a small pool it would only recite it.
+    """
+    kept = np.delete(outcomes(record, kind), list(shown))
+    return float(kept.sum()), float(len(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Beta(a, b) over pass rates of problems."""
+
+    a: float
+    b: float
+
+    @classmethod
+    def fit(cls, counts: Counts) -> Prior:
+        """Most probable under the Beta-binomial likelihood of the counts, with a weak pull towards Beta(1, 1)."""
+
+        def loss(logs: Array) -> float:
+            a, b = np.exp(logs)
+            likelihood = special.betaln(a + counts.right, b + counts.drawn - counts.right) - special.betaln(a, b)
+            return float(-likelihood.sum() + (logs**2).sum() / 2)
+
+        bounds = [tuple(np.log(_PRIOR))] * 2
+        found = optimize.minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=bounds)
+        a, b = np.exp(found.x)
+        return cls(float(a), float(b))
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Five bins of difficulty.
+
+    Attributes:
+        edges: four pass rates, falling; bin 0, the easiest, holds the rates from the first edge on.
+        prior: over rates.
+    """
+
+    edges: tuple[float, ...]
+    prior: Prior
+
+    @classmethod
+    def fit(cls, counts: Counts) -> Bins:
+        """Quintiles of pass@1, the rates being spread by what their counts leave open.
+
+        Quintiles of the measured rates themselves coincide as soon as a fifth of the problems is never solved.
+
+        Raises:
+            CalibrationError: the problems are too few, or all look equally hard: there are no bins to tell apart.
+        """
+        check_counts(counts)
+        prior = Prior.fit(counts)
+        a, b = prior.a + counts.right, prior.b + counts.drawn - counts.right
+        grid = special.expit(np.linspace(-12, 12, 241))
+        below = np.array([special.betainc(a, b, rate).mean() for rate in grid])
+        edges = np.interp(np.arange(BINS - 1, 0, -1) / BINS, below, grid)
+        return cls(tuple(edges.tolist()), prior)
+
+    def bin_of(self, rate: float) -> int:
+        """The bin of a rate."""
+        return int(sum(rate < edge for edge in self.edges))
+
+    def harder(self, right: ArrayLike, drawn: ArrayLike) -> Array:
+        """P(harder than edge k | counts), shape [problems, 4], falling along k."""
+        won, lost = np.asarray(right, dtype=float), np.asarray(drawn, dtype=float) - np.asarray(right, dtype=float)
+        return np.stack(
+            [special.betainc(self.prior.a + won, self.prior.b + lost, edge) for edge in self.edges], axis=-1
+        )
+
+    def soft(self, right: ArrayLike, drawn: ArrayLike) -> Array:
+        """P(bin | counts), shape [problems, 5]."""
+        harder = self.harder(right, drawn)
+        ends = np.ones((*harder.shape[:-1], 1))
+        return -np.diff(np.concatenate([ends, harder, 0 * ends], axis=-1), axis=-1)
+
+
+def check_counts(counts: Counts) -> None:
+    """Refuse counts from which no difficulty can be learned.
+
+    Raises:
+        CalibrationError: what is wrong, and what to do.
+    """
+    problems = len(counts.drawn)
+    if problems < LEAST_PROBLEMS:
+        raise CalibrationError(f"{problems} problem(s) are too few for five bins: take at least {LEAST_PROBLEMS}")
+    if (counts.drawn < 2).any():
+        raise CalibrationError(
+            f"{int((counts.drawn < 2).sum())} problem(s) have fewer than 2 graded samples, so that how hard they are "
+            "cannot be told from chance: draw more, or leave them out"
+        )
+    total, drawn = counts.right.sum(), counts.drawn.sum()
+    for result, advice, edge in (("wrong", "easier", 0.0), ("right", "harder", drawn)):
+        if total == edge:
+            raise CalibrationError(
+                f"every sample of every problem is {result}, so that there is no difficulty to learn: take {advice} "
+                "problems, and check how answers are graded"
+            )
+    mean = total / drawn
+    excess = ((counts.right - mean * counts.drawn) ** 2 / (counts.drawn * mean * (1 - mean))).sum()
+    if stats.chi2.sf(excess, problems - 1) > _ALIKE:
+        raise CalibrationError(
+            f"all problems look equally hard (each is solved at about {mean:.0%}, up to chance): take problems of "
+            "mixed difficulty, or draw more samples of each"
+        )
+
+
+PERMUTATIONS = 2
+"""Random orders of a problem's samples that are shown; more cost time and tell little that is new."""
+
+_LEFT = 2  # samples that are not shown, at least: the label is counted on them
+
+
+@dataclass(frozen=True, slots=True)
+class StageRows:
+    """What is known at a stage, once for every problem and order of its samples.
+
+    Attributes:
+        features: shape [rows, features].
+        problem: shape [rows], ids.
+        right, drawn: shape [rows]: samples that the row does not show.
+        weight: shape [rows]: those of a problem sum to 1.
+    """
+
+    features: Array
+    problem: NDArray[np.str_]
+    right: Array
+    drawn: Array
+    weight: Array
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def of(self, ids: Sequence[str]) -> StageRows:
+        """The rows of these problems."""
+        kept = np.isin(self.problem, list(ids))
+        return StageRows(self.features[kept], self.problem[kept], self.right[kept], self.drawn[kept], self.weight[kept])
+
+
+def stage_evidence(record: ProblemRecord, stage: Stage, order: Sequence[int]) -> Evidence | None:
+    """What is known of a problem at a stage when its samples come in this order; None where it holds too few."""
+    samples = record.units.get("sample", ())
+    shown = [samples[index].unit for index in order[: _shown(stage)]]
+    greedy = [one.unit for one in record.units.get("greedy", ())[: stage.greedy]]
+    return stage.view(record.nothing().plus(*shown, *greedy))
+
+
+def possible_stages(records: Sequence[ProblemRecord], kind: str = "sample") -> tuple[Stage, ...]:
+    """The stages that were recorded for nearly all problems: nine in ten of them, and enough to learn from."""
+    least = max(0.9 * len(records), min(LEAST_PROBLEMS, len(records)))
+    return tuple(stage for stage in STAGES if sum(_holds(record, stage, kind) for record in records) >= least)
+
+
+def stage_rows(
+    records: Sequence[ProblemRecord],
+    stage: Stage,
+    reading: Reading,
+    kind: str = "sample",
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> StageRows:
+    """Rows of all problems that hold the stage.
+
+    Args:
+        records: the problems.
+        stage: what is shown.
+        reading: how evidence becomes features.
+        kind: units that pass@1 is counted on.
+        permutations: orders of the samples; one where no sample is shown.
+        seed: of the orders.
+    """
+    features, problem, right, drawn, weight = [], [], [], [], []
+    orders = permutations if _shown(stage) else 1
+    for record in records:
+        if not _holds(record, stage, kind):
+            continue
+        for number in range(orders):
+            order = list(range(len(record.units.get("sample", ()))))
+            random.Random(f"{seed}/{number}/{record.id}").shuffle(order)
+            evidence = stage_evidence(record, stage, order)
+            if evidence is None:
+                continue
+            won, rest = counts_without(record, order[: _shown(stage)] if kind == "sample" else (), kind)
+            features.append(reading.features(evidence))
+            problem.append(record.id)
+            right.append(won)
+            drawn.append(rest)
+            weight.append(1 / orders)
+    shape = (len(features), len(reading.names))
+    return StageRows(
+        np.array(features).reshape(shape), np.array(problem), np.array(right), np.array(drawn), np.array(weight)
+    )
+
+
+def _shown(stage: Stage) -> int:
+    return max(stage.steps, stage.finished)
+
+
+def _holds(record: ProblemRecord, stage: Stage, kind: str) -> bool:
+    order = range(len(record.units.get("sample", ())))
+    shown = _shown(stage) if kind == "sample" else 0
+    enough = len(record.units.get(kind, ())) >= shown + _LEFT
+    return enough and stage_evidence(record, stage, order) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """What was learned of difficulty.
+
+    Attributes:
+        bins: of pass@1, on the problems that it was learned from.
+        model: what runs.
+        losses: stage -> family of models -> log-loss out of fold, in nats, of which the least was kept.
+    """
+
+    bins: Bins
+    model: DifficultyModel
+    losses: Mapping[str, Mapping[str, float]]
+
+
+class DifficultyTrainer:
+    """Trains on any of the problems whose rows it made once.
+
+    Args:
+        records: all problems.
+        reading: how evidence becomes features.
+        kind: units that pass@1 is counted on.
+        fitting: of the classifiers.
+        permutations: orders of a problem's samples.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ProblemRecord],
+        reading: Reading,
+        kind: str = "sample",
+        fitting: Fitting | None = None,
+        permutations: int = PERMUTATIONS,
+    ) -> None:
+        self.reading, self.kind, self.fitting = reading, kind, fitting or Fitting()
+        self.stages: tuple[Stage, ...] = possible_stages(records, kind)
+        self.rows: dict[str, StageRows] = {
+            stage.name: stage_rows(records, stage, reading, kind, permutations, self.fitting.seed)
+            for stage in self.stages
+        }
+
+    def train(self, records: Sequence[ProblemRecord]) -> Difficulty:
+        """Fit bins and classifiers on these problems, and on no others.
+
+        Raises:
+            CalibrationError: there is no difficulty to be learned from them; what to do is said.
+        """
+        bins = Bins.fit(counts_of(records, self.kind))
+        ids = [record.id for record in records]
+        models, losses = {}, {}
+        for name, all_rows in self.rows.items():
+            rows = all_rows.of(ids)
+            soft = bins.soft(rows.right, rows.drawn)
+            classifier = DifficultyClassifier(self.reading.names, self.fitting)
+            models[name] = classifier.fit(rows.features, soft, rows.weight, rows.problem).model_
+            losses[name] = dict(classifier.losses_)
+        return Difficulty(bins, DifficultyModel(bins.edges, self.reading, models), losses)
+
+
+def crossfitted_difficulty(
+    records: Sequence[ProblemRecord], folds: Folds, trainer: DifficultyTrainer
+) -> CrossFitted[Difficulty]:
+    """One :class:`Difficulty` for each fold, fitted on the others.
+
+    Raises:
+        CalibrationError: the folds are too small, or there is no difficulty to be learned outside one of them.
+    """
+    check_folds(len(records), folds.count)
+    return folds.fit(records, trainer.train)

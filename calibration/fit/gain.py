@@ -1,0 +1,332 @@
+"""Learns what more work brings from replayed runs; see :mod:`adaptive_ttc.estimate.gain` for what is learned.
+
+Every problem is replayed several times: units are drawn from its deck in a random order of kinds, and in each state on
+the way every action is tried on the units that come next. So one record yields many states, all of which a live run
+could be in, with what would have come of each action.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.fit.classifier import coarse, fillable
+from adaptive_ttc.calibration.judge.replay import Ballots, Deck, State, Vote
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.difficulty import Platt
+from adaptive_ttc.estimate.features import family_of
+from adaptive_ttc.estimate.gain import Action, Array, Estimators, LearnedGainModel, action_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How the outlook is learned.
+
+    Attributes:
+        states: seen in all, about: problems are replayed as often as that takes, at least once.
+        depth: states of a walk, at most.
+        trials: actions tried in a state, at most.
+        seed: of the walks and the estimators.
+        iterations: trees of an estimator, at most.
+        leaf: rows in a leaf, at least.
+    """
+
+    states: int = 12_000
+    depth: int = 4
+    trials: int = 5
+    seed: int = 0
+    iterations: int = 80
+    leaf: int = 60
+
+    def replays(self, problems: int) -> int:
+        """Walks through the deck of every problem."""
+        return min(8, max(1, round(self.states / (self.depth * max(1, problems)))))
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Rows to learn from.
+
+    Attributes:
+        states: shape [states, features].
+        right: shape [states]: the answer in hand is right; between 0 and 1 where answers tie.
+        owner: shape [trials]: number of the state in which an action was tried.
+        tried: shape [trials]: number of the action.
+        after: shape [trials]: the answer is right afterwards.
+        generated, prm: shape [trials]: tokens of one unit of it, on average.
+        problem: shape [states]: number of the problem.
+    """
+
+    states: Array
+    right: Array
+    owner: NDArray[np.int64]
+    tried: NDArray[np.int64]
+    after: Array
+    generated: Array
+    prm: Array
+    problem: NDArray[np.int64]
+
+    def of(self, problems: Sequence[int]) -> Lesson:
+        """The rows of some problems."""
+        kept = np.isin(self.problem, problems)
+        trials = kept[self.owner]
+        place = np.cumsum(kept) - 1
+        return Lesson(
+            states=self.states[kept],
+            right=self.right[kept],
+            owner=place[self.owner[trials]],
+            tried=self.tried[trials],
+            after=self.after[trials],
+            generated=self.generated[trials],
+            prm=self.prm[trials],
+            problem=self.problem[kept],
+        )
+
+
+def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
+    """Every power of two of the exchangeable kinds, one of the others; ``most`` units were recorded of each."""
+    actions = []
+    for kind in sorted(most):
+        count = 1
+        while count <= most[kind]:
+            actions.append(Action(kind, count))
+            if family_of(kind) in ("greedy", "beam_search"):
+                break
+            count *= 2
+    return tuple(actions)
+
+
+def recorded(records: Sequence[ProblemRecord]) -> dict[str, int]:
+    """Units of every kind that all problems have."""
+    kinds = set.intersection(*(set(record.units) for record in records)) if records else set()
+    return {kind: min(len(record.units[kind]) for record in records) for kind in sorted(kinds)}
+
+
+def lesson(records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vote, learning: Learning) -> Lesson:
+    """Replay all problems."""
+    states: list[Array] = []
+    right: list[float] = []
+    problem: list[int] = []
+    trials: list[tuple[int, int, float, float, float]] = []
+    ballots = Ballots(vote)
+    for number, record in enumerate(records):
+        for replay in range(learning.replays(len(records))):
+            deck, rng = (
+                Deck(record, f"{learning.seed}/{replay}"),
+                random.Random(f"{learning.seed}/{replay}/{record.id}"),
+            )
+            for state in _walk(deck, actions, rng, learning.depth):
+                tried = _tried(deck, state, actions, ballots, rng, learning.trials)
+                trials += [(len(states), *trial) for trial in tried]
+                states.append(vote.reading.features(state.evidence(deck)))
+                right.append(deck.accuracy(ballots.totals(deck, state)))
+                problem.append(number)
+    owner, number_tried, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
+    return Lesson(
+        np.stack(states),
+        np.array(right),
+        owner.astype(int),
+        number_tried.astype(int),
+        after,
+        generated,
+        prm,
+        np.array(problem),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Fits outlooks on any of the problems whose rows were made once.
+
+    Attributes:
+        rows: of all problems.
+        actions: what may be done.
+        vote: over all solutions of a state.
+        most: units recorded of every kind.
+        learning: how.
+    """
+
+    rows: Lesson
+    actions: tuple[Action, ...]
+    vote: Vote
+    most: Mapping[str, int]
+    learning: Learning
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[ProblemRecord],
+        vote: Vote,
+        learning: Learning | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> Self:
+        """Replay the problems.
+
+        Args:
+            records: the problems.
+            vote: over all solutions of a state.
+            learning: how.
+            kinds: of units that may be drawn; all that were recorded if None.
+
+        Raises:
+            CalibrationError: no kind of unit was recorded for every problem.
+        """
+        learning, most = learning or Learning(), recorded(records)
+        most = {kind: count for kind, count in most.items() if kinds is None or kind in kinds}
+        actions = possible_actions(most)
+        if not actions:
+            raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
+        return cls(lesson(records, actions, vote, learning), actions, vote, most, learning)
+
+    def learn(self, problems: Sequence[int] | None = None) -> LearnedGainModel:
+        """Fit on these problems, by their numbers, and on no others.
+
+        Raises:
+            CalibrationError: all their answers are right, or all wrong.
+        """
+        rows = self.rows if problems is None else self.rows.of(problems)
+        return fit(rows, self.actions, self.vote, self.most, self.learning)
+
+
+def fit(
+    rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: Learning
+) -> LearnedGainModel:
+    """Fit the estimators to rows."""
+    if rows.right.min() == rows.right.max():
+        raise CalibrationError(
+            "every replayed answer is right, or every one wrong: there is nothing to learn; take problems of mixed "
+            "difficulty, or more of them"
+        )
+    rows = replace(rows, states=coarse(rows.states))
+    outside = _out_of_fold(rows, learning)
+    curve = _platt(outside, rows.right)
+    columns, now = action_columns(actions), rows.right[rows.owner]
+    still = np.hstack([rows.states, np.zeros((len(rows.states), columns.shape[1]))])
+    moved = np.hstack([rows.states[rows.owner], columns[rows.tried]])
+    told = np.hstack([moved, coarse(curve(outside)[:, None])[rows.owner]])
+    few = replace(
+        learning, iterations=learning.iterations // 3, leaf=learning.leaf * 7
+    )  # right answers are rarely lost
+    many = replace(learning, iterations=learning.iterations * 2, leaf=max(1, learning.leaf // 2))
+    rising = np.zeros(still.shape[1])
+    rising[-columns.shape[1] :] = 1
+    estimators = Estimators(
+        right=_classifier(rows.states, rows.right, learning),
+        curve=curve,
+        found=_classifier(told, rows.after, learning, 1 - now),
+        lost=_classifier(told, 1 - rows.after, few, now),
+        rising=_classifier(np.vstack([still, moved]), np.concatenate([rows.right, rows.after]), many, rising=rising),
+        generated=_regressor(moved, rows.generated, learning),
+        prm=_regressor(moved, rows.prm, learning),
+    )
+    return LearnedGainModel(estimators, actions, vote.reading, most)
+
+
+def _out_of_fold(rows: Lesson, learning: Learning, folds: int = 3) -> Array:
+    """P(the answer in hand is right) of every state, by an estimator that has not seen its problem."""
+    found = np.zeros(len(rows.right))
+    _, number = np.unique(rows.problem, return_inverse=True)
+    for fold in range(folds):
+        out = number % folds == fold
+        if out.any() and not out.all():
+            model = _classifier(rows.states[~out], rows.right[~out], learning)
+            found[out] = model.predict_proba(rows.states[out])[:, 1]
+    return found
+
+
+def _platt(predicted: Array, target: Array) -> Platt:
+    """The curve under which predictions are as sure as they may be (Platt 1999)."""
+    clipped = np.clip(predicted, 1e-6, 1 - 1e-6)
+    logit = (np.log(clipped) - np.log1p(-clipped))[:, None]
+    rows, labels = np.tile(logit, (2, 1)), np.repeat([1, 0], len(target))
+    fit = LogisticRegression(C=100.0).fit(rows, labels, sample_weight=np.concatenate([target, 1 - target]))
+    return Platt(max(float(fit.coef_[0, 0]), 0.05), float(fit.intercept_[0]))
+
+
+def _walk(deck: Deck, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
+    """States on the way of a run that begins with the greedy solution, mostly, and goes on as chance has it."""
+    state = State()
+    if deck.has("greedy", 1) and rng.random() < 0.9:
+        state = state.plus("greedy", 1, scored=rng.random() < 0.8)
+    elif deck.has("sample", 1):
+        state = state.plus("sample", 1, scored=rng.random() < 0.8)
+    if state.taken:
+        yield state
+    for _ in range(depth - 1):
+        able = [
+            action
+            for action in actions
+            if action.kind != "greedy" and deck.has(action.kind, state.count(action.kind) + action.count)
+        ]
+        if not able:
+            return
+        kind = rng.choice(sorted({action.kind for action in able}))
+        counts = [action.count for action in able if action.kind == kind]
+        count = rng.choices(counts, [1 / one for one in counts])[0]
+        state = state.plus(kind, count)
+        yield state
+
+
+def _tried(
+    deck: Deck, state: State, actions: Sequence[Action], ballots: Ballots, rng: random.Random, most: int
+) -> Iterator[tuple[int, float, float, float]]:
+    able = [
+        number
+        for number, action in enumerate(actions)
+        if deck.has(action.kind, state.count(action.kind) + action.count)
+    ]
+    for number in sorted(rng.sample(able, min(most, len(able)))):
+        action = actions[number]
+        units = deck.units(action.kind, state.count(action.kind), action.count)
+        after = deck.accuracy(ballots.totals(deck, state, *units))
+        generated = sum(one.unit.generated for one in units) / len(units)
+        prm = sum(one.unit.prm for one in units) / len(units)
+        yield number, after, generated, prm
+
+
+def _classifier(
+    features: Array, target: Array, learning: Learning, weight: Array | None = None, rising: Array | None = None
+) -> HistGradientBoostingClassifier:
+    """A target between 0 and 1 is a row of each kind, weighted; both kinds are always there, be it with no weight."""
+    weight = np.ones(len(target)) if weight is None else weight
+    rows = np.concatenate([np.arange(len(target))] * 2)
+    labels = np.repeat([1, 0], len(target))
+    weights = np.concatenate([weight * target, weight * (1 - target)])
+    kept = weights > 0
+    for label in (0, 1):
+        if not kept[labels == label].any():
+            first = int(np.argmax(labels == label))
+            kept[first], weights[first] = True, 1e-6
+    model = HistGradientBoostingClassifier(
+        learning_rate=0.1,
+        max_bins=63,
+        max_iter=learning.iterations,
+        max_leaf_nodes=16,
+        min_samples_leaf=learning.leaf,
+        monotonic_cst=rising,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=learning.seed,
+    )
+    return model.fit(fillable(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
+
+
+def _regressor(features: Array, target: Array, learning: Learning) -> HistGradientBoostingRegressor:
+    model = HistGradientBoostingRegressor(
+        learning_rate=0.1,
+        max_bins=63,
+        max_iter=learning.iterations // 2,
+        max_leaf_nodes=16,
+        min_samples_leaf=learning.leaf,
+        early_stopping=False,
+        random_state=learning.seed,
+    )
+    return model.fit(fillable(features), target)

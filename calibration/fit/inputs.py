@@ -1,0 +1,295 @@
+"""What a calibration is fitted on: graded records, from a store or a file of recorded samples, and their origin."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.text import Text
+
+from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.calibration.collect.__main__ import Order, alone, check_workers, is_spread, together, told
+from adaptive_ttc.calibration.collect.arms import Arm, demand
+from adaptive_ttc.calibration.collect.collector import verdicts_on
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, record_of
+from adaptive_ttc.calibration.collect.store import Holding, Store
+from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Work, pool_key, row_digest
+from adaptive_ttc.cli.request import load_solver
+from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit, family_of
+from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.base import AGGREGATIONS
+from adaptive_ttc.strategies.units import SAMPLE
+
+COUNTS = ("flops", "generated+prm", "generated")
+"""What a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Graded records and their origin.
+
+    Attributes:
+        records: of the problems whose units are all there.
+        models: ``policy`` and ``prm``, as a person calls them.
+        fingerprints: ``policy``, ``prm`` and ``prompt``.
+        dataset: ``name``, ``fingerprint``, and how many ``problems`` were asked for.
+        weights: what a token costs.
+        counts: ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records.
+        aggregations: by which step scores may be reduced.
+        reading_seconds, reading_cpu_seconds: that reading the complete records took.
+    """
+
+    records: list[ProblemRecord]
+    models: Mapping[str, str | None]
+    fingerprints: Mapping[str, str]
+    dataset: Mapping[str, Any]
+    weights: Weights
+    counts: Mapping[str, int]
+    aggregations: tuple[str, ...] = AGGREGATIONS
+    reading_seconds: float = 0.0
+    reading_cpu_seconds: float = 0.0
+
+    @property
+    def source(self) -> str:
+        """The origin in one sentence."""
+        models = " scored by ".join(name for name in self.models.values() if name is not None)
+        return f"measured on {len(self.records)} problems of {self.dataset['name']} solved by {models}"
+
+
+def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> Gathered:
+    """Draw what the store lacks, and read it.
+
+    Args:
+        options: of :mod:`adaptive_ttc.calibration.fit.__main__`.
+        arms: that are to be answered.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError: the models cannot run an arm, or there is nothing to resume.
+        CalibrationError: the store cannot be used, or no problem is complete.
+        EngineError: an engine failed for good; what was drawn stays.
+    """
+    check_workers(options)
+    if options.resume and not options.store.is_file():
+        raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
+    rows, wanted = load_problems(options.dataset, options.limit), demand(arms, options.repeats)
+    load = partial(load_solver, options, options.sampling_seed)
+    with Store(options.store) as store, load() as solver:
+        key = pool_key(
+            solver,
+            options.dataset,
+            seed=options.sampling_seed,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+        )
+        models = named(solver, embedded=options.policy is None and options.recipe is None)
+        ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
+        _explain_others(store, key, options, console)
+        started, cpu = time.perf_counter(), time.process_time()
+        records = load_records(store, key, rows, wanted)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+        done = {record.id for record in records}
+        lacking = [row for row in rows if row["unique_id"] not in done]
+        if lacking:
+            sampling = argparse.Namespace(**{**vars(options), "seed": options.sampling_seed})
+            order = Order(sampling, lacking, wanted, store, console)
+            _collect(order, solver, load)
+            records = load_records(store, key, rows, wanted)
+    if not records:
+        raise CalibrationError(
+            f"none of {len(rows)} problems has all the units that the arms need: give the same command again to go on, "
+            "or allow more with --max-tokens-total"
+        )
+    return Gathered(
+        records,
+        models,
+        {"policy": key.policy, "prm": key.prm, "prompt": key.prompt},
+        {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
+        weights_of(options.count, ratio),
+        counts_of_work(records),
+        reading_seconds=seconds,
+        reading_cpu_seconds=cpu_seconds,
+    )
+
+
+def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:
+    """``policy`` and ``prm`` as a person calls them: a folder by its last name, the embedded pair by what it is."""
+    if embedded:
+        return {"policy": "mini", "prm": "mini PRM"}
+    found = {"policy": solver.policy.name, "prm": None if solver.prm is None else solver.prm.name}
+    return {part: Path(name).name if name and Path(name).is_absolute() else name for part, name in found.items()}
+
+
+def weights_of(count: str | None, ratio: float) -> Weights:
+    """What a token costs under a way of counting.
+
+    Args:
+        count: one of :data:`COUNTS`; None is the first.
+        ratio: parameters of the PRM to those of the policy; 0 without a PRM.
+    """
+    if count == "generated" or not ratio:
+        return Weights()
+    return Weights(prm=1.0 if count == "generated+prm" else ratio)
+
+
+def dataset_fingerprint(rows: Sequence[Row]) -> str:
+    """Changes with any problem, answer or their order."""
+    text = json.dumps([[row["problem"], row["answer"]] for row in rows], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def counts_of_work(records: Sequence[ProblemRecord]) -> dict[str, int]:
+    """Units and tokens of records; what a tree or chain goes on from was generated once, with the sample."""
+    units = [one.unit for record in records for drawn in record.units.values() for one in drawn]
+    return {
+        "problems": len(records),
+        "units": len(units),
+        "generated_tokens": sum(unit.generated - _begun(unit) for unit in units),
+        "prm_tokens": sum(unit.prm for unit in units),
+    }
+
+
+def _begun(unit: Unit) -> int:
+    family = family_of(unit.kind)
+    if family in ("dvts", "beam_search"):
+        return sum(step.tokens for step in unit.first_steps)
+    return unit.attempts[0].tokens if family == "revision" and unit.attempts else 0
+
+
+def _collect(order: Order, solver: Solver, load: Callable[[], Solver]) -> None:
+    """Draw what is missing: with this solver, or in other processes with solvers of their own."""
+    started = time.perf_counter()
+    collected = together(order, load) if is_spread(order.options) else anyio.run(alone, order, lambda: solver)
+    order.console.print(Text(told(collected, order.tally, len(order.rows), time.perf_counter() - started)))
+
+
+def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, console: Console) -> None:
+    """Say what a store was begun with, where that is not what is asked for.
+
+    Raises:
+        ConfigError: it would be gone on with, if it were.
+    """
+    keys = store.keys()
+    if key in keys or not keys:
+        return
+    mine, theirs = (
+        asdict(key),
+        min((asdict(other) for other in keys), key=lambda one: len(_differing(one, asdict(key)))),
+    )
+    told = ", ".join(f"{name} {theirs[name]} there and {mine[name]} here" for name in _differing(theirs, mine))
+    if options.resume:
+        raise ConfigError(
+            f"--resume: {options.store} was begun with other settings ({told}): give those, or leave --resume out to "
+            "draw anew beside them"
+        )
+    note = f"note: {options.store} was begun with other settings ({told}): nothing of it is used, nothing is lost"
+    console.print(Text(note, style="yellow"))
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in one.items() if other.get(name) != value]
+
+
+DATASET = "minimath-calibration"
+"""What a fit is made on where none is named; a file of traces names its own."""
+
+
+def from_traces(options: argparse.Namespace) -> Gathered:
+    """Grade recorded samples.
+
+    Args:
+        options: of the command ``fit``; ``replay`` is the file, ``dataset`` holds the right answers. Where none is
+            named, a file of traces is taken at its word, if its data set lies beside it.
+
+    Raises:
+        ConfigError: the file is no record, the data set does not hold its problems, or the record does not say what
+            a budget is to be counted in.
+    """
+    beside = _dataset_of(options.replay) if options.dataset == DATASET else None
+    dataset = beside or options.dataset
+    record = load_record(options.replay, problems=None if beside is None else beside)
+    if not record.counted and options.count not in (None, "generated"):
+        raise ConfigError(f"{options.replay} does not say how many PRM tokens there were: take --count generated")
+    rows = _matched(record, load_problems(dataset), str(dataset))[: options.limit]
+    records = anyio.run(graded, record, rows)
+    ratio = record.prm.parameters / max(record.policy.parameters, 1) if record.prm is not None else 0.0
+    return Gathered(
+        records,
+        {"policy": record.policy.name, "prm": None if record.prm is None else record.prm.name},
+        {
+            "policy": record.policy.fingerprint,
+            "prm": "" if record.prm is None else record.prm.fingerprint,
+            "prompt": "as recorded",
+        },
+        {"name": str(dataset), "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
+        weights_of(options.count if record.counted else "generated", ratio),
+        counts_of_work(records),
+        ("mean",) if record.detail == "mean" else AGGREGATIONS,
+    )
+
+
+async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
+    """The recorded samples of these problems, each once, with verdicts on their answers."""
+    recorded = {problem.question: problem for problem in record.problems}
+    found = []
+    async with Grader() as grader:
+        for row in rows:
+            problem = recorded[row["problem"]]
+            drawn = {index: _drawn(index, sample, record) for index, sample in enumerate(problem.samples)}
+            held = Holding(row["unique_id"], row_digest(row), len(problem.prompt_ids), {SAMPLE: drawn}, {})
+            verdicts = await verdicts_on(held, row["answer"], grader)
+            one = record_of(row, replace(held, verdicts=verdicts), None)
+            assert one is not None
+            found.append(one)
+    return found
+
+
+def _drawn(index: int, sample: RecordedSample, record: Record) -> Drawn:
+    """A recorded sample as a unit; its first step is known where the scores of steps are."""
+    tokens, logprob = len(sample.token_ids), math.fsum(sample.logprobs) if sample.logprobs else NAN
+    attempt = Attempt(extract_answer(sample.text), sample.scores, tokens, logprob, sample.finish)
+    prm = sample.prm_counts[-1] if sample.prm_counts else 0
+    steps = (_first_step(sample),) if sample.scores and record.detail == "steps" else ()
+    unit = Unit(SAMPLE, (attempt,), steps, tokens, prm)
+    return Drawn(index, unit, Work(tokens, prm, sample.prompt_tokens))
+
+
+def _first_step(sample: RecordedSample) -> FirstStep:
+    end = sample.text.find(sample.steps[0]) + len(sample.steps[0])
+    tokens = 1 + sum(reached < end for reached in sample.ends[:-1])
+    return FirstStep(sample.scores[0], tokens, math.fsum(sample.logprobs[:tokens]) if sample.logprobs else NAN)
+
+
+def _matched(record: Record, rows: Sequence[Row], dataset: str) -> list[Row]:
+    """The rows of the recorded problems, in the order of the data set."""
+    questions = {problem.question for problem in record.problems}
+    found = [row for row in rows if row["problem"] in questions]
+    if len(found) < len(questions):
+        raise ConfigError(
+            f"{dataset} holds {len(found)} of the {len(questions)} recorded problems: name the data set that was "
+            "recorded with --dataset"
+        )
+    return found
+
+
+def _dataset_of(file: Path) -> Path | None:
+    """The JSON Lines file that a file of traces was recorded on, where it lies beside it."""
+    try:
+        name = json.loads(file.read_text(encoding="utf-8"))["meta"]["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # whatever is wrong with it, reading the record says
+    beside = file.with_name(f"{name}.jsonl")
+    return beside if beside.is_file() else None

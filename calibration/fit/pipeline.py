@@ -1,0 +1,310 @@
+"""From graded records to a calibration: vote, curves, classifiers, outlook, and how good they are on unseen problems.
+
+It collects nothing and writes nothing. Everything that is reported was predicted for problems by what was fitted
+without them; what is shipped is then fitted on all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.calibration.collect.arms import Arm
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.fit.accuracy import (
+    BinCurves,
+    Curves,
+    VoteChoice,
+    answerable,
+    by_bins,
+    choose_vote,
+    measure,
+)
+from adaptive_ttc.calibration.fit.difficulty import (
+    LEAST_PROBLEMS,
+    Bins,
+    Difficulty,
+    DifficultyTrainer,
+    check_counts,
+    counts_of,
+    crossfitted_difficulty,
+)
+from adaptive_ttc.calibration.fit.gain import Learner, Learning
+from adaptive_ttc.calibration.judge.difficulty import (
+    StageMetrics,
+    held_out_predictions,
+    importances,
+    measured_difficulty,
+)
+from adaptive_ttc.calibration.judge.gains import (
+    Contender,
+    Contest,
+    DifficultyGain,
+    Fold,
+    budget_grid,
+    contest,
+    difficulty_gain,
+    opening_of,
+    probe_cost,
+    promising_kinds,
+)
+from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
+from adaptive_ttc.calibration.judge.replay import Vote
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Reading
+from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
+from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
+from adaptive_ttc.strategies.base import AGGREGATIONS
+
+Array = NDArray[np.float64]
+Tell = Callable[[str], None]
+
+CONTESTED = 300
+"""Problems on which adaptive runs are replayed, about; of as few folds as hold so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a calibration is fitted.
+
+    Attributes:
+        weights: what a token costs, in tokens of the policy.
+        folds: of the cross-fitting.
+        seed: of folds, subsets, replays and estimators.
+        budgets: mean units a problem at which choices are judged; None for a grid over what the arms cost.
+        aggregations: by which step scores may be reduced.
+        learning: of the outlook.
+    """
+
+    weights: Weights
+    folds: int = 5
+    seed: int = 0
+    budgets: Sequence[float] | None = None
+    aggregations: tuple[str, ...] = AGGREGATIONS
+    learning: Learning = field(default_factory=Learning)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """All that was learned, and its measure.
+
+    Attributes:
+        settings: how.
+        problems: ids of those that it was fitted on.
+        digests: of their texts.
+        table: what every arm reaches and costs.
+        bins: of difficulty.
+        difficulty: classifiers of all stages.
+        outlook: what more work brings; None where it was no better than the table.
+        opening: what a problem is begun with.
+        vote: what was chosen, and what the others reach.
+        curves: every arm on every problem.
+        by_bin: and in every bin.
+        left_out: arms that the records do not answer.
+        stages: metrics of the classifiers on unseen problems.
+        importances: of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`.
+        gain: what knowing the difficulty is worth there.
+        contest: outlook against table there; None where no search or sample can be gone on with.
+        seconds: that fitting took.
+    """
+
+    settings: Settings
+    problems: tuple[str, ...]
+    digests: tuple[str, ...]
+    table: ComputeOptimalTable
+    bins: Bins
+    difficulty: Difficulty
+    outlook: LearnedGainModel | None
+    opening: Opening
+    vote: VoteChoice
+    curves: Curves
+    by_bin: BinCurves
+    left_out: tuple[Arm, ...]
+    stages: Mapping[str, StageMetrics]
+    importances: Mapping[str, Mapping[str, float]]
+    gain: DifficultyGain
+    contest: Contest
+    seconds: float
+
+
+def calibrate(
+    records: Sequence[ProblemRecord],
+    arms: Sequence[Arm],
+    settings: Settings,
+    source: str = "",
+    tell: Tell = lambda _: None,
+) -> Calibration:
+    """Fit everything.
+
+    Args:
+        records: the problems, with the units that were collected.
+        arms: for the table; those that the records do not answer are left out and named.
+        settings: how.
+        source: where the records come from, in words.
+        tell: called with what is done next.
+
+    Raises:
+        CalibrationError: there is nothing to be learned from these problems; what to do is said.
+    """
+    began = time.perf_counter()
+    tell("choosing the vote")
+    _check_size(len(records), settings.folds)
+    check_counts(counts_of(records))
+    folds = crossfit(records, settings.folds, settings.seed)
+    numbers = np.array([folds.fold[record.id] for record in records])
+    choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
+    vote = choice.vote
+    tell("measuring every arm")
+    able, left_out = answerable(records, arms)
+    curves = measure(records, able, vote, seed=settings.seed)
+    tell("learning difficulty")
+    trainer = DifficultyTrainer(records, vote.reading)
+    crossed = crossfitted_difficulty(records, folds, trainer)
+    stages = measured_difficulty(records, crossed, trainer)
+    difficulty = trainer.train(list(records))
+    by_bin = by_bins(curves, membership(records, difficulty.bins), seed=settings.seed)
+    table = table_of(curves, by_bin, difficulty.bins, vote, records, source)
+    tell("judging choices by difficulty")
+    budgets = settings.budgets or budget_grid(curves, settings.weights, 10)
+    parts = _parts(records, folds, crossed, trainer, curves, settings.seed)
+    probes = np.array([probe_cost(record, settings.weights) for record in records])
+    gain = difficulty_gain(curves, parts, settings.weights, budgets, probes)
+    tell("learning what more work brings")
+    opening = opening_of(records)
+    kinds = promising_kinds(curves, by_bin, settings.weights)
+    learner = Learner.of(records, vote, settings.learning, kinds)
+    contenders: list[Contender] = []
+    needed = min(folds.count, -(-CONTESTED * folds.count // len(records)))
+    most = -(-CONTESTED // needed)
+    for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
+        if number == needed:
+            break
+        tell(f"learning what more work brings, fold {number + 1} of {needed}")
+        train = folds.training(number, records)
+        fold_table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
+        forecasts = TableGainModel(fold_table, held.model.posteriors)
+        contenders.append(Contender(part[:most], forecasts, learner.learn(fold.train.tolist())))
+    tell("replaying adaptive runs on unseen problems")
+    met = contest(contenders, vote, settings.weights, _inner(budgets), opening, settings.seed)
+    tell("fitting on all problems")
+    outlook = learner.learn() if met.keeps_outlook else None
+    return Calibration(
+        settings=settings,
+        problems=tuple(record.id for record in records),
+        digests=tuple(text_digest(record.question) for record in records),
+        table=table,
+        bins=difficulty.bins,
+        difficulty=difficulty,
+        outlook=outlook,
+        opening=opening,
+        vote=choice,
+        curves=curves,
+        by_bin=by_bin,
+        left_out=tuple(left_out),
+        stages=stages,
+        importances=importances(crossed, records, trainer, settings.seed),
+        gain=gain,
+        contest=met,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _check_size(problems: int, folds: int) -> None:
+    """Refuse what would fail later, when the problems outside a fold are counted."""
+    left = problems - -(-problems // max(folds, 1))
+    if problems and left < LEAST_PROBLEMS:
+        raise CalibrationError(
+            f"{problems} problems in {folds} folds leave {left} to learn from; {LEAST_PROBLEMS} are the least: take "
+            f"at least {-(-LEAST_PROBLEMS * folds // max(folds - 1, 1))} problems (--limit), or more folds"
+        )
+
+
+def _inner(budgets: Sequence[float]) -> Sequence[float]:
+    """Every second budget without the ends, where nothing is to be decided; all where there are few."""
+    return budgets[1:-1:2] if len(budgets) > 4 else budgets
+
+
+def table_arm(arm: Arm) -> TableArm:
+    """An arm as the table keeps it."""
+    options = arm.options if arm.strategy != "greedy" else {}
+    return TableArm(arm.name, arm.strategy, options, arm.kind, arm.units)
+
+
+def ballot_of(vote: Vote) -> Ballot:
+    """A vote as the table keeps it."""
+    return Ballot(vote.name, vote.b, vote.reading.agg_strategy)
+
+
+def vote_of(ballot: Ballot) -> Vote:
+    """And back."""
+    return Vote(ballot.name, ballot.b, Reading(agg_strategy=ballot.agg_strategy))
+
+
+def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
+    """How probably every problem is of every bin, by its own counts, shape [problems, bins]."""
+    counts = counts_of(records)
+    return bins.soft(counts.right, counts.drawn)
+
+
+def table_of(
+    curves: Curves,
+    by_bin: BinCurves,
+    bins: Bins,
+    vote: Vote,
+    records: Sequence[ProblemRecord],
+    source: str,
+) -> ComputeOptimalTable:
+    """The table of arms that were measured on these problems."""
+    share = membership(records, bins).mean(axis=0)
+    names = ("accuracy", "shrunk", "low", "high", "generated", "prm")
+    cells = {name: tuple(tuple(row) for row in getattr(by_bin, name).tolist()) for name in names}
+    return ComputeOptimalTable(
+        arms=tuple(table_arm(arm) for arm in curves.arms),
+        cells=Cells(**cells),
+        share=tuple((share / share.sum()).tolist()),
+        edges=tuple(float(edge) for edge in bins.edges),
+        ballot=ballot_of(vote),
+        problems=len(records),
+        source=source,
+    )
+
+
+def _parts(
+    records: Sequence[ProblemRecord],
+    folds: Folds,
+    crossed: CrossFitted[Difficulty],
+    trainer: DifficultyTrainer,
+    curves: Curves,
+    seed: int,
+) -> list[Fold]:
+    """Every fold with the table of the others and what its problems look like after four first steps."""
+    row_of = {record.id: row for row, record in enumerate(records)}
+    held_out = held_out_predictions(crossed, records, trainer)
+    probed = held_out.get("first_steps_4")
+    posterior = None
+    if probed is not None:
+        posterior = np.zeros((len(records), probed.posterior.shape[1]))
+        rows = [row_of[id] for id in probed.problem.tolist()]
+        np.add.at(posterior, rows, probed.posterior * probed.weight[:, None])
+        posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-12)
+    parts = []
+    for difficulty, part in crossed.held_out(records):
+        out = np.array([row_of[record.id] for record in part])
+        train = np.array([row for row in range(len(records)) if row not in set(out.tolist())])
+        others = [records[row] for row in train]
+        counts = counts_of(part)
+        parts.append(
+            Fold(
+                held_out=out,
+                train=train,
+                bins=by_bins(curves.rows(train), membership(others, difficulty.bins), seed=seed),
+                oracle=difficulty.bins.soft(counts.right, counts.drawn).argmax(axis=1),
+                posterior=None if posterior is None else posterior[out],
+            )
+        )
+    return parts

@@ -1,0 +1,109 @@
+"""Writes a calibration as a directory, whole or not at all; what it holds see ``estimate/artefact.py``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from adaptive_ttc.calibration.fit.pipeline import Calibration
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.artefact import (
+    CLASSIFIER,
+    GAIN,
+    META,
+    SCHEMA,
+    TABLE,
+    Calibrated,
+    meta_digest,
+    save_gain_model,
+)
+from adaptive_ttc.evaluation.result_file import git_state
+
+_LIBRARIES = ("adaptive-ttc", "numpy", "scikit-learn", "skops", "torch", "transformers")
+
+
+def save_calibration(
+    calibration: Calibration,
+    folder: str | Path,
+    *,
+    models: Mapping[str, str | None],
+    fingerprints: Mapping[str, str],
+    dataset: Mapping[str, Any],
+    counts: Mapping[str, int],
+    command: str,
+) -> Calibrated:
+    """Write the files, read them again as a user will, and put them in the place of an older calibration.
+
+    Args:
+        calibration: what was learned.
+        folder: where to; what else lies there is left alone.
+        models: ``policy`` and ``prm``, as a person calls them.
+        fingerprints: ``policy``, ``prm`` and ``prompt``.
+        dataset: its name and fingerprint.
+        counts: tokens, units and whatever else was counted while collecting.
+        command: that made it.
+
+    Raises:
+        CalibrationError: it cannot be written, or not be read again.
+    """
+    target = Path(folder)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        _write_json(partial / TABLE, calibration.table.as_data())
+        sums = {CLASSIFIER: calibration.difficulty.model.save(partial / CLASSIFIER)}
+        if calibration.outlook is not None:
+            sums[GAIN] = save_gain_model(calibration.outlook, partial / GAIN)
+        sums[TABLE] = hashlib.sha256((partial / TABLE).read_bytes()).hexdigest()
+        meta = {
+            "schema": SCHEMA,
+            "models": dict(models),
+            "fingerprints": dict(fingerprints),
+            "dataset": dict(dataset),
+            "problems": list(calibration.problems),
+            "digests": list(calibration.digests),
+            "opening": asdict(calibration.opening),
+            "weights": asdict(calibration.settings.weights),
+            "folds": calibration.settings.folds,
+            "seed": calibration.settings.seed,
+            "counts": dict(counts),
+            "fit_seconds": round(calibration.seconds, 1),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "git": git_state(),
+            "versions": {"python": sys.version.split()[0], **_versions()},
+            "command": command,
+            "files": sums,
+        }
+        _write_json(partial / META, {**meta, "digest": meta_digest(meta)})
+        loaded = Calibrated.load(partial)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / GAIN).unlink(missing_ok=True)
+        for name in (*sums, META):  # the metadata last: until then the checksums are those of the older files
+            (partial / name).replace(target / name)
+        shutil.rmtree(partial)
+    except OSError as error:
+        raise CalibrationError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
+    return loaded
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

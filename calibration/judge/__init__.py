@@ -1,0 +1,1 @@
+"""Measures a calibration on problems that it was not fitted on."""

@@ -1,0 +1,275 @@
+"""How good posteriors over difficulty are on problems that they were not fitted on, and which features carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats  # type: ignore[import-untyped]
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.fit.classifier import log_loss
+from adaptive_ttc.calibration.fit.difficulty import Bins, Difficulty, DifficultyTrainer, counts_of
+from adaptive_ttc.calibration.judge.held_out import CrossFitted
+from adaptive_ttc.estimate.difficulty import BINS
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """One point of a reliability diagram: rows of like prediction of "harder than an edge".
+
+    Attributes:
+        edge: its number.
+        predicted, observed: means over the rows.
+        weight: of the rows, in problems.
+    """
+
+    edge: int
+    predicted: float
+    observed: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageMetrics:
+    """A stage's classifier on held-out problems.
+
+    Attributes:
+        problems: that were held out.
+        log_loss: cross entropy with the soft labels, in nats.
+        log_loss_of_shares: the same for a classifier that always answers the shares of the bins.
+        log_loss_floor: the entropy of the soft labels: no classifier is below.
+        brier: squared distance from the soft labels, summed over bins.
+        ece: mean distance of observed from predicted P(harder than an edge) over bins of equal mass and all edges.
+        spearman: rank correlation of expected easiness with measured pass@1, mean over the orders of the samples.
+        spearman_ceiling: the same for the true rate, see :func:`spearman_ceiling`.
+        confusion: shape [5, 5]: problems by their bin (its probability counts) and the most probable predicted one.
+        reliability: points of the diagram.
+    """
+
+    problems: int
+    log_loss: float
+    log_loss_of_shares: float
+    log_loss_floor: float
+    brier: float
+    ece: float
+    spearman: float
+    spearman_ceiling: float
+    confusion: tuple[tuple[float, ...], ...]
+    reliability: tuple[Reliability, ...]
+
+    @property
+    def divergence(self) -> float:
+        """Log-loss above its floor, in nats; it compares stages, whose labels are counted on different samples."""
+        return self.log_loss - self.log_loss_floor
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Held-out predictions of one stage.
+
+    Attributes:
+        posterior: shape [rows, 5].
+        soft: shape [rows, 5], the labels.
+        problem: shape [rows], ids; a problem has a row for every order of its samples, in order.
+        right, drawn: shape [rows]: samples that the row does not show.
+        weight: shape [rows]: those of a problem sum to 1.
+    """
+
+    posterior: Array
+    soft: Array
+    problem: NDArray[np.str_]
+    right: Array
+    drawn: Array
+    weight: Array
+
+
+def measure(found: Predictions, bins: Bins, masses: int = 10) -> StageMetrics:
+    """All metrics of a stage.
+
+    Args:
+        found: held-out predictions.
+        bins: whose prior says how the true rates scatter around the measured ones.
+        masses: bins of the calibration error, of equal mass; fewer where there are fewer than 10 problems a bin.
+    """
+    problems = len(set(found.problem.tolist()))
+    shares = np.average(found.soft, axis=0, weights=found.weight)
+    points = reliability(found, max(2, min(masses, problems // 10)))
+    return StageMetrics(
+        problems,
+        log_loss(found.posterior, found.soft, found.weight),
+        log_loss(np.tile(shares, (len(found.soft), 1)), found.soft, found.weight),
+        log_loss(found.soft, found.soft, found.weight),
+        float(np.average(((found.posterior - found.soft) ** 2).sum(axis=1), weights=found.weight)),
+        calibration_error(points),
+        _spearman(found),
+        spearman_ceiling(found, bins),
+        tuple(tuple(row) for row in confusion(found).tolist()),
+        points,
+    )
+
+
+def expected_difficulty(posterior: Array) -> Array:
+    """Mean bin, from 0 for the easiest to 4, shape [rows]."""
+    return np.asarray(posterior @ np.arange(BINS))
+
+
+def reliability(found: Predictions, masses: int) -> tuple[Reliability, ...]:
+    """Points of equal mass for every edge, by rising prediction."""
+    points = []
+    for edge in range(BINS - 1):
+        predicted = 1 - np.cumsum(found.posterior, axis=1)[:, edge]
+        observed = 1 - np.cumsum(found.soft, axis=1)[:, edge]
+        order = np.argsort(predicted, kind="stable")
+        for group in np.array_split(order, masses):
+            weight = found.weight[group]
+            points.append(
+                Reliability(
+                    edge,
+                    float(np.average(predicted[group], weights=weight)),
+                    float(np.average(observed[group], weights=weight)),
+                    float(weight.sum()),
+                )
+            )
+    return tuple(points)
+
+
+def calibration_error(points: Sequence[Reliability]) -> float:
+    """Expected calibration error: the mean distance of observed from predicted, weighted by mass."""
+    weights = [point.weight for point in points]
+    return float(np.average([abs(point.observed - point.predicted) for point in points], weights=weights))
+
+
+def confusion(found: Predictions) -> Array:
+    """Shape [5, 5], rows: the bin (a problem counts in each with its probability), columns: the predicted one."""
+    table = np.zeros((BINS, BINS))
+    for column in range(BINS):
+        chosen = found.posterior.argmax(axis=1) == column
+        table[:, column] = (found.soft[chosen] * found.weight[chosen, None]).sum(axis=0)
+    return table
+
+
+def spearman_ceiling(found: Predictions, bins: Bins, draws: int = 200, seed: int = 0) -> float:
+    """What one who knows the true rates would reach, since the measured ones are noisy; by posterior simulation.
+
+    True rates are drawn from every problem's Beta posterior and counts anew from these rates; the ceiling is the mean
+    rank correlation of the two.
+    """
+    rng = np.random.default_rng(seed)
+    _, first = np.unique(found.problem, return_index=True)
+    right, drawn = found.right[first], np.maximum(np.rint(found.drawn[first]), 1).astype(int)
+    results = []
+    for _ in range(draws):
+        rate = rng.beta(bins.prior.a + right, bins.prior.b + np.maximum(found.drawn[first] - right, 0))
+        results.append(_rank_correlation(rate, rng.binomial(drawn, rate) / drawn))
+    return float(np.mean(results))
+
+
+def _spearman(found: Predictions) -> float:
+    place: dict[str, int] = {}
+    order = []
+    for id in found.problem.tolist():
+        place[id] = place.get(id, -1) + 1
+        order.append(place[id])
+    easiness, rate = -expected_difficulty(found.posterior), found.right / found.drawn
+    turn = np.array(order)
+    return float(np.mean([_rank_correlation(easiness[turn == one], rate[turn == one]) for one in sorted(set(order))]))
+
+
+def _rank_correlation(one: Array, other: Array) -> float:
+    """Spearman's; 0 where all are equal."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
+
+
+def group_of(feature: str) -> str:
+    """Features that say much the same are shuffled together: one alone would be made up for by the others."""
+    part, _, name = feature.partition(".")
+    about = {"prompt": "prompt", "votes": "agreement", "weights": "weighted agreement", "answers": "leading answer"}
+    if part in about:
+        return about[part]
+    if part == "greedy":
+        return "greedy solution"
+    if part == "units":
+        return "units"
+    of = "first-step" if part == "first_steps" else "solution"
+    if name.startswith("score"):
+        return f"{of} scores"
+    return f"{of} log-probability" if name.startswith("logprob") else f"{of} lengths"
+
+
+def importances(
+    fitted: CrossFitted[Difficulty], records: Sequence[ProblemRecord], trainer: DifficultyTrainer, seed: int = 0
+) -> Mapping[str, Mapping[str, float]]:
+    """Stage -> group -> rise of the log-loss in nats when the group's values are shuffled among held-out problems.
+
+    Groups that a stage does not know are left out.
+    """
+    rng = np.random.default_rng(seed)
+    names = trainer.reading.names
+    groups = {group: [i for i, name in enumerate(names) if group_of(name) == group] for group in map(group_of, names)}
+    found: dict[str, dict[str, float]] = {}
+    for stage, all_rows in trainer.rows.items():
+        known = {group: columns for group, columns in groups.items() if _varies(all_rows.features[:, columns])}
+        rises = dict.fromkeys(known, 0.0)
+        for difficulty, part in fitted.held_out(records):
+            rows = all_rows.of([record.id for record in part])
+            if not len(rows):
+                continue
+            model, soft = difficulty.model.stages[stage], difficulty.bins.soft(rows.right, rows.drawn)
+            before = log_loss(model.predict_proba(rows.features), soft, rows.weight)
+            for group, columns in known.items():
+                shuffled = rows.features.copy()
+                shuffled[:, columns] = shuffled[rng.permutation(len(rows))][:, columns]
+                after = log_loss(model.predict_proba(shuffled), soft, rows.weight)
+                rises[group] += (after - before) * rows.weight.sum() / all_rows.weight.sum()
+        found[stage] = {group: float(rise) for group, rise in rises.items()}
+    return found
+
+
+def _varies(columns: Array) -> bool:
+    filled = np.nan_to_num(columns, nan=-1e9)
+    return bool((np.ptp(filled, axis=0) > 0).any())
+
+
+def held_out_predictions(
+    fitted: CrossFitted[Difficulty], records: Sequence[ProblemRecord], trainer: DifficultyTrainer
+) -> dict[str, Predictions]:
+    """Stage -> predictions of every problem by the model that has not seen it."""
+    found: dict[str, list[Predictions]] = {name: [] for name in trainer.rows}
+    for difficulty, part in fitted.held_out(records):
+        for name, parts in found.items():
+            rows = trainer.rows[name].of([record.id for record in part])
+            posterior = difficulty.model.stages[name].predict_proba(rows.features)
+            soft = difficulty.bins.soft(rows.right, rows.drawn)
+            parts.append(Predictions(posterior, soft, rows.problem, rows.right, rows.drawn, rows.weight))
+    return {name: _joined(parts) for name, parts in found.items()}
+
+
+def measured_difficulty(
+    records: Sequence[ProblemRecord], fitted: CrossFitted[Difficulty], trainer: DifficultyTrainer
+) -> dict[str, StageMetrics]:
+    """Stage -> metrics on held-out problems."""
+    bins = Bins.fit(counts_of(records, trainer.kind))
+    return {name: measure(found, bins) for name, found in held_out_predictions(fitted, records, trainer).items()}
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    return Predictions(
+        np.concatenate([part.posterior for part in parts]),
+        np.concatenate([part.soft for part in parts]),
+        np.concatenate([part.problem for part in parts]),
+        np.concatenate([part.right for part in parts]),
+        np.concatenate([part.drawn for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+    )

@@ -1,0 +1,316 @@
+"""What choices by difficulty and adaptive runs gain over one arm for all, on problems that were not fitted on.
+
+Every figure is cross-fitted by problem. At a price per token every problem takes the arm of largest predicted accuracy
+less its predicted price; over falling prices this draws the curve of the best that such predictions allow. Budgets
+between two of its points are met by giving a share of the problems the dearer choice, so that curves are compared at
+equal cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
+from adaptive_ttc.calibration.judge.replay import Deck, Forecaster, Replayed, Vote, replay
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Unit
+from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
+from adaptive_ttc.evaluation.metrics import Interval, paired_interval
+
+Array = NDArray[np.float64]
+
+LEAST_GAIN = 0.05
+"""Gain of the oracle over the best fixed arm from which on the share that is kept says something."""
+
+
+MISSED = 0.002
+"""Mean accuracy less price by which a kind of unit must be missed to be offered to the allocator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What was fitted without some problems, and these problems.
+
+    Attributes:
+        held_out: rows of the curves.
+        train: the other rows.
+        bins: curves by bin of the others.
+        oracle: shape [held out]: bin of each problem by its own measured rate.
+        posterior: shape [held out, bins]: of each after four first steps; None where these were not recorded.
+    """
+
+    held_out: NDArray[np.int64]
+    train: NDArray[np.int64]
+    bins: BinCurves
+    oracle: NDArray[np.int64]
+    posterior: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class DifficultyGain:
+    """What knowing the difficulty is worth, at budgets of equal mean cost.
+
+    Attributes:
+        budgets: mean units a problem.
+        fixed, oracle, predicted: mean accuracy of the best fixed arm, and of the best arm by true and by predicted bin.
+        kept: (predicted - fixed) / (oracle - fixed), mean over the budgets at which the oracle gains at least
+            :data:`LEAST_GAIN`, weighted by its gain; None where there is none.
+        kept_at_best: the same at the one budget where the oracle gains most.
+        optimism: accuracy that the table promises of its choices less what they reach on unseen problems, mean over
+            budgets.
+    """
+
+    budgets: tuple[float, ...]
+    fixed: tuple[float, ...]
+    oracle: tuple[float, ...]
+    predicted: tuple[float, ...]
+    kept: float | None
+    kept_at_best: float | None
+    optimism: float
+
+
+def difficulty_gain(
+    curves: Curves, folds: Sequence[Fold], weights: Weights, budgets: Sequence[float], probes: Array
+) -> DifficultyGain:
+    """Choose one arm for each held-out problem by its bin.
+
+    Args:
+        curves: of all problems.
+        folds: see :class:`Fold`.
+        weights: units a token.
+        budgets: mean units a problem.
+        probes: shape [problems]: units of the four first steps by which difficulty is predicted. An arm that samples
+            begins with them; greedy and narrower arms pay for what they do not use.
+    """
+    cost = curves.cost(weights)
+    n = len(cost)
+    results = {name: np.zeros((len(budgets), n)) for name in ("fixed", "oracle", "predicted")}
+    optimism = []
+    used = np.array([min(1.0, arm.n / 4) if arm.strategy != "greedy" else 0.0 for arm in curves.arms])
+    for fold in folds:
+        rows, train = fold.held_out, fold.train
+        accuracy, paid = curves.accuracy[rows], cost[rows]
+        probed = paid + probes[rows, None] * (1 - used)
+        bins, bin_cost = fold.bins.shrunk, fold.bins.cost(weights)
+        fixed = best_fixed(curves.accuracy[train], cost[train], accuracy, paid)
+        oracle = frontier(bins[fold.oracle], bin_cost[fold.oracle], accuracy, paid)
+        drawn = {"fixed": fixed, "oracle": oracle}
+        if fold.posterior is not None:
+            values, expected = fold.posterior @ bins, fold.posterior @ bin_cost
+            drawn["predicted"] = frontier(values, expected + probes[train].mean() * (1 - used), accuracy, probed)
+        for name, curve in drawn.items():
+            for row, budget in enumerate(budgets):
+                # who cannot pay for the probes of all problems does not probe
+                able = curve if budget >= curve.cost[0] else fixed
+                results[name][row, rows] = able.at(budget)
+        chosen = np.argmax(np.where(bin_cost <= np.median(budgets), bins, -1.0), axis=1)
+        promised = bins[np.arange(len(bins)), chosen][fold.oracle].mean()
+        optimism.append(promised - accuracy[np.arange(len(rows)), chosen[fold.oracle]].mean())
+    fixed_mean, oracle_mean, predicted_mean = (results[name].mean(axis=1) for name in results)
+    gain = oracle_mean - fixed_mean
+    telling = gain >= LEAST_GAIN
+    best = int(np.argmax(gain))
+    probed_all = all(fold.posterior is not None for fold in folds)
+
+    def kept(where: NDArray[np.bool_]) -> float | None:
+        able = probed_all and where.any() and gain[where].sum() > 0
+        return float((predicted_mean - fixed_mean)[where].sum() / gain[where].sum()) if able else None
+
+    return DifficultyGain(
+        budgets=tuple(map(float, budgets)),
+        fixed=tuple(fixed_mean.tolist()),
+        oracle=tuple(oracle_mean.tolist()),
+        predicted=tuple(predicted_mean.tolist()),
+        kept=kept(telling),
+        kept_at_best=kept(np.arange(len(gain)) == best),
+        optimism=float(np.mean(optimism)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Replayed adaptive runs on held-out problems, one budget shared by the problems of a fold.
+
+    Attributes:
+        budgets: mean units a problem.
+        table, outlook: mean accuracy when the table's forecasts decide, and when the learned ones do.
+        unscored: the learned ones, where the opening is not scored at once.
+        difference: outlook less table, over problems and budgets.
+    """
+
+    budgets: tuple[float, ...]
+    table: tuple[float, ...]
+    outlook: tuple[float, ...]
+    unscored: tuple[float, ...]
+    difference: Interval
+
+    @property
+    def keeps_outlook(self) -> bool:
+        """Whether what was learned is better than the table."""
+        return self.difference.mean > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """The forecasts that were fitted without a fold, and its problems."""
+
+    records: Sequence[ProblemRecord]
+    table: TableGainModel
+    outlook: LearnedGainModel
+
+
+def contest(
+    contenders: Sequence[Contender], vote: Vote, weights: Weights, budgets: Sequence[float], opening: Opening, seed: int
+) -> Contest:
+    """Replay them all."""
+    rows: dict[str, list[list[float]]] = {"table": [], "outlook": [], "unscored": []}
+    for budget in budgets:
+        found: dict[str, list[float]] = {name: [] for name in rows}
+        for one in contenders:
+            decks = [Deck(record, seed) for record in one.records]
+            total = int(budget * len(decks))
+            plain = replace(opening, scored=False)
+            runs: dict[str, tuple[Forecaster, Opening]] = {
+                "table": (one.table.forecasts, opening),
+                "outlook": (one.outlook.forecasts, opening),
+                "unscored": (one.outlook.forecasts, plain),
+            }
+            for name, (forecast, begin) in runs.items():
+                found[name] += _accuracies(replay(decks, forecast, vote, total, weights, begin))
+        for name, values in found.items():
+            rows[name].append(values)
+    table, outlook = np.array(rows["table"]), np.array(rows["outlook"])
+    return Contest(
+        budgets=tuple(map(float, budgets)),
+        table=tuple(table.mean(axis=1).tolist()),
+        outlook=tuple(outlook.mean(axis=1).tolist()),
+        unscored=tuple(np.array(rows["unscored"]).mean(axis=1).tolist()),
+        difference=paired_interval(outlook.mean(axis=0), table.mean(axis=0), resamples=2_000, seed=seed),
+    )
+
+
+def promising_kinds(curves: Curves, bins: BinCurves, weights: Weights) -> tuple[str, ...]:
+    """Kinds of units without which choices by difficulty would be worse, and what problems are opened with.
+
+    Kinds are given up one by one, the one first that is missed least, while accuracy less price, mean over bins and
+    prices, falls by less than :data:`MISSED`. Work that is nowhere worth its cost is not offered to the allocator: of
+    many actions that gain nothing, one always looks as if it did.
+    """
+    cost = bins.cost(weights)
+    columns = np.array([arm.kind for arm in curves.arms])
+    prices = np.geomspace(0.1 / cost.max(), 0.5 / max(cost.min(), 1.0), 60)
+    values = bins.shrunk[None] - prices[:, None, None] * cost[None]
+
+    def worth(kinds: set[str]) -> float:
+        return float(np.maximum(values[:, :, np.isin(columns, list(kinds))].max(axis=2), 0.0).mean())
+
+    kept = set(columns.tolist())
+    best = worth(kept)
+    opened = {kind for kind in kept if kind == "greedy"} or {"sample"} & kept
+    while others := sorted(kept - opened):
+        missed, kind = min((best - worth(kept - {kind}), kind) for kind in others)
+        if missed >= MISSED or len(kept) == 1:
+            break
+        kept.remove(kind)
+    return tuple(sorted(kept))
+
+
+def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> float:
+    """Units of the first steps of so many samples, on average; scoring one takes the question and the step."""
+    steps = [step for one in record.units.get("sample", ()) for step in one.unit.first_steps]
+    if not steps:
+        return 0.0
+    tokens = float(np.mean([step.tokens for step in steps]))
+    return probes * (weights.generated * tokens + weights.prm * (record.prompt_tokens + tokens))
+
+
+def opening_of(records: Sequence[ProblemRecord]) -> Opening:
+    """The greedy solution where it was recorded, else a sample; sized to nine problems in ten."""
+    kind = "greedy" if all(record.units.get("greedy") for record in records) else "sample"
+    units = [one.unit for record in records for one in record.units[kind]]
+    scored = any(attempt.scores for unit in units for attempt in unit.attempts)
+    generated, prm = (int(np.ceil(np.quantile(tokens, 0.9))) for tokens in _tokens(units))
+    return Opening(kind, scored, max(1, generated), prm)
+
+
+def _tokens(units: Sequence[Unit]) -> tuple[list[int], list[int]]:
+    return [unit.generated for unit in units], [unit.prm for unit in units]
+
+
+def budget_grid(curves: Curves, weights: Weights, points: int) -> list[float]:
+    """Mean units a problem, in equal ratios from what one sample costs to the dearest arm."""
+    costs = curves.cost(weights).mean(axis=0)
+    return [float(budget) for budget in np.geomspace(max(1.0, costs.min()), costs.max(), points)]
+
+
+def _accuracies(runs: Sequence[Replayed]) -> list[float]:
+    return [run.accuracy for run in runs]
+
+
+PRICES = np.concatenate([[0.0], np.geomspace(1e-8, 1.0, 400)])
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Points of rising mean cost.
+
+    Attributes:
+        cost: shape [points]: mean over problems.
+        accuracy: shape [points, problems].
+    """
+
+    cost: Array
+    accuracy: Array
+
+    def at(self, budget: float) -> Array:
+        """Accuracy of every problem at a mean cost of ``budget``, shape [problems].
+
+        Below the cheapest point a share of the problems is given it, and the others nothing.
+        """
+        if budget <= self.cost[0]:
+            return np.asarray(self.accuracy[0] * (budget / self.cost[0]))
+        place = int(np.searchsorted(self.cost, budget, side="right")) - 1
+        if place == len(self.cost) - 1:
+            return np.asarray(self.accuracy[-1])
+        share = (budget - self.cost[place]) / (self.cost[place + 1] - self.cost[place])
+        return np.asarray((1 - share) * self.accuracy[place] + share * self.accuracy[place + 1])
+
+
+def frontier(predicted: Array, expected: Array, accuracy: Array, cost: Array) -> Frontier:
+    """What choices by a prediction reach.
+
+    Args:
+        predicted: shape [problems, arms]: predicted accuracy.
+        expected: shape [problems, arms]: predicted cost.
+        accuracy, cost: shape [problems, arms]: what was measured.
+    """
+    rows = np.arange(len(accuracy))
+    points: dict[float, Array] = {}
+    for price in PRICES:
+        chosen = np.argmax(predicted - price * expected, axis=1)
+        points[float(cost[rows, chosen].mean())] = accuracy[rows, chosen]
+    return _rising(points)
+
+
+def best_fixed(train_accuracy: Array, train_cost: Array, accuracy: Array, cost: Array) -> Frontier:
+    """The same arm for all problems, chosen where ``train`` was measured; mixtures of two arms between its points."""
+    means, costs = train_accuracy.mean(axis=0), train_cost.mean(axis=0)
+    points: dict[float, Array] = {}
+    for price in PRICES:
+        arm = int(np.argmax(means - price * costs))
+        points[float(cost[:, arm].mean())] = accuracy[:, arm]
+    return _rising(points)
+
+
+def _rising(points: dict[float, Array]) -> Frontier:
+    """Points in order of cost, without those that cost more and reach no more."""
+    kept: list[tuple[float, Array]] = []
+    for cost in sorted(points):
+        if not kept or points[cost].mean() > kept[-1][1].mean():
+            kept.append((cost, points[cost]))
+    return Frontier(np.array([cost for cost, _ in kept]), np.stack([values for _, values in kept]))

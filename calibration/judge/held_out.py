@@ -1,0 +1,183 @@
+"""Guards that nothing is judged on problems that it was fitted on: folds, models that refuse, overlapping data sets."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.evaluation.datasets import Row
+
+T = TypeVar("T")
+LEAST_PER_FOLD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted(Generic[T]):
+    """What was fitted, and on which problems; the model is had only for others.
+
+    Attributes:
+        trained_on: ids.
+    """
+
+    _model: T
+    trained_on: frozenset[str]
+
+    def for_problems(self, ids: Iterable[str]) -> T:
+        """The model, to predict these problems.
+
+        Raises:
+            CalibrationError: it was fitted on one of them.
+        """
+        leaked = sorted(self.trained_on.intersection(ids))
+        if leaked:
+            raise CalibrationError(
+                f"{len(leaked)} problem(s), {leaked[0]!r} among them, would be predicted by what was fitted on them: "
+                "predict with the model of their own fold, or take other problems"
+            )
+        return self._model
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """A partition of problems.
+
+    Attributes:
+        count: of folds.
+        fold: id -> number of its fold.
+    """
+
+    count: int
+    fold: Mapping[str, int]
+
+    def training(self, number: int, records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
+        """All problems outside a fold, in their order."""
+        return [record for record in records if self.fold[record.id] != number]
+
+    def held_out(self, number: int, records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
+        """The problems of a fold, in their order."""
+        return [record for record in records if self.fold[record.id] == number]
+
+    def fit(self, records: Sequence[ProblemRecord], train: Callable[[list[ProblemRecord]], T]) -> CrossFitted[T]:
+        """Train once for every fold, on all problems outside it."""
+        models = []
+        for number in range(self.count):
+            part = self.training(number, records)
+            models.append(Fitted(train(part), frozenset(record.id for record in part)))
+        return CrossFitted(self, tuple(models))
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFitted(Generic[T]):
+    """One model for each fold, fitted on the others."""
+
+    folds: Folds
+    models: tuple[Fitted[T], ...]
+
+    def model_for(self, id: str) -> T:
+        """The model that has not seen this problem.
+
+        Raises:
+            CalibrationError: the problem has no fold, or the model of its fold was fitted on it.
+        """
+        if id not in self.folds.fold:
+            raise CalibrationError(f"problem {id!r} has no fold: make folds of all the problems that are predicted")
+        return self.models[self.folds.fold[id]].for_problems([id])
+
+    def held_out(self, records: Sequence[ProblemRecord]) -> Iterator[tuple[T, list[ProblemRecord]]]:
+        """Every model with the problems of its fold, none of which it was fitted on."""
+        for number, fitted in enumerate(self.models):
+            part = self.folds.held_out(number, records)
+            yield fitted.for_problems(record.id for record in part), part
+
+
+def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
+    """Assign problems to folds by a hash of seed and id: whatever their order, and as evenly as their number allows.
+
+    Raises:
+        CalibrationError: fewer than two folds, fewer than two problems a fold, or an id that is not unique.
+    """
+    ids = [record.id for record in records]
+    if len(set(ids)) < len(ids):
+        twice = next(one for one in ids if ids.count(one) > 1)
+        raise CalibrationError(f"problem {twice!r} is there twice, so that it could be in two folds: keep one")
+    if folds < 2 or len(ids) < 2 * folds:
+        raise CalibrationError(
+            f"{len(ids)} problem(s) make no {folds} folds: take at least 2 folds and two problems for each"
+        )
+    order = sorted(ids, key=lambda id: (hashlib.sha256(f"{seed}/{id}".encode()).digest(), id))
+    return Folds(folds, {id: rank % folds for rank, id in enumerate(order)})
+
+
+def check_folds(problems: int, folds: int) -> None:
+    """Refuse folds that hold too little to measure anything.
+
+    Raises:
+        CalibrationError: there are fewer than four problems a fold.
+    """
+    if problems < LEAST_PER_FOLD * folds:
+        raise CalibrationError(
+            f"{problems} problems are too few for {folds} folds: take at most {max(problems // LEAST_PER_FOLD, 1)} "
+            f"folds, or at least {LEAST_PER_FOLD * folds} problems"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Problems that a calibration was fitted on and that it is to be judged on.
+
+    Attributes:
+        shared: how many.
+        judged: of so many that it is judged on.
+    """
+
+    shared: int
+    judged: int
+
+    @property
+    def label(self) -> str:
+        """What every output that rests on it says; empty where nothing is shared."""
+        if not self.shared:
+            return ""
+        return f"NOT HELD OUT: the calibration was fitted on {self.shared} of these {self.judged} problems"
+
+
+def add_overlap_option(parser: argparse.ArgumentParser) -> None:
+    """``--allow-overlap``."""
+    parser.add_argument(
+        "--allow-overlap",
+        action="store_true",
+        help="judge a calibration also on problems that it was fitted on; all outputs then say so",
+    )
+
+
+def check_overlap(meta: Mapping[str, Any], rows: Sequence[Row], allow: bool) -> Overlap:
+    """Compare the problems of a calibration with those that it is to be judged on, by their texts.
+
+    Args:
+        meta: of the calibration; a prior's, which is empty, shares nothing.
+        rows: that it is to be judged on.
+        allow: whether an overlap is only told.
+
+    Raises:
+        ConfigError: some are the same and that is not allowed.
+    """
+    known = set(meta.get("digests", ()))
+    shared = [row for row in rows if text_digest(row["problem"]) in known]
+    if shared and not allow:
+        fitted_on = meta.get("dataset", {}).get("name", "an unknown data set")
+        raise ConfigError(
+            f"{len(shared)} of {len(rows)} problems, {shared[0]['unique_id']} among them, are ones that this "
+            f"calibration was fitted on ({fitted_on}), so that its figures would flatter it: take other problems or "
+            "another calibration, or give --allow-overlap, and the outputs will say so"
+        )
+    return Overlap(len(shared), len(rows))
+
+
+def text_digest(question: str) -> str:
+    """Of a problem's text, however its white space is set."""
+    return hashlib.sha256(" ".join(question.split()).encode()).hexdigest()[:16]

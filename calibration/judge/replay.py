@@ -1,0 +1,403 @@
+"""Replays adaptive runs on recorded units, with the allocator and the forecasts that run live, and without a model.
+
+A deck is one random order of a problem's units, which are taken without replacement. Samples and trees that began with
+the same first steps lie in one block; samples are taken from one end of the order of blocks and trees from the other,
+so that a state that holds both is one that a live run could be in. A slice that what was promised to it does not
+cover is finished with the next promise, as a live one is.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.options import priced, slice_of
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.features import Attempt, Evidence, Reading, Unit, family_of
+from adaptive_ttc.estimate.gain import Action, Forecast, Option
+from adaptive_ttc.voting import VoteName
+
+_TIE = 1e-9
+CLIP = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """How attempts become one answer: what is chosen for a pair of models.
+
+    Attributes:
+        name: see :data:`adaptive_ttc.voting.VoteName`.
+        b: of the logit-weighted vote.
+        reading: reduces step scores.
+    """
+
+    name: VoteName = "weighted"
+    b: float = 0.5
+    reading: Reading = field(default_factory=Reading)
+
+    def totals(self, attempts: Iterable[Attempt]) -> dict[str, float]:
+        """The weight of every answer; where nobody is scored it is the number of its attempts."""
+        able = [attempt for attempt in attempts if attempt.answer is not None]
+        scored = [attempt for attempt in able if attempt.scores]
+        name = self.name if scored else "majority"
+        totals: dict[str, float] = {}
+        for attempt in scored if name != "majority" else able:
+            assert attempt.answer is not None
+            before = totals.get(attempt.answer)
+            weight = self.weight(attempt) if name == self.name else 1.0
+            if before is None:
+                totals[attempt.answer] = weight
+            else:
+                totals[attempt.answer] = max(before, weight) if name == "best" else before + weight
+        return totals
+
+    def weight(self, attempt: Attempt) -> float:
+        """What an attempt adds to its answer; an unscored one has no say unless all are counted alike."""
+        if self.name == "majority":
+            return 1.0
+        score = self.reading.score(attempt)
+        if math.isnan(score):
+            return 0.0
+        if self.name == "logit_weighted":
+            clipped = min(max(score, CLIP), 1 - CLIP)
+            return math.log(clipped / (1 - clipped)) - math.log(self.b / (1 - self.b))
+        return score
+
+
+class Ballots:
+    """What every recorded unit adds to a vote, worked out once; units are known by identity.
+
+    Args:
+        vote: that is taken over all attempts of a state.
+    """
+
+    def __init__(self, vote: Vote) -> None:
+        self.vote = vote
+        self._plain = Vote("majority")
+        self._known: dict[tuple[int, bool], tuple[UnitRecord, dict[str, float]]] = {}
+
+    def totals(self, deck: Deck, state: State, *further: UnitRecord) -> dict[str, float]:
+        """The weight of every answer in a state, and with further scored units; the majority while nobody is scored."""
+        scored = state.scored or bool(further)
+        best = scored and self.vote.name == "best"
+        totals: dict[str, float] = {}
+        for one in (*state.units(deck), *further):
+            for answer, weight in self._of(one, scored).items():
+                before = totals.get(answer)
+                totals[answer] = weight if before is None else max(before, weight) if best else before + weight
+        return totals
+
+    def _of(self, one: UnitRecord, scored: bool) -> dict[str, float]:
+        found = self._known.get((id(one), scored))
+        if found is None:
+            vote = self.vote if scored else self._plain
+            attempts = one.unit.attempts
+            if not scored:
+                attempts = tuple(replace(attempt, scores=()) for attempt in attempts)
+            found = self._known[id(one), scored] = (one, vote.totals(attempts))  # the unit is kept, and so its identity
+        return found[1]
+
+
+class Deck:
+    """One order of a problem's units.
+
+    Args:
+        record: the problem.
+        seed: of the order; the same for all states that are compared.
+        block: first steps that a tree and as many samples share.
+    """
+
+    def __init__(self, record: ProblemRecord, seed: int | str, block: int = 4) -> None:
+        self.record = record
+        rng = random.Random(f"{seed}/{record.id}")
+        self.order = {kind: _ordered(kind, units, rng, block) for kind, units in _together(record, rng, block)}
+        self.right = {
+            attempt.answer: correct
+            for units in record.units.values()
+            for one in units
+            for attempt, correct in zip(one.unit.attempts, one.correct, strict=True)
+            if attempt.answer is not None
+        }
+
+    def units(self, kind: str, first: int, count: int) -> tuple[UnitRecord, ...]:
+        """So many units of a kind after the first ones; fewer where the record ends."""
+        return self.order.get(kind, ())[first : first + count]
+
+    def has(self, kind: str, count: int) -> bool:
+        """Whether so many were recorded."""
+        return len(self.order.get(kind, ())) >= count
+
+    def accuracy(self, totals: Mapping[str, float]) -> float:
+        """1 where the answer with the largest total is right; answers that tie share the win."""
+        if not totals:
+            return 0.0
+        best = max(totals.values())
+        tied = [answer for answer, total in totals.items() if total >= best - _TIE * max(1.0, abs(best))]
+        return sum(self.right[answer] for answer in tied) / len(tied)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a replayed run stands: how many units of every kind it took from its deck.
+
+    Attributes:
+        taken: kind -> units, in the order in which they were begun.
+        scored: whether the PRM has seen the attempts; before that their scores are not known.
+    """
+
+    taken: tuple[tuple[str, int], ...] = ()
+    scored: bool = False
+
+    def plus(self, kind: str, count: int, scored: bool = True) -> State:
+        """After so many more units; what is scored once stays scored, and scores the rest."""
+        counts = dict(self.taken)
+        counts[kind] = counts.get(kind, 0) + count
+        return State(tuple(counts.items()), self.scored or scored)
+
+    def count(self, kind: str) -> int:
+        """Units of a kind."""
+        return dict(self.taken).get(kind, 0)
+
+    def units(self, deck: Deck) -> list[UnitRecord]:
+        """The units in hand."""
+        return [one for kind, count in self.taken for one in deck.units(kind, 0, count)]
+
+    def evidence(self, deck: Deck) -> Evidence:
+        """What is known here."""
+        units = [one.unit for one in self.units(deck)]
+        if not self.scored:
+            units = [unscored(unit) for unit in units]
+        return Evidence(deck.record.question, deck.record.prompt_tokens, tuple(units))
+
+    def tokens(self, deck: Deck) -> tuple[int, int]:
+        """Tokens of the policy and of the PRM spent until here."""
+        units = self.evidence(deck).units
+        return sum(unit.generated for unit in units), sum(unit.prm for unit in units)
+
+
+def unscored(unit: Unit) -> Unit:
+    """The unit as it is known before a PRM saw it, which then costs nothing.
+
+    Only whole solutions can be left unscored: the searches choose by scores.
+    """
+    if family_of(unit.kind) not in ("greedy", "sample"):
+        raise ValueError(f"a unit of {unit.kind} cannot be had without scores")
+    attempts = tuple(replace(attempt, scores=()) for attempt in unit.attempts)
+    steps = tuple(replace(step, score=math.nan) for step in unit.first_steps)
+    return replace(unit, attempts=attempts, first_steps=steps, prm=0)
+
+
+def _together(
+    record: ProblemRecord, rng: random.Random, block: int
+) -> Iterable[tuple[str, list[tuple[int, UnitRecord]]]]:
+    """Every kind with the place of its units in one random order of the blocks."""
+    most = max((len(units) for units in record.units.values()), default=0)
+    place = list(range(most))
+    rng.shuffle(place)
+    for kind, units in record.units.items():
+        if family_of(kind) == "sample":
+            yield kind, [(place[index // block], one) for index, one in enumerate(units)]
+        else:
+            yield kind, [(place[index], one) for index, one in enumerate(units)]
+
+
+def _ordered(kind: str, units: list[tuple[int, UnitRecord]], rng: random.Random, block: int) -> tuple[UnitRecord, ...]:
+    if family_of(kind) != "sample":
+        return tuple(one for _, one in sorted(units, key=lambda pair: pair[0]))
+    order = sorted(units, key=lambda pair: (-pair[0], rng.random()))
+    return tuple(one for _, one in order)
+
+
+AT_ONCE = 32
+"""Problems at work at once, as live."""
+
+Forecaster = Callable[[Sequence[Evidence]], list[Forecast]]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How one problem ended.
+
+    Attributes:
+        accuracy: 1 where its answer is right, between 0 and 1 where answers tie.
+        generated, prm: tokens.
+        cost: weighted.
+        state: where it ended.
+    """
+
+    accuracy: float
+    generated: int
+    prm: int
+    cost: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What was paid of a unit that its promise did not cover; live it is gone on with from where it was cut."""
+
+    paid: int
+    scored: bool
+
+
+@dataclass(slots=True)
+class _Run:
+    """A problem on its way: its units, those that it has, what it spent, and the next of every kind if it was begun."""
+
+    deck: Deck
+    state: State = field(default_factory=State)
+    spent: int = 0
+    begun: dict[str, _Begun] = field(default_factory=dict)
+
+
+def replay(
+    decks: Sequence[Deck],
+    forecast: Forecaster,
+    vote: Vote,
+    budget: int | None,
+    weights: Weights,
+    opening: Opening,
+    *,
+    min_gain: float = 0.0,
+    per_problem_max: int | None = None,
+) -> list[Replayed]:
+    """Spend one budget over many problems.
+
+    Args:
+        decks: one of each problem.
+        forecast: states -> what may be done next.
+        vote: over all attempts of a problem.
+        budget: units that may be spent in all; None for no limit.
+        weights: units a token.
+        opening: what every problem begins with, as far as the budget pays for its scoring.
+        min_gain: gain per 1,000 units under which nothing is bought.
+        per_problem_max: most units for one problem.
+    """
+    allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
+    each = math.inf if budget is None else budget / max(1, len(decks))
+    each = min(each, math.inf if per_problem_max is None else per_problem_max)
+    begin = opening.within(each, weights.generated, weights.prm)
+    return _played([(allocator, decks)], forecast, vote, weights, begin)
+
+
+def replay_each(
+    decks: Sequence[Deck],
+    forecast: Forecaster,
+    vote: Vote,
+    budget: int | None,
+    weights: Weights,
+    opening: Opening,
+    *,
+    min_gain: float = 0.0,
+) -> list[Replayed]:
+    """Spend a budget of its own on every problem; takes the arguments of :func:`replay`."""
+    alone = [(Allocator(budget, min_gain=min_gain, floor=0.0), [deck]) for deck in decks]
+    begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
+    return _played(alone, forecast, vote, weights, begin)
+
+
+def _played(
+    groups: Sequence[tuple[Allocator, Sequence[Deck]]],
+    forecast: Forecaster,
+    vote: Vote,
+    weights: Weights,
+    opening: Opening,
+) -> list[Replayed]:
+    """Let every allocator spend its budget on its decks; what all of them ask next is forecast together."""
+    runs = [(allocator, {deck.record.id: _Run(deck) for deck in decks}) for allocator, decks in groups]
+    nothing = [run.deck.record.nothing() for _, part in runs for run in part.values()]
+    expected = iter(zip(nothing, forecast(nothing), strict=True))
+    for allocator, part in runs:
+        for id, run in part.items():
+            options = _options(run, *next(expected), weights)
+            allocator.arrive(id, opening.promise(weights.generated, weights.prm), options)
+    live = runs
+    while live:
+        moved = [
+            (allocator, run, spent)
+            for allocator, part in live
+            for run, spent in _round(allocator, part, opening, weights)
+        ]
+        live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
+        evidence = [_evidence(run, weights) for _, run, _ in moved]
+        for (allocator, run, spent), known, outlook in zip(moved, evidence, forecast(evidence), strict=True):
+            allocator.charged(run.deck.record.id, spent)
+            allocator.offer(run.deck.record.id, _options(run, known, outlook, weights))
+    ballots = Ballots(vote)
+    return [_ended(run, ballots) for _, part in runs for run in part.values()]
+
+
+def _round(
+    allocator: Allocator, runs: Mapping[str, _Run], opening: Opening, weights: Weights
+) -> list[tuple[_Run, int]]:
+    """What is done at once, and what it cost."""
+    moved: list[tuple[_Run, int]] = []
+    while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
+        run = runs[decision.problem]
+        action = Action(opening.kind, 1) if decision.option is None else decision.option.action
+        opens = action.kind == opening.kind and not run.state.taken  # the rest of an opening that was cut is one too
+        scored = opening.scored if opens else True
+        moved.append((run, _advance(run, action, scored, decision.units, weights)))
+    return moved
+
+
+def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) -> list[Option]:
+    """What may be done next, as far as the record goes."""
+    able = (
+        one
+        for one in outlook.options
+        if run.deck.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
+    )
+    return priced(able, known, weights.generated, weights.prm)
+
+
+def _evidence(run: _Run, weights: Weights) -> Evidence:
+    """What is known, and what was begun."""
+    known = run.state.evidence(run.deck)
+    return replace(known, begun=tuple(_half(run, kind, begun, weights) for kind, begun in run.begun.items()))
+
+
+def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
+    """The part of a unit that was paid for."""
+    (one,) = run.deck.units(kind, run.state.count(kind), 1)
+    whole = one.unit if begun.scored else unscored(one.unit)
+    share = begun.paid / max(1, _cost(whole, weights))
+    return Unit(kind, generated=round(share * whole.generated), prm=round(share * whole.prm))
+
+
+def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
+    """Do a slice, unit by unit, or as much of it as the promise covers; what it cost."""
+    part, left = slice_of(action), promised
+    before = _total(run, run.state, weights)
+    for _ in range(part.count):
+        after = run.state.plus(part.kind, 1, scored)
+        total = _total(run, after, weights)
+        paid = run.begun.pop(part.kind, _Begun(0, scored)).paid
+        due = max(0, total - before - paid)
+        if due > left:
+            run.begun[part.kind] = _Begun(paid + left, scored)
+            left = 0
+            break
+        left -= due
+        run.state, before = after, total
+    spent = promised - left
+    run.spent += spent
+    return spent
+
+
+def _total(run: _Run, state: State, weights: Weights) -> int:
+    return sum(_cost(unit, weights) for unit in state.evidence(run.deck).units)
+
+
+def _cost(unit: Unit, weights: Weights) -> int:
+    return math.ceil(weights.cost(unit))
+
+
+def _ended(run: _Run, ballots: Ballots) -> Replayed:
+    generated, prm = run.state.tokens(run.deck)
+    accuracy = run.deck.accuracy(ballots.totals(run.deck, run.state))
+    return Replayed(accuracy, generated, prm, run.spent, run.state)

@@ -1,0 +1,1 @@
+"""Shows what a calibration found: tables, figures, pages."""

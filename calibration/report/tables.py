@@ -1,0 +1,216 @@
+"""What a calibration found, as tables and sentences for people, and how a terminal of 80 columns shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.fit.accuracy import name_of
+from adaptive_ttc.calibration.fit.pipeline import Calibration
+from adaptive_ttc.calibration.judge.difficulty import StageMetrics
+from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
+from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
+from adaptive_ttc.evaluation.metrics import Interval
+from adaptive_ttc.types import BIN_NAMES
+
+SHOWN_BUDGETS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of words.
+
+    Attributes:
+        title: in one line.
+        head: of the columns; the first ones hold text, those from ``numbers`` on figures.
+        rows: as many words each.
+        numbers: index of the first column of figures.
+        sections: numbers of the rows after which a line is drawn.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: int = 1
+    sections: frozenset[int] = frozenset()
+
+
+def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[float]) -> Grid:
+    """The best arm of every bin at every budget, what it reaches, and the next best; mixed problems last.
+
+    A budget that covers no arm is told as less than the cheapest one's cost.
+
+    Arms are chosen by expected accuracies, which are shrunk towards what bin and arm alone predict.
+    """
+    rows, sections = [], set()
+    for difficulty in (*range(len(table.share)), None):
+        for budget in budgets:
+            prices = {"generated": weights.generated, "prm": weights.prm}
+            best, *others = table.lookup(budget, difficulty, **prices)
+            within = f"{budget:,.0f}" if best.cost <= budget else f"< {best.cost:,.0f}"
+            second = f"{others[0].arm.name} {100 * others[0].accuracy:.0f}" if others else ""
+            rows.append((bin_name(table, difficulty), within, best.arm.name, reached(table, difficulty, best), second))
+        sections.add(len(rows) - 1)
+    head = ("difficulty", "budget", "best arm", "% right; measured [95 %]", "next best")
+    return Grid("The best arm of every difficulty at every budget", head, tuple(rows), 5, frozenset(sections))
+
+
+def bin_name(table: ComputeOptimalTable, difficulty: int | None) -> str:
+    """``2 middle``; ``any`` where it is not known."""
+    if difficulty is None:
+        return "any"
+    return f"{difficulty} {BIN_NAMES[difficulty]}" if len(table.share) == len(BIN_NAMES) else str(difficulty)
+
+
+def reached(table: ComputeOptimalTable, difficulty: int | None, choice: Choice) -> str:
+    """Expected accuracy, then what was measured with its interval, in per cent; for mixed problems the first alone."""
+    expected = _percent(choice.accuracy)
+    if difficulty is None:
+        return expected
+    column = table.arms.index(choice.arm)
+    accuracy, low, high = (
+        100 * rows[difficulty][column] for rows in (table.cells.accuracy, table.cells.low, table.cells.high)
+    )
+    return f"{expected}; {accuracy:.0f} [{low:.0f}, {high:.0f}]"
+
+
+def shown_budgets(budgets: Sequence[float], most: int = SHOWN_BUDGETS) -> list[float]:
+    """At most so many of them, the first and the last among them, to two digits."""
+    step = max(1, -(-(len(budgets) - 1) // max(1, most - 1)))
+    chosen = {*budgets[::step], budgets[-1]}
+    return [float(f"{budget:.2g}") for budget in sorted(chosen)]
+
+
+def stages(found: Mapping[str, StageMetrics]) -> Grid:
+    """The classifiers of difficulty on unseen problems."""
+    rows = [
+        (
+            name,
+            f"{one.log_loss:.3f}",
+            f"{one.log_loss_of_shares:.3f}",
+            f"{one.log_loss_floor:.3f}",
+            f"{one.brier:.3f}",
+            f"{one.ece:.3f}",
+            f"{one.spearman:.3f}",
+            f"{one.spearman_ceiling:.3f}",
+        )
+        for name, one in found.items()
+    ]
+    head = ("evidence", "log-loss", "of shares", "floor", "Brier", "ECE", "Spearman", "ceiling")
+    return Grid("Difficulty read off evidence, on unseen problems", head, tuple(rows))
+
+
+def gains(calibration: Calibration) -> Grid:
+    """Accuracy on unseen problems at equal mean cost."""
+    gain, met = calibration.gain, calibration.contest
+    adaptive = {round(budget, 6): place for place, budget in enumerate(met.budgets)}
+    rows = []
+    for place, budget in enumerate(gain.budgets):
+        at = adaptive.get(round(budget, 6))
+        runs = ("", "") if at is None else (_percent(met.table[at]), _percent(met.outlook[at]))
+        predicted = _percent(gain.predicted[place]) if any(gain.predicted) else ""
+        fixed, oracle = _percent(gain.fixed[place]), _percent(gain.oracle[place])
+        rows.append((f"{budget:,.0f}", fixed, predicted, oracle, *runs))
+    head = ("units a problem", "one arm", "by predicted", "by true bin", "adaptive: table", "adaptive: outlook")
+    return Grid("Right, in % of unseen problems, at equal mean cost", head, tuple(rows), 0)
+
+
+def sentences(calibration: Calibration) -> list[str]:
+    """What else there is to know, a line each."""
+    return list(_sentences(calibration))
+
+
+def _sentences(calibration: Calibration) -> Iterator[str]:
+    gain, met, vote = calibration.gain, calibration.contest, calibration.vote
+    yield (
+        f"Vote: {name_of(vote.vote)}, right on {vote.crossfitted:.1%} of unseen problems (mean over pools of "
+        f"several sizes); where it was chosen it looks {_points(vote.optimism)} better."
+    )
+    scored = "scored" if calibration.opening.scored else "not scored"
+    yield f"Every problem is begun with: {calibration.opening.kind}, {scored}."
+    yield (
+        f"Optimism gap: what the table promises of its choices is {_points(abs(gain.optimism))} "
+        f"{'above' if gain.optimism >= 0 else 'below'} what these reach on unseen problems."
+    )
+    yield _kept(gain)
+    better = "kept" if calibration.outlook is not None else "not kept: the table forecasts in its place"
+    yield (
+        f"Outlook less table in adaptive runs on unseen problems: {interval_in_words(met.difference)}; the outlook is "
+        f"{better}."
+    )
+    if calibration.left_out:
+        yield f"Arms left out for want of units: {', '.join(arm.name for arm in calibration.left_out)}."
+    yield f"Fitted on {len(calibration.problems)} problems in {calibration.seconds:,.0f} s."
+
+
+def _kept(gain: DifficultyGain) -> str:
+    """How much of what true difficulty is worth a predicted one keeps."""
+    told = "Share of the oracle's gain kept by difficulty predicted from four first steps"
+    if not any(gain.predicted):
+        return f"{told}: not said, as no scored first steps were recorded to predict from."
+    most, budget = max(
+        (oracle - fixed, at) for oracle, fixed, at in zip(gain.oracle, gain.fixed, gain.budgets, strict=True)
+    )
+    at_best = "nothing" if gain.kept_at_best is None else f"{gain.kept_at_best:.2f} of it"
+    where = f"true difficulty gains most, {_points(most)}, at {budget:,.0f} units, and there {at_best} is kept"
+    if gain.kept is None:
+        return f"{told}: not said, as it gains less than {100 * LEAST_GAIN:.0f} points at every budget; {where}."
+    return f"{told}: {gain.kept:.2f} over the budgets where it gains at least {100 * LEAST_GAIN:.0f} points; {where}."
+
+
+def interval_in_words(found: Interval) -> str:
+    """A difference in points with its interval."""
+    return f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def origin(meta: Mapping[str, Any]) -> Grid:
+    """How it was made, from the metadata."""
+    rows = [(key, text) for key, text in _flat(meta) if text]
+    return Grid("How it was made", ("what", "value"), tuple(rows), 2)
+
+
+def _flat(meta: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in meta.items():
+        name = f"{before}{key}"
+        if key in ("problems", "digests") and not isinstance(value, int):
+            yield name, f"{len(value)} ids"
+        elif isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
+def show_calibration(calibration: Calibration, console: Console) -> None:
+    """What was learned, and how good it is on problems that were not seen."""
+    weights = calibration.settings.weights
+    show_grid(choices(calibration.table, weights, shown_budgets(calibration.gain.budgets)), console)
+    show_grid(stages(calibration.stages), console)
+    show_grid(gains(calibration), console)
+    for sentence in sentences(calibration):
+        console.print(Text(sentence))
+
+
+def show_grid(grid: Grid, console: Console) -> None:
+    """Print a table; its title stands above it, unfolded."""
+    console.print(Text(grid.title, style="bold"), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for index, name in enumerate(grid.head):
+        table.add_column(name, justify="right" if index >= grid.numbers else "left", overflow="fold", no_wrap=not index)
+    for number, row in enumerate(grid.rows):
+        table.add_row(*map(Text, row), end_section=number in grid.sections)
+    console.print(table)
