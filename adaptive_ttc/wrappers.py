@@ -10,113 +10,86 @@ from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem
 
 
-class WrappedPolicy:
-    """Does what another policy does, its limits included.
+class _Wrapped:
+    """What policies and PRMs have in common."""
 
-    Args:
-        policy: does the work.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, engine: Policy | RewardModel) -> None:
+        self._engine = engine
 
     @property
     def name(self) -> str:
-        """The policy's."""
-        return self._policy.name
+        """That of what does the work, as all below."""
+        return self._engine.name
 
     @property
     def fingerprint(self) -> str:
-        """The policy's."""
-        return self._policy.fingerprint
+        """Passed on."""
+        return self._engine.fingerprint
 
     @property
     def parameters(self) -> int:
-        """The policy's."""
-        return self._policy.parameters
+        """Passed on."""
+        return self._engine.parameters
+
+    @property
+    def strategy_defaults(self) -> Mapping[str, Any]:
+        """Passed on, if there are any."""
+        return strategy_defaults(self._engine)
+
+    def check_demand(self, problem: Problem, demand: Demand) -> None:
+        """Refuse what is refused by what does the work."""
+        check_demand(self._engine, problem, demand)
+
+    async def aclose(self) -> None:
+        """Passed on."""
+        await self._engine.aclose()
+
+
+class WrappedPolicy(_Wrapped):
+    """Does what ``policy`` does, its limits included."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
+        self._policy = policy
 
     @property
     def max_context(self) -> int:
-        """The policy's."""
+        """Passed on."""
         return self._policy.max_context
 
     @property
     def revision_prompt(self) -> str | None:
-        """The policy's."""
+        """Passed on."""
         return self._policy.revision_prompt
 
-    @property
-    def strategy_defaults(self) -> Mapping[str, Any]:
-        """The policy's, if it has any."""
-        return strategy_defaults(self._policy)
-
-    def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse what the policy refuses."""
-        check_demand(self._policy, problem, demand)
-
     def encode(self, problem: Problem) -> tuple[int, ...]:
-        """The policy's."""
+        """Passed on."""
         return self._policy.encode(problem)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The policy's."""
+        """Passed on."""
         return self._policy.decode(token_ids)
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """The policy's."""
+        """Passed on."""
         return await self._policy.sample(request)
 
     async def abort(self, request_id: str) -> None:
-        """The policy's."""
+        """Passed on."""
         await self._policy.abort(request_id)
 
-    async def aclose(self) -> None:
-        """The policy's."""
-        await self._policy.aclose()
 
-
-class WrappedPRM:
-    """Does what another PRM does, its limits included.
-
-    Args:
-        prm: does the work.
-    """
+class WrappedPRM(_Wrapped):
+    """Does what ``prm`` does, its limits included."""
 
     def __init__(self, prm: RewardModel) -> None:
+        super().__init__(prm)
         self._prm = prm
 
-    @property
-    def name(self) -> str:
-        """The PRM's."""
-        return self._prm.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The PRM's."""
-        return self._prm.fingerprint
-
-    @property
-    def parameters(self) -> int:
-        """The PRM's."""
-        return self._prm.parameters
-
-    @property
-    def strategy_defaults(self) -> Mapping[str, Any]:
-        """The PRM's, if it has any."""
-        return strategy_defaults(self._prm)
-
-    def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse what the PRM refuses."""
-        check_demand(self._prm, problem, demand)
-
     def count_tokens(self, request: ScoreRequest) -> int:
-        """The PRM's."""
+        """Passed on."""
         return self._prm.count_tokens(request)
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """The PRM's."""
+        """Passed on."""
         return await self._prm.score(request)
-
-    async def aclose(self) -> None:
-        """The PRM's."""
-        await self._prm.aclose()

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import TracebackType
 from typing import TypeVar
 
 import anyio
@@ -33,9 +32,8 @@ def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tupl
     texts = tuple(canonical(answer) if answer is not None else "" for answer in answers)
     class_of: dict[str, str] = {}
     representatives: list[str] = []
-    exact: dict[
-        Fraction | tuple[Fraction, ...], str
-    ] = {}  # representatives that are exact values: different ones need no comparison
+    # Representatives that are exact values: different ones need no comparison.
+    exact: dict[Fraction | tuple[Fraction, ...], str] = {}
     inexact: list[str] = []
     for text in sorted(set(texts) - {""}, key=lambda text: (len(text), text)):
         value = exact_value(text)
@@ -79,10 +77,8 @@ class GraderStatistics:
 
 _T = TypeVar("_T")
 
-
 _Inquiry = Generator[Request, bool, _T]
 """A decision that may need the worker: yields requests, is sent their outcomes."""
-
 
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.answers.threads")
 """Threads of an event loop that may wait for a worker, kept apart from those that others need."""
@@ -169,17 +165,13 @@ class Grader:
     async def __aenter__(self) -> Grader:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Grader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     async def _run(self, inquiry: _Inquiry[_T]) -> _T:

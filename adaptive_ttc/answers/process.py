@@ -73,7 +73,7 @@ class WorkerProcess:
             self._input.write(json.dumps(message).encode("ascii") + b"\n")
             self._input.flush()
         except OSError as error:
-            raise WorkerDiedError(self._last_words()) from error
+            raise WorkerDiedError(self._last_output()) from error
 
     def receive(self, limit: float, abandoned: Callable[[], bool]) -> dict[str, Any]:
         """Wait at most ``limit`` seconds for one reply.
@@ -95,7 +95,7 @@ class WorkerProcess:
             except Empty:
                 continue
             if not line:
-                raise WorkerDiedError(self._last_words())
+                raise WorkerDiedError(self._last_output())
             with contextlib.suppress(ValueError):
                 message = json.loads(line)
                 if isinstance(message, dict):
@@ -115,7 +115,7 @@ class WorkerProcess:
         """End the process and all that it started, and reap it; again is fine."""
         self._finalizer()
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         return "\n".join(self._noise) or "it said nothing"
 
 

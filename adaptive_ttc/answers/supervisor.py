@@ -19,7 +19,7 @@ class GradingConfig:
 
     Attributes:
         time_limit: seconds of processor time that reading one answer, or comparing two, may take; what
-            takes longer is unreadable, or not equal. Not wall time, so that verdicts do not depend on
+            takes longer is unreadable, or not equal. Not wall time, so that outcomes do not depend on
             the machine's load.
         wall_limit: seconds of wall time after which the worker is given up all the same (it may be
             stopped or swapped out); the only limit where the system has no timer of processor time.
@@ -54,7 +54,6 @@ class GradingConfig:
 
 
 Request = Mapping[str, str]
-
 
 _GRACE = 0.2
 """Seconds that an abandoned request may still take, before the worker is killed rather than kept."""

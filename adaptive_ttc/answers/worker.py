@@ -144,7 +144,7 @@ def _serve(line: bytes) -> bool:
 def _limit_cpu(seconds: float) -> None:
     """Have the system end this process after so much more processor time; 0 lifts the limit.
 
-    Processor time, as wall time would make the verdict depend on what else the machine does; by signal
+    Processor time, as wall time would make the outcome depend on what else the machine does; by signal
     with no handler, as a handler waits for the interpreter, which a long multiplication does not enter.
     """
     if sys.platform != "win32":
