@@ -17,15 +17,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from measuring import add_json_option, write_report
+from measuring import parser_of, progress_bar, write_report
 from plots import Curve, draw_curves, save, styled
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.solve import classes_table
-from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Pool, draw_pools
 from adaptive_ttc.evaluation.metrics import interval
@@ -40,29 +39,26 @@ SHOWN_SAMPLES = 16
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Solve held-out problems with the mini models, within a budget.")
+    parser = parser_of("Solve held-out problems with the mini models, within a budget.")
     parser.add_argument("--limit", type=int, default=100, metavar="K", help="problems of the curve (%(default)s)")
     parser.add_argument("--seed", type=int, help="draw fresh problems and other samples")
     parser.add_argument("--picture", type=Path, default=Path("demo_output/accuracy.png"), metavar="FILE")
-    add_json_option(parser)
     options = parser.parse_args(arguments)
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading two small files are noise here
-    console, started = Console(), time.perf_counter()
-    try:
-        rows = load_problems("minimath-500", limit=None, seed=options.seed)
-        pools = asyncio.run(measure(Solver.mini(seed=options.seed or 0), rows, options.limit, console))
-    except AdaptiveTTCError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(lambda: run(options, Console()), interrupted="nothing is kept", impossible=())
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Measure, then print, draw and write."""
+    started = time.perf_counter()
+    rows = load_problems("minimath-500", limit=None, seed=options.seed)
+    pools = asyncio.run(measure(Solver.mini(seed=options.seed or 0), rows, options.limit, console))
     curves = [curve_of(pools, strategy) for strategy in STRATEGIES]
     console.print(table_of(curves, len(pools)))
     picture = draw(curves, len(pools), options.picture)
     seconds = time.perf_counter() - started
     console.print(Text(f"{picture} is drawn. {seconds:.0f} s in all."))
     write_report(options.json, "demo", figures_of(curves, len(pools), seconds))
-    return 0
 
 
 async def measure(solver: Solver, rows: Sequence[Row], limit: int, console: Console) -> list[Pool]:
@@ -70,8 +66,7 @@ async def measure(solver: Solver, rows: Sequence[Row], limit: int, console: Cons
     async with solver:
         for row in shown_rows(rows):
             await show_votes(solver, row, console)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        with progress_bar(console) as progress:
             task = progress.add_task(f"{max(SIZES)} samples of each problem", total=len(rows[:limit]))
             return await draw_pools(solver, rows[:limit], max(SIZES), lambda _: progress.advance(task))
 

@@ -47,12 +47,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measuring import parser_of, write_report, write_section
+from measuring import Entry, Journal, parser_of, progress_bar, write_report, write_section
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
-from strategies_comparison import compare, draw_pictures, figures_of, overview, section
-from strategies_journal import BEAM_WIDTH, POOL, POOLED, SAMPLES, Arm, Entry, Journal
+from strategies_comparison import (
+    BEAM_WIDTH,
+    POOL,
+    POOLED,
+    SAMPLES,
+    Arm,
+    compare,
+    draw_pictures,
+    figures_of,
+    overview,
+    section,
+)
 
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cost import flops
@@ -103,7 +112,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     rows, load = problems[: options.limit], partial(Solver.mini, seed=options.seed or 0)
     with load() as solver:
         journal = Journal(options.out / "journal.jsonl", settings_of(solver, problems))
-        notes = notes_on(solver, arms)
+        revises = solver.policy.revision_prompt is not None or all(arm.strategy != "revision" for arm in arms)
+    notes = [] if revises else ["This policy was not trained to revise: `revision` asks it in words that it never saw."]
     for note in notes:
         console.print(Text(note, style="yellow"))
     pace = asyncio.run(measure(load, rows, arms, journal, console))
@@ -132,32 +142,22 @@ def settings_of(solver: Solver, problems: Sequence[Row]) -> dict[str, str | int 
     }
 
 
-def notes_on(solver: Solver, arms: Sequence[Arm]) -> list[str]:
-    """What a reader of the figures must know about these models."""
-    if solver.policy.revision_prompt is None and any(arm.strategy == "revision" for arm in arms):
-        return ["This policy was not trained to revise: `revision` asks it in words that it never saw."]
-    return []
-
-
 async def measure(
     load: Callable[[], Solver], rows: Sequence[Row], arms: Sequence[Arm], journal: Journal, console: Console
 ) -> Pace:
     """Run what is missing in the journal, the pool first, every arm on engines of its own. The bar counts samples."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     pace, ids = Pace(), [row["unique_id"] for row in rows]
     missing = {arm: len(journal.missing(arm.strategy, arm.n, ids)) for arm in to_run(arms)}
-    with (
-        warnings.catch_warnings(),
-        Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress,
-    ):
+    with warnings.catch_warnings(), progress_bar(console) as progress:
         warnings.simplefilter("ignore", RevisionWarning)  # said once, in the notes
         task = progress.add_task("", total=sum(arm.n * number for arm, number in missing.items()))
         for arm, number in missing.items():
             if number:
                 progress.update(task, description=f"{arm.strategy}, N={arm.n}, {number} problems")
                 async with load() as solver:
-                    seconds = await run_arm(solver, rows, arm, journal, partial(progress.advance, task, arm.n))
-                pace.note(arm, number, seconds)
+                    started = time.perf_counter()
+                    await run_arm(solver, rows, arm, journal, partial(progress.advance, task, arm.n))
+                pace.note(arm, number, time.perf_counter() - started)
     return pace
 
 
@@ -202,7 +202,7 @@ def to_run(arms: Iterable[Arm]) -> list[Arm]:
     return [Arm(POOL, SAMPLES), *(arm for arm in arms if arm.strategy not in POOLED)]
 
 
-async def run_arm(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journal, report: Callable[[], None]) -> float:
+async def run_arm(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journal, report: Callable[[], None]) -> None:
     """Do what is missing in the journal.
 
     Args:
@@ -212,49 +212,35 @@ async def run_arm(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journa
         journal: gets an entry the moment a problem is done.
         report: called after each.
 
-    Returns:
-        The seconds that it took.
-
     Raises:
         AdaptiveTTCError: problems failed; the others are kept, and the next run goes on with these.
     """
     missing = set(journal.missing(arm.strategy, arm.n, (row["unique_id"] for row in rows)))
     rest = [row for row in rows if row["unique_id"] in missing]
-    started = time.perf_counter()
-    if arm.strategy == POOL:
-        await _draw(solver, rest, journal, report)
-    else:
-        await _search(solver, rest, arm, journal, report)
-    return time.perf_counter() - started
-
-
-async def _draw(solver: Solver, rows: Sequence[Row], journal: Journal, report: Callable[[], None]) -> None:
-    def keep(pool: Pool) -> None:
-        journal.add(pool_entry(pool, solver))
-        report()
-
-    await draw_pools(solver, rows, SAMPLES, keep)
-
-
-async def _search(solver: Solver, rows: Sequence[Row], arm: Arm, journal: Journal, report: Callable[[], None]) -> None:
     failures: list[AdaptiveTTCError] = []
 
-    async def keep(outcome: Outcome) -> None:
-        journal.add(await search_entry(outcome, arm, solver))
+    def keep(entry: Entry) -> None:
+        journal.add(entry)
         report()
 
-    async with side_by_side() as keeping:
+    async def grade(outcome: Outcome) -> None:
+        keep(await search_entry(outcome, arm, solver))
+
+    if arm.strategy == POOL:
+        await draw_pools(solver, rest, SAMPLES, lambda pool: keep(pool_entry(pool, solver)))
+        return
+    async with side_by_side() as grading:
 
         def take(outcome: Outcome) -> None:
             if outcome.error is not None:
                 failures.append(outcome.error)
             else:
-                keeping.start_soon(keep, outcome)
+                grading.start_soon(grade, outcome)
 
-        await solve_rows(solver, rows, arm.request, take)
+        await solve_rows(solver, rest, {"strategy": arm.strategy, **arm.options}, take)
     if failures:
         raise EngineError(
-            f"{len(failures)} of {len(rows)} problems failed under {arm.strategy} with n={arm.n}, the first with: "
+            f"{len(failures)} of {len(rest)} problems failed under {arm.strategy} with n={arm.n}, the first with: "
             f"{failures[0]}; the same command goes on with them"
         )
 
@@ -263,6 +249,15 @@ def pool_entry(pool: Pool, solver: Solver) -> Entry:
     """A pool as JSON: its samples, and where its floating-point operations went."""
     question, usage = pool.row["problem"], pool.usage
     decoded = Usage(completion_tokens=usage.completion_tokens, discarded_tokens=usage.discarded_tokens)
+
+    def score_tokens(*steps: str) -> int:
+        return 0 if solver.prm is None else solver.prm.count_tokens(ScoreRequest(question, steps))
+
+    def tokens_by_step(text: str) -> list[int]:
+        """Of a solution's first step, its first two, and so on to all of it."""
+        steps = split_steps(text)
+        return [score_tokens(*steps[: number + 1]) for number in range(len(steps))]
+
     return {
         "strategy": POOL,
         "n": SAMPLES,
@@ -271,8 +266,8 @@ def pool_entry(pool: Pool, solver: Solver) -> Entry:
         "classes": pool.classes.tolist(),
         "scores": [None if np.isnan(score) else score for score in pool.scores.tolist()],
         "tokens": pool.tokens.tolist(),
-        "question_tokens": _score_tokens(solver, question, ("?",)),
-        "score_tokens": [_tokens_by_step(solver, question, text) for text in pool.texts],
+        "question_tokens": score_tokens("?"),
+        "score_tokens": [tokens_by_step(text) for text in pool.texts],
         "texts": list(pool.texts),
         "prm_tokens": usage.prm_tokens,
         "prm_cached_tokens": usage.prm_cached_tokens,
@@ -305,16 +300,6 @@ async def search_entry(outcome: Outcome, arm: Arm, solver: Solver) -> Entry:
         "finishes": [candidate.prefix.finish for candidate in solution.candidates],
         "texts": [candidate.prefix.text for candidate in solution.candidates],
     }
-
-
-def _tokens_by_step(solver: Solver, question: str, text: str) -> list[int]:
-    """Tokens that the PRM reads of a solution's first step, its first two, and so on to all of it."""
-    steps = split_steps(text)
-    return [_score_tokens(solver, question, steps[: number + 1]) for number in range(len(steps))]
-
-
-def _score_tokens(solver: Solver, question: str, steps: tuple[str, ...]) -> int:
-    return 0 if solver.prm is None else solver.prm.count_tokens(ScoreRequest(question, steps))
 
 
 if __name__ == "__main__":

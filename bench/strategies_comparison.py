@@ -7,51 +7,64 @@ are paired. What a pool of samples says about k of them is an expectation over i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from measuring import markdown_table, picture_links, provenance
+from measuring import Entry, Journal, markdown_table, picture_links, provenance
 from numpy.typing import NDArray
 from plots import Bars, Curve, draw_bars, draw_sizes, name_of, save, styled
 from rich.table import Table
 from rich.text import Text
-from strategies_journal import POOL, POOLED, SAMPLES, Arm, Entry, Journal
 
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.evaluate import Pool
 from adaptive_ttc.evaluation.metrics import NO_ANSWER, Interval, interval, paired_interval, pass_at_k, quintiles
+from adaptive_ttc.strategies import make_strategy
 from adaptive_ttc.types import split_steps
 
+POOL = "pool"
+SAMPLES = 64
+POOLED = ("majority", "best_of_n", "weighted_best_of_n")
+BEAM_WIDTH = 4
+WITH_BEAMS = ("beam_search", "dvts")
 BASELINE = "weighted_best_of_n"
+_NOTHING = Interval(math.nan, math.nan, math.nan)
+_ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))
 QUINTILES = range(5)
 MIDDLE = (1, 2, 3)
 MEANS = ("coverage", "generated_tokens", "prm_tokens", "flops", "candidates", "effective_n")
+"""Probability that a right answer is among the candidates; tokens; FLOPs; candidates, and those that voted."""
 
 Column = NDArray[np.float64]
 Figure = float | int | list[float] | list[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What an arm did, one number a problem in every column of shape [problems].
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A strategy at one N.
 
-    Attributes:
-        accuracy: probability that its answer is right.
-        coverage: probability that a right answer is among its candidates.
-        generated_tokens: of the policy; ``prm_tokens`` of the PRM; ``flops`` of both.
-        candidates: solutions that were handed in; ``effective_n`` those of them that voted.
+    Raises:
+        ConfigError: no such strategy, or it cannot be run at that N.
     """
 
-    accuracy: Column
-    coverage: Column
-    generated_tokens: Column
-    prm_tokens: Column
-    flops: Column
-    candidates: Column
-    effective_n: Column
+    strategy: str
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.strategy != POOL:
+            make_strategy(self.strategy, **self.options)
+        if not 1 <= self.n <= SAMPLES and self.strategy in (POOL, *POOLED):
+            raise ConfigError(f"--n {self.n}: a pool holds {SAMPLES} samples a problem; take n from 1 to {SAMPLES}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the strategy."""
+        return {"n": self.n, **({"beam_width": BEAM_WIDTH} if self.strategy in WITH_BEAMS else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +72,14 @@ class Comparison:
     """All arms on the same problems.
 
     Attributes:
-        arms: what was measured; the baseline at every N among it.
+        arms: arm -> measure -> shape [problems]; the baseline at every N is among them. The measures are those of
+            :data:`MEANS` and ``accuracy``, the probability that the answer is right.
         asked: the arms that are to be reported, in their order.
         pass_at_1: share of right samples of every problem, shape [problems].
         quintile: difficulty of every problem by that share, 0 the easiest.
     """
 
-    arms: Mapping[Arm, Measured]
+    arms: Mapping[Arm, Mapping[str, Column]]
     asked: tuple[Arm, ...]
     pass_at_1: Column
     quintile: NDArray[np.int64]
@@ -73,18 +87,18 @@ class Comparison:
     def accuracy(self, arm: Arm, quintiles: Sequence[int] = QUINTILES) -> Interval | None:
         """Mean over the problems of some quintiles, with its interval; None where there is no problem."""
         chosen = np.isin(self.quintile, quintiles)
-        return interval(self.arms[arm].accuracy[chosen]) if chosen.any() else None
+        return interval(self.arms[arm]["accuracy"][chosen]) if chosen.any() else None
 
     def difference(self, arm: Arm, other: Arm, quintiles: Sequence[int] = QUINTILES) -> Interval | None:
         """Mean of the first's accuracy less the other's, paired by problem."""
         chosen = np.isin(self.quintile, quintiles)
         if not chosen.any():
             return None
-        return paired_interval(self.arms[arm].accuracy[chosen], self.arms[other].accuracy[chosen])
+        return paired_interval(self.arms[arm]["accuracy"][chosen], self.arms[other]["accuracy"][chosen])
 
     def mean(self, arm: Arm, name: str) -> float:
-        """Mean of a column of :class:`Measured` over the problems."""
-        return float(getattr(self.arms[arm], name).mean())
+        """Mean of a measure over the problems."""
+        return float(self.arms[arm][name].mean())
 
     def against_baseline(self, arm: Arm, quintiles: Sequence[int] = QUINTILES) -> Interval | None:
         """:meth:`difference` from weighted best-of-N at the same N; None for itself and for greedy."""
@@ -109,7 +123,7 @@ def compare(journal: Journal, rows: Sequence[Row], asked: Sequence[Arm]) -> Comp
             found = [_of_pool(entry, row, arm, seed) for seed, (entry, row) in enumerate(zip(pools, rows, strict=True))]
         else:
             found = [_of_search(journal[arm.strategy, arm.n, row["unique_id"]]) for row in rows]
-        arms[arm] = Measured(**{name: np.array([one[name] for one in found], dtype=float) for name in found[0]})
+        arms[arm] = {name: np.array([one[name] for one in found], dtype=float) for name in found[0]}
     rates = np.array([np.mean(entry["correct"]) for entry in pools])
     return Comparison(arms=arms, asked=tuple(asked), pass_at_1=rates, quintile=quintiles(rates))
 
@@ -141,20 +155,12 @@ def figures_of(comparison: Comparison) -> dict[str, Figure]:
 
 
 def _spread(measure: str, name: str, found: Interval | None) -> dict[str, Figure]:
-    if found is None:
-        return {}
-    return {
-        f"{measure}.{name}": found.mean,
-        f"{measure}_low.{name}": found.low,
-        f"{measure}_high.{name}": found.high,
-    }
+    return {} if found is None else {f"{measure}{end}.{name}": getattr(found, key) for end, key in _ENDS}
 
 
 def _spread_by_quintile(measure: str, name: str, found: Sequence[Interval | None]) -> dict[str, Figure]:
     return {
-        f"{measure}.{name}_by_quintile": [one.mean if one else math.nan for one in found],
-        f"{measure}_low.{name}_by_quintile": [one.low if one else math.nan for one in found],
-        f"{measure}_high.{name}_by_quintile": [one.high if one else math.nan for one in found],
+        f"{measure}{end}.{name}_by_quintile": [getattr(one or _NOTHING, key) for one in found] for end, key in _ENDS
     }
 
 
@@ -187,29 +193,20 @@ def _scored_share(entry: Entry, k: int) -> float:
     """
     holders: dict[tuple[str, ...], set[int]] = {}
     tokens: dict[tuple[str, ...], int] = {}
-    pieces = _pieces_with_cache if entry["prm_cached_tokens"] else _pieces
     for index, (text, counts) in enumerate(zip(entry["texts"], entry["score_tokens"], strict=True)):
         if counts:
-            for steps, number in pieces(split_steps(text), counts, entry["question_tokens"]):
-                holders.setdefault(steps, set()).add(index)
-                tokens[steps] = number
+            steps = split_steps(text)
+            pieces = [(steps, counts[-1])]
+            if entry["prm_cached_tokens"]:  # the question, and every step after those before it, with its own tokens
+                read = [entry["question_tokens"], *counts]
+                own = [read[0], *(max(0, after - before) for before, after in pairwise(read))]
+                pieces = [(steps[:number], new) for number, new in enumerate(own)]
+            for piece, number in pieces:
+                holders.setdefault(piece, set()).add(index)
+                tokens[piece] = number
     samples = np.arange(len(entry["texts"]))
     read = math.fsum(tokens[one] * pass_at_k(np.isin(samples, list(holders[one])), k) for one in tokens)
     return read / sum(tokens.values()) if tokens else 0.0
-
-
-_Pieces = list[tuple[tuple[str, ...], int]]
-
-
-def _pieces(steps: tuple[str, ...], counts: Sequence[int], question: int) -> _Pieces:
-    """The whole solution, with its tokens."""
-    return [(steps, counts[-1])]
-
-
-def _pieces_with_cache(steps: tuple[str, ...], counts: Sequence[int], question: int) -> _Pieces:
-    """The question, and every step after those before it, each with its own tokens."""
-    own = [question, *(max(0, after - before) for before, after in pairwise([question, *counts]))]
-    return [(steps[:number], tokens) for number, tokens in enumerate(own)]
 
 
 def _pool(entry: Entry, row: Row) -> Pool:
@@ -223,7 +220,6 @@ def _pool(entry: Entry, row: Row) -> Pool:
     )
 
 
-_NOTHING = Interval(math.nan, math.nan, math.nan)
 _HEAD = (
     "strategy", "N", "accuracy", "less weighted best-of-N", "coverage",
     "generated tokens", "PRM tokens", "MFLOPs", "candidates", "that voted",
@@ -258,6 +254,16 @@ def section(comparison: Comparison, pictures: Sequence[Path], results: Path, not
         notes: further sentences.
     """
     quintile_head = ("strategy", "N", *(f"quintile {name}" for name in _QUINTILE_NAMES))
+    groups = [*([one] for one in QUINTILES), MIDDLE]
+    accuracies = (
+        (name_of(arm.strategy), str(arm.n), *(_accuracy(comparison.accuracy(arm, [one])) for one in QUINTILES))
+        for arm in comparison.asked
+    )
+    differences = (
+        (name_of(arm.strategy), str(arm.n), *(_difference(comparison.against_baseline(arm, some)) for some in groups))
+        for arm in comparison.asked
+        if arm.strategy not in (BASELINE, "greedy")
+    )
     rates = [_rate(comparison, one) for one in QUINTILES]
     parts = [
         provenance(),
@@ -269,9 +275,9 @@ def section(comparison: Comparison, pictures: Sequence[Path], results: Path, not
         "Accuracy by oracle-difficulty quintile (pass@1 in the pool: "
         + ", ".join("none" if math.isnan(rate) else f"{rate:.2f}" for rate in rates)
         + "):",
-        markdown_table(quintile_head, _accuracy_lines(comparison)),
+        markdown_table(quintile_head, accuracies),
         "Accuracy less that of weighted best-of-N at the same N, by quintile; bold where the interval leaves out 0:",
-        markdown_table((*quintile_head, "2 to 4"), _difference_lines(comparison)),
+        markdown_table((*quintile_head, "2 to 4"), differences),
         _rivals(comparison),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -344,23 +350,6 @@ def _line(comparison: Comparison, arm: Arm) -> tuple[str, ...]:
         f"{comparison.mean(arm, 'candidates'):.1f}",
         f"{comparison.mean(arm, 'effective_n'):.1f}",
     )
-
-
-def _accuracy_lines(comparison: Comparison) -> Iterator[tuple[str, ...]]:
-    for arm in comparison.asked:
-        yield (
-            name_of(arm.strategy),
-            str(arm.n),
-            *(_accuracy(comparison.accuracy(arm, [one])) for one in QUINTILES),
-        )
-
-
-def _difference_lines(comparison: Comparison) -> Iterator[tuple[str, ...]]:
-    for arm in comparison.asked:
-        if arm.strategy not in (BASELINE, "greedy"):
-            found = [comparison.against_baseline(arm, [one]) for one in QUINTILES]
-            found.append(comparison.against_baseline(arm, MIDDLE))
-            yield name_of(arm.strategy), str(arm.n), *map(_difference, found)
 
 
 def _rivals(comparison: Comparison) -> str:

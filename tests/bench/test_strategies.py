@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(run, bench, pairs, mon
     kept = []
     for number in (0, 4, 9):  # in the pools twice, then among the searches
         with monkeypatch.context() as patch:
-            interrupt_at(patch, bench("strategies_journal"), number)
+            interrupt_at(patch, bench("measuring"), number)
             assert run(*arguments) == (130, None)
         assert "the same command goes on" in capsys.readouterr().err
         assert entries(tmp_path)[: len(kept)] == kept
@@ -259,7 +259,7 @@ def test_tables_and_pictures_go_where_they_are_sent(drawing_run, tmp_path):
 
 
 def test_a_journal_cut_anywhere_keeps_its_whole_lines(bench, tmp_path):
-    journal, settings = bench("strategies_journal"), {"seed": 1, "policy": "é"}
+    journal, settings = bench("measuring"), {"seed": 1, "policy": "é"}
     path = tmp_path / "new" / "journal.jsonl"
     kept = journal.Journal(path, settings)
     for number in range(3):
@@ -277,7 +277,7 @@ def test_a_journal_cut_anywhere_keeps_its_whole_lines(bench, tmp_path):
 
 
 def test_a_file_that_is_no_journal_is_left_alone(bench, tmp_path):
-    journal = bench("strategies_journal")
+    journal = bench("measuring")
     for text in ("not JSON\n", '{"name": "x"}\n', '{"settings": {"seed": 1}}\n{"strategy": "dvts"}\n', "[]\n"):
         path = tmp_path / "other.jsonl"
         path.write_text(text)
@@ -312,8 +312,8 @@ def test_a_constant_difference_is_certain_however_wide_the_accuracies_spread(ben
     first, second = arms.Arm("dvts", 4), arms.Arm("weighted_best_of_n", 4)
     found = comparison.Comparison(
         arms={
-            first: comparison.Measured(accuracy=half + 0.25, **rest),
-            second: comparison.Measured(accuracy=half, **rest),
+            first: {"accuracy": half + 0.25, **rest},
+            second: {"accuracy": half, **rest},
         },
         asked=(first,),
         pass_at_1=half,
