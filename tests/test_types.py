@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
-from adaptive_ttc.types import Message, Prefix, Problem, Usage, split_steps
+from adaptive_ttc.types import Message, Prefix, Problem, Usage, bin_names, split_steps
 
 FIELDS = list(Usage.__dataclass_fields__)
 
@@ -67,3 +67,8 @@ def test_usage_adds_field_by_field(one, other):
     first, second = Usage(**dict(zip(FIELDS, one, strict=True))), Usage(**dict(zip(FIELDS, other, strict=True)))
     both = first + second
     assert [getattr(both, name) for name in FIELDS] == [a + b for a, b in zip(one, other, strict=True)]
+
+
+def test_five_difficulty_bins_have_names_and_others_numbers():
+    assert bin_names(5) == ("easiest", "easy", "middle", "hard", "hardest")
+    assert bin_names(2) == ("bin 0", "bin 1")

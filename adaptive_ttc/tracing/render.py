@@ -38,6 +38,7 @@ class Fold:
         kind: the first steps of one ``tree`` of several; ``lost`` ones that led to no candidate; those that hold
             one ``answer``; or the remaining ``answers``.
         answer: of an ``answer``, None where they hold none.
+        number: of a ``tree``, from 1 in the order in which the searches were forked.
         nodes: all that lie in it, best first.
         entries: the same, perhaps folded again.
         samples: how many samples lie in it and below; ``tokens`` likewise.
@@ -49,6 +50,7 @@ class Fold:
 
     kind: Literal["tree", "lost", "answer", "answers"]
     answer: str | None
+    number: int | None
     nodes: tuple[Node, ...]
     entries: tuple[Node | Fold, ...]
     samples: int
@@ -67,11 +69,13 @@ class Fold:
         nodes: Sequence[Node],
         entries: Sequence[Node | Fold] | None = None,
         answer: str | None = None,
+        number: int | None = None,
     ) -> Fold:
         """Put nodes under a heading."""
         return cls(
             kind=kind,
             answer=answer,
+            number=number,
             nodes=tuple(nodes),
             entries=tuple(nodes if entries is None else entries),
             samples=sum(node.branch_samples for node in nodes),
@@ -123,13 +127,16 @@ def rows(tree: SearchTree) -> tuple[Row, ...]:
 
 
 def _by_tree(roots: Sequence[Node], answers: tuple[str, ...]) -> tuple[Entry, ...]:
-    """The roots, under a heading for each search where several searches have several roots."""
-    searches = [tuple(group) for _, group in groupby(roots, key=lambda node: node.head.branch)]
+    """The roots, those of each forked search under a heading where several searches have several roots."""
+    searches = [(branch, tuple(group)) for branch, group in groupby(roots, key=lambda node: node.head.branch)]
     if len(searches) < 2 or len(searches) == len(roots):
         return _folded(roots, answers, False)
-    return tuple(
-        Fold.of("tree", group, _folded(group, answers, any(node.fruitful for node in group))) for group in searches
-    )
+    forked = sorted(branch for branch, _ in searches if branch)
+    entries: list[Entry] = []
+    for branch, group in searches:
+        below = _folded(group, answers, any(node.fruitful for node in group))
+        entries += [Fold.of("tree", group, below, number=forked.index(branch) + 1)] if branch else below
+    return tuple(entries)
 
 
 def _folded(nodes: Sequence[Node], answers: tuple[str, ...], fruitful: bool) -> tuple[Entry, ...]:
@@ -141,9 +148,9 @@ def _folded(nodes: Sequence[Node], answers: tuple[str, ...], fruitful: bool) -> 
         lost = []
     solved = [node for node in nodes if node.fate == "candidate" and not node.children]
     solved = solved if len(solved) > WIDE else []
-    folded = {id(node) for node in (*lost, *solved)}
+    folded = {*lost, *solved}
     entries: list[Entry] = [*_by_answer(solved, answers)] if solved else []
-    entries += [node for node in nodes if id(node) not in folded]
+    entries += [node for node in nodes if node not in folded]
     if lost:
         entries.append(Fold.of("lost", lost))
     return tuple(entries)
@@ -194,7 +201,7 @@ def title(entry: Entry) -> str:
     if isinstance(entry, Node):
         return " \N{PILCROW SIGN} ".join(step.text for step in entry.steps) or "(no text)"
     if entry.kind == "tree":
-        return f"tree {entry.nodes[0].head.branch[-1] + 1}: {counted(entry.samples, 'sample')}"
+        return f"tree {entry.number}: {counted(entry.samples, 'sample')}"
     if entry.kind == "lost":
         return f"{counted(entry.samples, 'sample')} that led nowhere"
     if entry.kind == "answers":

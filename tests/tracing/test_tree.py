@@ -17,8 +17,8 @@ from adaptive_ttc.events import (
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.outcomes import outcomes, rounds, trees
-from adaptive_ttc.tracing.page import picture
-from adaptive_ttc.tracing.render import Fold, rows
+from adaptive_ttc.tracing.page import picture, render
+from adaptive_ttc.tracing.render import Fold, rows, title
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import Node, search_tree
 from adaptive_ttc.types import AnswerClass
@@ -387,6 +387,22 @@ def test_first_steps_are_under_their_tree():
     for fold in top:
         assert len({node.head.branch for node in fold.nodes}) == 1
     assert {id(row.entry) for row in rows(tree) if isinstance(row.entry, Node)} == {id(node) for node in tree.nodes}
+
+
+def test_samples_outside_the_forked_searches_stand_beside_their_trees():
+    story = Story("adaptive")
+    story.sample((0,), ANSWER % 1, 0.5, finish="eos")
+    story.reply((0,))
+    for number, branch in enumerate([(1, 0), (1, 1), (3, 0), (3, 1)]):
+        paths = ((2 * number + 1,), (2 * number + 2,))
+        for path in paths:
+            story.sample(path, f"{path}\n\n", 0.4)
+        story.record(ExpandedEvent, branch=branch, number=0, children=paths)
+    tree = story.end("1", p0=("1", 0.5))
+    top = [row.entry for row in rows(tree) if row.level == 1]
+    assert top[0].path == (0,)
+    assert [title(entry) for entry in top[1:]] == [f"tree {number}: 2 samples" for number in (1, 2, 3, 4)]
+    assert "tree 4: 2 samples" in render(tree)
 
 
 # ---- the picture ----------------------------------------------------------------------------------------------
