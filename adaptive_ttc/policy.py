@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from adaptive_ttc.types import Aggregation, Problem
+from adaptive_ttc.types import Aggregation, Message, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,8 @@ class SampleRequest:
         priority: lower is served first, where the engine knows priorities.
         path: the sample's place in its search (see :class:`~adaptive_ttc.types.Prefix`); engines that
             answer from a record find it by that.
+        messages: the chat that ``prompt_ids`` render, for engines that render prompts themselves; empty where a
+            solution has begun.
     """
 
     id: str
@@ -42,6 +44,7 @@ class SampleRequest:
     stop_context: str = ""
     priority: int = 0
     path: tuple[int, ...] = ()
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,3 +182,8 @@ def check_demand(model: object, problem: Problem, demand: Demand) -> None:
     """
     if isinstance(model, Limited):
         model.check_demand(problem, demand)
+
+
+def whole_samples(policy: object) -> bool:
+    """Whether a policy cannot go on from a begun solution, so that a sample is one request."""
+    return bool(getattr(policy, "whole_samples", False))

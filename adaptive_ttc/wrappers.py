@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest, check_demand, strategy_defaults
+from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest, check_demand, strategy_defaults, whole_samples
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem
 
@@ -61,6 +61,11 @@ class WrappedPolicy(_Wrapped):
     def revision_prompt(self) -> str | None:
         """Passed on."""
         return self._policy.revision_prompt
+
+    @property
+    def whole_samples(self) -> bool:
+        """Passed on."""
+        return whole_samples(self._policy)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Passed on."""

@@ -209,6 +209,7 @@ class Driver:
             prompt_ids=self._conversation.prompt(parent.attempts),
             max_context=self._policy.max_context,
             decode=self._policy.decode,
+            messages=self._conversation.messages(parent.attempts),
         )
 
     def _paid(self, prefix: Prefix, account: Account) -> bool:

@@ -18,7 +18,7 @@ from adaptive_ttc.driver.state import Account
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import DecisionEvent, FinishedEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Reservation
-from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.policy import Sampled, SampleRequest, whole_samples
 from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.tasks import side_by_side
@@ -208,6 +208,7 @@ class Expansion:
             stepwise=bool(self._request.stop),
             midway=max(midway, default=None),
             solved=self._account.solved,
+            whole=whole_samples(self._engines.policy),
         )
 
     def _finish(self, sample: Sample) -> int:

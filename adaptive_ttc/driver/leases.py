@@ -47,6 +47,7 @@ class Terms:
         midway: units to keep for finishing a sample that has ended its step, or a solution that the search keeps
             beside these; None when there is neither.
         solved: whether the account holds a finished solution.
+        whole: whether no lease can be renewed: a sample gets all that it may still get at once, or waits.
     """
 
     balance: int | None
@@ -56,6 +57,7 @@ class Terms:
     stepwise: bool = False
     midway: int | None = None
     solved: bool = False
+    whole: bool = False
 
 
 def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
@@ -63,6 +65,8 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
 
     The cost of all leases together is within ``terms.balance``.
     """
+    if terms.whole:
+        return _plan_whole(terms, members)
     balance = terms.balance
     kept = 0 if terms.solved else terms.midway or 0
     if balance is None or sum(_cost(terms, one, one.remaining) for one in members) + kept <= balance:
@@ -70,6 +74,20 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
     if terms.solved:
         return _share(terms, members, balance)
     return (_plan_steps if terms.stepwise else _plan_solutions)(terms, members, balance)
+
+
+def _plan_whole(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
+    """All or nothing, from the first on; where not one fits, the first gets what there is. Begun ones get no more."""
+    left, leases = terms.balance, []
+    for one in members:
+        cost = _cost(terms, one, one.remaining)
+        granted = not one.length and (left is None or cost <= left)
+        left = left - cost if granted and left is not None else left
+        leases.append(one.remaining if granted else 0)
+    first = next((index for index, one in enumerate(members) if not one.length), None)
+    if first is not None and left is not None and not any(leases):
+        leases[first] = _affordable(terms, members[first], left)
+    return tuple(leases)
 
 
 def _plan_steps(terms: Terms, members: Sequence[Member], balance: int) -> tuple[int, ...]:

@@ -47,6 +47,12 @@ class Conversation:
             ids += attempt.token_ids + self._turn[ended:]
         return ids
 
+    def messages(self, attempts: tuple[Prefix, ...] = ()) -> tuple[Message, ...]:
+        """The same as chat turns."""
+        user = Message("user", self._policy.revision_prompt or REVISION_PROMPT)
+        turns = (turn for attempt in attempts for turn in (Message("assistant", attempt.text), user))
+        return (*self._problem.messages, *turns)
+
     def new_tokens(self, attempts: tuple[Prefix, ...]) -> int:
         """Tokens of that prompt that an ideal tree cache has not computed: it holds every attempt's sequence."""
         prompt = self.prompt(attempts)
@@ -63,9 +69,7 @@ class Conversation:
         return empty[len(self.opening) :] if empty[: len(self.opening)] == self.opening else None
 
     def _rendered(self, attempts: tuple[Prefix, ...]) -> tuple[int, ...]:
-        user = Message("user", self._policy.revision_prompt or REVISION_PROMPT)
-        turns = tuple(turn for attempt in attempts for turn in (Message("assistant", attempt.text), user))
-        return self._policy.encode(replace(self._problem, messages=self._problem.messages + turns))
+        return self._policy.encode(replace(self._problem, messages=self.messages(attempts)))
 
 
 def _shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:

@@ -7,7 +7,7 @@ from itertools import count
 
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.strategies.requests import Expand
-from adaptive_ttc.types import Finish, Prefix, split_steps
+from adaptive_ttc.types import Finish, Message, Prefix, split_steps
 
 _REQUESTS = count()
 
@@ -23,10 +23,12 @@ class Sample:
         prompt_ids: the rendered problem, with the parent's earlier attempts.
         max_context: prompt and solution together may have so many tokens.
         decode: turns generated ids to text.
+        messages: the chat that the prompt renders.
     """
 
     __slots__ = (
         "_decode",
+        "_messages",
         "_prompt_ids",
         "_request",
         "attempts",
@@ -52,6 +54,7 @@ class Sample:
         prompt_ids: tuple[int, ...],
         max_context: int,
         decode: Callable[[Sequence[int]], str],
+        messages: tuple[Message, ...] = (),
     ) -> None:
         if parent.finished:
             raise ValueError(f"the solution at path {parent.path} has ended: it cannot be expanded")
@@ -67,6 +70,7 @@ class Sample:
         self._request = request
         self._prompt_ids = prompt_ids
         self._decode = decode
+        self._messages = messages
         room = max_context - len(prompt_ids)
         self.remaining = max(0, min(request.max_tokens, room) - len(parent.token_ids))
         self.ended: Finish | None = None if self.remaining else "length"
@@ -106,6 +110,7 @@ class Sample:
             stop_context=self._seam(),
             priority=priority,
             path=self.path,
+            messages=() if self.token_ids else self._messages,
         )
 
     def absorb(self, sampled: Sampled, granted: int) -> None:

@@ -1,17 +1,96 @@
-"""Chooses the replica that serves a request: healthy, near the prefix, little loaded; it knows no protocol."""
+"""Servers of one model: how they are reached, and which of them serves a request (healthy, near the prefix, idle)."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import anyio
 
-from adaptive_ttc.errors import EngineError
-from adaptive_ttc.policies.openai.affinity import Held, PrefixMap
-from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.tasks import side_by_side
+
+Api = Literal["tokens", "chat", "text"]
+"""``tokens``: completions of token ids by servers that name the ids they generate (vLLM, SGLang, llama.cpp).
+
+``chat``: chats, which any server takes (Ollama, hosted APIs). ``text``: completions of text. Neither of the two can go
+on from a half-written solution token for token, so they serve whole samples alone.
+"""
+
+REMEDY = (
+    "for greedy, majority, best_of_n, weighted_best_of_n and revision, which draw whole samples, any server will do "
+    "(api='chat'); for all others serve the model with one that names token ids, such as vLLM or SGLang (api='tokens')"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetConfig:
+    """How a fleet of servers is reached. Times are in seconds.
+
+    Attributes:
+        base_urls: of replicas that serve the same model, each up to and with ``/v1``.
+        api: how they are spoken to; see :data:`Api`.
+        model: the name under which they serve it; None takes the only one that a replica serves.
+        api_key: sent as a bearer token; None sends none.
+        max_concurrency: requests in flight at once, over all replicas; more wait here, in order of priority.
+        connect_timeout: to set up a connection, and for an answer to a health check.
+        stall_timeout: between two pieces of an answer, waiting in the server's queue included.
+        request_timeout: for one whole answer.
+        patience: how long a request waits for a replica to be there (again) before the run fails.
+        backoff: first wait after a replica refused or was out of reach; doubled each time, up to 60 times as long.
+        affinity_block: tokens in a block of the map that remembers which replica computed which prefix; 0 turns
+            the map off, for a router that knows prefixes itself.
+        spill: so many more requests than the least loaded replica may the one with the prefix have.
+        stream_interval: tokens in one piece of an answer, where the engine can be told (vLLM); an aborted sample
+            tells its tokens to within so many. A piece costs this process the same whatever it holds: on vLLM 0.32
+            0.3 ms of processor time a token with pieces of 1, 0.1 ms with 8.
+        logprobs: ask for the log-probability of every token.
+        extra: put into every request's body, over what stands there.
+    """
+
+    base_urls: tuple[str, ...]
+    api: Api = "tokens"
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    max_concurrency: int = 256
+    connect_timeout: float = 5.0
+    stall_timeout: float = 120.0
+    request_timeout: float = 1800.0
+    patience: float = 60.0
+    backoff: float = 0.25
+    affinity_block: int = 32
+    spill: int = 8
+    stream_interval: int = 8
+    logprobs: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.base_urls:
+            raise ConfigError("base_urls is empty; give at least one, such as http://localhost:8000/v1")
+        if self.api not in get_args(Api):
+            raise ConfigError(f"api={self.api!r} is not one of {', '.join(get_args(Api))}")
+        for url in self.base_urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise ConfigError(f"{url!r} is no base URL; give one such as http://localhost:8000/v1")
+        if len({url.rstrip("/") for url in self.base_urls}) < len(self.base_urls):
+            raise ConfigError(f"a base URL stands twice in {', '.join(self.base_urls)}; name every replica once")
+        for name in ("max_concurrency", "stream_interval"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("connect_timeout", "stall_timeout", "request_timeout"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")
+        for name in ("patience", "backoff", "affinity_block", "spill"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
+        own = {"model", "prompt", "messages", "max_tokens", "seed", "stream", "n", "stop"} & set(self.extra)
+        if own:
+            raise ConfigError(f"extra may not set {', '.join(sorted(own))}: the policy sets them for every request")
 
 
 class UnavailableError(Exception):
@@ -179,9 +258,9 @@ class Fleet:
         A prefix shorter than half the prompt is no reason: every prompt may begin with the same system message.
         """
         idlest = min(ready, key=_load)
-        held = self._prefixes.find(prompt) if self._prefixes is not None else Held(frozenset(), 0)
-        holders = [one for one in ready if one.index in held.replicas]
-        if not holders or 2 * held.tokens < len(prompt):
+        replicas, tokens = self._prefixes.find(prompt) if self._prefixes is not None else (frozenset[int](), 0)
+        holders = [one for one in ready if one.index in replicas]
+        if not holders or 2 * tokens < len(prompt):
             return idlest
         near = min(holders, key=_load)
         return near if near.in_flight <= idlest.in_flight + self._config.spill else idlest
@@ -190,3 +269,55 @@ class Fleet:
 def _load(replica: Replica) -> tuple[int, int, int]:
     # equally loaded ones take turns
     return replica.in_flight, replica.served, replica.index
+
+
+class PrefixMap:
+    """Which replica computed which prefix, block by block; the least recently used blocks are forgotten.
+
+    The real caches hold whole blocks of tokens, find them by a chain of hashes from the prompt's first token on, and
+    forget the least recently used (vLLM's automatic prefix caching); this map does the same with names for blocks.
+
+    Args:
+        block: tokens in a block.
+        capacity: blocks remembered; a block takes about 200 bytes here, and at 32 tokens a default map knows
+            prefixes of 8 million tokens.
+    """
+
+    def __init__(self, block: int, capacity: int = 250_000) -> None:
+        self._block = block
+        self._capacity = capacity
+        self._blocks: OrderedDict[int, frozenset[int]] = OrderedDict()
+
+    def find(self, tokens: Sequence[int]) -> tuple[frozenset[int], int]:
+        """The replicas that computed the longest known prefix of a prompt, and the tokens of that prefix."""
+        held = (frozenset[int](), 0)
+        for index, key in enumerate(self._chain(tokens)):
+            replicas = self._blocks.get(key)
+            if not replicas:
+                break
+            held = (replicas, (index + 1) * self._block)
+        return held
+
+    def note(self, tokens: Sequence[int], replica: int) -> None:
+        """A replica is about to compute, or has computed, these tokens."""
+        for key in self._chain(tokens):
+            self._blocks[key] = self._blocks.get(key, frozenset()) | {replica}
+            self._blocks.move_to_end(key)
+        while len(self._blocks) > self._capacity:
+            self._blocks.popitem(last=False)
+
+    def forget(self, replica: int) -> None:
+        """A replica has lost its cache."""
+        for key, replicas in list(self._blocks.items()):
+            if replica in replicas:
+                left = replicas - {replica}
+                if left:
+                    self._blocks[key] = left
+                else:
+                    del self._blocks[key]
+
+    def _chain(self, tokens: Sequence[int]) -> Iterator[int]:
+        key = 0
+        for start in range(0, len(tokens) - self._block + 1, self._block):
+            key = hash((key, *tokens[start : start + self._block]))
+            yield key

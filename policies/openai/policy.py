@@ -1,73 +1,71 @@
-"""The ``Policy`` over servers that speak the OpenAI protocol: what the protocol asks, and the life of a request.
+"""The ``Policy`` over servers that speak the OpenAI protocol: the life of a request, what is repeated, what given up.
 
-It knows no strategy, budget or score, and leaves the talking to :mod:`adaptive_ttc.policies.openai.exchange`.
+Repeated is only what certainly generated nothing. A call that was lost after it was sent is told to the caller, who
+has to pay for it. It knows no strategy, budget or score.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
-from adaptive_ttc.policies.openai.config import FleetConfig
-from adaptive_ttc.policies.openai.exchange import Exchange, Flight
-from adaptive_ttc.policies.openai.fleet import Fleet, Replica
-from adaptive_ttc.policies.openai.forms import ChatForm, Openings, TextForm, TokenForm
-from adaptive_ttc.policies.openai.gate import Gate
-from adaptive_ttc.policies.openai.texts import Cutter
-from adaptive_ttc.policies.openai.wire import Wire
+from adaptive_ttc.policies.openai.fleet import REMEDY, Fleet, FleetConfig, Replica, UnavailableError
+from adaptive_ttc.policies.openai.http import Connections, MisfitError
+from adaptive_ttc.policies.openai.protocol import Answer, body_of, read_chunk
 from adaptive_ttc.policies.requests import check_request
-from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
 
 # Turns of the event loop in which an abort lets the request read what has already come over the network.
 _TURNS = 4
 
 
+class _Pending:
+    """A request under way: the scope that an abort cancels, and what has arrived of the answer."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.answer: Answer | None = None
+
+
 class OpenAIPolicy(ChatModelPolicy):
     """Samples from one or many servers of one model.
 
     Make one with :meth:`from_pretrained`. It is used by one event loop at a time. Every sample is one streamed
-    request. The form of the prompts is found with the first requests: token ids, else text, else chat (see
-    :mod:`adaptive_ttc.policies.openai.forms`), and where the token counts come from in each, ``answer.py`` says.
-    Stop strings are looked for here as the tokens arrive, and by the server too where it says which one it met.
+    request. Stop strings are looked for here as the tokens arrive, and by the server too where it says which one it
+    met. Servers that name no token ids serve whole samples alone, see :attr:`FleetConfig.api`.
 
     Args:
-        facts: of the model that is served.
-        chat: its chat template.
+        model: what its folder says; that the servers run the same files is believed.
         config: where and how it is served.
-        name: how a person calls it.
-        fingerprint: of its folder; that the servers run the same files is believed.
         max_context: prompt and new tokens together.
-        system_prompt: put before problems without a system message; the one that ``chat`` was made with.
+
+    Attributes:
+        whole_samples: whether a solution that was begun cannot be gone on with.
+        strategy_defaults: none of its own.
     """
 
-    def __init__(self, model: ChatModel, config: FleetConfig, *, max_context: int, system_prompt: str | None) -> None:
+    def __init__(self, model: ChatModel, config: FleetConfig, max_context: int) -> None:
         super().__init__(model, max_context)
-        tokenizer = model.chat.tokenizer
         self._config = config
-        self._openings = Openings(system_prompt)
-        self._wire = Wire(config, max_context)
-        self._fleet = Fleet(config, self._wire.check)
-        self._exchange = Exchange(
-            config,
-            self._wire,
-            self._fleet,
-            forms=(TokenForm(), TextForm(tokenizer), ChatForm(self._openings, tokenizer)),
-            cutter=Cutter(tokenizer),
-            texts=model.chat.token_texts(),
-            eos=tuple(sorted(model.eos, key=lambda one: (one != tokenizer.eos_token_id, one))),
-            max_context=max_context,
-        )
+        self._texts = model.chat.token_texts()
+        self._connections = Connections(config, max_context)
+        self._fleet = Fleet(config, self._connections.check)
         self._gate = Gate(config.max_concurrency)
-        self._flights: dict[str, Flight] = {}
-        self._closed = False
+        self._pending: dict[str, _Pending] = {}
+        self._tells_stop = self._closed = False
+        self.whole_samples = config.api != "tokens"
+        self.strategy_defaults: Mapping[str, Any] = {}
 
     @classmethod
     def from_pretrained(
@@ -91,7 +89,8 @@ class OpenAIPolicy(ChatModelPolicy):
             max_context: prompt and new tokens together; None takes what the model knows.
             revision: of the model on the Hub.
             api_key: None takes the environment variable ``OPENAI_API_KEY``, if it is set.
-            **settings: see :class:`~adaptive_ttc.policies.openai.FleetConfig`.
+            **settings: see :class:`~adaptive_ttc.policies.openai.FleetConfig`; ``api="chat"`` for servers that name
+                no token ids.
 
         Raises:
             ConfigError: files are missing or unfit, or a setting is unknown or out of its range.
@@ -109,54 +108,154 @@ class OpenAIPolicy(ChatModelPolicy):
             raise ConfigError(f"max_context={max_context} must be 2 to {known}, which the model knows")
         if known is None and max_context is None:
             raise ConfigError(f"the config of {path_or_hub_name} names no max_position_embeddings; pass max_context")
-        return cls(model, config, max_context=max_context or known or 0, system_prompt=system_prompt)
+        return cls(model, config, max_context or known or 0)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """The servers, with their health and load."""
         return self._fleet.replicas
 
-    def encode(self, problem: Problem) -> tuple[int, ...]:
-        """The prompt, kept in mind for servers that take chats alone.
+    def check_demand(self, problem: Problem, demand: Demand) -> None:
+        """Refuse searches that go on from half-written solutions, where the servers write whole ones.
 
         Raises:
-            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+            ConfigError: it is such a search.
         """
-        ids = super().encode(problem)
-        self._openings.note(problem, ids)
-        return ids
+        if self.whole_samples and demand.stepwise:
+            raise ConfigError(
+                f"{demand.strategy} goes on from half-written solutions, which a server with api={self._config.api!r} "
+                f"cannot: {REMEDY}"
+            )
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample.
 
         Raises:
             ConfigError: the request can never be served, its id is in flight already, or the servers serve another
-                model or take no form of prompt.
+                model or do not take such requests.
             EngineError: retryable when an answer was lost; final when no replica is there or the policy is closed.
         """
         vocab_size = self.model.vocab_size
-        check_request(self, request, vocab_size=vocab_size, in_flight=self._flights, closed=self._closed)
-        flight = self._flights[request.id] = Flight()
+        check_request(self, request, vocab_size=vocab_size, in_flight=self._pending, closed=self._closed)
+        pending = self._pending[request.id] = _Pending()
         try:
-            with flight.scope:
+            with pending.scope:
                 async with self._gate.place(request.priority):
-                    return await self._exchange.serve(request, flight)
+                    return await self._serve(request, pending)
         finally:
-            del self._flights[request.id]
-        return flight.answer.aborted() if flight.answer else Sampled(token_ids=(), finish="abort")
+            del self._pending[request.id]
+        return pending.answer.aborted() if pending.answer else Sampled(token_ids=(), finish="abort")
 
     async def abort(self, request_id: str) -> None:
         """Close the request's connection; its ``sample`` returns with ``finish="abort"`` and what was delivered."""
         for _ in range(_TURNS):
             await anyio.lowlevel.checkpoint()
-        flight = self._flights.get(request_id)
-        if flight is not None:
-            flight.scope.cancel()
+        pending = self._pending.get(request_id)
+        if pending is not None:
+            pending.scope.cancel()
 
     async def aclose(self) -> None:
         """Close all connections; pending samples end with ``finish="abort"``. Closing again does nothing."""
         self._closed = True
-        for flight in self._flights.values():
-            flight.scope.cancel()
+        for pending in self._pending.values():
+            pending.scope.cancel()
         with anyio.CancelScope(shield=True):
-            await self._wire.aclose()
+            await self._connections.aclose()
+
+    async def _serve(self, request: SampleRequest, pending: _Pending) -> Sampled:
+        """Ask replica after replica until one takes the request."""
+        give_up = anyio.current_time() + self._config.patience
+        while True:
+            pending.answer = None
+            async with self._fleet.replica(request.prompt_ids, give_up) as replica:
+                try:
+                    with anyio.fail_after(self._config.request_timeout):
+                        return await self._ask(request, replica, pending)
+                except UnavailableError as reason:
+                    self._fleet.refused(replica, reason)
+                    if anyio.current_time() > give_up:
+                        raise self._fleet.exhausted() from reason
+                except MisfitError as reason:
+                    raise ConfigError(f"{replica.url} does not take the request: it {reason}; {REMEDY}") from reason
+                except TimeoutError as error:
+                    said = f"{replica.url} did not end its answer in {self._config.request_timeout:g} seconds"
+                    self._fleet.broke(replica, said)
+                    raise EngineError(said, retryable=True) from error
+                except EngineError as error:
+                    self._fleet.broke(replica, str(error))
+                    raise
+
+    async def _ask(self, request: SampleRequest, replica: Replica, pending: _Pending) -> Sampled:
+        """Send the request, and gather the answer until it ends or holds a stop string."""
+        limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
+        body = body_of(request, limit, replica.model, self.model, self._config)
+        if request.stop and (self._tells_stop or replica.tells_stop):
+            # the names of vLLM and of SGLang for leaving the stop string in the text
+            body |= {"stop": list(request.stop), "include_stop_str_in_output": True, "no_stop_trim": True}
+        rule = self._texts.stop_rule(request.stop)
+        answer = pending.answer = Answer(request, limit, rule, self.model, whole=self.whole_samples)
+        path = "/chat/completions" if self._config.api == "chat" else "/completions"
+        async with aclosing(self._connections.events(replica, path, body)) as events:
+            try:
+                async for event in events:
+                    chunk = read_chunk(event)
+                    self._tells_stop = self._tells_stop or chunk.tells_stop
+                    answer.take(chunk)
+                    if answer.met_stop and not answer.complete:
+                        break
+            except EngineError:
+                if not (answer.complete and answer.counted):  # else only what comes after the answer's end was lost
+                    raise
+        sampled = answer.sampled()
+        self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
+        return sampled
+
+
+class Gate:
+    """Lets so many requests pass at once, the others in order of priority and arrival.
+
+    Args:
+        places: how many may be inside at once.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._queue: list[tuple[int, int, anyio.Event]] = []
+        self._arrivals = count()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait outside."""
+        return len(self._queue)
+
+    @asynccontextmanager
+    async def place(self, priority: int) -> AsyncIterator[None]:
+        """Be inside; a lower priority enters first."""
+        if self._free and not self._queue:
+            self._free -= 1
+        else:
+            await self._wait(priority)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _wait(self, priority: int) -> None:
+        entry = (priority, next(self._arrivals), anyio.Event())
+        heapq.heappush(self._queue, entry)
+        try:
+            await entry[2].wait()
+        except BaseException:
+            if entry[2].is_set():
+                self._leave()
+            else:
+                self._queue.remove(entry)
+                heapq.heapify(self._queue)
+            raise
+
+    def _leave(self) -> None:
+        """Hand the place to the first in the queue."""
+        if self._queue:
+            heapq.heappop(self._queue)[2].set()
+        else:
+            self._free += 1

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest, whole_samples
 from adaptive_ttc.types import Problem
 
 
@@ -29,6 +29,7 @@ class PolicyCase:
         any_settings: it samples at any temperature and nucleus and ends at stop strings; one that answers from a
             record knows temperature 0.8 alone.
         any_prompt: it answers any prompt; one that answers from a record knows :data:`QUESTIONS` alone.
+        goes_on: it ends at stop strings and goes on from begun solutions; one that does not writes whole ones alone.
     """
 
     name: str
@@ -38,6 +39,7 @@ class PolicyCase:
     caches: bool = True
     any_settings: bool = True
     any_prompt: bool = True
+    goes_on: bool = True
 
     @property
     def cut_temperature(self) -> float:
@@ -79,6 +81,7 @@ def ask(policy: Policy, question: str = QUESTIONS[0], **settings: Any) -> Sample
         "prompt_ids": policy.encode(Problem.of(question)),
         "max_tokens": 40,
         "seed": 1,
+        "messages": Problem.of(question).messages,
     }
     return SampleRequest(**{**fields, **settings})
 
@@ -224,6 +227,8 @@ def plain_pair(policy: Policy, tokens: Sequence[int]) -> tuple[str, int]:
 
 @check
 async def a_stop_string_ends_the_sample_and_is_delivered(case: PolicyCase) -> None:
+    if not case.goes_on:
+        pytest.skip("writes whole solutions alone")
     if not case.any_settings:
         pytest.skip("answers at the recorded settings alone")
     policy = case.make_endless()
@@ -240,6 +245,8 @@ async def a_stop_string_ends_the_sample_and_is_delivered(case: PolicyCase) -> No
 
 @check
 async def a_stop_string_is_seen_across_a_seam(case: PolicyCase) -> None:
+    if not case.goes_on:
+        pytest.skip("writes whole solutions alone")
     if not case.any_settings:
         pytest.skip("answers at the recorded settings alone")
     policy = case.make_endless()
@@ -306,6 +313,17 @@ async def usage_adds_up(case: PolicyCase) -> None:
         assert sampled.prompt_tokens + sampled.cached_tokens == len(request.prompt_ids)
         assert sampled.prompt_tokens > 0
         assert sampled.cached_tokens >= 0
+    await policy.aclose()
+
+
+@check
+async def what_goes_on_from_a_begun_solution_is_refused_and_only_that(case: PolicyCase) -> None:
+    policy = case.make()
+    for part in () if case.goes_on else ({"stop": ("\n\n",)}, {"messages": ()}):
+        with pytest.raises(ConfigError, match="whole"):
+            await policy.sample(ask(policy, **part))
+    assert whole_samples(policy) == (not case.goes_on)
+    assert (await policy.sample(ask(policy, max_tokens=2))).token_ids
     await policy.aclose()
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,3 +101,25 @@ def test_a_step_is_paid_for_by_what_is_not_kept_and_then_the_first_goes_alone():
 def test_less_may_be_kept_where_solutions_are_known_to_be_short():
     crowd = [Member(0, 1000, 200)] * 5
     assert plan_round(Terms(balance=1000), crowd) == (200, 100, 100, 100, 100)
+
+
+@given(terms=terms.map(lambda one: replace(one, whole=True)), crowd=members)
+def test_where_no_lease_can_be_renewed_a_sample_gets_all_its_tokens_or_waits(terms, crowd):
+    leases = plan_round(terms, crowd)
+    costs = [one.overhead + terms.rate * lease for lease, one in zip(leases, crowd, strict=True) if lease]
+    assert sum(costs) <= terms.balance
+    assert not any(lease for lease, one in zip(leases, crowd, strict=True) if one.length)
+    given = [(lease, one) for lease, one in zip(leases, crowd, strict=True) if lease]
+    # one alone may get less: all that there is
+    assert len(given) == 1 or all(lease == one.remaining for lease, one in given)
+    if given and given[0][0] < given[0][1].remaining:
+        assert costs[0] > terms.balance - terms.rate
+
+
+def test_whole_samples_go_in_turns_of_their_worst_case():
+    crowd = [Member(0, 1000, 1000)] * 4
+    assert plan_round(Terms(balance=2500, whole=True), crowd) == (1000, 1000, 0, 0)
+    assert plan_round(Terms(balance=900, whole=True, solved=True), crowd) == (900, 0, 0, 0)
+    assert plan_round(Terms(balance=900, whole=True), [Member(5, 995, 995), Member(0, 1000, 1000)]) == (0, 900)
+    assert plan_round(Terms(balance=9000, whole=True), [Member(5, 995, 995)]) == (0,)
+    assert plan_round(Terms(balance=None, whole=True), crowd) == (1000,) * 4

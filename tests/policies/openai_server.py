@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adaptive_ttc.policies.fake import EOS, ToyModel
-from adaptive_ttc.policies.fake.writers import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem, encode_text
+from adaptive_ttc.policies.fake.writers import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem
 from adaptive_ttc.policies.requests import StopRule, TokenTexts
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Message, Problem
@@ -78,7 +78,6 @@ class Manner:
         usage: ``running`` counts with every event, ``final`` with the last one, or None.
         stop_key: the field in which it says which stop string it met, or None.
         health: whether it has ``/health``.
-        continues: whether it goes on with an assistant's turn.
         owner: who is said to own its models.
     """
 
@@ -87,14 +86,14 @@ class Manner:
     usage: str | None = "running"
     stop_key: str | None = "stop_reason"
     health: bool = True
-    continues: bool = True
     owner: str = "somebody"
 
 
 VLLM = Manner(owner="vllm")
 OLD_VLLM = Manner(ids="logprobs")
 LLAMA_CPP = Manner(ids="entries", usage="final", stop_key=None)
-SGLANG = Manner(ids=None, stop_key="matched_stop")
+SGLANG = Manner(stop_key="matched_stop", owner="sglang")
+OLD_SGLANG = Manner(ids=None, stop_key="matched_stop")
 TEXT_ONLY = Manner(prompts=("text",), ids=None, usage="final", stop_key=None, health=False)
 CHAT_ONLY = Manner(prompts=("chat",), ids=None, usage="running", stop_key="matched_stop", health=False)
 
@@ -245,11 +244,7 @@ class ToyServer:
 
     def _read_prompt(self, path: str, body: dict[str, Any]) -> tuple[int, ...] | None:
         if path == "/v1/chat/completions" and "chat" in self.manner.prompts:
-            *turns, last = body["messages"]
-            if last["role"] == "assistant" and self.manner.continues:
-                return _rendered(turns) + encode_text(last["content"])
-            # templates close a turn and open the next one with some five tokens
-            return _rendered(body["messages"]) + encode_text("====" if last["role"] == "assistant" else "")
+            return _rendered(body["messages"])
         if path == "/v1/completions":
             prompt = body["prompt"]
             if isinstance(prompt, list) and "ids" in self.manner.prompts:

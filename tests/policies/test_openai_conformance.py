@@ -1,17 +1,28 @@
-"""The policy over HTTP passes the policy conformance suite, against servers of every manner that names tokens."""
+"""The policy over HTTP passes the policy conformance suite, against servers of every manner."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
 
 from adaptive_ttc.policies.openai import OpenAIPolicy
 from tests.conformance.policy_suite import CHECKS, PolicyCase
-from tests.policies.openai_server import LLAMA_CPP, OLD_VLLM, SGLANG, VLLM, Manner, ToyServer, folder
+from tests.policies.openai_server import (
+    CHAT_ONLY,
+    LLAMA_CPP,
+    OLD_SGLANG,
+    OLD_VLLM,
+    SGLANG,
+    TEXT_ONLY,
+    VLLM,
+    Manner,
+    ToyServer,
+    folder,
+)
 
 
 class EndlessWriter:
@@ -28,20 +39,30 @@ def server(manner: Manner, endless: bool) -> ToyServer:
     return ToyServer(manner, EndlessWriter(), pace=0.001) if endless else ToyServer(manner)
 
 
-def policy(manner: Manner, endless: bool, *, max_batch: int = 64, **settings: Any) -> OpenAIPolicy:
-    return OpenAIPolicy.from_pretrained(
-        folder(), base_url=server(manner, endless).url, max_concurrency=max_batch, **settings
-    )
+def policy(manner: Manner, api: str, endless: bool, *, max_batch: int = 64, **settings: Any) -> OpenAIPolicy:
+    url = server(manner, endless).url
+    return OpenAIPolicy.from_pretrained(folder(), base_url=url, api=api, max_concurrency=max_batch, **settings)
 
 
+SERVERS = {
+    "vllm": (VLLM, "tokens"),
+    "old-vllm": (OLD_VLLM, "tokens"),
+    "llama-cpp": (LLAMA_CPP, "tokens"),
+    "sglang": (SGLANG, "tokens"),
+    "old-sglang": (OLD_SGLANG, "chat"),
+    "chat": (CHAT_ONLY, "chat"),
+    "text": (TEXT_ONLY, "text"),
+}
 CASES = {
     name: PolicyCase(
         f"openai-{name}",
-        lambda manner=manner, **settings: policy(manner, False, **settings),
-        lambda manner=manner, **settings: policy(manner, True, **settings),
+        partial(policy, manner, api, False),
+        partial(policy, manner, api, True),
         exact_pieces=False,
+        caches=api == "tokens",
+        goes_on=api == "tokens",
     )
-    for name, manner in {"vllm": VLLM, "old-vllm": OLD_VLLM, "llama-cpp": LLAMA_CPP, "sglang": SGLANG}.items()
+    for name, (manner, api) in SERVERS.items()
 }
 
 

@@ -1,64 +1,98 @@
-"""Parts of the policy over HTTP that need no server: cutting text, the map of prefixes, the gate, reading events."""
+"""Parts of the policy over HTTP that need no server: counting tokens, the map of prefixes, the gate, reading events."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 from adaptive_ttc.errors import EngineError
-from adaptive_ttc.policies.openai.affinity import PrefixMap
-from adaptive_ttc.policies.openai.bodies import stream_seed
-from adaptive_ttc.policies.openai.chunks import read_chunk
-from adaptive_ttc.policies.openai.gate import Gate
-from adaptive_ttc.policies.openai.texts import Cutter
+from adaptive_ttc.policies.openai.fleet import PrefixMap
+from adaptive_ttc.policies.openai.policy import Gate
+from adaptive_ttc.policies.openai.protocol import Answer, Chunk, read_chunk, stream_seed
+from adaptive_ttc.policies.requests import TokenTexts
+from adaptive_ttc.policy import SampleRequest
 from tests.policies.openai_server import folder
 
 
 @pytest.fixture(scope="module")
-def cutter():
-    """A tokenizer that has words, so that there is something to split."""
+def words():
+    """A model whose tokenizer has words, which may be written in several ways."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     letters = {letter: index for index, letter in enumerate("abcĠ")}
-    words = {"ab": 4, "abc": 5, "Ġabc": 6, "Ġa": 7, "bc": 8}
+    vocabulary = {"ab": 4, "abc": 5, "Ġabc": 6, "Ġa": 7, "bc": 8, "<end>": 9}
     merges = [("a", "b"), ("ab", "c"), ("Ġ", "abc"), ("b", "c"), ("Ġ", "a")]
-    core = Tokenizer(models.BPE(vocab=letters | words, merges=merges))
+    core = Tokenizer(models.BPE(vocab=letters | vocabulary, merges=merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    return Cutter(PreTrainedTokenizerFast(tokenizer_object=core))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
+    return SimpleNamespace(chat=SimpleNamespace(tokenizer=tokenizer), eos=frozenset([9]))
 
 
-def test_a_text_is_cut_into_as_many_tokens_as_were_counted(cutter):
-    own = cutter.cut("abc abc")
-    assert own == [5, 6]
-    decode = cutter._tokenizer.decode
-    for count in range(2, 8):
-        ids = cutter.cut_into("abc abc", count)
-        assert len(ids) == count
-        assert decode(ids) == "abc abc"
-    assert cutter.cut_into("abc abc", 1) == own  # fewer cannot be; more are charged then, never fewer
+def answer_of(model, *chunks, whole, limit=20, stop=()):
+    texts = TokenTexts(lambda ids: model.chat.tokenizer.decode(list(ids), skip_special_tokens=True), 5)
+    request = SampleRequest(id="x", prompt_ids=(0,), max_tokens=limit, seed=0, stop=stop)
+    answer = Answer(request, limit, texts.stop_rule(stop), model, whole=whole)
+    for chunk in chunks:
+        answer.take(chunk)
+    return answer
 
 
-def test_more_tokens_than_can_be_are_charged_in_full(cutter):
+def test_as_many_tokens_are_charged_as_were_counted(words):
+    decode = words.chat.tokenizer.decode
+    for finish, end in (("stop", (9,)), ("length", ())):
+        for count in range(2, 9):
+            last = Chunk(text="abc", finish=finish, completion_tokens=count + len(end))
+            sampled = answer_of(words, Chunk(text="abc "), Chunk(text=""), last, whole=True).sampled()
+            assert len(sampled.token_ids) == max(len(words.chat.tokenizer.encode("abc abc")), count) + len(end)
+            assert decode(sampled.token_ids, skip_special_tokens=True) == "abc abc"
+            assert sampled.finish == ("eos" if end else "length")
+    # fewer cannot be; more are charged then, never fewer
+    fewer = answer_of(words, Chunk(text="abc abc", finish="stop", completion_tokens=1), whole=True).sampled()
+    assert fewer.token_ids == (*words.chat.tokenizer.encode("abc abc"), 9)
+
+
+def test_no_more_is_delivered_than_was_asked_for(words):
+    told = Chunk(text="abc abc", finish="length", completion_tokens=7)
+    assert len(answer_of(words, told, whole=True, limit=5).sampled().token_ids) == 5
+
+
+def test_tokens_that_were_counted_and_not_named_are_the_tokenizer_s_own(words):
+    named = Chunk(text="abc", token_ids=(5,), completion_tokens=1)
+    unnamed = Chunk(text=" abc", completion_tokens=2)
+    eos = Chunk(finish="stop", completion_tokens=3)
+    assert answer_of(words, named, unnamed, eos, whole=False).sampled().token_ids == (5, 6, 9)
+    # the end token alone was not named
+    assert answer_of(words, named, replace(eos, completion_tokens=2), whole=False).sampled().token_ids == (5, 9)
+    stopped = answer_of(words, named, unnamed, eos, whole=False, stop=("c",)).sampled()
+    assert (stopped.token_ids, stopped.finish, stopped.discarded_tokens) == ((5,), "stop", 2)
+
+
+def test_tokens_that_nobody_can_name_are_lost_where_a_search_goes_on_from_them(words):
+    named = Chunk(text="abc", token_ids=(5,), completion_tokens=1)
+    last = Chunk(text=" abc", finish="length", completion_tokens=6)
     with pytest.raises(EngineError) as caught:
-        cutter.cut_into("abc", 4)
+        answer_of(words, named, last, whole=False).sampled()
     assert caught.value.retryable
 
 
 def test_prefixes_are_found_by_whole_blocks_and_forgotten_oldest_first():
     known = PrefixMap(block=4, capacity=4)
     known.note(range(10), 0)
-    assert (known.find(range(9)).replicas, known.find(range(9)).tokens) == ({0}, 8)
-    assert known.find([*range(4), 99, 98, 97, 96]).tokens == 4
-    assert known.find([9, *range(1, 10)]).tokens == 0
+    assert known.find(range(9)) == ({0}, 8)
+    assert known.find([*range(4), 99, 98, 97, 96])[1] == 4
+    assert known.find([9, *range(1, 10)])[1] == 0
     known.note(range(8), 1)
-    assert known.find(range(8)).replicas == {0, 1}
+    assert known.find(range(8))[0] == {0, 1}
     known.forget(0)
-    assert known.find(range(8)).replicas == {1}
+    assert known.find(range(8))[0] == {1}
     known.note(range(100, 116), 2)
-    assert known.find(range(8)).tokens == 0
-    assert known.find(range(100, 116)).tokens == 16
+    assert known.find(range(8))[1] == 0
+    assert known.find(range(100, 116))[1] == 16
 
 
 async def test_the_gate_lets_the_urgent_in_first_and_forgets_who_left():

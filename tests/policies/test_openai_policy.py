@@ -22,6 +22,7 @@ from tests.policies.openai_server import (
     CHAT_ONLY,
     LLAMA_CPP,
     MODEL,
+    OLD_SGLANG,
     OLD_VLLM,
     SGLANG,
     TEXT_ONLY,
@@ -50,12 +51,8 @@ async def whole_solution(policy: Any, **settings: Any) -> list[Sampled]:
     return steps
 
 
-@pytest.mark.parametrize(
-    "manner",
-    [VLLM, OLD_VLLM, SGLANG, LLAMA_CPP, TEXT_ONLY, CHAT_ONLY],
-    ids=["vllm", "old-vllm", "sglang", "llama-cpp", "text", "chat"],
-)
-async def test_every_manner_of_server_gives_the_model_s_own_tokens(manner):
+@pytest.mark.parametrize("manner", [VLLM, OLD_VLLM, SGLANG, LLAMA_CPP], ids=["vllm", "old-vllm", "sglang", "llama-cpp"])
+async def test_every_manner_of_server_that_names_ids_gives_the_model_s_own_tokens(manner):
     fake = FakePolicy.generative()
     expected = await whole_solution(fake)
     assert len(expected) > 5
@@ -69,21 +66,103 @@ async def test_every_manner_of_server_gives_the_model_s_own_tokens(manner):
         assert all(one.prompt_tokens > 0 for one in steps)
         asked = list(server.requests)
     # a stop string is left to the server only if it is known, or has shown, that it says which one it met
-    assert ("stop" in asked[0]) == (manner.owner == "vllm")
+    assert ("stop" in asked[0]) == (manner.owner in ("vllm", "sglang"))
     assert all(("stop" in body) == bool(manner.stop_key) for body in asked[1:])
 
 
-async def test_a_server_that_begins_a_new_turn_is_refused():
-    with ToyServer(replace(CHAT_ONLY, continues=False)) as server:
+WHOLE = {
+    "chat": (CHAT_ONLY, "chat"),
+    "text": (TEXT_ONLY, "text"),
+    "old-sglang": (OLD_SGLANG, "chat"),
+    "vllm-chat": (VLLM, "chat"),
+}
+
+
+@pytest.mark.parametrize(("manner", "api"), WHOLE.values(), ids=WHOLE)
+async def test_every_other_server_gives_whole_solutions_in_the_model_s_own_tokens(manner, api):
+    fake = FakePolicy.generative()
+    expected = await fake.sample(ask(fake, LONG, max_tokens=400, temperature=0.0))
+    assert expected.finish == "eos"
+    with ToyServer(manner) as server:
+        policy = policy_over(server, api=api)
+        sampled = await policy.sample(ask(policy, LONG, max_tokens=400, temperature=0.0))
+        await policy.aclose()
+    assert (sampled.token_ids, sampled.finish) == (expected.token_ids, expected.finish)
+    assert sampled.prompt_tokens + sampled.cached_tokens == len(fake.encode(Problem.of(LONG)))
+
+
+@pytest.mark.parametrize("request_", [{"strategy": "beam_search", "n": 4}, {"strategy": "dvts", "n": 4}])
+async def test_a_step_search_on_whole_samples_is_refused_before_anything_is_sent(request_):
+    with ToyServer(CHAT_ONLY) as server:
+        async with Solver(policy_over(server, api="chat"), FakePRM.truthful(toy_right_so_far)) as solver:
+            with pytest.raises(ConfigError, match=r"half-written solutions.*majority.*vLLM or SGLang"):
+                await solver.solve(LONG, **request_, budget_tokens=4000)
+        assert not server.paths
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"strategy": "greedy"},
+        {"strategy": "majority", "n": 8},
+        {"strategy": "best_of_n", "n": 8},
+        {"strategy": "weighted_best_of_n", "n": 8},
+        {"strategy": "revision", "n": 6},
+    ],
+    ids=lambda request: request["strategy"],
+)
+@pytest.mark.parametrize("budget", [150, 900, 4000])
+@pytest.mark.parametrize(("manner", "api"), [(CHAT_ONLY, "chat"), (TEXT_ONLY, "text")], ids=["chat", "text"])
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.RevisionWarning")
+async def test_whole_samples_get_all_their_tokens_in_one_request_and_no_budget_is_overrun(
+    manner, api, budget, request_
+):
+    with ToyServer(manner, ToyModel(0.1)) as server:
+        async with Solver(policy_over(server, api=api), FakePRM.truthful(toy_right_so_far)) as solver:
+            solution = await solver.solve(LONG, **request_, max_tokens=300, budget_tokens=budget)
+        asked = list(solution.trace.of(RequestEvent))
+        assert solution.spent == solution.usage.completion_tokens == server.generated <= budget
+    if budget >= 300:
+        assert solution.answer is not None
+    # none goes on from another, and where the budget is wide all may run to their limit
+    assert len({event.path for event in asked}) == len(asked)
+    assert all(event.position == 0 for event in asked)
+    if budget == 4000:
+        assert {event.max_tokens for event in asked} == {300}
+        assert len(asked) == request_.get("n", 1)
+
+
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.RevisionWarning")
+async def test_a_revision_by_chat_shows_earlier_attempts_as_turns():
+    with ToyServer(CHAT_ONLY, ToyModel(0.1)) as server:
+        async with Solver(policy_over(server, api="chat", system_prompt="Add.")) as solver:
+            solution = await solver.solve(LONG, strategy="revision", n=3, sequential=3, vote="majority")
+        turns = [[(one["role"], one["content"]) for one in body["messages"]] for body in server.requests]
+    first, second, _ = solution.candidates
+    opening = [("system", "Add."), ("user", LONG)]
+    assert turns[0] == opening
+    assert turns[1][:3] == [*opening, ("assistant", first.prefix.text)]
+    assert turns[2][:3] == turns[1][:3]
+    assert turns[2][4] == ("assistant", second.prefix.text)
+    assert [len(one) for one in turns] == [2, 4, 6]
+    assert turns[2][5] == turns[1][3] == turns[2][3]
+
+
+async def test_a_server_that_names_no_ids_is_refused_at_its_first_words():
+    with ToyServer(OLD_SGLANG, EndlessWriter(), pace=0.001) as server:
         policy = policy_over(server)
-        with pytest.raises(ConfigError, match="does not go on"):
-            await whole_solution(policy)
+        with pytest.raises(ConfigError, match=r"names no token ids.*api='chat'"):
+            await policy.sample(ask(policy, max_tokens=4000))
+        while not server.gone:
+            await anyio.lowlevel.checkpoint()
+        assert server.generated < 4000
         await policy.aclose()
 
 
-async def test_a_server_that_counts_nothing_is_refused():
-    with ToyServer(replace(TEXT_ONLY, usage=None)) as server:
-        policy = policy_over(server)
+@pytest.mark.parametrize(("manner", "api"), [(TEXT_ONLY, "text"), (CHAT_ONLY, "chat")], ids=["text", "chat"])
+async def test_a_server_that_counts_nothing_is_refused(manner, api):
+    with ToyServer(replace(manner, usage=None)) as server:
+        policy = policy_over(server, api=api)
         with pytest.raises(EngineError, match="no budget can hold") as caught:
             await policy.sample(ask(policy))
         assert not caught.value.retryable
@@ -92,19 +171,23 @@ async def test_a_server_that_counts_nothing_is_refused():
 
 async def test_text_of_control_tokens_is_not_sent_as_text():
     with ToyServer(TEXT_ONLY) as server:
-        policy = policy_over(server)
+        policy = policy_over(server, api="text")
         with pytest.raises(ConfigError, match="control token"):
             await policy.sample(ask(policy, "What is <user> 1 + 1?"))
         assert server.requests == []
         await policy.aclose()
 
 
-async def test_no_form_of_prompts_is_taken():
-    with ToyServer(replace(VLLM, prompts=())) as server:
-        policy = policy_over(server)
-        with pytest.raises(ConfigError, match=r"completions says 400.*chat/completions says 400"):
+@pytest.mark.parametrize(
+    ("manner", "api"), [(CHAT_ONLY, "tokens"), (TEXT_ONLY, "tokens"), (TEXT_ONLY, "chat"), (CHAT_ONLY, "text")]
+)
+async def test_a_server_that_does_not_take_such_prompts_is_refused_before_it_generates(manner, api):
+    with ToyServer(manner) as server:
+        policy = policy_over(server, api=api)
+        with pytest.raises(ConfigError, match=r"completions with 40[04].*api='chat'"):
             await policy.sample(ask(policy))
         await policy.aclose()
+        assert server.generated == 0
 
 
 async def test_bodies_switch_off_what_bends_the_distribution():
@@ -169,7 +252,7 @@ async def test_a_lost_answer_is_told_and_not_repeated():
 async def test_an_answer_whose_count_was_lost_is_told_as_lost():
     with ToyServer(TEXT_ONLY) as server:
         server.trouble.break_after, server.trouble.breaks = 5, 1
-        policy = policy_over(server, patience=0.0)
+        policy = policy_over(server, patience=0.0, api="text")
         with pytest.raises(EngineError) as caught:
             await policy.sample(ask(policy, max_tokens=5))
         assert caught.value.retryable
@@ -364,6 +447,7 @@ def test_it_is_found_by_name():
         ({"stream_interval": 0}, "stream_interval"),
         ({"stall_timeout": 0}, "stall_timeout"),
         ({"spill": -1}, "spill"),
+        ({"api": "chats"}, "tokens, chat, text"),
         ({"extra": {"seed": 1}}, "seed"),
         ({"retries": 3}, "unknown settings retries"),
         ({"max_context": 10**6}, "max_context"),
@@ -374,9 +458,9 @@ def test_bad_settings_are_refused(settings, message):
         OpenAIPolicy.from_pretrained(folder(), **settings)
 
 
-async def test_prompts_that_were_not_encoded_have_no_messages():
+async def test_requests_without_messages_cannot_be_put_as_a_chat():
     with ToyServer(CHAT_ONLY) as server:
-        policy = policy_over(server)
-        with pytest.raises(ConfigError, match="encode"):
+        policy = policy_over(server, api="chat")
+        with pytest.raises(ConfigError, match="messages"):
             await policy.sample(SampleRequest(id="x", prompt_ids=(1, 2, 3), max_tokens=4, seed=0))
         await policy.aclose()

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.openai.config import FleetConfig
-from adaptive_ttc.policies.openai.fleet import Replica, UnavailableError
+from adaptive_ttc.policies.openai.fleet import FleetConfig, Replica, UnavailableError
 
 Json = dict[str, Any]
 
@@ -29,8 +28,6 @@ _MISFIT = frozenset({400, 404, 405, 413, 415, 422, 501})
 # Servers close idle connections after 5 s (uvicorn's default). One that is closed while a request is on its way looks
 # like a lost answer, which has to be paid for; so the client lets go first.
 _KEEPALIVE = 2.0
-
-
 # Engines, by their name in a list of models, whose answers say which stop string ended them.
 _TELLING = frozenset({"vllm", "sglang"})
 
@@ -39,7 +36,7 @@ class MisfitError(Exception):
     """A server understood that it was asked, and does not take requests of this form; it generated nothing."""
 
 
-class Wire:
+class Connections:
     """The connections of one policy.
 
     Args:
@@ -66,7 +63,7 @@ class Wire:
             async with request as response:
                 if response.status_code != 200:
                     await response.aread()
-                    raise _refusal(replica, response)
+                    raise _refusal(replica, path, response)
                 async with aclosing(aiter(httpx2.EventSource(response))) as events:  # type: ignore[type-var]
                     async for event in events:
                         # read on to the body's end: only then can the connection serve another request
@@ -144,13 +141,13 @@ class Wire:
         return dict(cards[wanted])
 
 
-def _refusal(replica: Replica, response: httpx2.Response) -> Exception:
+def _refusal(replica: Replica, path: str, response: httpx2.Response) -> Exception:
     """What a status other than 200 means."""
     status, said = response.status_code, response.text[:500]
     if status in (429, 503):
         return UnavailableError(f"says {status}: {said}", retry_after=_seconds(response.headers.get("retry-after")))
     if status in _MISFIT:
-        return MisfitError(f"{status}: {said}")
+        return MisfitError(f"answers {path} with {status}: {said}")
     if status >= 500:  # it, or a server behind a router, may have generated before it failed
         return EngineError(f"{replica.url} failed with {status}: {said}", retryable=True)
     return EngineError(f"{replica.url} refuses with {status}: {said}; check the URL and the API key")

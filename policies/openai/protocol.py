@@ -1,0 +1,325 @@
+"""What is said to a server and what it says back: a request's body, the events of an answer, the sample they make.
+
+Prompts go out in one of three ways (:data:`~adaptive_ttc.policies.openai.fleet.Api`). The number of tokens of an
+answer comes from, in this order:
+
+1. The ids that the server names (vLLM's and SGLang's ``return_token_ids``, ``token_id:`` names, llama.cpp's ids beside
+   its log-probabilities), if they are as many as it counts. They are delivered as they are.
+2. Its own count (``usage``, with ``continuous_usage_stats`` also of an answer that is cut short; llama.cpp's
+   ``timings``). The ids come from the model's own tokenizer; tokens without a text of their own are charged as EOS.
+3. Neither: a whole answer is refused, since no budget could hold; of one that was cut short the tokens of its text
+   are taken, or the number of its events if that is larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.chat_model import ChatModel
+from adaptive_ttc.policies.openai.fleet import REMEDY, FleetConfig
+from adaptive_ttc.policies.requests import StopRule
+from adaptive_ttc.policy import Sampled, SampleRequest
+
+Json = Mapping[str, Any]
+Finish = Literal["eos", "stop", "length", "abort"]
+
+
+def body_of(
+    request: SampleRequest, max_tokens: int, served_as: str, model: ChatModel, config: FleetConfig
+) -> dict[str, Any]:
+    """A request's body but for its stop strings.
+
+    Whatever bends the distribution away from temperature and nucleus is switched off by name: servers take defaults
+    for it from the model's generation config (vLLM, SGLang) or of their own (llama.cpp). Each reads the names that
+    it knows. Streaming costs little, and lets an aborted request tell what it got.
+
+    Raises:
+        ConfigError: the servers cannot be asked for that.
+    """
+    logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if config.api == "chat" else {"logprobs": 1}
+    return {
+        "model": served_as,
+        **_prompt(request, model, config),
+        "max_tokens": max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "repeat_penalty": 1.0,
+        "seed": stream_seed(request.seed, request.prompt_ids),
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "stream_interval": config.stream_interval,
+        "timings_per_token": True,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+        **(logprobs if config.logprobs else {}),
+        # engines without priorities refuse any but the default
+        **({"priority": request.priority} if request.priority else {}),
+        **config.extra,
+    }
+
+
+def _prompt(request: SampleRequest, model: ChatModel, config: FleetConfig) -> dict[str, Any]:
+    if config.api == "tokens":
+        return {"prompt": list(request.prompt_ids), "add_special_tokens": False}
+    if request.stop or not request.messages:
+        raise ConfigError(
+            f"request {request.id!r} is for a part of a solution, and a server with api={config.api!r} writes whole "
+            f"ones: {REMEDY}; a request made by hand needs messages, no stop strings and no begun solution"
+        )
+    if config.api == "chat":
+        return {"messages": model.chat.turns(request.messages)}
+    return {"prompt": _text_of(request.prompt_ids, model.chat.tokenizer)}
+
+
+def _text_of(ids: Sequence[int], tokenizer: Any) -> str:
+    """A prompt's text, without the begin-of-sequence token that servers put before a text themselves.
+
+    Raises:
+        ConfigError: the text names control tokens that are plain text in the prompt.
+    """
+    begins: list[int] = tokenizer.encode("")
+    bos = tokenizer.bos_token_id
+    text = _decode(tokenizer, ids).removeprefix(tokenizer.bos_token if bos is not None and begins[:1] == [bos] else "")
+    special = set(tokenizer.all_special_ids)
+    again: list[int] = tokenizer.encode(text)
+    if [one for one in again if one in special] != [one for one in ids if one in special]:
+        raise ConfigError(
+            "the problem holds the text of a control token, which a server that takes prompts only as text would "
+            "obey; take that text out, or serve the model with an engine that takes token ids (vLLM)"
+        )
+    return text
+
+
+def stream_seed(seed: int, prompt: Sequence[int]) -> int:
+    """The seed of one request: two pieces of a sample differ in length, and so do not use the same draws.
+
+    It has 31 bits, which every server takes (llama.cpp reads 2**32 - 1 as "any").
+    """
+    mixed = (seed ^ (len(prompt) * 0x9E3779B97F4A7C15)) & (2**64 - 1)
+    # splitmix64's finaliser: neighbouring seeds give unrelated ones
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
+    return (mixed ^ (mixed >> 31)) >> 33
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one event of ``/completions`` or ``/chat/completions`` says, as vLLM, SGLang and llama.cpp write it.
+
+    Attributes:
+        text: new text.
+        token_ids: new tokens; None where the event does not name them.
+        logprobs: of the new tokens, in nats; empty where the event does not tell.
+        finish: the server's word for why the answer ended, or None.
+        tells_stop: whether this server says which stop string ended an answer.
+        stop: that string; None when there was none, or the server does not say.
+        prompt_tokens, cached_tokens: of the prompt, the second of the first; None where the event does not tell.
+        completion_tokens: generated so far; None where the event does not tell.
+    """
+
+    text: str = ""
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] = ()
+    finish: str | None = None
+    tells_stop: bool = False
+    stop: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+def read_chunk(event: Json) -> Chunk:
+    """Read an event."""
+    choice: Json = next(iter(event.get("choices") or ()), {})
+    usage: Json = event.get("usage") or {}
+    details: Json = usage.get("prompt_tokens_details") or {}
+    # llama.cpp's own account; its prompt_n leaves the cached ones out
+    timings: Json = event.get("timings") or {}
+    named = [key for key in ("stop_reason", "matched_stop") if key in choice]
+    ids, logprobs = _tokens(choice)
+    prompt = usage.get("prompt_tokens")
+    if prompt is None and "prompt_n" in timings:
+        prompt = timings["prompt_n"] + timings.get("cache_n", 0)
+    return Chunk(
+        text=choice.get("text") or (choice.get("delta") or {}).get("content") or "",
+        token_ids=ids,
+        logprobs=logprobs,
+        finish=choice.get("finish_reason"),
+        tells_stop=bool(named),
+        stop=next((choice[key] for key in named if isinstance(choice[key], str)), None),
+        prompt_tokens=prompt,
+        cached_tokens=details.get("cached_tokens", timings.get("cache_n")),
+        completion_tokens=usage.get("completion_tokens", timings.get("predicted_n")),
+    )
+
+
+def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
+    """The new tokens and their log-probabilities, from whichever of its places a server puts them."""
+    told: Json = choice.get("logprobs") or {}
+    entries = told.get("content") or ()  # chat completions, and llama.cpp's completions
+    names = told.get("tokens") or [entry.get("token", "") for entry in entries]
+    logprobs = told.get("token_logprobs") or [entry.get("logprob") for entry in entries]
+    ids = choice.get("token_ids")
+    if ids is None and entries and all("id" in entry for entry in entries):
+        ids = [entry["id"] for entry in entries]
+    if ids is None and names and all(name.startswith("token_id:") for name in names):
+        ids = [int(name.removeprefix("token_id:")) for name in names]
+    known = tuple(float(one) for one in logprobs if one is not None)
+    return (None if ids is None else tuple(ids)), (known if len(known) == len(logprobs) else ())
+
+
+class Answer:
+    """One streamed answer as it arrives, made into a sample.
+
+    Args:
+        request: what was asked.
+        limit: tokens that were asked for.
+        rule: of the request's stop strings.
+        model: whose tokenizer gives ids to text without any.
+        whole: whether the answer is a whole solution, which nobody goes on from.
+    """
+
+    def __init__(self, request: SampleRequest, limit: int, rule: StopRule, model: ChatModel, *, whole: bool) -> None:
+        self._request = request
+        self._limit = limit
+        self._rule = rule
+        self._whole = whole
+        self._tokenizer = model.chat.tokenizer
+        own = self._tokenizer.eos_token_id
+        self._eos = sorted(model.eos, key=lambda one: (one != own, one))[:1]
+        self._ids: list[int] = []
+        self._named = not whole  # whether every piece of text came with its ids
+        self._logprobs: list[float] = []
+        self._text = ""
+        self._events = 0
+        self._latest = Chunk()
+        self._server_finish: str | None = None
+        self._server_stop: str | None = None
+        self._stop_end: int | None = None  # so many tokens up to the stop string's end
+
+    @property
+    def met_stop(self) -> bool:
+        """Whether a stop string is complete, so that no more of the answer is wanted."""
+        return self._stop_end is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the server has said why the answer ended."""
+        return self._server_finish is not None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number of tokens is known."""
+        return self._named or self._latest.completion_tokens is not None
+
+    def take(self, chunk: Chunk) -> None:
+        """Take the next event.
+
+        Raises:
+            ConfigError: tokens have to be named, and this server does not name them.
+        """
+        known = {name: getattr(chunk, name) for name in ("prompt_tokens", "cached_tokens", "completion_tokens")}
+        self._latest = replace(self._latest, **{name: value for name, value in known.items() if value is not None})
+        self._server_finish = chunk.finish or self._server_finish
+        self._server_stop = chunk.stop or self._server_stop
+        self._events += bool(chunk.text or chunk.token_ids)
+        self._logprobs += chunk.logprobs
+        self._text += chunk.text
+        if not self._whole and chunk.text and chunk.token_ids is None:
+            if not self._ids:
+                raise ConfigError(f"the server names no token ids, without which no step can be gone on from; {REMEDY}")
+            self._named = False
+        for token in chunk.token_ids or ():
+            self._ids.append(token)
+            if not self.met_stop and self._rule.met(self._request.stop_context, self._ids):
+                self._stop_end = len(self._ids)
+
+    def sampled(self) -> Sampled:
+        """The sample of an answer that has ended, by itself or at a stop string.
+
+        Raises:
+            ConfigError: the server does not take token ids as such.
+            EngineError: the server does not say how many tokens it generated; or (retryable) it ended without a
+                reason, or for one that is no end of a sample.
+        """
+        read, sent = self._latest.prompt_tokens, len(self._request.prompt_ids)
+        if not self._whole and read not in (None, sent):
+            raise ConfigError(
+                f"the server read {read} prompt tokens where {sent} were sent; it does not take token ids as such: "
+                f"{REMEDY}"
+            )
+        return self._made(self._finish())
+
+    def aborted(self) -> Sampled:
+        """The sample of an answer that was cut short: exactly what was delivered."""
+        return self._made("abort")
+
+    def _finish(self) -> Finish:
+        if self.met_stop:
+            return "stop"
+        if self._server_finish == "length":
+            return "length"
+        if self._server_finish == "stop":
+            return "stop" if self._server_stop in self._request.stop else "eos"
+        raise EngineError(f"the server ended its answer with {self._server_finish or 'no reason'}", retryable=True)
+
+    def _made(self, finish: Finish) -> Sampled:
+        counted = self._latest.completion_tokens
+        ids = self._token_ids(finish, counted)
+        if self.met_stop and finish != "abort":
+            finish = "stop"
+        delivered = ids[: min(self._limit, self._stop_end or len(ids))]
+        read, cached = self._latest.prompt_tokens, self._latest.cached_tokens or 0
+        return Sampled(
+            token_ids=tuple(delivered),
+            finish=finish,
+            logprobs=tuple(self._logprobs[: len(delivered)]) if len(self._logprobs) >= len(delivered) else (),
+            prompt_tokens=(len(self._request.prompt_ids) if read is None else read) - cached,
+            cached_tokens=cached,
+            discarded_tokens=max(len(ids), counted or 0) - len(delivered),
+        )
+
+    def _token_ids(self, finish: Finish, counted: int | None) -> list[int]:
+        """All that were generated; those that the server named if they are all, else the tokenizer's own."""
+        end = self._eos if self._server_finish == "stop" and self._server_stop not in self._request.stop else []
+        missing = (counted or 0) - len(self._ids)
+        if self._named and (missing <= 0 or self.met_stop):
+            return self._ids
+        if self._named and missing == 1 and end and self._ids[-1:] != end:
+            return [*self._ids, *end]  # counted and not named
+        ids = self._cut()
+        if counted is None:
+            if finish != "abort":
+                raise EngineError(
+                    "the server tells neither token ids nor how many tokens it generated, so that no budget can hold; "
+                    "take one that knows return_token_ids or stream_options.include_usage"
+                )
+            counted = max(self._events, len(ids))
+        missing = min(counted, self._limit) - len(ids) - len(end)
+        if missing > 0 and not self._whole:
+            raise EngineError(f"the server did not name all of its {counted} tokens", retryable=True)
+        return [*ids, *(self._eos * max(0, missing)), *end]
+
+    def _cut(self) -> list[int]:
+        """The text in the tokenizer's own tokens, up to a stop string."""
+        ids: list[int] = self._tokenizer.encode(self._text, add_special_tokens=False)
+        if _decode(self._tokenizer, ids) != self._text:
+            raise ConfigError(
+                f"the tokenizer cannot write {self._text[-80:]!r} as it came, and the server names no token ids; "
+                "serve the model with an engine that does (vLLM: return_token_ids)"
+            )
+        if self._request.stop:
+            context = self._request.stop_context
+            self._stop_end = next((end for end in range(1, len(ids) + 1) if self._rule.met(context, ids[:end])), None)
+        return ids
+
+
+def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
