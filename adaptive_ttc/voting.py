@@ -62,16 +62,17 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
         raise ConfigError(f"unknown vote {vote!r}; choose one of {', '.join(VOTES)}")
     if not 0 < b < 1:
         raise ConfigError(f"b is a score strictly between 0 and 1; got {b!r}")
-    scores_of, votes_of = _by_class(candidates)
-    if vote != "majority" and any(len(scores_of[answer]) < votes for answer, votes in votes_of.items()):
+    members = _by_class(candidates)
+    scores_of = {answer: [_checked(one.score) for one in of if one.score is not None] for answer, of in members.items()}
+    if vote != "majority" and any(len(scores_of[answer]) < len(of) for answer, of in members.items()):
         raise ConfigError(
             f"the {vote} vote needs a score for every candidate with an answer; "
             "give the solver a reward model, or use the majority vote"
         )
-    totals = {answer: _TOTALS[vote](votes, scores_of[answer], b) for answer, votes in votes_of.items()}
+    totals = {answer: _TOTALS[vote](len(of), scores_of[answer], b) for answer, of in members.items()}
     scale = math.fsum(total for total in totals.values() if total > 0) or 1.0
     ranked = sorted(totals, key=lambda answer: (-totals[answer], -max(scores_of[answer], default=-1.0), answer))
-    return tuple(AnswerClass(answer, votes_of[answer], totals[answer] / scale) for answer in ranked)
+    return tuple(AnswerClass(answer, len(members[answer]), totals[answer] / scale) for answer in ranked)
 
 
 def aggregate(scores: Sequence[float], how: Aggregation) -> float:
@@ -90,21 +91,15 @@ def aggregate(scores: Sequence[float], how: Aggregation) -> float:
     return _AGGREGATIONS[how]([_checked(score) for score in scores])
 
 
-def _by_class(candidates: Sequence[Candidate]) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """The scores and the number of candidates of every answer class."""
-    scores_of: dict[str, list[float]] = {}
-    votes_of: dict[str, int] = {}
+def _by_class(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    """The candidates of every answer class."""
+    members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        answer = candidate.answer_class
-        if not answer:
-            if candidate.answer:
-                raise ValueError(f"the answer {candidate.answer!r} has no answer_class; grade before voting")
-            continue
-        votes_of[answer] = votes_of.get(answer, 0) + 1
-        scores = scores_of.setdefault(answer, [])
-        if candidate.score is not None:
-            scores.append(_checked(candidate.score))
-    return scores_of, votes_of
+        if candidate.answer_class:
+            members.setdefault(candidate.answer_class, []).append(candidate)
+        elif candidate.answer:
+            raise ValueError(f"the answer {candidate.answer!r} has no answer_class; grade before voting")
+    return members
 
 
 def _checked(score: float) -> float:
@@ -118,27 +113,11 @@ def _logit(score: float) -> float:
     return math.log(clipped) - math.log1p(-clipped)
 
 
-def _majority(votes: int, scores: Sequence[float], b: float) -> float:
-    return float(votes)
-
-
-def _best(votes: int, scores: Sequence[float], b: float) -> float:
-    return max(scores)
-
-
-def _weighted(votes: int, scores: Sequence[float], b: float) -> float:
-    return math.fsum(scores)
-
-
-def _logit_weighted(votes: int, scores: Sequence[float], b: float) -> float:
-    return math.fsum(_logit(score) - _logit(b) for score in scores)
-
-
 _TOTALS: Mapping[VoteName, Callable[[int, Sequence[float], float], float]] = {
-    "majority": _majority,
-    "best": _best,
-    "weighted": _weighted,
-    "logit_weighted": _logit_weighted,
+    "majority": lambda votes, scores, b: float(votes),
+    "best": lambda votes, scores, b: max(scores),
+    "weighted": lambda votes, scores, b: math.fsum(scores),
+    "logit_weighted": lambda votes, scores, b: math.fsum(_logit(score) - _logit(b) for score in scores),
 }
 
 _AGGREGATIONS: Mapping[Aggregation, Callable[[Sequence[float]], float]] = {

@@ -106,8 +106,7 @@ async def solve_rows(
         concurrency: problems at work at once.
     """
 
-    async def one(index: int) -> None:
-        row = rows[index]
+    async def one(index: int, row: Row) -> None:
         try:
             solution = await solver.solve(row["problem"], id=row["unique_id"], **request)
             correct = await solver.grader.equal(row["answer"], solution.answer)
@@ -116,7 +115,7 @@ async def solve_rows(
         else:
             report(Outcome(index=index, row=row, solution=solution, correct=correct))
 
-    await _side_by_side(len(rows), one, concurrency)
+    await _side_by_side(rows, one, concurrency)
 
 
 async def solve_rows_together(
@@ -131,10 +130,9 @@ async def solve_rows_together(
     """Solve all problems from one shared budget, and grade them; see :func:`solve_rows`.
 
     Args:
-        solver: its engines batch across the problems.
+        solver, report: as for :func:`solve_rows`.
         rows: the problems; their ``unique_id`` names them in seeds, with a number where an earlier row has the same.
         request: keyword arguments of :meth:`~adaptive_ttc.solver.Solver.solve_many`.
-        report: called with each outcome as it settles.
         budget: most that all of them may spend together.
         concurrency: slices at work at once.
     """
@@ -171,12 +169,10 @@ async def draw_pools(
     """Draw, score (where there is a PRM) and grade ``samples`` solutions of every problem, with no token limit.
 
     Args:
-        solver: its engines batch across the problems.
-        rows: the problems; their ``unique_id`` names them in seeds.
+        solver, rows, concurrency: as for :func:`solve_rows`.
         samples: of each problem.
         report: called with each pool as it comes.
         temperature: of the samples.
-        concurrency: problems at work at once.
 
     Returns:
         The pools, in the order of the rows.
@@ -185,17 +181,15 @@ async def draw_pools(
         AdaptiveTTCError: a problem failed.
     """
     strategy = "weighted_best_of_n" if solver.prm else "majority"
+    request: dict[str, Any] = {"strategy": strategy, "n": samples, "temperature": temperature}
     pools: dict[int, Pool] = {}
 
-    async def one(index: int) -> None:
-        row = rows[index]
-        solution = await solver.solve(
-            row["problem"], id=row["unique_id"], strategy=strategy, n=samples, temperature=temperature
-        )
+    async def one(index: int, row: Row) -> None:
+        solution = await solver.solve(row["problem"], id=row["unique_id"], **request)
         pools[index] = await _pool(row, solution, solver.grader)
         report(pools[index])
 
-    await _side_by_side(len(rows), one, concurrency)
+    await _side_by_side(rows, one, concurrency)
     return [pools[index] for index in range(len(rows))]
 
 
@@ -215,15 +209,15 @@ async def _pool(row: Row, solution: Solution, grader: Grader) -> Pool:
     )
 
 
-async def _side_by_side(number: int, work: Callable[[int], Awaitable[None]], concurrency: int) -> None:
+async def _side_by_side(rows: Sequence[Row], work: Callable[[int, Row], Awaitable[None]], concurrency: int) -> None:
     if concurrency < 1:
         raise ConfigError(f"concurrency={concurrency} must be at least 1")
     places = anyio.CapacityLimiter(concurrency)
 
-    async def take_place(index: int) -> None:
+    async def take_place(index: int, row: Row) -> None:
         async with places:
-            await work(index)
+            await work(index, row)
 
     async with side_by_side() as group:
-        for index in range(number):
-            group.start_soon(take_place, index)
+        for index, row in enumerate(rows):
+            group.start_soon(take_place, index, row)
