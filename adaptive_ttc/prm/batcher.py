@@ -179,9 +179,9 @@ class MicroBatcher(Generic[T, R]):
         """Refuse what is queued, wait for the batch that runs, end the worker; calling it again does nothing."""
         self._bind()
         self._closed = True
-        closed = Failed(EngineError(f"{self._name} was closed before this item ran"))
         queue, self._queue = self._queue, []
-        self._settle(queue, [closed for _ in queue], 0)
+        error = f"{self._name} was closed before this item ran"
+        self._settle(queue, [Failed(EngineError(error)) for _ in queue], 0)
         self._disarm()
         while self._running:
             await self._idle.wait()

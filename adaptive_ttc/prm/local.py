@@ -57,10 +57,7 @@ class LocalSettings(BatcherConfig):
 
 
 class Backbone:
-    """A transformer without whatever head stands on it.
-
-    Args:
-        decoder: a Hugging Face decoder in evaluation mode: token ids in, last hidden states out.
+    """A transformer without a head: a Hugging Face decoder in evaluation mode, which gives last hidden states.
 
     Attributes:
         parameters: of the transformer, without the embedding table (a look-up costs no multiplication).
@@ -80,8 +77,7 @@ class Backbone:
         config = decoder.config.get_text_config()
         self.max_context: int | None = getattr(config, "max_position_embeddings", None)
         kinds = set(getattr(config, "layer_types", None) or ())
-        sliding = getattr(config, "sliding_window", None) if "full_attention" not in kinds else None
-        self.window: int | None = sliding
+        self.window: int | None = None if "full_attention" in kinds else getattr(config, "sliding_window", None)
         rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
         self.varied = "layers of different kinds" if len(kinds) > 1 else ""
         if rope in ("dynamic", "longrope"):
@@ -122,7 +118,6 @@ class Backbone:
 
 
 _NO_CACHE = "this model has {}, so no keys of prefixes can be stored: pass prefix_cache_bytes=0 to read it without"
-
 
 WORTH_WAITING = 32
 """Tokens that a row of a batch must share with an earlier one to be computed after it rather than beside it."""
@@ -292,34 +287,24 @@ class BatchedPRM(RenderingPRM):
         bodies: a transformer for every head.
         name: how a person calls it.
         fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
-        batching: how requests are batched; lengths are in tokens.
-        max_context: tokens it may read, where that is less than the models' configs say.
-        prefix_cache_bytes: for each model, see :class:`LocalSettings`.
+        settings: how it is run; device, dtype, revision and threads concern loading alone.
 
     Raises:
         ConfigError: keys and values of a model cannot be stored; 0 bytes reads it without.
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        bodies: Sequence[Backbone],
-        *,
-        name: str,
-        fingerprint: str,
-        batching: BatcherConfig | None = None,
-        max_context: int | None = None,
-        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        self, reader: Reader, bodies: Sequence[Backbone], *, name: str, fingerprint: str, settings: LocalSettings
     ) -> None:
         parameters = sum(body.parameters for body in bodies) + sum(head.parameters for head in reader.heads)
-        limit = smallest(max_context, *(body.max_context for body in bodies))
+        limit = smallest(settings.max_context, *(body.max_context for body in bodies))
         super().__init__(reader, name=name, fingerprint=fingerprint, parameters=parameters, max_context=limit)
         self._models = [
-            RowReader(body, head, prefix_cache_bytes=prefix_cache_bytes)
+            RowReader(body, head, prefix_cache_bytes=settings.prefix_cache_bytes)
             for body, head in zip(bodies, reader.heads, strict=True)
         ]
         self._batcher: MicroBatcher[Rendered, Scored] = MicroBatcher(
-            self._score_batch, length=lambda item: item.tokens, config=batching, name=f"PRM {name}"
+            self._score_batch, length=lambda item: item.tokens, config=settings, name=f"PRM {name}"
         )
 
     async def score(self, request: ScoreRequest) -> Scored:

@@ -147,9 +147,7 @@ class Family:
             [Backbone(decoder) for decoder in decoders],
             name=str(path_or_hub),
             fingerprint=self.fingerprint(folder, parts, chosen.dtype),
-            batching=chosen,
-            max_context=chosen.max_context,
-            prefix_cache_bytes=chosen.prefix_cache_bytes,
+            settings=chosen,
         )
 
     def fingerprint(self, folder: Path, parts: Parts, dtype: str) -> str:

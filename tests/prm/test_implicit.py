@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.prm import BatcherConfig, ScoreRequest, load_prm
+from adaptive_ttc.prm import ScoreRequest, load_prm
 from adaptive_ttc.prm.families import implicit as implicit_family
 from adaptive_ttc.prm.families.implicit import ImplicitConfig
 from tests.prm.tiny import IMPLICIT as CONFIG
@@ -49,7 +49,7 @@ async def test_scores_are_the_formulas(family: str, monkeypatch: pytest.MonkeyPa
 
 
 async def test_alone_or_together() -> None:
-    prm = prm_of("tiny", batching=BatcherConfig(max_batch=1))
+    prm = prm_of("tiny", max_batch=1)
     alone = [(await prm.score(request)).scores for request in REQUESTS]
     together = prm_of("tiny")
     for scored, scores in zip(await asyncio.gather(*map(together.score, REQUESTS)), alone, strict=True):

@@ -12,7 +12,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.prm import BatchedPRM, BatcherConfig, Scored, ScoreRequest
+from adaptive_ttc.prm import BatchedPRM, Scored, ScoreRequest
 from adaptive_ttc.prm.format import Row
 from adaptive_ttc.prm.local import Backbone, RowReader, _alike
 from adaptive_ttc.prm.prefix_cache import BOOKKEEPING, PrefixPool
@@ -57,8 +57,7 @@ async def test_scores_are_those_from_scratch_whatever_the_order_and_the_size_of_
     expected = {one: scored for asked in searches for one, scored in zip(asked, await ask(scratch, asked), strict=True)}
     shares = []
     for capacity, max_batch in ((10**5, 32), (300, 32), (40, 3)):
-        settings = BatcherConfig(max_batch=max_batch, max_wait=0.0)
-        prm = MAKERS[name](prefix_cache_bytes=capacity * TOKEN_BYTES, batching=settings)
+        prm = MAKERS[name](prefix_cache_bytes=capacity * TOKEN_BYTES, max_batch=max_batch, max_wait=0.0)
         computed = total = 0
         for asked in searches:
             order = random.Random(capacity).sample(asked, len(asked))

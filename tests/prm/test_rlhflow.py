@@ -16,7 +16,7 @@ import torch
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.prm import BatchedPRM, BatcherConfig, ScoreRequest, load_prm
+from adaptive_ttc.prm import BatchedPRM, ScoreRequest, load_prm
 from adaptive_ttc.prm.families.rlhflow import RLHFlowReader
 from adaptive_ttc.prm.format import LabelHead
 from adaptive_ttc.prm.local import Backbone
@@ -25,7 +25,7 @@ from tests.prm.tiny import (
     FAMILIES,
     QUESTION,
     REQUESTS,
-    body_of,
+    batched,
     head_of,
     model_of,
     reference_scores,
@@ -59,7 +59,7 @@ async def test_scores_are_the_published_evaluations(family: str) -> None:
 
 @pytest.mark.parametrize("max_batch", [1, 2, 32])
 async def test_the_order_and_size_of_batches_are_irrelevant(max_batch: int) -> None:
-    prm = reader("mistral3", batching=BatcherConfig(max_batch=max_batch, max_wait=0.0))
+    prm = reader("mistral3", max_batch=max_batch, max_wait=0.0)
     expected = {request: reference_scores("mistral3", request) for request in REQUESTS}
     for seed in range(3):
         order = random.Random(seed).sample(REQUESTS, len(REQUESTS))
@@ -109,9 +109,7 @@ async def test_only_what_is_needed_is_computed(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_bias_of_the_head_counts() -> None:
     model = copy.deepcopy(model_of("llama3"))
     model.lm_head.bias = torch.nn.Parameter(torch.linspace(-3, 3, model.lm_head.out_features))
-    prm = BatchedPRM(
-        RLHFlowReader(tokenizer_of("llama3"), head_of(model)), [body_of(model)], name="bias", fingerprint=""
-    )
+    prm = batched(RLHFlowReader(tokenizer_of("llama3"), head_of(model)), [model], "bias")
     scores = (await prm.score(REQUESTS[0])).scores
     plus, minus = tokenizer_of("llama3").convert_tokens_to_ids(["+", "-"])
     shift = (model.lm_head.bias[plus] - model.lm_head.bias[minus]).item()

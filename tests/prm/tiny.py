@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,10 +11,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-from adaptive_ttc.prm import BatchedPRM, ScoreRequest
+from adaptive_ttc.prm import BatchedPRM, LocalSettings, ScoreRequest
 from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
 from adaptive_ttc.prm.families.rlhflow import RLHFlowReader
-from adaptive_ttc.prm.format import OutputHead
+from adaptive_ttc.prm.format import OutputHead, Reader
 from adaptive_ttc.prm.local import Backbone
 
 # Llama 3.1's, without tools: headers, a system turn with the date, contents trimmed.
@@ -143,11 +144,14 @@ def head_of(model: Any) -> OutputHead:
     return OutputHead(head.weight, head.bias)
 
 
+def batched(reader: Reader, models: Sequence[Any], name: str, **settings: Any) -> BatchedPRM:
+    bodies = [*map(body_of, models)]
+    return BatchedPRM(reader, bodies, name=name, fingerprint=name, settings=LocalSettings(**settings))
+
+
 def rlhflow(name: str, **settings: Any) -> BatchedPRM:
     model = model_of(name)
-    return BatchedPRM(
-        RLHFlowReader(tokenizer_of(name), head_of(model)), [body_of(model)], name=name, fingerprint=name, **settings
-    )
+    return batched(RLHFlowReader(tokenizer_of(name), head_of(model)), [model], name, **settings)
 
 
 IMPLICIT = ImplicitConfig(tuned="clean", reference="noisy", beta=0.02, scale=2.0, offset=0.5)
@@ -156,7 +160,7 @@ IMPLICIT = ImplicitConfig(tuned="clean", reference="noisy", beta=0.02, scale=2.0
 def implicit(name: str, **settings: Any) -> BatchedPRM:
     models = [model_of(name, seed) for seed in (0, 1)]
     reader = ImplicitReader(tokenizer_of(name), *map(head_of, models), IMPLICIT)
-    return BatchedPRM(reader, [*map(body_of, models)], name=name, fingerprint=name, **settings)
+    return batched(reader, models, name, **settings)
 
 
 def reference_scores(name: str, request: ScoreRequest, *, seed: int = 0) -> list[float]:

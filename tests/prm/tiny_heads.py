@@ -19,8 +19,7 @@ from adaptive_ttc.prm.families.math_shepherd import MathShepherdReader
 from adaptive_ttc.prm.families.qwen_math import ClassHead, QwenMathReader
 from adaptive_ttc.prm.families.self_verification import SelfVerificationReader
 from adaptive_ttc.prm.families.skywork import SkyworkReader, ValueHead
-from adaptive_ttc.prm.local import Backbone
-from tests.prm.tiny import body_of, byte_level, head_of, model_of, tokenizer_of
+from tests.prm.tiny import batched, byte_level, head_of, model_of, tokenizer_of
 
 # Qwen2.5-Math's, without tools.
 CHATML = (
@@ -95,12 +94,12 @@ def save_skywork(folder: Path) -> None:
 
 def qwen_math(**settings: Any) -> BatchedPRM:
     reader = QwenMathReader(qwen_tokenizer(), ClassHead(class_weights()))
-    return BatchedPRM(reader, [Backbone(qwen_model().model)], name="qwen", fingerprint="qwen", **settings)
+    return batched(reader, [qwen_model()], "qwen", **settings)
 
 
 def skywork(**settings: Any) -> BatchedPRM:
     reader = SkyworkReader(qwen_tokenizer(), ValueHead(value_weights()))
-    return BatchedPRM(reader, [Backbone(qwen_model().model)], name="skywork", fingerprint="skywork", **settings)
+    return batched(reader, [qwen_model()], "skywork", **settings)
 
 
 @cache
@@ -125,13 +124,13 @@ def shepherd_model() -> Any:
 
 def math_shepherd(**settings: Any) -> BatchedPRM:
     reader = MathShepherdReader(shepherd_tokenizer(), head_of(shepherd_model()))
-    return BatchedPRM(reader, [body_of(shepherd_model())], name="shepherd", fingerprint="shepherd", **settings)
+    return batched(reader, [shepherd_model()], "shepherd", **settings)
 
 
 def self_verification(**settings: Any) -> BatchedPRM:
     model = model_of("llama3")
     reader = SelfVerificationReader(tokenizer_of("llama3"), head_of(model))
-    return BatchedPRM(reader, [body_of(model)], name="self", fingerprint="self", **settings)
+    return batched(reader, [model], "self", **settings)
 
 
 @torch.no_grad()
