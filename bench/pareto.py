@@ -52,34 +52,10 @@ from pathlib import Path
 
 import numpy as np
 from measuring import command, parser_of, write_section
+from pareto_parts import inputs, rules
 from pareto_parts.curves import OURS, TARGETS, Findings, Line, Point, Reference, cost_to_reach
-from pareto_parts.inputs import (
-    AXES,
-    Guide,
-    Tested,
-    calibration_of,
-    collected,
-    crossfitted,
-    recorded,
-    shipped,
-    tuning_records,
-)
+from pareto_parts.inputs import Guide, Tested, calibration_of, collected, tuning_records
 from pareto_parts.report import csv_text, draw, figures_of, overview, page, section, sentences
-from pareto_parts.rules import (
-    best_fixed,
-    cheapest_arm,
-    joined,
-    joined_points,
-    known_arms,
-    larger_line,
-    live_points,
-    oracle,
-    oracle_bins,
-    oracle_rates,
-    predicted_bins,
-    replays,
-    strategy_lines,
-)
 from pareto_parts.sampling_rules import sampling_lines
 from rich.console import Console
 from rich.text import Text
@@ -117,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = parser_of(__doc__)
     add = command.add_argument
-    add("--axis", choices=AXES, default=AXES[0], help="what cost counts (default: %(default)s)")
+    add("--axis", choices=inputs.AXES, default=inputs.AXES[0], help="what cost counts (default: %(default)s)")
     add("--dataset", default=DATASET, help="name or file (default: %(default)s)")
     add("--limit", type=int, default=200, metavar="K", help="problems (default: %(default)s)")
     add("--seed", type=int, help="draw fresh problems and other samples")
@@ -156,7 +132,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.limit < 1 or options.budgets < 2 or options.decks < 1 or options.workers < 1:
         raise ConfigError("--limit, --decks and --workers are at least 1, --budgets at least 2")
     arms, stem = default_arms(options.most), stem_of(options)
-    tested = recorded(options) if options.replay else collected(options, arms, console, options.dataset, options.limit)
+    tested = inputs.recorded(options) if options.replay else collected(options, arms, console)
     with console.status("") as status:
         found = judged(options, tested, arms, console, status.update)
     console.print(overview(found))
@@ -194,12 +170,12 @@ def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], con
     lines += sampling_lines(
         records, tuned_on, guides[0].vote, weights, scored=tested.ratio > 0, folds=options.folds, seed=seed
     )
-    lines.append(joined([(np.arange(len(records)), oracle_rates(curves, records, weights))]))
-    lines.append(joined([(np.arange(len(records)), oracle(curves, weights))]))
+    lines.append(rules.joined([(np.arange(len(records)), rules.oracle_rates(curves, records, weights))]))
+    lines.append(rules.joined([(np.arange(len(records)), rules.oracle(curves, weights))]))
     cost = curves.cost(weights).mean(axis=0)
     budgets = tuple(np.geomspace(cost.min(), cost.max(), options.budgets).tolist())
-    together = replays(True, records, guides, weights, budgets, options.decks, tell)
-    alone = replays(False, records, guides, weights, budgets, max(1, options.decks // 2), tell)
+    together = rules.replays(OURS, rules.shared, records, guides, weights, budgets, options.decks, tell)
+    alone = rules.replays("ours", rules.alone, records, guides, weights, budgets, max(1, options.decks // 2), tell)
     found = Findings(
         axis=options.axis,
         budgets=budgets,
@@ -218,8 +194,8 @@ def known(
     folder = calibration_of(options)
     if folder is None:
         note = f"Calibration was cross-fitted in {options.folds} folds of these problems."
-        return crossfitted(tested, arms, options.axis, options.folds, options.seed or 0, tell), [note]
-    guides, label = shipped(folder, tested, options.allow_overlap)
+        return inputs.crossfitted(tested, arms, options.axis, options.folds, options.seed or 0, tell), [note]
+    guides, label = inputs.shipped(folder, tested, options.allow_overlap)
     return guides, [label] if label else []
 
 
@@ -237,25 +213,29 @@ def measured_arms(tested: Tested, guides: Sequence[Guide], arms: Sequence[Arm], 
 def fixed_lines(tested: Tested, guides: Sequence[Guide], curves: Curves, weights: Weights, seed: int) -> list[Line]:
     """Strategies, the best fixed arm, and the bin table with true and with predicted bins."""
     parts = [
-        (one, known_arms(curves.rows(one.rows), one.table), [tested.records[row] for row in one.rows]) for one in guides
+        (one, rules.known_arms(curves.rows(one.rows), one.table), [tested.records[row] for row in one.rows])
+        for one in guides
     ]
     predicted = [
-        (one.rows, predicted_bins(known, one.table, one.posteriors, own, weights, seed)) for one, known, own in parts
+        (one.rows, rules.predicted_bins(known, one.table, one.posteriors, own, weights, seed))
+        for one, known, own in parts
     ]
     told = [(rows, line) for rows, line in predicted if line is not None]
     return [
-        *strategy_lines(curves, weights),
-        joined([(one.rows, best_fixed(known, one.table, weights)) for one, known, _ in parts]),
-        joined([(one.rows, oracle_bins(known, one.table, own, weights)) for one, known, own in parts]),
-        *([joined(told)] if len(told) == len(predicted) else []),  # some records hold no first steps
+        *rules.strategy_lines(curves, weights),
+        rules.joined([(one.rows, rules.best_fixed(known, one.table, weights)) for one, known, _ in parts]),
+        rules.joined([(one.rows, rules.oracle_bins(known, one.table, own, weights)) for one, known, own in parts]),
+        *([rules.joined(told)] if len(told) == len(predicted) else []),  # some records hold no first steps
     ]
 
 
 def cheapest_arms(guides: Sequence[Guide], curves: Curves, weights: Weights) -> dict[float, Point]:
     """The cheapest arm that reaches each target on calibration problems."""
-    parts = [(one, known_arms(curves.rows(one.rows), one.table)) for one in guides]
+    parts = [(one, rules.known_arms(curves.rows(one.rows), one.table)) for one in guides]
     return {
-        share: joined_points([(one.rows, cheapest_arm(known, one.table, weights, share)) for one, known in parts])
+        share: rules.joined_points(
+            [(one.rows, rules.cheapest_arm(known, one.table, weights, share)) for one, known in parts]
+        )
         for share in TARGETS
     }
 
@@ -268,10 +248,10 @@ def with_runs(found: Findings, options: argparse.Namespace, tested: Tested, cons
         places = np.unique((np.linspace(*LIVE, options.live) * (len(found.budgets) - 1)).round().astype(int))
         budgets = [found.budgets[place] for place in places]
         load = partial(load_solver, options, options.seed or 0)
-        found = replace(found, live=live_points(load, tested, options.axis, own, budgets))
+        found = replace(found, live=rules.live_points(load, tested, options.axis, own, budgets))
     if options.reference_policy and options.axis == "flops" and not options.replay:
         tell("the larger policy")
-        line = larger_line(options, tested, console)
+        line = rules.larger_line(options, tested, console)
         greedy = next(point for point in line.points if point.label == "greedy")
         passed = cost_to_reach(own.costs.mean(axis=1), own.accuracies.mean(axis=1), float(greedy.accuracy.mean()))
         reference = Reference(options.reference_policy, line, passed, float(greedy.cost.mean()))

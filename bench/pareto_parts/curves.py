@@ -53,6 +53,11 @@ class Point:
     accuracy: Array
     label: str = ""
 
+    @classmethod
+    def measured(cls, cost: Array, accuracy: Array, label: str = "") -> Point:
+        """Of a rule that knows no budget."""
+        return cls(float(cost.mean()), cost, accuracy, label)
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -97,13 +102,7 @@ class Ratio:
 
 
 class Resampled:
-    """The same problems drawn with replacement for every curve; the first row is the problems themselves.
-
-    Args:
-        problems: how many.
-        resamples: how often.
-        seed: of the draws.
-    """
+    """The same problems drawn with replacement for every curve; the first row is the problems themselves."""
 
     def __init__(self, problems: int, resamples: int = RESAMPLES, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -148,12 +147,7 @@ def ratio_of(first: Array, second: Array) -> Ratio:
 
 
 def cost_to_reach(cost: Array, accuracy: Array, target: float) -> float:
-    """Least mean cost at which a curve reaches an accuracy, see :func:`costs_to_reach`.
-
-    Args:
-        cost, accuracy: shape [points]: means over problems.
-        target: accuracy.
-    """
+    """Least mean cost at which one curve of these means, of shape [points], reaches an accuracy."""
     return float(costs_to_reach(cost[None], accuracy[None], np.array([target]))[0])
 
 
@@ -216,16 +210,7 @@ def accuracy_of(point: Point) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class LivePoint:
-    """A live run beside its replay.
-
-    Attributes:
-        budget: mean units a problem.
-        cost: what was spent, a problem.
-        accuracy: of the live run.
-        replayed: mean accuracy of the replays at that budget.
-        difference: live less replayed, paired by problem.
-        overspent: units beyond the budget.
-    """
+    """A live run beside the replays at its budget: units a problem, live less replayed, units beyond the budget."""
 
     budget: float
     cost: float
@@ -237,13 +222,9 @@ class LivePoint:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A larger policy, in tokens of the small one.
+    """A larger policy, greedy and majority at every N, in tokens of the small one.
 
-    Attributes:
-        name: of the policy.
-        line: greedy and majority at every N.
-        passed_at: least mean cost at which ours is as right as its greedy solution; inf where it never is.
-        greedy_cost: of that solution.
+    ``passed_at`` is the least mean cost at which ours is as right as its greedy solution; inf where it never is.
     """
 
     name: str

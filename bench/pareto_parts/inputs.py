@@ -37,7 +37,6 @@ from adaptive_ttc.estimate.gain import Posteriors
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
-from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.units import SAMPLE
 
 AXES = ("flops", "generated+prm", "generated")
@@ -52,7 +51,6 @@ class Tested:
         records: one a row.
         ratio: parameters of the PRM to those of the policy; 0 without a PRM.
         parameters: of the policy; 0 where it is not known.
-        names: of policy and PRM.
         counted: whether PRM tokens are known.
     """
 
@@ -60,7 +58,6 @@ class Tested:
     records: Sequence[ProblemRecord]
     ratio: float
     parameters: int
-    names: tuple[str, ...]
     counted: bool = True
 
     def weights(self, axis: str) -> Weights:
@@ -95,21 +92,23 @@ class Guide:
     vote: Vote
 
 
-def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console, dataset: str, limit: int) -> Tested:
-    """Draw what the store lacks of the first problems of a data set, and read it.
+def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> Tested:
+    """Draw what the store lacks of the first problems of the data set, and read it.
 
     Raises:
         ConfigError: the models cannot run an arm.
         CalibrationError: the store cannot be used, or no problem is complete.
         EngineError: an engine failed for good; what was drawn stays.
     """
-    rows, seed = load_problems(dataset, limit, options.seed), options.seed or 0
+    dataset, seed = options.dataset, options.seed or 0
+    rows = load_problems(dataset, options.limit, options.seed)
     settings = {"dataset": dataset, "seed": seed, "temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
     wanted = demand(arms)
     load = partial(load_solver, options, seed)
     with load() as solver, Store(options.store) as store:
         key = pool_key(solver, dataset, seed=seed)
-        names, ratio, parameters = names_of(solver), ratio_of(solver), solver.policy.parameters
+        parameters = solver.policy.parameters
+        ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(parameters, 1)
         records = load_records(store, key, rows, wanted)
         missing = {row["unique_id"] for row in rows} - {record.id for record in records}
         if missing:
@@ -123,7 +122,7 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
     if not records:
         raise CalibrationError("no problem is complete: give the same command again to go on")
     done = {record.id for record in records}
-    return Tested([row for row in rows if row["unique_id"] in done], records, ratio, parameters, names)
+    return Tested([row for row in rows if row["unique_id"] in done], records, ratio, parameters)
 
 
 def recorded(options: argparse.Namespace) -> Tested:
@@ -132,18 +131,7 @@ def recorded(options: argparse.Namespace) -> Tested:
     gathered = from_traces(options)
     counted = gathered.weights.prm > 0 or gathered.models["prm"] is None
     rows = [Row(problem=one.question, answer=one.answer, unique_id=one.id) for one in gathered.records]
-    names = tuple(name for name in gathered.models.values() if name is not None)
-    return Tested(rows, gathered.records, gathered.weights.prm, 0, names, counted)
-
-
-def names_of(solver: Solver) -> tuple[str, ...]:
-    """Of policy and PRM."""
-    return (solver.policy.name, *([] if solver.prm is None else [solver.prm.name]))
-
-
-def ratio_of(solver: Solver) -> float:
-    """Parameters of the PRM to those of the policy; 0 without a PRM."""
-    return 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
+    return Tested(rows, gathered.records, gathered.weights.prm, 0, counted)
 
 
 def calibration_of(options: argparse.Namespace) -> Path | None:
@@ -167,16 +155,9 @@ def shipped(folder: Path, tested: Tested, allow_overlap: bool) -> tuple[list[Gui
     overlap = check_overlap(calibrated.meta, tested.rows, allow_overlap)
     difficulty = calibrated.difficulty
     assert difficulty is not None  # a directory always holds one
-    everybody = np.arange(len(tested.records))
-    guide = Guide(
-        everybody,
-        calibrated.table,
-        difficulty.posteriors,
-        calibrated.gain.forecasts,
-        calibrated.opening,
-        vote_of(calibrated.table.ballot),
-    )
-    return [guide], overlap.label
+    everybody, table = np.arange(len(tested.records)), calibrated.table
+    opening, vote = calibrated.opening, vote_of(table.ballot)
+    return [Guide(everybody, table, difficulty.posteriors, calibrated.gain.forecasts, opening, vote)], overlap.label
 
 
 def crossfitted(
@@ -220,12 +201,10 @@ def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | Non
     folder = calibration_of(options)
     if options.tuning_store is None or folder is None:
         return None
-    meta = read_meta(folder)
-    name, count = meta["dataset"]["name"], meta["dataset"].get("problems")
-    rows = load_problems(name, count)
+    dataset = read_meta(folder)["dataset"]
+    name, rows = dataset["name"], load_problems(dataset["name"], dataset.get("problems"))
     with load_solver(options, 0) as solver, Store(options.tuning_store) as store:
-        key = pool_key(solver, name)
-        records = load_records(store, key, rows, {SAMPLE: options.most})
+        records = load_records(store, pool_key(solver, name), rows, {SAMPLE: options.most})
     if not records:
         raise CalibrationError(f"{options.tuning_store} holds no {options.most} samples of {name} by this pair")
     return records

@@ -57,12 +57,16 @@ LARGEST = 16
 
 def strategy_lines(curves: Curves, weights: Weights) -> list[Line]:
     """Every strategy at every N that was measured, each with no knowledge of the problem."""
-    cost = curves.cost(weights)
     lines: dict[str, list[Point]] = {}
-    for column, arm in enumerate(curves.arms):
-        point = Point(float(cost[:, column].mean()), cost[:, column], curves.accuracy[:, column], arm.name)
+    for arm, point in zip(curves.arms, arm_points(curves, weights), strict=True):
         lines.setdefault(arm.strategy, []).append(point)
     return [Line.of(name, points) for name, points in lines.items()]
+
+
+def arm_points(curves: Curves, weights: Weights) -> list[Point]:
+    """A point for every arm."""
+    columns = zip(curves.cost(weights).T, curves.accuracy.T, curves.arms, strict=True)
+    return [Point.measured(cost, accuracy, arm.name) for cost, accuracy, arm in columns]
 
 
 def best_fixed(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> Line:
@@ -78,18 +82,14 @@ def cheapest_arm(curves: Curves, table: ComputeOptimalTable, weights: Weights, s
     accuracy, cost = on_calibration(curves, table, weights)
     least = accuracy[int(np.argmin(cost))]
     able = np.flatnonzero(accuracy >= least + share * (accuracy.max() - least) - 1e-12)
-    column = int(able[np.argmin(cost[able])])
-    paid = curves.cost(weights)[:, column]
-    return Point(float(paid.mean()), paid, curves.accuracy[:, column], curves.arms[column].name)
+    return arm_points(curves, weights)[int(able[np.argmin(cost[able])])]
 
 
 def on_calibration(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> tuple[Array, Array]:
     """Mean accuracy and cost of the arms among the calibration's problems, both of shape [arms]."""
-    place = {arm.name: column for column, arm in enumerate(table.arms)}
-    columns = [place[arm.name] for arm in curves.arms]
+    accuracy, _, cost = _cells(curves, table, weights)
     share = np.array(table.share)
-    accuracy, generated, prm = (share @ np.array(rows) for rows in _cells(table))
-    return accuracy[columns], (weights.generated * generated + weights.prm * prm)[columns]
+    return share @ accuracy, share @ cost
 
 
 def known_arms(curves: Curves, table: ComputeOptimalTable) -> Curves:
@@ -102,10 +102,9 @@ def known_arms(curves: Curves, table: ComputeOptimalTable) -> Curves:
 
 def oracle_bins(curves: Curves, table: ComputeOptimalTable, records: Sequence[ProblemRecord], weights: Weights) -> Line:
     """The table's best arm for the bin of every problem's own measured pass rate, which costs nothing here."""
-    values, expected = _table_values(curves, table, weights)
+    _, values, expected = _cells(curves, table, weights)
     counts = counts_of(records)
-    bins = (counts.right / np.maximum(counts.drawn, 1))[:, None] < np.array(table.edges)
-    number = bins.sum(axis=1)
+    number = ((counts.right / np.maximum(counts.drawn, 1))[:, None] < np.array(table.edges)).sum(axis=1)
     return by_price("table_oracle", values[number], expected[number], curves, curves.cost(weights))
 
 
@@ -122,7 +121,7 @@ def predicted_bins(
     An arm that samples begins with them; greedy and narrower arms pay for what they do not use.
     None where no first steps were recorded.
     """
-    values, expected = _table_values(curves, table, weights)
+    _, values, expected = _cells(curves, table, weights)
     probes = np.array([probe_cost(record, weights, PROBES.steps) for record in records])
     unused = np.array([1 - min(1.0, arm.n / PROBES.steps) if arm.strategy != "greedy" else 1.0 for arm in curves.arms])
     paid = curves.cost(weights) + probes[:, None] * unused
@@ -135,7 +134,8 @@ def predicted_bins(
         belief = np.array(posteriors(known))
         wanted = belief @ expected + probes.mean() * unused
         lines.append(by_price("table_predicted", belief @ values, wanted, curves, paid))
-    return mean_of(lines)
+    cost, accuracy = (np.mean([getattr(line, name) for line in lines], axis=0) for name in ("costs", "accuracies"))
+    return Line("table_predicted", tuple(map(Point.measured, cost, accuracy)))
 
 
 def oracle_rates(curves: Curves, records: Sequence[ProblemRecord], weights: Weights) -> Line:
@@ -172,17 +172,8 @@ def by_price(name: str, predicted: Array, expected: Array, curves: Curves, cost:
         chosen = np.argmax(predicted - price * expected, axis=1)
         paid = cost[rows, chosen]
         label = curves.arms[chosen[0]].name if (chosen == chosen[0]).all() else ""
-        points.append(Point(float(paid.mean()), paid, curves.accuracy[rows, chosen], label))
+        points.append(Point.measured(paid, curves.accuracy[rows, chosen], label))
     return Line(name, tuple(points))
-
-
-def mean_of(lines: Sequence[Line]) -> Line:
-    """The mean of curves over the same prices."""
-    points = []
-    for parts in zip(*(line.points for line in lines), strict=True):
-        paid = np.mean([part.cost for part in parts], axis=0)
-        points.append(Point(float(paid.mean()), paid, np.mean([part.accuracy for part in parts], axis=0)))
-    return Line(lines[0].name, tuple(points))
 
 
 def joined(parts: Sequence[tuple[NDArray[np.int64], Line]]) -> Line:
@@ -205,7 +196,7 @@ def joined_points(parts: Sequence[tuple[NDArray[np.int64], Point]]) -> Point:
     for rows, point in parts:
         cost[rows], accuracy[rows] = point.cost, point.accuracy
     labels = {point.label for _, point in parts}
-    return Point(float(cost.mean()), cost, accuracy, labels.pop() if len(labels) == 1 else "")
+    return Point.measured(cost, accuracy, labels.pop() if len(labels) == 1 else "")
 
 
 def _order(record: ProblemRecord, seed: str) -> list[int]:
@@ -216,18 +207,12 @@ def _order(record: ProblemRecord, seed: str) -> list[int]:
     return order
 
 
-def _table_values(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> tuple[Array, Array]:
-    """What the table promises and expects to pay, both of shape [bins, arms]."""
+def _cells(curves: Curves, table: ComputeOptimalTable, weights: Weights) -> tuple[Array, Array, Array]:
+    """What the table has measured and promises of the arms, and their cost, all of shape [bins, arms]."""
     place = {arm.name: column for column, arm in enumerate(table.arms)}
-    columns = [place[arm.name] for arm in curves.arms]
-    _, generated, prm = _cells(table)
-    cost = weights.generated * generated + weights.prm * prm
-    return np.array(table.cells.shrunk)[:, columns], cost[:, columns]
-
-
-def _cells(table: ComputeOptimalTable) -> tuple[Array, Array, Array]:
-    cells = table.cells
-    return np.array(cells.accuracy), np.array(cells.generated), np.array(cells.prm)
+    columns, cells = [place[arm.name] for arm in curves.arms], table.cells
+    cost = weights.generated * np.array(cells.generated) + weights.prm * np.array(cells.prm)
+    return np.array(cells.accuracy)[:, columns], np.array(cells.shrunk)[:, columns], cost[:, columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +224,8 @@ class Replays:
 
 
 def replays(
-    shared: bool,
+    name: str,
+    run: Callable[[Sequence[Deck], Guide, float, Weights], tuple[list[Replayed], int]],
     records: Sequence[ProblemRecord],
     guides: Sequence[Guide],
     weights: Weights,
@@ -247,18 +233,7 @@ def replays(
     seeds: int,
     tell: Callable[[str], None],
 ) -> Replays:
-    """Ours, replayed over ``seeds`` random orders of every problem's units.
-
-    Args:
-        shared: whether all problems of a guide share one budget, or each has the same one of its own.
-        records: of the problems.
-        guides: what calibration knows.
-        weights: units a token.
-        budgets: mean units a problem.
-        seeds: how many orders.
-        tell: progress.
-    """
-    name = "ours_pooled" if shared else "ours"
+    """Ours at budgets of mean units a problem, by :func:`shared` or :func:`alone`, over orders of the units."""
     points, overspent = [], 0
     decks = [[Deck(record, seed) for record in records] for seed in range(seeds)]
     for number, budget in enumerate(budgets, 1):
@@ -266,7 +241,7 @@ def replays(
         accuracy, cost = np.zeros(len(records)), np.zeros(len(records))
         for of_seed in decks:
             for guide in guides:
-                runs, over = _replayed(shared, guide, [of_seed[row] for row in guide.rows], budget, weights)
+                runs, over = run([of_seed[row] for row in guide.rows], guide, budget, weights)
                 overspent += over
                 accuracy[guide.rows] += [one.accuracy / seeds for one in runs]
                 cost[guide.rows] += [one.cost / seeds for one in runs]
@@ -274,14 +249,15 @@ def replays(
     return Replays(Line(name, tuple(points)), overspent)
 
 
-def _replayed(
-    shared: bool, guide: Guide, decks: Sequence[Deck], budget: float, weights: Weights
-) -> tuple[list[Replayed], int]:
-    """The runs, and the units that they took beyond their budgets."""
-    if shared:
-        total = int(budget * len(decks))
-        runs = replay(decks, guide.forecast, guide.vote, total, weights, guide.opening)
-        return runs, max(0, sum(one.cost for one in runs) - total)
+def shared(decks: Sequence[Deck], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
+    """One budget over all problems: the runs, and the units beyond it."""
+    total = int(budget * len(decks))
+    runs = replay(decks, guide.forecast, guide.vote, total, weights, guide.opening)
+    return runs, max(0, sum(one.cost for one in runs) - total)
+
+
+def alone(decks: Sequence[Deck], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
+    """The same budget for every problem, none of which knows of the others."""
     runs = replay_each(decks, guide.forecast, guide.vote, int(budget), weights, guide.opening)
     return runs, sum(max(0, one.cost - int(budget)) for one in runs)
 
@@ -289,14 +265,9 @@ def _replayed(
 def live_points(
     load: Callable[[], Solver], tested: Tested, axis: str, replayed: Line, budgets: Sequence[float]
 ) -> tuple[LivePoint, ...]:
-    """Solve all problems under one budget, for each of these.
+    """Solve all problems under one budget, for each of these, beside the replays at it.
 
-    Args:
-        load: makes a solver with empty caches and the calibration.
-        tested: the problems.
-        axis: what the budget counts.
-        replayed: ours, with a point at every budget.
-        budgets: mean units a problem.
+    ``load`` makes a solver with empty caches and the calibration; ``axis`` is what budgets count.
     """
     return tuple(
         anyio.run(_live, load, tested, axis, next(p for p in replayed.points if p.budget == budget))
@@ -330,31 +301,19 @@ async def _live(load: Callable[[], Solver], tested: Tested, axis: str, replayed:
 
 
 def larger_line(options: argparse.Namespace, tested: Tested, console: Console) -> Line:
-    """Greedy and majority at every N of a larger policy, in tokens of the small one.
-
-    Args:
-        options: of the bench; ``reference_policy`` names the policy.
-        tested: the problems, all of which it solves.
-        console: where progress is shown.
+    """Greedy and majority at every N of ``--reference-policy`` on the same problems, in tokens of the small one.
 
     Raises:
         ConfigError: its problems are others, since a problem could not be drawn.
     """
-    policy = LARGER.get(options.reference_policy, options.reference_policy)
-    own = argparse.Namespace(
-        **{**vars(options), "policy": str(policy), "prm": None, "recipe": None, "calibration": None}
-    )
+    policy = str(LARGER.get(options.reference_policy, options.reference_policy))
+    own = argparse.Namespace(**{**vars(options), "policy": policy, "prm": None, "recipe": None, "calibration": None})
     sizes = [2**power for power in range(options.most.bit_length()) if 2**power <= min(options.most, LARGEST)]
     arms = [Arm("greedy"), *(Arm("majority", n) for n in sizes)]
-    found = collected(own, arms, console, options.dataset, options.limit)
+    found = collected(own, arms, console)
     by_id = {record.id: record for record in found.records}
     missing = [record.id for record in tested.records if record.id not in by_id]
     if missing:
         raise ConfigError(f"{options.reference_policy} has no solutions of {missing[0]}: give the same command again")
     curves = measure([by_id[record.id] for record in tested.records], arms, Vote("majority"))
-    cost = curves.cost(Weights(found.parameters / tested.parameters))
-    points = [
-        Point(float(cost[:, column].mean()), cost[:, column], curves.accuracy[:, column], arm.name)
-        for column, arm in enumerate(arms)
-    ]
-    return Line.of("larger", points)
+    return Line.of("larger", arm_points(curves, Weights(found.parameters / tested.parameters)))

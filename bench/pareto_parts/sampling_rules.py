@@ -108,8 +108,7 @@ def uab(scored: bool) -> list[Rule]:
 def ias(drawn: Sequence[Drawn]) -> list[Rule]:
     """N = ceil(ln(1 - q) / ln(1 - p)) samples, p a lower quantile of the pass rate given a score (arXiv 2506.09338).
 
-    Args:
-        drawn: of the problems on which the quantiles are learned.
+    The quantiles are learned from ``drawn``.
     """
     scores = np.concatenate([one.score for one in drawn])
     if np.isnan(scores).all():
@@ -137,14 +136,7 @@ def sampling_lines(
 ) -> list[Line]:
     """Adaptive-Consistency, UAB and IAS, each in the settings that are best on other problems; none without samples.
 
-    Args:
-        records: of the problems to be judged.
-        tuned_on: of other problems, on which settings are chosen; None chooses them in folds of these problems.
-        vote: whose reading of step scores the rules share.
-        weights: units a token.
-        scored: whether the samples' scores may be used.
-        folds: of choosing settings.
-        seed: of orders and folds.
+    Settings are chosen on the problems of ``tuned_on``; where it is None, in folds of the problems to be judged.
     """
     if any(not record.units.get(SAMPLE) for record in records):
         return []
@@ -214,7 +206,7 @@ def tuned(
         for setting, (_, rows, (right, paid)) in zip(chosen, parts, strict=True):
             accuracy[rows], cost[rows] = right[:, setting], paid[:, setting]
         label = rules[chosen[0]].label if len(set(chosen)) == 1 else "cross-fitted"
-        points[chosen] = Point(float(cost.mean()), cost, accuracy, label)
+        points[chosen] = Point.measured(cost, accuracy, label)
     return Line.of(name, points.values())
 
 

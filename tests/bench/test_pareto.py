@@ -62,7 +62,7 @@ def trial(bench, learned, monkeypatch, tmp_path):
         Vote(),
     )
     rows = [{"problem": one.question, "answer": one.answer, "unique_id": one.id} for one in judged]
-    tested = inputs.Tested(rows, judged, 2.0, 100, ("policy", "prm"))
+    tested = inputs.Tested(rows, judged, 2.0, 100)
     monkeypatch.setattr(script, "collected", lambda *arguments: tested)
     monkeypatch.setattr(script, "known", lambda *arguments: ([guide], ["said beforehand"]))
     monkeypatch.setattr(script, "calibration_of", lambda options: None)
@@ -281,7 +281,7 @@ def test_worse_than_the_best_fixed_arm_is_told(bench):
 def test_problems_of_the_calibration_are_refused(bench, tmp_path):
     inputs = bench("pareto_parts.inputs")
     with pytest.raises(CalibrationError, match="no calibration"):
-        inputs.shipped(tmp_path, inputs.Tested([], [], 0.0, 0, ()), False)
+        inputs.shipped(tmp_path, inputs.Tested([], [], 0.0, 0), False)
 
 
 @pytest.mark.parametrize(
