@@ -24,11 +24,10 @@ import asyncio
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import run_measurement
+from measuring import Timed, run_measurement
 from vllm import SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
@@ -59,45 +58,22 @@ class Listening(VLLMPolicy):
         return await super().sample(request)
 
 
-@dataclass(frozen=True)
-class Round:
-    """Tokens and seconds."""
-
-    tokens: int
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second."""
-        return self.tokens / self.seconds
-
-
 def noise(question: str, steps: tuple[str, ...]) -> float:
     """A score that depends on nothing but the texts."""
     return zlib.crc32("".join([question, *steps]).encode()) / 2**32
 
 
-async def forget(host: EngineHost) -> None:
-    """Empty the prefix cache."""
-    await host.call(lambda engine: engine.reset_prefix_cache())
-
-
-async def timed(host: EngineHost, work: Callable[[], Awaitable[int]]) -> Round:
+async def timed(host: EngineHost, work: Callable[[], Awaitable[int]]) -> Timed:
     """Run something that tells how many tokens it sampled, with an empty prefix cache."""
-    await forget(host)
+    await host.call(lambda engine: engine.reset_prefix_cache())
     start = time.perf_counter()
     tokens = await work()
-    return Round(tokens, time.perf_counter() - start)
+    return Timed(tokens, time.perf_counter() - start)
 
 
 async def solve(solver: Solver, questions: Sequence[str], **request: Any) -> list[Solution]:
     """All problems at once."""
     return await asyncio.gather(*(solver.solve(question, **request) for question in questions))
-
-
-async def solve_serially(solver: Solver, questions: Sequence[str], **request: Any) -> list[Solution]:
-    """One problem after another."""
-    return [await solver.solve(question, **request) for question in questions]
 
 
 async def bare(host: EngineHost, work: Sequence[tuple[Sequence[int], SamplingParams]]) -> int:
@@ -119,12 +95,7 @@ def generated(solutions: Sequence[Solution]) -> int:
     return sum(solution.usage.completion_tokens for solution in solutions)
 
 
-def cached_share(solutions: Sequence[Solution]) -> float:
-    cached = sum(solution.usage.cached_prompt_tokens for solution in solutions)
-    return cached / (cached + sum(solution.usage.prompt_tokens for solution in solutions))
-
-
-def best(rounds: Sequence[Round]) -> Round:
+def best(rounds: Sequence[Timed]) -> Timed:
     return max(rounds, key=lambda one: one.rate)
 
 
@@ -182,10 +153,11 @@ async def beams(solver: Solver, host: EngineHost, questions: Sequence[str], roun
             return generated(done)
 
         async def in_turn() -> int:
-            return generated(await solve_serially(solver, questions, **BEAMS))
+            return generated([await solver.solve(question, **BEAMS) for question in questions])
 
         together.append(await timed(host, at_once))
-        share = cached_share(done)
+        cached = sum(solution.usage.cached_prompt_tokens for solution in done)
+        share = cached / (cached + sum(solution.usage.prompt_tokens for solution in done))
         serial.append(await timed(host, in_turn))
     return {
         "beam_speedup_over_serial": best(serial).seconds / best(together).seconds,

@@ -28,10 +28,9 @@ from functools import partial
 from statistics import fmean
 
 import anyio
-from measuring import LoadMeter, run_measurement
+from measuring import LoadMeter, run_measurement, sample_of
 
 from adaptive_ttc.driver.sample import Sample
-from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.ledger import Ledger, Reservation
 from adaptive_ttc.prm.base import ScoreRequest
@@ -75,26 +74,11 @@ class WorstCase:
         self._in_flight = 0
         self._came_back = anyio.Event()
         self._alike: dict[tuple[str, ...], list[Sample]] = {}
-        request = Expand(
-            prefixes=(ROOT,),
-            max_tokens=strategy.max_tokens,
-            temperature=strategy.temperature,
-            top_p=strategy.top_p,
-            score=True,
-        )
-        policy = solver.policy
-        prompt = policy.encode(problem)
+        drawn = {name: getattr(strategy, name) for name in ("max_tokens", "temperature", "top_p")}
+        request = Expand(prefixes=(ROOT,), score=True, **drawn)
+        prompt, policy = solver.policy.encode(problem), solver.policy
         self._samples = [
-            Sample(
-                parent=ROOT,
-                path=(index,),
-                seed=derive_seed(seed, problem.id, (index,)),
-                request=request,
-                prompt_ids=prompt,
-                max_context=policy.max_context,
-                decode=policy.decode,
-            )
-            for index in range(strategy.n)
+            sample_of(policy, problem, prompt, request, ROOT, (index,), seed) for index in range(strategy.n)
         ]
 
     async def run(self) -> tuple[Prefix, ...]:

@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.state import Route, derive_seed
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import git_state, machine, writable, write_record
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.strategies.requests import Expand
+from adaptive_ttc.types import Prefix, Problem
 from adaptive_ttc.wrappers import WrappedPolicy
 
 Key = tuple[str, int, str]
@@ -37,11 +42,8 @@ def run_measurement(
 ) -> None:
     """Read a measurement's options, measure, print the figures and write them with ``--json FILE``.
 
-    Args:
-        name: of the measurement.
-        description: what ``--help`` says.
-        measure: takes the options by name.
-        **options: (default, help) of each; its type is that of the default, None being that of a whole number.
+    ``measure`` takes the options by name; each is given as (default, help), and has the type of its default, where None
+    stands for a whole number.
     """
     parser = parser_of(description)
     for option, (default, text) in options.items():
@@ -73,13 +75,7 @@ def _file(text: str) -> Path:
 
 
 def write_report(path: Path | None, name: str, figures: Mapping[str, Figure]) -> None:
-    """Write a measurement's figures.
-
-    Args:
-        path: the file; None writes nothing.
-        name: of the measurement.
-        figures: stable keys, numbers or lists of numbers.
-    """
+    """Write a measurement's figures, whose keys are stable, into that file; None writes nothing."""
     if path is not None:
         write_record(path, name, command(), figures)
 
@@ -106,12 +102,7 @@ def command() -> str:
 
 
 def write_section(path: Path, name: str, text: str) -> None:
-    """Put text between the markers of that name; a file without them gets them at its end.
-
-    Args:
-        path: a Markdown file, made where there is none.
-        name: of the section.
-        text: Markdown.
+    """Put Markdown between the markers of that name; a file without them gets them at its end.
 
     Raises:
         ConfigError: the file has one marker without the other, or one of them twice.
@@ -157,6 +148,35 @@ def progress_bar(console: Console) -> Progress:
     """A bar with a description, a count and times, which goes away when it is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Tokens, the seconds that they took, and the share of prompt tokens that a cache answered."""
+
+    tokens: int
+    seconds: float
+    cached_share: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+def sample_of(
+    policy: Policy, problem: Problem, prompt: tuple[int, ...], request: Expand, parent: Prefix, path: Route, seed: int
+) -> Sample:
+    """A sample as a solver of that seed would begin it."""
+    return Sample(
+        parent=parent,
+        path=path,
+        seed=derive_seed(seed, problem.id, path),
+        request=request,
+        prompt_ids=prompt,
+        max_context=policy.max_context,
+        decode=policy.decode,
+    )
 
 
 class LoadMeter(WrappedPolicy):

@@ -22,10 +22,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from measuring import LoadMeter, run_measurement
+from measuring import LoadMeter, run_measurement, sample_of
 
 from adaptive_ttc.driver.sample import Sample
-from adaptive_ttc.driver.state import Numbering, derive_seed
+from adaptive_ttc.driver.state import Numbering
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.run.vote import grade, poll
@@ -114,23 +114,13 @@ class StrictRounds:
         return [walk.candidates for walk in self._walks]
 
     def _children(self, walk: Walk) -> list[Sample]:
-        request, policy = walk.request, self._solver.policy
+        request, take = walk.request, walk.numbering.take
         assert request is not None
-        samples = []
-        for parent in (prefix for prefix in request.prefixes for _ in range(request.n)):
-            path = walk.numbering.take(parent.path)
-            samples.append(
-                Sample(
-                    parent=parent,
-                    path=path,
-                    seed=derive_seed(self._seed, walk.problem.id, path),
-                    request=request,
-                    prompt_ids=walk.prompt,
-                    max_context=policy.max_context,
-                    decode=policy.decode,
-                )
-            )
-        return samples
+        return [
+            sample_of(self._solver.policy, walk.problem, walk.prompt, request, parent, take(parent.path), self._seed)
+            for parent in request.prefixes
+            for _ in range(request.n)
+        ]
 
     async def _grow(self, sample: Sample) -> None:
         if sample.ended is None:

@@ -18,12 +18,11 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import run_measurement
+from measuring import Timed, run_measurement
 from transformers import AutoModelForCausalLM
 
 from adaptive_ttc.evaluation.datasets import load_problems
@@ -37,21 +36,7 @@ SLOTS = 64
 SAMPLES_PER_PROBLEM = 16
 
 
-@dataclass(frozen=True)
-class Round:
-    """Tokens, seconds, and the share of prompt tokens that a cache answered."""
-
-    tokens: int
-    seconds: float
-    cached_share: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second."""
-        return self.tokens / self.seconds
-
-
-def generate_round(model: Any, prompts: Sequence[Sequence[int]]) -> Round:
+def generate_round(model: Any, prompts: Sequence[Sequence[int]]) -> Timed:
     """One uniform batch: prompts of the load's mean length, 100 new tokens each."""
     width = round(sum(map(len, prompts)) / len(prompts))
     # repeating a short prompt's tokens makes it as long; what they say does not change the time
@@ -62,10 +47,10 @@ def generate_round(model: Any, prompts: Sequence[Sequence[int]]) -> Round:
             ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.8, top_k=0, max_new_tokens=100
         )
     seconds = time.perf_counter() - start
-    return Round(out.shape[0] * (out.shape[1] - width), seconds)
+    return Timed(out.shape[0] * (out.shape[1] - width), seconds)
 
 
-async def ragged_round(policy: TransformersPolicy, prompts: Sequence[tuple[int, ...]], rng: random.Random) -> Round:
+async def ragged_round(policy: TransformersPolicy, prompts: Sequence[tuple[int, ...]], rng: random.Random) -> Timed:
     """All requests at once, 10 to 100 tokens each, through the policy's slots."""
     requests = [
         SampleRequest(id=str(index), prompt_ids=prompt, max_tokens=rng.randint(10, 100), seed=rng.getrandbits(64))
@@ -76,7 +61,7 @@ async def ragged_round(policy: TransformersPolicy, prompts: Sequence[tuple[int, 
     seconds = time.perf_counter() - start
     assert [len(sample.token_ids) for sample in samples] == [request.max_tokens for request in requests]
     cached = sum(sample.cached_tokens for sample in samples)
-    return Round(sum(request.max_tokens for request in requests), seconds, cached / sum(map(len, prompts)))
+    return Timed(sum(request.max_tokens for request in requests), seconds, cached / sum(map(len, prompts)))
 
 
 async def measure(model: Path, *, limit: int, rounds: int, seed: int) -> dict[str, float]:
