@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
@@ -36,35 +36,21 @@ from adaptive_ttc.ledger import Ledger
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """What an allocator knows of a problem.
-
-    Attributes:
-        id: its name.
-        order: of its arrival.
-        opening: units of its first work.
-        standing: where it is; ``stopped`` is where it was when it was settled or failed, ``price`` what it met then.
-        spent: units charged.
-        promise: the child account that it may spend from now; None where it does not run.
-        entry: of the log, of its newest promise.
-        options: those that were last offered.
-        envelope: of those among them that can be finished.
-        wanted: what it wants at every price.
-        ticket: of its newest place in a queue; older ones are stale.
-    """
+    """What an allocator knows of a problem."""
 
     id: str
-    order: int
-    opening: int
+    order: int  # of its arrival
+    opening: int  # units of its first work
     standing: Standing = "waiting"
-    stopped: Standing | None = None
+    stopped: Standing | None = None  # where it stood when it was settled or failed, and the price it met then
     price: float = 0.0
     spent: int = 0
-    promise: Ledger | None = None
-    entry: int = -1
-    options: tuple[Option, ...] = ()
-    envelope: Envelope = field(default_factory=Envelope)
+    promise: Ledger | None = None  # the account that what runs may spend
+    grants: list[Grant] = field(default_factory=list)  # the last one is what runs now
+    options: tuple[Option, ...] = ()  # as last offered
+    envelope: Envelope = field(default_factory=Envelope)  # of those options that can be finished
     wanted: tuple[Piece, ...] = ()
-    ticket: int = -1
+    ticket: int = -1  # of its newest place in a queue; older ones are stale
 
     @property
     def slope(self) -> float:
@@ -76,9 +62,6 @@ class Queue:
     """Accounts of one standing by falling slope, then by arrival.
 
     A push, and a pop, take O(log n): an account that moves on leaves its entry behind, which is dropped when it is met.
-
-    Args:
-        standing: of the accounts in it.
     """
 
     def __init__(self, standing: Standing) -> None:
@@ -157,7 +140,7 @@ class Allocator:
         self._running = 0
         self._ready, self._parked = Queue("ready"), Queue("parked")
         self._demand = Demand()
-        self._log: list[tuple[Decision, int | None]] = []
+        self._prices: list[float] = []  # of every decision
         self._over: list[str] = []
 
     @property
@@ -311,7 +294,7 @@ class Allocator:
         account.spent += promise.spent
         account.standing = "open"
         self._running -= 1
-        self._log[account.entry] = (self._log[account.entry][0], promise.spent)
+        account.grants[-1] = replace(account.grants[-1], spent=promise.spent)
 
     def settled(self, id: str) -> None:
         """A problem is done with; what it was expected to want is free for others.
@@ -339,30 +322,27 @@ class Allocator:
 
     def report(self) -> AllocationReport:
         """All that was decided so far, with reasons."""
-        grants: dict[str, list[Grant]] = {id: [] for id in self._accounts}
-        for decision, spent in self._log:
-            grants[decision.problem].append(Grant(decision=decision, spent=spent))
         price = self.price
-        problems = [
+        problems = tuple(
             ProblemReport(
                 id=one.id,
                 standing=one.standing,
                 stopped=one.stopped or one.standing,
                 spent=one.spent,
-                grants=tuple(grants[one.id]),
+                grants=tuple(one.grants),
                 considered=one.options,
                 slope=one.slope * _PER,
                 price=one.price if one.stopped else price,
             )
             for one in self._accounts.values()
-        ]
+        )
         return AllocationReport(
             budget=self._ledger.limit,
             spent=self.spent,
             promised=self.promised,
             price=price,
-            prices=tuple(decision.price for decision, _ in self._log),
-            problems=tuple(problems),
+            prices=tuple(self._prices),
+            problems=problems,
         )
 
     def _next_slice(self) -> Decision | None:
@@ -412,13 +392,13 @@ class Allocator:
     def _grant(self, account: Account, option: Option | None, units: int) -> Decision:
         account.promise = self._ledger.child(units)
         account.standing = "running"
-        account.entry = len(self._log)
         self._running += 1
         if option:  # until it is offered anew, it wants the rest of what it wanted
             self._want(account, pieces(account.envelope, least=self._least, given=units))
         price = self._price() * _PER
-        decision = Decision(number=len(self._log), problem=account.id, option=option, units=units, price=price)
-        self._log.append((decision, None))
+        decision = Decision(number=len(self._prices), problem=account.id, option=option, units=units, price=price)
+        self._prices.append(price)
+        account.grants.append(Grant(decision=decision, spent=None))
         return decision
 
     def _end(self, account: Account, standing: Standing) -> None:

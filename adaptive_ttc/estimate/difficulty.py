@@ -115,18 +115,21 @@ class StageModel:
         """For a file of estimators."""
         return {
             "family": self.family,
-            "estimator": _plain(self.estimator) if isinstance(self.estimator, Linear) else self.estimator,
+            "estimator": asdict(self.estimator) if isinstance(self.estimator, Linear) else self.estimator,
             "columns": list(self.columns),
-            "curves": [_plain(curve) for curve in self.curves],
+            "curves": [asdict(curve) for curve in self.curves],
         }
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> StageModel:
         """And back."""
-        estimator, curves = data["estimator"], tuple(_curve_of(curve) for curve in data["curves"])
+        estimator = data["estimator"]
         if isinstance(estimator, dict):
-            estimator = Linear(**{key: _frozen(value) for key, value in estimator.items()})
-        return cls(data["family"], estimator, tuple(data["columns"]), curves)
+            estimator = Linear(**_tuples(estimator))
+        curves = (
+            Platt(**one) if set(one) == {"slope", "offset"} else Isotonic(**_tuples(one)) for one in data["curves"]
+        )
+        return cls(data["family"], estimator, tuple(data["columns"]), tuple(curves))
 
 
 def bins_of(harder: Array) -> Array:
@@ -151,18 +154,8 @@ def uncalibrated(estimator: Classifier, features: Array) -> Array:
         return estimator.predict_proba(rows)[:, 1].reshape(-1, _EDGES)
 
 
-def _plain(values: Linear | Platt | Isotonic) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(values).items()}
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _curve_of(data: Mapping[str, Any]) -> Platt | Isotonic:
-    if set(data) == {"slope", "offset"}:
-        return Platt(float(data["slope"]), float(data["offset"]))
-    return Isotonic(tuple(data["x"]), tuple(data["y"]))
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
 @cache

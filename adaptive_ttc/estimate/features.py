@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -99,12 +100,9 @@ class Evidence:
     units: tuple[Unit, ...] = ()
     begun: tuple[Unit, ...] = ()
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Counter[str]:
         """Units of every kind."""
-        counts: dict[str, int] = {}
-        for unit in self.units:
-            counts[unit.kind] = counts.get(unit.kind, 0) + 1
-        return counts
+        return Counter(unit.kind for unit in self.units)
 
     def plus(self, *units: Unit) -> Evidence:
         """With more units."""
@@ -130,15 +128,12 @@ class Reading:
 
     def features(self, evidence: Evidence) -> NDArray[np.float64]:
         """Shape [len(names)]; nan for what is not known yet."""
-        counts = dict.fromkeys(self.families, 0)
-        for unit in evidence.units:
-            family = family_of(unit.kind)
-            if family in counts:
-                counts[family] += 1
+        done = Counter(family_of(unit.kind) for unit in evidence.units)
+        counts = [done[family] for family in self.families]
         attempts = [attempt for unit in evidence.units for attempt in unit.attempts]
         greedy = next((one for unit in evidence.units if unit.kind == "greedy" for one in unit.attempts), None)
         steps = [step for unit in evidence.units for step in unit.first_steps]
-        row = [*_prompt(evidence), *counts.values(), *_first_steps(steps), *self._attempts(attempts, greedy)]
+        row = [*_prompt(evidence), *counts, *_first_steps(steps), *self._attempts(attempts, greedy)]
         return np.array(row, dtype=np.float64)
 
     def score(self, attempt: Attempt) -> float:
@@ -150,6 +145,8 @@ class Reading:
             return [NAN] * len(ATTEMPT_FEATURES)
         scores = [self.score(attempt) for attempt in attempts]
         known = sorted(score for score in scores if not math.isnan(score))
+        # no vote of voting.py: what has no score counts here too, by 0, and equal weights go by votes; what classifiers
+        # were fitted on stays as it was
         votes: dict[str, int] = {}
         weights: dict[str, float] = {}
         best: dict[str, float] = {}
@@ -163,8 +160,6 @@ class Reading:
         order = sorted(votes, key=lambda answer: (-weights[answer], -votes[answer], answer))
         lead = order[0] if order else None
         lengths = [float(attempt.tokens) for attempt in attempts]
-        rates = [_rate(attempt.logprob, attempt.tokens) for attempt in attempts]
-        rates = [rate for rate in rates if not math.isnan(rate)]
         return [
             *_spread(known),
             *_shares(list(votes.values())),
@@ -177,8 +172,7 @@ class Reading:
             sum(one.finish != "eos" for one in attempts) / len(attempts),
             _mean(lengths),
             _deviation(lengths),
-            _mean(rates) if rates else NAN,
-            min(rates) if rates else NAN,
+            *_rates(attempts),
             *self._greedy(greedy, lead, votes, len(attempts)),
         ]
 
@@ -269,15 +263,7 @@ def _first_steps(steps: Sequence[FirstStep]) -> list[float]:
     if not steps:
         return [0.0, *[NAN] * (len(STEP_FEATURES) - 1)]
     scores = sorted(step.score for step in steps if not math.isnan(step.score))
-    rates = [rate for rate in (_rate(step.logprob, step.tokens) for step in steps) if not math.isnan(rate)]
-    tokens = _mean(float(step.tokens) for step in steps)
-    return [
-        float(len(steps)),
-        *_spread(scores),
-        tokens,
-        _mean(rates) if rates else NAN,
-        min(rates) if rates else NAN,
-    ]
+    return [float(len(steps)), *_spread(scores), _mean([float(step.tokens) for step in steps]), *_rates(steps)]
 
 
 def _spread(ordered: Sequence[float]) -> list[float]:
@@ -306,17 +292,18 @@ def _shares(totals: Iterable[float]) -> list[float]:
     return [shares[0], shares[0] - runner_up, -math.fsum(share * math.log(share) for share in shares)]
 
 
-def _mean(values: Iterable[float]) -> float:
+def _rates(drawn: Sequence[Attempt | FirstStep]) -> list[float]:
+    """Mean and minimum of the log-probability per token; nan where the engine tells none."""
+    rates = [one.logprob / one.tokens for one in drawn if one.tokens and not math.isnan(one.logprob)]
+    return [_mean(rates), min(rates)] if rates else [NAN, NAN]
+
+
+def _mean(values: Sequence[float]) -> float:
     """Mean of at least one value."""
-    known = list(values)
-    return math.fsum(known) / len(known)
+    return math.fsum(values) / len(values)
 
 
 def _deviation(values: Sequence[float]) -> float:
     """Standard deviation of all there are; the exact one of ``statistics`` takes fractions, and fifty times as long."""
     mean = _mean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-
-
-def _rate(logprob: float, tokens: int) -> float:
-    return logprob / tokens if tokens else NAN

@@ -241,7 +241,7 @@ class TableGainModel:
     def __init__(self, table: ComputeOptimalTable, posteriors: Posteriors | None = None) -> None:
         self.table = table
         self._posteriors = posteriors
-        self._columns = _speaking(table)
+        self._best = _best_arms(table)
 
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
@@ -254,36 +254,27 @@ class TableGainModel:
         def mean(rows: Sequence[Sequence[float]], column: int) -> float:
             return math.fsum(p * row[column] for p, row in zip(belief, rows, strict=True))
 
-        reached = [
-            mean(cells.shrunk, column)
-            for kind, sizes in self._columns.items()
-            for units, column in sizes.items()
-            if units <= done.get(kind, 0)
-        ]
-        now = max(reached, default=0.0)
+        now = max((mean(cells.shrunk, arm) for (kind, n), arm in self._best.items() if n <= done[kind]), default=0.0)
         known = in_hand(evidence, now)
         options = []
-        for kind, sizes in self._columns.items():
-            held = done.get(kind, 0)
-            for units, column in sizes.items():
-                if units > held:
-                    share = (units - held) / units
-                    generated, prm = mean(cells.generated, column) * share, mean(cells.prm, column) * share
-                    gain = max(now, mean(cells.shrunk, column)) - known
-                    options.append(Option.in_tokens(Action(kind, units - held), gain, generated, prm + scoring))
+        for (kind, n), arm in self._best.items():
+            more = n - done[kind]
+            if more > 0:
+                generated, prm = (mean(rows, arm) * (more / n) for rows in (cells.generated, cells.prm))
+                gain = max(now, mean(cells.shrunk, arm)) - known
+                options.append(Option.in_tokens(Action(kind, more), gain, generated, prm + scoring))
         return Forecast(known, tuple(options))
 
 
-def _speaking(table: ComputeOptimalTable) -> Mapping[str, Mapping[int, int]]:
-    """Kind -> units -> column of the arm that takes the best vote over them, over all bins."""
-    columns: dict[str, dict[int, int]] = {}
+def _best_arms(table: ComputeOptimalTable) -> Mapping[tuple[str, int], int]:
+    """(kind, units) -> column of the arm that takes the best vote over them, over all bins."""
+    value = [
+        math.fsum(p * row[column] for p, row in zip(table.share, table.cells.shrunk, strict=True))
+        for column in range(len(table.arms))
+    ]
+    best: dict[tuple[str, int], int] = {}
     for column, arm in enumerate(table.arms):
-        sizes = columns.setdefault(arm.kind, {})
-        before = sizes.get(arm.units)
-        if before is None or _value(table, column) > _value(table, before):
-            sizes[arm.units] = column
-    return columns
-
-
-def _value(table: ComputeOptimalTable, column: int) -> float:
-    return math.fsum(p * row[column] for p, row in zip(table.share, table.cells.shrunk, strict=True))
+        before = best.setdefault((arm.kind, arm.units), column)
+        if value[column] > value[before]:
+            best[arm.kind, arm.units] = column
+    return best

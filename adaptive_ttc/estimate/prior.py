@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
@@ -43,85 +42,67 @@ LONGEST_OPENING = 512
 """Tokens set aside for a first solution at most; one that takes more is gone on with."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arm:
-    strategy: str
-    n: int
-    kind: str
-    units: int
-    accuracy: Row
+Anchors = Mapping[int, Row]
 
-    @property
-    def table_arm(self) -> TableArm:
-        options: dict[str, int] = {} if self.strategy == "greedy" else {"n": self.n}
-        searches = self.strategy in ("beam_search", "dvts")
-        if searches:
-            options["beam_width"] = 4
-        name = "-".join([self.strategy, *([] if self.strategy == "greedy" else [str(self.n)]), *(["4"] * searches)])
-        return TableArm(name, self.strategy, options, self.kind, self.units)
+_UNSCORED: Mapping[tuple[str, str, int], Anchors] = {
+    ("greedy", "greedy", 1): {1: (0.88, 0.58, 0.27, 0.09, 0.02)},
+    ("majority", "sample", 1): {
+        1: PASS,
+        4: (0.95, 0.68, 0.32, 0.10, 0.02),
+        16: (0.98, 0.80, 0.42, 0.12, 0.02),
+        64: (0.99, 0.85, 0.48, 0.14, 0.02),
+    },
+}
+"""(strategy, kind of its units, solutions in a unit) -> N -> accuracy by bin; what a PRM is not needed for."""
 
-
-def _doubling(strategy: str, kind: str, each: int, anchors: Mapping[int, Row]) -> tuple[_Arm, ...]:
-    """An arm for every doubling of N between the anchors; those in between lie half way, as curves go by log N."""
-    arms, sizes = [], sorted(anchors)
-    for low, high in pairwise(sizes):
-        arms.append(_Arm(strategy, low, kind, low // each, anchors[low]))
-        middle = tuple((a + b) / 2 for a, b in zip(anchors[low], anchors[high], strict=True))
-        arms.append(_Arm(strategy, 2 * low, kind, 2 * low // each, middle))
-    return (*arms, _Arm(strategy, sizes[-1], kind, sizes[-1] // each, anchors[sizes[-1]]))
-
-
-_UNSCORED = (
-    _Arm("greedy", 1, "greedy", 1, (0.88, 0.58, 0.27, 0.09, 0.02)),
-    *_doubling(
-        "majority",
-        "sample",
-        1,
-        {
-            1: PASS,
-            4: (0.95, 0.68, 0.32, 0.10, 0.02),
-            16: (0.98, 0.80, 0.42, 0.12, 0.02),
-            64: (0.99, 0.85, 0.48, 0.14, 0.02),
-        },
-    ),
-)
-_SCORED = (
-    *_doubling(
-        "weighted_best_of_n",
-        "sample",
-        1,
-        {
-            1: PASS,
-            4: (0.95, 0.73, 0.38, 0.13, 0.03),
-            16: (0.98, 0.85, 0.50, 0.18, 0.03),
-            64: (0.99, 0.90, 0.58, 0.22, 0.03),
-        },
-    ),
-    _Arm("beam_search", 16, "beam_search-16-4", 1, (0.94, 0.82, 0.56, 0.22, 0.03)),
-    *_doubling(
-        "dvts",
-        "dvts-4",
-        4,
-        {4: (0.93, 0.70, 0.38, 0.14, 0.02), 16: (0.97, 0.86, 0.54, 0.20, 0.03), 64: (0.99, 0.94, 0.66, 0.26, 0.04)},
-    ),
-)
+_SCORED: Mapping[tuple[str, str, int], Anchors] = {
+    ("weighted_best_of_n", "sample", 1): {
+        1: PASS,
+        4: (0.95, 0.73, 0.38, 0.13, 0.03),
+        16: (0.98, 0.85, 0.50, 0.18, 0.03),
+        64: (0.99, 0.90, 0.58, 0.22, 0.03),
+    },
+    ("beam_search", "beam_search-16-4", 16): {16: (0.94, 0.82, 0.56, 0.22, 0.03)},
+    ("dvts", "dvts-4", 4): {
+        4: (0.93, 0.70, 0.38, 0.14, 0.02),
+        16: (0.97, 0.86, 0.54, 0.20, 0.03),
+        64: (0.99, 0.94, 0.66, 0.26, 0.04),
+    },
+}
 
 
 def prior_table(*, prm: bool) -> ComputeOptimalTable:
     """The table for pairs with or without a PRM; costs in mean solutions."""
-    arms = (*_UNSCORED, *_SCORED) if prm else _UNSCORED
-    accuracy = tuple(tuple(arm.accuracy[number] for arm in arms) for number in range(len(SHARE)))
-    generated = tuple(tuple(float(arm.n) for arm in arms) for _ in SHARE)
-    scored = tuple(tuple(PRM_PER_TOKEN * arm.n * (arm in _SCORED) for arm in arms) for _ in SHARE)
-    return ComputeOptimalTable(
-        arms=tuple(arm.table_arm for arm in arms),
-        cells=Cells(accuracy, accuracy, accuracy, accuracy, generated, scored),
-        share=SHARE,
-        edges=EDGES,
-        ballot=Ballot(),
-        problems=0,
-        source=SOURCE,
-    )
+    arms: list[TableArm] = []
+    columns: list[Row] = []
+    solutions: list[float] = []
+    scored: list[float] = []
+    for curves in (_UNSCORED, _SCORED) if prm else (_UNSCORED,):
+        for (strategy, kind, each), anchors in curves.items():
+            for n, reached in _doubling(anchors):
+                arms.append(_arm(strategy, n, kind, n // each))
+                columns.append(reached)
+                solutions.append(float(n))
+                scored.append(PRM_PER_TOKEN * n * (curves is _SCORED))
+    accuracy = tuple(zip(*columns, strict=True))
+    generated, prm_tokens = (tuple(tuple(row) for _ in SHARE) for row in (solutions, scored))
+    cells = Cells(accuracy, accuracy, accuracy, accuracy, generated, prm_tokens)
+    return ComputeOptimalTable(tuple(arms), cells, SHARE, EDGES, Ballot(), problems=0, source=SOURCE)
+
+
+def _doubling(anchors: Anchors) -> Iterator[tuple[int, Row]]:
+    """The accuracy at every doubling of N; those between two anchors lie half way, as curves go by log N."""
+    for low, high in pairwise(sorted(anchors)):
+        yield low, anchors[low]
+        yield 2 * low, tuple((a + b) / 2 for a, b in zip(anchors[low], anchors[high], strict=True))
+    yield max(anchors), anchors[max(anchors)]
+
+
+def _arm(strategy: str, n: int, kind: str, units: int) -> TableArm:
+    options = {} if strategy == "greedy" else {"n": n}
+    if strategy in ("beam_search", "dvts"):
+        options["beam_width"] = 4
+    return TableArm("-".join([strategy, *map(str, options.values())]), strategy, options, kind, units)
 
 
 def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:

@@ -188,7 +188,7 @@ class ComputeOptimalTable:
             second = others[0]
             words.append(f"Next comes {second.arm.name}: {second.accuracy:.1%} for {second.cost:,.0f}.")
         if isinstance(difficulty, int):
-            words.append(f"Bin {difficulty} of {len(self.share)} is the {self._name(difficulty)}.")
+            words.append(f"Bin {difficulty} of {len(self.share)} is the {bin_names(len(self.share))[difficulty]}.")
         if not self.calibrated:
             words.append(f"These figures were not measured on this pair: {self.source}")
         return " ".join(words)
@@ -243,17 +243,6 @@ class ComputeOptimalTable:
             raise CalibrationError(f"{path} is cut off or damaged ({error}): make it anew") from error
         return cls.of_data(data, path)
 
-    @classmethod
-    def load(cls, path: str | Path) -> ComputeOptimalTable:
-        """The table of a calibration directory, all files of which are checked.
-
-        Raises:
-            CalibrationError: see :meth:`adaptive_ttc.estimate.artefact.Calibrated.load`.
-        """
-        from adaptive_ttc.estimate.artefact import Calibrated
-
-        return Calibrated.load(path).table
-
     def _belief(self, difficulty: int | Sequence[float] | None) -> Sequence[float]:
         bins = len(self.share)
         if difficulty is None:
@@ -265,6 +254,3 @@ class ComputeOptimalTable:
         if len(difficulty) != bins or abs(math.fsum(difficulty) - 1) > 1e-6 or min(difficulty) < 0:
             raise ConfigError(f"difficulty is one probability for each of {bins} bins, in sum 1; got {difficulty}")
         return difficulty
-
-    def _name(self, number: int) -> str:
-        return bin_names(len(self.share))[number]

@@ -13,7 +13,6 @@ from adaptive_ttc.calibration.fit.save import save_calibration
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Calibrated, meta_digest, mismatch_of, read_meta
 from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.policies.fake import FakePolicy
 from tests.calibration.conftest import ORIGIN
 
@@ -36,7 +35,7 @@ def folder(saved, tmp_path):
 
 def refused(folder, match):
     with pytest.raises(CalibrationError, match=match) as caught:
-        ComputeOptimalTable.load(folder)
+        Calibrated.load(folder)
     assert "calibration.fit" in str(caught.value) or "fit anew" in str(caught.value) or "trust" in str(caught.value)
     assert not Bomb.went_off
 
