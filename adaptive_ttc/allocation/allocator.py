@@ -24,71 +24,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heappush
+from dataclasses import replace
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
+from adaptive_ttc.allocation.queue import Account, Queue
 from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
-
-
-@dataclass(slots=True, eq=False)
-class Account:
-    """What an allocator knows of a problem."""
-
-    id: str
-    order: int  # of its arrival
-    opening: int  # units of its first work
-    standing: Standing = "waiting"
-    stopped: Standing | None = None  # where it stood when it was settled or failed, and the price it met then
-    price: float = 0.0
-    spent: int = 0
-    promise: Ledger | None = None  # the account that what runs may spend
-    grants: list[Grant] = field(default_factory=list)  # the last one is what runs now
-    options: tuple[Option, ...] = ()  # as last offered
-    envelope: Envelope = field(default_factory=Envelope)  # of those options that can be finished
-    wanted: tuple[Piece, ...] = ()
-    ticket: int = -1  # of its newest place in a queue; older ones are stale
-
-    @property
-    def slope(self) -> float:
-        """Gain per unit of the best of its options."""
-        return self.envelope.slope
-
-
-class Queue:
-    """Accounts of one standing by falling slope, then by arrival.
-
-    A push, and a pop, take O(log n): an account that moves on leaves its entry behind, which is dropped when it is met.
-    """
-
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
-        self._heap: list[tuple[float, int, int, Account]] = []
-        self._compact_at = 64
-
-    def push(self, account: Account) -> None:
-        """Put an account in, wherever it was."""
-        account.standing = self._standing
-        account.ticket += 1
-        heappush(self._heap, (-account.slope, account.order, account.ticket, account))
-        if len(self._heap) > self._compact_at:
-            self._heap = [entry for entry in self._heap if self._valid(entry)]
-            heapify(self._heap)
-            self._compact_at = 2 * len(self._heap) + 64
-
-    def top(self) -> Account | None:
-        """The best one, which stays."""
-        while self._heap and not self._valid(self._heap[0]):
-            heappop(self._heap)
-        return self._heap[0][3] if self._heap else None
-
-    def _valid(self, entry: tuple[float, int, int, Account]) -> bool:
-        _, _, ticket, account = entry
-        return account.standing == self._standing and account.ticket == ticket
-
 
 _PER = 1_000  # prices are told per so many units
 
