@@ -33,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("BatchedPRM", "LocalSettings"):  # their module imports numpy
+    if name in ("BatchedPRM", "LocalSettings"):  # their module imports torch
         from adaptive_ttc.prm import local
 
         return getattr(local, name)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
 from adaptive_ttc.prm.format import Head, Reader, Rendered, RenderingPRM, Row, finite, smallest
 from adaptive_ttc.prm.prefix_cache import PREFIX_CACHE_BYTES, CacheShape, Known, PrefixCache, Values, cache_argument
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import DynamicCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +84,6 @@ class Backbone:
 
     def run(self, ids: torch.Tensor, cache: DynamicCache | None = None, **arguments: torch.Tensor) -> torch.Tensor:
         """Last hidden states, shape (rows, tokens, hidden size), of ids of shape (rows, tokens)."""
-        import torch
-
         arguments = {name: value.to(self.device) for name, value in arguments.items()}
         with torch.inference_mode():
             states: torch.Tensor = self._decoder(
@@ -96,10 +93,6 @@ class Backbone:
 
     def cache_shape(self) -> CacheShape:
         """What one token's keys and values look like; ConfigError unless every layer keeps one of each, all alike."""
-        import torch
-        from transformers import DynamicCache
-        from transformers.cache_utils import DynamicLayer
-
         cache = DynamicCache()
         if not self.varied:
             self.run(torch.zeros((1, 1), dtype=torch.long), cache=cache)
@@ -138,13 +131,13 @@ class RowReader:
     With ``prefix_cache_bytes=0`` every row is computed from its start.
     """
 
-    def __init__(self, body: Backbone, head: Head, *, prefix_cache_bytes: int) -> None:
-        self._body, self._head = body, head
+    def __init__(self, backbone: Backbone, head: Head, *, prefix_cache_bytes: int) -> None:
+        self._backbone, self._head = backbone, head
         self._cache: PrefixCache | None = None
         if prefix_cache_bytes:
-            shape = body.cache_shape()
+            shape = backbone.cache_shape()
             self._check_cache(shape)
-            self._cache = PrefixCache(prefix_cache_bytes, shape, body.device, body.dtype)
+            self._cache = PrefixCache(prefix_cache_bytes, shape, backbone.device, backbone.dtype)
 
     def read(self, rows: Sequence[Row], name: str) -> list[Reading]:
         """Values of all rows; EngineError, with the model's ``name``, if something that is not a number comes out."""
@@ -160,7 +153,7 @@ class RowReader:
 
     def release(self) -> None:
         """Let go of the model and of what is stored."""
-        self._body.release()
+        self._backbone.release()
         self._cache = None
 
     def _waves(self, rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -201,9 +194,6 @@ class RowReader:
 
     def _states(self, rows: Sequence[Row], known: Sequence[Known]) -> tuple[torch.Tensor, DynamicCache | None]:
         """Hidden states of the new tokens, right-padded; and the keys and values of all."""
-        import torch
-        from transformers import DynamicCache
-
         new = [len(row.token_ids) - one.tokens for row, one in zip(rows, known, strict=True)]
         ids = torch.zeros((len(rows), max(new)), dtype=torch.long)
         for index, (row, one) in enumerate(zip(rows, known, strict=True)):
@@ -211,16 +201,14 @@ class RowReader:
         if self._cache is not None and any(one.tokens for one in known):
             cache = self._cache.past(known)
             arguments = self._continued(torch.tensor([one.tokens for one in known]), max(new))
-            return self._body.run(ids, cache=cache, **arguments), cache
+            return self._backbone.run(ids, cache=cache, **arguments), cache
         empty = None if self._cache is None else DynamicCache()
         mask = (torch.arange(max(new)) < torch.tensor(new)[:, None]).long()
-        return self._body.run(ids, cache=empty, attention_mask=mask), empty
+        return self._backbone.run(ids, cache=empty, attention_mask=mask), empty
 
     def _continued(self, cached: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
         """Positions, and what each new token sees: the stored ones of its row, and the new ones up to itself."""
-        import torch
-
-        cached = cached.to(self._body.device)
+        cached = cached.to(self._backbone.device)
         offsets = torch.arange(width, device=cached.device)
         positions = cached[:, None] + offsets
         stored = torch.arange(int(cached.max()), device=cached.device)
@@ -228,24 +216,24 @@ class RowReader:
         keys = torch.cat([stored.expand(len(cached), -1).clone(), positions], dim=1)
         keys[:, : len(stored)].masked_fill_(stored >= cached[:, None], torch.iinfo(torch.long).max)
         seen = keys[:, None, :] <= positions[:, :, None]
-        if self._body.window is not None:
-            seen &= keys[:, None, :] > positions[:, :, None] - self._body.window
-        mask = torch.zeros(seen.shape, dtype=self._body.dtype, device=cached.device)
-        mask.masked_fill_(~seen, torch.finfo(self._body.dtype).min)
-        last = None if self._body.max_context is None else self._body.max_context - 1
+        if self._backbone.window is not None:
+            seen &= keys[:, None, :] > positions[:, :, None] - self._backbone.window
+        mask = torch.zeros(seen.shape, dtype=self._backbone.dtype, device=cached.device)
+        mask.masked_fill_(~seen, torch.finfo(self._backbone.dtype).min)
+        last = None if self._backbone.max_context is None else self._backbone.max_context - 1
         return {"attention_mask": mask[:, None], "position_ids": positions.clamp(max=last) if last else positions}
 
     def _check_cache(self, shape: CacheShape) -> None:
         """Compare rows that go on from stored ones with the same rows read whole."""
-        ids = [index * 7 % self._body.vocabulary for index in range(1, 15)]
+        ids = [index * 7 % self._backbone.vocabulary for index in range(1, 15)]
         rows = [Row.labelled(ids, [13]), Row.labelled([*ids[:4], *ids[:5]], [8])]
-        whole = RowReader(self._body, _Probe(), prefix_cache_bytes=0)
-        parts = RowReader(self._body, _Probe(), prefix_cache_bytes=0)
-        limit = 2**20 + 64 * shape.bytes_per_token(self._body.dtype)
-        parts._cache = PrefixCache(limit, shape, self._body.device, self._body.dtype)
+        whole = RowReader(self._backbone, _Probe(), prefix_cache_bytes=0)
+        parts = RowReader(self._backbone, _Probe(), prefix_cache_bytes=0)
+        limit = 2**20 + 64 * shape.bytes_per_token(self._backbone.dtype)
+        parts._cache = PrefixCache(limit, shape, self._backbone.device, self._backbone.dtype)
         parts.read([Row.labelled(ids[:9], [8])], "")
         expected, got = ([one.values[0] for one in reader.read(rows, "")] for reader in (whole, parts))
-        tolerance = 1e-3 if self._body.dtype.itemsize == 4 else 5e-2
+        tolerance = 1e-3 if self._backbone.dtype.itemsize == 4 else 5e-2
         if not all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in zip(expected, got, strict=True)):
             raise ConfigError(
                 f"with stored keys this model's hidden states differ ({expected} whole, {got} in parts): "
@@ -259,8 +247,6 @@ class _Probe:
     parameters = 0
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        import torch
-
         weights = torch.linspace(-1, 1, states.shape[-1], dtype=torch.float64, device=states.device)
         return states.double() @ weights
 
@@ -284,7 +270,7 @@ class BatchedPRM(RenderingPRM):
 
     Args:
         reader: the family's format and heads.
-        bodies: a transformer for every head.
+        backbones: a transformer for every head.
         name: how a person calls it.
         fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
         settings: how it is run; device, dtype, revision and threads concern loading alone.
@@ -294,14 +280,14 @@ class BatchedPRM(RenderingPRM):
     """
 
     def __init__(
-        self, reader: Reader, bodies: Sequence[Backbone], *, name: str, fingerprint: str, settings: LocalSettings
+        self, reader: Reader, backbones: Sequence[Backbone], *, name: str, fingerprint: str, settings: LocalSettings
     ) -> None:
-        parameters = sum(body.parameters for body in bodies) + sum(head.parameters for head in reader.heads)
-        limit = smallest(settings.max_context, *(body.max_context for body in bodies))
+        parameters = sum(backbone.parameters for backbone in backbones) + sum(head.parameters for head in reader.heads)
+        limit = smallest(settings.max_context, *(backbone.max_context for backbone in backbones))
         super().__init__(reader, name=name, fingerprint=fingerprint, parameters=parameters, max_context=limit)
         self._models = [
-            RowReader(body, head, prefix_cache_bytes=settings.prefix_cache_bytes)
-            for body, head in zip(bodies, reader.heads, strict=True)
+            RowReader(backbone, head, prefix_cache_bytes=settings.prefix_cache_bytes)
+            for backbone, head in zip(backbones, reader.heads, strict=True)
         ]
         self._batcher: MicroBatcher[Rendered, Scored] = MicroBatcher(
             self._score_batch, length=lambda item: item.tokens, config=settings, name=f"PRM {name}"

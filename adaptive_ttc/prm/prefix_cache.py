@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from transformers import DynamicCache
 
 from adaptive_ttc.prm.format import Row
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import DynamicCache
 
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -168,8 +166,6 @@ class PrefixPool:
 
     def allocate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Take the memory, unless that is done: where it runs out, no place is promised yet."""
-        import torch
-
         if self._stored is None:
             # whole at once: a CPU commits the memory page by page as it is written, and growing would copy it
             size = (self._capacity, self._shape.layers, self._shape.heads)
@@ -179,15 +175,11 @@ class PrefixPool:
 
     def store(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Keep keys and values of shape (places, layers, heads, dim)."""
-        import torch
-
         for stored, new in zip(self.allocate(), (keys, values), strict=True):
             stored[torch.from_numpy(places).to(stored.device)] = new
 
     def load(self, places: Places) -> tuple[torch.Tensor, torch.Tensor]:
         """What was stored at these places, in their order."""
-        import torch
-
         keys, values = self.allocate()
         index = torch.from_numpy(places).to(keys.device)
         return keys[index], values[index]
@@ -268,8 +260,6 @@ class PrefixCache:
         Per layer they are of shape (rows, heads, longest stored part, dim). A row's own stand first; what stands behind
         them is some other token's, to be masked.
         """
-        from transformers import DynamicCache
-
         longest = max(one.tokens for one in known)
         # Filled with a place that holds numbers: what is masked is multiplied by 0, and NaN would stay NaN.
         index = np.full((len(known), longest), next(one.places[0] for one in known if one.tokens))
@@ -304,8 +294,6 @@ class PrefixCache:
             raise
 
     def _write(self, targets: dict[int, tuple[int, int]], cache: DynamicCache) -> None:
-        import torch
-
         from_rows, from_columns = (torch.tensor(some) for some in zip(*targets.values(), strict=True))
         keys, values = (
             torch.stack([getattr(layer, kind)[from_rows, :, from_columns] for layer in cache.layers], dim=1)
