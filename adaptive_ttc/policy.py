@@ -133,7 +133,8 @@ class Demand:
     Attributes:
         strategy: its name.
         n: samples; None where the budget alone decides how many.
-        stepwise: whether it samples and scores step by step, not whole solutions alone.
+        stepwise: whether it samples and scores step by step, not whole solutions alone; it may where ``n`` is None, but
+            not with a policy of whole samples, see :func:`whole_samples`.
         revises: whether it shows the policy its earlier attempts.
         scored: whether it has solutions scored.
         temperature: 0 is greedy.

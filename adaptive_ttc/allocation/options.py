@@ -94,15 +94,15 @@ class Forecaster:
     Args:
         calibrated: what was learned of the pair, or a prior.
         price: units a token costs.
-        scores: whether there is a PRM; without one, only whole samples can be drawn.
+        steps: whether steps can be searched: there is a PRM, and the policy goes on from begun solutions.
         revises: whether the policy was trained to revise its solutions.
     """
 
-    def __init__(self, calibrated: Calibrated, price: Price, *, scores: bool, revises: bool) -> None:
+    def __init__(self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool) -> None:
         self._calibrated = calibrated
         self._price = price
         families = ["greedy", "sample"]
-        families += ["dvts", "beam_search"] if scores else []
+        families += ["dvts", "beam_search"] if steps else []
         families += ["revision"] if revises else []
         self._families = frozenset(families)
         self._seconds = FIRST_GUESS  # for one state

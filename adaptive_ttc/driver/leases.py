@@ -77,7 +77,10 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
 
 
 def _plan_whole(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
-    """All or nothing, from the first on; where not one fits, the first gets what there is. Begun ones get no more."""
+    """All or nothing, from the first on; begun ones get no more.
+
+    Where not one fits, the first gets what there is, unless a solution is there and that is less than most take.
+    """
     left, leases = terms.balance, []
     for one in members:
         cost = _cost(terms, one, one.remaining)
@@ -86,7 +89,8 @@ def _plan_whole(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
         leases.append(one.remaining if granted else 0)
     first = next((index for index, one in enumerate(members) if not one.length), None)
     if first is not None and left is not None and not any(leases):
-        leases[first] = _affordable(terms, members[first], left)
+        rest = _affordable(terms, members[first], left)
+        leases[first] = rest if rest >= terms.typical or not terms.solved else 0
     return tuple(leases)
 
 

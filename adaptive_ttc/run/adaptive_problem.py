@@ -15,13 +15,14 @@ import anyio
 from adaptive_ttc.allocation.options import slice_of
 from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.answers import extract_answer
-from adaptive_ttc.driver.scoring import least_score
+from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
 from adaptive_ttc.estimate.gain import Action, Forecast
 from adaptive_ttc.events import AllocationEvent, Event, RequestEvent, Route, SampledEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
@@ -79,7 +80,12 @@ class AdaptiveProblem(ProblemRun):
         prompt = len(policy.encode(request.problem))
         self.prompt_units = price.prompt * prompt
         scoring = 0 if prm is None or not price.score else least_score(prm, request.problem.question, price)
-        self._least = price.decode * SHORTEST + scoring
+        # a sample that cannot be gone on with gets all its tokens at once, or is lost
+        self._renewable = not whole_samples(policy)
+        most = min(request.strategy.max_tokens, policy.max_context - prompt)
+        self._shortest = SHORTEST if self._renewable else most
+        scoring += 0 if self._renewable or prm is None else PRM_TOKENS_PER_TOKEN * price.score * most
+        self._least = price.decode * self._shortest + scoring
         self._has_prm = prm is not None
         self._decode = policy.decode
         self._nothing = Evidence(request.problem.question, prompt)
@@ -110,7 +116,7 @@ class AdaptiveProblem(ProblemRun):
     def opening_units(self) -> int:
         """Units to set aside for its first work."""
         price = self.request.price
-        least = self._least if self.opening.scored else price.decode * SHORTEST
+        least = self._least if self.opening.scored else price.decode * self._shortest
         return self.prompt_units + max(self.opening.promise(price.decode, price.score), least)
 
     def least(self, count: int) -> int:
@@ -183,10 +189,10 @@ class AdaptiveProblem(ProblemRun):
         self._candidates |= scored | new
         if part.kind in (GREEDY, SAMPLE):
             for path, one in new.items():
-                if one.finish in ("budget", "abort"):
-                    self._cut[path] = part.kind
-                else:
+                if one.finish not in ("budget", "abort"):
                     self._units.append((part.kind, path))
+                elif self._renewable:
+                    self._cut[path] = part.kind
         elif steps := self._first_steps(part.kind, new, events):
             generated = sum(len(event.token_ids) for event in events if isinstance(event, RequestEvent))
             prm = sum(event.prm_tokens for event in events if isinstance(event, ScoredEvent))

@@ -22,6 +22,7 @@ from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Option
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ending_early
@@ -76,8 +77,10 @@ class Scheduler:
         self._allocator = Allocator(
             request.budget, min_gain=request.min_gain, per_problem_max=request.per_problem_max, floor=floor
         )
-        revises, scores = resources.policy.revision_prompt is not None, resources.prm is not None
-        self._forecaster = Forecaster(calibrated, request.price, scores=scores, revises=revises)
+        policy = resources.policy
+        steps = resources.prm is not None and not whole_samples(policy)
+        revises = policy.revision_prompt is not None
+        self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises)
         self._request = request
         self._opening = calibrated.opening
         self._stop = stop

@@ -118,10 +118,12 @@ class OpenAIPolicy(ChatModelPolicy):
     def check_demand(self, problem: Problem, demand: Demand) -> None:
         """Refuse searches that go on from half-written solutions, where the servers write whole ones.
 
+        Where the budget alone decides what is drawn, whole samples are.
+
         Raises:
             ConfigError: it is such a search.
         """
-        if self.whole_samples and demand.stepwise:
+        if self.whole_samples and demand.stepwise and demand.n is not None:
             raise ConfigError(
                 f"{demand.strategy} goes on from half-written solutions, which a server with api={self._config.api!r} "
                 f"cannot: {REMEDY}"

@@ -120,6 +120,7 @@ def test_whole_samples_go_in_turns_of_their_worst_case():
     crowd = [Member(0, 1000, 1000)] * 4
     assert plan_round(Terms(balance=2500, whole=True), crowd) == (1000, 1000, 0, 0)
     assert plan_round(Terms(balance=900, whole=True, solved=True), crowd) == (900, 0, 0, 0)
+    assert plan_round(Terms(balance=900, whole=True, solved=True, typical=901), crowd) == (0,) * 4
     assert plan_round(Terms(balance=900, whole=True), [Member(5, 995, 995), Member(0, 1000, 1000)]) == (0, 900)
     assert plan_round(Terms(balance=9000, whole=True), [Member(5, 995, 995)]) == (0,)
     assert plan_round(Terms(balance=None, whole=True), crowd) == (1000,) * 4

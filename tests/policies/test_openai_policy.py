@@ -132,6 +132,19 @@ async def test_whole_samples_get_all_their_tokens_in_one_request_and_no_budget_i
         assert len(asked) == request_.get("n", 1)
 
 
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+async def test_a_budget_alone_buys_whole_samples():
+    with ToyServer(CHAT_ONLY, ToyModel(0.1)) as server:
+        async with Solver(policy_over(server, api="chat"), FakePRM.truthful(toy_right_so_far)) as solver:
+            solution = await solver.solve(LONG, budget_tokens=900, max_tokens=300)
+    asked = list(solution.trace.of(RequestEvent))
+    assert len(asked) == len({event.path for event in asked}) > 1
+    assert all(event.position == 0 for event in asked)
+    assert asked[0].max_tokens == 300
+    assert solution.answer is not None
+    assert solution.spent == solution.usage.completion_tokens <= 900
+
+
 @pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.RevisionWarning")
 async def test_a_revision_by_chat_shows_earlier_attempts_as_turns():
     with ToyServer(CHAT_ONLY, ToyModel(0.1)) as server:
