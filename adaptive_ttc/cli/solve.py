@@ -11,13 +11,13 @@ from typing import Any
 
 import anyio
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.cli.request import add_model_options, add_request_options, load_solver, request_of
 from adaptive_ttc.evaluation.result_file import writable
-from adaptive_ttc.events import SampledEvent
+from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.render import legible, printable
@@ -66,21 +66,29 @@ def run(options: argparse.Namespace) -> int:
 
 async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trace: str | None) -> Solution:
     """Solve; the trace is saved even after an error or Ctrl-C."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task, samples = progress.add_task("sampling"), 0
-        async with solver:
-            stream = solver.stream(problem, **request)
+    async with solver:
+        stream = solver.stream(problem, **request)
+        columns = (SpinnerColumn(), _CountsColumn(stream), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            progress.add_task("sampling")
             try:
-                async for event in stream:
-                    samples += isinstance(event, SampledEvent)
-                    tokens = stream.usage.completion_tokens
-                    progress.update(task, description=f"{samples:,} samples, {tokens:,} tokens")
                 return await stream.solution()
             finally:
                 if trace is not None and stream.trace is not None:
                     stream.trace.save(trace)
                     progress.console.print(Text(f"the trace is in {trace}: python -m adaptive_ttc show {trace}"))
+
+
+class _CountsColumn(ProgressColumn):
+    """What a stream has computed so far."""
+
+    def __init__(self, stream: SolutionStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def render(self, task: Task) -> Text:
+        usage = self._stream.usage
+        return Text(f"{usage.num_calls:,} requests, {usage.completion_tokens:,} tokens")
 
 
 def show(solution: Solution, console: Console) -> None:
