@@ -58,7 +58,7 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
             under a vote that needs scores.
         ValueError: an answer that was not put into a class, or a score outside [0, 1].
     """
-    if vote not in _TOTALS:
+    if vote not in VOTES:
         raise ConfigError(f"unknown vote {vote!r}; choose one of {', '.join(VOTES)}")
     if not 0 < b < 1:
         raise ConfigError(f"b is a score strictly between 0 and 1; got {b!r}")
@@ -69,7 +69,10 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
             f"the {vote} vote needs a score for every candidate with an answer; "
             "give the solver a reward model, or use the majority vote"
         )
-    totals = {answer: _TOTALS[vote](len(of), scores_of[answer], b) for answer, of in members.items()}
+    totals = {
+        answer: total_of([weight_of(candidate.score, vote, b) for candidate in of], vote)
+        for answer, of in members.items()
+    }
     scale = math.fsum(total for total in totals.values() if total > 0) or 1.0
     ranked = sorted(totals, key=lambda answer: (-totals[answer], -max(scores_of[answer], default=-1.0), answer))
     return tuple(AnswerClass(answer, len(members[answer]), totals[answer] / scale) for answer in ranked)
@@ -108,17 +111,29 @@ def _checked(score: float) -> float:
     return score
 
 
+def weight_of(score: float | None, vote: VoteName, b: float = 0.5) -> float:
+    """What a candidate adds to the total of its class, or raises it to under ``best``; the majority ignores the score.
+
+    Args:
+        score: in [0, 1]; None is for the majority alone.
+        vote: one of :data:`VOTES`.
+        b: of the logit-weighted vote.
+    """
+    if vote == "majority":
+        return 1.0
+    assert score is not None
+    return _logit(score) - _logit(b) if vote == "logit_weighted" else score
+
+
+def total_of(weights: Sequence[float], vote: VoteName) -> float:
+    """The total of a class from the weights of its candidates."""
+    return max(weights) if vote == "best" else math.fsum(weights)
+
+
 def _logit(score: float) -> float:
     clipped = min(max(score, _CLIP), 1 - _CLIP)
     return math.log(clipped) - math.log1p(-clipped)
 
-
-_TOTALS: Mapping[VoteName, Callable[[int, Sequence[float], float], float]] = {
-    "majority": lambda votes, scores, b: float(votes),
-    "best": lambda votes, scores, b: max(scores),
-    "weighted": lambda votes, scores, b: math.fsum(scores),
-    "logit_weighted": lambda votes, scores, b: math.fsum(_logit(score) - _logit(b) for score in scores),
-}
 
 _AGGREGATIONS: Mapping[Aggregation, Callable[[Sequence[float]], float]] = {
     "last": lambda scores: scores[-1],

@@ -138,7 +138,7 @@ class Reading:
 
     def score(self, attempt: Attempt) -> float:
         """Its step scores as one number; nan where it was not scored."""
-        return _reduced(attempt.scores, self.agg_strategy) if attempt.scores else NAN
+        return score_of(attempt, self.agg_strategy)
 
     def _attempts(self, attempts: Sequence[Attempt], greedy: Attempt | None) -> list[float]:
         if not attempts:
@@ -157,7 +157,8 @@ class Reading:
             weight = 0.0 if math.isnan(score) else score
             weights[attempt.answer] = weights.get(attempt.answer, 0.0) + weight
             best[attempt.answer] = max(best.get(attempt.answer, 0.0), weight)
-        order = sorted(votes, key=lambda answer: (-weights[answer], -votes[answer], answer))
+        totals = weights if known else votes  # ranked as by the solver's vote
+        order = sorted(votes, key=lambda answer: (-totals[answer], -best[answer], answer))
         lead = order[0] if order else None
         lengths = [float(attempt.tokens) for attempt in attempts]
         return [
@@ -187,6 +188,11 @@ class Reading:
             agreeing / (n - 1) if n > 1 else NAN,
             float(greedy.answer is not None and greedy.answer == lead),
         ]
+
+
+def score_of(attempt: Attempt, how: Aggregation) -> float:
+    """The step scores of an attempt as one number; nan where it was not scored."""
+    return _reduced(attempt.scores, how) if attempt.scores else NAN
 
 
 @lru_cache(maxsize=1 << 17)

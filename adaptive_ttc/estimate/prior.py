@@ -22,7 +22,7 @@ from itertools import pairwise
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Forecast, Option, TableGainModel, unseen
-from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, Row, TableArm
+from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
 
 SOURCE = (
     "a rough prior from published findings on other pairs (the order of strategies by difficulty from arXiv 2408.03314 "
@@ -87,7 +87,7 @@ def prior_table(*, prm: bool) -> ComputeOptimalTable:
     accuracy = tuple(zip(*columns, strict=True))
     generated, prm_tokens = (tuple(tuple(row) for _ in SHARE) for row in (solutions, scored))
     cells = Cells(accuracy, accuracy, accuracy, accuracy, generated, prm_tokens)
-    return ComputeOptimalTable(tuple(arms), cells, SHARE, EDGES, Ballot(), problems=0, source=SOURCE)
+    return ComputeOptimalTable(tuple(arms), cells, SHARE, EDGES, Vote(), problems=0, source=SOURCE)
 
 
 def _doubling(anchors: Anchors) -> Iterator[tuple[int, Row]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.estimate.features import Attempt, Reading, score_of
 from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy, make_strategy
 from adaptive_ttc.types import Aggregation, bin_names
 from adaptive_ttc.voting import VOTES, VoteName
@@ -42,7 +43,7 @@ class TableArm:
     kind: str
     units: int
 
-    def configured(self, vote: Ballot) -> Strategy:
+    def configured(self, vote: Vote) -> Strategy:
         """The strategy, with the pair's own vote where it votes by scores."""
         strategy = make_strategy(self.strategy, **self.options)
         if self.strategy in ("greedy", "majority"):
@@ -52,7 +53,7 @@ class TableArm:
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
+class Vote:
     """How solutions of this pair are voted on.
 
     Attributes:
@@ -64,6 +65,15 @@ class Ballot:
     name: VoteName = "weighted"
     b: float = 0.5
     agg_strategy: Aggregation = "last"
+
+    @property
+    def reading(self) -> Reading:
+        """How solutions become features under this vote."""
+        return Reading(agg_strategy=self.agg_strategy)
+
+    def score(self, attempt: Attempt) -> float:
+        """Its step scores as one number; nan where it was not scored."""
+        return score_of(attempt, self.agg_strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ class ComputeOptimalTable:
     cells: Cells
     share: Row
     edges: Row
-    ballot: Ballot = field(default_factory=Ballot)
+    ballot: Vote = field(default_factory=Vote)
     problems: int = 0
     source: str = ""
 
@@ -209,7 +219,7 @@ class ComputeOptimalTable:
             found = data.get("schema") if isinstance(data, dict) else None
             raise CalibrationError(f"{where} is no table of schema {SCHEMA} (it says {found!r}): {remedy}")
         try:
-            ballot = Ballot(**data["ballot"])
+            ballot = Vote(**data["ballot"])
             if ballot.name not in VOTES or ballot.agg_strategy not in AGGREGATIONS or not 0 < ballot.b < 1:
                 raise ValueError(f"no vote is {ballot}")
             arms = tuple(TableArm(**arm) for arm in data["arms"])

@@ -113,13 +113,49 @@ def vote_at_k(
     amounts = np.ones(n) if weights is None else np.where(votes, np.asarray(weights, dtype=float), 0.0)
     if amounts.shape != (n,) or not np.isfinite(amounts).all():
         raise ValueError(f"weights must be {n} finite numbers, one a sample")
-    drawn = _subsets(n, k, subsets, seed)
-    totals = np.where(drawn @ member > 0, drawn @ (member * amounts[:, None]), -np.inf)
-    best = totals.max(axis=1, keepdims=True)
-    tolerance = _TIE * max(1.0, float(np.abs(amounts).sum()))
-    # a subset without any answer has best = -inf and no winner
-    winners = (totals >= best - tolerance) & np.isfinite(best)
-    return float((winners @ share / np.maximum(winners.sum(axis=1), 1)).mean())
+    drawn = subsets_of(n, k, subsets, seed)
+    return float(voted_right(drawn, member, share > 0, amounts[None]).mean())
+
+
+def voted_right(
+    drawn: NDArray[np.bool_],
+    member: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    best: Sequence[bool] = (False,),
+) -> NDArray[np.float64]:
+    """Probability that pools of samples are voted right; classes that tie share the win.
+
+    :func:`adaptive_ttc.voting.tally` breaks ties by the best score and the text, which here would favour one class of
+    scores that are equal by chance; but for ties the two agree.
+
+    Args:
+        drawn: shape [pools, samples]: which of them are in a pool.
+        member: shape [samples, classes]: 1 where a sample's answer is of the class; a row of 0 has no answer.
+        right: shape [classes].
+        weights: shape [votes, samples]: what a sample adds to its class, see :func:`adaptive_ttc.voting.weight_of`;
+            nan for one that has no say.
+        best: shape [votes]: whether a class has the largest weight of its samples rather than their sum.
+
+    Returns:
+        Shape [votes, pools].
+    """
+    held, truth = drawn.astype(float), right.astype(float)
+    found = np.zeros((len(weights), len(drawn)))
+    for row, (amounts, largest) in enumerate(zip(weights, best, strict=True)):
+        say = ~np.isnan(amounts)
+        known = np.where(say, amounts, 0.0)
+        voting = member * say[:, None]
+        if largest:
+            values = np.where(drawn & (voting.any(axis=1))[None], known, -np.inf)
+            winners = (drawn & (values >= values.max(axis=1, keepdims=True) - _TIE)).astype(float) @ voting > 0
+        else:
+            totals = np.where(held @ voting > 0, held @ (voting * known[:, None]), -np.inf)
+            most = totals.max(axis=1, keepdims=True)
+            # a pool without any answer has a maximum of -inf and no winner
+            winners = (totals >= most - _TIE * max(1.0, float(np.abs(known).sum()))) & np.isfinite(most)
+        found[row] = winners @ truth / np.maximum(winners.sum(axis=1), 1)
+    return found
 
 
 def interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
@@ -210,14 +246,17 @@ def quintiles(pass_rates: ArrayLike) -> NDArray[np.int64]:
     return bins
 
 
-def _subsets(n: int, k: int, most: int, seed: int | Sequence[int]) -> NDArray[np.float64]:
-    """Membership matrix of shape [subsets, n]: all subsets of size k if they are few, else random ones."""
-    if math.comb(n, k) <= most:
+def subsets_of(n: int, k: int, most: int, seed: int | Sequence[int] | np.random.Generator) -> NDArray[np.bool_]:
+    """Subsets of k of n samples, as membership of shape [subsets, n].
+
+    All of them if they are at most ``most`` or n, else ``most`` random ones.
+    """
+    if math.comb(n, k) <= max(most, n):
         chosen: NDArray[Any] = np.array(list(combinations(range(n), k)))
     else:
         chosen = np.random.default_rng(seed).random((most, n)).argpartition(k - 1, axis=1)[:, :k]
-    drawn = np.zeros((len(chosen), n))
-    np.put_along_axis(drawn, chosen, 1.0, axis=1)
+    drawn = np.zeros((len(chosen), n), dtype=bool)
+    np.put_along_axis(drawn, chosen, True, axis=1)
     return drawn
 
 

@@ -12,7 +12,7 @@ from adaptive_ttc.strategies.requests import Search
 from adaptive_ttc.types import Aggregation, Prefix
 from adaptive_ttc.voting import VOTES, VoteName
 
-AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
 
 @dataclass(frozen=True, kw_only=True)

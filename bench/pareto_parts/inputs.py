@@ -26,15 +26,15 @@ from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, choose_vo
 from adaptive_ttc.calibration.fit.difficulty import DifficultyTrainer
 from adaptive_ttc.calibration.fit.gain import Learner
 from adaptive_ttc.calibration.fit.inputs import from_traces, weights_of
-from adaptive_ttc.calibration.fit.pipeline import membership, table_of, vote_of
+from adaptive_ttc.calibration.fit.pipeline import membership, table_of
 from adaptive_ttc.calibration.judge.gains import opening_of, promising_kinds
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
-from adaptive_ttc.calibration.judge.replay import Forecaster, Vote
+from adaptive_ttc.calibration.judge.replay import Forecaster
 from adaptive_ttc.cli.request import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
 from adaptive_ttc.estimate.gain import Posteriors
-from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
 from adaptive_ttc.strategies.units import SAMPLE
@@ -156,7 +156,7 @@ def shipped(folder: Path, tested: Tested, allow_overlap: bool) -> tuple[list[Gui
     difficulty = calibrated.difficulty
     assert difficulty is not None  # a directory always holds one
     everybody, table = np.arange(len(tested.records)), calibrated.table
-    opening, vote = calibrated.opening, vote_of(table.ballot)
+    opening, vote = calibrated.opening, table.ballot
     return [Guide(everybody, table, difficulty.posteriors, calibrated.gain.forecasts, opening, vote)], overlap.label
 
 

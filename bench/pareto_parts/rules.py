@@ -26,11 +26,11 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import Curves, measure
 from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
 from adaptive_ttc.calibration.judge.gains import PRICES, probe_cost
-from adaptive_ttc.calibration.judge.replay import Deck, Replayed, Vote, replay, replay_each
+from adaptive_ttc.calibration.judge.replay import Deck, Replayed, replay, replay_each
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
 from adaptive_ttc.estimate.gain import Posteriors
-from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.solver import Solver

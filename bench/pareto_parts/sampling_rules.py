@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -20,8 +20,9 @@ from pareto_parts.inputs import tuning_parts
 from scipy.stats import beta
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.fit.accuracy import vote_accuracy
 from adaptive_ttc.calibration.judge.gains import PRICES
-from adaptive_ttc.calibration.judge.replay import Vote
+from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.strategies.units import SAMPLE
 
 Array = NDArray[np.float64]
@@ -243,38 +244,23 @@ def _drawn(record: ProblemRecord, vote: Vote, seed: int) -> Drawn:
     pool = list(record.units[SAMPLE])
     votes = {"majority": Vote("majority")}
     if any(attempt.scores for one in pool for attempt in one.unit.attempts):
-        votes |= {"weighted": Vote("weighted", reading=vote.reading), "best": Vote("best", reading=vote.reading)}
+        votes |= {"weighted": replace(vote, name="weighted"), "best": replace(vote, name="best")}
     rng = random.Random(f"orders/{seed}/{record.id}")
-    shape = (ORDERS, len(pool))
+    shape, first = (ORDERS, len(pool)), np.tri(len(pool), dtype=bool)
     right = {name: np.zeros(shape) for name in votes}
     agreement, nll, score = np.zeros(shape), np.zeros(shape), np.full(ORDERS, math.nan)
     generated, prm = np.zeros(shape), np.zeros(shape)
     for number in range(ORDERS):
         rng.shuffle(pool)
-        for name, one in votes.items():
-            right[name][number] = list(_voted(pool, one))
+        for name, after in zip(votes, vote_accuracy(pool, first, list(votes.values())), strict=True):
+            right[name][number] = after
         agreement[number] = list(_agreement(pool))
         nll[number] = _nll(pool)
-        score[number] = vote.reading.score(pool[0].unit.attempts[0])
+        score[number] = vote.score(pool[0].unit.attempts[0])
         generated[number] = np.cumsum([one.unit.generated for one in pool])
         prm[number] = np.cumsum([one.unit.prm for one in pool])
     rate = float(np.mean([all(one.correct) for one in pool]))
     return Drawn(right, generated, prm, agreement, nll, score, rate)
-
-
-def _voted(pool: Sequence[UnitRecord], vote: Vote) -> Iterator[float]:
-    """Probability that the vote is right after 1, 2, ... samples; answers that tie share the win."""
-    totals: dict[str, float] = {}
-    truth: dict[str, bool] = {}
-    for one in pool:
-        attempt = one.unit.attempts[0]
-        if attempt.answer is not None:
-            weight, before = vote.weight(attempt), totals.get(attempt.answer)
-            joined = max(before or 0.0, weight) if vote.name == "best" else (before or 0.0) + weight
-            totals[attempt.answer], truth[attempt.answer] = joined, one.correct[0]
-        best = max(totals.values(), default=0.0)
-        tied = [truth[answer] for answer, total in totals.items() if total >= best - 1e-9]
-        yield sum(tied) / len(tied) if tied else 0.0
 
 
 def _agreement(pool: Sequence[UnitRecord]) -> Iterator[float]:

@@ -10,7 +10,7 @@ same reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,13 @@ from sklearn.isotonic import IsotonicRegression
 
 from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
-from adaptive_ttc.calibration.judge.replay import CLIP, Vote
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.features import Attempt, Reading, family_of
+from adaptive_ttc.estimate.features import NAN, Attempt, family_of
+from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.evaluation.metrics import subsets_of, voted_right
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
-from adaptive_ttc.voting import VoteName
+from adaptive_ttc.voting import VoteName, weight_of
 
 Array = NDArray[np.float64]
 
@@ -106,9 +107,9 @@ def measure(records: Sequence[ProblemRecord], arms: Sequence[Arm], vote: Vote, *
 def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rng: np.random.Generator) -> Array:
     """Of arms of one kind on one problem, shape [arms]; the subsets of all sizes are voted on at once."""
     sizes = sorted({arm.units for arm in arms})
-    drawn = [subsets(len(units), size, DRAWS, rng) if size > 1 else np.eye(len(units), dtype=bool) for size in sizes]
+    drawn = [subsets_of(len(units), size, DRAWS, rng) for size in sizes]
     votes = list(dict.fromkeys(_vote_of(arm, vote) for arm in arms))
-    values = judged(units, np.concatenate(drawn), votes)
+    values = vote_accuracy(units, np.concatenate(drawn), votes)
     ends = np.cumsum([len(one) for one in drawn])
     means = np.stack([part.mean(axis=1) for part in np.split(values, ends[:-1], axis=1)], axis=1)
     return means[[votes.index(_vote_of(arm, vote)) for arm in arms], [sizes.index(arm.units) for arm in arms]]
@@ -191,17 +192,13 @@ def _means(values: Array, membership: Array) -> Array:
 
 
 def _vote_of(arm: Arm, vote: Vote) -> Vote:
-    names = {"majority": "majority", "best_of_n": "best", "weighted_best_of_n": "weighted"}
-    if arm.strategy in names:
-        return Vote(names[arm.strategy], vote.b, vote.reading)  # type: ignore[arg-type]
-    return vote
+    names: dict[str, VoteName] = {"majority": "majority", "best_of_n": "best", "weighted_best_of_n": "weighted"}
+    return replace(vote, name=names.get(arm.strategy, vote.name))
 
 
 B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Values of b that are tried for the logit-weighted vote."""
 
-
-_TIE = 1e-9
 
 SIZES = (4, 16, 64)
 """Solutions drawn, of each kind of unit."""
@@ -226,22 +223,21 @@ class VoteChoice:
     optimism: float
 
 
-def possible_votes(scored: bool, aggregations: Sequence[str] = AGGREGATIONS) -> tuple[Vote, ...]:
+def possible_votes(scored: bool, aggregations: Sequence[Aggregation] = AGGREGATIONS) -> tuple[Vote, ...]:
     """All that are tried; without scores there is only the majority."""
     if not scored:
         return (Vote("majority"),)
     votes = [Vote("majority")]
     for how in aggregations:
-        reading = Reading(agg_strategy=_aggregation(how))
-        votes += [Vote("best", reading=reading), Vote("weighted", reading=reading)]
-        votes += [Vote("logit_weighted", b, reading) for b in B]
+        votes += [Vote("best", agg_strategy=how), Vote("weighted", agg_strategy=how)]
+        votes += [Vote("logit_weighted", b, how) for b in B]
     return tuple(votes)
 
 
 def name_of(vote: Vote) -> str:
     """How a person calls it."""
     b = f", b={vote.b:g}" if vote.name == "logit_weighted" else ""
-    return "majority" if vote.name == "majority" else f"{vote.name} ({vote.reading.agg_strategy}{b})"
+    return "majority" if vote.name == "majority" else f"{vote.name} ({vote.agg_strategy}{b})"
 
 
 def choose_vote(
@@ -250,7 +246,7 @@ def choose_vote(
     *,
     draws: int = 8,
     seed: int = 0,
-    aggregations: Sequence[str] = AGGREGATIONS,
+    aggregations: Sequence[Aggregation] = AGGREGATIONS,
 ) -> VoteChoice:
     """Try all votes.
 
@@ -295,21 +291,12 @@ def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) 
             width = int(kind.partition("-")[2] or 1)
             sizes = [size // width for size in SIZES if 0 < size // width <= len(units)]
             if sizes:
-                drawn = np.concatenate([subsets(len(units), size, draws, rng) for size in sizes])
-                results.append(judged(units, drawn, votes).mean(axis=1))
+                drawn = np.concatenate([subsets_of(len(units), size, draws, rng) for size in sizes])
+                results.append(vote_accuracy(units, drawn, votes).mean(axis=1))
     return np.mean(results, axis=0) if results else np.full(len(votes), np.nan)
 
 
-def subsets(n: int, k: int, draws: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Random subsets of ``k`` of ``n`` units, as membership of shape [draws, n]; one, where there is but one."""
-    if k == n:
-        return np.ones((1, n), dtype=bool)
-    drawn = np.zeros((draws, n), dtype=bool)
-    np.put_along_axis(drawn, rng.random((draws, n)).argpartition(k, axis=1)[:, :k], True, axis=1)
-    return drawn
-
-
-def judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> NDArray[np.float64]:
+def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> Array:
     """Probability that pools of units are voted right; answers that tie share the win.
 
     Args:
@@ -328,60 +315,16 @@ def judged(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequenc
     ]
     if not able:
         return np.zeros((len(votes), len(drawn)))
-    names = {answer: place for place, answer in enumerate(sorted({str(attempt.answer) for _, attempt, _ in able}))}
-    member = np.zeros((len(able), len(names)))
-    member[np.arange(len(able)), [names[str(attempt.answer)] for _, attempt, _ in able]] = 1.0
-    right = member.T @ np.array([correct for *_, correct in able], dtype=float) > 0
-    held = drawn[:, [index for index, *_ in able]]
-    weights = _weights([attempt for _, attempt, _ in able], votes)
-    results = np.zeros((len(votes), len(drawn)))
-    summed = [row for row, vote in enumerate(votes) if vote.name != "best"]
-    if summed:
-        results[summed] = _summed(held, member, right, weights[summed])
-    for row, vote in enumerate(votes):
-        if vote.name == "best":
-            known = np.where(held, weights[row], -np.inf)
-            top = (held & (known >= known.max(axis=1, keepdims=True) - _TIE)).astype(float) @ member > 0
-            results[row] = (top @ right) / np.maximum(top.sum(axis=1), 1)
-    return results
+    owners, attempts, correct = zip(*able, strict=True)
+    names, place = np.unique([attempt.answer for attempt in attempts], return_inverse=True)
+    member = np.eye(len(names))[place]
+    right = member.T @ np.array(correct, dtype=float) > 0
+    weights = np.array([[_weight(attempt, vote) for attempt in attempts] for vote in votes])
+    return voted_right(drawn[:, owners], member, right, weights, [vote.name == "best" for vote in votes])
 
 
-def _summed(held: NDArray[np.bool_], member: Array, right: NDArray[np.bool_], weights: Array) -> Array:
-    """Votes whose weights add up, shape [votes, pools]; all in one product of matrices."""
-    pools, names = held.astype(float), member.shape[1]
-    columns = (weights.T[:, :, None] * member[:, None, :]).reshape(len(member), -1)
-    totals = (pools @ columns).reshape(len(pools), len(weights), names)
-    there = (pools @ member > 0)[:, None, :]
-    totals = np.where(there, totals, -np.inf)
-    winners = there & (totals >= totals.max(axis=2, keepdims=True) - _TIE)
-    return np.asarray(((winners @ right) / np.maximum(winners.sum(axis=2), 1)).T)
-
-
-def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
-    """What every attempt adds to its answer under every vote, shape [votes, attempts]; see :meth:`Vote.weight`."""
-    scores: dict[str, Array] = {}
-    rows = []
-    for vote in votes:
-        how = vote.reading.agg_strategy
-        if vote.name == "majority":
-            rows.append(np.ones(len(attempts)))
-            continue
-        if how not in scores:
-            scores[how] = np.array([vote.reading.score(attempt) for attempt in attempts])
-        known = ~np.isnan(scores[how])
-        score = np.where(known, scores[how], 0.5)
-        if vote.name == "logit_weighted":
-            clipped = np.clip(score, CLIP, 1 - CLIP)
-            score = np.log(clipped / (1 - clipped)) - np.log(vote.b / (1 - vote.b))
-        rows.append(np.where(known, score, 0.0))
-    return np.stack(rows)
-
-
-def _aggregation(name: str) -> Aggregation:
-    return name  # type: ignore[return-value]
-
-
-def default_vote(scored: bool) -> Vote:
-    """What is used where nothing was calibrated."""
-    names: dict[bool, VoteName] = {True: "weighted", False: "majority"}
-    return Vote(names[scored])
+def _weight(attempt: Attempt, vote: Vote) -> float:
+    """What an attempt adds to its answer; nan for one without scores where they count."""
+    if vote.name != "majority" and not attempt.scores:
+        return NAN
+    return weight_of(vote.score(attempt) if attempt.scores else None, vote.name, vote.b)

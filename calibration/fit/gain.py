@@ -19,11 +19,12 @@ from sklearn.linear_model import LogisticRegression
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit.classifier import coarse, fillable
-from adaptive_ttc.calibration.judge.replay import Ballots, Deck, State, Vote
+from adaptive_ttc.calibration.judge.replay import Ballots, Deck, State
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import Platt
 from adaptive_ttc.estimate.features import family_of
 from adaptive_ttc.estimate.gain import Action, Array, Estimators, LearnedGainModel, action_columns
+from adaptive_ttc.estimate.table import Vote
 
 
 @dataclass(frozen=True, slots=True)

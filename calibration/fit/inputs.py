@@ -32,6 +32,7 @@ from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.strategies.units import SAMPLE
+from adaptive_ttc.types import Aggregation
 
 COUNTS = ("flops", "generated+prm", "generated")
 """What a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all."""
@@ -58,7 +59,7 @@ class Gathered:
     dataset: Mapping[str, Any]
     weights: Weights
     counts: Mapping[str, int]
-    aggregations: tuple[str, ...] = AGGREGATIONS
+    aggregations: tuple[Aggregation, ...] = AGGREGATIONS
     reading_seconds: float = 0.0
     reading_cpu_seconds: float = 0.0
 

@@ -53,13 +53,12 @@ from adaptive_ttc.calibration.judge.gains import (
     promising_kinds,
 )
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
-from adaptive_ttc.calibration.judge.replay import Vote
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.features import Reading
 from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
-from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
+from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, TableArm, Vote
 from adaptive_ttc.strategies.base import AGGREGATIONS
+from adaptive_ttc.types import Aggregation
 
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
@@ -85,7 +84,7 @@ class Settings:
     folds: int = 5
     seed: int = 0
     budgets: Sequence[float] | None = None
-    aggregations: tuple[str, ...] = AGGREGATIONS
+    aggregations: tuple[Aggregation, ...] = AGGREGATIONS
     learning: Learning = field(default_factory=Learning)
 
 
@@ -235,16 +234,6 @@ def table_arm(arm: Arm) -> TableArm:
     return TableArm(arm.name, arm.strategy, options, arm.kind, arm.units)
 
 
-def ballot_of(vote: Vote) -> Ballot:
-    """A vote as the table keeps it."""
-    return Ballot(vote.name, vote.b, vote.reading.agg_strategy)
-
-
-def vote_of(ballot: Ballot) -> Vote:
-    """And back."""
-    return Vote(ballot.name, ballot.b, Reading(agg_strategy=ballot.agg_strategy))
-
-
 def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
     """How probably every problem is of every bin, by its own counts, shape [problems, bins]."""
     counts = counts_of(records)
@@ -268,7 +257,7 @@ def table_of(
         cells=Cells(**cells),
         share=tuple((share / share.sum()).tolist()),
         edges=tuple(float(edge) for edge in bins.edges),
-        ballot=ballot_of(vote),
+        ballot=vote,
         problems=len(records),
         source=source,
     )

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
-from adaptive_ttc.calibration.judge.replay import Deck, Forecaster, Replayed, Vote, replay
+from adaptive_ttc.calibration.judge.replay import Deck, Forecaster, Replayed, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Unit
 from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
+from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
 Array = NDArray[np.float64]

@@ -17,55 +17,24 @@ from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.allocation.options import priced, slice_of
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.features import Attempt, Evidence, Reading, Unit, family_of
+from adaptive_ttc.estimate.features import Attempt, Evidence, Unit, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
-from adaptive_ttc.voting import VoteName
+from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.voting import VoteName, total_of, weight_of
 
 _TIE = 1e-9
-CLIP = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """How attempts become one answer: what is chosen for a pair of models.
-
-    Attributes:
-        name: see :data:`adaptive_ttc.voting.VoteName`.
-        b: of the logit-weighted vote.
-        reading: reduces step scores.
-    """
-
-    name: VoteName = "weighted"
-    b: float = 0.5
-    reading: Reading = field(default_factory=Reading)
-
-    def totals(self, attempts: Iterable[Attempt]) -> dict[str, float]:
-        """The weight of every answer; where nobody is scored it is the number of its attempts."""
-        able = [attempt for attempt in attempts if attempt.answer is not None]
-        scored = [attempt for attempt in able if attempt.scores]
-        name = self.name if scored else "majority"
-        totals: dict[str, float] = {}
-        for attempt in scored if name != "majority" else able:
-            assert attempt.answer is not None
-            before = totals.get(attempt.answer)
-            weight = self.weight(attempt) if name == self.name else 1.0
-            if before is None:
-                totals[attempt.answer] = weight
-            else:
-                totals[attempt.answer] = max(before, weight) if name == "best" else before + weight
-        return totals
-
-    def weight(self, attempt: Attempt) -> float:
-        """What an attempt adds to its answer; an unscored one has no say unless all are counted alike."""
-        if self.name == "majority":
-            return 1.0
-        score = self.reading.score(attempt)
-        if math.isnan(score):
-            return 0.0
-        if self.name == "logit_weighted":
-            clipped = min(max(score, CLIP), 1 - CLIP)
-            return math.log(clipped / (1 - clipped)) - math.log(self.b / (1 - self.b))
-        return score
+def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
+    """The total of every answer; where nobody is scored, by the majority, else of those that are."""
+    able = [attempt for attempt in attempts if attempt.answer is not None]
+    scored = [attempt for attempt in able if attempt.scores]
+    name: VoteName = vote.name if scored else "majority"
+    weights: dict[str, list[float]] = {}
+    for attempt in able if name == "majority" else scored:
+        score = vote.score(attempt) if attempt.scores else None
+        weights.setdefault(str(attempt.answer), []).append(weight_of(score, name, vote.b))
+    return {answer: total_of(found, name) for answer, found in weights.items()}
 
 
 class Ballots:
@@ -98,7 +67,8 @@ class Ballots:
             attempts = one.unit.attempts
             if not scored:
                 attempts = tuple(replace(attempt, scores=()) for attempt in attempts)
-            found = self._known[id(one), scored] = (one, vote.totals(attempts))  # the unit is kept, and so its identity
+            # The unit is kept, and so its identity.
+            found = self._known[id(one), scored] = (one, vote_totals(attempts, vote))
         return found[1]
 
 

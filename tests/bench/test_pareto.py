@@ -15,10 +15,10 @@ from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, measure
 from adaptive_ttc.calibration.fit.difficulty import Bins, counts_of
 from adaptive_ttc.calibration.fit.pipeline import membership, table_of
-from adaptive_ttc.calibration.judge.replay import Vote
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel
+from adaptive_ttc.estimate.table import Vote
 from tests.calibration.simulated import simulated_records
 
 pytest.importorskip("matplotlib", reason="the figures need the extra 'plot'")

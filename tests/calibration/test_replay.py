@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from adaptive_ttc.calibration.collect.records import Weights
-from adaptive_ttc.calibration.judge.replay import Deck, Vote, replay
+from adaptive_ttc.calibration.judge.replay import Deck, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
+from adaptive_ttc.estimate.table import Vote
 from tests.calibration.simulated import simulated_records
 
 

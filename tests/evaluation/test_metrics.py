@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -18,8 +18,11 @@ from adaptive_ttc.evaluation.metrics import (
     pass_at_k,
     quintiles,
     vote_at_k,
+    voted_right,
     within_auc,
 )
+from adaptive_ttc.types import ROOT, Candidate
+from adaptive_ttc.voting import VOTES, tally, total_of, weight_of
 
 LEVELS = (0.1, 0.2, 0.3, 0.7)
 
@@ -235,3 +238,46 @@ def test_quintiles_are_even_and_fall_with_the_pass_rate(rates):
             assert bins[first] <= bins[second]
         elif rates[first] == rates[second]:
             assert bins[first] <= bins[second]  # in the problems' own order
+
+
+@unhurried
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*"123", None]), st.sampled_from((0.0, 0.2, 0.5, 0.5000001, 0.7, 1.0))),
+        min_size=1,
+        max_size=9,
+    ),
+    st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=4),
+    st.sampled_from((0.2, 0.5, 0.9)),
+)
+def test_the_vectorised_vote_agrees_with_the_solvers_vote_and_lets_ties_share(samples, pools, b):
+    drawn = np.array([row[: len(samples)] for row in pools])
+    classes = ("1", "2", "3")
+    member = np.array([[float(answer == name) for name in classes] for answer, _ in samples])
+    weights = np.array([[weight_of(score, vote, b) for _, score in samples] for vote in VOTES])
+    for right in np.eye(3, dtype=bool):
+        found = voted_right(drawn, member, right, weights, [vote == "best" for vote in VOTES])
+        for pool, vote in product(range(len(drawn)), VOTES):
+            held = [
+                Candidate(ROOT, *(2 * (answer,)), score)
+                for (answer, score), one in zip(samples, drawn[pool], strict=True)
+                if one
+            ]
+            totals = {
+                name: total_of([weight_of(one.score, vote, b) for one in held if one.answer == name], vote)
+                for name in {one.answer for one in held if one.answer}
+            }
+            tied = [name for name, total in totals.items() if total == pytest.approx(max(totals.values()), abs=1e-9)]
+            ranked = tally(held, vote, b)
+            assert not ranked or ranked[0].answer in tied
+            share = sum(bool(right[classes.index(name)]) for name in tied) / len(tied) if tied else 0.0
+            assert found[VOTES.index(vote), pool] == pytest.approx(share)
+            if len(tied) == 1:
+                assert found[VOTES.index(vote), pool] == right[classes.index(ranked[0].answer)]
+
+
+def test_a_sample_without_a_say_has_no_class_and_half_the_win_is_shared():
+    drawn, member = np.ones((1, 3), dtype=bool), np.eye(3)
+    weights = np.array([[math.nan, -1.0, -1.0], [math.nan, 0.3, 0.3], [math.nan] * 3])
+    found = voted_right(drawn, member, np.array([True, True, False]), weights, [False, True, False])
+    assert found.tolist() == [[0.5], [0.5], [0.0]]

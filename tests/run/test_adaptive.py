@@ -13,7 +13,7 @@ from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
 from adaptive_ttc.estimate.gain import TableGainModel
 from adaptive_ttc.estimate.prior import prior_of
-from adaptive_ttc.estimate.table import Ballot, Cells, ComputeOptimalTable, TableArm
+from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, TableArm, Vote
 from adaptive_ttc.events import AllocationEvent, ExpandEvent, SampledEvent, ScoredEvent, SearchEvent
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.run.retrace import retrace
@@ -49,7 +49,7 @@ def table(*arms, ballot=None):
         cells=Cells(accuracy, accuracy, accuracy, accuracy, tokens, tokens),
         share=(1.0,),
         edges=(),
-        ballot=ballot or Ballot("weighted", 0.5, "min"),
+        ballot=ballot or Vote("weighted", 0.5, "min"),
         problems=100,
         source="made up",
     )
@@ -93,7 +93,7 @@ def test_it_opens_then_samples_in_slices_of_at_most_four_until_nothing_is_expect
 
 
 def test_all_slices_are_voted_on_together_with_the_pairs_own_vote():
-    solution = solve(100_000, calibration=calibrated(*SAMPLES, ballot=Ballot("best", 0.5, "min")))
+    solution = solve(100_000, calibration=calibrated(*SAMPLES, ballot=Vote("best", 0.5, "min")))
     assert solution.vote == "best"
     assert solution.answer == "2"
     assert sum(one.votes for one in solution.answer_classes) == 17
