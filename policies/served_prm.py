@@ -23,7 +23,7 @@ import torch
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.checkpoint import backbone_parameters, locate, read_config
-from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemotePRM, SourceReader
 
 try:
     import httpx2
@@ -73,7 +73,7 @@ class ServedStates:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._free = anyio.Semaphore(concurrency)
 
-    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
         """Have a row read.
 
         Raises:
@@ -100,7 +100,7 @@ class ServedStates:
             ) from error
         if response.status_code != 200:
             raise self._refusal(response)
-        return Answer(self._decoded(response, len(token_ids)), 0)
+        return self._decoded(response, len(token_ids))
 
     async def aclose(self) -> None:
         """Break off what runs."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio.to_thread
@@ -25,14 +24,6 @@ REMEMBERED = 2**21
 """Tokens whose values are remembered for each model; more than its cache holds, so that nothing is computed twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Hidden states of a row's last tokens from index ``first`` on; shape (tokens, hidden size), float32."""
-
-    states: torch.Tensor
-    first: int
-
-
 class StateSource(Protocol):
     """A model elsewhere. Both methods may be called from many tasks."""
 
@@ -44,12 +35,12 @@ class StateSource(Protocol):
     def max_context(self) -> int | None:
         """Tokens that it can read, or None if it does not say."""
 
-    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
-        """Have a row read.
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
+        """Have a row read: float32 hidden states of shape (tokens, hidden size) of its last tokens.
 
         Args:
             token_ids: the row.
-            whole: send the states of all tokens, where otherwise those that a prefix cache holds may be left out.
+            whole: send those of all tokens, where otherwise a beginning that a prefix cache holds may be left out.
 
         Raises:
             ConfigError: the row can never be read.
@@ -73,11 +64,11 @@ class SourceReader:
         known = self._look_up(row)
         computed = 0
         while known.tokens < len(row.keys):
-            answer = await self.source.states(row.token_ids, whole=computed > 0)
-            computed += len(answer.states)
+            states = await self.source.states(row.token_ids, whole=computed > 0)
+            computed += len(states)
             known = self._look_up(row)
-            if known.tokens < len(row.keys) and row.positions[len(known.values)] >= answer.first:
-                known = await anyio.to_thread.run_sync(self._finish, row, known, answer)
+            if known.tokens < len(row.keys) and row.positions[len(known.values)] >= len(row.keys) - len(states):
+                known = await anyio.to_thread.run_sync(self._finish, row, known, states)
             # else its cache has a prefix of which nothing is known here: once more, the whole row
         return known.values.tolist(), computed
 
@@ -85,10 +76,10 @@ class SourceReader:
         with self._lock:
             return self._known.look_up(row)
 
-    def _finish(self, row: Row, known: Known, answer: Answer) -> Known:
+    def _finish(self, row: Row, known: Known, states: torch.Tensor) -> Known:
         """Read the missing values."""
         missing = len(known.values)
-        picked = answer.states[[place - answer.first for place in row.positions[missing:]]]
+        picked = states[[place - len(row.keys) for place in row.positions[missing:]]]  # the last tokens' states
         with torch.inference_mode():
             new = finite(self._head(picked, row.targets[missing:]).tolist(), self.source.name)
         values = np.append(known.values, new)

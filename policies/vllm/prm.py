@@ -21,7 +21,7 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.vllm.engine import EngineHost, translated
 from adaptive_ttc.policies.vllm.plugin import OWN_HEADS, QWEN2_BACKBONE, register
 from adaptive_ttc.prm.checkpoint import DTYPES, backbone_parameters, locate, read_config
-from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemotePRM, SourceReader
 
 if TYPE_CHECKING:
     from adaptive_ttc.prm.registry import Family
@@ -47,15 +47,14 @@ class EngineStates:
         """Tokens that the engine can hold."""
         return self._host.max_context
 
-    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
         """Have a row read; a caller who is cancelled leaves that to itself, as it is one forward pass.
 
         Raises:
             ConfigError: vLLM refuses the request.
             EngineError: the engine failed, or is closed.
         """
-        states = await self._host.call(partial(self._watched, token_ids, whole))
-        return Answer(states, len(token_ids) - len(states))
+        return await self._host.call(partial(self._watched, token_ids, whole))
 
     async def aclose(self) -> None:
         """Wait for what runs, then end the engine."""

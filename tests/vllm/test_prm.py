@@ -19,7 +19,7 @@ from adaptive_ttc.policies.vllm.prm import EngineStates, engine_settings
 from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_config, read_output_head
 from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
-from adaptive_ttc.prm.remote import Answer, RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemotePRM, SourceReader
 from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import REQUESTS
 from tests.vllm.prm_folders import write
@@ -84,7 +84,7 @@ class Lent(EngineStates):
 
     closed = False
 
-    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Answer:
+    async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> Any:
         if self.closed:
             raise EngineError("this PRM is closed")
         return await super().states(token_ids, whole=whole)
