@@ -23,7 +23,7 @@ import torch
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.checkpoint import backbone_parameters, locate, read_config
-from adaptive_ttc.prm.remote import RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
 
 try:
     import httpx2
@@ -185,7 +185,7 @@ class ServedPRM(RemotePRM):
             raise ConfigError(f"{error}; settings of a served PRM are timeout and concurrency") from error
         return cls(
             parts.reader,
-            [SourceReader(source, head) for source, head in zip(sources, parts.reader.heads, strict=True)],
+            [RemoteModel(source, head) for source, head in zip(sources, parts.reader.heads, strict=True)],
             name=str(path_or_hub),
             fingerprint=family.fingerprint(folder, parts, dtype),
             parameters=sum(h.parameters for h in parts.reader.heads) + sum(map(backbone_parameters, parts.folders)),

@@ -123,7 +123,7 @@ class Reading(NamedTuple):
     cached: int
 
 
-class RowReader:
+class LocalModel:
     """One model, the head that is read there, and the prefixes that it has read. One thread calls it.
 
     Rows are computed together if their new tokens are about as many. A row that begins as another of the same batch
@@ -227,8 +227,8 @@ class RowReader:
         """Compare rows that go on from stored ones with the same rows read whole."""
         ids = [index * 7 % self._backbone.vocabulary for index in range(1, 15)]
         rows = [Row.labelled(ids, [13]), Row.labelled([*ids[:4], *ids[:5]], [8])]
-        whole = RowReader(self._backbone, _Probe(), prefix_cache_bytes=0)
-        parts = RowReader(self._backbone, _Probe(), prefix_cache_bytes=0)
+        whole = LocalModel(self._backbone, _Probe(), prefix_cache_bytes=0)
+        parts = LocalModel(self._backbone, _Probe(), prefix_cache_bytes=0)
         limit = 2**20 + 64 * shape.bytes_per_token(self._backbone.dtype)
         parts._cache = PrefixCache(limit, shape, self._backbone.device, self._backbone.dtype)
         parts.read([Row.labelled(ids[:9], [8])], "")
@@ -286,7 +286,7 @@ class BatchedPRM(RenderingPRM):
         limit = smallest(settings.max_context, *(backbone.max_context for backbone in backbones))
         super().__init__(reader, name=name, fingerprint=fingerprint, parameters=parameters, max_context=limit)
         self._models = [
-            RowReader(backbone, head, prefix_cache_bytes=settings.prefix_cache_bytes)
+            LocalModel(backbone, head, prefix_cache_bytes=settings.prefix_cache_bytes)
             for backbone, head in zip(backbones, reader.heads, strict=True)
         ]
         self._batcher: MicroBatcher[Rendered, Scored] = MicroBatcher(

@@ -51,7 +51,7 @@ class StateSource(Protocol):
         """End what runs, and free the model."""
 
 
-class SourceReader:
+class RemoteModel:
     """One model elsewhere, the head that is read there, and the values that were read at up to ``capacity`` tokens."""
 
     def __init__(self, source: StateSource, head: Head, capacity: int = REMEMBERED) -> None:
@@ -103,7 +103,7 @@ class RemotePRM(RenderingPRM):
     def __init__(
         self,
         reader: Reader,
-        models: Sequence[SourceReader],
+        models: Sequence[RemoteModel],
         *,
         name: str,
         fingerprint: str,

@@ -21,7 +21,7 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.vllm.engine import EngineHost, translated
 from adaptive_ttc.policies.vllm.plugin import OWN_HEADS, QWEN2_BACKBONE, register
 from adaptive_ttc.prm.checkpoint import DTYPES, backbone_parameters, locate, read_config
-from adaptive_ttc.prm.remote import RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
 
 if TYPE_CHECKING:
     from adaptive_ttc.prm.registry import Family
@@ -136,10 +136,10 @@ class VLLMPRM(RemotePRM):
         dtype = number_format(folder, settings.get("dtype", "auto"))
         parts = family.parts(folder, head_device or ("cuda" if torch.cuda.is_available() else "cpu"), dtype)
         register()
-        models: list[SourceReader] = []
+        models: list[RemoteModel] = []
         for part, head in zip(parts.folders, parts.reader.heads, strict=True):
             host = EngineHost(f"{path_or_hub} ({part.name})", engine_settings(part, settings))
-            models.append(SourceReader(EngineStates(host), head))
+            models.append(RemoteModel(EngineStates(host), head))
         heads = sum(head.parameters for head in parts.reader.heads)
         return cls(
             parts.reader,

@@ -14,7 +14,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm import BatchedPRM, Scored, ScoreRequest
 from adaptive_ttc.prm.format import Row
-from adaptive_ttc.prm.local import Backbone, RowReader, _alike
+from adaptive_ttc.prm.local import Backbone, LocalModel, _alike
 from adaptive_ttc.prm.prefix_cache import BOOKKEEPING, PrefixPool
 from tests.prm.tiny import QUESTION, implicit, model_of, rlhflow, tokenizer_of
 from tests.prm.tiny_heads import math_shepherd, qwen_math, self_verification, skywork
@@ -184,8 +184,8 @@ class CountingHead:
 
 def test_a_stored_token_whose_value_was_never_asked_for_is_computed_again() -> None:
     head = CountingHead()
-    reader = RowReader(Backbone(model_of("llama3").model), head, prefix_cache_bytes=2**20)
-    plain = RowReader(Backbone(model_of("llama3").model), CountingHead(), prefix_cache_bytes=0)
+    reader = LocalModel(Backbone(model_of("llama3").model), head, prefix_cache_bytes=2**20)
+    plain = LocalModel(Backbone(model_of("llama3").model), CountingHead(), prefix_cache_bytes=0)
     ids = list(range(5, 35))
     reader.read([Row.labelled(ids, [29])], "")
     row = Row.labelled(ids, [9, 19, 29])
@@ -216,8 +216,8 @@ def test_models_whose_keys_cannot_be_stored_are_refused_with_the_remedy() -> Non
     for model in (mixed, turning):
         body = Backbone(model.model)
         with pytest.raises(ConfigError, match="prefix_cache_bytes=0"):
-            RowReader(body, CountingHead(), prefix_cache_bytes=2**20)
-        assert len(RowReader(body, CountingHead(), prefix_cache_bytes=0).read([Row.labelled([1, 2], [1])], "")) == 1
+            LocalModel(body, CountingHead(), prefix_cache_bytes=2**20)
+        assert len(LocalModel(body, CountingHead(), prefix_cache_bytes=0).read([Row.labelled([1, 2], [1])], "")) == 1
 
 
 def test_a_model_that_attends_in_another_way_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,4 +229,4 @@ def test_a_model_that_attends_in_another_way_is_found_out(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Backbone, "run", run)
     with pytest.raises(ConfigError, match="hidden states differ"):
-        RowReader(Backbone(model_of("llama3").model), CountingHead(), prefix_cache_bytes=2**20)
+        LocalModel(Backbone(model_of("llama3").model), CountingHead(), prefix_cache_bytes=2**20)

@@ -19,7 +19,7 @@ from adaptive_ttc.prm import RewardModel
 from adaptive_ttc.prm.families.implicit import ImplicitReader
 from adaptive_ttc.prm.families.rlhflow import FORMAT, RLHFlowReader, parts
 from adaptive_ttc.prm.registry import Family
-from adaptive_ttc.prm.remote import RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
 from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import IMPLICIT, REQUESTS, head_of, model_of, reference_scores, save, tokenizer_of
 
@@ -47,7 +47,7 @@ def source(handler: Handler, **settings: Any) -> ServedStates:
 
 def rlhflow(handler: Handler) -> RemotePRM:
     reader = RLHFlowReader(tokenizer_of("llama3"), head_of(model_of("llama3")))
-    models = [SourceReader(source(handler), reader.heads[0])]
+    models = [RemoteModel(source(handler), reader.heads[0])]
     return RemotePRM(reader, models, name="served", fingerprint="f", parameters=1)
 
 
@@ -55,7 +55,7 @@ def implicit() -> RewardModel:
     heads = [head_of(model_of("tiny", seed)) for seed in (0, 1)]
     reader = ImplicitReader(tokenizer_of("tiny"), heads[0], heads[1], IMPLICIT)
     sources = [source(serving("tiny", seed)) for seed in (0, 1)]
-    models = [SourceReader(one, head) for one, head in zip(sources, reader.heads, strict=True)]
+    models = [RemoteModel(one, head) for one, head in zip(sources, reader.heads, strict=True)]
     return RemotePRM(reader, models, name="served", fingerprint="f", parameters=1)
 
 

@@ -19,7 +19,7 @@ from adaptive_ttc.policies.vllm.prm import EngineStates, engine_settings
 from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest, load_prm
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_config, read_output_head
 from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
-from adaptive_ttc.prm.remote import RemotePRM, SourceReader
+from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
 from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import REQUESTS
 from tests.vllm.prm_folders import write
@@ -113,7 +113,7 @@ def mini(hosts: list[EngineHost], *, scale: float | None = None) -> RemotePRM:
     heads = [read_output_head(MINI_PRM / name) for name in (config.tuned, config.reference)]
     config = dataclasses.replace(config, scale=scale or config.scale)
     reader = ImplicitReader(load_tokenizer(MINI_PRM / config.tuned), heads[0], heads[1], config)
-    models = [SourceReader(Lent(host), head) for host, head in zip(hosts, reader.heads, strict=True)]
+    models = [RemoteModel(Lent(host), head) for host, head in zip(hosts, reader.heads, strict=True)]
     return RemotePRM(reader, models, name="mini", fingerprint="mini", parameters=1)
 
 
