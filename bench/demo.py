@@ -99,14 +99,7 @@ def curve_of(pools: Sequence[Pool], strategy: str) -> Curve:
     """Accuracy and cost at every N."""
     intervals = [interval([pool.accuracy(strategy, n, seed=i) for i, pool in enumerate(pools)]) for n in SIZES]
     tokens = sum(float(pool.tokens.mean()) for pool in pools) / len(pools)
-    return Curve(
-        strategy,
-        cost=[n * tokens for n in SIZES],
-        accuracy=[one.mean for one in intervals],
-        low=[one.low for one in intervals],
-        high=[one.high for one in intervals],
-        labels=[f"N={n}" for n in SIZES],
-    )
+    return Curve.of(strategy, [n * tokens for n in SIZES], intervals, [f"N={n}" for n in SIZES])
 
 
 def table_of(curves: Sequence[Curve], problems: int) -> Table:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from numpy.typing import NDArray
 
 from adaptive_ttc.evaluation import plot_style as look
+from adaptive_ttc.evaluation.metrics import Interval
 from adaptive_ttc.evaluation.plot_style import colour_of
 
 COLOURS = look.COLOURS
@@ -52,12 +55,12 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Accuracy of a strategy at several costs; all sequences in order of cost.
+    """Accuracy of a strategy at several costs, or in several groups of problems; all sequences in their order.
 
     Attributes:
         strategy: its name, which chooses the colour.
-        cost: generated tokens a problem, or N.
-        accuracy: in [0, 1]; ``low`` and ``high`` are the ends of its interval.
+        cost: generated tokens a problem, or N, or the number of the group.
+        accuracy: in [0, 1], nan where a group is empty; ``low`` and ``high`` are the ends of its interval.
         labels: what is written at each point, such as ``N=4``.
     """
 
@@ -68,20 +71,10 @@ class Curve:
     high: Sequence[float]
     labels: Sequence[str] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Accuracy of a strategy in several groups of problems; nan where a group is empty.
-
-    Attributes:
-        strategy: its name, which chooses the colour.
-        accuracy: in [0, 1], one a group; ``low`` and ``high`` are the ends of its interval.
-    """
-
-    strategy: str
-    accuracy: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
+    @classmethod
+    def of(cls, strategy: str, cost: Sequence[float], found: Sequence[Interval], labels: Sequence[str] = ()) -> Curve:
+        """Of intervals at these costs."""
+        return cls(strategy, cost, *([getattr(one, end) for one in found] for end in ("mean", "low", "high")), labels)
 
 
 def styled(width: float = 6.4, height: float = 4.0, **subplots: Any) -> AbstractContextManager[tuple[Figure, Any]]:
@@ -96,8 +89,7 @@ def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
         axes.fill_between(curve.cost, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
         axes.plot(curve.cost, curve.accuracy, color=colour, marker=MARKERS.get(curve.strategy, "o"))
     axes.set_xscale("log")
-    _label_axes(axes, curves, "generated tokens a problem (logarithmic)")
-    axes.set_ylabel("accuracy (shaded: 95 % interval)")
+    _label_costs(axes, curves, "generated tokens a problem (logarithmic)", "accuracy (shaded: 95 % interval)")
     name_ends(axes, map(_end, curves))
     labelled = [curve for curve in curves if curve.labels]
     label_points(axes, (at for one in labelled for at in zip(one.cost, one.accuracy, one.labels, strict=True)))
@@ -106,24 +98,21 @@ def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
 def draw_sizes(axes: Axes, curves: Sequence[Curve], level: Curve | None = None) -> None:
     """Accuracy against N, on a log2 axis; bars are intervals, moved apart, names stand at the curves' ends.
 
-    Args:
-        axes: where to.
-        curves: with N as their cost.
-        level: what has no N, as a broken line from side to side.
+    ``level`` has no N: a broken line from side to side.
     """
     for index, curve in enumerate(curves):
         beside = 2 ** (_APART * (index - (len(curves) - 1) / 2))
         axes.errorbar(
             [n * beside for n in curve.cost],
             curve.accuracy,
-            _whiskers(curve),
+            whiskers(curve),
             color=colour_of(curve.strategy),
             marker=MARKERS.get(curve.strategy, "o"),
             elinewidth=1,
         )
     axes.set_xscale("log", base=2)
-    _label_axes(axes, curves, "N: samples, beams or attempts a problem (logarithmic)")
-    axes.set_ylabel("accuracy (bars: 95 % interval)")
+    what = "N: samples, beams or attempts a problem (logarithmic)"
+    _label_costs(axes, curves, what, "accuracy (bars: 95 % interval)")
     if level is not None:
         axes.axhline(level.accuracy[0], color=colour_of(level.strategy), linestyle="--", linewidth=1.5, zorder=1)
     sizes = [n for curve in curves for n in curve.cost]
@@ -131,27 +120,17 @@ def draw_sizes(axes: Axes, curves: Sequence[Curve], level: Curve | None = None) 
     name_ends(axes, map(_end, [*curves, *([] if level is None else [level])]))
 
 
-def draw_bars(axes: Axes, bars: Sequence[Bars], names: Sequence[str], level: Bars | None = None) -> None:
-    """Groups of bars side by side, one colour a strategy; whiskers are intervals.
-
-    Args:
-        axes: where to.
-        bars: in the order in which they stand in every group.
-        names: of the groups.
-        level: a broken line over every group, drawn where it is.
-    """
-    width = 0.84 / len(bars)
+def draw_bars(axes: Axes, bars: Sequence[Curve], names: Sequence[str], level: Curve | None = None) -> None:
+    """Bars side by side in every named group, one colour a strategy; whiskers are intervals, `level` a broken line."""
+    width, groups = 0.84 / len(bars), np.arange(len(names))
     for index, one in enumerate(bars):
-        places = [group + width * (index - (len(bars) - 1) / 2) for group in range(len(names))]
+        places = groups + width * (index - (len(bars) - 1) / 2)
         axes.bar(places, one.accuracy, width=0.9 * width, color=colour_of(one.strategy), label=name_of(one.strategy))
-        axes.errorbar(places, one.accuracy, _whiskers(one), fmt="none", ecolor="#333333", elinewidth=0.9)
+        axes.errorbar(places, one.accuracy, whiskers(one), fmt="none", ecolor="#333333", elinewidth=0.9)
     if level is not None:
-        sides = [group + side for group in range(len(names)) for side in (-0.45, 0.45)]
-        heights = [height for height in level.accuracy for _ in range(2)]
-        axes.hlines(
-            heights[::2], sides[::2], sides[1::2], "#333333", "--", linewidth=1.3, label=name_of(level.strategy)
-        )
-    axes.set_xticks(range(len(names)), names)
+        label = name_of(level.strategy)
+        axes.hlines(level.accuracy, groups - 0.45, groups + 0.45, "#333333", "--", linewidth=1.3, label=label)
+    axes.set_xticks(groups, names)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     axes.set_ylim(0, 1.02)
@@ -172,26 +151,26 @@ def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
     return paths
 
 
-def _label_axes(axes: Axes, curves: Sequence[Curve], cost: str) -> None:
-    """Ticks at the costs and nowhere else, accuracy in per cent."""
+def _label_costs(axes: Axes, curves: Sequence[Curve], cost: str, accuracy: str) -> None:
+    """Ticks at the costs and nowhere else."""
     axes.set_xticks(sorted({tick for curve in curves for tick in curve.cost}))
+    axes.tick_params(axis="x", which="minor", length=0)
+    label_axes(axes, cost, accuracy)
+
+
+def whiskers(curve: Curve) -> NDArray[np.float64]:
+    """Distances from the mean to the ends of its interval; rounding may put the mean a hair outside."""
+    mean = np.asarray(curve.accuracy)
+    return np.maximum(0.0, [mean - curve.low, curve.high - mean])
+
+
+def label_axes(axes: Axes, cost: str, accuracy: str) -> None:
+    """What the axes say: plain numbers of cost, accuracy in per cent."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel(cost)
-
-
-def _whiskers(one: Curve | Bars) -> list[list[float]]:
-    """Distances from the mean to the ends of its interval; rounding may put the mean a hair outside."""
-    below = [
-        max(0.0, mean - low) if math.isfinite(low) else low for mean, low in zip(one.accuracy, one.low, strict=True)
-    ]
-    above = [
-        max(0.0, high - mean) if math.isfinite(high) else high
-        for mean, high in zip(one.accuracy, one.high, strict=True)
-    ]
-    return [below, above]
+    axes.set_ylabel(accuracy)
 
 
 def _end(curve: Curve) -> End:
@@ -216,9 +195,8 @@ def name_ends(axes: Axes, ends: Iterable[End]) -> None:
         axes.annotate(
             end.name,
             (1.0, end.height),
-            xycoords=("axes fraction", "data"),
             xytext=(1.03, place),
-            textcoords=("axes fraction", "data"),
+            **dict.fromkeys(("xycoords", "textcoords"), ("axes fraction", "data")),
             arrowprops={**_THREAD, "color": end.colour},
             color=end.colour,
             fontweight="bold",
@@ -233,15 +211,8 @@ def label_points(axes: Axes, points: Iterable[tuple[float, float, str]]) -> None
     for x, y, label in points:
         lowest[x, label] = min(y, lowest.get((x, label), y))
     for (x, label), y in lowest.items():
-        axes.annotate(
-            label,
-            (x, y),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="center",
-            color="#444444",
-            fontsize=8,
-        )
+        place = {"xytext": (0, -14), "textcoords": "offset points"}
+        axes.annotate(label, (x, y), **place, ha="center", color="#444444", fontsize=8)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from measuring import Entry, Journal, markdown_table, picture_links, provenance
 from numpy.typing import NDArray
-from plots import Bars, Curve, draw_bars, draw_sizes, name_of, save, styled
+from plots import Curve, draw_bars, draw_sizes, name_of, save, styled
 from rich.table import Table
 from rich.text import Text
 
@@ -96,6 +96,12 @@ class Comparison:
             return None
         return paired_interval(self.arms[arm]["accuracy"][chosen], self.arms[other]["accuracy"][chosen])
 
+    @property
+    def rates(self) -> list[float]:
+        """Share of right samples by quintile; nan where one is empty."""
+        parts = [self.pass_at_1[self.quintile == one] for one in QUINTILES]
+        return [float(part.mean()) if len(part) else math.nan for part in parts]
+
     def mean(self, arm: Arm, name: str) -> float:
         """Mean of a measure over the problems."""
         return float(self.arms[arm][name].mean())
@@ -130,14 +136,11 @@ def compare(journal: Journal, rows: Sequence[Row], asked: Sequence[Arm]) -> Comp
 
 def figures_of(comparison: Comparison) -> dict[str, Figure]:
     """The figures that ``strategies.py`` describes; nan, which is written as null, for an empty quintile."""
-    by_quintile = [comparison.quintile == one for one in QUINTILES]
     figures: dict[str, Figure] = {
         "problems": len(comparison.pass_at_1),
-        "problems_by_quintile": [int(chosen.sum()) for chosen in by_quintile],
+        "problems_by_quintile": [int((comparison.quintile == one).sum()) for one in QUINTILES],
         "pass_at_1": float(comparison.pass_at_1.mean()),
-        "pass_at_1_by_quintile": [
-            float(comparison.pass_at_1[chosen].mean()) if chosen.any() else math.nan for chosen in by_quintile
-        ],
+        "pass_at_1_by_quintile": comparison.rates,
     }
     for arm in comparison.asked:
         name = f"{arm.strategy}.{arm.n}"
@@ -245,14 +248,7 @@ def overview(comparison: Comparison) -> Table:
 
 
 def section(comparison: Comparison, pictures: Sequence[Path], results: Path, notes: Sequence[str]) -> str:
-    """The tables as Markdown, with what made them.
-
-    Args:
-        comparison: what was measured.
-        pictures: PNG files are shown.
-        results: the file that it is for, from which the pictures are linked.
-        notes: further sentences.
-    """
+    """The tables as Markdown for the file ``results``, with what made them, the pictures and further sentences."""
     quintile_head = ("strategy", "N", *(f"quintile {name}" for name in _QUINTILE_NAMES))
     groups = [*([one] for one in QUINTILES), MIDDLE]
     accuracies = (
@@ -264,7 +260,6 @@ def section(comparison: Comparison, pictures: Sequence[Path], results: Path, not
         for arm in comparison.asked
         if arm.strategy not in (BASELINE, "greedy")
     )
-    rates = [_rate(comparison, one) for one in QUINTILES]
     parts = [
         provenance(),
         *notes,
@@ -273,7 +268,7 @@ def section(comparison: Comparison, pictures: Sequence[Path], results: Path, not
         markdown_table(_HEAD, (_line(comparison, arm) for arm in comparison.asked)),
         *picture_links(pictures, results),
         "Accuracy by oracle-difficulty quintile (pass@1 in the pool: "
-        + ", ".join("none" if math.isnan(rate) else f"{rate:.2f}" for rate in rates)
+        + ", ".join("none" if math.isnan(rate) else f"{rate:.2f}" for rate in comparison.rates)
         + "):",
         markdown_table(quintile_head, accuracies),
         "Accuracy less that of weighted best-of-N at the same N, by quintile; bold where the interval leaves out 0:",
@@ -306,8 +301,10 @@ def _draw_difficulty(comparison: Comparison, folder: Path) -> list[Path]:
     greedy = Arm("greedy", 1)
     sizes = sorted({arm.n for arm in comparison.asked if arm != greedy})
     level = _bars(comparison, greedy) if greedy in comparison.asked else None
-    rates = [_rate(comparison, one) for one in QUINTILES]
-    names = [f"{name}\n{_percent(rate)}" for name, rate in zip(_QUINTILE_NAMES, rates, strict=True)]
+    names = [
+        f"{name}\n{'no problem' if math.isnan(rate) else f'{rate:.0%}'}"
+        for name, rate in zip(_QUINTILE_NAMES, comparison.rates, strict=True)
+    ]
     with styled(8.4, 1.0 + 2.3 * len(sizes), nrows=len(sizes), sharex=True, squeeze=False) as (figure, panels):
         for axes, n in zip(panels[:, 0], sizes, strict=True):
             bars = [_bars(comparison, arm) for arm in comparison.asked if arm.n == n and arm != greedy]
@@ -323,53 +320,32 @@ def _draw_difficulty(comparison: Comparison, folder: Path) -> list[Path]:
 
 def _curve(comparison: Comparison, arms: Sequence[Arm]) -> Curve:
     found = [comparison.accuracy(arm) or _NOTHING for arm in arms]
-    return Curve(
-        arms[0].strategy,
-        cost=[arm.n for arm in arms],
-        accuracy=[one.mean for one in found],
-        low=[one.low for one in found],
-        high=[one.high for one in found],
-    )
+    return Curve.of(arms[0].strategy, [arm.n for arm in arms], found)
 
 
-def _bars(comparison: Comparison, arm: Arm) -> Bars:
-    found = [comparison.accuracy(arm, [one]) or _NOTHING for one in QUINTILES]
-    return Bars(arm.strategy, [one.mean for one in found], [one.low for one in found], [one.high for one in found])
+def _bars(comparison: Comparison, arm: Arm) -> Curve:
+    return Curve.of(arm.strategy, QUINTILES, [comparison.accuracy(arm, [one]) or _NOTHING for one in QUINTILES])
 
 
 def _line(comparison: Comparison, arm: Arm) -> tuple[str, ...]:
+    coverage, generated, prm, flops, candidates, voted = (comparison.mean(arm, measure) for measure in MEANS)
     return (
         name_of(arm.strategy),
         str(arm.n),
         _accuracy(comparison.accuracy(arm)),
         _difference(comparison.against_baseline(arm)),
-        f"{comparison.mean(arm, 'coverage'):.3f}",
-        f"{comparison.mean(arm, 'generated_tokens'):,.0f}",
-        f"{comparison.mean(arm, 'prm_tokens'):,.0f}",
-        f"{comparison.mean(arm, 'flops') / 1e6:,.0f}",
-        f"{comparison.mean(arm, 'candidates'):.1f}",
-        f"{comparison.mean(arm, 'effective_n'):.1f}",
+        f"{coverage:.3f}",
+        *(f"{one:,.0f}" for one in (generated, prm, flops / 1e6)),
+        *(f"{one:.1f}" for one in (candidates, voted)),
     )
 
 
 def _rivals(comparison: Comparison) -> str:
     """DVTS against beam search at every N, in one line."""
     pairs = [(arm, Arm("beam_search", arm.n)) for arm in comparison.asked if arm.strategy == "dvts"]
-    told = [
-        f"{_difference(comparison.difference(arm, beam))} at N={arm.n}"
-        for arm, beam in pairs
-        if beam in comparison.arms
-    ]
+    pairs = [(arm, beam) for arm, beam in pairs if beam in comparison.arms]
+    told = [f"{_difference(comparison.difference(arm, beam))} at N={arm.n}" for arm, beam in pairs]
     return f"DVTS less beam search, all problems: {', '.join(told)}." if told else ""
-
-
-def _rate(comparison: Comparison, quintile: int) -> float:
-    chosen = comparison.pass_at_1[comparison.quintile == quintile]
-    return float(chosen.mean()) if len(chosen) else math.nan
-
-
-def _percent(rate: float) -> str:
-    return "no problem" if math.isnan(rate) else f"{rate:.0%}"
 
 
 def _accuracy(found: Interval | None) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator
 from measuring import command, markdown_table, picture_links, provenance
 from pareto_parts.curves import FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
-from plots import MARKERS, End, name_ends, name_of, save, styled
+from plots import MARKERS, Curve, End, label_axes, name_ends, name_of, save, styled, whiskers
 from rich.table import Table
 from rich.text import Text
 
@@ -276,26 +276,22 @@ def page(found: Findings, svg: Path) -> str:
         "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;"
         "text-align:right}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"
     )
-    return "\n".join(
-        (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Accuracy against compute</title>',
-            f"<style>{style}</style>",
-            "<h1>Accuracy against compute</h1>",
-            f"<p><code>{escape(command())}</code>, commit {escape(git_state()[:12])}, {found.problems} problems.</p>",
-            *(f"<p>{escape(note)}</p>" for note in found.notes),
-            drawn,
-            "<ul>",
-            *(f"<li>{escape(one)}</li>" for one in sentences(found)),
-            "</ul>",
-            "<h2>Costs of equal accuracy</h2>",
-            _html_table(_TARGET_HEAD, target_lines(found)),
-            "<h2>Accuracy at equal cost</h2>",
-            _html_table(_BUDGET_HEAD, budget_lines(found)),
-            "<h2>All points</h2>",
-            _html_table(_CSV_HEAD[:1] + _CSV_HEAD[2:], points),
-            "</html>",
-        )
+    body = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Accuracy against compute</title>',
+        f"<style>{style}</style>",
+        "<h1>Accuracy against compute</h1>",
+        f"<p><code>{escape(command())}</code>, commit {escape(git_state()[:12])}, {found.problems} problems.</p>",
+        *(f"<p>{escape(note)}</p>" for note in found.notes),
+        drawn,
+        "<ul>",
+        *(f"<li>{escape(one)}</li>" for one in sentences(found)),
+        "</ul>",
+        _html_table("Costs of equal accuracy", _TARGET_HEAD, target_lines(found)),
+        _html_table("Accuracy at equal cost", _BUDGET_HEAD, budget_lines(found)),
+        _html_table("All points", _CSV_HEAD[:1] + _CSV_HEAD[2:], points),
+        "</html>",
     )
+    return "\n".join(body)
 
 
 def csv_lines(found: Findings) -> list[Cells]:
@@ -315,11 +311,11 @@ def csv_text(found: Findings) -> str:
     return text.getvalue()
 
 
-def _html_table(head: Cells, rows: Iterable[Cells]) -> str:
+def _html_table(title: str, head: Cells, rows: Iterable[Cells]) -> str:
     def row(cells: Cells, tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell.replace('**', ''))}</{tag}>" for cell in cells) + "</tr>"
 
-    return "<table>" + row(head, "th") + "".join(row(cells, "td") for cells in rows) + "</table>"
+    return f"<h2>{title}</h2>\n<table>" + row(head, "th") + "".join(row(cells, "td") for cells in rows) + "</table>"
 
 
 def _cost(cost: float) -> str:
@@ -343,7 +339,10 @@ def draw(found: Findings, path: Path) -> list[Path]:
             (below, rules, "Ours and rules that choose"),
         ):
             _draw_curves(axes, found, lines)
-            _label_axes(axes, found)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axes.tick_params(labelbottom=True)
+            label_axes(axes, "", "accuracy (shaded: 95 % interval of ours)")
             axes.set_title(f"{title}, {found.problems} problems")
             name_ends(axes, [_end(line) for line in lines])
         _draw_live(below, found.live)
@@ -387,24 +386,11 @@ def _draw_live(axes: Axes, points: Sequence[LivePoint]) -> None:
     """Live runs, with their intervals."""
     if not points:
         return
-    cost = [one.cost for one in points]
-    middle = [one.accuracy.mean for one in points]
-    ends = [
-        [max(0.0, one.accuracy.mean - one.accuracy.low) for one in points],
-        [max(0.0, one.accuracy.high - one.accuracy.mean) for one in points],
-    ]
-    axes.errorbar(cost, middle, ends, fmt="o", color="#000000", markerfacecolor="white", capsize=3, zorder=5)
-    axes.annotate("live", (cost[0], middle[0]), xytext=(8, -12), textcoords="offset points", fontsize=9)
-
-
-def _label_axes(axes: Axes, found: Findings) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(labelbottom=True)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_ylabel("accuracy (shaded: 95 % interval of ours)")
+    live = Curve.of("live", [one.cost for one in points], [one.accuracy for one in points])
+    look = {"color": "#000000", "markerfacecolor": "white", "capsize": 3}
+    axes.errorbar(live.cost, live.accuracy, whiskers(live), fmt="o", zorder=5, **look)
+    place = (live.cost[0], live.accuracy[0])
+    axes.annotate("live", place, xytext=(8, -12), textcoords="offset points", fontsize=9)
 
 
 def _end(line: Line) -> End:
