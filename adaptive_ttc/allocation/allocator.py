@@ -28,7 +28,7 @@ from dataclasses import replace
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
 from adaptive_ttc.allocation.queue import Account, Queue
-from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, Grant, ProblemReport, Standing
+from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, ProblemReport, Standing
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
@@ -341,7 +341,7 @@ class Allocator:
         price = self._price() * _PER
         decision = Decision(number=len(self._prices), problem=account.id, option=option, units=units, price=price)
         self._prices.append(price)
-        account.grants.append(Grant(decision=decision, spent=None))
+        account.grants.append(decision)
         return decision
 
     def _end(self, account: Account, standing: Standing) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from adaptive_ttc.allocation.envelope import Envelope, Piece
-from adaptive_ttc.allocation.report import Grant, Standing
+from adaptive_ttc.allocation.report import Decision, Standing
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
 
@@ -23,7 +23,7 @@ class Account:
     price: float = 0.0
     spent: int = 0
     promise: Ledger | None = None  # the account that what runs may spend
-    grants: list[Grant] = field(default_factory=list)  # the last one is what runs now
+    grants: list[Decision] = field(default_factory=list)  # the last one is what runs now
     options: tuple[Option, ...] = ()  # as last offered
     envelope: Envelope = field(default_factory=Envelope)  # of those options that can be finished
     wanted: tuple[Piece, ...] = ()

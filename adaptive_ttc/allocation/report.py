@@ -52,6 +52,7 @@ class Decision:
         option: what is to be done; None for the problem's opening.
         units: most that may be spent on it; promised until they are charged.
         price: gain per 1,000 units that an option had to be worth at that time.
+        spent: units, once it was carried out; None while it runs.
     """
 
     number: int
@@ -59,14 +60,7 @@ class Decision:
     option: Option | None
     units: int
     price: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """A decision that was carried out; ``spent`` is None while it runs."""
-
-    decision: Decision
-    spent: int | None
+    spent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +82,7 @@ class ProblemReport:
     standing: Standing
     stopped: Standing
     spent: int
-    grants: tuple[Grant, ...]
+    grants: tuple[Decision, ...]
     considered: tuple[Option, ...]
     slope: float
     price: float
@@ -150,7 +144,7 @@ class AllocationReport:
         figure = Figure(figsize=(9, 6), layout="constrained")
         who, price = figure.subplots(2, 1, height_ratios=(3, 2))
         ordered = sorted(self.problems, key=lambda one: -one.spent)
-        opened = [sum(one.spent or 0 for one in problem.grants if not one.decision.option) for problem in ordered]
+        opened = [sum(one.spent or 0 for one in problem.grants if one.option is None) for problem in ordered]
         chosen = [one.spent - first for one, first in zip(ordered, opened, strict=True)]
         places = range(len(ordered))
         who.bar(places, opened, width=1.0, color="#9aa5b1", label="opening")
@@ -175,19 +169,18 @@ def _problem(one: ProblemReport) -> dict[str, Any]:
         "slope": one.slope,
         "price": one.price,
         "why": one.explain(),
-        "grants": [_grant(grant) for grant in one.grants],
+        "grants": [_decision(grant) for grant in one.grants],
         "considered": [_option(option) for option in one.considered],
     }
 
 
-def _grant(grant: Grant) -> dict[str, Any]:
-    decision = grant.decision
+def _decision(decision: Decision) -> dict[str, Any]:
     return {
         "number": decision.number,
         "option": None if decision.option is None else _option(decision.option),
         "units": decision.units,
         "price": decision.price,
-        "spent": grant.spent,
+        "spent": decision.spent,
     }
 
 

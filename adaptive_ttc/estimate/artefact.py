@@ -19,18 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
-from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.estimate.difficulty import DifficultyModel, Platt
-from adaptive_ttc.estimate.features import Evidence, Reading
-from adaptive_ttc.estimate.gain import Action, Estimators, GainModel, LearnedGainModel, TableGainModel
-from adaptive_ttc.estimate.skops_io import read_estimators, write_estimators
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.difficulty import DifficultyModel
+from adaptive_ttc.estimate.gain import GainModel, LearnedGainModel, TableGainModel
+from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 
 SCHEMA = 1
 TABLE, CLASSIFIER, GAIN, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
-_REMEDY = "make it anew with python -m adaptive_ttc.calibration.fit"
 
 SCORED_OPENINGS = 1.25
 """Scored openings that the budget of a problem has to pay for before its opening is scored at once.
@@ -98,17 +96,17 @@ class Calibrated:
         sums = meta["files"]
         for name in (TABLE, CLASSIFIER, *([GAIN] if GAIN in sums else [])):
             if name not in sums:
-                raise CalibrationError(f"{folder / META} names no checksum of {name}: {_REMEDY}")
+                raise CalibrationError(f"{folder / META} names no checksum of {name}: {REMEDY}")
             if _sha256(folder / name) != sums[name]:
-                raise CalibrationError(f"{folder / name} was changed since it was made: {_REMEDY}")
+                raise CalibrationError(f"{folder / name} was changed since it was made: {REMEDY}")
         table = ComputeOptimalTable.read(folder / TABLE)
         difficulty = DifficultyModel.load(folder / CLASSIFIER, sums[CLASSIFIER])
-        learned = load_gain_model(folder / GAIN, sums[GAIN]) if GAIN in sums else None
+        learned = LearnedGainModel.load(folder / GAIN, sums[GAIN]) if GAIN in sums else None
         try:
             opening = Opening(**meta["opening"])
         except (KeyError, TypeError) as error:
             raise CalibrationError(
-                f"{folder / META} does not say how a problem is opened ({error}): {_REMEDY}"
+                f"{folder / META} does not say how a problem is opened ({error}): {REMEDY}"
             ) from error
         return cls(table, difficulty, learned or TableGainModel(table, difficulty.posteriors), opening, meta)
 
@@ -133,16 +131,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except OSError as error:
-        raise CalibrationError(f"{folder} is no calibration: {META}: {error.strerror or error}; {_REMEDY}") from error
+        raise CalibrationError(f"{folder} is no calibration: {META}: {error.strerror or error}; {REMEDY}") from error
     except ValueError as error:
-        raise CalibrationError(f"{folder / META} is cut off or damaged ({error}): {_REMEDY}") from error
+        raise CalibrationError(f"{folder / META} is cut off or damaged ({error}): {REMEDY}") from error
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
         found = meta.get("schema") if isinstance(meta, dict) else None
-        raise CalibrationError(f"{folder / META} is of schema {found!r}, not {SCHEMA}: {_REMEDY}")
+        raise CalibrationError(f"{folder / META} is of schema {found!r}, not {SCHEMA}: {REMEDY}")
     if not isinstance(meta.get("files"), dict):
-        raise CalibrationError(f"{folder / META} names no checksums: {_REMEDY}")
+        raise CalibrationError(f"{folder / META} names no checksums: {REMEDY}")
     if meta.get("digest") != meta_digest(meta):
-        raise CalibrationError(f"{folder / META} was edited since it was made: {_REMEDY}")
+        raise CalibrationError(f"{folder / META} was edited since it was made: {REMEDY}")
     return meta
 
 
@@ -152,60 +150,17 @@ def meta_digest(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def save_gain_model(model: LearnedGainModel, path: Path) -> str:
-    """Write a gain model; its SHA-256.
-
-    Raises:
-        CalibrationError: it holds a type that would not be read again.
-    """
-    estimators = model.estimators
-    content = {
-        "schema": SCHEMA,
-        "reading": {"agg_strategy": model.reading.agg_strategy, "families": list(model.reading.families)},
-        "features": list(model.reading.names),
-        "actions": [[action.kind, action.count] for action in model.actions],
-        "most": dict(model.most),
-        "estimators": {name: getattr(estimators, name) for name in Estimators.__slots__ if name != "curve"},
-        "curve": {"slope": estimators.curve.slope, "offset": estimators.curve.offset},
-    }
-    return write_estimators(path, content)
-
-
-def load_gain_model(path: Path, sha256: str) -> LearnedGainModel:
-    """Read what :func:`save_gain_model` wrote.
-
-    Raises:
-        CalibrationError: the file is missing, changed, foreign, or of another version. Nothing in it was executed.
-    """
-    content = read_estimators(path, sha256)
-    try:
-        if content["schema"] != SCHEMA:
-            raise CalibrationError(f"{path} is of schema {content['schema']!r}, not {SCHEMA}: {_REMEDY}")
-        reading = Reading(content["reading"]["agg_strategy"], tuple(content["reading"]["families"]))
-        if list(reading.names) != content["features"]:
-            raise CalibrationError(f"{path} reads other features than this version has: {_REMEDY}")
-        actions = [Action(kind, int(count)) for kind, count in content["actions"]]
-        curve = Platt(**{name: float(value) for name, value in content["curve"].items()})
-        model = LearnedGainModel(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
-        model.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise CalibrationError(f"{path} holds no gain model that runs here ({error!r}): {_REMEDY}") from error
-    return model
-
-
 def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise CalibrationError(f"cannot read {path}: {error.strerror or error}; {_REMEDY}") from error
+        raise CalibrationError(f"cannot read {path}: {error.strerror or error}; {REMEDY}") from error
 
 
 __all__ = [
     "Calibrated",
     "Opening",
-    "load_gain_model",
     "meta_digest",
     "mismatch_of",
     "read_meta",
-    "save_gain_model",
 ]

@@ -273,7 +273,7 @@ class DifficultyModel:
         content = {
             "schema": SCHEMA,
             "edges": list(self.edges),
-            "reading": {"agg_strategy": self.reading.agg_strategy, "families": list(self.reading.families)},
+            "reading": self.reading.as_data(),
             "features": list(self.reading.names),
             "probes": probes,
             "stages": {
@@ -294,7 +294,7 @@ class DifficultyModel:
         if content.get("schema") != SCHEMA:
             raise CalibrationError(f"{path} has schema {content.get('schema')}, not {SCHEMA}: fit anew")
         try:
-            reading = Reading(content["reading"]["agg_strategy"], tuple(content["reading"]["families"]))
+            reading = Reading.of_data(content["reading"])
             known = list(reading.names) == content["features"]
             stages = {name: StageModel.of_data(data) for name, data in content["stages"].items()}
             model = cls(content["edges"], reading, stages)

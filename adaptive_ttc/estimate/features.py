@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,15 @@ class Reading:
         steps = [step for unit in evidence.units for step in unit.first_steps]
         row = [*_prompt(evidence), *counts, *_first_steps(steps), *self._attempts(attempts, greedy)]
         return np.array(row, dtype=np.float64)
+
+    def as_data(self) -> dict[str, Any]:
+        """For a file."""
+        return {"agg_strategy": self.agg_strategy, "families": list(self.families)}
+
+    @classmethod
+    def of_data(cls, data: Mapping[str, Any]) -> Self:
+        """And back."""
+        return cls(data["agg_strategy"], tuple(data["families"]))
 
     def score(self, attempt: Attempt) -> float:
         """Its step scores as one number; nan where it was not scored."""

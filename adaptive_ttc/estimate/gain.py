@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.difficulty import Classifier, Platt
 from adaptive_ttc.estimate.features import Evidence, Reading
+from adaptive_ttc.estimate.skops_io import REMEDY, read_estimators, write_estimators
 from adaptive_ttc.estimate.table import ComputeOptimalTable
+
+SCHEMA = 1
 
 Array = NDArray[np.float64]
 Posteriors = Callable[[Sequence[Evidence]], Sequence[Sequence[float]]]
@@ -201,6 +205,45 @@ class LearnedGainModel:
         rising = self.estimators.rising.predict_proba(np.vstack([still, rows]))[:, 1]
         risen = rising[len(still) :] - rising[: len(still)][owner]
         return np.asarray(((1 - now) * found - now * lost + risen) / 2)
+
+    def save(self, path: str | Path) -> str:
+        """Write it to one file; its SHA-256 belongs in the metadata beside it.
+
+        Raises:
+            CalibrationError: it holds a type that would not be read again.
+        """
+        content = {
+            "schema": SCHEMA,
+            "reading": self.reading.as_data(),
+            "features": list(self.reading.names),
+            "actions": [[action.kind, action.count] for action in self.actions],
+            "most": dict(self.most),
+            "estimators": {name: getattr(self.estimators, name) for name in Estimators.__slots__ if name != "curve"},
+            "curve": asdict(self.estimators.curve),
+        }
+        return write_estimators(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path, sha256: str) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CalibrationError: the file is missing, changed, foreign, or of another version. Nothing in it was executed.
+        """
+        content = read_estimators(path, sha256)
+        try:
+            if content["schema"] != SCHEMA:
+                raise CalibrationError(f"{path} is of schema {content['schema']!r}, not {SCHEMA}: {REMEDY}")
+            reading = Reading.of_data(content["reading"])
+            if list(reading.names) != content["features"]:
+                raise CalibrationError(f"{path} reads other features than this version has: {REMEDY}")
+            actions = [Action(kind, int(count)) for kind, count in content["actions"]]
+            curve = Platt(**{name: float(value) for name, value in content["curve"].items()})
+            model = cls(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
+            model.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+            raise CalibrationError(f"{path} holds no gain model that runs here ({error!r}): {REMEDY}") from error
+        return model
 
 
 def in_hand(state: Evidence, right: float) -> float:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.errors import CalibrationError
 
+REMEDY = "make it anew with python -m adaptive_ttc.calibration.fit"
+
 Array = NDArray[np.float64]
 
 _HIST = "sklearn.ensemble._hist_gradient_boosting"

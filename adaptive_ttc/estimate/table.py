@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, Reading, score_of
+from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy, make_strategy
 from adaptive_ttc.types import Aggregation, bin_names
 from adaptive_ttc.voting import VOTES, VoteName
@@ -214,10 +215,9 @@ class ComputeOptimalTable:
         Raises:
             CalibrationError: it is no table, or one of another version.
         """
-        remedy = "make it anew with python -m adaptive_ttc.calibration.fit"
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else None
-            raise CalibrationError(f"{where} is no table of schema {SCHEMA} (it says {found!r}): {remedy}")
+            raise CalibrationError(f"{where} is no table of schema {SCHEMA} (it says {found!r}): {REMEDY}")
         try:
             ballot = Vote(**data["ballot"])
             if ballot.name not in VOTES or ballot.agg_strategy not in AGGREGATIONS or not 0 < ballot.b < 1:
@@ -236,7 +236,7 @@ class ComputeOptimalTable:
                 source=str(data["source"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise CalibrationError(f"{where} is damaged ({error}): {remedy}") from error
+            raise CalibrationError(f"{where} is damaged ({error}): {REMEDY}") from error
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

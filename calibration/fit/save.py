@@ -23,7 +23,6 @@ from adaptive_ttc.estimate.artefact import (
     TABLE,
     Calibrated,
     meta_digest,
-    save_gain_model,
 )
 from adaptive_ttc.evaluation.result_file import git_state
 
@@ -62,7 +61,7 @@ def save_calibration(
         _write_json(partial / TABLE, calibration.table.as_data())
         sums = {CLASSIFIER: calibration.difficulty.model.save(partial / CLASSIFIER)}
         if calibration.outlook is not None:
-            sums[GAIN] = save_gain_model(calibration.outlook, partial / GAIN)
+            sums[GAIN] = calibration.outlook.save(partial / GAIN)
         sums[TABLE] = hashlib.sha256((partial / TABLE).read_bytes()).hexdigest()
         meta = {
             "schema": SCHEMA,

@@ -344,7 +344,7 @@ def test_the_report_tells_who_got_what_and_why_it_stopped():
     assert report.prices[-2:] == (first.price, running.price)
     problems = {one.id: one for one in report.problems}
     assert list(problems) == ["a", "b", "c", "d"]
-    assert [(grant.decision.units, grant.spent) for grant in problems["a"].grants] == [(10, 9), (40, 40), (40, None)]
+    assert [(grant.units, grant.spent) for grant in problems["a"].grants] == [(10, 9), (40, 40), (40, None)]
     assert problems["a"].spent == 49
     assert [problems[id].standing for id in "abcd"] == ["running", "content", "parked", "short"]
     assert problems["c"].considered == tuple(ladder(40, 0.01))

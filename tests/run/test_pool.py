@@ -156,7 +156,7 @@ async def test_nobody_gets_a_second_slice_before_all_have_had_their_first():
         pool = one.solve_many(QUESTIONS, budget_tokens=40 * 12 + 60, max_concurrency=3)
         solutions = await pool
     decided = sorted(
-        (grant.decision for problem in pool.report().problems for grant in problem.grants), key=lambda one: one.number
+        (grant for problem in pool.report().problems for grant in problem.grants), key=lambda one: one.number
     )
     assert [decision.option for decision in decided[:12]] == [None] * 12
     assert all(solution.candidates for solution in solutions)
@@ -363,7 +363,7 @@ async def test_openings_of_problems_that_may_not_have_much_are_not_scored():
         pool = one.solve_many(QUESTIONS, budget_tokens=100_000, per_problem_max=90, count="generated+prm")
         solutions = await pool
     assert all(solution.answer for solution in solutions)
-    firsts = [problem.grants[0].decision.units for problem in pool.report().problems]
+    firsts = [problem.grants[0].units for problem in pool.report().problems]
     assert set(firsts) == {40}
 
 
@@ -489,7 +489,7 @@ def test_never_over_the_total(budget, problems, concurrency, chaos, trouble, cou
         assert sum(solution.spent for solution in solutions) == pool.spent
     for one in report.problems:
         assert sum(grant.spent for grant in one.grants) == one.spent <= (limit or units)
-        assert all(0 <= grant.spent <= grant.decision.units for grant in one.grants)
+        assert all(0 <= grant.spent <= grant.units for grant in one.grants)
 
 
 async def after(turns, action):
