@@ -18,7 +18,7 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, trees
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import ROOT, AnswerClass, Candidate, Usage, bin_names
+from adaptive_ttc.types import ROOT, Candidate, Usage, bin_names
 from adaptive_ttc.voting import select
 
 SHOWN_ROUNDS = 12
@@ -187,7 +187,7 @@ def _ended(trace: Trace, found: Mapping[Route, Outcome]) -> str:
     parts = [f"{ends[finish]} {phrase}" for finish, phrase in ENDS.items() if ends[finish]]
     if without := sum(one.answer is None for one in candidates):
         parts.append(f"{without} without an answer {'has' if without == 1 else 'have'} no vote")
-    return f"Of the candidates, {'; '.join(parts)}." if parts else ""
+    return f"Candidates: {'; '.join(parts)}." if parts else ""
 
 
 def _cost(trace: Trace) -> str:
@@ -232,17 +232,10 @@ def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
     winner, *others = vote.classes
     if not others:
         return "No candidate holds another answer."
-    held = f"{winner.votes} of {sum(one.votes for one in vote.classes)} votes"
-    line = f"It holds {held}; next comes {others[0].answer}, {_behind(winner, others[0], vote.method)}."
-    candidates = [Candidate(ROOT, one.answer, one.answer_class, one.score) for one in handed_in]
-    popular = select(candidates, "majority")
-    if vote.method == "majority" or popular == vote.answer:
-        return line
-    return f"{line} The majority vote would have chosen {popular}."
-
-
-def _behind(winner: AnswerClass, other: AnswerClass, method: str) -> str:
-    if method != "majority":
-        return f"with a weight of {other.weight:.4f} against {winner.weight:.4f}"
-    tied = " as well: the tie broke by score, then by text" if other.votes == winner.votes else ""
-    return f"with {other.votes}{tied}"
+    held = f"It holds {winner.votes} of {sum(one.votes for one in vote.classes)} votes; next comes {others[0].answer}"
+    if vote.method == "majority":
+        tied = " as well: the tie broke by score, then by text" if others[0].votes == winner.votes else ""
+        return f"{held}, with {others[0].votes}{tied}."
+    line = f"{held}, with a weight of {others[0].weight:.4f} against {winner.weight:.4f}."
+    popular = select([Candidate(ROOT, one.answer, one.answer_class, one.score) for one in handed_in], "majority")
+    return line if popular == vote.answer else f"{line} The majority vote would have chosen {popular}."
