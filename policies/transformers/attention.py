@@ -23,6 +23,9 @@ from adaptive_ttc.prm.prefix_cache import CacheShape
 
 NAME = "adaptive_ttc_rows"
 
+GROUP_ROWS = 32
+"""Rows with one token whose attention is computed together, as wide as the longest of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -42,11 +45,7 @@ class Part:
 
 
 def install(model: Any) -> None:
-    """Have a model call :func:`row_attention`.
-
-    Raises:
-        ConfigError: its attention cannot be exchanged.
-    """
+    """Have a model call :func:`row_attention`; ConfigError where its attention cannot be exchanged."""
     ALL_ATTENTION_FUNCTIONS.register(NAME, row_attention)
     try:
         model.set_attn_implementation(NAME)
@@ -64,23 +63,18 @@ def row_attention(
     parts: Sequence[Part] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function as transformers calls it.
+    """An attention function as transformers calls it; ValueError where a model asks for more than plain attention.
 
     Args:
-        module: the attention layer.
+        module, attention_mask: ignored; the parts bring their masks.
         query: of the flat batch; shape (1, heads, tokens, dim).
-        key: the layer's whole cache; shape (rows, key heads, positions, dim).
-        value: likewise; shape (rows, key heads, positions, value dim).
-        attention_mask: ignored, the parts bring their own.
+        key, value: the layer's whole cache; shape (rows, key heads, positions, dim).
         scaling: of the scores.
         parts: how the batch is cut; tokens in no part are padding, and get zeros.
-        **kwargs: what a model asks beyond plain attention.
+        **kwargs: what a model asks beyond that.
 
     Returns:
         Shape (1, tokens, heads, value dim), and no weights.
-
-    Raises:
-        ValueError: the model asks for something else than plain attention.
     """
     special = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if special:

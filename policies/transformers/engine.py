@@ -1,38 +1,204 @@
-"""Steps of continuous batching (admit, prefill, decode, hand out what ended), and the thread that takes them."""
+"""Continuous batching: which requests run, the steps of all of them together, and the thread that takes these steps.
+
+Running samples are numbered: sample ``i`` is row ``i`` of the model's batch, and the rows stay contiguous.
+"""
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from adaptive_ttc.errors import EngineError
+from adaptive_ttc.policies.requests import StopRule
+from adaptive_ttc.policies.transformers.attention import GROUP_ROWS
 from adaptive_ttc.policies.transformers.runner import ModelRunner
-from adaptive_ttc.policies.transformers.scheduler import Job, Scheduler, Start
+from adaptive_ttc.policy import Sampled, SampleRequest
+
+Outcome = Sampled | Exception
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way, and what it has got; ``reply`` is called once, with what came of it.
+
+    Attributes:
+        limit: new tokens at most: the request's own limit or what the context leaves.
+        cached: prompt tokens whose keys and values were there already.
+        started: whether it has or had a row.
+        prompt_key: the same for equal prompts, and hardly ever for others.
+    """
+
+    request: SampleRequest
+    limit: int
+    stop: StopRule
+    reply: Callable[[Outcome], None]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    cached: int = 0
+    started: bool = False
+    prompt_key: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prompt_key = hash(self.request.prompt_ids)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and generated."""
+        return len(self.request.prompt_ids) + len(self.tokens)
+
+    @property
+    def prompt_computed(self) -> bool:
+        """Whether all of the prompt but the last token has keys and values in this request's row."""
+        return bool(self.tokens) or self.cached == len(self.request.prompt_ids) - 1
+
+    def accept(self, token: int, logprob: float, eos: frozenset[int]) -> Literal["eos", "stop", "length"] | None:
+        """Take the next token; tell how the sample ended, if it did."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        if token in eos:
+            return "eos"
+        if self.stop.met(self.request.stop_context, self.tokens):
+            return "stop"
+        return "length" if len(self.tokens) >= self.limit else None
+
+    def sampled(self, finish: Literal["eos", "stop", "length", "abort"]) -> Sampled:
+        """What came of it."""
+        return Sampled(
+            token_ids=tuple(self.tokens),
+            finish=finish,
+            logprobs=tuple(self.logprobs),
+            prompt_tokens=len(self.request.prompt_ids) - self.cached if self.started else 0,
+            cached_tokens=self.cached,
+        )
+
+
+class Start(NamedTuple):
+    """A request has got the last row; ``source`` is a row that has computed the same prompt, or None."""
+
+    job: Job
+    source: int | None
+
+
+class Move(NamedTuple):
+    """The sample of row ``source`` now has row ``target``."""
+
+    source: int
+    target: int
+
+
+class Scheduler:
+    """The queue, by priority and arrival, and the ``max_batch`` rows; it touches no tensor."""
+
+    def __init__(self, max_batch: int) -> None:
+        self._max_batch = max_batch
+        self._arrivals = 0
+        self._known: dict[str, tuple[int, int, Job]] = {}
+        self._waiting: list[Job] = []
+        self._leaders: dict[int, Job] = {}
+        self.running: list[Job] = []
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs or waits."""
+        return not self.running and not self._waiting
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a row."""
+        return len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        """Queue a request behind those of its priority."""
+        self._arrivals += 1
+        self._known[job.request.id] = (job.request.priority, self._arrivals, job)
+        insort(self._waiting, job, key=self._rank)
+
+    def start_next(self) -> Start | None:
+        """Give the next request the next row, or None if no row is free or none may start.
+
+        A request whose prompt another one is computing waits until that is done, and then copies it.
+        """
+        if len(self.running) == self._max_batch:
+            return None
+        for index, job in enumerate(self._waiting):
+            leader = self._leaders.setdefault(job.prompt_key, job)
+            if leader is job or leader.prompt_computed:
+                del self._waiting[index]
+                self.running.append(job)
+                job.started = True
+                # two prompts may have one key
+                same = leader is not job and leader.request.prompt_ids == job.request.prompt_ids
+                return Start(job, self.running.index(leader) if same else None)
+        return None
+
+    def leads(self, job: Job) -> bool:
+        """Whether others may copy this running request's prompt."""
+        return self._leaders.get(job.prompt_key) is job
+
+    def leave(self, row: int) -> list[Move]:
+        """Free a row; returns how other samples change rows, in order, so that no gap is computed.
+
+        The gap goes to the longest sample of the next group, that one's gap likewise, and the last gap to the last
+        row: long samples gather in front, and the groups behind stay narrow.
+        """
+        del self._known[self.running[row].request.id]
+        if self.leads(self.running[row]):
+            del self._leaders[self.running[row].prompt_key]
+        moves = []
+        gap, last = row, len(self.running) - 1
+        while (group := (gap // GROUP_ROWS + 1) * GROUP_ROWS) <= last:
+            source = max(range(group, min(group + GROUP_ROWS, last + 1)), key=lambda row: self.running[row].length)
+            moves.append(Move(source, gap))
+            self.running[gap] = self.running[source]
+            gap = source
+        if gap != last:
+            moves.append(Move(last, gap))
+            self.running[gap] = self.running[last]
+        self.running.pop()
+        return moves
+
+    def withdraw(self, request_id: str) -> Job | None:
+        """Take a request out of the queue, if it waits there."""
+        if request_id not in self._known:
+            return None
+        job = self._known[request_id][2]
+        index = bisect_left(self._waiting, self._rank(job), key=self._rank)
+        if index == len(self._waiting) or self._waiting[index] is not job:
+            return None
+        del self._known[request_id]
+        return self._waiting.pop(index)
+
+    def row_of(self, request_id: str) -> int | None:
+        """The row of a running request."""
+        return next((row for row, job in enumerate(self.running) if job.request.id == request_id), None)
+
+    def clear(self) -> list[Job]:
+        """Forget everything; returns what ran or waited."""
+        jobs = [job for _, _, job in self._known.values()]
+        self.running, self._waiting, self._known, self._leaders = [], [], {}, {}
+        return jobs
+
+    def _rank(self, job: Job) -> tuple[int, int]:
+        return self._known[job.request.id][:2]
 
 
 class Engine:
-    """Scheduler and model together. Not thread-safe: one thread calls it.
-
-    Args:
-        runner: the model and its rows.
-        scheduler: the queue.
-        eos: tokens that end a solution.
-    """
+    """Scheduler and model together, with the tokens that end a solution. Not thread-safe: one thread calls it."""
 
     def __init__(self, runner: ModelRunner, scheduler: Scheduler, eos: frozenset[int]) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._eos = eos
+        self.submit = scheduler.add
 
     @property
     def idle(self) -> bool:
         """Nothing is to be done."""
         return self._scheduler.idle
-
-    def submit(self, job: Job) -> None:
-        """Queue a request."""
-        self._scheduler.add(job)
 
     def abort(self, request_id: str) -> None:
         """End a request with the tokens so far; an unknown one is ignored."""
@@ -43,11 +209,9 @@ class Engine:
     def drop(self, request_id: str) -> Job | None:
         """Forget a request without a reply, and free its row."""
         waiting = self._scheduler.withdraw(request_id)
-        if waiting is not None:
-            return waiting
         row = self._scheduler.row_of(request_id)
-        if row is None:
-            return None
+        if waiting is not None or row is None:
+            return waiting
         job = self._scheduler.running[row]
         self._leave(row, may_go_on=False)
         return job
@@ -108,9 +272,7 @@ class Engine:
 class EngineThread:
     """Steps an engine while there is work, and runs what is posted between two steps, so that no event loop waits.
 
-    Args:
-        name: of the thread.
-        engine: what it drives; nobody else may from then on.
+    Nobody else may call the engine from then on.
     """
 
     def __init__(self, name: str, engine: Engine) -> None:
@@ -131,22 +293,18 @@ class EngineThread:
             self._wake.notify()
             return True
 
-    def close(self) -> None:
-        """Ask the thread to end; what was posted before still runs."""
+    def end(self) -> None:
+        """Have the thread end, once what was posted before has run, and wait for that."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-
-    def join(self) -> None:
-        """Wait until the thread has ended."""
         if self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
-        engine = self._engine
         while True:
             with self._wake:
-                while not (self._posted or self._closed or not engine.idle):
+                while not (self._posted or self._closed or not self._engine.idle):
                     self._wake.wait()
                 closed = self._closed
                 commands = list(self._posted)
@@ -154,9 +312,9 @@ class EngineThread:
             for command in commands:
                 self._guarded(command)
             if closed:
-                engine.close()
+                self._engine.close()
                 return
-            self._guarded(engine.step)
+            self._guarded(self._engine.step)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         """A thread that died would leave every caller waiting: whatever is raised, they are told."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import anyio
 import anyio.to_thread
@@ -23,9 +23,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy
 from adaptive_ttc.policies.requests import check_request
-from adaptive_ttc.policies.transformers.engine import Engine, EngineThread
+from adaptive_ttc.policies.transformers.engine import Engine, EngineThread, Job, Outcome, Scheduler
 from adaptive_ttc.policies.transformers.runner import ModelRunner
-from adaptive_ttc.policies.transformers.scheduler import Job, Outcome, Scheduler
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import load_causal, locate
 from adaptive_ttc.prm.prefix_cache import CacheShape, cache_argument
@@ -55,16 +54,11 @@ class EngineConfig:
     num_threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise ConfigError(f"max_batch={self.max_batch} must be at least 1")
-        if self.prefill_tokens < 16:
-            raise ConfigError(f"prefill_tokens={self.prefill_tokens} must be at least 16")
-        if self.max_context is not None and self.max_context < 2:
-            raise ConfigError(f"max_context={self.max_context} must hold a prompt token and a new one")
-        if self.prefix_cache_bytes < 0:
-            raise ConfigError(f"prefix_cache_bytes={self.prefix_cache_bytes} must not be negative")
-        if self.num_threads is not None and self.num_threads < 1:
-            raise ConfigError(f"num_threads={self.num_threads} must be at least 1, or None")
+        least = {"max_batch": 1, "prefill_tokens": 16, "max_context": 2, "prefix_cache_bytes": 0, "num_threads": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ConfigError(f"{name}={value} must be at least {bound}")
 
 
 class TransformersPolicy(ChatModelPolicy):
@@ -98,7 +92,7 @@ class TransformersPolicy(ChatModelPolicy):
         self._in_flight: set[str] = set()
         self._engine = Engine(runner, Scheduler(config.max_batch), model.eos)
         self._thread = EngineThread(f"policy {model.name}", self._engine)
-        self._finalizer = weakref.finalize(self, _end, self._thread)
+        self._finalizer = weakref.finalize(self, self._thread.end)
 
     @classmethod
     def from_pretrained(
@@ -181,9 +175,8 @@ class TransformersPolicy(ChatModelPolicy):
 
     async def aclose(self) -> None:
         """Free the model; pending samples end with ``finish="abort"``. Closing again does nothing."""
-        self._thread.close()
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._thread.join)
+            await anyio.to_thread.run_sync(self._thread.end)
         if self._finalizer.detach():
             self._engine.release()
 
@@ -205,13 +198,7 @@ def _resolve(future: asyncio.Future[Sampled], outcome: Outcome) -> None:
         future.set_result(outcome)
 
 
-def _end(thread: EngineThread) -> None:
-    thread.close()
-    thread.join()
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
+class BatchLimits(NamedTuple):
     """The shape of one token's keys and values, and how many positions a model can attend to."""
 
     shape: CacheShape
@@ -253,8 +240,7 @@ def _positions(config: Any) -> int:
     return positions
 
 
-@dataclass(frozen=True, slots=True)
-class Greedy:
+class _Greedy(NamedTuple):
     """A prompt, the tokens that a model greedily goes on with, and their log-probabilities in nats."""
 
     prompt: tuple[int, ...]
@@ -263,7 +249,7 @@ class Greedy:
 
 
 @torch.inference_mode()
-def _greedy_alone(network: Any, vocab_size: int) -> list[Greedy]:
+def _greedy_alone(network: Any, vocab_size: int) -> list[_Greedy]:
     """What a model answers to two prompts of different length, each alone and without a cache."""
     answers = []
     for length in (12, 6):
@@ -273,16 +259,14 @@ def _greedy_alone(network: Any, vocab_size: int) -> list[Greedy]:
             logits = network(input_ids=torch.tensor([tokens], device=network.device), use_cache=False).logits[0, -1]
             logprob, token = torch.log_softmax(logits.float(), dim=-1).max(dim=-1)
             tokens, logprobs = (*tokens, int(token)), [*logprobs, logprob.item()]
-        answers.append(Greedy(prompt, tokens[len(prompt) :], tuple(logprobs)))
+        answers.append(_Greedy(prompt, tokens[len(prompt) :], tuple(logprobs)))
     return answers
 
 
-def _check_rows(runner: ModelRunner, expected: Sequence[Greedy], tolerance: float) -> None:
-    """Compare what the rows of a batch give with the model's own answers.
+def _check_rows(runner: ModelRunner, expected: Sequence[_Greedy], tolerance: float) -> None:
+    """Refuse a model whose rows differ from its own answers by more than rounding.
 
-    Raises:
-        ConfigError: it fails, or they differ by more than rounding: there is more to the model's attention than keys,
-            values and a causal mask.
+    There is more to its attention then than keys, values and a causal mask.
     """
     remedy = "serve this model with another policy"
     try:

@@ -8,15 +8,13 @@ been cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from adaptive_ttc.policies.transformers.attention import Part, RowCache, install
-from adaptive_ttc.policies.transformers.scheduler import GROUP_ROWS
+from adaptive_ttc.policies.transformers.attention import GROUP_ROWS, Part, RowCache, install
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.prm.prefix_cache import CacheShape, PrefixPool, PrefixTree, cache_argument
 
@@ -34,14 +32,10 @@ _PER_COUNT = 4  # Philox4x64 gives four 64-bit words a count
 _KEY_MASK = (1 << 128) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What one pass gave.
+class StepResult(NamedTuple):
+    """Rows that drew a token, in order, the tokens, and their log-probabilities under the temperature-1 model in nats.
 
-    Attributes:
-        rows: those that drew a token, in order; the others' prompts are not computed to the end yet.
-        tokens: drawn.
-        logprobs: of these under the temperature-1 model, in nats.
+    The others' prompts are not computed to the end yet.
     """
 
     rows: list[int]
@@ -127,12 +121,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def store(self, row: int, tokens: Sequence[int]) -> None:
-        """Keep the keys and values of a row for whoever goes on from its tokens.
-
-        Args:
-            row: of the sequence.
-            tokens: the sequence; those without keys and values yet are left out.
-        """
+        """Keep the keys and values of a row for whoever goes on from its tokens; those without any yet are left out."""
         insertion = self._tree.insert(tuple(tokens[: self._computed[row]]))
         if len(insertion.places):
             stop = insertion.start + len(insertion.places)
