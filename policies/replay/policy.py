@@ -7,6 +7,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -14,8 +15,7 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.policies.replay.files import load_record
-from adaptive_ttc.policies.replay.record import Record, RecordedProblem, RecordedSample
+from adaptive_ttc.policies.replay.record import Record, RecordedProblem, RecordedSample, load_record
 from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
@@ -58,7 +58,7 @@ class ReplayPolicy:
         """Replay a file.
 
         Args:
-            path: what a :class:`~adaptive_ttc.policies.replay.Recorder` saved, or traces; see ``files.py``.
+            path: what a :class:`~adaptive_ttc.policies.replay.Recorder` saved, or traces; see ``record.py``.
             seed: of the permutations; 0 takes the samples in the order of the record.
             problems: see :func:`~adaptive_ttc.policies.replay.load_record`.
 
@@ -273,8 +273,7 @@ class RecordLookup:
 class PrefixIndex(Generic[V]):
     """Values under sequences, found by how a sequence begins.
 
-    In sorted order everything that begins alike stands together, so a search takes the logarithm of
-    their number in comparisons, and no prefix is stored.
+    In sorted order everything that begins alike stands together, so that a search is a bisection.
     """
 
     def __init__(self, values: Mapping[tuple[Any, ...], V]) -> None:
@@ -294,8 +293,7 @@ class PrefixIndex(Generic[V]):
             index = bisect_right(self._keys, sequence) - 1
             if index < 0:
                 return None
-            pairs = zip(self._keys[index], sequence, strict=False)
-            common = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(self._keys[index]), len(sequence)))
+            common = len(commonprefix([self._keys[index], sequence]))
             if common == len(self._keys[index]):
                 return self._values[index]
             # whatever begins the sequence begins this neighbour in the order as well

@@ -9,9 +9,8 @@ from typing import Any, Self
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.policies.replay.files import load_record
 from adaptive_ttc.policies.replay.policy import PrefixIndex
-from adaptive_ttc.policies.replay.record import Record, RecordedSample
+from adaptive_ttc.policies.replay.record import Record, RecordedSample, load_record
 from adaptive_ttc.policy import Demand
 from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
 from adaptive_ttc.types import Problem

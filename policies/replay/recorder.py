@@ -5,12 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.policies.replay.files import save_record
-from adaptive_ttc.policies.replay.record import Model, Record, RecordedProblem, RecordedSample, SampleSettings
+from adaptive_ttc.policies.replay.record import (
+    Model,
+    Record,
+    RecordedProblem,
+    RecordedSample,
+    SampleSettings,
+    save_record,
+)
 from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem, split_steps
@@ -65,8 +73,8 @@ class Recorder:
     ) -> None:
         self.settings = settings or SampleSettings()
         self._live, self._judge = policy, prm
-        self.policy = RecordingPolicy(policy, self.settings, self._met, self._sampled)
-        self.prm = None if prm is None else RecordingPRM(prm, self._scored)
+        self.policy = RecordingPolicy(policy, self)
+        self.prm = None if prm is None else RecordingPRM(prm, self)
         self._problems: dict[Tokens, Problem] = {}
         self._growing: dict[tuple[Tokens, int], Growing] = {}
         self._ended: dict[tuple[Tokens, int], Growing] = {}
@@ -113,10 +121,12 @@ class Recorder:
         save_record(record, path)
         return record
 
-    def _met(self, problem: Problem, opening: Tokens) -> None:
+    def met(self, problem: Problem, opening: Tokens) -> None:
+        """A problem was encoded."""
         self._problems.setdefault(opening, problem)
 
-    def _sampled(self, request: SampleRequest, sampled: Sampled) -> None:
+    def sampled(self, request: SampleRequest, sampled: Sampled) -> None:
+        """A request for a piece of a whole solution, with the recorder's settings, was answered."""
         growing = self._growing.pop((request.prompt_ids, request.seed), None)
         if growing is None:
             if request.prompt_ids not in self._problems:
@@ -137,7 +147,8 @@ class Recorder:
             growing.finish == "length" and len(growing.token_ids) >= min(self.settings.max_tokens, room)
         )
 
-    def _scored(self, request: ScoreRequest, scored: Scored) -> None:
+    def scored(self, request: ScoreRequest, scored: Scored) -> None:
+        """A request for scores was answered."""
         assert self._judge is not None
         parts = (ScoreRequest(request.question, request.steps[:k]) for k in range(1, len(request.steps) + 1))
         counts = tuple(self._judge.count_tokens(part) for part in parts)
@@ -177,26 +188,11 @@ def _model(model: Policy | RewardModel) -> Model:
 
 
 class RecordingPolicy(WrappedPolicy):
-    """Passes everything on to another policy, and tells of prompts and of samples with the given settings.
+    """Passes everything on to another policy, and tells a recorder of prompts and of samples with its settings."""
 
-    Args:
-        policy: does the work.
-        settings: of the samples that are told of; a solver takes them where its caller names none.
-        met: called with every problem and its prompt.
-        sampled: called with every request for a piece of a whole solution, and what came of it.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        settings: SampleSettings,
-        met: Callable[[Problem, tuple[int, ...]], None],
-        sampled: Callable[[SampleRequest, Sampled], None],
-    ) -> None:
+    def __init__(self, policy: Policy, recorder: Recorder) -> None:
         super().__init__(policy)
-        self._settings = settings
-        self._met = met
-        self._sampled = sampled
+        self._recorder, self._settings = recorder, recorder.settings
 
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
@@ -227,7 +223,7 @@ class RecordingPolicy(WrappedPolicy):
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The policy's."""
         opening = super().encode(problem)
-        self._met(problem, opening)
+        self._recorder.met(problem, opening)
         return opening
 
     async def sample(self, request: SampleRequest) -> Sampled:
@@ -235,26 +231,21 @@ class RecordingPolicy(WrappedPolicy):
         sampled = await super().sample(request)
         settings = (request.temperature, request.top_p)
         if not request.stop and settings == (self._settings.temperature, self._settings.top_p):
-            self._sampled(request, sampled)
+            self._recorder.sampled(request, sampled)
         return sampled
 
 
 class RecordingPRM(WrappedPRM):
-    """Passes everything on to another PRM, and tells of every score.
+    """Passes everything on to another PRM, and tells a recorder of every score."""
 
-    Args:
-        prm: does the work.
-        scored: called with every request that was answered, and the answer.
-    """
-
-    def __init__(self, prm: RewardModel, scored: Callable[[ScoreRequest, Scored], None]) -> None:
+    def __init__(self, prm: RewardModel, recorder: Recorder) -> None:
         super().__init__(prm)
-        self._scored = scored
+        self._recorder = recorder
 
     async def score(self, request: ScoreRequest) -> Scored:
         """The PRM's."""
         scored = await super().score(request)
-        self._scored(request, scored)
+        self._recorder.scored(request, scored)
         return scored
 
 
@@ -280,11 +271,8 @@ def text_ends(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> 
     except ConfigError:  # a replay decodes nothing from the middle of a solution
         ends = None
     if ends is None:
-        ends = [_common(decode(token_ids[:k]), text) for k in range(1, len(token_ids) + 1)]
-    highest, rising = 0, []
-    for end in ends:
-        highest = max(highest, end)
-        rising.append(highest)
+        ends = [len(commonprefix([decode(token_ids[:k]), text])) for k in range(1, len(token_ids) + 1)]
+    rising = list(accumulate(ends, max))
     return (*rising[:-1], len(text)) if rising else ()
 
 
@@ -302,22 +290,13 @@ def _by_windows(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -
                 return None
             ends.append(done + len(added))
         done += len(piece) - len(before)
-        # the last token stays in sight: some decoders strip a blank from what comes first
-        start = _whole(decode, token_ids, len(ends))
+        # the last token stays in sight, as some decoders strip a blank from what comes first, and whole characters
+        start = len(ends) - 1
+        while start > 0 and not _plain(decode(token_ids[start : len(ends)])):
+            start -= 1
     return ends if done == len(text.rstrip(_REPLACEMENT)) else None
 
 
-def _whole(decode: Callable[[Tokens], str], token_ids: Tokens, stop: int) -> int:
-    """A token before ``stop`` from which on the text is whole characters."""
-    start = stop - 1
-    while start > 0 and not _plain(decode(token_ids[start:stop])):
-        start -= 1
-    return start
-
-
 def _plain(text: str) -> bool:
-    return bool(text.rstrip(_REPLACEMENT)) and _REPLACEMENT not in text.rstrip(_REPLACEMENT)
-
-
-def _common(one: str, other: str) -> int:
-    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    spoken = text.rstrip(_REPLACEMENT)
+    return bool(spoken) and _REPLACEMENT not in spoken
