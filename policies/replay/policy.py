@@ -7,7 +7,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -293,7 +293,8 @@ class PrefixIndex(Generic[V]):
             index = bisect_right(self._keys, sequence) - 1
             if index < 0:
                 return None
-            common = len(commonprefix([self._keys[index], sequence]))
+            pairs = zip(self._keys[index], sequence, strict=False)
+            common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             if common == len(self._keys[index]):
                 return self._values[index]
             # whatever begins the sequence begins this neighbour in the order as well

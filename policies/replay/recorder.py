@@ -5,8 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
-from os.path import commonprefix
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -271,9 +270,13 @@ def text_ends(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> 
     except ConfigError:  # a replay decodes nothing from the middle of a solution
         ends = None
     if ends is None:
-        ends = [len(commonprefix([decode(token_ids[:k]), text])) for k in range(1, len(token_ids) + 1)]
+        ends = [_common(decode(token_ids[:k]), text) for k in range(1, len(token_ids) + 1)]
     rising = list(accumulate(ends, max))
     return (*rising[:-1], len(text)) if rising else ()
+
+
+def _common(one: str, other: str) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _by_windows(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> list[int] | None:
