@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import anyio
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from adaptive_ttc.calibration.collect.__main__ import Order, alone, together
+from adaptive_ttc.calibration.collect.__main__ import draw_missing
 from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
 from adaptive_ttc.calibration.collect.store import Store
-from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, pool_key
+from adaptive_ttc.calibration.collect.units import pool_key
 from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, choose_vote, measure
 from adaptive_ttc.calibration.fit.difficulty import DifficultyTrainer
 from adaptive_ttc.calibration.fit.gain import Learner
@@ -102,7 +101,6 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
     """
     dataset, seed = options.dataset, options.seed or 0
     rows = load_problems(dataset, options.limit, options.seed)
-    settings = {"dataset": dataset, "seed": seed, "temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
     wanted = demand(arms)
     load = partial(load_solver, options, seed)
     with load() as solver, Store(options.store) as store:
@@ -112,12 +110,9 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
         records = load_records(store, key, rows, wanted)
         missing = {row["unique_id"] for row in rows} - {record.id for record in records}
         if missing:
-            asked = argparse.Namespace(**{**vars(options), **settings, "max_tokens_total": None, "ray": None})
-            order = Order(asked, [row for row in rows if row["unique_id"] in missing], wanted, store, console)
-            if options.workers == 1:
-                anyio.run(alone, order, lambda: solver)
-            else:
-                together(order, load)
+            asked = argparse.Namespace(**vars(options), max_tokens_total=None, ray=None)
+            lacking = [row for row in rows if row["unique_id"] in missing]
+            draw_missing(asked, lacking, wanted, store, key, solver, load, console)
             records = load_records(store, key, rows, wanted)
     if not records:
         raise CalibrationError("no problem is complete: give the same command again to go on")

@@ -14,8 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -26,17 +25,10 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.collect.arms import Arm, default_arms, demand, parse_arms
 from adaptive_ttc.calibration.collect.collector import Advance, Collected, Tally, collect, missing_units
+from adaptive_ttc.calibration.collect.ray_workers import LOCAL, ray_actors, ray_library
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, Drawing, PoolKey, pool_key
-from adaptive_ttc.calibration.collect.workers import (
-    LOCAL,
-    Job,
-    Worker,
-    WorkerProcess,
-    collect_with_workers,
-    ray_actors,
-    ray_library,
-)
+from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.request import add_pair_options, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
@@ -123,11 +115,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     arms = arms_of(options)
     rows = load_problems(options.dataset, options.limit)
     load = partial(load_solver, options, options.seed)
-    started = time.perf_counter()
-    with Store(options.store) as store:
-        order = Order(options, rows, demand(arms, options.repeats), store, console)
-        collected = together(order, load) if is_spread(options) else anyio.run(alone, order, load)
-    console.print(Text(told(collected, order.tally, len(rows), time.perf_counter() - started)))
+    with Store(options.store) as store, load() as solver:
+        settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
+        key = pool_key(solver, options.dataset, **settings)
+        draw_missing(options, rows, demand(arms, options.repeats), store, key, solver, load, console)
 
 
 def arms_of(options: argparse.Namespace) -> list[Arm]:
@@ -143,67 +134,6 @@ def arms_of(options: argparse.Namespace) -> list[Arm]:
     return parse_arms(options.arms)
 
 
-@dataclass(slots=True)
-class Order:
-    """What is to be collected, where to, and how far it is."""
-
-    options: argparse.Namespace
-    rows: Sequence[Row]
-    demand: Mapping[str, int]
-    store: Store
-    console: Console
-    tally: Tally = field(default_factory=lambda: Tally(0))
-
-    def open(self, solver: Solver) -> PoolKey:
-        """See what is missing, and tell it; the key of this pair.
-
-        Raises:
-            ConfigError: these models cannot run what is asked for.
-        """
-        settings = {name: getattr(self.options, name) for name in ("seed", "temperature", "max_tokens")}
-        key = pool_key(solver, self.options.dataset, **settings)
-        for note in notes_on(solver, self.rows[0], self.demand, key):
-            self.console.print(Text(f"warning: {note}", style="yellow"))
-        missing = sum(missing_units(self.store, self.rows, self.demand, key).values())
-        each = ", ".join(f"{number} {kind}" for kind, number in self.demand.items())
-        self.console.print(Text(f"{len(self.rows)} problems, each with {each}: {missing:,} units are missing"))
-        self.tally.total = missing
-        return key
-
-    @contextmanager
-    def progress(self) -> Iterator[Callable[[Advance], None]]:
-        """A bar of units while they are drawn; what moves it."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=self.console) as bar:
-            task = bar.add_task("drawing", total=self.tally.total)
-
-            def report(advance: Advance) -> None:
-                self.tally.add(advance)
-                right = "" if self.tally.accuracy is None else f"{self.tally.accuracy:.1%} of samples right, "
-                done = f"{right}{self.tally.problems} problems, {self.tally.tokens:,} tokens"
-                bar.update(task, completed=self.tally.units, description=done)
-
-            yield report
-
-
-async def alone(order: Order, load: Callable[[], Solver]) -> Collected:
-    """In this process."""
-    options = order.options
-    async with load() as solver:
-        key = order.open(solver)
-        with order.progress() as report:
-            return await collect(
-                solver,
-                order.rows,
-                order.demand,
-                order.store,
-                key,
-                concurrency=options.concurrency,
-                max_tokens_total=options.max_tokens_total,
-                report=report,
-            )
-
-
 def check_workers(options: argparse.Namespace) -> None:
     """See, before models are loaded, whether workers can be had.
 
@@ -216,30 +146,71 @@ def check_workers(options: argparse.Namespace) -> None:
         raise ConfigError("--gpus-per-worker is for actors: add --ray, or leave it out")
 
 
-def is_spread(options: argparse.Namespace) -> bool:
-    """Whether workers draw, with solvers of their own."""
-    return bool(options.workers != 1 or options.ray is not None)
+def draw_missing(
+    options: argparse.Namespace,
+    rows: Sequence[Row],
+    wanted: Mapping[str, int],
+    store: Store,
+    key: PoolKey,
+    solver: Solver,
+    load: Callable[[], Solver],
+    console: Console,
+) -> None:
+    """Draw the units that a store lacks, and tell how far it is and what came of it.
+
+    Args:
+        options: of :func:`add_drawing_options`.
+        rows: the problems.
+        wanted: kind -> number of units, of a problem.
+        store: where they are looked for and written.
+        key: of this pair.
+        solver: draws them, or tells workers what may be drawn; is closed.
+        load: makes the solvers of workers.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError: these models cannot run what is asked for, or no worker can be had.
+        EngineError: an engine failed for good; what was drawn stays.
+        CalibrationError: the store cannot be written, or workers died.
+    """
+    for note in _notes_on(solver, rows[0], wanted, key):
+        console.print(Text(f"warning: {note}", style="yellow"))
+    missing = sum(missing_units(store, rows, wanted, key).values())
+    each = ", ".join(f"{number} {kind}" for kind, number in wanted.items())
+    console.print(Text(f"{len(rows)} problems, each with {each}: {missing:,} units are missing"))
+    tally, began, limit = Tally(missing), time.perf_counter(), options.max_tokens_total
+    with ExitStack() as stack:
+        if options.workers == 1 and options.ray is None:
+            report = stack.enter_context(_progress(tally, console))
+            collected = anyio.run(_collected_here, solver, rows, wanted, store, key, options.concurrency, limit, report)
+        else:
+            solver.close()
+            job = Job(load=load, demand=wanted, key=key, concurrency=options.concurrency)
+            start = stack.enter_context(_workers_of(options, job))
+            report = stack.enter_context(_progress(tally, console))
+            collected = collect_with_workers(
+                job, rows, store, options.workers, start, max_tokens_total=limit, report=report
+            )
+    console.print(Text(_summary(collected, tally, len(rows), time.perf_counter() - began)))
 
 
-def together(order: Order, load: Callable[[], Solver]) -> Collected:
-    """With workers."""
-    options = order.options
-    with load() as solver:
-        key = order.open(solver)
-    job = Job(load=load, demand=order.demand, key=key, concurrency=options.concurrency)
-    with workers_of(options, job) as start, order.progress() as report:
-        return collect_with_workers(
-            job,
-            order.rows,
-            order.store,
-            options.workers,
-            start,
-            max_tokens_total=options.max_tokens_total,
-            report=report,
+async def _collected_here(
+    solver: Solver,
+    rows: Sequence[Row],
+    wanted: Mapping[str, int],
+    store: Store,
+    key: PoolKey,
+    concurrency: int,
+    limit: int | None,
+    report: Callable[[Advance], None],
+) -> Collected:
+    async with solver:
+        return await collect(
+            solver, rows, wanted, store, key, concurrency=concurrency, max_tokens_total=limit, report=report
         )
 
 
-def workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:
+def _workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:
     """What starts a worker.
 
     Raises:
@@ -250,7 +221,23 @@ def workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[
     return ray_actors(job, options.ray, options.workers, options.gpus_per_worker)
 
 
-def notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:
+@contextmanager
+def _progress(tally: Tally, console: Console) -> Iterator[Callable[[Advance], None]]:
+    """A bar of units while they are drawn; what moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("drawing", total=tally.total)
+
+        def report(advance: Advance) -> None:
+            tally.add(advance)
+            right = "" if tally.accuracy is None else f"{tally.accuracy:.1%} of samples right, "
+            done = f"{right}{tally.problems} problems, {tally.tokens:,} tokens"
+            bar.update(task, completed=tally.units, description=done)
+
+        yield report
+
+
+def _notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:
     """What a person must know beforehand.
 
     Raises:
@@ -264,7 +251,7 @@ def notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) 
     return [str(note.message) for note in notes]
 
 
-def told(collected: Collected, tally: Tally, asked: int, seconds: float) -> str:
+def _summary(collected: Collected, tally: Tally, asked: int, seconds: float) -> str:
     """What came of it, in a few lines."""
     pace = f"{tally.units:,} units, {tally.tokens:,} tokens in {seconds:,.0f} s ({tally.units / seconds:.1f} units/s)"
     lines = [f"drawn: {pace}", f"{collected.complete} of {asked} problems are complete"]

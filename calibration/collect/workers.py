@@ -1,10 +1,7 @@
-"""Collects with several workers, each with models of its own: processes of this machine, or actors of a Ray cluster.
+"""Collects with several workers, each with models of its own; those here are processes of this machine.
 
-Problems are handed out in shards of a few. Processes write every unit to the store themselves, the moment it is done;
-an actor, which may run on another machine, gets what is stored of its shard and sends back what it drew. The shard of
-a worker that died is drawn again by a new one.
-
-Every machine of a cluster needs this package and the models, under the names or paths that the command is given.
+Problems are handed out in shards of a few. Processes write every unit to the store themselves, the moment it is done.
+The shard of a worker that died is drawn again by a new one, which finds in the store what was done.
 """
 
 from __future__ import annotations
@@ -15,15 +12,14 @@ import os
 import signal
 import threading
 import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from adaptive_ttc.calibration.collect.collector import Advance, Collected, collect, missing_units
 from adaptive_ttc.calibration.collect.store import Store
@@ -32,19 +28,10 @@ from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.solver import Solver
 
-LOCAL = "local"
-"""The address of a Ray that is started on this machine for as long as the collection takes."""
-
 TRIES = 3
 """Workers in a row that may die over the same problems before one gets anything done."""
 
 _POLL = 1.0  # seconds between looks into the store for progress
-_STORE_BYTES = 128 * 2**20  # of shared memory for a Ray of our own: a shard is megabytes
-_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker that reserves no GPU still sees them, as a process does
-    "RAY_worker_niceness": "0",  # they do what the command is for; by default Ray has all else go before them
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +170,7 @@ def collect_with_workers(
         rows: the problems.
         store: a file, where units are looked for and written.
         workers: how many.
-        start: starts a worker: :class:`WorkerProcess`, or what :func:`ray_actors` gives.
+        start: starts a worker: :class:`WorkerProcess`, or an actor of Ray.
         max_tokens_total: most tokens that may be generated here, divided equally among the workers.
         report: told of units as they appear in the store, and of every complete problem with its shard.
 
@@ -371,89 +358,3 @@ def _collect_here(rows: Sequence[Row], max_tokens_total: int | None, path: Path)
 
 def _close_here() -> None:
     _collector.close()
-
-
-class RayActor:
-    """An actor of Ray.
-
-    Args:
-        ray: the module, connected.
-        job: what it does.
-        gpus: that it reserves.
-    """
-
-    def __init__(self, ray: Any, job: Job, gpus: float) -> None:
-        self._ray, self._key = ray, job.key
-        self._actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(ShardCollector).remote(job)
-
-    def collect(
-        self, rows: Sequence[Row], max_tokens_total: int | None, store: Store
-    ) -> Future[ShardResult | AdaptiveTTCError]:
-        """Begin a shard, as soon as there is room for the actor."""
-        with Store(":memory:") as stored:
-            stored.copy_from(store, self._key, rows)
-            part = stored.serialized()
-        future: Future[ShardResult | AdaptiveTTCError] = self._actor.collect.remote(
-            rows, max_tokens_total, part
-        ).future()
-        return future
-
-    def close(self) -> None:
-        """Close its models and end it."""
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.get(self._actor.close.remote())
-        self.kill()
-
-    def kill(self) -> str | None:
-        """End it now."""
-        self._ray.kill(self._actor)
-        return None
-
-
-def ray_library() -> Any:
-    """The module.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("--ray needs Ray, which is not installed: pip install 'adaptive-ttc[ray]'") from error
-    return ray
-
-
-@contextmanager
-def ray_actors(job: Job, address: str, workers: int, gpus: float) -> Iterator[Callable[[], RayActor]]:
-    """What starts actors of the Ray at an address; a Ray that is started for them ends with them.
-
-    Args:
-        job: what they do.
-        address: ``HOST:PORT`` or ``auto``, or :data:`LOCAL`.
-        workers: how many there will be.
-        gpus: that each reserves.
-
-    Raises:
-        ConfigError: Ray is not installed, there is none at this address, or it has no room for a worker.
-    """
-    ray = ray_library()
-    own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    if address == LOCAL:
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what later versions of Ray will do; nothing that a person could change
-        try:
-            ray.init(address, log_to_driver=False, logging_level="error", **(own if address == LOCAL else {}))
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"--ray {address}: no cluster answers ({str(error).strip().splitlines()[0]}): begin one with `ray "
-                "start --head`, or leave the address out"
-            ) from error
-    try:
-        room = ray.cluster_resources()
-        if room.get("CPU", 0) < 1 or room.get("GPU", 0) < gpus:
-            raise ConfigError(f"--ray {address}: no room for a worker, which takes 1 CPU and {gpus:g} GPUs")
-        yield lambda: RayActor(ray, job, gpus)
-    finally:
-        ray.shutdown()

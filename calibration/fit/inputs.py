@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from adaptive_ttc.answers import Grader, extract_answer
-from adaptive_ttc.calibration.collect.__main__ import Order, alone, check_workers, is_spread, together, told
+from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing
 from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.collector import verdicts_on
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, record_of
@@ -105,9 +105,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         done = {record.id for record in records}
         lacking = [row for row in rows if row["unique_id"] not in done]
         if lacking:
-            sampling = argparse.Namespace(**{**vars(options), "seed": options.sampling_seed})
-            order = Order(sampling, lacking, wanted, store, console)
-            _collect(order, solver, load)
+            draw_missing(options, lacking, wanted, store, key, solver, load, console)
             records = load_records(store, key, rows, wanted)
     if not records:
         raise CalibrationError(
@@ -168,13 +166,6 @@ def _begun(unit: Unit) -> int:
     if family in ("dvts", "beam_search"):
         return sum(step.tokens for step in unit.first_steps)
     return unit.attempts[0].tokens if family == "revision" and unit.attempts else 0
-
-
-def _collect(order: Order, solver: Solver, load: Callable[[], Solver]) -> None:
-    """Draw what is missing: with this solver, or in other processes with solvers of their own."""
-    started = time.perf_counter()
-    collected = together(order, load) if is_spread(order.options) else anyio.run(alone, order, lambda: solver)
-    order.console.print(Text(told(collected, order.tally, len(order.rows), time.perf_counter() - started)))
 
 
 def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, console: Console) -> None:

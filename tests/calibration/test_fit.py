@@ -60,10 +60,10 @@ def run(capsys, *words):
 def drawing_is_over(monkeypatch):
     """Whoever draws, fails."""
 
-    async def drawn(*_):
+    def drawn(*_):
         raise EngineError("something was drawn")
 
-    monkeypatch.setattr(inputs, "alone", drawn)
+    monkeypatch.setattr(inputs, "draw_missing", drawn)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import pytest
 
 from adaptive_ttc.calibration.collect.__main__ import main
 from adaptive_ttc.calibration.collect.collector import Tally, collect
+from adaptive_ttc.calibration.collect.ray_workers import LOCAL, ray_actors
 from adaptive_ttc.calibration.collect.records import load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import pool_key
-from adaptive_ttc.calibration.collect.workers import LOCAL, Job, collect_with_workers, ray_actors
+from adaptive_ttc.calibration.collect.workers import Job, collect_with_workers
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.solver import Solver
 from tests.calibration.collecting import die_once
