@@ -34,6 +34,7 @@ from adaptive_ttc.estimate.difficulty import (
     uncalibrated,
     with_edges,
 )
+from adaptive_ttc.estimate.skops_io import MOST_LEAVES
 
 Array = NDArray[np.float64]
 Family = Literal["logistic", "boosting"]
@@ -82,8 +83,10 @@ class Fitting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.folds < 2 or self.iterations < 1 or self.leaves < 2 or not self.families:
-            raise ValueError("a fit wants at least 2 folds, 1 iteration, 2 leaves and one family of models")
+        if self.folds < 2 or self.iterations < 1 or not 2 <= self.leaves <= MOST_LEAVES or not self.families:
+            raise ValueError(
+                f"a fit wants at least 2 folds, 1 iteration, 2 to {MOST_LEAVES} leaves and one family of models"
+            )
         if not 0 < self.share < 0.5 or self.rate <= 0 or self.penalty <= 0:
             raise ValueError("share lies between 0 and 0.5, rate and penalty above 0")
 
