@@ -71,11 +71,9 @@ class Writer(Protocol):
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
         """The tokens after ``request.prompt_ids``, one by one; the last is EOS."""
-        ...
 
     def cut(self, request: SampleRequest, tokens: Sequence[int]) -> None:
         """Called when a sample ended before its EOS: so much of it was delivered."""
-        ...
 
 
 Key = str | tuple[str, str]

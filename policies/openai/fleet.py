@@ -79,15 +79,20 @@ class FleetConfig:
                 raise ConfigError(f"{url!r} is no base URL; give one such as http://localhost:8000/v1")
         if len({url.rstrip("/") for url in self.base_urls}) < len(self.base_urls):
             raise ConfigError(f"a base URL stands twice in {', '.join(self.base_urls)}; name every replica once")
-        for name in ("max_concurrency", "stream_interval"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        least = {
+            "max_concurrency": 1,
+            "stream_interval": 1,
+            "patience": 0,
+            "backoff": 0,
+            "affinity_block": 0,
+            "spill": 0,
+        }
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least {bound}")
         for name in ("connect_timeout", "stall_timeout", "request_timeout"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")
-        for name in ("patience", "backoff", "affinity_block", "spill"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
         own = {"model", "prompt", "messages", "max_tokens", "seed", "stream", "n", "stop"} & set(self.extra)
         if own:
             raise ConfigError(f"extra may not set {', '.join(sorted(own))}: the policy sets them for every request")
@@ -96,10 +101,7 @@ class FleetConfig:
 class UnavailableError(Exception):
     """A replica did not take a request, so that it certainly generated nothing for it.
 
-    Args:
-        reason: for a person.
-        retry_after: seconds that it asked for, or None.
-        must_check: whether it is to be asked for its health before it gets another request.
+    It may ask for so many seconds of rest (``retry_after``), or have to be asked for its health before another request.
     """
 
     def __init__(self, reason: str, *, retry_after: float | None = None, must_check: bool = False) -> None:
@@ -138,7 +140,7 @@ class Replica:
     checking: bool = False
     retry_at: float = 0.0
     failures: int = 0
-    trouble: str = field(default="not asked yet")
+    trouble: str = "not asked yet"
 
 
 class Fleet:
@@ -156,25 +158,20 @@ class Fleet:
     def __init__(self, config: FleetConfig, check: Callable[[Replica], Awaitable[None]]) -> None:
         self._config = config
         self._check = check
-        self._prefixes = PrefixMap(config.affinity_block) if config.affinity_block else None
+        self._prefixes = PrefixMap(config.affinity_block)
         self._news = anyio.Event()
         self.replicas = tuple(Replica(url.rstrip("/"), index) for index, url in enumerate(config.base_urls))
 
     @asynccontextmanager
     async def replica(self, prompt: Sequence[int], give_up: float) -> AsyncIterator[Replica]:
-        """A replica that is ready, with the request counted to its load.
-
-        Args:
-            prompt: token ids.
-            give_up: until when, on the event loop's clock, to wait for one.
+        """A replica that is ready, with the request counted to its load; waited for until ``give_up`` (loop time).
 
         Raises:
             EngineError: none was ready by then; nothing was sent.
             ConfigError: a replica does not serve the model.
         """
         chosen = await self._wait_for_one(prompt, give_up)
-        if self._prefixes is not None:
-            self._prefixes.note(prompt, chosen.index)
+        self._prefixes.note(prompt, chosen.index)
         chosen.in_flight += 1
         chosen.served += 1
         try:
@@ -185,8 +182,7 @@ class Fleet:
     def served(self, replica: Replica, tokens: Sequence[int]) -> None:
         """A replica answered; its cache now holds prompt and answer."""
         replica.failures = 0
-        if self._prefixes is not None:
-            self._prefixes.note(tokens, replica.index)
+        self._prefixes.note(tokens, replica.index)
 
     def refused(self, replica: Replica, reason: UnavailableError) -> None:
         """A replica did not take a request."""
@@ -244,7 +240,7 @@ class Fleet:
         except UnavailableError as reason:
             self.refused(replica, reason)
         else:
-            if replica.failures and self._prefixes is not None:
+            if replica.failures:
                 self._prefixes.forget(replica.index)  # it may have been started anew
             replica.ready, replica.must_check = True, False
         finally:
@@ -258,7 +254,7 @@ class Fleet:
         A prefix shorter than half the prompt is no reason: every prompt may begin with the same system message.
         """
         idlest = min(ready, key=_load)
-        replicas, tokens = self._prefixes.find(prompt) if self._prefixes is not None else (frozenset[int](), 0)
+        replicas, tokens = self._prefixes.find(prompt)
         holders = [one for one in ready if one.index in replicas]
         if not holders or 2 * tokens < len(prompt):
             return idlest
@@ -278,9 +274,8 @@ class PrefixMap:
     forget the least recently used (vLLM's automatic prefix caching); this map does the same with names for blocks.
 
     Args:
-        block: tokens in a block.
-        capacity: blocks remembered; a block takes about 200 bytes here, and at 32 tokens a default map knows
-            prefixes of 8 million tokens.
+        block: tokens in a block; 0 remembers nothing.
+        capacity: blocks remembered; a block takes about 200 bytes here.
     """
 
     def __init__(self, block: int, capacity: int = 250_000) -> None:
@@ -308,16 +303,11 @@ class PrefixMap:
 
     def forget(self, replica: int) -> None:
         """A replica has lost its cache."""
-        for key, replicas in list(self._blocks.items()):
-            if replica in replicas:
-                left = replicas - {replica}
-                if left:
-                    self._blocks[key] = left
-                else:
-                    del self._blocks[key]
+        for key, replicas in self._blocks.items():
+            self._blocks[key] = replicas - {replica}
 
     def _chain(self, tokens: Sequence[int]) -> Iterator[int]:
         key = 0
-        for start in range(0, len(tokens) - self._block + 1, self._block):
+        for start in range(0, len(tokens) - self._block + 1, self._block) if self._block else ():
             key = hash((key, *tokens[start : start + self._block]))
             yield key

@@ -35,7 +35,7 @@ class EngineStates:
     def __init__(self, host: EngineHost) -> None:
         self._host = host
         self._number = 0
-        self._flying: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
     @property
     def name(self) -> str:
@@ -68,8 +68,8 @@ class EngineStates:
     async def _watched(self, token_ids: tuple[int, ...], whole: bool, engine: Any) -> torch.Tensor:
         """On the engine's loop, as all below."""
         task = asyncio.create_task(self._encode(engine, token_ids, whole))
-        self._flying.add(task)
-        task.add_done_callback(self._landed)
+        self._running.add(task)
+        task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
     async def _encode(self, engine: Any, token_ids: tuple[int, ...], whole: bool) -> torch.Tensor:
@@ -87,13 +87,13 @@ class EngineStates:
         states: torch.Tensor = last.outputs.data
         return states
 
-    def _landed(self, task: asyncio.Task[Any]) -> None:
-        self._flying.discard(task)
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
         if not task.cancelled():
             task.exception()  # seen, where nobody waits for it any more
 
     async def _drained(self, engine: Any) -> None:
-        await asyncio.gather(*self._flying, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
 
 
 class VLLMPRM(RemotePRM):
