@@ -188,5 +188,5 @@ class ServedPRM(RemotePRM):
             [RemoteModel(source, head) for source, head in zip(sources, parts.reader.heads, strict=True)],
             name=str(path_or_hub),
             fingerprint=family.fingerprint(folder, parts, dtype),
-            parameters=sum(h.parameters for h in parts.reader.heads) + sum(map(backbone_parameters, parts.folders)),
+            parameters=sum(map(backbone_parameters, parts.folders)),
         )

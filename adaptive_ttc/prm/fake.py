@@ -63,6 +63,11 @@ def anything(request: ScoreRequest) -> bool:
     return True
 
 
+def count_characters(request: ScoreRequest) -> int:
+    """Characters of the question and the steps, and one for each step's label."""
+    return len(request.question) + sum(len(step) + 1 for step in request.steps)
+
+
 @dataclass(slots=True, eq=False)
 class Hold:
     """Replies that wait until they are let go.
@@ -126,7 +131,7 @@ class FakePRM:
         *,
         name: str = "fake-prm",
         parameters: int = 1000,
-        count: Callable[[ScoreRequest], int] | None = None,
+        count: Callable[[ScoreRequest], int] = count_characters,
         max_context: int | None = None,
         trouble: Trouble | None = None,
     ) -> None:
@@ -134,9 +139,7 @@ class FakePRM:
             score_prefix(request.question, request.steps[: k + 1]) for k in range(len(request.steps))
         ]
         self.name, self.fingerprint, self.parameters = name, f"fake:{name}", parameters
-        self._count = count or count_characters
-        self._max_context = max_context
-        self._trouble = trouble
+        self._count, self._max_context, self._trouble = count, max_context, trouble
         self._holds: list[Hold] = []
         self._failures: list[_Failure] = []
         self.requests: list[ScoreRequest] = []
@@ -252,8 +255,3 @@ class FakePRM:
         self.closed = True
         for hold in self._holds:
             hold.release()
-
-
-def count_characters(request: ScoreRequest) -> int:
-    """Characters of the question and the steps, and one for each step's label."""
-    return len(request.question) + sum(len(step) + 1 for step in request.steps)

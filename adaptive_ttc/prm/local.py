@@ -165,7 +165,7 @@ class LocalModel:
             beginnings: set[tuple[int, ...]] = set()
             for index in waiting:
                 keys = rows[index].keys
-                end = self._cache.known.stored(rows[index]) + WORTH_WAITING
+                end = len(self._cache.known.tree.match(keys)) + WORTH_WAITING
                 (later if len(keys) >= end and keys[:end] in beginnings else first).append(index)
                 beginnings.add(keys[:end])
             yield first

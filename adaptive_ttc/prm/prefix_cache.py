@@ -225,10 +225,6 @@ class KnownValues:
             return Known(places[: row.positions[missing[0]]], values[: missing[0]])
         return Known(places, values)
 
-    def stored(self, row: Row) -> int:
-        """Tokens of a row that are stored, whatever their values."""
-        return len(self.tree.match(row.keys))
-
     def insert(self, row: Row, values: Values) -> Insertion:
         """Remember the values at all of a row's positions; returns where its new tokens went."""
         insertion = self.tree.insert(row.keys)

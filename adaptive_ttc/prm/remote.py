@@ -96,7 +96,7 @@ class RemotePRM(RenderingPRM):
         models: one for every head.
         name: how a person calls it.
         fingerprint: the same as that of the transformers engine in this number format.
-        parameters: those that take part in a token's forward pass.
+        parameters: of the models that take part in a token's forward pass, without heads.
         max_context: tokens it may read, where that is less than the models can.
     """
 
@@ -111,6 +111,7 @@ class RemotePRM(RenderingPRM):
         max_context: int | None = None,
     ) -> None:
         limit = smallest(max_context, *(model.source.max_context for model in models))
+        parameters += sum(head.parameters for head in reader.heads)
         super().__init__(reader, name=name, fingerprint=fingerprint, parameters=parameters, max_context=limit)
         self._models = tuple(models)
         self._closed = False

@@ -140,13 +140,12 @@ class VLLMPRM(RemotePRM):
         for part, head in zip(parts.folders, parts.reader.heads, strict=True):
             host = EngineHost(f"{path_or_hub} ({part.name})", engine_settings(part, settings))
             models.append(RemoteModel(EngineStates(host), head))
-        heads = sum(head.parameters for head in parts.reader.heads)
         return cls(
             parts.reader,
             models,
             name=str(path_or_hub),
             fingerprint=family.fingerprint(folder, parts, dtype),
-            parameters=heads + sum(map(backbone_parameters, parts.folders)),
+            parameters=sum(map(backbone_parameters, parts.folders)),
             max_context=max_context,
         )
 
