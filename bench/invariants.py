@@ -28,12 +28,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from math import inf
 
-from invariants_fake_runs import Call, Case, Outcome, Scoring, Witness, carry_out, draw, enough
+from invariants_fake_runs import Call, Case, Outcome, Recorder, Scoring, carry_out, draw, enough
 from measuring import parser_of, report
 
 from adaptive_ttc.answers import Grader
@@ -73,7 +73,7 @@ def check(case: Case, grader: Grader) -> tuple[Counter[str], list[str]]:
         solutions=outcome.solution is not None,
         errors=outcome.error is not None,
         cancelled=outcome.solution is None and outcome.error is None,
-        calls=len(outcome.witness.calls),
+        calls=len(outcome.recorder.calls),
     )
     counts.update(found.keys())
     return counts, [f"{name}: {text}" for name, text in found.items()]
@@ -81,19 +81,19 @@ def check(case: Case, grader: Grader) -> tuple[Counter[str], list[str]]:
 
 def violations(case: Case, outcome: Outcome) -> Iterator[tuple[str, str]]:
     """What does not hold after a run, each with its evidence."""
-    witness, solution = outcome.witness, outcome.solution
+    recorder, solution = outcome.recorder, outcome.solution
     if outcome.crash:
         yield "crashed", outcome.crash
     if outcome.error is not None and not any(trouble.lost or trouble.fatal for trouble in case.troubles):
         yield "crashed", f"no engine failed, and yet: {outcome.error!r}"
-    unsettled = [one for ledger in witness.ledgers if (one := ledger.statistics()).reserved or one.open_reservations]
+    unsettled = [one for ledger in recorder.ledgers if (one := ledger.statistics()).reserved or one.open_reservations]
     if unsettled:
         yield "leaked_reservations", str(unsettled)
-    if witness.open or outcome.policy.in_flight or outcome.policy.running or outcome.prm.in_flight:
+    if recorder.open or outcome.policy.in_flight or outcome.policy.running or outcome.prm.in_flight:
         yield "leaked_requests", f"{outcome.policy.in_flight} in the policy, {outcome.prm.in_flight} in the PRM"
     yield from wrong_charges(case, outcome)
     if solution is not None:
-        if wrong := miscounts(solution, witness):
+        if wrong := miscounts(solution, recorder):
             yield "miscounted", str(wrong)
         if owes_an_end(case) and not any(one.prefix.finish in ("eos", "length") for one in solution.candidates):
             yield "empty_handed", str([one.prefix.finish for one in solution.candidates])
@@ -103,27 +103,27 @@ def violations(case: Case, outcome: Outcome) -> Iterator[tuple[str, str]]:
 
 def wrong_charges(case: Case, outcome: Outcome) -> Iterator[tuple[str, str]]:
     """Where the ledger, the budget and what the engines did differ."""
-    witness, budget = outcome.witness, case.wish.get("budget_tokens")
-    if not witness.ledgers:
+    recorder, budget = outcome.recorder, case.request.get("budget_tokens")
+    if not recorder.ledgers:
         return  # cancelled before it began
     prm = outcome.prm if case.prm else None
-    price = price_of(case.wish["count"], outcome.policy, prm)
-    strategy = case.wish.get("strategy")
+    price = price_of(case.request["count"], outcome.policy, prm)
+    strategy = case.request.get("strategy")
     revises = strategy == "revision" or (isinstance(strategy, Strategy) and strategy.revises)
     opening = len(outcome.policy.encode(Problem.of(case.question)))
-    due = charge(witness, price, opening, prm, revises=revises)
-    spent = witness.ledgers[0].spent
-    if witness.overdrawn or (budget is not None and max(due.low, spent) > budget):
-        yield "overspent", f"budget {budget}, spent {spent}, due {due}, overdrawn {witness.overdrawn} times"
-    if spent not in due:
-        yield "miscounted", f"the ledger was charged {spent}, due is {due}"
+    low, high = charge(recorder, price, opening, prm, revises=revises)
+    spent = recorder.ledgers[0].spent
+    if recorder.overdrawn or (budget is not None and max(low, spent) > budget):
+        yield "overspent", f"budget {budget}, spent {spent}, due {low} to {high}, overdrawn {recorder.overdrawn} times"
+    if not low <= spent <= high:
+        yield "miscounted", f"the ledger was charged {spent}, due is {low} to {high}"
 
 
-def miscounts(solution: Solution, witness: Witness) -> dict[str, tuple[int, int]]:
+def miscounts(solution: Solution, recorder: Recorder) -> dict[str, tuple[int, int]]:
     """What usage says and what the engines did, where they differ."""
-    usage, calls = solution.usage, witness.calls
+    usage, calls = solution.usage, recorder.calls
     replies = [call.sampled for call in calls if call.sampled is not None]
-    scored = [scoring.scored for scoring in witness.scorings if scoring.scored is not None]
+    scored = [scoring.scored for scoring in recorder.scorings if scoring.scored is not None]
     pairs = {
         "completion_tokens": (usage.completion_tokens, delivered(calls)),
         "lost_tokens": (usage.lost_tokens, lost(calls)),
@@ -132,17 +132,17 @@ def miscounts(solution: Solution, witness: Witness) -> dict[str, tuple[int, int]
         "discarded_tokens": (usage.discarded_tokens, sum(reply.discarded_tokens for reply in replies)),
         "num_calls": (usage.num_calls, len(calls)),
         "prm_tokens": (usage.prm_tokens, sum(one.prm_tokens for one in scored)),
-        "num_prm_calls": (usage.num_prm_calls, len(witness.scorings)),
-        "spent": (solution.spent, witness.ledgers[0].spent),
+        "num_prm_calls": (usage.num_prm_calls, len(recorder.scorings)),
+        "spent": (solution.spent, recorder.ledgers[0].spent),
     }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def owes_an_end(case: Case) -> bool:
     """Whether the budget surely finishes a solution, and nothing keeps the run from it."""
-    strategy, budget = case.wish.get("strategy"), case.wish.get("budget_tokens")
+    strategy, budget = case.request.get("strategy"), case.request.get("budget_tokens")
     inner = getattr(strategy, "inner", None)
-    max_steps = getattr(inner, "max_steps", case.wish.get("max_steps", 40))
+    max_steps = getattr(inner, "max_steps", case.request.get("max_steps", 40))
     # fewer finish_tokens than max_tokens are the caller's word that solutions are shorter
     certain = case.calm and case.config.finish_tokens is None and max_steps >= 40
     return certain and (budget is None or budget >= enough(case))
@@ -160,38 +160,25 @@ def duplicates(solution: Solution) -> list[str]:
     return copies
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """Ledger units, between ``low`` and ``high``; the two differ only where the engines' records leave a choice."""
+def charge(
+    recorder: Recorder, price: Price, opening: int, prm: RewardModel | None, *, revises: bool
+) -> tuple[float, float]:
+    """What the run's account should have been charged, see :class:`~adaptive_ttc.cost.Price`: between two numbers.
 
-    low: float
-    high: float
-
-    def __contains__(self, spent: float) -> bool:
-        return self.low <= spent <= self.high
-
-
-def charge(witness: Witness, price: Price, opening: int, prm: RewardModel | None, *, revises: bool) -> Charge:
-    """What the run's account should have been charged, see :class:`~adaptive_ttc.cost.Price`.
-
-    Args:
-        witness: what was seen.
-        price: units a token costs.
-        opening: tokens of the problem's prompt.
-        prm: counts its tokens.
-        revises: whether the policy was shown earlier attempts.
+    The two differ only where the engines' records leave a choice. ``opening`` is the number of tokens of the problem's
+    prompt; ``revises`` says whether the policy was shown earlier attempts.
     """
-    calls = witness.calls
+    calls = recorder.calls
     low = high = price.decode * (delivered(calls) + lost(calls))
     if price.prompt:
         low += price.prompt * (opening * bool(calls) + revision_prompts(calls))
         # a prompt may be paid for and no request follow: a stop, or a budget that ends there
         high += inf if revises else price.prompt * opening
     if price.score and prm is not None:
-        bills = list(scoring_bills(witness, prm))
+        bills = list(scoring_bills(recorder, prm))
         low += price.score * sum(min(bill) for bill in bills)
         high += price.score * sum(max(bill) for bill in bills)
-    return Charge(low, high)
+    return low, high
 
 
 def revision_prompts(calls: list[Call]) -> int:
@@ -212,12 +199,12 @@ def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
-def scoring_bills(witness: Witness, prm: RewardModel) -> Iterator[set[int]]:
+def scoring_bills(recorder: Recorder, prm: RewardModel) -> Iterator[set[int]]:
     """For every call of the PRM, its tokens beyond those of the parent's scored steps; several where parents differ."""
     begun: dict[tuple[int, ...], str] = {}
     texts: dict[tuple[int, ...], str] = {}
     scored: set[tuple[str, ...]] = set()
-    for entry in witness.log:
+    for entry in recorder.log:
         if isinstance(entry, Scoring):
             question, steps = entry.asked.question, entry.asked.steps
             parents = {split_steps(begun[path]) for path, text in texts.items() if split_steps(text) == steps}

@@ -85,7 +85,7 @@ class Case:
 
     Attributes:
         question: what is asked; the toy model adds its numbers.
-        wish: arguments of :meth:`~adaptive_ttc.solver.Solver.solve`.
+        request: arguments of :meth:`~adaptive_ttc.solver.Solver.solve`.
         config: how requests are sent.
         prm: whether there is one; ``prm_context`` is what it can read.
         policy: settings of the fake policy.
@@ -95,7 +95,7 @@ class Case:
     """
 
     question: str
-    wish: dict[str, Any]
+    request: dict[str, Any]
     config: DriverConfig
     prm: bool
     prm_context: int | None
@@ -109,7 +109,7 @@ class Case:
     def calm(self) -> bool:
         """Whether nothing fails and nothing ends the run early."""
         failing = any(trouble.lost or trouble.fatal for trouble in self.troubles)
-        early = (self.wish.get("deadline"), self.stopped_after, self.cancelled_after)
+        early = (self.request.get("deadline"), self.stopped_after, self.cancelled_after)
         return not failing and early == (None, None, None)
 
     def in_other_order(self, seed: int) -> Case:
@@ -122,10 +122,10 @@ def draw(seed: int, index: int) -> Case:
     rng = random.Random(f"{seed},{index}")
     numbers = [rng.choice((rng.randint(1, 9), rng.randint(1, 60))) for _ in range(rng.choice((2, 2, 3, 3, 4, 5)))]
     prm = rng.random() < 0.9
-    wish = _draw_strategy(rng, prm) | {"seed": rng.getrandbits(32), "count": rng.choice((COUNTS[0], *COUNTS))}
+    request = _draw_strategy(rng, prm) | {"seed": rng.getrandbits(32), "count": rng.choice((COUNTS[0], *COUNTS))}
     case = Case(
         question=f"Add {' + '.join(map(str, numbers))}.",
-        wish=wish,
+        request=request,
         config=DriverConfig(
             attempts=rng.randint(1, 4),
             grace=rng.choice((0.0, 0.2, 10.0)),
@@ -142,8 +142,8 @@ def draw(seed: int, index: int) -> Case:
         },
         troubles=(Trouble(seed=rng.getrandbits(32), turns=3), Trouble(seed=rng.getrandbits(32), turns=3)),
     )
-    if wish.get("strategy") is None or rng.random() < 0.8:
-        wish["budget_tokens"] = _draw_budget(case, rng)
+    if request.get("strategy") is None or rng.random() < 0.8:
+        request["budget_tokens"] = _draw_budget(case, rng)
     return case if rng.random() < 0.5 else _disturbed(case, rng)
 
 
@@ -191,7 +191,7 @@ def _disturbed(case: Case, rng: random.Random) -> Case:
     early = rng.choice(("deadline", "stop", "cancel", "cancel", None))
     turns = round(2 ** rng.uniform(0, 8)) - 1
     if early == "deadline":
-        case.wish["deadline"] = TURN * turns
+        case.request["deadline"] = TURN * turns
     elif early == "stop":
         case = replace(case, stopped_after=turns)
     elif early == "cancel":
@@ -201,14 +201,14 @@ def _disturbed(case: Case, rng: random.Random) -> Case:
 
 def token_price(case: Case) -> int:
     """Ledger units that a generated token takes, its scoring included, about."""
-    price = price_of(case.wish["count"], *engines(case))
+    price = price_of(case.request["count"], *engines(case))
     return price.decode + 2 * price.score
 
 
 def least_budget(case: Case) -> int:
     """The smallest budget that the solver takes."""
     policy, prm = engines(case)
-    price = price_of(case.wish["count"], policy, prm if case.prm else None)
+    price = price_of(case.request["count"], policy, prm if case.prm else None)
     prompt = price.prompt * len(policy.encode(Problem.of(case.question)))
     return prompt + price.decode + (least_score(prm, case.question, price) if case.prm else 0)
 
@@ -218,9 +218,9 @@ def enough(case: Case) -> int:
 
     Where scoring is charged too, every step is framed and set aside for anew.
     """
-    strategy = case.wish.get("strategy")
-    tokens = strategy.max_tokens if isinstance(strategy, Strategy) else case.wish.get("max_tokens", 2048)
-    if case.wish["count"] == "generated":
+    strategy = case.request.get("strategy")
+    tokens = strategy.max_tokens if isinstance(strategy, Strategy) else case.request.get("max_tokens", 2048)
+    if case.request["count"] == "generated":
         return int(tokens)
     return 16 * least_budget(case) + token_price(case) * int(tokens)
 
@@ -242,14 +242,14 @@ class Call:
 
 @dataclass(slots=True)
 class Scoring:
-    """A request to the PRM, after ``calls`` calls of the policy; ``scored`` is None where it failed."""
+    """A request to the PRM; ``scored`` stays None while it is under way and where it failed."""
 
     asked: ScoreRequest
     scored: Scored | None = None
 
 
 @dataclass(slots=True)
-class Witness:
+class Recorder:
     """What one run asked for and got.
 
     Attributes:
@@ -302,32 +302,32 @@ class Witness:
         self.overdrawn += sum(ledger.limit is not None and ledger.available < 0 for ledger in self.ledgers)
 
 
-class WitnessedPolicy(WrappedPolicy):
+class RecordedPolicy(WrappedPolicy):
     """A policy whose calls are written down."""
 
-    def __init__(self, policy: Policy, witness: Witness) -> None:
+    def __init__(self, policy: Policy, recorder: Recorder) -> None:
         super().__init__(policy)
-        self._witness = witness
+        self._recorder = recorder
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """The policy's."""
         call = Call(request)
-        with self._witness.noting(call):
+        with self._recorder.noting(call):
             call.sampled = await super().sample(request)
         return call.sampled
 
 
-class WitnessedPRM(WrappedPRM):
+class RecordedPRM(WrappedPRM):
     """A reward model whose calls are written down."""
 
-    def __init__(self, prm: RewardModel, witness: Witness) -> None:
+    def __init__(self, prm: RewardModel, recorder: Recorder) -> None:
         super().__init__(prm)
-        self._witness = witness
+        self._recorder = recorder
 
     async def score(self, request: ScoreRequest) -> Scored:
         """The model's."""
         scoring = Scoring(request)
-        with self._witness.noting(scoring):
+        with self._recorder.noting(scoring):
             scoring.scored = await super().score(request)
         return scoring.scored
 
@@ -336,7 +336,7 @@ class WitnessedPRM(WrappedPRM):
 class Outcome:
     """What came of a run: a solution, an engine's error, nothing after a cancellation, or a crash."""
 
-    witness: Witness
+    recorder: Recorder
     policy: FakePolicy
     prm: FakePRM
     solution: Solution | None = None
@@ -347,16 +347,16 @@ class Outcome:
 def carry_out(case: Case, grader: Grader) -> Outcome:
     """Run it, with the engines' calls and the accounts watched."""
     policy, prm = engines(case)
-    outcome = Outcome(Witness(), policy, prm)
-    with outcome.witness.watching(), asyncio.Runner(loop_factory=_TurnCountingLoop) as runner:
+    outcome = Outcome(Recorder(), policy, prm)
+    with outcome.recorder.watching(), asyncio.Runner(loop_factory=_TurnCountingLoop) as runner:
         runner.run(_main(case, grader, outcome))
     return outcome
 
 
 async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
-    witness = outcome.witness
-    prm = WitnessedPRM(outcome.prm, witness) if case.prm else None
-    solver = Solver(WitnessedPolicy(outcome.policy, witness), prm, grader=grader, config=case.config)
+    recorder = outcome.recorder
+    prm = RecordedPRM(outcome.prm, recorder) if case.prm else None
+    solver = Solver(RecordedPolicy(outcome.policy, recorder), prm, grader=grader, config=case.config)
     stop = anyio.Event()
 
     async def guarded() -> None:
@@ -367,7 +367,7 @@ async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
                 if case.stopped_after is not None:
                     clock.start_soon(_after, case.stopped_after, stop.set)
                 try:
-                    outcome.solution = await solver.solve(case.question, stop=stop, **case.wish)
+                    outcome.solution = await solver.solve(case.question, stop=stop, **case.request)
                 except EngineError as error:
                     outcome.error = error
                 clock.cancel_scope.cancel()

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,10 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_measurement(
-    name: str, description: str | None, measure: Callable[..., Awaitable[Mapping[str, Figure]]], **options: Any
+    name: str,
+    description: str | None,
+    measure: Callable[..., Coroutine[Any, Any, Mapping[str, Figure]]],
+    **options: Any,
 ) -> None:
     """Read a measurement's options, measure, print the figures and write them with ``--json FILE``.
 

@@ -74,7 +74,8 @@ class Curve:
     @classmethod
     def of(cls, strategy: str, cost: Sequence[float], found: Sequence[Interval], labels: Sequence[str] = ()) -> Curve:
         """Of intervals at these costs."""
-        return cls(strategy, cost, *([getattr(one, end) for one in found] for end in ("mean", "low", "high")), labels)
+        mean, low, high = ([getattr(one, end) for one in found] for end in ("mean", "low", "high"))
+        return cls(strategy, cost, mean, low, high, labels)
 
 
 def styled(width: float = 6.4, height: float = 4.0, **subplots: Any) -> AbstractContextManager[tuple[Figure, Any]]:
@@ -196,7 +197,8 @@ def name_ends(axes: Axes, ends: Iterable[End]) -> None:
             end.name,
             (1.0, end.height),
             xytext=(1.03, place),
-            **dict.fromkeys(("xycoords", "textcoords"), ("axes fraction", "data")),
+            xycoords=("axes fraction", "data"),
+            textcoords=("axes fraction", "data"),
             arrowprops={**_THREAD, "color": end.colour},
             color=end.colour,
             fontweight="bold",
@@ -211,8 +213,8 @@ def label_points(axes: Axes, points: Iterable[tuple[float, float, str]]) -> None
     for x, y, label in points:
         lowest[x, label] = min(y, lowest.get((x, label), y))
     for (x, label), y in lowest.items():
-        place = {"xytext": (0, -14), "textcoords": "offset points"}
-        axes.annotate(label, (x, y), **place, ha="center", color="#444444", fontsize=8)
+        style: dict[str, Any] = {"ha": "center", "color": "#444444", "fontsize": 8}
+        axes.annotate(label, (x, y), xytext=(0, -14), textcoords="offset points", **style)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -23,7 +23,7 @@ from adaptive_ttc.evaluation.metrics import Interval
 from adaptive_ttc.evaluation.plot_style import colour_of
 from adaptive_ttc.evaluation.result_file import git_state
 
-Cells = Sequence[str]
+Cells = tuple[str, ...]
 
 _TARGET_HEAD = (
     "curve",
@@ -387,7 +387,7 @@ def _draw_live(axes: Axes, points: Sequence[LivePoint]) -> None:
     if not points:
         return
     live = Curve.of("live", [one.cost for one in points], [one.accuracy for one in points])
-    look = {"color": "#000000", "markerfacecolor": "white", "capsize": 3}
+    look: dict[str, Any] = {"color": "#000000", "markerfacecolor": "white", "capsize": 3}
     axes.errorbar(live.cost, live.accuracy, whiskers(live), fmt="o", zorder=5, **look)
     place = (live.cost[0], live.accuracy[0])
     axes.annotate("live", place, xytext=(8, -12), textcoords="offset points", fontsize=9)

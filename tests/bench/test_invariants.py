@@ -45,15 +45,19 @@ def test_what_must_hold_holds_in_random_runs(bench, share):
 
 def test_runs_of_every_kind_are_drawn(bench):
     cases = [bench.draw(0, index) for index in range(RUNS)]
-    strategies = [case.wish.get("strategy") for case in cases]
+    strategies = [case.request.get("strategy") for case in cases]
     for name in (None, *strategy_names()):
         assert strategies.count(name) > 20
     evidence = [one for one in strategies if one is not None and not isinstance(one, str)]
     assert {one.inner.name for one in evidence} == set(strategy_names())
     assert {one.begun > 0 for one in evidence} == {one.finished > 0 for one in evidence} == {True, False}
-    for chosen in (lambda case: case.wish["count"], lambda case: case.wish.get("lookahead"), lambda case: case.prm):
+    for chosen in (
+        lambda case: case.request["count"],
+        lambda case: case.request.get("lookahead"),
+        lambda case: case.prm,
+    ):
         assert min(Counter(map(chosen, cases)).values()) > 20
-    for early in ("deadline" in case.wish for case in cases), (case.stopped_after is not None for case in cases):
+    for early in ("deadline" in case.request for case in cases), (case.stopped_after is not None for case in cases):
         assert sum(early) > 20
     cancelled = Counter(case.natively for case in cases if case.cancelled_after is not None)
     assert min(cancelled[True], cancelled[False]) > 20
@@ -68,16 +72,18 @@ def test_runs_of_every_kind_are_drawn(bench):
 def test_a_run_is_the_same_whenever_it_is_repeated(bench):
     for index in range(40):
         first, again = (bench.carry_out(bench.draw(5, index), Grader()) for _ in range(2))
-        assert [call.sampled for call in first.witness.calls] == [call.sampled for call in again.witness.calls]
+        assert [call.sampled for call in first.recorder.calls] == [call.sampled for call in again.recorder.calls]
         assert bench.result(first) == bench.result(again)
 
 
-def calm(bench, **wish):
+def calm(bench, **request):
     """A quiet run of a problem that takes several steps."""
     case = next(one for index in range(100) if (one := bench.draw(0, index)).calm and one.question.count("+") > 2)
-    wish = {"seed": 1, "count": "generated", "strategy": "majority", "n": 3, "max_tokens": 100} | wish
+    request = {"seed": 1, "count": "generated", "strategy": "majority", "n": 3, "max_tokens": 100} | request
     policy = {"error_rate": 0.0, "max_context": 4096}
-    return replace(case, wish=wish, prm=True, prm_context=None, policy=policy, config=replace(case.config, attempts=2))
+    return replace(
+        case, request=request, prm=True, prm_context=None, policy=policy, config=replace(case.config, attempts=2)
+    )
 
 
 def found_in(bench, case, spoil=lambda outcome: None):
@@ -98,21 +104,21 @@ def test_a_charge_that_is_off_by_one_is_found(bench, count, strategy):
     assert found_in(bench, case) == set()
 
     def forget(outcome):
-        outcome.witness.ledgers[0]._spent -= 1
+        outcome.recorder.ledgers[0]._spent -= 1
 
     assert "miscounted" in found_in(bench, case, forget)
 
 
 def test_a_reply_that_nobody_counted_is_found(bench):
     def one_more(outcome):
-        outcome.witness.log.append(outcome.witness.calls[0])
+        outcome.recorder.log.append(outcome.recorder.calls[0])
 
     assert found_in(bench, calm(bench), one_more) == {"miscounted"}
 
 
 def test_a_reservation_and_a_request_left_open_are_found(bench):
     def leave_open(outcome):
-        outcome.witness.ledgers[0].reserve(1)
+        outcome.recorder.ledgers[0].reserve(1)
         outcome.prm.in_flight += 1
 
     assert found_in(bench, calm(bench), leave_open) == {"leaked_reservations", "leaked_requests"}
