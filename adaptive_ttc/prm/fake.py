@@ -55,12 +55,28 @@ class Trouble:
             raise EngineError("the engine broke down; start it anew")
 
 
-Matching = Callable[[ScoreRequest], bool]
-
-
-def anything(request: ScoreRequest) -> bool:
+def anything(request: object) -> bool:
     """Matches every request."""
     return True
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """An error that is due in the next ``times`` matching requests, of samples after so many tokens."""
+
+    error: Exception
+    matching: Callable[[Any], bool]
+    times: int
+    after_tokens: int = 0
+
+    def raise_if_due(self, request: object, tokens: int = 0) -> None:
+        """Raise it if it is meant for this request at this point, and was not raised often enough."""
+        if self.times > 0 and tokens == self.after_tokens and self.matching(request):
+            self.times -= 1
+            raise self.error
+
+
+Matching = Callable[[ScoreRequest], bool]
 
 
 def count_characters(request: ScoreRequest) -> int:
@@ -96,13 +112,6 @@ class Hold:
             await self._released.wait()
         finally:
             self.waiting.remove(request)
-
-
-@dataclass(slots=True, eq=False)
-class _Failure:
-    error: Exception
-    matching: Matching
-    times: int
 
 
 class FakePRM:
@@ -141,7 +150,7 @@ class FakePRM:
         self.name, self.fingerprint, self.parameters = name, f"fake:{name}", parameters
         self._count, self._max_context, self._trouble = count, max_context, trouble
         self._holds: list[Hold] = []
-        self._failures: list[_Failure] = []
+        self._failures: list[Failure] = []
         self.requests: list[ScoreRequest] = []
         self.prm_tokens = self.in_flight = self.max_in_flight = self.cancelled = 0
         self.closed = False
@@ -210,7 +219,7 @@ class FakePRM:
 
     def fail(self, error: Exception, *, matching: Matching = anything, times: int = 1) -> None:
         """Have the next ``times`` matching requests raise ``error``."""
-        self._failures.append(_Failure(error, matching, times))
+        self._failures.append(Failure(error, matching, times))
 
     def count_tokens(self, request: ScoreRequest) -> int:
         """See ``count``; ConfigError for no step, an empty step, or a text longer than the context."""
@@ -241,9 +250,7 @@ class FakePRM:
         if self.closed:
             raise EngineError(f"{self.name} is closed; make a new one")
         for failure in self._failures:
-            if failure.times > 0 and failure.matching(request):
-                failure.times -= 1
-                raise failure.error
+            failure.raise_if_due(request)
         scores = tuple(float(score) for score in self._score_all(request))
         if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
             raise ValueError(f"FakePRM was to reply {scores} to {len(request.steps)} steps: one score in [0, 1] a step")

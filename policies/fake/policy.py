@@ -29,15 +29,10 @@ from adaptive_ttc.policies.fake.writers import (
 )
 from adaptive_ttc.policies.requests import TokenTexts, check_request
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.prm.fake import Trouble
+from adaptive_ttc.prm.fake import Failure, Trouble, anything
 from adaptive_ttc.types import Problem
 
 Matching = Callable[[SampleRequest], bool]
-
-
-def anything(request: SampleRequest) -> bool:
-    """Matches every request."""
-    return True
 
 
 @dataclass(slots=True, eq=False)
@@ -98,22 +93,6 @@ class Hold:
             await pending.park()
         finally:
             self._waiting.remove(pending)
-
-
-@dataclass(slots=True, eq=False)
-class Failure:
-    """An error that is due."""
-
-    error: Exception
-    matching: Matching
-    after_tokens: int
-    times: int
-
-    def raise_if_due(self, request: SampleRequest, tokens: int) -> None:
-        """Raise it if it is meant for this request at this point, and was not raised often enough."""
-        if self.times > 0 and tokens == self.after_tokens and self.matching(request):
-            self.times -= 1
-            raise self.error
 
 
 class FakePolicy:
@@ -202,7 +181,7 @@ class FakePolicy:
 
     def fail(self, error: Exception, *, matching: Matching = anything, after_tokens: int = 0, times: int = 1) -> None:
         """Have the next ``times`` matching samples raise ``error`` after so many tokens, which are lost."""
-        self._failures.append(Failure(error, matching, after_tokens, times))
+        self._failures.append(Failure(error, matching, times, after_tokens))
 
     def lose_connection(self, matching: Matching = anything, *, after_tokens: int = 0, times: int = 1) -> None:
         """Have matching samples fail as over a broken line: retryable, and nobody learns what was generated."""
