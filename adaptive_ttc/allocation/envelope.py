@@ -37,7 +37,7 @@ class Envelope:
         """The envelope of J options in O(J log J); of options that lie on one line, all are vertices."""
         hull: list[Option] = []
         slopes: list[float] = []
-        for option in sorted(options, key=_by_cost):
+        for option in sorted(options, key=lambda one: (one.cost, -one.gain)):
             if option.gain <= (hull[-1].gain if hull else 0.0):
                 continue
             slope = _slope(hull, option)
@@ -58,10 +58,6 @@ class Envelope:
         """The vertex of largest ``gain - price * cost``, the farthest of equal ones; None where it is (0, 0)."""
         reached = bisect_right(self.slopes, -price, key=neg)
         return self.vertices[reached - 1] if reached else None
-
-
-def _by_cost(option: Option) -> tuple[float, float]:
-    return option.cost, -option.gain
 
 
 def _slope(hull: list[Option], option: Option) -> float:

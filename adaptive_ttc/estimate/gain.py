@@ -292,29 +292,23 @@ class TableGainModel:
         return [self._forecast(state, belief) for state, belief in zip(states, beliefs, strict=True)]
 
     def _forecast(self, evidence: Evidence, belief: Sequence[float]) -> Forecast:
-        cells, done, scoring = self.table.cells, evidence.counts(), unseen(evidence)
-
-        def mean(rows: Sequence[Sequence[float]], column: int) -> float:
-            return math.fsum(p * row[column] for p, row in zip(belief, rows, strict=True))
-
-        now = max((mean(cells.shrunk, arm) for (kind, n), arm in self._best.items() if n <= done[kind]), default=0.0)
+        reached, generated, prm = self.table.expected(belief)
+        done, scoring = evidence.counts(), unseen(evidence)
+        now = max((reached[arm] for (kind, n), arm in self._best.items() if n <= done[kind]), default=0.0)
         known = in_hand(evidence, now)
         options = []
         for (kind, n), arm in self._best.items():
             more = n - done[kind]
             if more > 0:
-                generated, prm = (mean(rows, arm) * (more / n) for rows in (cells.generated, cells.prm))
-                gain = max(now, mean(cells.shrunk, arm)) - known
-                options.append(Option.in_tokens(Action(kind, more), gain, generated, prm + scoring))
+                gain, share = max(now, reached[arm]) - known, more / n
+                tokens, scored = generated[arm] * share, prm[arm] * share + scoring
+                options.append(Option.in_tokens(Action(kind, more), gain, tokens, scored))
         return Forecast(known, tuple(options))
 
 
 def _best_arms(table: ComputeOptimalTable) -> Mapping[tuple[str, int], int]:
     """(kind, units) -> column of the arm that takes the best vote over them, over all bins."""
-    value = [
-        math.fsum(p * row[column] for p, row in zip(table.share, table.cells.shrunk, strict=True))
-        for column in range(len(table.arms))
-    ]
+    value, _, _ = table.expected(table.share)
     best: dict[tuple[str, int], int] = {}
     for column, arm in enumerate(table.arms):
         before = best.setdefault((arm.kind, arm.units), column)

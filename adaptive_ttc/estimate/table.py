@@ -139,11 +139,6 @@ class ComputeOptimalTable:
             if not all(isinstance(cell, int | float) and math.isfinite(cell) and cell >= 0 for r in rows for cell in r):
                 raise CalibrationError(f"the table's {name} holds what is no number of at least 0: fit anew")
 
-    @property
-    def calibrated(self) -> bool:
-        """Whether it was measured on the pair it is used with."""
-        return self.problems > 0
-
     def choices(
         self, difficulty: int | Sequence[float] | None = None, *, generated: float = 1.0, prm: float = 0.0
     ) -> list[Choice]:
@@ -156,15 +151,21 @@ class ComputeOptimalTable:
         Raises:
             ConfigError: no such bin, or not one probability a bin.
         """
-        belief = self._belief(difficulty)
-        found = []
-        for column, arm in enumerate(self.arms):
-            accuracy, tokens, scored = (
-                math.fsum(p * row[column] for p, row in zip(belief, rows, strict=True))
-                for rows in (self.cells.shrunk, self.cells.generated, self.cells.prm)
-            )
+        expected, found = self.expected(self._belief(difficulty)), []
+        for arm, accuracy, tokens, scored in zip(self.arms, *expected, strict=True):
             found.append(Choice(arm, accuracy, tokens, scored, generated * tokens + prm * scored))
         return sorted(found, key=lambda choice: (-choice.accuracy, choice.cost, choice.arm.name))
+
+    def expected(self, belief: Sequence[float]) -> tuple[Row, Row, Row]:
+        """What every arm reaches, generates and scores, averaged over the bins with these probabilities."""
+        accuracy, generated, prm = (
+            tuple(
+                math.fsum(p * cell for p, cell in zip(belief, column, strict=True))
+                for column in zip(*rows, strict=True)
+            )
+            for rows in (self.cells.shrunk, self.cells.generated, self.cells.prm)
+        )
+        return accuracy, generated, prm
 
     def lookup(
         self,
@@ -200,7 +201,7 @@ class ComputeOptimalTable:
             words.append(f"Next comes {second.arm.name}: {second.accuracy:.1%} for {second.cost:,.0f}.")
         if isinstance(difficulty, int):
             words.append(f"Bin {difficulty} of {len(self.share)} is the {bin_names(len(self.share))[difficulty]}.")
-        if not self.calibrated:
+        if not self.problems:
             words.append(f"These figures were not measured on this pair: {self.source}")
         return " ".join(words)
 
@@ -209,15 +210,21 @@ class ComputeOptimalTable:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
-    def of_data(cls, data: Any, where: str | Path) -> Self:
-        """From what :meth:`as_data` gave and JSON carried.
+    def read(cls, path: str | Path) -> Self:
+        """From a file that holds what :meth:`as_data` gave, as JSON.
 
         Raises:
-            CalibrationError: it is no table, or one of another version.
+            CalibrationError: it is missing, cut off, no table, or one of another version.
         """
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, dict) else None
-            raise CalibrationError(f"{where} is no table of schema {SCHEMA} (it says {found!r}): {REMEDY}")
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CalibrationError(f"cannot read {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise CalibrationError(f"{path} is cut off or damaged ({error}): make it anew") from error
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            raise CalibrationError(f"{path} is no table of schema {SCHEMA} (it says {schema!r}): {REMEDY}")
         try:
             ballot = Vote(**data["ballot"])
             if ballot.name not in VOTES or ballot.agg_strategy not in AGGREGATIONS or not 0 < ballot.b < 1:
@@ -226,32 +233,10 @@ class ComputeOptimalTable:
             for arm in arms:
                 arm.configured(ballot)
             cells = Cells(**{name: tuple(tuple(row) for row in rows) for name, rows in data["cells"].items()})
-            return cls(
-                arms=arms,
-                cells=cells,
-                share=tuple(data["share"]),
-                edges=tuple(data["edges"]),
-                ballot=ballot,
-                problems=int(data["problems"]),
-                source=str(data["source"]),
-            )
+            share, edges = tuple(data["share"]), tuple(data["edges"])
+            return cls(arms, cells, share, edges, ballot, int(data["problems"]), str(data["source"]))
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise CalibrationError(f"{where} is damaged ({error}): {REMEDY}") from error
-
-    @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """From a file.
-
-        Raises:
-            CalibrationError: it is missing, cut off, or no table.
-        """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CalibrationError(f"cannot read {path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise CalibrationError(f"{path} is cut off or damaged ({error}): make it anew") from error
-        return cls.of_data(data, path)
+            raise CalibrationError(f"{path} is damaged ({error}): {REMEDY}") from error
 
     def _belief(self, difficulty: int | Sequence[float] | None) -> Sequence[float]:
         bins = len(self.share)
