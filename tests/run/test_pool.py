@@ -108,8 +108,8 @@ async def test_an_endless_source_is_taken_in_as_far_as_problems_may_be_open_and_
             begun += 1
             yield f"how much is {begun}?"
 
-    async with solver() as one:
-        async for solution in one.solve_many(endless(), budget_tokens=10_000, max_concurrency=4):
+    async with solver() as one, one.solve_many(endless(), budget_tokens=10_000, max_concurrency=4) as pool:
+        async for solution in pool:
             settled += 1
             assert begun - settled <= 4
             assert solution.problem.question in {f"how much is {number}?" for number in range(1, begun + 1)}
