@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from measuring import LoadMeter, run_measurement, sample_of
 
 from adaptive_ttc.driver.sample import Sample
-from adaptive_ttc.driver.state import Numbering
+from adaptive_ttc.driver.state import PathNumbering
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.run.vote import grade, poll
@@ -67,7 +67,7 @@ class Walk:
     prompt: tuple[int, ...]
     search: Search
     request: Expand | None = None
-    numbering: Numbering = field(default_factory=Numbering)
+    numbering: PathNumbering = field(default_factory=PathNumbering)
     samples: list[Sample] = field(default_factory=list)
     scores: dict[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
     candidates: tuple[Prefix, ...] = ()

@@ -11,13 +11,13 @@ from dataclasses import replace
 import anyio
 
 from adaptive_ttc.cost import Price, flops
-from adaptive_ttc.driver.engines import DriverConfig, Engines, Flights
+from adaptive_ttc.driver.engines import DriverConfig, Engines, PolicyCalls
 from adaptive_ttc.driver.expand import Expansion, score_held
-from adaptive_ttc.driver.prompts import Conversation
-from adaptive_ttc.driver.recording import Branch, Meter
+from adaptive_ttc.driver.prompts import Prompts
+from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder
 from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.driver.scoring import Scorer
-from adaptive_ttc.driver.state import Account, Route, derive_seed
+from adaptive_ttc.driver.state import Route, SearchState, derive_seed
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -69,32 +69,32 @@ class Driver:
         self._policy = policy
         self._prm = prm
         self._seed = seed
-        self._account = Account(ledger)
-        self._conversation = Conversation(problem, policy)
+        self._account = SearchState(ledger)
+        self._prompts = Prompts(problem, policy)
         config, price = config or DriverConfig(), price or Price()
-        self._meter = Meter(Trace() if trace is None else trace)
+        self._recorder = RunRecorder(Trace() if trace is None else trace)
         self._engines = Engines(
             policy=policy,
-            scorer=Scorer(prm, problem.question, price, self._meter, config.attempts),
+            scorer=Scorer(prm, problem.question, price, self._recorder, config.attempts),
             price=price,
-            meter=self._meter,
+            recorder=self._recorder,
             stop=stop or anyio.Event(),
             config=config,
-            aloft=set[Flights](),
+            in_flight=set[PolicyCalls](),
         )
-        self._branch = Branch(self._meter)
+        self._branch = SearchRecorder(self._recorder)
         self._prompt_paid = not price.prompt
 
     @property
     def usage(self) -> Usage:
         """What was computed so far; its wall time is the caller's to know."""
-        measured = self._meter.usage
+        measured = self._recorder.usage
         return replace(measured, flops=flops(measured, self._policy, self._prm))
 
     @property
     def trace(self) -> Trace:
         """What happened so far."""
-        return self._meter.trace
+        return self._recorder.trace
 
     def observe(self, evidence: Iterable[Prefix]) -> None:
         """Tell of samples that other drivers drew, so that none is drawn again."""
@@ -124,7 +124,7 @@ class Driver:
                 self._account.join(parts)
         return candidates
 
-    async def _drive(self, search: Search, account: Account, branch: Branch) -> tuple[Prefix, ...]:
+    async def _drive(self, search: Search, account: SearchState, branch: SearchRecorder) -> tuple[Prefix, ...]:
         reply: object = None
         try:
             while True:
@@ -141,7 +141,7 @@ class Driver:
         finally:
             search.close()
 
-    async def _fork(self, fork: Fork, account: Account, branch: Branch) -> tuple[tuple[Prefix, ...], ...]:
+    async def _fork(self, fork: Fork, account: SearchState, branch: SearchRecorder) -> tuple[tuple[Prefix, ...], ...]:
         branch.fork()
         results: tuple[tuple[Prefix, ...], ...] = ()
         left = account.ledger.available
@@ -155,7 +155,7 @@ class Driver:
         return results
 
     async def _side_by_side(
-        self, fork: Fork, numbers: range, ledgers: tuple[Ledger, ...], account: Account, branch: Branch
+        self, fork: Fork, numbers: range, ledgers: tuple[Ledger, ...], account: SearchState, branch: SearchRecorder
     ) -> tuple[tuple[Prefix, ...], ...]:
         parts = account.fork(ledgers)
         branches = branch.forked(numbers, ledgers)
@@ -172,7 +172,7 @@ class Driver:
             account.join(parts)
         return tuple(results)
 
-    async def _expand(self, request: Expand, account: Account, branch: Branch) -> tuple[Prefix, ...]:
+    async def _expand(self, request: Expand, account: SearchState, branch: SearchRecorder) -> tuple[Prefix, ...]:
         branch.expand(request)
         samples = [self._sample(prefix, request, account) for prefix in request.prefixes for _ in range(request.n)]
         beside = [self._grown_from(one, one.path, request) for one in request.beside if one.finish == "stop"]
@@ -180,7 +180,7 @@ class Driver:
         branch.expanded(children)
         return children
 
-    async def _score(self, request: Score, account: Account) -> tuple[Prefix, ...]:
+    async def _score(self, request: Score, account: SearchState) -> tuple[Prefix, ...]:
         samples = [self._held(prefix) for prefix in request.prefixes]
         await score_held(self._engines, account, samples)
         return tuple(
@@ -194,7 +194,7 @@ class Driver:
         sample.logprob, sample.logprobs, sample.ended = prefix.logprob, prefix.logprobs, prefix.finish
         return sample
 
-    def _sample(self, parent: Prefix, request: Expand, account: Account) -> Sample:
+    def _sample(self, parent: Prefix, request: Expand, account: SearchState) -> Sample:
         sample = self._grown_from(parent, account.numbering.take(parent.path), request)
         if not self._paid(parent, account):
             sample.ended = sample.ended or "budget"
@@ -206,26 +206,26 @@ class Driver:
             path=path,
             seed=derive_seed(self._seed, self._problem.id, path),
             request=request,
-            prompt_ids=self._conversation.prompt(parent.attempts),
+            prompt_ids=self._prompts.prompt(parent.attempts),
             max_context=self._policy.max_context,
             decode=self._policy.decode,
-            messages=self._conversation.messages(parent.attempts),
+            messages=self._prompts.messages(parent.attempts),
         )
 
-    def _paid(self, prefix: Prefix, account: Account) -> bool:
+    def _paid(self, prefix: Prefix, account: SearchState) -> bool:
         """Whether the prompt before a solution is paid for; earlier attempts in it are paid for once."""
         shown = tuple(one.path for one in prefix.attempts)
         if self._prompt_paid and shown and self._engines.price.prompt and shown not in account.shown:
-            if not self._pay(account, self._conversation.new_tokens(prefix.attempts)):
+            if not self._pay(account, self._prompts.new_tokens(prefix.attempts)):
                 return False
             account.shown.add(shown)
         return self._prompt_paid
 
-    def _pay_opening(self, account: Account) -> None:
+    def _pay_opening(self, account: SearchState) -> None:
         if not self._prompt_paid:
-            self._prompt_paid = self._pay(account, len(self._conversation.opening))
+            self._prompt_paid = self._pay(account, len(self._prompts.opening))
 
-    def _pay(self, account: Account, prompt_tokens: int) -> bool:
+    def _pay(self, account: SearchState, prompt_tokens: int) -> bool:
         money = account.ledger.reserve(self._engines.price.prompt * prompt_tokens)
         if money is not None:
             money.settle(money.amount)
@@ -233,5 +233,5 @@ class Driver:
 
     async def _recall_when_stopped(self) -> None:
         await self._engines.stop.wait()
-        for flights in tuple(self._engines.aloft):
-            await flights.recall()
+        for calls in tuple(self._engines.in_flight):
+            await calls.recall()

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import anyio
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver.recording import Meter
+from adaptive_ttc.driver.recording import RunRecorder
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.tasks import side_by_side
 
 
-class Flights:
+class PolicyCalls:
     """The requests of one round.
 
     A task that is cancelled inside ``policy.sample`` would never learn how many tokens its request had
@@ -93,12 +93,12 @@ class DriverConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """What the expansions of one problem share; ``aloft`` are the rounds under way, ``stop`` ends the run early."""
+    """What the expansions of one problem share; ``in_flight`` are the rounds under way, ``stop`` ends the run early."""
 
     policy: Policy
     scorer: Scorer
     price: Price
-    meter: Meter
+    recorder: RunRecorder
     stop: anyio.Event
     config: DriverConfig
-    aloft: set[Flights]
+    in_flight: set[PolicyCalls]

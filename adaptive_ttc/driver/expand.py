@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from adaptive_ttc.driver.engines import Engines, Flights
+from adaptive_ttc.driver.engines import Engines, PolicyCalls
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
 from adaptive_ttc.driver.sample import Sample
-from adaptive_ttc.driver.state import Account
+from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import DecisionEvent, FinishedEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Reservation
@@ -28,7 +28,7 @@ Key = tuple[tuple[str, ...], tuple[str, ...]]
 """The steps of a sample, and those of its parent."""
 
 
-class Scorekeeper:
+class ExpansionScores:
     """The scores of one Expand.
 
     Samples with the same steps are scored once, whichever ends first, and so are those that the account
@@ -41,7 +41,7 @@ class Scorekeeper:
         tasks: where the PRM is called.
     """
 
-    def __init__(self, engines: Engines, account: Account, tasks: TaskGroup) -> None:
+    def __init__(self, engines: Engines, account: SearchState, tasks: TaskGroup) -> None:
         self._engines = engines
         self._account = account
         self._tasks = tasks
@@ -82,7 +82,7 @@ class Scorekeeper:
         known.update((sample.steps, sample.scores) for sample in self._called.values() if sample.scores)
         for sample in self._equal:
             if scores := known.get(sample.steps):
-                now = self._engines.meter.now()
+                now = self._engines.recorder.now()
                 self._engines.scorer.take(sample, Scored(scores=scores, prm_tokens=0), now)
 
     def tell(self, sample: Sample) -> None:
@@ -90,9 +90,9 @@ class Scorekeeper:
         if sample.ended != "eos" or sample in self._told:
             return
         self._told.add(sample)
-        self._engines.meter.record(
+        self._engines.recorder.record(
             FinishedEvent(
-                time=self._engines.meter.now(),
+                time=self._engines.recorder.now(),
                 path=sample.path,
                 text=sample.text,
                 tokens=len(sample.token_ids),
@@ -116,13 +116,13 @@ class Scorekeeper:
         self.tell(sample)
 
 
-async def score_held(engines: Engines, account: Account, samples: Iterable[Sample]) -> None:
+async def score_held(engines: Engines, account: SearchState, samples: Iterable[Sample]) -> None:
     """Score solutions that ended before, in this order, as far as the account can pay; a stopped run scores none."""
     held = tuple(sample for sample in samples if not sample.scores)
     if engines.stop.is_set():
         return
     async with side_by_side() as tasks:
-        scores = Scorekeeper(engines, account, tasks)
+        scores = ExpansionScores(engines, account, tasks)
         for sample in held:
             scores.pay_and_score(sample)
     scores.share()
@@ -153,10 +153,10 @@ class Expansion:
     """
 
     def __init__(
-        self, engines: Engines, request: Expand, samples: list[Sample], beside: list[Sample], account: Account
+        self, engines: Engines, request: Expand, samples: list[Sample], beside: list[Sample], account: SearchState
     ) -> None:
         self._engines = engines
-        self._meter = engines.meter
+        self._recorder = engines.recorder
         self._request = request
         self._samples = samples
         self._beside = beside
@@ -165,7 +165,7 @@ class Expansion:
     async def run(self) -> tuple[Prefix, ...]:
         """Grow every sample as far as the account allows; the children in order."""
         async with side_by_side() as scoring:
-            scores = Scorekeeper(self._engines, self._account, scoring)
+            scores = ExpansionScores(self._engines, self._account, scoring)
             for sample in self._samples:
                 if sample.ended is not None:
                     self._end(sample, sample.ended, scores)
@@ -221,15 +221,15 @@ class Expansion:
     def _overhead(self, sample: Sample) -> int:
         return self._engines.scorer.planned_overhead(sample) if self._request.score else 0
 
-    async def _round(self, leases: list[Lease], scores: Scorekeeper) -> None:
+    async def _round(self, leases: list[Lease], scores: ExpansionScores) -> None:
         """Send every lease at once and wait for all; when cancelled, call them back first and settle them."""
-        flights = Flights(self._engines.policy, self._engines.config.grace)
-        self._engines.aloft.add(flights)
+        calls = PolicyCalls(self._engines.policy, self._engines.config.grace)
+        self._engines.in_flight.add(calls)
         waiting, back = len(leases), anyio.Event()
 
         async def serve(lease: Lease) -> None:
             nonlocal waiting
-            await self._serve(lease, flights, scores)
+            await self._serve(lease, calls, scores)
             waiting -= 1
             if not waiting:
                 back.set()
@@ -241,19 +241,19 @@ class Expansion:
                 try:
                     await back.wait()
                 except anyio.get_cancelled_exc_class():
-                    await flights.recall()
+                    await calls.recall()
                     raise
         finally:
-            self._engines.aloft.discard(flights)
+            self._engines.in_flight.discard(calls)
 
-    async def _serve(self, lease: Lease, flights: Flights, scores: Scorekeeper) -> None:
+    async def _serve(self, lease: Lease, calls: PolicyCalls, scores: ExpansionScores) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
         sample = lease.sample
         asked = sample.ask(lease.tokens, self._engines.config.priority)
-        started = self._meter.now()
+        started = self._recorder.now()
         sampled: Sampled | None = None
         try:
-            sampled = _checked(await flights.sample(asked), asked)
+            sampled = _checked(await calls.sample(asked), asked)
             if sampled is None:
                 self._end(sample, "abort", scores)
         except EngineError as error:
@@ -267,20 +267,20 @@ class Expansion:
             else:
                 self._settle(lease, sampled, scores)
 
-    def _settle(self, lease: Lease, sampled: Sampled, scores: Scorekeeper) -> None:
+    def _settle(self, lease: Lease, sampled: Sampled, scores: ExpansionScores) -> None:
         sample, used = lease.sample, self._engines.price.decode * len(sampled.token_ids)
         sample.absorb(sampled, lease.tokens)
         if sample.ended is not None and self._end(sample, sample.ended, scores):
             used += scores.score_within(sample, lease.reservation.amount - used)
         lease.reservation.settle(used)
 
-    def _end(self, sample: Sample, finish: Finish, scores: Scorekeeper) -> bool:
+    def _end(self, sample: Sample, finish: Finish, scores: ExpansionScores) -> bool:
         """Note that a sample has ended; whether it is to be scored. A stopped run waits for no more scores."""
         sample.ended = finish
         self._account.note(self._request.stop, sample.length, finish)
-        self._meter.record(
+        self._recorder.record(
             SampledEvent(
-                time=self._meter.now(),
+                time=self._recorder.now(),
                 path=sample.path,
                 text=sample.new_text,
                 tokens=sample.grown,
@@ -292,7 +292,7 @@ class Expansion:
             scores.tell(sample)
         return self._request.score and finish != "abort"
 
-    def _cut(self, scores: Scorekeeper) -> None:
+    def _cut(self, scores: ExpansionScores) -> None:
         """End what the budget, or a stop, did not let end by itself."""
         for sample in self._samples:
             if sample.ended is None:
@@ -302,7 +302,7 @@ class Expansion:
 
     def _record_call(self, sample: Sample, asked: SampleRequest, sampled: Sampled | None, started: float) -> None:
         outcome = sampled or Sampled(token_ids=(), finish="abort")
-        self._meter.add(
+        self._recorder.add(
             num_calls=1,
             completion_tokens=len(outcome.token_ids),
             prompt_tokens=outcome.prompt_tokens,
@@ -310,9 +310,9 @@ class Expansion:
             discarded_tokens=outcome.discarded_tokens,
             lost_tokens=0 if sampled else asked.max_tokens,
         )
-        self._meter.record(
+        self._recorder.record(
             RequestEvent(
-                time=self._meter.now(),
+                time=self._recorder.now(),
                 started=started,
                 path=sample.path,
                 position=len(sample.token_ids),
@@ -334,7 +334,7 @@ class Expansion:
             "tokens": sum(lease.tokens for lease in leases),
         }
         why = "the balance does not cover the worst case of every sample"
-        self._meter.record(DecisionEvent(time=self._meter.now(), what="leases", why=why, numbers=numbers))
+        self._recorder.record(DecisionEvent(time=self._recorder.now(), what="leases", why=why, numbers=numbers))
 
 
 def _checked(sampled: Sampled | None, asked: SampleRequest) -> Sampled | None:

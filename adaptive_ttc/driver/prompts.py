@@ -17,7 +17,7 @@ REVISION_PROMPT = (
 """The user turn between two attempts, for a policy that was trained for none in particular."""
 
 
-class Conversation:
+class Prompts:
     """The prompts of one problem.
 
     Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix

@@ -14,7 +14,7 @@ from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Usage
 
 
-class Meter:
+class RunRecorder:
     """Usage and trace of one problem.
 
     Attributes:
@@ -44,16 +44,16 @@ class Meter:
         self.trace.record(event)
 
 
-class Branch:
+class SearchRecorder:
     """One search, of the nested forks' many.
 
     Args:
-        meter: where events go.
+        recorder: where events go.
         route: which search it is, see :mod:`adaptive_ttc.events`.
     """
 
-    def __init__(self, meter: Meter, route: Route = ()) -> None:
-        self._meter = meter
+    def __init__(self, recorder: RunRecorder, route: Route = ()) -> None:
+        self._recorder = recorder
         self._route = route
         self._number = -1
         self._open: dict[Route, Prefix] = {}
@@ -64,9 +64,9 @@ class Branch:
         self._prune((*request.prefixes, *request.beside))
         for path in {prefix.path for prefix in request.prefixes} - {prefix.path for prefix in request.beside}:
             self._open.pop(path, None)  # it is gone on from: what becomes of it, its children tell
-        self._meter.record(
+        self._recorder.record(
             ExpandEvent(
-                time=self._meter.now(),
+                time=self._recorder.now(),
                 branch=self._route,
                 number=self._number,
                 paths=tuple(prefix.path for prefix in request.prefixes),
@@ -83,8 +83,8 @@ class Branch:
     def expanded(self, children: Sequence[Prefix]) -> None:
         """The search gets its children."""
         paths = tuple(child.path for child in children)
-        self._meter.record(
-            ExpandedEvent(time=self._meter.now(), branch=self._route, number=self._number, children=paths)
+        self._recorder.record(
+            ExpandedEvent(time=self._recorder.now(), branch=self._route, number=self._number, children=paths)
         )
         self._open.update((child.path, child) for child in children if child.finish == "stop")
 
@@ -92,19 +92,19 @@ class Branch:
         """The search asks for searches side by side."""
         self._number += 1
 
-    def forked(self, searches: range, ledgers: Sequence[Ledger]) -> tuple[Branch, ...]:
+    def forked(self, searches: range, ledgers: Sequence[Ledger]) -> tuple[SearchRecorder, ...]:
         """Some of the fork's searches begin, on these accounts; a branch for each."""
         numbers = tuple(searches)[: len(ledgers)]
-        self._meter.record(
+        self._recorder.record(
             ForkEvent(
-                time=self._meter.now(),
+                time=self._recorder.now(),
                 branch=self._route,
                 number=self._number,
                 searches=numbers,
                 limits=tuple(ledger.limit for ledger in ledgers),
             )
         )
-        return tuple(Branch(self._meter, (*self._route, self._number, number)) for number in numbers)
+        return tuple(SearchRecorder(self._recorder, (*self._route, self._number, number)) for number in numbers)
 
     def returned(self, candidates: Sequence[Prefix]) -> None:
         """The search is over; unfinished solutions that it does not hand in are pruned."""
@@ -125,4 +125,4 @@ class Branch:
             del self._open[path]
             score = one.scores[-1] if one.scores else None
             twin = standing[one.text] if standing[one.text] != path else None
-            self._meter.record(PrunedEvent(time=self._meter.now(), path=path, score=score, merged_into=twin))
+            self._recorder.record(PrunedEvent(time=self._recorder.now(), path=path, score=score, merged_into=twin))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adaptive_ttc.cost import Price
-from adaptive_ttc.driver.recording import Meter
+from adaptive_ttc.driver.recording import RunRecorder
 from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import DecisionEvent, ScoredEvent
@@ -40,11 +40,13 @@ class Scorer:
         attempts: how often a call may fail before its error is raised.
     """
 
-    def __init__(self, prm: RewardModel | None, question: str, price: Price, meter: Meter, attempts: int) -> None:
+    def __init__(
+        self, prm: RewardModel | None, question: str, price: Price, recorder: RunRecorder, attempts: int
+    ) -> None:
         self._prm = prm
         self._question = question
         self._price = price
-        self._meter = meter
+        self._recorder = recorder
         self._attempts = attempts
 
     @property
@@ -79,8 +81,8 @@ class Scorer:
         assert self._prm is not None
         request = ScoreRequest(self._question, sample.steps)
         for attempt in range(1, self._attempts + 1):
-            started = self._meter.now()
-            self._meter.add(num_prm_calls=1)
+            started = self._recorder.now()
+            self._recorder.add(num_prm_calls=1)
             try:
                 scored = await self._prm.score(request)
             except ConfigError as error:
@@ -101,10 +103,10 @@ class Scorer:
         if len(scored.scores) != len(sample.steps):
             raise EngineError(f"the PRM gave {len(scored.scores)} scores for {len(sample.steps)} steps")
         sample.scores = scored.scores
-        self._meter.add(prm_tokens=scored.prm_tokens, prm_cached_tokens=scored.cached_tokens)
-        self._meter.record(
+        self._recorder.add(prm_tokens=scored.prm_tokens, prm_cached_tokens=scored.cached_tokens)
+        self._recorder.record(
             ScoredEvent(
-                time=self._meter.now(),
+                time=self._recorder.now(),
                 started=started,
                 path=sample.path,
                 scores=scored.scores,
@@ -122,4 +124,4 @@ class Scorer:
 
     def _leave_unscored(self, sample: Sample, error: ConfigError) -> None:
         name = ".".join(map(str, sample.path))
-        self._meter.record(DecisionEvent(time=self._meter.now(), what=f"left {name} unscored", why=str(error)))
+        self._recorder.record(DecisionEvent(time=self._recorder.now(), what=f"left {name} unscored", why=str(error)))

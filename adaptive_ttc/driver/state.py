@@ -18,7 +18,7 @@ def derive_seed(run_seed: int, problem_id: str, path: Route) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-class Numbering:
+class PathNumbering:
     """Numbers the children of every path, so that a later slice goes on where the earlier one stopped.
 
     Under a fork the k searches take turns: the i-th gets every k-th number, from the i-th on. No two
@@ -27,7 +27,7 @@ class Numbering:
 
     def __init__(self) -> None:
         self._given: dict[Route, int] = {}
-        self._parent: Numbering | None = None
+        self._parent: PathNumbering | None = None
         self._turn = 0
         self._turns = 1
 
@@ -43,14 +43,14 @@ class Numbering:
             above = path[:depth]
             self._given[above] = max(self._given.get(above, 0), index + 1)
 
-    def fork(self, turns: int) -> tuple[Numbering, ...]:
+    def fork(self, turns: int) -> tuple[PathNumbering, ...]:
         """One numbering for each of ``turns`` searches; this one rests until :meth:`join`."""
-        children = tuple(Numbering() for _ in range(turns))
+        children = tuple(PathNumbering() for _ in range(turns))
         for turn, child in enumerate(children):
             child._parent, child._turn, child._turns = self, turn, turns
         return children
 
-    def join(self, children: Iterable[Numbering]) -> None:
+    def join(self, children: Iterable[PathNumbering]) -> None:
         """Go on after the numbers that the searches of a fork took."""
         rounds: dict[Route, int] = {}
         turns = 1
@@ -73,7 +73,7 @@ Kind = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class Account:
+class SearchState:
     """The state on which leases depend, and nothing else: not the clock, not other problems.
 
     Attributes:
@@ -86,7 +86,7 @@ class Account:
     """
 
     ledger: Ledger
-    numbering: Numbering = field(default_factory=Numbering)
+    numbering: PathNumbering = field(default_factory=PathNumbering)
     lengths: dict[Kind, tuple[int, int]] = field(default_factory=dict)
     solved: bool = False
     scores: dict[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
@@ -113,15 +113,15 @@ class Account:
         number, total = self.lengths.get(kind, (0, 0))
         return number, total / max(number, 1)
 
-    def fork(self, ledgers: tuple[Ledger, ...]) -> tuple[Account, ...]:
+    def fork(self, ledgers: tuple[Ledger, ...]) -> tuple[SearchState, ...]:
         """Accounts for searches on child ledgers of this one's, with the same knowledge."""
         numberings = self.numbering.fork(len(ledgers))
         return tuple(
-            Account(ledger, numbering, dict(self.lengths), self.solved, dict(self.scores), set(self.shown))
+            SearchState(ledger, numbering, dict(self.lengths), self.solved, dict(self.scores), set(self.shown))
             for ledger, numbering in zip(ledgers, numberings, strict=True)
         )
 
-    def join(self, parts: Iterable[Account]) -> None:
+    def join(self, parts: Iterable[SearchState]) -> None:
         """Close a fork's accounts: what they left, learned and numbered comes back."""
         accounts = tuple(parts)
         self.numbering.join(account.numbering for account in accounts)

@@ -5,7 +5,7 @@ import pytest
 
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
-from adaptive_ttc.driver.prompts import REVISION_PROMPT, Conversation
+from adaptive_ttc.driver.prompts import REVISION_PROMPT, Prompts
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.loading import MINI_POLICY
@@ -78,30 +78,30 @@ AGAIN = (USER, *letters(REVISION_PROMPT), EOS, ASSISTANT)
 
 
 def test_without_attempts_the_prompt_is_the_problem():
-    assert Conversation(PROBLEM, Template()).prompt() == OPENING
+    assert Prompts(PROBLEM, Template()).prompt() == OPENING
 
 
 def test_attempts_stand_as_the_policys_own_tokens_with_one_end_each():
     """Trap 8: the text says something else, so rendering it anew would show."""
-    conversation = Conversation(PROBLEM, Template())
+    conversation = Prompts(PROBLEM, Template())
     a, b = attempt(7, 8), attempt(9)
     assert conversation.prompt((a,)) == (*OPENING, 7, 8, EOS, *AGAIN)
     assert conversation.prompt((a, b)) == (*OPENING, 7, 8, EOS, *AGAIN, 9, EOS, *AGAIN)
 
 
 def test_an_attempt_without_end_gets_the_templates():
-    assert Conversation(PROBLEM, Template()).prompt((attempt(7, ended=False),)) == (*OPENING, 7, EOS, *AGAIN)
+    assert Prompts(PROBLEM, Template()).prompt((attempt(7, ended=False),)) == (*OPENING, 7, EOS, *AGAIN)
 
 
 def test_a_template_without_end_leaves_the_policys_own():
     opening, again = (USER, *letters("how much?"), ASSISTANT), (USER, *letters(REVISION_PROMPT), ASSISTANT)
-    assert Conversation(PROBLEM, Endless()).prompt((attempt(7),)) == (*opening, 7, EOS, *again)
+    assert Prompts(PROBLEM, Endless()).prompt((attempt(7),)) == (*opening, 7, EOS, *again)
 
 
 def test_the_policys_own_revision_prompt_is_the_turn_between():
     policy = Template()
     policy.revision_prompt = "Again."
-    assert Conversation(PROBLEM, policy).prompt((attempt(7),))[len(OPENING) + 2 :] == (
+    assert Prompts(PROBLEM, policy).prompt((attempt(7),))[len(OPENING) + 2 :] == (
         USER,
         *letters("Again."),
         EOS,
@@ -111,7 +111,7 @@ def test_the_policys_own_revision_prompt_is_the_turn_between():
 
 @pytest.mark.parametrize(("policy", "start"), [(Thinking(), (THINK,)), (Full(), ())])
 def test_a_template_that_cannot_be_cut_open_renders_the_text(policy, start):
-    conversation = Conversation(PROBLEM, policy)
+    conversation = Prompts(PROBLEM, policy)
     assert conversation.prompt((attempt(7), attempt(8, text="or so"))) == (
         *OPENING,
         *letters("as written"),
@@ -125,7 +125,7 @@ def test_a_template_that_cannot_be_cut_open_renders_the_text(policy, start):
 
 
 def test_a_template_that_takes_one_turn_only_says_so():
-    conversation = Conversation(PROBLEM, Single())
+    conversation = Prompts(PROBLEM, Single())
     assert conversation.prompt() == OPENING
     with pytest.raises(ConfigError, match="one turn only"):
         conversation.prompt((attempt(7),))
@@ -135,7 +135,7 @@ def test_a_template_that_takes_one_turn_only_says_so():
 
 
 def test_in_a_chain_only_the_turn_between_is_new():
-    conversation = Conversation(PROBLEM, Template())
+    conversation = Prompts(PROBLEM, Template())
     a = attempt(7, 8)
     b = attempt(9, attempts=(a,))
     c = attempt(10, attempts=(a, b))
@@ -144,14 +144,14 @@ def test_in_a_chain_only_the_turn_between_is_new():
 
 
 def test_where_the_window_moved_on_all_but_the_opening_is_new():
-    conversation = Conversation(PROBLEM, Template())
+    conversation = Prompts(PROBLEM, Template())
     a = attempt(7, 8)
     b = attempt(9, 9, 9, attempts=(a,))
     assert conversation.new_tokens((b,)) == 4 + len(AGAIN)
 
 
 def test_independent_attempts_share_the_first_ones_sequence():
-    conversation = Conversation(PROBLEM, Template())
+    conversation = Prompts(PROBLEM, Template())
     a, b = attempt(7, 8, 8, 8), attempt(9, 9)
     assert conversation.new_tokens((a, b)) == len(AGAIN) + 3 + len(AGAIN)
 
@@ -186,7 +186,7 @@ async def test_the_embedded_policys_prompt_is_its_chat_template_of_the_conversat
         for one in shown:
             turns.append({"role": "assistant", "content": one.text})
             turns.append({"role": "user", "content": policy.revision_prompt})
-        prompt = Conversation(problem, policy).prompt(shown)
+        prompt = Prompts(problem, policy).prompt(shown)
         rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         assert tokenizer.decode(prompt, skip_special_tokens=False) == rendered
         own = [(*tokenizer.encode(one.text, add_special_tokens=False), tokenizer.eos_token_id) for one in shown]

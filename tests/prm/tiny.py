@@ -30,7 +30,7 @@ LLAMA3 = (
 # Mistral 7B Instruct v0.1's and v0.3's: in the first the answer follows the bracket directly, in the second a space.
 _MISTRAL = (
     "{{ bos_token }}{%% for message in messages %%}{%% if (message['role'] == 'user') != (loop.index0 %% 2 == 0) %%}"
-    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{%% endif %%}"
+    "{{ raise_exception('Prompts roles must alternate user/assistant/user/assistant/...') }}{%% endif %%}"
     "{%% if message['role'] == 'user' %%}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
     "{%% else %%}{{ '%s' + message['content'] + eos_token }}{%% endif %%}{%% endfor %%}"
 )

@@ -6,7 +6,7 @@ was aborted; ``~`` got no token; without a number it was not scored. What a sear
 likewise, with ``/`` for a blank line and no scores.
 """
 
-from adaptive_ttc.driver.state import Numbering
+from adaptive_ttc.driver.state import PathNumbering
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import ROOT, Prefix
 
@@ -43,7 +43,7 @@ class Transcript:
     """
 
     def __init__(self, search, start=()):
-        self.search, self.numbering = search, Numbering()
+        self.search, self.numbering = search, PathNumbering()
         for prefix in start:
             self.numbering.observe(prefix.path)
         self.request = self.result = None
