@@ -253,16 +253,11 @@ class Solver:
     ) -> SolutionPool:
         """Solve many problems from one budget; it goes where it is expected to bring most.
 
-        ::
-
-            async for solution in solver.solve_many(problems, budget_tokens=100_000):
-                ...
-            solutions = await solver.solve_many(problems, budget_tokens=100_000)
-
-        Every problem that has arrived gets its first solution before any gets more. One whose engine calls fail, or
-        that these models cannot be asked, comes back with :attr:`~adaptive_ttc.solution.Solution.error`; what it did
-        not spend goes to the others. Every sample of a problem depends on the seed and on that problem alone; which
-        samples are drawn depends on the order in which slices come back, so that two runs of one seed may differ.
+        Loop over the pool for solutions as they settle, or await it for all of them, see :class:`SolutionPool`. Every
+        problem that has arrived gets its first solution before any gets more. One whose engine calls fail, or that
+        these models cannot be asked, comes back with :attr:`~adaptive_ttc.solution.Solution.error`; what it did not
+        spend goes to the others. Every sample of a problem depends on the seed and on that problem alone; which samples
+        are drawn depends on the order in which slices come back, so that two runs of one seed may differ.
 
         Args:
             problems: questions, chats or problems; a list, or an async source that may still be producing, of which no
@@ -271,12 +266,10 @@ class Solver:
             max_concurrency: slices at work at once.
             priority: problem -> how much a right answer to it counts, above 0; all alike by default.
             per_problem_max: most that may be spent on one.
-            expected: problems that an async source will bring, so that units are left for those that come late; without
-                it those that come first may spend all that helps them.
-            deadline: seconds after which sampling is stopped and every problem settles with the best that it has.
-            min_gain: as for :meth:`solve`.
-            count: as for :meth:`solve`.
-            seed: in place of the solver's.
+            expected: problems that an async source will bring, so that some of the budget is left for those that come
+                late; without it those that come first may spend all that helps them.
+            deadline: seconds after which every problem settles with the best that it has.
+            min_gain, count, seed: as for :meth:`solve`.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
 
         Raises:
