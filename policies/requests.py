@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Container, Sequence
 
 from adaptive_ttc.errors import ConfigError, EngineError
@@ -49,6 +50,15 @@ def check_request(
         raise ConfigError(f"request id {request.id!r} is in flight already; give every request its own")
     if closed:
         raise EngineError(f"the policy {policy.name} is closed; make a new one")
+
+
+def stream_seed(request: SampleRequest, *, bits: int = 63) -> int:
+    """The seed of a request's own random stream, 0 to 2**bits - 1, for engines that draw one for every request.
+
+    The prompt's length keeps two pieces of one sample from the same draws.
+    """
+    digest = hashlib.blake2b(f"{request.seed}:{len(request.prompt_ids)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - bits)
 
 
 Decode = Callable[[Sequence[int]], str]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel
 from adaptive_ttc.policies.openai.fleet import REMEDY, FleetConfig
-from adaptive_ttc.policies.requests import StopRule
+from adaptive_ttc.policies.requests import StopRule, stream_seed
 from adaptive_ttc.policy import Sampled, SampleRequest
 
 Json = Mapping[str, Any]
@@ -50,7 +50,7 @@ def body_of(
         "min_p": 0.0,
         "repetition_penalty": 1.0,
         "repeat_penalty": 1.0,
-        "seed": stream_seed(request.seed, request.prompt_ids),
+        "seed": stream_seed(request, bits=31),  # which every server takes; llama.cpp reads 2**32 - 1 as "any"
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "stream_interval": config.stream_interval,
@@ -94,18 +94,6 @@ def _text_of(ids: Sequence[int], tokenizer: Any) -> str:
             "obey; take that text out, or serve the model with an engine that takes token ids (vLLM)"
         )
     return text
-
-
-def stream_seed(seed: int, prompt: Sequence[int]) -> int:
-    """The seed of one request: two pieces of a sample differ in length, and so do not use the same draws.
-
-    It has 31 bits, which every server takes (llama.cpp reads 2**32 - 1 as "any").
-    """
-    mixed = (seed ^ (len(prompt) * 0x9E3779B97F4A7C15)) & (2**64 - 1)
-    # splitmix64's finaliser: neighbouring seeds give unrelated ones
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
-    return (mixed ^ (mixed >> 31)) >> 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -150,19 +151,18 @@ class TransformersPolicy(ChatModelPolicy):
             EngineError: the model failed, or the policy is closed.
         """
         check_request(self, request, vocab_size=self.model.vocab_size, in_flight=self._in_flight)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Sampled] = loop.create_future()
+        future: Future[Sampled] = Future()
         job = Job(
             request=request,
             limit=min(request.max_tokens, self.max_context - len(request.prompt_ids)),
             stop=self._texts.stop_rule(request.stop),
-            reply=partial(_reply, loop, future),
+            reply=partial(_resolve, future),
         )
         self._in_flight.add(request.id)
         try:
             if not self._thread.post(partial(self._engine.submit, job)):
                 raise EngineError(f"the policy {self.name} is closed; make a new one")
-            return await future
+            return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             self._thread.post(partial(self._engine.drop, request.id))
             raise
@@ -181,16 +181,9 @@ class TransformersPolicy(ChatModelPolicy):
             self._engine.release()
 
 
-def _reply(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Sampled], outcome: Outcome) -> None:
-    """Hand a result from the engine's thread to the task that waits for it."""
-    try:
-        loop.call_soon_threadsafe(_resolve, future, outcome)
-    except RuntimeError:  # that event loop has closed, and with it the task
-        return
-
-
-def _resolve(future: asyncio.Future[Sampled], outcome: Outcome) -> None:
-    if future.done():
+def _resolve(future: Future[Sampled], outcome: Outcome) -> None:
+    """Hand a result from the engine's thread to the task that waits for it, if one still does."""
+    if not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

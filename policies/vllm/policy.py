@@ -7,7 +7,6 @@ ends, and has a seed of its own; the engine's prefix cache answers for the promp
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from vllm.sampling_params import RequestOutputKind
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
-from adaptive_ttc.policies.requests import StopRule, check_request
+from adaptive_ttc.policies.requests import StopRule, check_request, stream_seed
 from adaptive_ttc.policies.vllm.engine import EngineHost, PendingRequest
 from adaptive_ttc.policy import Sampled, SampleRequest
 
@@ -221,15 +220,6 @@ def sampling_params(
         flat_logprobs=True,
         output_kind=kind,
     )
-
-
-def stream_seed(request: SampleRequest) -> int:
-    """The seed of vLLM's random stream for a request, 0 to 2**63 - 1.
-
-    vLLM draws a stream for every request; the prompt's length keeps two pieces of one sample from the same draws.
-    """
-    digest = hashlib.blake2b(f"{request.seed}:{len(request.prompt_ids)}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 class Seam:

@@ -11,8 +11,8 @@ import pytest
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.openai.fleet import PrefixMap
 from adaptive_ttc.policies.openai.policy import Gate
-from adaptive_ttc.policies.openai.protocol import Answer, Chunk, read_chunk, stream_seed
-from adaptive_ttc.policies.requests import TokenTexts
+from adaptive_ttc.policies.openai.protocol import Answer, Chunk, read_chunk
+from adaptive_ttc.policies.requests import TokenTexts, stream_seed
 from adaptive_ttc.policy import SampleRequest
 from tests.policies.openai_server import folder
 
@@ -119,7 +119,11 @@ async def test_the_gate_lets_the_urgent_in_first_and_forgets_who_left():
 
 
 def test_seeds_of_pieces_differ_and_fit_every_server():
-    seeds = {stream_seed(seed, (0,) * length) for seed in (0, 1, 2, 2**63 - 1) for length in range(1, 200)}
+    seeds = {
+        stream_seed(SampleRequest(id="x", prompt_ids=(0,) * length, max_tokens=1, seed=seed), bits=31)
+        for seed in (0, 1, 2, 2**63 - 1)
+        for length in range(1, 200)
+    }
     assert len(seeds) == 4 * 199
     assert all(0 <= seed < 2**31 for seed in seeds)
 

@@ -15,10 +15,11 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies.requests import stream_seed
 from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
 from adaptive_ttc.policies.vllm.engine import translated
-from adaptive_ttc.policies.vllm.policy import straddles, stream_seed
+from adaptive_ttc.policies.vllm.policy import straddles
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
 from tests.vllm import engines
