@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace) -> dict[str, float | int]:
 
 def figures_of(calibration: Calibration) -> dict[str, float | int]:
     """All figures but the times; nan for what these problems do not tell."""
-    gain, difference = calibration.gain, calibration.contest.difference
+    gain, difference = calibration.gain, calibration.adaptive.difference
     stages = {
         f"{figure}.{stage}": float(getattr(found, figure))
         for figure in OF_STAGES

@@ -23,7 +23,7 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import pool_key
 from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, choose_vote, measure
 from adaptive_ttc.calibration.fit.difficulty import DifficultyTrainer
-from adaptive_ttc.calibration.fit.gain import Learner
+from adaptive_ttc.calibration.fit.gain import GainLearner
 from adaptive_ttc.calibration.fit.inputs import from_traces, weights_of
 from adaptive_ttc.calibration.fit.pipeline import membership, table_of
 from adaptive_ttc.calibration.judge.gains import opening_of, promising_kinds
@@ -183,7 +183,7 @@ def learned(
     difficulty = DifficultyTrainer(records, vote.reading).train(list(records))
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
-    outlook = Learner.of(records, vote, kinds=promising_kinds(curves, by_bin, weights)).learn()
+    outlook = GainLearner.of(records, vote, kinds=promising_kinds(curves, by_bin, weights)).learn()
     return Guide(rows, table, difficulty.model.posteriors, outlook.forecasts, opening_of(records), vote)
 
 

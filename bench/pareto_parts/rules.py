@@ -26,7 +26,7 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import Curves, measure
 from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
 from adaptive_ttc.calibration.judge.gains import PRICES, probe_cost
-from adaptive_ttc.calibration.judge.replay import Deck, Replayed, replay, replay_each
+from adaptive_ttc.calibration.judge.replay import Replayed, UnitOrder, replay, replay_each
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
 from adaptive_ttc.estimate.gain import Posteriors
@@ -225,7 +225,7 @@ class Replays:
 
 def replays(
     name: str,
-    run: Callable[[Sequence[Deck], Guide, float, Weights], tuple[list[Replayed], int]],
+    run: Callable[[Sequence[UnitOrder], Guide, float, Weights], tuple[list[Replayed], int]],
     records: Sequence[ProblemRecord],
     guides: Sequence[Guide],
     weights: Weights,
@@ -235,11 +235,11 @@ def replays(
 ) -> Replays:
     """Ours at budgets of mean units a problem, by :func:`shared` or :func:`alone`, over orders of the units."""
     points, overspent = [], 0
-    decks = [[Deck(record, seed) for record in records] for seed in range(seeds)]
+    orders = [[UnitOrder(record, seed) for record in records] for seed in range(seeds)]
     for number, budget in enumerate(budgets, 1):
         tell(f"{name}: budget {number} of {len(budgets)}")
         accuracy, cost = np.zeros(len(records)), np.zeros(len(records))
-        for of_seed in decks:
+        for of_seed in orders:
             for guide in guides:
                 runs, over = run([of_seed[row] for row in guide.rows], guide, budget, weights)
                 overspent += over
@@ -249,16 +249,16 @@ def replays(
     return Replays(Line(name, tuple(points)), overspent)
 
 
-def shared(decks: Sequence[Deck], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
+def shared(orders: Sequence[UnitOrder], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
     """One budget over all problems: the runs, and the units beyond it."""
-    total = int(budget * len(decks))
-    runs = replay(decks, guide.forecast, guide.vote, total, weights, guide.opening)
+    total = int(budget * len(orders))
+    runs = replay(orders, guide.forecast, guide.vote, total, weights, guide.opening)
     return runs, max(0, sum(one.cost for one in runs) - total)
 
 
-def alone(decks: Sequence[Deck], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
+def alone(orders: Sequence[UnitOrder], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
     """The same budget for every problem, none of which knows of the others."""
-    runs = replay_each(decks, guide.forecast, guide.vote, int(budget), weights, guide.opening)
+    runs = replay_each(orders, guide.forecast, guide.vote, int(budget), weights, guide.opening)
     return runs, sum(max(0, one.cost - int(budget)) for one in runs)
 
 

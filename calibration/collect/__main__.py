@@ -27,7 +27,7 @@ from adaptive_ttc.calibration.collect.arms import Arm, default_arms, demand, par
 from adaptive_ttc.calibration.collect.collector import Advance, Collected, Tally, collect, missing_units
 from adaptive_ttc.calibration.collect.ray_workers import LOCAL, ray_actors, ray_library
 from adaptive_ttc.calibration.collect.store import Store
-from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, Drawing, PoolKey, pool_key
+from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.request import add_pair_options, load_solver
@@ -243,7 +243,7 @@ def _notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey)
     Raises:
         ConfigError: these models cannot run what is asked for.
     """
-    drawing = Drawing(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, key)
+    drawing = UnitSampler(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, key)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", RevisionWarning)
         for kind in wanted:

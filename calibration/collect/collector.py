@@ -10,8 +10,8 @@ import anyio
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.calibration.collect.records import record_of
-from adaptive_ttc.calibration.collect.store import Holding, Store, Verdict
-from adaptive_ttc.calibration.collect.units import Drawing, PoolKey, starts_of, with_starts
+from adaptive_ttc.calibration.collect.store import Grade, Store, StoredProblem
+from adaptive_ttc.calibration.collect.units import PoolKey, UnitSampler, starts_of, with_starts
 from adaptive_ttc.errors import CalibrationError, ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY
@@ -130,8 +130,8 @@ async def collect(
         raise ConfigError(f"concurrency={concurrency} must be at least 1")
     if max_tokens_total is not None and max_tokens_total < 1:
         raise ConfigError(f"max_tokens_total={max_tokens_total} must be at least 1")
-    ceiling = None if max_tokens_total is None else Ceiling(solver.policy, max_tokens_total)
-    policy: Policy = ceiling or solver.policy
+    limited = None if max_tokens_total is None else TokenLimit(solver.policy, max_tokens_total)
+    policy: Policy = limited or solver.policy
     crew = _Crew(policy, solver.prm, solver.grader, with_starts(demand), store, key, report or (lambda advance: None))
     source = iter(rows)
 
@@ -143,9 +143,9 @@ async def collect(
         async with side_by_side() as tasks:
             for _ in range(concurrency):
                 tasks.start_soon(work)
-    except CeilingReachedError as error:
+    except TokenLimitReachedError as error:
         crew.collected.ended_early = str(error)
-    crew.collected.generated = 0 if ceiling is None else ceiling.spent
+    crew.collected.generated = 0 if limited is None else limited.spent
     return crew.collected
 
 
@@ -195,15 +195,15 @@ class _Crew:
         await self._draw(drawing, number, [one for one in missing if one not in independent])
         await self._finish(row, number)
 
-    def _drawing(self, problem: Problem) -> Drawing:
-        drawing = Drawing(problem, self.policy, self.prm, self.key)
+    def _drawing(self, problem: Problem) -> UnitSampler:
+        drawing = UnitSampler(problem, self.policy, self.prm, self.key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RevisionWarning)  # whoever named the arms is told once, not by each problem
             for kind in self.demand:
                 drawing.strategy(kind)
         return drawing
 
-    async def _draw(self, drawing: Drawing, number: int, units: Sequence[UnitName]) -> None:
+    async def _draw(self, drawing: UnitSampler, number: int, units: Sequence[UnitName]) -> None:
         async def one(kind: str, index: int) -> None:
             starts = self.store.starts(number, starts_of(kind, index))
             drawn = await drawing.draw(kind, index, starts)
@@ -217,8 +217,8 @@ class _Crew:
     async def _finish(self, row: Row, number: int) -> None:
         """Grade what is not graded yet."""
         held = self.store.holding(number)
-        if held.answers - held.verdicts.keys():
-            self.store.judge(number, await verdicts_on(held, row["answer"], self.grader))
+        if held.answers - held.grades.keys():
+            self.store.judge(number, await grades_of(held, row["answer"], self.grader))
             held = self.store.holding(number)
         record = record_of(row, held, self.demand)
         assert record is not None
@@ -230,7 +230,7 @@ class _Crew:
         self.report(advance)
 
 
-async def verdicts_on(held: Holding, gold: str, grader: Grader) -> dict[str, Verdict]:
+async def grades_of(held: StoredProblem, gold: str, grader: Grader) -> dict[str, Grade]:
     """Classes of all answers of a problem together, each graded once.
 
     Raises:
@@ -240,24 +240,16 @@ async def verdicts_on(held: Holding, gold: str, grader: Grader) -> dict[str, Ver
     classes = await grader.classes(answers)
     right = {name: await grader.equal(gold, name) for name in sorted({one for one in classes if one is not None})}
     return {
-        answer: Verdict(name, right[name]) if name is not None else Verdict(answer, False)
+        answer: Grade(name, right[name]) if name is not None else Grade(answer, False)
         for answer, name in zip(answers, classes, strict=True)
     }
 
 
-class CeilingReachedError(CalibrationError):
+class TokenLimitReachedError(CalibrationError):
     """What may be generated in all does not cover the next request, and nothing more is to come back."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    amount: int
-    decided: anyio.Event = field(default_factory=anyio.Event)
-    reservation: Reservation | None = None
-    refused: bool = False
-
-
-class Ceiling(WrappedPolicy):
+class TokenLimit(WrappedPolicy):
     """Does what another policy does, up to a number of generated tokens in all.
 
     Every request's worst case is reserved before it is sent. One that is not covered waits, in order of arrival,
@@ -271,7 +263,8 @@ class Ceiling(WrappedPolicy):
     def __init__(self, policy: Policy, limit: int) -> None:
         super().__init__(policy)
         self._ledger = Ledger(limit)
-        self._waiting: dict[str, _Waiter] = {}
+        self._waiting: set[str] = set()
+        self._changed = anyio.Event()
 
     @property
     def spent(self) -> int:
@@ -282,7 +275,7 @@ class Ceiling(WrappedPolicy):
         """The policy's reply.
 
         Raises:
-            CeilingReachedError: the request is not covered, and nothing in flight will give anything back.
+            TokenLimitReachedError: the request is not covered, and nothing in flight will give anything back.
         """
         reservation = await self._reserve(request)
         if reservation is None:
@@ -294,43 +287,35 @@ class Ceiling(WrappedPolicy):
             return sampled
         finally:
             reservation.settle(used)
-            self._admit()
+            self._wake()
 
     async def abort(self, request_id: str) -> None:
         """End a request early, whether it waits or is in flight."""
-        waiter = self._waiting.pop(request_id, None)
-        if waiter is None:
+        if request_id not in self._waiting:
             return await self._policy.abort(request_id)
-        waiter.decided.set()
-        self._admit()
+        self._waiting.remove(request_id)
+        self._wake()
         return None
 
     async def _reserve(self, request: SampleRequest) -> Reservation | None:
         """What covers the request; None when it was aborted while it waited."""
-        waiter = self._waiting[request.id] = _Waiter(request.max_tokens)
-        self._admit()
+        self._waiting.add(request.id)
         try:
-            await waiter.decided.wait()
-        except anyio.get_cancelled_exc_class():
-            self._waiting.pop(request.id, None)
-            if waiter.reservation is not None:
-                waiter.reservation.settle(0)
-            self._admit()
-            raise
-        if waiter.refused:
-            raise CeilingReachedError(
-                f"{self._ledger.spent:,} of at most {self._ledger.limit:,} tokens are generated, and the rest does not "
-                "cover the next request: allow more"
-            )
-        return waiter.reservation
+            while request.id in self._waiting:
+                reservation = self._ledger.reserve(request.max_tokens)
+                if reservation is not None:
+                    return reservation
+                if not self._ledger.statistics().open_reservations:
+                    raise TokenLimitReachedError(
+                        f"{self._ledger.spent:,} of at most {self._ledger.limit:,} tokens are generated, and the rest "
+                        "does not cover the next request: allow more"
+                    )
+                await self._changed.wait()
+            return None
+        finally:
+            self._waiting.discard(request.id)
 
-    def _admit(self) -> None:
-        """Let those through, from the first on, that are covered; refuse all when nothing can come back."""
-        while self._waiting:
-            name, waiter = next(iter(self._waiting.items()))
-            waiter.reservation = self._ledger.reserve(waiter.amount)
-            waiter.refused = waiter.reservation is None and not self._ledger.statistics().open_reservations
-            if waiter.reservation is None and not waiter.refused:
-                return
-            del self._waiting[name]
-            waiter.decided.set()
+    def _wake(self) -> None:
+        """Let those that wait look again, in their order."""
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from adaptive_ttc.calibration.collect.store import Holding, Store, Verdict
+from adaptive_ttc.calibration.collect.store import Grade, Store, StoredProblem
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, row_digest, with_starts
 from adaptive_ttc.estimate.features import Evidence, Unit
 from adaptive_ttc.evaluation.datasets import Row
@@ -94,8 +94,8 @@ def load_records(
         return [record for record in found if record is not None]
 
 
-def record_of(row: Row, held: Holding | None, wanted: Mapping[str, int] | None) -> ProblemRecord | None:
-    """The record of one problem; None where a unit that is wanted, or a verdict, is missing."""
+def record_of(row: Row, held: StoredProblem | None, wanted: Mapping[str, int] | None) -> ProblemRecord | None:
+    """The record of one problem; None where a unit that is wanted, or a grade, is missing."""
     if held is None:
         return None
     if wanted is None:
@@ -104,23 +104,23 @@ def record_of(row: Row, held: Holding | None, wanted: Mapping[str, int] | None) 
         return None
     kept = {kind: [held.units[kind][index] for index in range(number)] for kind, number in wanted.items()}
     try:
-        units = {kind: tuple(_graded(one, held.verdicts) for one in drawn) for kind, drawn in kept.items()}
-    except KeyError:  # an answer that no verdict was given on yet
+        units = {kind: tuple(_graded(one, held.grades) for one in drawn) for kind, drawn in kept.items()}
+    except KeyError:  # an answer that no grade was given on yet
         return None
     return ProblemRecord(row["unique_id"], row["problem"], row["answer"], held.prompt_tokens, units)
 
 
-def _graded(drawn: Drawn, verdicts: Mapping[str, Verdict]) -> UnitRecord:
+def _graded(drawn: Drawn, grades: Mapping[str, Grade]) -> UnitRecord:
     attempts, correct = [], []
     for attempt in drawn.unit.attempts:
         if attempt.answer is None:
             attempts.append(attempt)
             correct.append(False)
             continue
-        verdict = verdicts[attempt.answer]
-        same = verdict.answer_class == attempt.answer
-        attempts.append(attempt if same else replace(attempt, answer=verdict.answer_class))
-        correct.append(verdict.correct)
+        grade = grades[attempt.answer]
+        same = grade.answer_class == attempt.answer
+        attempts.append(attempt if same else replace(attempt, answer=grade.answer_class))
+        correct.append(grade.correct)
     unit = replace(drawn.unit, attempts=tuple(attempts))
     return UnitRecord(unit, tuple(correct), drawn.work.prompt_tokens, drawn.work.flops)
 

@@ -57,7 +57,7 @@ CREATE TABLE classes (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Grade:
     """The class of an answer, by its canonical text, and whether it is right."""
 
     answer_class: str
@@ -65,14 +65,14 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """All that is stored of a problem: its units by kind, in order of index, and the verdicts on their answers."""
+class StoredProblem:
+    """All that is stored of a problem: its units by kind, in order of index, and the grades on their answers."""
 
     name: str
     digest: str
     prompt_tokens: int
     units: Mapping[str, Mapping[int, Drawn]]
-    verdicts: Mapping[str, Verdict]
+    grades: Mapping[str, Grade]
 
     @property
     def answers(self) -> set[str]:
@@ -127,7 +127,7 @@ class Store:
         return self._db.serialize()
 
     def copy_from(self, other: Store, key: PoolKey, rows: Iterable[Row]) -> None:
-        """Add what another store holds of some problems; its verdicts replace those that are here."""
+        """Add what another store holds of some problems; its grades replace those that are here."""
         for row in rows:
             found = other.find(key, row)
             if found is None:
@@ -224,22 +224,22 @@ class Store:
                 found.append(start_of(row[0]))
         return found
 
-    def judge(self, problem: int, verdicts: Mapping[str, Verdict]) -> None:
-        """Put the verdicts on all answers of a problem in place of earlier ones."""
-        rows = [(problem, answer, one.answer_class, one.correct) for answer, one in verdicts.items()]
+    def judge(self, problem: int, grades: Mapping[str, Grade]) -> None:
+        """Put the grades on all answers of a problem in place of earlier ones."""
+        rows = [(problem, answer, one.answer_class, one.correct) for answer, one in grades.items()]
         with self._transaction():
             self._db.execute("DELETE FROM classes WHERE problem = ?", (problem,))
             self._db.executemany("INSERT INTO classes VALUES (?, ?, ?, ?)", rows)
 
-    def holding(self, problem: int) -> Holding:
+    def holding(self, problem: int) -> StoredProblem:
         """All that is stored of one problem."""
         return next(self._holdings("WHERE id = ?", problem))
 
-    def holdings(self, key: PoolKey) -> Iterator[Holding]:
+    def holdings(self, key: PoolKey) -> Iterator[StoredProblem]:
         """All that is stored under a key, problem by problem."""
         return self._holdings("WHERE pool = (SELECT id FROM pools WHERE key = ?)", key.text)
 
-    def _holdings(self, where: str, value: object) -> Iterator[Holding]:
+    def _holdings(self, where: str, value: object) -> Iterator[StoredProblem]:
         """The holdings of some problems; the tables are read side by side, each once."""
         chosen = f"SELECT id FROM problems {where}"
         with self._errors():
@@ -250,8 +250,8 @@ class Store:
                 kinds: dict[str, dict[int, Drawn]] = {}
                 for row in units.get(problem, ()):
                     kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
-                verdicts = {row[1]: Verdict(row[2], bool(row[3])) for row in classes.get(problem, ())}
-                yield Holding(name, digest, prompt_tokens, kinds, verdicts)
+                grades = {row[1]: Grade(row[2], bool(row[3])) for row in classes.get(problem, ())}
+                yield StoredProblem(name, digest, prompt_tokens, kinds, grades)
 
     def _grouped(self, query: str, value: object) -> dict[int, list[Any]]:
         rows = self._db.execute(query, (value,)).fetchall()

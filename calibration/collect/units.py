@@ -87,7 +87,7 @@ class Drawn:
     new_tokens: int = 0
 
 
-class Drawing:
+class UnitSampler:
     """Draws units of one problem.
 
     Args:

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
 from adaptive_ttc.calibration.collect.arms import Arm
-from adaptive_ttc.calibration.fit.inputs import COUNTS, Gathered, from_store, from_traces
+from adaptive_ttc.calibration.fit.inputs import COUNTS, FitData, from_store, from_traces
 from adaptive_ttc.calibration.fit.pipeline import Calibration, Settings, calibrate
 from adaptive_ttc.calibration.fit.save import save_calibration
 from adaptive_ttc.calibration.report.tables import show_calibration
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.print(Text(f"written to {options.out}: report.html, report.md, and what Calibrated.load reads"))
 
 
-def settings_of(options: argparse.Namespace, gathered: Gathered) -> Settings:
+def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
     """How the fit is done."""
     budgets = None if options.budget_grid is None else tuple(sorted(set(options.budget_grid)))
     return Settings(
@@ -131,13 +131,13 @@ def settings_of(options: argparse.Namespace, gathered: Gathered) -> Settings:
     )
 
 
-def fitted(gathered: Gathered, arms: Sequence[Arm], settings: Settings, console: Console) -> Calibration:
+def fitted(gathered: FitData, arms: Sequence[Arm], settings: Settings, console: Console) -> Calibration:
     """Fit, and tell what is done next."""
     with _progress(settings.folds, console) as tell:
         return calibrate(gathered.records, arms, settings, gathered.source, tell)
 
 
-def save(calibration: Calibration, gathered: Gathered, options: argparse.Namespace, seconds: float) -> None:
+def save(calibration: Calibration, gathered: FitData, options: argparse.Namespace, seconds: float) -> None:
     """Write the calibration and its reports.
 
     Raises:

@@ -1,6 +1,6 @@
 """Learns what more work brings from replayed runs; see :mod:`adaptive_ttc.estimate.gain` for what is learned.
 
-Every problem is replayed several times: units are drawn from its deck in a random order of kinds, and in each state on
+Every problem is replayed several times: units are drawn from its order in a random order of kinds, and in each state on
 the way every action is tried on the units that come next. So one record yields many states, all of which a live run
 could be in, with what would have come of each action.
 """
@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit.classifier import coarse, fillable
-from adaptive_ttc.calibration.judge.replay import Ballots, Deck, State
+from adaptive_ttc.calibration.judge.replay import State, UnitOrder, VoteTotals
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import Platt
 from adaptive_ttc.estimate.features import family_of
@@ -28,7 +28,7 @@ from adaptive_ttc.estimate.table import Vote
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class GainSettings:
     """How the outlook is learned.
 
     Attributes:
@@ -48,12 +48,12 @@ class Learning:
     leaf: int = 60
 
     def replays(self, problems: int) -> int:
-        """Walks through the deck of every problem."""
+        """Walks through the order of every problem."""
         return min(8, max(1, round(self.states / (self.depth * max(1, problems)))))
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingRows:
     """Rows to learn from.
 
     Attributes:
@@ -75,12 +75,12 @@ class Lesson:
     prm: Array
     problem: NDArray[np.int64]
 
-    def of(self, problems: Sequence[int]) -> Lesson:
+    def of(self, problems: Sequence[int]) -> TrainingRows:
         """The rows of some problems."""
         kept = np.isin(self.problem, problems)
         trials = kept[self.owner]
         place = np.cumsum(kept) - 1
-        return Lesson(
+        return TrainingRows(
             states=self.states[kept],
             right=self.right[kept],
             owner=place[self.owner[trials]],
@@ -111,27 +111,29 @@ def recorded(records: Sequence[ProblemRecord]) -> dict[str, int]:
     return {kind: min(len(record.units[kind]) for record in records) for kind in sorted(kinds)}
 
 
-def lesson(records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vote, learning: Learning) -> Lesson:
+def training_rows(
+    records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vote, learning: GainSettings
+) -> TrainingRows:
     """Replay all problems."""
     states: list[Array] = []
     right: list[float] = []
     problem: list[int] = []
     trials: list[tuple[int, int, float, float, float]] = []
-    ballots = Ballots(vote)
+    ballots = VoteTotals(vote)
     for number, record in enumerate(records):
         for replay in range(learning.replays(len(records))):
-            deck, rng = (
-                Deck(record, f"{learning.seed}/{replay}"),
+            order, rng = (
+                UnitOrder(record, f"{learning.seed}/{replay}"),
                 random.Random(f"{learning.seed}/{replay}/{record.id}"),
             )
-            for state in _walk(deck, actions, rng, learning.depth):
-                tried = _tried(deck, state, actions, ballots, rng, learning.trials)
+            for state in _walk(order, actions, rng, learning.depth):
+                tried = _tried(order, state, actions, ballots, rng, learning.trials)
                 trials += [(len(states), *trial) for trial in tried]
-                states.append(vote.reading.features(state.evidence(deck)))
-                right.append(deck.accuracy(ballots.totals(deck, state)))
+                states.append(vote.reading.features(state.evidence(order)))
+                right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
     owner, number_tried, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
-    return Lesson(
+    return TrainingRows(
         np.stack(states),
         np.array(right),
         owner.astype(int),
@@ -144,7 +146,7 @@ def lesson(records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vo
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
+class GainLearner:
     """Fits outlooks on any of the problems whose rows were made once.
 
     Attributes:
@@ -155,18 +157,18 @@ class Learner:
         learning: how.
     """
 
-    rows: Lesson
+    rows: TrainingRows
     actions: tuple[Action, ...]
     vote: Vote
     most: Mapping[str, int]
-    learning: Learning
+    learning: GainSettings
 
     @classmethod
     def of(
         cls,
         records: Sequence[ProblemRecord],
         vote: Vote,
-        learning: Learning | None = None,
+        learning: GainSettings | None = None,
         kinds: Collection[str] | None = None,
     ) -> Self:
         """Replay the problems.
@@ -180,12 +182,12 @@ class Learner:
         Raises:
             CalibrationError: no kind of unit was recorded for every problem.
         """
-        learning, most = learning or Learning(), recorded(records)
+        learning, most = learning or GainSettings(), recorded(records)
         most = {kind: count for kind, count in most.items() if kinds is None or kind in kinds}
         actions = possible_actions(most)
         if not actions:
             raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
-        return cls(lesson(records, actions, vote, learning), actions, vote, most, learning)
+        return cls(training_rows(records, actions, vote, learning), actions, vote, most, learning)
 
     def learn(self, problems: Sequence[int] | None = None) -> LearnedGainModel:
         """Fit on these problems, by their numbers, and on no others.
@@ -198,7 +200,7 @@ class Learner:
 
 
 def fit(
-    rows: Lesson, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: Learning
+    rows: TrainingRows, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: GainSettings
 ) -> LearnedGainModel:
     """Fit the estimators to rows."""
     if rows.right.min() == rows.right.max():
@@ -231,7 +233,7 @@ def fit(
     return LearnedGainModel(estimators, actions, vote.reading, most)
 
 
-def _out_of_fold(rows: Lesson, learning: Learning, folds: int = 3) -> Array:
+def _out_of_fold(rows: TrainingRows, learning: GainSettings, folds: int = 3) -> Array:
     """P(the answer in hand is right) of every state, by an estimator that has not seen its problem."""
     found = np.zeros(len(rows.right))
     _, number = np.unique(rows.problem, return_inverse=True)
@@ -252,12 +254,12 @@ def _platt(predicted: Array, target: Array) -> Platt:
     return Platt(max(float(fit.coef_[0, 0]), 0.05), float(fit.intercept_[0]))
 
 
-def _walk(deck: Deck, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
+def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
     """States on the way of a run that begins with the greedy solution, mostly, and goes on as chance has it."""
     state = State()
-    if deck.has("greedy", 1) and rng.random() < 0.9:
+    if order.has("greedy", 1) and rng.random() < 0.9:
         state = state.plus("greedy", 1, scored=rng.random() < 0.8)
-    elif deck.has("sample", 1):
+    elif order.has("sample", 1):
         state = state.plus("sample", 1, scored=rng.random() < 0.8)
     if state.taken:
         yield state
@@ -265,7 +267,7 @@ def _walk(deck: Deck, actions: Sequence[Action], rng: random.Random, depth: int)
         able = [
             action
             for action in actions
-            if action.kind != "greedy" and deck.has(action.kind, state.count(action.kind) + action.count)
+            if action.kind != "greedy" and order.has(action.kind, state.count(action.kind) + action.count)
         ]
         if not able:
             return
@@ -277,24 +279,24 @@ def _walk(deck: Deck, actions: Sequence[Action], rng: random.Random, depth: int)
 
 
 def _tried(
-    deck: Deck, state: State, actions: Sequence[Action], ballots: Ballots, rng: random.Random, most: int
+    order: UnitOrder, state: State, actions: Sequence[Action], ballots: VoteTotals, rng: random.Random, most: int
 ) -> Iterator[tuple[int, float, float, float]]:
     able = [
         number
         for number, action in enumerate(actions)
-        if deck.has(action.kind, state.count(action.kind) + action.count)
+        if order.has(action.kind, state.count(action.kind) + action.count)
     ]
     for number in sorted(rng.sample(able, min(most, len(able)))):
         action = actions[number]
-        units = deck.units(action.kind, state.count(action.kind), action.count)
-        after = deck.accuracy(ballots.totals(deck, state, *units))
+        units = order.units(action.kind, state.count(action.kind), action.count)
+        after = order.accuracy(ballots.totals(order, state, *units))
         generated = sum(one.unit.generated for one in units) / len(units)
         prm = sum(one.unit.prm for one in units) / len(units)
         yield number, after, generated, prm
 
 
 def _classifier(
-    features: Array, target: Array, learning: Learning, weight: Array | None = None, rising: Array | None = None
+    features: Array, target: Array, learning: GainSettings, weight: Array | None = None, rising: Array | None = None
 ) -> HistGradientBoostingClassifier:
     """A target between 0 and 1 is a row of each kind, weighted; both kinds are always there, be it with no weight."""
     weight = np.ones(len(target)) if weight is None else weight
@@ -320,7 +322,7 @@ def _classifier(
     return model.fit(fillable(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
 
 
-def _regressor(features: Array, target: Array, learning: Learning) -> HistGradientBoostingRegressor:
+def _regressor(features: Array, target: Array, learning: GainSettings) -> HistGradientBoostingRegressor:
     model = HistGradientBoostingRegressor(
         learning_rate=0.1,
         max_bins=63,

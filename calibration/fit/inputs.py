@@ -20,9 +20,9 @@ from rich.text import Text
 from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing
 from adaptive_ttc.calibration.collect.arms import Arm, demand
-from adaptive_ttc.calibration.collect.collector import verdicts_on
+from adaptive_ttc.calibration.collect.collector import grades_of
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, record_of
-from adaptive_ttc.calibration.collect.store import Holding, Store
+from adaptive_ttc.calibration.collect.store import Store, StoredProblem
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Work, pool_key, row_digest
 from adaptive_ttc.cli.request import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
@@ -39,7 +39,7 @@ COUNTS = ("flops", "generated+prm", "generated")
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class FitData:
     """Graded records and their origin.
 
     Attributes:
@@ -70,7 +70,7 @@ class Gathered:
         return f"measured on {len(self.records)} problems of {self.dataset['name']} solved by {models}"
 
 
-def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> Gathered:
+def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> FitData:
     """Draw what the store lacks, and read it.
 
     Args:
@@ -112,7 +112,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
             f"none of {len(rows)} problems has all the units that the arms need: give the same command again to go on, "
             "or allow more with --max-tokens-total"
         )
-    return Gathered(
+    return FitData(
         records,
         models,
         {"policy": key.policy, "prm": key.prm, "prompt": key.prompt},
@@ -199,7 +199,7 @@ DATASET = "minimath-calibration"
 """What a fit is made on where none is named; a file of traces names its own."""
 
 
-def from_traces(options: argparse.Namespace) -> Gathered:
+def from_traces(options: argparse.Namespace) -> FitData:
     """Grade recorded samples.
 
     Args:
@@ -218,7 +218,7 @@ def from_traces(options: argparse.Namespace) -> Gathered:
     rows = _matched(record, load_problems(dataset), str(dataset))[: options.limit]
     records = anyio.run(graded, record, rows)
     ratio = record.prm.parameters / max(record.policy.parameters, 1) if record.prm is not None else 0.0
-    return Gathered(
+    return FitData(
         records,
         {"policy": record.policy.name, "prm": None if record.prm is None else record.prm.name},
         {
@@ -234,16 +234,16 @@ def from_traces(options: argparse.Namespace) -> Gathered:
 
 
 async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
-    """The recorded samples of these problems, each once, with verdicts on their answers."""
+    """The recorded samples of these problems, each once, with grades on their answers."""
     recorded = {problem.question: problem for problem in record.problems}
     found = []
     async with Grader() as grader:
         for row in rows:
             problem = recorded[row["problem"]]
             drawn = {index: _drawn(index, sample, record) for index, sample in enumerate(problem.samples)}
-            held = Holding(row["unique_id"], row_digest(row), len(problem.prompt_ids), {SAMPLE: drawn}, {})
-            verdicts = await verdicts_on(held, row["answer"], grader)
-            one = record_of(row, replace(held, verdicts=verdicts), None)
+            held = StoredProblem(row["unique_id"], row_digest(row), len(problem.prompt_ids), {SAMPLE: drawn}, {})
+            grades = await grades_of(held, row["answer"], grader)
+            one = record_of(row, replace(held, grades=grades), None)
             assert one is not None
             found.append(one)
     return found

@@ -7,7 +7,7 @@ without them; what is shipped is then fitted on all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +33,7 @@ from adaptive_ttc.calibration.fit.difficulty import (
     counts_of,
     crossfitted_difficulty,
 )
-from adaptive_ttc.calibration.fit.gain import Learner, Learning
+from adaptive_ttc.calibration.fit.gain import GainLearner, GainSettings
 from adaptive_ttc.calibration.judge.difficulty import (
     StageMetrics,
     held_out_predictions,
@@ -41,12 +41,12 @@ from adaptive_ttc.calibration.judge.difficulty import (
     measured_difficulty,
 )
 from adaptive_ttc.calibration.judge.gains import (
-    Contender,
-    Contest,
+    AdaptiveComparison,
     DifficultyGain,
     Fold,
+    FoldModels,
     budget_grid,
-    contest,
+    compare_adaptive,
     difficulty_gain,
     opening_of,
     probe_cost,
@@ -63,7 +63,7 @@ from adaptive_ttc.types import Aggregation
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
-CONTESTED = 300
+REPLAYED = 300
 """Problems on which adaptive runs are replayed, about; of as few folds as hold so many."""
 
 
@@ -85,7 +85,7 @@ class Settings:
     seed: int = 0
     budgets: Sequence[float] | None = None
     aggregations: tuple[Aggregation, ...] = AGGREGATIONS
-    learning: Learning = field(default_factory=Learning)
+    learning: GainSettings = field(default_factory=GainSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Calibration:
         stages: metrics of the classifiers on unseen problems.
         importances: of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`.
         gain: what knowing the difficulty is worth there.
-        contest: outlook against table there; None where no search or sample can be gone on with.
+        adaptive: outlook against table there; None where no search or sample can be gone on with.
         seconds: that fitting took.
     """
 
@@ -127,7 +127,7 @@ class Calibration:
     stages: Mapping[str, StageMetrics]
     importances: Mapping[str, Mapping[str, float]]
     gain: DifficultyGain
-    contest: Contest
+    adaptive: AdaptiveComparison
     seconds: float
 
 
@@ -176,20 +176,10 @@ def calibrate(
     tell("learning what more work brings")
     opening = opening_of(records)
     kinds = promising_kinds(curves, by_bin, settings.weights)
-    learner = Learner.of(records, vote, settings.learning, kinds)
-    contenders: list[Contender] = []
-    needed = min(folds.count, -(-CONTESTED * folds.count // len(records)))
-    most = -(-CONTESTED // needed)
-    for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts, strict=True)):
-        if number == needed:
-            break
-        tell(f"learning what more work brings, fold {number + 1} of {needed}")
-        train = folds.training(number, records)
-        fold_table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
-        forecasts = TableGainModel(fold_table, held.model.posteriors)
-        contenders.append(Contender(part[:most], forecasts, learner.learn(fold.train.tolist())))
+    learner = GainLearner.of(records, vote, settings.learning, kinds)
+    fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
-    met = contest(contenders, vote, settings.weights, _inner(budgets), opening, settings.seed)
+    met = compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems")
     outlook = learner.learn() if met.keeps_outlook else None
     return Calibration(
@@ -208,9 +198,29 @@ def calibrate(
         stages=stages,
         importances=importances(crossed, records, trainer, settings.seed),
         gain=gain,
-        contest=met,
+        adaptive=met,
         seconds=time.perf_counter() - began,
     )
+
+
+def _fold_models(
+    records: Sequence[ProblemRecord],
+    crossed: CrossFitted[Difficulty],
+    parts: Sequence[Fold],
+    curves: Curves,
+    learner: GainLearner,
+    vote: Vote,
+    source: str,
+    tell: Tell,
+) -> Iterator[FoldModels]:
+    """Both gain models of every fold that is replayed, fitted on the others."""
+    needed = min(len(parts), -(-REPLAYED * len(parts) // len(records)))
+    most = -(-REPLAYED // needed)
+    for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts[:needed], strict=False)):
+        tell(f"learning what more work brings, fold {number + 1} of {needed}")
+        train = [records[row] for row in fold.train]
+        table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
+        yield FoldModels(part[:most], TableGainModel(table, held.model.posteriors), learner.learn(fold.train.tolist()))
 
 
 def _check_size(problems: int, folds: int) -> None:

@@ -68,17 +68,8 @@ def save_calibration(
             "models": dict(models),
             "fingerprints": dict(fingerprints),
             "dataset": dict(dataset),
-            "problems": list(calibration.problems),
-            "digests": list(calibration.digests),
-            "opening": asdict(calibration.opening),
-            "weights": asdict(calibration.settings.weights),
-            "folds": calibration.settings.folds,
-            "seed": calibration.settings.seed,
+            **_facts(calibration),
             "counts": dict(counts),
-            "fit_seconds": round(calibration.seconds, 1),
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "git": git_state(),
-            "versions": {"python": sys.version.split()[0], **_versions()},
             "command": command,
             "files": sums,
         }
@@ -92,6 +83,22 @@ def save_calibration(
     except OSError as error:
         raise CalibrationError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
     return loaded
+
+
+def _facts(calibration: Calibration) -> dict[str, Any]:
+    """What it was fitted on and how, when, and with which versions."""
+    return {
+        "problems": list(calibration.problems),
+        "digests": list(calibration.digests),
+        "opening": asdict(calibration.opening),
+        "weights": asdict(calibration.settings.weights),
+        "folds": calibration.settings.folds,
+        "seed": calibration.settings.seed,
+        "fit_seconds": round(calibration.seconds, 1),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "git": git_state(),
+        "versions": {"python": sys.version.split()[0], **_versions()},
+    }
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
-from adaptive_ttc.calibration.judge.replay import Deck, Forecaster, Replayed, replay
+from adaptive_ttc.calibration.judge.replay import Forecaster, Replayed, UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Unit
 from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
@@ -134,7 +134,7 @@ def difficulty_gain(
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class AdaptiveComparison:
     """Replayed adaptive runs on held-out problems, one budget shared by the problems of a fold.
 
     Attributes:
@@ -157,7 +157,7 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class FoldModels:
     """The forecasts that were fitted without a fold, and its problems."""
 
     records: Sequence[ProblemRecord]
@@ -165,16 +165,21 @@ class Contender:
     outlook: LearnedGainModel
 
 
-def contest(
-    contenders: Sequence[Contender], vote: Vote, weights: Weights, budgets: Sequence[float], opening: Opening, seed: int
-) -> Contest:
+def compare_adaptive(
+    fold_models: Sequence[FoldModels],
+    vote: Vote,
+    weights: Weights,
+    budgets: Sequence[float],
+    opening: Opening,
+    seed: int,
+) -> AdaptiveComparison:
     """Replay them all."""
     rows: dict[str, list[list[float]]] = {"table": [], "outlook": [], "unscored": []}
     for budget in budgets:
         found: dict[str, list[float]] = {name: [] for name in rows}
-        for one in contenders:
-            decks = [Deck(record, seed) for record in one.records]
-            total = int(budget * len(decks))
+        for one in fold_models:
+            orders = [UnitOrder(record, seed) for record in one.records]
+            total = int(budget * len(orders))
             plain = replace(opening, scored=False)
             runs: dict[str, tuple[Forecaster, Opening]] = {
                 "table": (one.table.forecasts, opening),
@@ -182,11 +187,11 @@ def contest(
                 "unscored": (one.outlook.forecasts, plain),
             }
             for name, (forecast, begin) in runs.items():
-                found[name] += _accuracies(replay(decks, forecast, vote, total, weights, begin))
+                found[name] += _accuracies(replay(orders, forecast, vote, total, weights, begin))
         for name, values in found.items():
             rows[name].append(values)
     table, outlook = np.array(rows["table"]), np.array(rows["outlook"])
-    return Contest(
+    return AdaptiveComparison(
         budgets=tuple(map(float, budgets)),
         table=tuple(table.mean(axis=1).tolist()),
         outlook=tuple(outlook.mean(axis=1).tolist()),

@@ -1,6 +1,6 @@
 """Replays adaptive runs on recorded units, with the allocator and the forecasts that run live, and without a model.
 
-A deck is one random order of a problem's units, which are taken without replacement. Samples and trees that began with
+A order is one random order of a problem's units, which are taken without replacement. Samples and trees that began with
 the same first steps lie in one block; samples are taken from one end of the order of blocks and trees from the other,
 so that a state that holds both is one that a live run could be in. A slice that what was promised to it does not
 cover is finished with the next promise, as a live one is.
@@ -37,7 +37,7 @@ def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
     return {answer: total_of(found, name) for answer, found in weights.items()}
 
 
-class Ballots:
+class VoteTotals:
     """What every recorded unit adds to a vote, worked out once; units are known by identity.
 
     Args:
@@ -49,12 +49,12 @@ class Ballots:
         self._plain = Vote("majority")
         self._known: dict[tuple[int, bool], tuple[UnitRecord, dict[str, float]]] = {}
 
-    def totals(self, deck: Deck, state: State, *further: UnitRecord) -> dict[str, float]:
+    def totals(self, order: UnitOrder, state: State, *further: UnitRecord) -> dict[str, float]:
         """The weight of every answer in a state, and with further scored units; the majority while nobody is scored."""
         scored = state.scored or bool(further)
         best = scored and self.vote.name == "best"
         totals: dict[str, float] = {}
-        for one in (*state.units(deck), *further):
+        for one in (*state.units(order), *further):
             for answer, weight in self._of(one, scored).items():
                 before = totals.get(answer)
                 totals[answer] = weight if before is None else max(before, weight) if best else before + weight
@@ -72,7 +72,7 @@ class Ballots:
         return found[1]
 
 
-class Deck:
+class UnitOrder:
     """One order of a problem's units.
 
     Args:
@@ -84,7 +84,7 @@ class Deck:
     def __init__(self, record: ProblemRecord, seed: int | str, block: int = 4) -> None:
         self.record = record
         rng = random.Random(f"{seed}/{record.id}")
-        self.order = {kind: _ordered(kind, units, rng, block) for kind, units in _together(record, rng, block)}
+        self.units_of_kind = {kind: _ordered(kind, units, rng, block) for kind, units in _together(record, rng, block)}
         self.right = {
             attempt.answer: correct
             for units in record.units.values()
@@ -95,11 +95,11 @@ class Deck:
 
     def units(self, kind: str, first: int, count: int) -> tuple[UnitRecord, ...]:
         """So many units of a kind after the first ones; fewer where the record ends."""
-        return self.order.get(kind, ())[first : first + count]
+        return self.units_of_kind.get(kind, ())[first : first + count]
 
     def has(self, kind: str, count: int) -> bool:
         """Whether so many were recorded."""
-        return len(self.order.get(kind, ())) >= count
+        return len(self.units_of_kind.get(kind, ())) >= count
 
     def accuracy(self, totals: Mapping[str, float]) -> float:
         """1 where the answer with the largest total is right; answers that tie share the win."""
@@ -112,7 +112,7 @@ class Deck:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a replayed run stands: how many units of every kind it took from its deck.
+    """Where a replayed run stands: how many units of every kind it took from its order.
 
     Attributes:
         taken: kind -> units, in the order in which they were begun.
@@ -132,20 +132,20 @@ class State:
         """Units of a kind."""
         return dict(self.taken).get(kind, 0)
 
-    def units(self, deck: Deck) -> list[UnitRecord]:
+    def units(self, order: UnitOrder) -> list[UnitRecord]:
         """The units in hand."""
-        return [one for kind, count in self.taken for one in deck.units(kind, 0, count)]
+        return [one for kind, count in self.taken for one in order.units(kind, 0, count)]
 
-    def evidence(self, deck: Deck) -> Evidence:
+    def evidence(self, order: UnitOrder) -> Evidence:
         """What is known here."""
-        units = [one.unit for one in self.units(deck)]
+        units = [one.unit for one in self.units(order)]
         if not self.scored:
             units = [unscored(unit) for unit in units]
-        return Evidence(deck.record.question, deck.record.prompt_tokens, tuple(units))
+        return Evidence(order.record.question, order.record.prompt_tokens, tuple(units))
 
-    def tokens(self, deck: Deck) -> tuple[int, int]:
+    def tokens(self, order: UnitOrder) -> tuple[int, int]:
         """Tokens of the policy and of the PRM spent until here."""
-        units = self.evidence(deck).units
+        units = self.evidence(order).units
         return sum(unit.generated for unit in units), sum(unit.prm for unit in units)
 
 
@@ -218,14 +218,14 @@ class _Begun:
 class _Run:
     """A problem on its way: its units, those that it has, what it spent, and the next of every kind if it was begun."""
 
-    deck: Deck
+    order: UnitOrder
     state: State = field(default_factory=State)
     spent: int = 0
     begun: dict[str, _Begun] = field(default_factory=dict)
 
 
 def replay(
-    decks: Sequence[Deck],
+    orders: Sequence[UnitOrder],
     forecast: Forecaster,
     vote: Vote,
     budget: int | None,
@@ -238,7 +238,7 @@ def replay(
     """Spend one budget over many problems.
 
     Args:
-        decks: one of each problem.
+        orders: one of each problem.
         forecast: states -> what may be done next.
         vote: over all attempts of a problem.
         budget: units that may be spent in all; None for no limit.
@@ -248,14 +248,14 @@ def replay(
         per_problem_max: most units for one problem.
     """
     allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
-    each = math.inf if budget is None else budget / max(1, len(decks))
+    each = math.inf if budget is None else budget / max(1, len(orders))
     each = min(each, math.inf if per_problem_max is None else per_problem_max)
     begin = opening.within(each, weights.generated, weights.prm)
-    return _played([(allocator, decks)], forecast, vote, weights, begin)
+    return _played([(allocator, orders)], forecast, vote, weights, begin)
 
 
 def replay_each(
-    decks: Sequence[Deck],
+    orders: Sequence[UnitOrder],
     forecast: Forecaster,
     vote: Vote,
     budget: int | None,
@@ -265,21 +265,21 @@ def replay_each(
     min_gain: float = 0.0,
 ) -> list[Replayed]:
     """Spend a budget of its own on every problem; takes the arguments of :func:`replay`."""
-    alone = [(Allocator(budget, min_gain=min_gain, floor=0.0), [deck]) for deck in decks]
+    alone = [(Allocator(budget, min_gain=min_gain, floor=0.0), [order]) for order in orders]
     begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
     return _played(alone, forecast, vote, weights, begin)
 
 
 def _played(
-    groups: Sequence[tuple[Allocator, Sequence[Deck]]],
+    groups: Sequence[tuple[Allocator, Sequence[UnitOrder]]],
     forecast: Forecaster,
     vote: Vote,
     weights: Weights,
     opening: Opening,
 ) -> list[Replayed]:
-    """Let every allocator spend its budget on its decks; what all of them ask next is forecast together."""
-    runs = [(allocator, {deck.record.id: _Run(deck) for deck in decks}) for allocator, decks in groups]
-    nothing = [run.deck.record.nothing() for _, part in runs for run in part.values()]
+    """Let every allocator spend its budget on its orders; what all of them ask next is forecast together."""
+    runs = [(allocator, {order.record.id: _Run(order) for order in orders}) for allocator, orders in groups]
+    nothing = [run.order.record.nothing() for _, part in runs for run in part.values()]
     expected = iter(zip(nothing, forecast(nothing), strict=True))
     for allocator, part in runs:
         for id, run in part.items():
@@ -295,9 +295,9 @@ def _played(
         live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
         evidence = [_evidence(run, weights) for _, run, _ in moved]
         for (allocator, run, spent), known, outlook in zip(moved, evidence, forecast(evidence), strict=True):
-            allocator.charged(run.deck.record.id, spent)
-            allocator.offer(run.deck.record.id, _options(run, known, outlook, weights))
-    ballots = Ballots(vote)
+            allocator.charged(run.order.record.id, spent)
+            allocator.offer(run.order.record.id, _options(run, known, outlook, weights))
+    ballots = VoteTotals(vote)
     return [_ended(run, ballots) for _, part in runs for run in part.values()]
 
 
@@ -320,20 +320,20 @@ def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) ->
     able = (
         one
         for one in outlook.options
-        if run.deck.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
+        if run.order.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
     )
     return priced(able, known, weights.generated, weights.prm)
 
 
 def _evidence(run: _Run, weights: Weights) -> Evidence:
     """What is known, and what was begun."""
-    known = run.state.evidence(run.deck)
+    known = run.state.evidence(run.order)
     return replace(known, begun=tuple(_half(run, kind, begun, weights) for kind, begun in run.begun.items()))
 
 
 def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
     """The part of a unit that was paid for."""
-    (one,) = run.deck.units(kind, run.state.count(kind), 1)
+    (one,) = run.order.units(kind, run.state.count(kind), 1)
     whole = one.unit if begun.scored else unscored(one.unit)
     share = begun.paid / max(1, _cost(whole, weights))
     return Unit(kind, generated=round(share * whole.generated), prm=round(share * whole.prm))
@@ -360,14 +360,14 @@ def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: We
 
 
 def _total(run: _Run, state: State, weights: Weights) -> int:
-    return sum(_cost(unit, weights) for unit in state.evidence(run.deck).units)
+    return sum(_cost(unit, weights) for unit in state.evidence(run.order).units)
 
 
 def _cost(unit: Unit, weights: Weights) -> int:
     return math.ceil(weights.cost(unit))
 
 
-def _ended(run: _Run, ballots: Ballots) -> Replayed:
-    generated, prm = run.state.tokens(run.deck)
-    accuracy = run.deck.accuracy(ballots.totals(run.deck, run.state))
+def _ended(run: _Run, ballots: VoteTotals) -> Replayed:
+    generated, prm = run.state.tokens(run.order)
+    accuracy = run.order.accuracy(ballots.totals(run.order, run.state))
     return Replayed(accuracy, generated, prm, run.spent, run.state)

@@ -83,7 +83,7 @@ def arm_heat_map(table: ComputeOptimalTable, weights: Weights) -> str:
 
 def gains(calibration: Calibration) -> str:
     """Accuracy on unseen problems against mean cost: one arm for all, by difficulty, adaptive."""
-    gain, met = calibration.gain, calibration.contest
+    gain, met = calibration.gain, calibration.adaptive
     lines = (
         ("one arm for all", gain.budgets, gain.fixed, "#7f7f7f", "-"),
         ("arm by true bin (oracle)", gain.budgets, gain.oracle, "#009E73", "--"),

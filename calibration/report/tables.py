@@ -109,7 +109,7 @@ def stages(found: Mapping[str, StageMetrics]) -> Grid:
 
 def gains(calibration: Calibration) -> Grid:
     """Accuracy on unseen problems at equal mean cost."""
-    gain, met = calibration.gain, calibration.contest
+    gain, met = calibration.gain, calibration.adaptive
     adaptive = {round(budget, 6): place for place, budget in enumerate(met.budgets)}
     rows = []
     for place, budget in enumerate(gain.budgets):
@@ -128,7 +128,7 @@ def sentences(calibration: Calibration) -> list[str]:
 
 
 def _sentences(calibration: Calibration) -> Iterator[str]:
-    gain, met, vote = calibration.gain, calibration.contest, calibration.vote
+    gain, met, vote = calibration.gain, calibration.adaptive, calibration.vote
     yield (
         f"Vote: {name_of(vote.vote)}, right on {vote.crossfitted:.1%} of unseen problems (mean over pools of "
         f"several sizes); where it was chosen it looks {_points(vote.optimism)} better."

@@ -4,7 +4,7 @@ import pytest
 
 from adaptive_ttc.calibration.collect.arms import parse_arms
 from adaptive_ttc.calibration.collect.records import Weights
-from adaptive_ttc.calibration.fit.gain import Learning
+from adaptive_ttc.calibration.fit.gain import GainSettings
 from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
 from adaptive_ttc.calibration.fit.save import save_calibration
 from tests.calibration.simulated import simulated_records
@@ -21,7 +21,7 @@ ORIGIN = {
 
 @pytest.fixture(scope="session")
 def calibration():
-    settings = Settings(Weights(prm=2.0), folds=2, learning=Learning(states=400, iterations=10, leaf=10))
+    settings = Settings(Weights(prm=2.0), folds=2, learning=GainSettings(states=400, iterations=10, leaf=10))
     return calibrate(simulated_records(40, 12, 5), ARMS, settings, "simulated")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.calibration.collect import units
-from adaptive_ttc.calibration.collect.collector import Tally, collect, missing_units, verdicts_on
+from adaptive_ttc.calibration.collect.collector import Tally, collect, grades_of, missing_units
 from adaptive_ttc.calibration.collect.records import load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import PoolKey, starts_of
@@ -216,7 +216,7 @@ async def test_answers_are_put_into_classes_across_all_units_of_a_problem(store)
         store.add(number, replace(DRAWN, index=max(index - 1, 0), unit=unit, start=None))
     assert load_records(store, key, [row]) == []  # not graded yet
     async with Grader() as grader:
-        store.judge(number, await verdicts_on(store.holding(number), row["answer"], grader))
+        store.judge(number, await grades_of(store.holding(number), row["answer"], grader))
     (record,) = load_records(store, key, [row])
     told = {
         kind: [(one.unit.attempts[0].answer, one.correct[0]) for one in group] for kind, group in record.units.items()

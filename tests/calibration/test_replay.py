@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adaptive_ttc.calibration.collect.records import Weights
-from adaptive_ttc.calibration.judge.replay import Deck, replay
+from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.estimate.table import Vote
@@ -23,7 +23,7 @@ def test_a_total_that_pays_for_every_opening_finishes_them_all_though_many_outli
 
     opening = Opening("greedy", False, int(np.quantile(lengths, 0.8)), 0)
     assert sum(length > opening.generated for length in lengths) >= 4
-    decks = [Deck(record, 0) for record in records]
-    runs = replay(decks, forecast, Vote(), sum(lengths), Weights(1.0, 0.0), opening)
+    orders = [UnitOrder(record, 0) for record in records]
+    runs = replay(orders, forecast, Vote(), sum(lengths), Weights(1.0, 0.0), opening)
     assert [run.cost for run in runs] == lengths
     assert sum(run.accuracy for run in runs) == sum(one.correct[0] for one in greedy)

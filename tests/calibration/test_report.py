@@ -63,7 +63,7 @@ def test_the_best_arm_of_a_row_is_the_one_that_the_table_looks_up(calibration):
 def test_adaptive_runs_stand_beside_the_budget_at_which_they_were_replayed(calibration):
     grid = gains(calibration)
     told = {row[0]: row[-1] for row in grid.rows if row[-1]}
-    met = calibration.contest
+    met = calibration.adaptive
     assert told == {f"{budget:,.0f}": f"{100 * got:.1f}" for budget, got in zip(met.budgets, met.outlook, strict=True)}
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from adaptive_ttc.calibration.collect.store import Store, Verdict
+from adaptive_ttc.calibration.collect.store import Grade, Store
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, FirstStep, Unit
@@ -29,12 +29,12 @@ def store(tmp_path):
 def test_what_is_written_comes_back_to_another_process_as_it_was(store):
     number = store.problem(KEY, ROW, 12)
     store.add(number, DRAWN)
-    store.judge(number, {"2": Verdict("2", True)})
+    store.judge(number, {"2": Grade("2", True)})
     with Store(store.path) as other:
         assert other.starts(number, [3]) == [DRAWN.start]
         (held,) = other.holdings(KEY)
         assert held == other.holding(number)
-        assert (held.name, held.prompt_tokens, held.verdicts) == ("one", 12, {"2": Verdict("2", True)})
+        assert (held.name, held.prompt_tokens, held.grades) == ("one", 12, {"2": Grade("2", True)})
         assert held.units == {"sample": {3: replace(DRAWN, start=None)}}
         assert other.indices(number) == {"sample": {3}}
 
@@ -75,7 +75,7 @@ def test_a_part_of_a_store_goes_elsewhere_and_back_and_changes_nothing_that_is_t
     store.problem(KEY, other, 9)
     number = store.problem(KEY, ROW, 12)
     store.add(number, DRAWN)
-    store.judge(number, {"1": Verdict("1", True)})
+    store.judge(number, {"1": Grade("1", True)})
     with Store(":memory:") as memory:
         memory.problem(KEY, {**ROW, "unique_id": "three"}, 9)  # numbers differ
         memory.copy_from(store, KEY, [ROW, {**ROW, "unique_id": "nowhere"}])
@@ -86,7 +86,7 @@ def test_a_part_of_a_store_goes_elsewhere_and_back_and_changes_nothing_that_is_t
         assert part.holding(found) == store.holding(number)
         assert part.starts(found, [3]) == store.starts(number, [3])
         part.add(found, replace(DRAWN, index=4))
-        part.judge(found, {"2": Verdict("2", False)})
+        part.judge(found, {"2": Grade("2", False)})
         store.copy_from(part, KEY, [ROW])
         assert store.holding(number) == part.holding(found)
         assert store.indices(number) == {"sample": {3, 4}}
