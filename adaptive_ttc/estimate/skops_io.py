@@ -76,7 +76,7 @@ class BoostedTrees:
     """
 
     def __init__(self, trees: Sequence[NDArray[Any]], baseline: float, features: int) -> None:
-        if not math.isfinite(baseline) or features < 1:
+        if not math.isfinite(baseline) or not isinstance(features, int) or features < 1:
             raise ValueError(f"a baseline of {baseline} over {features} features")
         for nodes in trees:
             _check_tree(nodes, features)
@@ -164,7 +164,7 @@ def write_estimators(path: str | Path, content: Mapping[str, Any]) -> str:
     from skops.io import dumps
 
     data: bytes = dumps(dict(content), compression=zipfile.ZIP_DEFLATED)
-    _schema(data, Path(path))
+    _Reader(data, Path(path))
     Path(path).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
@@ -192,10 +192,9 @@ def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
             f"{path} was changed or cut off after it was written: its checksum is not that of its metadata; "
             "copy the whole calibration again, or fit anew"
         )
-    schema = _schema(data, path)
+    reader = _Reader(data, path)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            content = _Reader(archive, path).value(schema)
+        content = reader.value(reader.schema)
     except CalibrationError:
         raise
     except Exception as error:
@@ -203,26 +202,6 @@ def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CalibrationError(f"{path} holds a {type(content).__name__} where a calibration is wanted")
     return content
-
-
-def _schema(data: bytes, path: Path) -> Any:
-    """The JSON of a skops file, which names no foreign type."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-                raise CalibrationError(f"{path} unpacks to more than {_MAX_BYTES} bytes: no calibration is so large")
-            schema = json.loads(archive.read("schema.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise CalibrationError(
-            f"{path} is no skops file (a pickle is not accepted, ever); make it with "
-            "python -m adaptive_ttc.calibration.fit"
-        ) from error
-    foreign = sorted({name for name, loader in _types(schema) if name not in TRUSTED or loader not in _NODES})
-    if foreign:
-        raise CalibrationError(
-            f"{path} holds types that no calibration writes: {', '.join(foreign)}; it was not opened, do not trust it"
-        )
-    return schema
 
 
 def _types(node: Any) -> Iterator[tuple[str, str]]:
@@ -239,11 +218,31 @@ def _types(node: Any) -> Iterator[tuple[str, str]]:
 
 
 class _Reader:
-    """Makes values of the nodes of a skops schema: plain ones, arrays, and estimators; nothing else has a value."""
+    """Makes values of the nodes of a skops schema: plain ones, arrays, and estimators; nothing else has a value.
 
-    def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
-        self._archive = archive
+    Raises:
+        CalibrationError: the data are no skops file, or one that names a foreign type.
+    """
+
+    def __init__(self, data: bytes, path: Path) -> None:
         self._path = path
+        try:
+            self._archive = zipfile.ZipFile(io.BytesIO(data))
+            if sum(member.file_size for member in self._archive.infolist()) > _MAX_BYTES:
+                raise CalibrationError(f"{path} unpacks to more than {_MAX_BYTES} bytes: no calibration is so large")
+            self.schema = json.loads(self._archive.read("schema.json"))
+        except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise CalibrationError(
+                f"{path} is no skops file (a pickle is not accepted, ever); make it with "
+                "python -m adaptive_ttc.calibration.fit"
+            ) from error
+        named = set(_types(self.schema))
+        foreign = sorted({name for name, loader in named if name not in TRUSTED or loader not in _NODES})
+        if foreign:
+            raise CalibrationError(
+                f"{path} holds types that no calibration writes: {', '.join(foreign)}; "
+                "it was not opened, do not trust it"
+            )
 
     def value(self, node: Any) -> Any:
         match node["__loader__"]:
