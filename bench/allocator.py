@@ -43,11 +43,12 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean, median
 
 from allocator_known_model import Action, Frontier, KnownModel, Rule, State, canonical
-from measuring import command, markdown_table, parser_of, write_report, write_section
+from measuring import command, markdown_table, parser_of, report, write_section
 
 from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.allocation.report import Decision
@@ -217,7 +218,7 @@ def pooled(model: KnownModel, mean_samples: int, problems: int, seed: int) -> tu
     Types are dealt in proportion to their weights; accuracy is that of the votes given the counts.
     """
     rng = random.Random(seed)
-    bounds = [*(sum(model.weights[: i + 1]) for i in range(len(model.weights) - 1)), 1.0]
+    bounds = [*accumulate(model.weights[:-1]), 1.0]
     levels = [
         next(p for p, bound in zip(model.right, bounds, strict=True) if (i + 0.5) / problems < bound)
         for i in range(problems)
@@ -343,11 +344,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, metavar="FILE", help="write the section of this Markdown file")
     options = parser.parse_args()
     figures = measure(options.limit, options.seed)
-    for key, value in figures.items():
-        print(f"{key:30} {value:.4f}")
     if options.results:
         write_section(options.results, "allocator", section(figures))
-    write_report(options.json, "allocator", figures)
+    report(options.json, "allocator", figures)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,8 @@ def charge(
     prompt; ``revises`` says whether the policy was shown earlier attempts.
     """
     calls = recorder.calls
-    low = high = price.decode * (delivered(calls) + lost(calls))
+    low: float = price.decode * (delivered(calls) + lost(calls))
+    high = low
     if price.prompt:
         low += price.prompt * (opening * bool(calls) + revision_prompts(calls))
         # a prompt may be paid for and no request follow: a stop, or a budget that ends there

@@ -33,15 +33,13 @@ Key = tuple[str, int, str]
 Entry = Mapping[str, Any]
 
 Figure = float | int | Sequence[float | int]
+Figures = Mapping[str, Figure]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_measurement(
-    name: str,
-    description: str | None,
-    measure: Callable[..., Coroutine[Any, Any, Mapping[str, Figure]]],
-    **options: Any,
+    name: str, description: str | None, measure: Callable[..., Coroutine[Any, Any, Figures]], **options: Any
 ) -> None:
     """Read a measurement's options, measure, print the figures and write them with ``--json FILE``.
 
@@ -77,13 +75,13 @@ def _file(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def write_report(path: Path | None, name: str, figures: Mapping[str, Figure]) -> None:
+def write_report(path: Path | None, name: str, figures: Figures) -> None:
     """Write a measurement's figures, whose keys are stable, into that file; None writes nothing."""
     if path is not None:
         write_record(path, name, command(), figures)
 
 
-def report(path: Path | None, name: str, figures: Mapping[str, Figure]) -> None:
+def report(path: Path | None, name: str, figures: Figures) -> None:
     """Print figures, a line each, whole numbers whole and others to four digits, and write them."""
     width = max(map(len, figures), default=0)
     for key, value in figures.items():

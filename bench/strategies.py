@@ -41,6 +41,7 @@ import os
 import sys
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -179,22 +180,20 @@ def arms_of(strategies: Iterable[str], sizes: Iterable[int]) -> list[Arm]:
 class Pace:
     """Seconds and samples of every strategy in this run, from which other runs' times are told beforehand."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
-    samples: dict[str, int] = field(default_factory=dict)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    samples: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def note(self, arm: Arm, problems: int, seconds: float) -> None:
         """Add the work on so many problems."""
-        self.seconds[arm.strategy] = self.seconds.get(arm.strategy, 0.0) + seconds
-        self.samples[arm.strategy] = self.samples.get(arm.strategy, 0) + problems * arm.n
+        self.seconds[arm.strategy] += seconds
+        self.samples[arm.strategy] += problems * arm.n
 
     def forecast(self, arms: Iterable[Arm], problems: int) -> float | None:
         """Seconds that these arms take on so many problems; None where one of their strategies was not timed."""
-        total = 0.0
-        for arm in to_run(arms):
-            if not self.samples.get(arm.strategy):
-                return None
-            total += self.seconds[arm.strategy] / self.samples[arm.strategy] * arm.n * problems
-        return total
+        asked = to_run(arms)
+        if not all(self.samples[arm.strategy] for arm in asked):
+            return None
+        return sum(self.seconds[arm.strategy] / self.samples[arm.strategy] * arm.n * problems for arm in asked)
 
 
 def to_run(arms: Iterable[Arm]) -> list[Arm]:

@@ -201,8 +201,8 @@ def _scored_share(entry: Entry, k: int) -> float:
             steps = split_steps(text)
             pieces = [(steps, counts[-1])]
             if entry["prm_cached_tokens"]:  # the question, and every step after those before it, with its own tokens
-                read = [entry["question_tokens"], *counts]
-                own = [read[0], *(max(0, after - before) for before, after in pairwise(read))]
+                so_far = [entry["question_tokens"], *counts]
+                own = [so_far[0], *(max(0, after - before) for before, after in pairwise(so_far))]
                 pieces = [(steps[:number], new) for number, new in enumerate(own)]
             for piece, number in pieces:
                 holders.setdefault(piece, set()).add(index)

@@ -188,19 +188,16 @@ def at_cost(cost: Array, accuracy: Array, budget: float) -> Array:
         accuracy: shape [points, problems].
         budget: mean units a problem.
     """
-    kept: list[int] = []
+    costs, rises = [0.0], [np.zeros(accuracy.shape[1])]
     for place in np.argsort(cost, kind="stable").tolist():
-        if not kept or accuracy[place].mean() > accuracy[kept[-1]].mean():
-            kept.append(place)
-    costs = cost[kept]
+        if len(costs) == 1 or accuracy[place].mean() > rises[-1].mean():
+            costs.append(cost[place])
+            rises.append(accuracy[place])
     above = int(np.searchsorted(costs, budget, side="right"))
-    if above == 0:
-        return np.asarray(accuracy[kept[0]] * (budget / costs[0]))
-    low = kept[above - 1]
-    if above == len(kept):
-        return np.asarray(accuracy[low])
+    if above == len(costs):
+        return rises[-1]
     share = (budget - costs[above - 1]) / (costs[above] - costs[above - 1])
-    return np.asarray((1 - share) * accuracy[low] + share * accuracy[kept[above]])
+    return np.asarray((1 - share) * rises[above - 1] + share * rises[above])
 
 
 def accuracy_of(point: Point) -> Interval:
