@@ -29,8 +29,6 @@ from adaptive_ttc.run.run import Listener, ending_early
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
-from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import Usage
 
 OnSolution = Callable[[AdaptiveProblem, Solution], Awaitable[None]]
 
@@ -260,7 +258,7 @@ class Scheduler:
         self._inbox.news.set()
 
 
-class AdaptiveRun:
+class AdaptiveRun(AdaptiveProblem):
     """A budget being spent on one problem, as evidence says; like :class:`~adaptive_ttc.run.run.Run` to its callers.
 
     Args:
@@ -279,26 +277,10 @@ class AdaptiveRun:
         stop: anyio.Event,
         listener: Listener | None = None,
     ) -> None:
-        self.request = request
-        self._stop = stop
         # alone, it begins with whatever there is
         self._scheduler = Scheduler(request, resources, calibrated, stop, floor=0.0)
-        self._problem = AdaptiveProblem(request, resources, self._scheduler.ledger, stop, listener)
-
-    @property
-    def usage(self) -> Usage:
-        """What was computed so far."""
-        return self._problem.usage
-
-    @property
-    def spent(self) -> int:
-        """Units charged so far."""
-        return self._problem.spent
-
-    @property
-    def trace(self) -> Trace:
-        """What happened so far."""
-        return self._problem.trace
+        super().__init__(request, resources, self._scheduler.ledger, stop, listener)
+        self._stop = stop
 
     async def solve(self, until: anyio.Event | None = None) -> Solution:
         """Spend the budget, and vote.
@@ -315,9 +297,9 @@ class AdaptiveRun:
             found.append(solution)
 
         async with ending_early(self._stop, self.request.deadline, until):
-            await self._scheduler.run(_all_at_once([self._problem]), keep)
-        if self._problem.error is not None:
-            raise self._problem.error
+            await self._scheduler.run(_all_at_once([self]), keep)
+        if self.error is not None:
+            raise self.error
         return found[0]
 
 
