@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
@@ -178,6 +177,8 @@ def shrink(accuracy: Array, variance: Array) -> Array:
 
 def monotone(accuracy: Array, weight: Array) -> Array:
     """No arm is better in a harder bin, bins being ordered by the rate at which the policy is right."""
+    from sklearn.isotonic import IsotonicRegression  # not needed to read the table
+
     bins = np.arange(len(accuracy))
     fit = IsotonicRegression(increasing=False)
     return np.stack([fit.fit_transform(bins, column, sample_weight=weight) for column in accuracy.T], axis=1)

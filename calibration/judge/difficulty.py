@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -265,11 +265,4 @@ def measured_difficulty(
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:
-    return Predictions(
-        np.concatenate([part.posterior for part in parts]),
-        np.concatenate([part.soft for part in parts]),
-        np.concatenate([part.problem for part in parts]),
-        np.concatenate([part.right for part in parts]),
-        np.concatenate([part.drawn for part in parts]),
-        np.concatenate([part.weight for part in parts]),
-    )
+    return Predictions(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Predictions)))

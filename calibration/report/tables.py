@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -13,12 +13,14 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import name_of
-from adaptive_ttc.calibration.fit.pipeline import Calibration
-from adaptive_ttc.calibration.judge.difficulty import StageMetrics
 from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
 from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
 from adaptive_ttc.evaluation.metrics import Interval
 from adaptive_ttc.types import BIN_NAMES
+
+if TYPE_CHECKING:  # scikit-learn comes with what is fitted, and is not needed to show it
+    from adaptive_ttc.calibration.fit.pipeline import Calibration
+    from adaptive_ttc.calibration.judge.difficulty import StageMetrics
 
 SHOWN_BUDGETS = 5
 

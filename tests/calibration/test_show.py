@@ -1,6 +1,8 @@
 """``python -m calibration.show``: the table, a lookup explained, and what cannot be shown."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +67,9 @@ def test_what_cannot_be_shown_is_one_line_with_a_remedy(saved, tmp_path, capsys)
         assert err.startswith("error: ")
         assert err.count("\n") == 1
         assert hint in err
+
+
+def test_scikit_learn_is_loaded_only_where_something_is_fitted():
+    modules = ("adaptive_ttc.calibration", "adaptive_ttc.calibration.collect.__main__", "adaptive_ttc.calibration.show")
+    script = f"import sys, {', '.join(modules)}; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
