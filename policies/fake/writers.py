@@ -98,11 +98,7 @@ class Script:
         self._rests: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
-        """The next reply for this prompt.
-
-        Raises:
-            LookupError: the script has none (left).
-        """
+        """The next reply for this prompt; LookupError where the script has none (left)."""
         reply = self._begun[request.id] = self._reply(request)
         # every token as likely as the next: a script has no distribution
         return iter([(token, -0.1) for token in (*reply, EOS)])

@@ -49,6 +49,8 @@ class FleetConfig:
             tells its tokens to within so many. A piece costs this process the same whatever it holds: on vLLM 0.32
             0.3 ms of processor time a token with pieces of 1, 0.1 ms with 8.
         logprobs: ask for the log-probability of every token.
+        standard_fields: send what OpenAI's own API knows and nothing else, for hosted APIs that refuse the rest; their
+            defaults for top-k, penalties and the like then stand.
         extra: put into every request's body, over what stands there.
     """
 
@@ -66,6 +68,7 @@ class FleetConfig:
     spill: int = 8
     stream_interval: int = 8
     logprobs: bool = True
+    standard_fields: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -40,24 +40,30 @@ def body_of(
         ConfigError: the servers cannot be asked for that.
     """
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if config.api == "chat" else {"logprobs": 1}
-    return {
+    body = {
         "model": served_as,
         **_prompt(request, model, config),
         "max_tokens": max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
+        "seed": stream_seed(request, bits=31),  # which every server takes; llama.cpp reads 2**32 - 1 as "any"
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **(logprobs if config.logprobs else {}),
+    }
+    if config.standard_fields:
+        return {**body, **config.extra}
+    return {
+        **body,
         "top_k": -1,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
         "repeat_penalty": 1.0,
-        "seed": stream_seed(request, bits=31),  # which every server takes; llama.cpp reads 2**32 - 1 as "any"
-        "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "stream_interval": config.stream_interval,
         "timings_per_token": True,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
-        **(logprobs if config.logprobs else {}),
         # engines without priorities refuse any but the default
         **({"priority": request.priority} if request.priority else {}),
         **config.extra,
@@ -207,11 +213,7 @@ class Answer:
         return self._named or self._latest.completion_tokens is not None
 
     def take(self, chunk: Chunk) -> None:
-        """Take the next event.
-
-        Raises:
-            ConfigError: tokens have to be named, and this server does not name them.
-        """
+        """Take the next event; ConfigError where tokens have to be named, and this server does not name them."""
         known = {name: getattr(chunk, name) for name in ("prompt_tokens", "cached_tokens", "completion_tokens")}
         self._latest = replace(self._latest, **{name: value for name, value in known.items() if value is not None})
         self._server_finish = chunk.finish or self._server_finish

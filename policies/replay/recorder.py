@@ -80,11 +80,7 @@ class Recorder:
         self._scores: dict[tuple[str, tuple[str, ...]], tuple[Scored, tuple[int, ...]]] = {}
 
     def record(self) -> Record:
-        """What was recorded so far.
-
-        Raises:
-            ConfigError: no sample has ended yet.
-        """
+        """What was recorded so far; ConfigError where no sample has ended yet."""
         by_problem: dict[Tokens, list[Growing]] = {}
         for _, one in sorted(self._ended.items(), key=lambda item: (item[1].path, item[0][1])):
             by_problem.setdefault(one.opening, []).append(one)
@@ -111,11 +107,7 @@ class Recorder:
         )
 
     def save(self, path: str | Path) -> Record:
-        """Write the record; returns it.
-
-        Raises:
-            ConfigError: no sample has ended yet, or the file cannot be written.
-        """
+        """Write the record; returns it; ConfigError where no sample has ended yet, or the file cannot be written."""
         record = self.record()
         save_record(record, path)
         return record

@@ -215,6 +215,17 @@ async def test_bodies_switch_off_what_bends_the_distribution():
     assert 0 <= body["seed"] < 2**31
 
 
+async def test_hosted_servers_get_the_fields_that_they_know():
+    with ToyServer(CHAT_ONLY) as server:
+        policy = policy_over(server, api="chat", standard_fields=True, extra={"user": "me"})
+        await policy.sample(ask(policy))
+        await policy.aclose()
+        [body] = server.requests
+    known = {"model", "messages", "max_tokens", "temperature", "top_p", "seed", "stream", "stream_options"}
+    assert set(body) == known | {"logprobs", "top_logprobs", "user"}
+    assert body["stream_options"] == {"include_usage": True}
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_refusal_is_repeated_in_silence(status):
     with ToyServer() as server:

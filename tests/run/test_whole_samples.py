@@ -47,6 +47,7 @@ async def test_a_budget_alone_buys_them(factor, prm, count):
     budget = int(factor * MOST * (1 if count == "generated" or not prm else 5))
     async with solver_of(prm=prm) as solver:
         solution = await solver.solve(QUESTIONS[1], budget_tokens=budget, count=count, max_tokens=MOST)
+        assert (await retrace(solution.trace, solver.grader)).answer == solution.answer
     asked = check(solution, budget)
     assert asked
     if factor >= 1:
