@@ -141,16 +141,19 @@ def voted_right(
         Shape [votes, pools].
     """
     held, truth = drawn.astype(float), right.astype(float)
+    everybody = held @ member > 0
     found = np.zeros((len(weights), len(drawn)))
     for row, (amounts, largest) in enumerate(zip(weights, best, strict=True)):
         say = ~np.isnan(amounts)
         known = np.where(say, amounts, 0.0)
-        voting = member * say[:, None]
+        voting, present = (
+            (member, everybody) if say.all() else (member * say[:, None], held @ (member * say[:, None]) > 0)
+        )
         if largest:
             values = np.where(drawn & (voting.any(axis=1))[None], known, -np.inf)
             winners = (drawn & (values >= values.max(axis=1, keepdims=True) - _TIE)).astype(float) @ voting > 0
         else:
-            totals = np.where(held @ voting > 0, held @ (voting * known[:, None]), -np.inf)
+            totals = np.where(present, held @ (voting * known[:, None]), -np.inf)
             most = totals.max(axis=1, keepdims=True)
             # a pool without any answer has a maximum of -inf and no winner
             winners = (totals >= most - _TIE * max(1.0, float(np.abs(known).sum()))) & np.isfinite(most)

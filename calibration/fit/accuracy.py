@@ -320,8 +320,20 @@ def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: 
     names, place = np.unique([attempt.answer for attempt in attempts], return_inverse=True)
     member = np.eye(len(names))[place]
     right = member.T @ np.array(correct, dtype=float) > 0
-    weights = np.array([[_weight(attempt, vote) for attempt in attempts] for vote in votes])
-    return voted_right(drawn[:, owners], member, right, weights, [vote.name == "best" for vote in votes])
+    return voted_right(
+        drawn[:, owners], member, right, _weights(attempts, votes), [vote.name == "best" for vote in votes]
+    )
+
+
+def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
+    """What attempts add to their answers, shape [votes, attempts]; nan for one without scores where they count."""
+    rows, found = [], dict[Vote, Array]()
+    for vote in votes:
+        plain = replace(vote, b=0.5)  # the score at which a logit is 0
+        if plain not in found:
+            found[plain] = np.array([_weight(attempt, plain) for attempt in attempts])
+        rows.append(found[plain] - (weight_of(vote.b, vote.name) if vote.name == "logit_weighted" else 0.0))
+    return np.stack(rows)
 
 
 def _weight(attempt: Attempt, vote: Vote) -> float:
