@@ -20,7 +20,7 @@ def test_every_named_figure_is_written(monkeypatch, tmp_path, capsys):
     found = SimpleNamespace(
         stages={name: SimpleNamespace(**dict.fromkeys(calibration.OF_STAGES, one)) for name, one in stages.items()},
         gain=SimpleNamespace(optimism=0.1, kept=None, kept_at_best=0.3, oracle=(0.5, 0.9), fixed=(0.4, 0.5)),
-        contest=SimpleNamespace(difference=Interval(0.1, 0.0, 0.2)),
+        adaptive=SimpleNamespace(difference=Interval(0.1, 0.0, 0.2)),
         vote=SimpleNamespace(optimism=0.01),
     )
     monkeypatch.setattr(calibration, "from_store", lambda *arguments: gathered)
