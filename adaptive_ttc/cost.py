@@ -1,8 +1,8 @@
 """What tokens cost: the unit that a budget bounds, and the FLOPs that were measured; it counts nothing itself.
 
-FLOPs = 2 * P_policy * (decoded + uncached prompt) + 2 * P_prm * (uncached PRM tokens), P being the
-parameters that take part in a token's forward pass. Attention over the context is left out: it is
-small beside the matrices at the hidden sizes of the models that this is made for.
+FLOPs = 2 * P_policy * (decoded + uncached prompt) + 2 * P_prm * (uncached PRM tokens), P being the parameters that take
+part in a token's forward pass. Attention over the context is left out: it is small beside the matrices at the hidden
+sizes of the models that this is made for.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ class Sized(Protocol):
     @property
     def parameters(self) -> int:
         """Number of parameters that take part in a token's forward pass."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """Ledger units for one token of each kind; the default bounds generated tokens alone.
 
-    As cache hits are not known beforehand, what is charged is what an ideal tree cache computes: the
-    prompt once a problem, every generated token once, every step scored once after its parent's
-    steps (the question is scored anew with every first step). Measured usage stands beside it.
+    As cache hits are not known beforehand, what is charged is what an ideal tree cache computes: the prompt once a
+    problem, every generated token once, every step scored once after its parent's steps (the question is scored anew
+    with every first step). Measured usage stands beside it.
 
     Attributes:
         decode: a generated token.

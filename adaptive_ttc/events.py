@@ -1,9 +1,9 @@
 """The events of a trace: what can happen while a problem is solved, each as a frozen record.
 
-Times are seconds since the run began. A path is the child indices from the root of the search; it names one
-sample. A branch names one of the searches that forks run side by side: the number of the fork among the requests
-of the search that asked for it, then the number of the search in the fork, and so on for forks in forks; ``()`` is
-the search that was run.
+Times are seconds since the run began. A path is the child indices from the root of the search; it names one sample. A
+branch names one of the searches that forks run side by side: the number of the fork among the requests of the search
+that asked for it, then the number of the search in the fork, and so on for forks in forks; ``()`` is the search that
+was run.
 """
 
 from __future__ import annotations
@@ -28,23 +28,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent(Event):
-    """The solver began a problem.
-
-    Attributes:
-        problem: its id; ``messages`` are its chat turns, each a pair of role and content.
-        policy: the policy's name; ``prm`` the reward model's, or None.
-        seed: of the run.
-        budget: most that the ledger allows in the unit of ``count``; None without a limit.
-    """
+    """The solver began a problem."""
 
     kind: ClassVar[str] = "run"
 
-    problem: str
+    problem: str  # its id; ``messages`` are its chat turns, each a pair of role and content
     messages: tuple[tuple[str, str], ...]
-    policy: str
+    policy: str  # the policy's name; ``prm`` the reward model's, or None
     prm: str | None
-    seed: int
-    budget: int | None
+    seed: int  # of the run
+    budget: int | None  # most that the ledger allows in the unit of ``count``; None without a limit
     count: str
 
 
@@ -61,20 +54,14 @@ class SearchEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpandEvent(Event):
-    """A strategy asked for ``n`` children of each solution at ``paths``; see ``Expand``.
-
-    Attributes:
-        branch: which search asked.
-        number: of the request among those of that search, from 0.
-        attempts: for each path, those of the earlier attempts that the policy is shown.
-    """
+    """A strategy asked for ``n`` children of each solution at ``paths``; see ``Expand``."""
 
     kind: ClassVar[str] = "expand"
 
-    branch: Route
-    number: int
+    branch: Route  # which search asked
+    number: int  # of the request among those of that search, from 0
     paths: tuple[Route, ...]
-    attempts: tuple[tuple[Route, ...], ...]
+    attempts: tuple[tuple[Route, ...], ...]  # for each path, those of the earlier attempts that the policy is shown
     n: int
     stop: tuple[str, ...]
     max_tokens: int
@@ -111,32 +98,20 @@ class ForkEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEvent(Event):
-    """One call of the policy came back.
-
-    Attributes:
-        started: when it was sent.
-        path: of the sample; a sample may take several calls.
-        position: generated tokens that the solution had before it.
-        seed: the sample's seed.
-        max_tokens: what it was granted.
-        token_ids: what it delivered.
-        finish: as the policy said; ``lost`` when it failed without telling a count.
-        prompt_tokens: prompt tokens computed; ``cached_tokens`` were not.
-        discarded_tokens: tokens computed and not delivered.
-    """
+    """One call of the policy came back."""
 
     kind: ClassVar[str] = "request"
 
-    started: float
-    path: Route
-    position: int
-    seed: int
-    max_tokens: int
-    token_ids: tuple[int, ...]
-    finish: str
-    prompt_tokens: int = 0
+    started: float  # when it was sent
+    path: Route  # of the sample; a sample may take several calls
+    position: int  # generated tokens that the solution had before it
+    seed: int  # the sample's seed
+    max_tokens: int  # what it was granted
+    token_ids: tuple[int, ...]  # what it delivered
+    finish: str  # as the policy said; ``lost`` when it failed without telling a count
+    prompt_tokens: int = 0  # prompt tokens computed; ``cached_tokens`` were not
     cached_tokens: int = 0
-    discarded_tokens: int = 0
+    discarded_tokens: int = 0  # tokens computed and not delivered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,35 +145,25 @@ class ScoredEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedEvent(Event):
-    """A search goes on without the unfinished solution at ``path``.
-
-    Attributes:
-        score: its last step's, or None if it was not scored.
-        merged_into: the path of the equal solution that stands for it, or None.
-    """
+    """A search goes on without the unfinished solution at ``path``."""
 
     kind: ClassVar[str] = "pruned"
 
     path: Route
-    score: float | None
-    merged_into: Route | None = None
+    score: float | None  # its last step's, or None if it was not scored
+    merged_into: Route | None = None  # the path of the equal solution that stands for it, or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedEvent(Event):
-    """The policy ended the solution at ``path``, and its score, where one was asked for, is there.
-
-    Attributes:
-        text: the whole solution; ``tokens`` is its length.
-        scores: of its steps; empty if it was not scored.
-    """
+    """The policy ended the solution at ``path``, and its score, where one was asked for, is there."""
 
     kind: ClassVar[str] = "finished"
 
     path: Route
-    text: str
+    text: str  # the whole solution; ``tokens`` is its length
     tokens: int
-    scores: tuple[float, ...]
+    scores: tuple[float, ...]  # of its steps; empty if it was not scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,47 +202,31 @@ class DecisionEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationEvent(Event):
-    """An adaptive run chose what to draw next for the problem, or to stop.
-
-    Attributes:
-        action: what is drawn, such as ``4 x sample``; None where the problem is settled.
-        opening: whether it is the problem's first slice, which is not chosen.
-        units: most that the slice may be charged.
-        price: gain per 1,000 units that an action had to be worth.
-        right: probability that the answer in hand is right; None before the first look.
-        difficulty: probabilities of the bins, the easiest first; None where nothing tells.
-        considered: every action with its expected gain (rise of ``right``) and its expected cost in units.
-        why: in words, where the problem is settled.
-    """
+    """An adaptive run chose what to draw next for the problem, or to stop."""
 
     kind: ClassVar[str] = "allocation"
 
-    action: str | None
-    opening: bool
-    units: int
-    price: float
-    right: float | None
-    difficulty: tuple[float, ...] | None
+    action: str | None  # what is drawn, such as ``4 x sample``; None where the problem is settled
+    opening: bool  # whether it is the problem's first slice, which is not chosen
+    units: int  # most that the slice may be charged
+    price: float  # gain per 1,000 units that an action had to be worth
+    right: float | None  # probability that the answer in hand is right; None before the first look
+    difficulty: tuple[float, ...] | None  # probabilities of the bins, the easiest first; None where nothing tells
+    # every action with its expected gain (rise of ``right``) and its expected cost in units
     considered: tuple[tuple[str, float, float], ...]
-    why: str = ""
+    why: str = ""  # in words, where the problem is settled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoneEvent(Event):
-    """The problem is settled.
-
-    Attributes:
-        answer: None where there is none; ``abstained`` then says why.
-        spent: what the ledger was charged.
-        usage: the fields of :class:`~adaptive_ttc.types.Usage`.
-    """
+    """The problem is settled."""
 
     kind: ClassVar[str] = "done"
 
-    answer: str | None
+    answer: str | None  # None where there is none; ``abstained`` then says why
     abstained: str | None
-    spent: int
-    usage: Mapping[str, float]
+    spent: int  # what the ledger was charged
+    usage: Mapping[str, float]  # the fields of :class:`~adaptive_ttc.types.Usage`
 
 
 EVENTS: tuple[type[Event], ...] = (

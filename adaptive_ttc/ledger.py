@@ -1,9 +1,8 @@
 """Counts what a run may spend, has promised and has spent; it knows no engine, sample or clock.
 
-One rule holds after every call: ``spent + reserved <= limit``. Nothing is spent that was not
-reserved first, so a limit cannot be overrun, however many requests are in flight.
-The unit is the caller's: generated tokens, tokens of both models, or floating-point operations
-(see :mod:`adaptive_ttc.cost`).
+One rule holds after every call: ``spent + reserved <= limit``. Nothing is spent that was not reserved first, so a limit
+cannot be overrun, however many requests are in flight. The unit is the caller's: generated tokens, tokens of both
+models, or floating-point operations (see :mod:`adaptive_ttc.cost`).
 """
 
 from __future__ import annotations
@@ -69,8 +68,7 @@ class Reservation:
 class Ledger:
     """An account with a hard limit.
 
-    Synchronous and for one event loop: no call awaits, so no other task can come between the check
-    and the change.
+    Synchronous and for one event loop: no call awaits, so no other task can come between the check and the change.
 
     Args:
         limit: most that may be spent, at least 0; None for no limit.

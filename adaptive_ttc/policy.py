@@ -17,19 +17,18 @@ class SampleRequest:
         id: unique among the requests in flight; the key for ``Policy.abort``.
         prompt_ids: the rendered problem and the solution so far, exactly as the engine made them.
         max_tokens: at most so many new tokens, at least 1.
-        seed: with a token's position (its index in prompt and generated tokens together) the only
-            source of randomness: the token at position p is drawn from (seed, p). A sample that is
-            cut into several requests, each with the same seed and a longer prompt, is then the
-            same sample. An engine that seeds a stream per request instead mixes
-            ``len(prompt_ids)`` into it, so that two pieces do not use the same draws.
+        seed: with a token's position (its index in prompt and generated tokens together) the only source of randomness:
+            the token at position p is drawn from (seed, p). A sample that is cut into several requests, each with the
+            same seed and a longer prompt, is then the same sample. An engine that seeds a stream per request instead
+            mixes ``len(prompt_ids)`` into it, so that two pieces do not use the same draws.
         temperature: 0 is greedy.
         top_p: nucleus mass in (0, 1].
         stop: strings that end the sample; the tokens that complete one are delivered with it.
-        stop_context: text of this sample that stands directly before the new tokens, shorter than
-            the longest stop string, for a stop string that straddles the seam between two requests.
+        stop_context: text of this sample that stands directly before the new tokens, shorter than the longest stop
+            string, for a stop string that straddles the seam between two requests.
         priority: lower is served first, where the engine knows priorities.
-        path: the sample's place in its search (see :class:`~adaptive_ttc.types.Prefix`); engines that
-            answer from a record find it by that.
+        path: the sample's place in its search (see :class:`~adaptive_ttc.types.Prefix`); engines that answer from a
+            record find it by that.
         messages: the chat that ``prompt_ids`` render, for engines that render prompts themselves; empty where a
             solution has begun.
     """
@@ -52,8 +51,7 @@ class Sampled:
     """What came of a request.
 
     Attributes:
-        token_ids: the tokens delivered, EOS included when it was generated; their number is what
-            the ledger charges.
+        token_ids: the tokens delivered, EOS included when it was generated; their number is what the ledger charges.
         finish: ``eos``, ``stop`` (a stop string), ``length`` (``max_tokens`` or the context), ``abort``.
         logprobs: log-probability of each delivered token under the temperature-1 model, in nats.
         prompt_tokens: prompt tokens computed; ``cached_tokens`` were answered by a prefix cache.
@@ -72,58 +70,47 @@ class Sampled:
 class Policy(Protocol):
     """An engine that samples solutions, many requests at once.
 
-    ``sample`` may be called from many tasks; the engine batches by itself. ``abort`` makes the
-    pending ``sample`` of that id return soon with ``finish="abort"`` and the tokens so far; an
-    unknown id is ignored. A task cancelled inside ``sample`` frees its slot as well (its tokens are
-    then unknown to the caller, who should abort instead). ``sample`` raises
-    :class:`~adaptive_ttc.errors.EngineError`, and :class:`~adaptive_ttc.errors.ConfigError` for a
-    request that can never be served (prompt longer than the context).
+    ``sample`` may be called from many tasks; the engine batches by itself. ``abort`` makes the pending ``sample`` of
+    that id return soon with ``finish="abort"`` and the tokens so far; an unknown id is ignored. A task cancelled inside
+    ``sample`` frees its slot as well (its tokens are then unknown to the caller, who should abort instead). ``sample``
+    raises :class:`~adaptive_ttc.errors.EngineError`, and :class:`~adaptive_ttc.errors.ConfigError` for a request that
+    can never be served (prompt longer than the context).
     """
 
     @property
     def name(self) -> str:
         """How a person calls this model."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever the sampled distribution may change: weights, tokenizer, prompt template."""
-        ...
 
     @property
     def parameters(self) -> int:
         """Number of parameters that take part in a token's forward pass."""
-        ...
 
     @property
     def max_context(self) -> int:
         """Prompt and new tokens together may not exceed this."""
-        ...
 
     @property
     def revision_prompt(self) -> str | None:
         """The user turn after which it was trained to write a better attempt; None if it was not."""
-        ...
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Render the problem through the chat template, up to where the solution begins."""
-        ...
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
-        ...
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample."""
-        ...
 
     async def abort(self, request_id: str) -> None:
         """End a pending sample early."""
-        ...
 
     async def aclose(self) -> None:
         """Free the engine; pending samples end with ``finish="abort"``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +150,9 @@ class Limited(Protocol):
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
         """Options of a strategy that stand here in place of the common defaults, where the caller names none."""
-        ...
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
         """Refuse, with a ConfigError that names reason and remedy, what it cannot answer for this problem."""
-        ...
 
 
 def strategy_defaults(model: object) -> Mapping[str, Any]:
@@ -176,11 +161,7 @@ def strategy_defaults(model: object) -> Mapping[str, Any]:
 
 
 def check_demand(model: object, problem: Problem, demand: Demand) -> None:
-    """Have a model check a demand; one without limits meets all.
-
-    Raises:
-        ConfigError: it cannot meet the demand.
-    """
+    """Have a model check a demand; one without limits meets all. Raises ConfigError: it cannot meet the demand."""
     if isinstance(model, Limited):
         model.check_demand(problem, demand)
 

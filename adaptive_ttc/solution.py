@@ -18,15 +18,10 @@ _SHORT.maxstring = 40
 
 @dataclass(frozen=True, slots=True)
 class StrategyRun:
-    """A strategy as it was run.
+    """A strategy as it was run."""
 
-    Attributes:
-        config: what was asked for.
-        n: candidates that came of it; less than ``config.n`` where the budget ended first.
-    """
-
-    config: Strategy
-    n: int
+    config: Strategy  # what was asked for
+    n: int  # candidates that came of it; less than ``config.n`` where the budget ended first
 
     @property
     def name(self) -> str:
@@ -102,8 +97,8 @@ class Solution:
 
         Args:
             vote: ``majority``, ``best``, ``weighted`` or ``logit_weighted``.
-            b: for the logit-weighted vote, the score at which a candidate speaks neither for nor
-                against its answer; the strategy's ``vote_b`` by default.
+            b: for the logit-weighted vote, the score at which a candidate speaks neither for nor against its answer;
+                the strategy's ``vote_b`` by default.
 
         Raises:
             ConfigError: an unknown vote, or one that needs scores where no candidate is scored.

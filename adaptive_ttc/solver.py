@@ -46,9 +46,8 @@ from adaptive_ttc.types import Problem
 class Solver:
     """Solves verifiable problems with a policy and, optionally, a process reward model.
 
-    Any number of ``solve`` calls may run at once: the engines batch across them. A solver closes what
-    it was given at :meth:`aclose`; use it as an async context manager, or as a plain one with
-    :meth:`solve_sync`.
+    Any number of ``solve`` calls may run at once: the engines batch across them. A solver closes what it was given at
+    :meth:`aclose`; use it as an async context manager, or as a plain one with :meth:`solve_sync`.
 
     Args:
         policy: writes solutions.
@@ -165,8 +164,8 @@ class Solver:
 
         Args:
             problem: a question, or chat messages that end with the user's.
-            budget_tokens: most that may be spent, in the unit of ``count``; None for no limit, which
-                needs a strategy or ``n``.
+            budget_tokens: most that may be spent, in the unit of ``count``; None for no limit, which needs a strategy
+                or ``n``.
             strategy: its name, or a configured one.
             n: samples or beams.
             beam_width: children per kept beam; ``n`` is a multiple of it.
@@ -175,8 +174,8 @@ class Solver:
             count: what the budget bounds: ``generated`` tokens, ``generated+prm`` tokens, or ``flops``.
             seed: in place of the solver's.
             id: names the problem in seeds and traces; by default a hash of its text.
-            deadline: seconds after which sampling is stopped and the best answer so far returned;
-                scores under way and the vote are still waited for.
+            deadline: seconds after which sampling is stopped and the best answer so far returned; scores under way and
+                the vote are still waited for.
             stop: the same when the caller sets it; several calls may share one.
             min_gain: where evidence decides, the rise of the probability of a right answer, per 1,000 units, under
                 which nothing is bought; by default all is bought that is expected to bring anything.

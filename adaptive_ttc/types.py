@@ -13,9 +13,9 @@ from adaptive_ttc.errors import ConfigError
 Finish = Literal["eos", "stop", "length", "budget", "abort"]
 """Why a sample ended.
 
-``eos`` the model ended its solution; ``stop`` a stop string was met (the solution may go on);
-``length`` the sample's own token limit; ``budget`` the ledger could not cover (more of) it;
-``abort`` it was cancelled. Only ``eos`` makes a finished solution.
+``eos`` the model ended its solution; ``stop`` a stop string was met (the solution may go on); ``length`` the sample's
+own token limit; ``budget`` the ledger could not cover (more of) it; ``abort`` it was cancelled. Only ``eos`` makes a
+finished solution.
 """
 
 Aggregation = Literal["last", "min", "prod", "mean"]
@@ -104,8 +104,8 @@ class Prefix:
         text: the decoded text, without EOS.
         scores: the PRM's score of every non-empty step, each in [0, 1]; empty if it was not scored.
         logprob: sum of the log-probabilities of ``token_ids`` under the sampling policy, in nats.
-        logprobs: the log-probability of each of ``token_ids``; empty where the engine does not tell them, and where
-            the solution was read from a trace.
+        logprobs: the log-probability of each of ``token_ids``; empty where the engine does not tell them, and where the
+            solution was read from a trace.
         finish: why the last sample ended; None at the root.
         path: child indices from the root; the seed of every sample is derived from it.
         attempts: earlier finished solutions that the policy is shown before this one, oldest first.
@@ -146,8 +146,8 @@ STEP_END = "\n\n"
 def split_steps(text: str) -> tuple[str, ...]:
     """Split a solution at blank lines and drop the empty pieces.
 
-    The text of an unfinished solution ends with its separator; the naive split leaves an empty
-    last step there, and a PRM that scores it scores nothing.
+    The text of an unfinished solution ends with its separator; the naive split leaves an empty last step there, and a
+    PRM that scores it scores nothing.
     """
     return tuple(piece.strip() for piece in text.split(STEP_END) if piece.strip())
 
@@ -178,8 +178,8 @@ class Usage:
         cached_prompt_tokens: prompt and prefix tokens that its cache answered.
         completion_tokens: tokens that the policy delivered; what ``budget_tokens`` bounds.
         discarded_tokens: tokens that the policy computed past a stop string or an abort.
-        lost_tokens: upper bound of the tokens of calls that failed without telling their number;
-            the budget is charged with them beside ``completion_tokens``.
+        lost_tokens: upper bound of the tokens of calls that failed without telling their number; the budget is charged
+            with them beside ``completion_tokens``.
         prm_tokens: tokens that the PRM computed; ``prm_cached_tokens`` came from its cache.
         num_calls: requests to the policy.
         num_prm_calls: requests to the PRM.

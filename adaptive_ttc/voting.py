@@ -1,7 +1,7 @@
 """How scored candidates become one answer: votes over answer classes.
 
-Every function depends on the multiset of its candidates alone, never on their order: sums are exact
-(``math.fsum``), and ties break by the best score of the class, then by its canonical text.
+Every function depends on the multiset of its candidates alone, never on their order: sums are exact (``math.fsum``),
+and ties break by the best score of the class, then by its canonical text.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from adaptive_ttc.types import Aggregation, AnswerClass, Candidate
 VoteName = Literal["majority", "best", "weighted", "logit_weighted"]
 """The names of the votes.
 
-``majority`` counts the candidates of a class (self-consistency, arXiv 2203.11171); ``best`` takes its
-best score (best-of-N); ``weighted`` sums its scores (weighted best-of-N, arXiv 2206.02336);
-``logit_weighted`` sums logit(s) - logit(b), which is negative for scores below ``b`` (arXiv 2510.13918).
+``majority`` counts the candidates of a class (self-consistency, arXiv 2203.11171); ``best`` takes its best score
+(best-of-N); ``weighted`` sums its scores (weighted best-of-N, arXiv 2206.02336); ``logit_weighted`` sums logit(s) -
+logit(b), which is negative for scores below ``b`` (arXiv 2510.13918).
 """
 
 VOTES: tuple[VoteName, ...] = get_args(VoteName)
@@ -43,19 +43,19 @@ def voters(candidates: Iterable[Candidate], vote: VoteName) -> tuple[Candidate, 
 def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tuple[AnswerClass, ...]:
     """The answer classes under a vote, best first.
 
-    Candidates without an answer have no vote and form no class. ``AnswerClass.weight`` is the class's
-    total divided by the sum of the positive totals, so that these sum to 1 and a negative total stays
-    negative; where no total is positive the totals stand as they are.
+    Candidates without an answer have no vote and form no class. ``AnswerClass.weight`` is the class's total divided by
+    the sum of the positive totals, so that these sum to 1 and a negative total stays negative; where no total is
+    positive the totals stand as they are.
 
     Args:
         candidates: with ``answer_class`` set where there is an answer, and ``score`` where the vote needs it.
         vote: one of :data:`VOTES`.
-        b: the score in (0, 1) at which a candidate counts neither for nor against its answer in the
-            logit-weighted vote; calibrated for a pair of policy and PRM. The other votes ignore it.
+        b: the score in (0, 1) at which a candidate counts neither for nor against its answer in the logit-weighted
+            vote; calibrated for a pair of policy and PRM. The other votes ignore it.
 
     Raises:
-        ConfigError: an unknown vote, ``b`` outside (0, 1), or a candidate with an answer but no score
-            under a vote that needs scores.
+        ConfigError: an unknown vote, ``b`` outside (0, 1), or a candidate with an answer but no score under a vote that
+            needs scores.
         ValueError: an answer that was not put into a class, or a score outside [0, 1].
     """
     if vote not in VOTES:

@@ -23,11 +23,10 @@ Comparison = tuple[str, str]
 def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tuple[str | None, ...]]:
     """Map every answer to the text that stands for its equivalence class; None and empty answers to None.
 
-    Answers with the same canonical text are one class at no cost. The remaining texts are taken from
-    short to long (equals alphabetically) and each joins the first class whose representative agrees
-    with it in *both* directions, as equivalence checkers are not symmetric; else it founds a class. So
-    the shortest text stands for a class, and the result depends on the set of the texts alone, never
-    on the order of the answers.
+    Answers with the same canonical text are one class at no cost. The remaining texts are taken from short to long
+    (equals alphabetically) and each joins the first class whose representative agrees with it in *both* directions, as
+    equivalence checkers are not symmetric; else it founds a class. So the shortest text stands for a class, and the
+    result depends on the set of the texts alone, never on the order of the answers.
     """
     texts = tuple(canonical(answer) if answer is not None else "" for answer in answers)
     class_of: dict[str, str] = {}
@@ -56,23 +55,14 @@ def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tupl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraderStatistics:
-    """What a grader has done so far.
+    """What a grader has done so far."""
 
-    Attributes:
-        plain: comparisons of plain numbers, decided without the worker.
-        cached: comparisons that were remembered.
-        requests: readings and comparisons that the worker was asked for.
-        timeouts: requests that were cut off by ``time_limit`` or ``wall_limit``.
-        crashes: requests under which the worker died twice.
-        starts: worker processes started.
-    """
-
-    plain: int
-    cached: int
-    requests: int
-    timeouts: int
-    crashes: int
-    starts: int
+    plain: int  # comparisons of plain numbers, decided without the worker
+    cached: int  # comparisons that were remembered
+    requests: int  # readings and comparisons that the worker was asked for
+    timeouts: int  # requests that were cut off by ``time_limit`` or ``wall_limit``
+    crashes: int  # requests under which the worker died twice
+    starts: int  # worker processes started
 
 
 _T = TypeVar("_T")
@@ -87,14 +77,14 @@ _threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.answers.threads")
 class Grader:
     """Decides equality of answers with math-verify, in a worker process that is killed when it hangs.
 
-    Most questions need no worker: equal canonical texts, plain numbers (compared as fractions) and
-    everything asked before. Texts longer than 1000 characters are compared as text. An answer that
-    cannot be read in time, or makes the library fail, equals nothing but itself. The worker starts at
-    the first question that needs it and ends with :meth:`aclose` or :meth:`close` (or the ``with``
-    block); the methods may be called from any thread and any event loop.
+    Most questions need no worker: equal canonical texts, plain numbers (compared as fractions) and everything asked
+    before. Texts longer than 1000 characters are compared as text. An answer that cannot be read in time, or makes the
+    library fail, equals nothing but itself. The worker starts at the first question that needs it and ends with
+    :meth:`aclose` or :meth:`close` (or the ``with`` block); the methods may be called from any thread and any event
+    loop.
 
-    ``equal(gold, answer)`` is math-verify's one-sided check, as used in published evaluations;
-    ``classes`` demands agreement in both directions, as for a vote no side is the gold one.
+    ``equal(gold, answer)`` is math-verify's one-sided check, as used in published evaluations; ``classes`` demands
+    agreement in both directions, as for a vote no side is the gold one.
     """
 
     def __init__(self, config: GradingConfig | None = None) -> None:
@@ -107,8 +97,8 @@ class Grader:
     async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
         """Map every answer to the canonical text of its equivalence class; None and empty answers to None.
 
-        The result depends on the set of the answers alone, not on their order; the shortest text
-        stands for a class. Cheap to repeat with more answers.
+        The result depends on the set of the answers alone, not on their order; the shortest text stands for a class.
+        Cheap to repeat with more answers.
 
         Raises:
             GradingError: the worker was needed and cannot be started.

@@ -35,9 +35,8 @@ class WaitAbandonedError(Exception):
 class WorkerProcess:
     """A subprocess that speaks JSON lines, in a session of its own so that Ctrl-C does not reach it.
 
-    It is executed, never forked from a process that has threads, and is not bound to an event loop.
-    Standard error is read together with standard output, so that a failed start can say why. Not
-    thread-safe: one request at a time.
+    It is executed, never forked from a process that has threads, and is not bound to an event loop. Standard error is
+    read together with standard output, so that a failed start can say why. Not thread-safe: one request at a time.
 
     Args:
         command: the program and its arguments.

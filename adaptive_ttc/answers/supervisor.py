@@ -15,26 +15,19 @@ from adaptive_ttc.errors import ConfigError, GradingError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradingConfig:
-    """How the grading worker is run.
+    """How the grading worker is run."""
 
-    Attributes:
-        time_limit: seconds of processor time that reading one answer, or comparing two, may take; what
-            takes longer is unreadable, or not equal. Not wall time, so that outcomes do not depend on
-            the machine's load.
-        wall_limit: seconds of wall time after which the worker is given up all the same (it may be
-            stopped or swapped out); the only limit where the system has no timer of processor time.
-        start_limit: seconds of wall time that the worker may take to start.
-        memory_mb: address space of the worker in MiB, where the system can bound it.
-        cache_size: comparisons and readings that are remembered.
-        command: the program that serves as worker, for a sandbox around it; by default this
-            interpreter with ``adaptive_ttc/answers/worker.py`` and ``memory_mb``.
-    """
-
+    # seconds of processor time that reading one answer, or comparing two, may take; what takes longer is unreadable, or
+    # not equal. Not wall time, so that outcomes do not depend on the machine's load.
     time_limit: float = 3.0
+    # seconds of wall time after which the worker is given up all the same (it may be stopped or swapped out); the only
+    # limit where the system has no timer of processor time
     wall_limit: float = 60.0
-    start_limit: float = 120.0
-    memory_mb: int = 2048
-    cache_size: int = 65536
+    start_limit: float = 120.0  # seconds of wall time that the worker may take to start
+    memory_mb: int = 2048  # address space of the worker in MiB, where the system can bound it
+    cache_size: int = 65536  # comparisons and readings that are remembered
+    # the program that serves as worker, for a sandbox around it; by default this interpreter with
+    # ``adaptive_ttc/answers/worker.py`` and ``memory_mb``
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,9 +84,9 @@ class Supervisor:
     def ask(self, request: Request, abandoned: Callable[[], bool]) -> bool:
         """Put a question to the worker.
 
-        A request that exceeds its time, or under which the worker dies twice, is answered with False,
-        and the worker replaced: that is what such a text deserves. ``abandoned`` is polled from this
-        thread; once it is true the call ends soon with :class:`WaitAbandonedError`.
+        A request that exceeds its time, or under which the worker dies twice, is answered with False, and the worker
+        replaced: that is what such a text deserves. ``abandoned`` is polled from this thread; once it is true the call
+        ends soon with :class:`WaitAbandonedError`.
 
         Raises:
             GradingError: the worker cannot be started, or the supervisor is closed.

@@ -33,17 +33,11 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 @dataclass(frozen=True)
 class Reading:
-    """What an answer was read as.
+    """What an answer was read as."""
 
-    Attributes:
-        parsed: math-verify's own reading.
-        subject: what it assigns a value to (the ``y`` of ``y=2x``), or the empty string.
-        value: what it is worth at one fixed point, where it is worth a number.
-    """
-
-    parsed: list[Any]
-    subject: str = ""
-    value: complex | None = None
+    parsed: list[Any]  # math-verify's own reading
+    subject: str = ""  # what it assigns a value to (the ``y`` of ``y=2x``), or the empty string
+    value: complex | None = None  # what it is worth at one fixed point, where it is worth a number
 
 
 @lru_cache(maxsize=4096)
@@ -66,8 +60,8 @@ def read(text: str) -> Reading:
 def _value(expression: Any) -> complex | None:
     """The value of an ordinary expression where every variable has a fixed number for its name.
 
-    None for what the library compares in other ways too: single names (as words), percentages (as two
-    numbers), and all that is no expression (sets, tuples, equations, matrices).
+    None for what the library compares in other ways too: single names (as words), percentages (as two numbers), and all
+    that is no expression (sets, tuples, equations, matrices).
     """
     from sympy import Expr, Float, Symbol, UnevaluatedExpr
 
@@ -108,9 +102,8 @@ def agree(gold: str, answer: str) -> bool:
 def lock_down(memory_bytes: int) -> None:
     """Give up, for the rest of this process, what reading an answer does not need.
 
-    Memory is bounded where the system can; starting processes, opening sockets and changing files are
-    refused. A second line behind a parser that evaluates nothing; it does not hold against a hostile
-    native extension.
+    Memory is bounded where the system can; starting processes, opening sockets and changing files are refused. A second
+    line behind a parser that evaluates nothing; it does not hold against a hostile native extension.
     """
     sys.dont_write_bytecode = True
     if sys.platform != "win32":
@@ -144,8 +137,8 @@ def _serve(line: bytes) -> bool:
 def _limit_cpu(seconds: float) -> None:
     """Have the system end this process after so much more processor time; 0 lifts the limit.
 
-    Processor time, as wall time would make the outcome depend on what else the machine does; by signal
-    with no handler, as a handler waits for the interpreter, which a long multiplication does not enter.
+    Processor time, as wall time would make the outcome depend on what else the machine does; by signal with no handler,
+    as a handler waits for the interpreter, which a long multiplication does not enter.
     """
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)

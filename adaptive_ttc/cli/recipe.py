@@ -19,26 +19,24 @@ class Recipe:
     """A pair of models and how to run it; read by :func:`read_recipe`.
 
     Attributes:
-        name: the file's, without its ending.
         policy, prm: model folders or Hub names; ``prm`` is None without one.
         engine, policy_settings, prm_settings: as for :meth:`~adaptive_ttc.solver.Solver.load`.
-        commands: command lines for the pair, by name.
     """
 
-    name: str
+    name: str  # the file's, without its ending
     policy: str
     engine: str = DEFAULT_ENGINE
     policy_settings: Mapping[str, Any]
     prm: str | None = None
     prm_settings: Mapping[str, Any]
-    commands: Mapping[str, str]
+    commands: Mapping[str, str]  # command lines for the pair, by name
 
     def load(self, **settings: Any) -> Solver:
         """Load the models.
 
         Args:
-            **settings: further ones of :meth:`~adaptive_ttc.solver.Solver.load`: ``seed``, ``config``,
-                ``calibration``, ``allow_mismatch``.
+            **settings: further ones of :meth:`~adaptive_ttc.solver.Solver.load`: ``seed``, ``config``, ``calibration``,
+                ``allow_mismatch``.
 
         Raises:
             ConfigError: an engine or a reader is missing, or a model cannot be loaded.

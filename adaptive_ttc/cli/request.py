@@ -123,11 +123,7 @@ def _calibration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _has_prm(options: argparse.Namespace) -> bool:
-    """Whether there will be a PRM.
-
-    Raises:
-        ConfigError: the recipe cannot be read, or models are named beside it.
-    """
+    """Whether there will be a PRM. Raises ConfigError: the recipe cannot be read, or models are named beside it."""
     if options.recipe is None:
         return options.prm is not None or options.policy is None
     beside = [name for name in _MODELS if getattr(options, name) not in (None, DEFAULT_ENGINE)]

@@ -18,8 +18,8 @@ from adaptive_ttc.tasks import side_by_side
 class PolicyCalls:
     """The requests of one round.
 
-    A task that is cancelled inside ``policy.sample`` would never learn how many tokens its request had
-    got. So every call runs under a shield, and whoever wants it to end early calls :meth:`recall`.
+    A task that is cancelled inside ``policy.sample`` would never learn how many tokens its request had got. So every
+    call runs under a shield, and whoever wants it to end early calls :meth:`recall`.
 
     Args:
         policy: where the requests go.
@@ -69,14 +69,13 @@ class DriverConfig:
     """How requests are sent.
 
     Attributes:
-        attempts: how often a sample's or a score's request may fail with a retryable error, the last
-            failure included, before the run fails with it; at least 1.
-        grace: seconds that aborted requests have to tell their token counts; after them they are
-            charged in full.
+        attempts: how often a sample's or a score's request may fail with a retryable error, the last failure included,
+            before the run fails with it; at least 1.
+        grace: seconds that aborted requests have to tell their token counts; after them they are charged in full.
         priority: passed on to the policy.
-        finish_tokens: tokens of a solution that are kept so that a tight budget finishes at least one;
-            None keeps its worst case, ``max_tokens``. Less lets more samples run from the start, and
-            suffices where solutions are known to be shorter.
+        finish_tokens: tokens of a solution that are kept so that a tight budget finishes at least one; None keeps its
+            worst case, ``max_tokens``. Less lets more samples run from the start, and suffices where solutions are
+            known to be shorter.
     """
 
     attempts: int = 3

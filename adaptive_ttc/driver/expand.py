@@ -31,9 +31,9 @@ Key = tuple[tuple[str, ...], tuple[str, ...]]
 class ExpansionScores:
     """The scores of one Expand.
 
-    Samples with the same steps are scored once, whichever ends first, and so are those that the account
-    has had scored before: what is charged does not depend on the order in which samples end. Two that go on
-    from different solutions are charged differently, and so are not taken for the same.
+    Samples with the same steps are scored once, whichever ends first, and so are those that the account has had scored
+    before: what is charged does not depend on the order in which samples end. Two that go on from different solutions
+    are charged differently, and so are not taken for the same.
 
     Args:
         engines: whom to ask, and what it costs.

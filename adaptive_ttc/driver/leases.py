@@ -20,44 +20,28 @@ SHORTEST_LEASE = 16
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A sample that has not ended.
+    """A sample that has not ended."""
 
-    Attributes:
-        length: tokens that it has.
-        remaining: most tokens that it may still get, at least 1.
-        finish: tokens to keep for finishing the solution that it belongs to; between 1 and ``remaining``.
-        overhead: units that its scoring costs before any further token.
-    """
-
-    length: int
-    remaining: int
-    finish: int
-    overhead: int = 0
+    length: int  # tokens that it has
+    remaining: int  # most tokens that it may still get, at least 1
+    finish: int  # tokens to keep for finishing the solution that it belongs to; between 1 and ``remaining``
+    overhead: int = 0  # units that its scoring costs before any further token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a round is planned with.
+    """What a round is planned with."""
 
-    Attributes:
-        balance: units that the account can reserve; None without a limit.
-        rate: units a token costs, its scoring included.
-        ended: how many samples of this kind ended by themselves; ``typical`` is their mean length.
-        stepwise: whether samples end with a step rather than with the solution.
-        midway: units to keep for finishing a sample that has ended its step, or a solution that the search keeps
-            beside these; None when there is neither.
-        solved: whether the account holds a finished solution.
-        whole: whether no lease can be renewed: a sample gets all that it may still get at once, or waits.
-    """
-
-    balance: int | None
-    rate: int = 1
-    ended: int = 0
+    balance: int | None  # units that the account can reserve; None without a limit
+    rate: int = 1  # units a token costs, its scoring included
+    ended: int = 0  # how many samples of this kind ended by themselves; ``typical`` is their mean length
     typical: float = 0.0
-    stepwise: bool = False
+    stepwise: bool = False  # whether samples end with a step rather than with the solution
+    # units to keep for finishing a sample that has ended its step, or a solution that the search keeps beside these;
+    # None when there is neither
     midway: int | None = None
-    solved: bool = False
-    whole: bool = False
+    solved: bool = False  # whether the account holds a finished solution
+    whole: bool = False  # whether no lease can be renewed: a sample gets all that it may still get at once, or waits
 
 
 def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:

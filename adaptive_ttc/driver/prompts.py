@@ -20,8 +20,8 @@ REVISION_PROMPT = (
 class Prompts:
     """The prompts of one problem.
 
-    Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix
-    cache answers for them; only where a chat template cannot be cut open are they rendered from text.
+    Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix cache answers for
+    them; only where a chat template cannot be cut open are they rendered from text.
 
     Args:
         problem: what is to be solved.

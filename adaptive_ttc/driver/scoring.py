@@ -18,11 +18,7 @@ PRM_TOKENS_PER_SAMPLE = 32
 
 
 def least_score(prm: RewardModel, question: str, price: Price) -> int:
-    """Units to set aside for scoring a sample of one token.
-
-    Raises:
-        ConfigError: the PRM cannot read the question.
-    """
+    """Units to set aside for scoring a sample of one token. Raises ConfigError: the PRM cannot read the question."""
     tokens = prm.count_tokens(ScoreRequest(question, ("?",)))
     return price.score * (tokens + PRM_TOKENS_PER_SAMPLE + PRM_TOKENS_PER_TOKEN)
 
@@ -30,8 +26,8 @@ def least_score(prm: RewardModel, question: str, price: Price) -> int:
 class Scorer:
     """Scores the samples of one problem.
 
-    What is set aside for scoring beforehand is an estimate. What is charged is exact: the PRM counts
-    its tokens before it is called, and is not called when the account cannot cover them.
+    What is set aside for scoring beforehand is an estimate. What is charged is exact: the PRM counts its tokens before
+    it is called, and is not called when the account cannot cover them.
 
     Args:
         prm: the reward model; None lets every search run that asks for no scores.

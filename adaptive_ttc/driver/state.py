@@ -21,8 +21,8 @@ def derive_seed(run_seed: int, problem_id: str, path: Route) -> int:
 class PathNumbering:
     """Numbers the children of every path, so that a later slice goes on where the earlier one stopped.
 
-    Under a fork the k searches take turns: the i-th gets every k-th number, from the i-th on. No two
-    samples of a problem share a path, and no path depends on which search asks first.
+    Under a fork the k searches take turns: the i-th gets every k-th number, from the i-th on. No two samples of a
+    problem share a path, and no path depends on which search asks first.
     """
 
     def __init__(self) -> None:
@@ -74,22 +74,16 @@ Kind = tuple[str, ...]
 
 @dataclass(slots=True)
 class SearchState:
-    """The state on which leases depend, and nothing else: not the clock, not other problems.
+    """The state on which leases depend, and nothing else: not the clock, not other problems."""
 
-    Attributes:
-        ledger: its money.
-        numbering: its child numbers.
-        lengths: by kind, the number of samples that ended by themselves and the sum of their lengths.
-        solved: whether it holds a finished solution.
-        scores: of the solutions that it had scored, by their steps; equal ones are not scored again.
-        shown: earlier attempts, by their paths, whose place in a prompt is paid for.
-    """
-
-    ledger: Ledger
-    numbering: PathNumbering = field(default_factory=PathNumbering)
+    ledger: Ledger  # its money
+    numbering: PathNumbering = field(default_factory=PathNumbering)  # its child numbers
+    # by kind, the number of samples that ended by themselves and the sum of their lengths
     lengths: dict[Kind, tuple[int, int]] = field(default_factory=dict)
-    solved: bool = False
+    solved: bool = False  # whether it holds a finished solution
+    # of the solutions that it had scored, by their steps; equal ones are not scored again
     scores: dict[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
+    # earlier attempts, by their paths, whose place in a prompt is paid for
     shown: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
 
     def note(self, kind: Kind, length: int, finish: Finish | None) -> None:

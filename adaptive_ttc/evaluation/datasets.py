@@ -42,13 +42,12 @@ def load_problems(name_or_path: str | Path, limit: int | None = None, seed: int 
     """Load the problems of a data set.
 
     Args:
-        name_or_path: one of :data:`MINIMATH`, followed by ``:PAIR`` for the problems of another pair of
-            mini models (``minimath-500:mini-b``); the path of a JSON Lines file with the keys ``problem``
-            and ``answer``; or a Hub data set with these columns, ``owner/name[/config][:split]``, whose
-            split is ``test`` when none is named.
+        name_or_path: one of :data:`MINIMATH`, followed by ``:PAIR`` for the problems of another pair of mini models
+            (``minimath-500:mini-b``); the path of a JSON Lines file with the keys ``problem`` and ``answer``; or a Hub
+            data set with these columns, ``owner/name[/config][:split]``, whose split is ``test`` when none is named.
         limit: at most so many problems, from the beginning.
-        seed: of MiniMath: draws a fresh set of the same distribution and size (None is the fixed set);
-            of other data sets: shuffles them before ``limit`` cuts.
+        seed: of MiniMath: draws a fresh set of the same distribution and size (None is the fixed set); of other data
+            sets: shuffles them before ``limit`` cuts.
 
     Raises:
         ConfigError: no such data set, a row without a problem or an answer (with its number), or no rows.

@@ -25,43 +25,26 @@ CONCURRENCY = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The solution of one problem, graded.
+    """The solution of one problem, graded."""
 
-    Attributes:
-        index: of the row.
-        row: the problem and its right answer.
-        solution: None where solving failed; with a shared budget, what there was until then.
-        correct: whether the answer is right.
-        error: why solving failed, or None.
-    """
-
-    index: int
-    row: Row
-    solution: Solution | None
-    correct: bool
-    error: AdaptiveTTCError | None = None
+    index: int  # of the row
+    row: Row  # the problem and its right answer
+    solution: Solution | None  # None where solving failed; with a shared budget, what there was until then
+    correct: bool  # whether the answer is right
+    error: AdaptiveTTCError | None = None  # why solving failed, or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Graded samples of one problem, all arrays of shape [samples].
+    """Graded samples of one problem, all arrays of shape [samples]."""
 
-    Attributes:
-        row: the problem and its right answer.
-        correct: whether the sample's answer is right.
-        classes: number of its answer class, or :data:`~adaptive_ttc.evaluation.metrics.NO_ANSWER`.
-        scores: its score in [0, 1]; nan where it was not scored.
-        tokens: its generated tokens.
-        texts: what was written.
-        usage: what drawing and scoring all of them took; equal samples are scored once.
-    """
-
-    row: Row
-    correct: NDArray[np.bool_]
-    classes: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-    texts: tuple[str, ...]
+    row: Row  # the problem and its right answer
+    correct: NDArray[np.bool_]  # whether the sample's answer is right
+    classes: NDArray[np.int64]  # number of its answer class, or :data:`~adaptive_ttc.evaluation.metrics.NO_ANSWER`
+    scores: NDArray[np.float64]  # its score in [0, 1]; nan where it was not scored
+    tokens: NDArray[np.int64]  # its generated tokens
+    texts: tuple[str, ...]  # what was written
+    # what drawing and scoring all of them took; equal samples are scored once
     usage: Usage = field(default_factory=Usage)
 
     def pass_at(self, k: int) -> float:
@@ -72,8 +55,8 @@ class Pool:
         """Probability that a sampling strategy with k of these samples finds the right answer.
 
         Args:
-            strategy: ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two see no
-                sample without a score, as the solver's votes do.
+            strategy: ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two see no sample without a score,
+                as the solver's votes do.
             k: samples that it draws.
             seed: of the random subsets.
         """

@@ -1,8 +1,8 @@
 """Estimates from a pool of graded samples what k of them would find, and intervals for means over problems.
 
-A pool is the n samples of one problem, drawn independently; every estimate at k is an expectation over the
-subsets of k samples drawn from it without replacement, never its value on the first k. Samples without an
-answer stay in the pool (they cost tokens): class -1, score ``-inf``, not correct.
+A pool is the n samples of one problem, drawn independently; every estimate at k is an expectation over the subsets of k
+samples drawn from it without replacement, never its value on the first k. Samples without an answer stay in the pool
+(they cost tokens): class -1, score ``-inf``, not correct.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ def pass_at_k(correct: ArrayLike, k: int) -> float:
 def best_of_k(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
     """Probability that the best-scored of k samples is right, exactly.
 
-    With samples sorted by falling score it is the sum over i = 1..n of correct_i * C(n - i, k - 1) / C(n, k).
-    Equal scores are averaged over all their orders: a group of g equal scores below h higher ones holds
-    the best sample with probability (C(n - h, k) - C(n - h - g, k)) / C(n, k), and each of its members
-    is as likely to be that sample.
+    With samples sorted by falling score it is the sum over i = 1..n of correct_i * C(n - i, k - 1) / C(n, k). Equal
+    scores are averaged over all their orders: a group of g equal scores below h higher ones holds the best sample with
+    probability (C(n - h, k) - C(n - h - g, k)) / C(n, k), and each of its members is as likely to be that sample.
 
     Args:
         correct: shape [n], of bool.
@@ -83,16 +82,15 @@ def vote_at_k(
 ) -> float:
     """Probability that the vote of k samples is right; classes that tie for the most share the win.
 
-    Exact where there are at most ``subsets`` subsets (k = n and mostly k = 1 among them), else the mean
-    over that many random ones, which depend on n, k and the seed alone, so that two votes of one pool
-    are paired.
+    Exact where there are at most ``subsets`` subsets (k = n and mostly k = 1 among them), else the mean over that many
+    random ones, which depend on n, k and the seed alone, so that two votes of one pool are paired.
 
     Args:
         classes: shape [n], of int: the answer class of every sample, or :data:`NO_ANSWER`.
         correct: shape [n], of bool; the same for all samples of a class.
         k: from 1 to n.
-        weights: shape [n]: what a sample adds to its class (its score for the weighted vote; a logit may
-            be negative); 1 each for the majority. Those of samples without an answer are ignored.
+        weights: shape [n]: what a sample adds to its class (its score for the weighted vote; a logit may be negative);
+            1 each for the majority. Those of samples without an answer are ignored.
         subsets: at least 200.
         seed: of the random subsets.
     """
@@ -133,8 +131,8 @@ def voted_right(
         drawn: shape [pools, samples]: which of them are in a pool.
         member: shape [samples, classes]: 1 where a sample's answer is of the class; a row of 0 has no answer.
         right: shape [classes].
-        weights: shape [votes, samples]: what a sample adds to its class, see :func:`adaptive_ttc.voting.weight_of`;
-            nan for one that has no say.
+        weights: shape [votes, samples]: what a sample adds to its class, see :func:`adaptive_ttc.voting.weight_of`; nan
+            for one that has no say.
         best: shape [votes]: whether a class has the largest weight of its samples rather than their sum.
 
     Returns:
@@ -238,8 +236,8 @@ def within_auc(pools: Iterable[tuple[ArrayLike, ArrayLike]]) -> float:
 def quintiles(pass_rates: ArrayLike) -> NDArray[np.int64]:
     """The difficulty quintile of every problem, 0 the easiest, by falling pass rate (arXiv 2408.03314).
 
-    The five are as equal in size as can be; equal rates keep the problems' order, so that nothing but
-    the rates decides. Shape [problems] in and out.
+    The five are as equal in size as can be; equal rates keep the problems' order, so that nothing but the rates
+    decides. Shape [problems] in and out.
     """
     rates = np.asarray(pass_rates, dtype=float)
     if rates.ndim != 1 or not np.isfinite(rates).all():

@@ -44,8 +44,8 @@ def write_record(path: str | Path, name: str, command: Sequence[str] | str, figu
         path: the file; its folder is made.
         name: of the measurement.
         command: as typed, or the list of its words.
-        figures: numbers, lists of them, or mappings to them; numpy's types are fine, and a number that
-            is not finite becomes null.
+        figures: numbers, lists of them, or mappings to them; numpy's types are fine, and a number that is not finite
+            becomes null.
 
     Raises:
         ConfigError: the file cannot be written.

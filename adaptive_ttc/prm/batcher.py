@@ -1,7 +1,7 @@
 """An async micro-batcher: many callers share one blocking batch function in one worker thread.
 
-It is driven by callbacks of the event loop rather than by a task of its own: it can live inside an object that has
-only ``aclose``, and no cancellation (of a scope, or of a task) can lose a batch that other callers wait for.
+It is driven by callbacks of the event loop rather than by a task of its own: it can live inside an object that has only
+``aclose``, and no cancellation (of a scope, or of a task) can lose a batch that other callers wait for.
 """
 
 from __future__ import annotations
@@ -70,17 +70,11 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatcherConfig:
-    """How a batch is formed.
+    """How a batch is formed."""
 
-    Attributes:
-        max_batch: items in one batch.
-        max_wait: seconds that an item may wait for company while the worker is idle.
-        max_padded_tokens: items times the longest item's length; an item that is longer by itself runs alone.
-    """
-
-    max_batch: int = 32
-    max_wait: float = 0.002
-    max_padded_tokens: int = 16384
+    max_batch: int = 32  # items in one batch
+    max_wait: float = 0.002  # seconds that an item may wait for company while the worker is idle
+    max_padded_tokens: int = 16384  # items times the longest item's length; an item that is longer by itself runs alone
 
     def __post_init__(self) -> None:
         if self.max_batch < 1 or self.max_padded_tokens < 1:
@@ -93,23 +87,17 @@ class BatcherConfig:
 
 @dataclass(slots=True, kw_only=True)
 class BatcherStatistics:
-    """What a batcher has done and holds.
+    """What a batcher has done and holds."""
 
-    Attributes:
-        queued: items that wait; ``running`` are in the worker.
-        batches: started, with ``items`` in them, ``tokens`` their lengths, ``padded_tokens`` the same after padding.
-        splits: batches that were halved because memory ran out.
-        withdrawn: items whose caller was cancelled before they ran.
-    """
-
-    queued: int = 0
+    queued: int = 0  # items that wait; ``running`` are in the worker
     running: int = 0
+    # started, with ``items`` in them, ``tokens`` their lengths, ``padded_tokens`` the same after padding
     batches: int = 0
     items: int = 0
     tokens: int = 0
     padded_tokens: int = 0
-    splits: int = 0
-    withdrawn: int = 0
+    splits: int = 0  # batches that were halved because memory ran out
+    withdrawn: int = 0  # items whose caller was cancelled before they ran
 
 
 @dataclass(slots=True, eq=False)

@@ -68,8 +68,8 @@ def read_config(path_or_hub: str | Path, *, revision: str | None = None) -> dict
 def fingerprint(folder: Path, *formats: str) -> str:
     """A hash, in 64 hexadecimal digits, that changes with whatever may change a score.
 
-    It covers the weights, the configs of model and tokenizer (but for the entries that a mere re-save
-    changes), the tokenizer, the chat template, and ``formats``: the reader's name and version, the number format.
+    It covers the weights, the configs of model and tokenizer (but for the entries that a mere re-save changes), the
+    tokenizer, the chat template, and ``formats``: the reader's name and version, the number format.
     """
     digest = hashlib.sha256()
     parts = {"formats": json.dumps(formats), "chat_template": _chat_template(folder)}
@@ -207,8 +207,8 @@ def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -
         folder: a Hugging Face model folder.
         device: where it runs, as torch names it.
         dtype: one of ``DTYPES``.
-        threads: set torch's threads for the whole process; None leaves them alone. With fewer than
-            about 20M parameters on a CPU, 1 is fastest.
+        threads: set torch's threads for the whole process; None leaves them alone. With fewer than about 20M parameters
+            on a CPU, 1 is fastest.
 
     Raises:
         ConfigError: an unknown dtype, unreadable files, or weights that lack a part of the model.

@@ -22,21 +22,14 @@ from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
 
 @dataclass(slots=True, kw_only=True)
 class Trouble:
-    """Random delays and failures of a fake engine's calls; the same for the same seed and order of calls.
+    """Random delays and failures of a fake engine's calls; the same for the same seed and order of calls."""
 
-    Attributes:
-        seed: of all chances.
-        turns: most turns of the event loop that pass before a call goes on, so that replies come in another order.
-        lost: probability that it fails as over a broken line: retryable, and nobody learns what was computed.
-        fatal: probability that it fails for good.
-        deaf: whether the engine ignores aborts.
-    """
-
-    seed: int
+    seed: int  # of all chances
+    # most turns of the event loop that pass before a call goes on, so that replies come in another order
     turns: int = 0
-    lost: float = 0.0
-    fatal: float = 0.0
-    deaf: bool = False
+    lost: float = 0.0  # probability that it fails as over a broken line: retryable, and nobody learns what was computed
+    fatal: float = 0.0  # probability that it fails for good
+    deaf: bool = False  # whether the engine ignores aborts
     _chances: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,16 +79,11 @@ def count_characters(request: ScoreRequest) -> int:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Replies that wait until they are let go.
-
-    Attributes:
-        arrived: set when the first matching request waits.
-        waiting: the requests that wait, in order of arrival.
-    """
+    """Replies that wait until they are let go."""
 
     matching: Matching
-    arrived: anyio.Event = field(default_factory=anyio.Event)
-    waiting: list[ScoreRequest] = field(default_factory=list)
+    arrived: anyio.Event = field(default_factory=anyio.Event)  # set when the first matching request waits
+    waiting: list[ScoreRequest] = field(default_factory=list)  # the requests that wait, in order of arrival
     _released: anyio.Event = field(default_factory=anyio.Event)
 
     def release(self) -> None:
@@ -118,8 +106,8 @@ class FakePRM:
     """A :class:`~adaptive_ttc.prm.base.RewardModel` whose scores come from a function.
 
     Args:
-        score_prefix: the score, in [0, 1], of a question's first steps (at least one); called for
-            every prefix of a solution, so early scores do not depend on later steps.
+        score_prefix: the score, in [0, 1], of a question's first steps (at least one); called for every prefix of a
+            solution, so early scores do not depend on later steps.
         name: how a person calls it.
         parameters: what it claims to have, for cost accounts.
         count: tokens of a request; by default the characters of question and steps, one more a step.

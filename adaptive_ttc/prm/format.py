@@ -20,22 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sequence for one forward pass.
+    """One sequence for one forward pass."""
 
-    Attributes:
-        token_ids: what the model reads.
-        positions: rising indices in ``token_ids`` whose hidden states the head turns into values.
-        targets: for every position the token after it, where the head asks for that; else empty.
-        keys: as long as ``token_ids``; the state and the value at index k depend on ``keys[:k + 1]`` and on
-            nothing else, so that rows with a common start of keys can share what was computed for it.
-        ends: for every step that is scored here how many of the positions are its own or earlier ones'.
-    """
-
-    token_ids: tuple[int, ...]
-    positions: tuple[int, ...]
-    targets: tuple[int, ...]
+    token_ids: tuple[int, ...]  # what the model reads
+    positions: tuple[int, ...]  # rising indices in ``token_ids`` whose hidden states the head turns into values
+    targets: tuple[int, ...]  # for every position the token after it, where the head asks for that; else empty
+    # as long as ``token_ids``; the state and the value at index k depend on ``keys[:k + 1]`` and on nothing else, so
+    # that rows with a common start of keys can share what was computed for it
     keys: tuple[int, ...]
-    ends: tuple[int, ...]
+    ends: tuple[int, ...]  # for every step that is scored here how many of the positions are its own or earlier ones'
 
     @classmethod
     def labelled(cls, token_ids: Sequence[int], positions: Sequence[int]) -> Row:
@@ -116,13 +109,9 @@ class LabelHead:
 
 
 class Reader(ABC):
-    """Renders requests as rows and reads scores off the values at their positions; it needs the models' tokenizer.
+    """Renders requests as rows and reads scores off the values at their positions; it needs the models' tokenizer."""
 
-    Attributes:
-        heads: one for every model that reads the rows; most families have one model.
-    """
-
-    heads: tuple[Head, ...]
+    heads: tuple[Head, ...]  # one for every model that reads the rows; most families have one model
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -231,8 +220,8 @@ class RenderingPRM:
         """Tokens that scoring this request computes with an empty cache.
 
         Raises:
-            ConfigError: no step, an empty one, or a solution longer than the context. The last is not
-                a failure of the run: that solution can have no score.
+            ConfigError: no step, an empty one, or a solution longer than the context. The last is not a failure of the
+                run: that solution can have no score.
         """
         return self._rendered(request).tokens
 

@@ -21,25 +21,17 @@ from adaptive_ttc.prm.prefix_cache import PREFIX_CACHE_BYTES, CacheShape, Known,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings(BatcherConfig):
-    """How a PRM in this process is run; lengths of batches are in tokens.
+    """How a PRM in this process is run; lengths of batches are in tokens."""
 
-    Attributes:
-        device: as torch names it.
-        dtype: ``float32``, ``bfloat16`` or ``float16``. Only float32 gives scores that do not depend
-            on the batch (to 1e-5).
-        max_context: tokens it may read, where that is less than its config says.
-        prefix_cache_bytes: memory, for each model of the PRM, that the keys and values of what was read
-            may take, so that only new steps are computed; the least recently used go first. 0 keeps none.
-        revision: of a Hub model.
-        threads: torch's threads for the whole process; use 1 on a CPU below about 20M parameters.
-    """
-
-    device: str = "cpu"
+    device: str = "cpu"  # as torch names it
+    # ``float32``, ``bfloat16`` or ``float16``. Only float32 gives scores that do not depend on the batch (to 1e-5).
     dtype: str = "float32"
-    max_context: int | None = None
+    max_context: int | None = None  # tokens it may read, where that is less than its config says
+    # memory, for each model of the PRM, that the keys and values of what was read may take, so that only new steps are
+    # computed; the least recently used go first. 0 keeps none.
     prefix_cache_bytes: int = PREFIX_CACHE_BYTES
-    revision: str | None = None
-    threads: int | None = None
+    revision: str | None = None  # of a Hub model
+    threads: int | None = None  # torch's threads for the whole process; use 1 on a CPU below about 20M parameters
 
     def __post_init__(self) -> None:
         BatcherConfig.__post_init__(self)

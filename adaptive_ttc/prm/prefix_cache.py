@@ -36,15 +36,10 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
-    """Where the tokens that were not stored before go.
+    """Where the tokens that were not stored before go."""
 
-    Attributes:
-        start: index of the first such token in the sequence.
-        places: of each token from there on; fewer than asked when the pool is too small.
-    """
-
-    start: int
-    places: Places
+    start: int  # index of the first such token in the sequence
+    places: Places  # of each token from there on; fewer than asked when the pool is too small
 
 
 class PrefixTree:

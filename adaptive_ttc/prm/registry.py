@@ -24,19 +24,12 @@ CONFIG_KEY = "adaptive_ttc_prm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PRMReader:
-    """A family of PRMs and how one of it is loaded.
+    """A family of PRMs and how one of it is loaded."""
 
-    Attributes:
-        name: what ``config.json`` says under ``adaptive_ttc_prm``.
-        load: called with the folder or Hub name and the caller's keyword arguments.
-        names: regular expression searched, regardless of case, in the Hub name or the folder's name.
-        architectures: entries of ``architectures`` in config.json that only this family has.
-    """
-
-    name: str
-    load: Callable[..., RewardModel]
-    names: str = "(?!)"
-    architectures: tuple[str, ...] = ()
+    name: str  # what ``config.json`` says under ``adaptive_ttc_prm``
+    load: Callable[..., RewardModel]  # called with the folder or Hub name and the caller's keyword arguments
+    names: str = "(?!)"  # regular expression searched, regardless of case, in the Hub name or the folder's name
+    architectures: tuple[str, ...] = ()  # entries of ``architectures`` in config.json that only this family has
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -67,8 +60,8 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
     Args:
         path_or_name: a model folder, ``owner/name`` on the Hub, or a file that scores were recorded in.
         reader: name of the reader; by default ``replay`` for a file, what a local folder's config.json says under
-            ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the
-            config.json on the Hub says, else the one whose architecture config.json names.
+            ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the config.json on the
+            Hub says, else the one whose architecture config.json names.
         **settings: passed to the reader: ``engine``, ``device``, ``dtype``, ``max_batch``, ...
 
     Raises:
@@ -105,14 +98,10 @@ def _named_reader(path_or_name: str | Path) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What differs between families when they are loaded.
+    """What differs between families when they are loaded."""
 
-    Attributes:
-        format: version of what the reader makes of a request; part of every fingerprint.
-        parts: called with the folder, a device and a number format; reads tokenizer and heads by name.
-    """
-
-    format: str
+    format: str  # version of what the reader makes of a request; part of every fingerprint
+    # called with the folder, a device and a number format; reads tokenizer and heads by name
     parts: Callable[[Path, str, str], Parts]
 
     def load(self, path_or_hub: str | Path, *, engine: str = "transformers", **settings: Any) -> RewardModel:

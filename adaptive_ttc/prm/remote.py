@@ -1,7 +1,7 @@
 """PRMs whose transformers run elsewhere and send hidden states.
 
-Values are read off the states here, by the heads that a PRM in this process has, and remembered: a state that was
-read once is not asked for again.
+Values are read off the states here, by the heads that a PRM in this process has, and remembered: a state that was read
+once is not asked for again.
 """
 
 from __future__ import annotations

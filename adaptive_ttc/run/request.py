@@ -36,36 +36,22 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveRequest:
-    """A checked request for one problem, or for each of many that share a budget.
+    """A checked request for one problem, or for each of many that share a budget."""
 
-    Attributes:
-        problem: what is to be solved; in a request for many, a stand-in until :meth:`of_problem`.
-        strategy: how samples are drawn; :class:`~adaptive_ttc.strategies.adaptive.Adaptive` where evidence decides.
-        vote: whose vote is taken over all that was drawn.
-        price: what the ledger is charged for a token.
-        count: what the budget bounds, see :data:`adaptive_ttc.cost.Count`.
-        budget: units that may be spent, on all problems together; None for no limit.
-        seed: of all randomness.
-        deadline: seconds after which sampling ends; None for no limit.
-        min_gain: rise of the probability of a right answer, per 1,000 units, under which nothing is bought.
-        per_problem_max: most units for one of many problems; None for no limit.
-        max_concurrency: slices at work at once, and problems of an asynchronous source open at once.
-        expected: problems that an asynchronous source will bring, as far as known.
-        priority: problem -> how much a right answer to it counts, above 0; None where all count alike.
-    """
-
-    problem: Problem
+    problem: Problem  # what is to be solved; in a request for many, a stand-in until :meth:`of_problem`
+    # how samples are drawn; :class:`~adaptive_ttc.strategies.adaptive.Adaptive` where evidence decides
     strategy: Strategy
-    vote: Strategy
-    price: Price
-    count: str
-    budget: int | None
-    seed: int
-    deadline: float | None = None
-    min_gain: float = 0.0
-    per_problem_max: int | None = None
-    max_concurrency: int = 1
-    expected: int = 0
+    vote: Strategy  # whose vote is taken over all that was drawn
+    price: Price  # what the ledger is charged for a token
+    count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
+    budget: int | None  # units that may be spent, on all problems together; None for no limit
+    seed: int  # of all randomness
+    deadline: float | None = None  # seconds after which sampling ends; None for no limit
+    min_gain: float = 0.0  # rise of the probability of a right answer, per 1,000 units, under which nothing is bought
+    per_problem_max: int | None = None  # most units for one of many problems; None for no limit
+    max_concurrency: int = 1  # slices at work at once, and problems of an asynchronous source open at once
+    expected: int = 0  # problems that an asynchronous source will bring, as far as known
+    # problem -> how much a right answer to it counts, above 0; None where all count alike
     priority: Priority | None = None
 
     def of_problem(self, problem: Problem, resources: Resources) -> SolveRequest:
@@ -79,11 +65,7 @@ class SolveRequest:
         return replace(self, problem=problem, budget=self.per_problem_max)
 
     def weight(self) -> float:
-        """How much a right answer to the problem counts.
-
-        Raises:
-            ConfigError: the priority is not above 0.
-        """
+        """How much a right answer to the problem counts. Raises ConfigError: the priority is not above 0."""
         weight = 1.0 if self.priority is None else self.priority(self.problem)
         if not weight > 0:
             raise ConfigError(f"the priority of a problem is above 0; {self.problem.id!r} has {weight}")

@@ -100,8 +100,8 @@ class SolutionStream(Background[Event, Solution]):
     async def solution(self) -> Solution:
         """Wait for the solution, whether or not anybody listens.
 
-        Cancelling the only one who waits cancels the work, as with ``solve``: it is aborted and counted before
-        the cancellation goes on. While others listen or wait, the work goes on for them.
+        Cancelling the only one who waits cancels the work, as with ``solve``: it is aborted and counted before the
+        cancellation goes on. While others listen or wait, the work goes on for them.
 
         Raises:
             EngineError: an engine failed for good.

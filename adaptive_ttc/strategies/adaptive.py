@@ -22,19 +22,13 @@ _ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", "vote", "vote_b"
 
 @dataclass(frozen=True, kw_only=True)
 class Slice(Strategy):
-    """Some units of one kind.
-
-    Attributes:
-        kind: see :class:`adaptive_ttc.estimate.features.Unit`.
-        units: how many.
-        vote: has no part in what is drawn; ``majority`` leaves whole solutions unscored.
-    """
+    """Some units of one kind."""
 
     name: ClassVar[str] = "slice"
 
-    vote: VoteName = "weighted"
-    kind: str = SAMPLE
-    units: int = 1
+    vote: VoteName = "weighted"  # has no part in what is drawn; ``majority`` leaves whole solutions unscored
+    kind: str = SAMPLE  # see :class:`adaptive_ttc.estimate.features.Unit`
+    units: int = 1  # how many
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,8 +27,7 @@ class Strategy(ABC):
         max_tokens: most tokens of one solution.
         agg_strategy: how the scores of a solution's steps become one.
         vote: how scored solutions become one answer; all but ``majority`` need a PRM.
-        vote_b: the score at which a solution speaks neither for nor against its answer, in the
-            logit-weighted vote.
+        vote_b: the score at which a solution speaks neither for nor against its answer, in the logit-weighted vote.
 
     Raises:
         ConfigError: a value is impossible; the message says which are possible.
@@ -82,8 +81,8 @@ class Strategy(ABC):
         """Begin a search.
 
         Args:
-            start: evidence that exists already, which is gone on from: finished solutions stay
-                candidates, unfinished ones (first steps) are continued before anything new is drawn.
+            start: evidence that exists already, which is gone on from: finished solutions stay candidates, unfinished
+                ones (first steps) are continued before anything new is drawn.
         """
 
 

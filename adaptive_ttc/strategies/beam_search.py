@@ -1,7 +1,7 @@
 """Beam search over steps under a process reward model; it knows no engine, budget or answer.
 
-Source: arXiv 2408.03314, section 3.2. The width shrinks as beams finish, the search ends when ``n`` have,
-and equal beams are merged: no candidate is a copy of another.
+Source: arXiv 2408.03314, section 3.2. The width shrinks as beams finish, the search ends when ``n`` have, and equal
+beams are merged: no candidate is a copy of another.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class BeamSearch(StepSearch):
     def search(self, start: Sequence[Prefix] = ()) -> Search:
         """Search until ``n`` beams have finished, none goes on, or ``max_steps``; all finished ones are candidates.
 
-        First come ``n`` first steps. With f beams finished the best ceil((n - f) / M) others are kept, and n - f
-        next steps are sampled from them in turn, M from each at most. Where the budget, a stop or ``max_steps``
-        cuts the search, the beams that it then works on are handed in unfinished.
+        First come ``n`` first steps. With f beams finished the best ceil((n - f) / M) others are kept, and n - f next
+        steps are sampled from them in turn, M from each at most. Where the budget, a stop or ``max_steps`` cuts the
+        search, the beams that it then works on are handed in unfinished.
         """
         known = Evidence.of(start)
         finished, over = list(known.finished), list(known.over)

@@ -1,7 +1,7 @@
 """Diverse verifier tree search: small greedy trees side by side; it knows no engine, budget or answer.
 
-Source: "Scaling test-time compute with open models" (Beeching, Tunstall, Rush; Hugging Face, 2024), section on
-DVTS, which extends arXiv 2408.03314.
+Source: "Scaling test-time compute with open models" (Beeching, Tunstall, Rush; Hugging Face, 2024), section on DVTS,
+which extends arXiv 2408.03314.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class DVTS(StepSearch):
         """Grow all trees; every finished solution that a tree met is a candidate, its unfinished siblings are not.
 
         Finished evidence takes the place of as many first steps, unfinished evidence is dealt to the trees, unless
-        there are ``n`` finished ones already. What a tree leaves of its part of the budget goes to those that were
-        cut; what stays cut is handed in unfinished.
+        there are ``n`` finished ones already. What a tree leaves of its part of the budget goes to those that were cut;
+        what stays cut is handed in unfinished.
         """
         known = Evidence.of(start)
         begun = (*known.whole, *known.cut)
@@ -49,25 +49,15 @@ class DVTS(StepSearch):
 
 @dataclass(slots=True)
 class Tree:
-    """One greedy tree, which can be gone on with after its budget cut it.
+    """One greedy tree, which can be gone on with after its budget cut it."""
 
-    Attributes:
-        settings: of the search.
-        whole: first steps that exist already.
-        parents: of the step to be sampled, one for each child; none once the tree has ended.
-        over: unfinished solutions that are gone on with no more.
-        depth: of that step, from 1.
-        found: finished solutions.
-        foreseen: finished roll-outs.
-    """
-
-    settings: DVTS
-    whole: tuple[Prefix, ...]
-    parents: tuple[Prefix, ...]
-    over: tuple[Prefix, ...] = ()
-    depth: int = 1
-    found: list[Prefix] = field(default_factory=list)
-    foreseen: list[Prefix] = field(default_factory=list)
+    settings: DVTS  # of the search
+    whole: tuple[Prefix, ...]  # first steps that exist already
+    parents: tuple[Prefix, ...]  # of the step to be sampled, one for each child; none once the tree has ended
+    over: tuple[Prefix, ...] = ()  # unfinished solutions that are gone on with no more
+    depth: int = 1  # of that step, from 1
+    found: list[Prefix] = field(default_factory=list)  # finished solutions
+    foreseen: list[Prefix] = field(default_factory=list)  # finished roll-outs
 
     @classmethod
     def of(cls, settings: DVTS, first_steps: Sequence[Prefix]) -> Tree:

@@ -13,9 +13,9 @@ from adaptive_ttc.types import Prefix
 class Expand:
     """Sample ``n`` continuations of every prefix; each is scored the moment it ends if ``score``.
 
-    The reply is a tuple of ``len(prefixes) * n`` prefixes, in order (all of the first prefix's
-    children first). A child that the budget could not cover comes back with ``finish="budget"``,
-    with the tokens it got, perhaps none: exhaustion is data.
+    The reply is a tuple of ``len(prefixes) * n`` prefixes, in order (all of the first prefix's children first). A child
+    that the budget could not cover comes back with ``finish="budget"``, with the tokens it got, perhaps none:
+    exhaustion is data.
 
     Attributes:
         prefixes: where to go on; the same prefix may stand there more than once.
@@ -25,8 +25,8 @@ class Expand:
         temperature: 0 is greedy.
         top_p: nucleus mass.
         score: whether the PRM scores the steps of every child.
-        beside: unfinished solutions that the search keeps in hand though it asks none of them for children
-            now; the trace does not take them for pruned.
+        beside: unfinished solutions that the search keeps in hand though it asks none of them for children now; the
+            trace does not take them for pruned.
     """
 
     prefixes: tuple[Prefix, ...]
@@ -48,9 +48,9 @@ class Fork:
 
     Attributes:
         searches: they share nothing; what one leaves over comes back when all have returned.
-        least: tokens with which one search surely finishes a solution. Where none is finished yet and an
-            equal part is less, the first search runs by itself on so many before the others share the
-            rest, so that a starved crowd does not leave no answer.
+        least: tokens with which one search surely finishes a solution. Where none is finished yet and an equal part is
+            less, the first search runs by itself on so many before the others share the rest, so that a starved crowd
+            does not leave no answer.
     """
 
     searches: tuple[Search, ...]

@@ -1,7 +1,7 @@
 """Sequential revision: attempts that see earlier attempts, in chains side by side; it knows no engine or budget.
 
-Source: arXiv 2408.03314, section 6: up to four earlier attempts are shown, and the vote is over all attempts
-of all chains, since a right answer may well be revised into a wrong one.
+Source: arXiv 2408.03314, section 6: up to four earlier attempts are shown, and the vote is over all attempts of all
+chains, since a right answer may well be revised into a wrong one.
 """
 
 from __future__ import annotations
@@ -23,16 +23,12 @@ SHOWN = 4
 @register("revision")
 @dataclass(frozen=True, kw_only=True)
 class Revision(Strategy):
-    """``n`` attempts in chains of ``sequential``.
-
-    Attributes:
-        sequential: attempts in a chain, of which ``n / sequential`` run side by side; by default the least
-            divisor of ``n`` from its square root on, so that the two are in balance. Easy problems favour
-            longer chains.
-    """
+    """``n`` attempts in chains of ``sequential``."""
 
     n: int = 16
     vote: VoteName = "weighted"
+    # attempts in a chain, of which ``n / sequential`` run side by side; by default the least divisor of ``n`` from its
+    # square root on, so that the two are in balance. Easy problems favour longer chains.
     sequential: int | None = None
 
     def __post_init__(self) -> None:
@@ -60,8 +56,8 @@ class Revision(Strategy):
     def search(self, start: Sequence[Prefix] = ()) -> Search:
         """Run all chains; every attempt is a candidate. Evidence is dealt to the chains as their first attempts.
 
-        What a chain leaves of its part of the budget goes to those that were cut, which go on in the middle of
-        the attempt; what stays cut is handed in unfinished.
+        What a chain leaves of its part of the budget goes to those that were cut, which go on in the middle of the
+        attempt; what stays cut is handed in unfinished.
         """
         dealt = sorted(start, key=lambda prefix: prefix.finish not in ("eos", "length"))
         number = self.n // self.chain
@@ -87,17 +83,11 @@ class Revision(Strategy):
 
 @dataclass(slots=True)
 class Chain:
-    """One chain, which can be gone on with after its budget cut it.
+    """One chain, which can be gone on with after its budget cut it."""
 
-    Attributes:
-        settings: of the search.
-        attempts: so far, oldest first.
-        begun: unfinished evidence, whose attempts come first.
-    """
-
-    settings: Revision
-    attempts: list[Prefix]
-    begun: list[Prefix]
+    settings: Revision  # of the search
+    attempts: list[Prefix]  # so far, oldest first
+    begun: list[Prefix]  # unfinished evidence, whose attempts come first
 
     @classmethod
     def of(cls, settings: Revision, dealt: Sequence[Prefix]) -> Chain:

@@ -1,7 +1,7 @@
 """Independent whole solutions, and which of them speaks: greedy, majority, best-of-N, weighted best-of-N.
 
-It asks for samples and knows no engine, budget or answer. The four differ in their vote alone:
-majority is self-consistency (arXiv 2203.11171), the weighted vote is that of arXiv 2206.02336.
+It asks for samples and knows no engine, budget or answer. The four differ in their vote alone: majority is
+self-consistency (arXiv 2203.11171), the weighted vote is that of arXiv 2206.02336.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from adaptive_ttc.voting import VoteName
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strategy):
-    """``n`` independent samples.
+    """``n`` independent samples."""
 
-    Attributes:
-        slice_size: most samples asked for at once; None asks for all, so that an engine batches them.
-    """
-
-    slice_size: int | None = None
+    slice_size: int | None = None  # most samples asked for at once; None asks for all, so that an engine batches them
 
     def __post_init__(self) -> None:
         super().__post_init__()

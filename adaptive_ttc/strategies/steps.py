@@ -43,17 +43,13 @@ class Ranked:
 
 @dataclass(frozen=True, kw_only=True)
 class StepSearch(Strategy):
-    """A search that keeps and prunes unfinished solutions by their scores.
-
-    Attributes:
-        max_steps: steps after which a solution that has not ended is given up.
-        lookahead: greedy steps that are rolled out after every step before it is judged, by the score of the
-            rolled-out text (lookahead search, arXiv 2408.03314, section 3.2). The roll-outs themselves are
-            candidates only where nothing else finishes.
-    """
+    """A search that keeps and prunes unfinished solutions by their scores."""
 
     vote: VoteName = "weighted"
-    max_steps: int = 40
+    max_steps: int = 40  # steps after which a solution that has not ended is given up
+    # greedy steps that are rolled out after every step before it is judged, by the score of the rolled-out text
+    # (lookahead search, arXiv 2408.03314, section 3.2). The roll-outs themselves are candidates only where nothing else
+    # finishes.
     lookahead: int = 0
 
     def __post_init__(self) -> None:

@@ -42,11 +42,7 @@ def request_of(kind: str) -> dict[str, Any]:
 
 
 def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
-    """The family of a kind, and its numbers.
-
-    Raises:
-        ConfigError: there is no such kind.
-    """
+    """The family of a kind, and its numbers. Raises ConfigError: there is no such kind."""
     family, *words = kind.split("-")
     parts = _PARTS.get(family)
     if parts is None or len(parts) != len(words) or not all(word.isdecimal() and int(word) > 0 for word in words):

@@ -35,29 +35,21 @@ class Fold:
     """Siblings under one heading.
 
     Attributes:
-        kind: the first steps of one ``tree`` of several; ``lost`` ones that led to no candidate; those that hold
-            one ``answer``; or the remaining ``answers``.
-        answer: of an ``answer``, None where they hold none.
-        number: of a ``tree``, from 1 in the order in which the searches were forked.
-        nodes: all that lie in it, best first.
-        entries: the same, perhaps folded again.
-        samples: how many samples lie in it and below; ``tokens`` likewise.
-        votes: how many samples in it were handed in, those below not counted.
-        answers: the answer classes of the candidates below it.
-        value: the highest of its nodes, in [0, 1], or None.
         fruitful, wins, best: whether one of its nodes is.
     """
 
+    # the first steps of one ``tree`` of several; ``lost`` ones that led to no candidate; those that hold one
+    # ``answer``; or the remaining ``answers``
     kind: Literal["tree", "lost", "answer", "answers"]
-    answer: str | None
-    number: int | None
-    nodes: tuple[Node, ...]
-    entries: tuple[Node | Fold, ...]
-    samples: int
+    answer: str | None  # of an ``answer``, None where they hold none
+    number: int | None  # of a ``tree``, from 1 in the order in which the searches were forked
+    nodes: tuple[Node, ...]  # all that lie in it, best first
+    entries: tuple[Node | Fold, ...]  # the same, perhaps folded again
+    samples: int  # how many samples lie in it and below; ``tokens`` likewise
     tokens: int
-    votes: int
-    answers: tuple[str, ...]
-    value: float | None
+    votes: int  # how many samples in it were handed in, those below not counted
+    answers: tuple[str, ...]  # the answer classes of the candidates below it
+    value: float | None  # the highest of its nodes, in [0, 1], or None
     fruitful: bool
     wins: bool
     best: bool
@@ -94,17 +86,11 @@ Entry = Node | Fold
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Row:
-    """One line of the outline.
+    """One line of the outline."""
 
-    Attributes:
-        entry: what stands there.
-        level: 1 for a root, one more for each level below it.
-        closes: levels that end after it: 0 where rows lie under it, 1 where its sibling follows.
-    """
-
-    entry: Entry
-    level: int
-    closes: int
+    entry: Entry  # what stands there
+    level: int  # 1 for a root, one more for each level below it
+    closes: int  # levels that end after it: 0 where rows lie under it, 1 where its sibling follows
 
     @property
     def inner(self) -> bool:

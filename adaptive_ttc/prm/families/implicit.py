@@ -1,7 +1,7 @@
 """A PRM made of two policies: how much likelier the tuned one finds a step than the reference.
 
-Source: implicit process rewards, arXiv 2412.01981: q_k = beta * sum over the tokens of steps 1 to k of
-log(tuned / reference). Here step k's score is sigmoid(scale * q_k + offset).
+Source: implicit process rewards, arXiv 2412.01981: q_k = beta * sum over the tokens of steps 1 to k of log(tuned /
+reference). Here step k's score is sigmoid(scale * q_k + offset).
 """
 
 from __future__ import annotations
@@ -51,21 +51,13 @@ class NextTokenHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplicitConfig:
-    """What the config.json of an implicit PRM says, beside ``"adaptive_ttc_prm": "implicit"``.
+    """What the config.json of an implicit PRM says, beside ``"adaptive_ttc_prm": "implicit"``."""
 
-    Attributes:
-        tuned: sub-folder of the policy that was trained to be right.
-        reference: sub-folder of the one it is compared with.
-        beta: factor of the log-probability ratio.
-        scale: of q_k before the sigmoid.
-        offset: added after the scale; 0 puts equal likelihood at a score of one half.
-    """
-
-    tuned: str
-    reference: str
-    beta: float = 1.0
-    scale: float = 1.0
-    offset: float = 0.0
+    tuned: str  # sub-folder of the policy that was trained to be right
+    reference: str  # sub-folder of the one it is compared with
+    beta: float = 1.0  # factor of the log-probability ratio
+    scale: float = 1.0  # of q_k before the sigmoid
+    offset: float = 0.0  # added after the scale; 0 puts equal likelihood at a score of one half
 
     def __post_init__(self) -> None:
         if self.beta <= 0 or self.scale <= 0:
@@ -90,8 +82,8 @@ class ImplicitConfig:
 class ImplicitReader(ChatReader):
     """Two causal LMs with one tokenizer, whose chat template gives the prompt.
 
-    The blank line before a step counts as part of it. Every step is tokenised by itself, so the
-    scores of early steps do not depend on later ones.
+    The blank line before a step counts as part of it. Every step is tokenised by itself, so the scores of early steps
+    do not depend on later ones.
     """
 
     def __init__(self, tokenizer: Any, tuned: OutputHead, reference: OutputHead, config: ImplicitConfig) -> None:

@@ -1,9 +1,9 @@
 """Reads Qwen2.5-Math-PRM: two classes at the token ``<extra_0>`` after every step.
 
-Models: Qwen/Qwen2.5-Math-PRM-7B, -72B, Qwen/Qwen2.5-Math-7B-PRM800K, and what was fine-tuned from them. Their
-folders bring code for a model class of their own (``Qwen2ForProcessRewardModel``), which is not run: it is a
-stock Qwen2 with a head of two linear layers and a ReLU between them, whose weights are read by their names
-(model card and ``modeling_qwen2_rm.py`` of Qwen/Qwen2.5-Math-PRM-7B; vLLM's ``qwen2_rm.py`` is the same).
+Models: Qwen/Qwen2.5-Math-PRM-7B, -72B, Qwen/Qwen2.5-Math-7B-PRM800K, and what was fine-tuned from them. Their folders
+bring code for a model class of their own (``Qwen2ForProcessRewardModel``), which is not run: it is a stock Qwen2 with a
+head of two linear layers and a ReLU between them, whose weights are read by their names (model card and
+``modeling_qwen2_rm.py`` of Qwen/Qwen2.5-Math-PRM-7B; vLLM's ``qwen2_rm.py`` is the same).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ClassHead:
     """The probability of class 1 of two: Linear, ReLU, Linear, softmax, in float32; ConfigError for other shapes.
 
     Args:
-        weights: ``score.0.weight`` of shape (hidden, hidden), ``score.0.bias``, ``score.2.weight`` of
-            shape (2, hidden), ``score.2.bias``.
+        weights: ``score.0.weight`` of shape (hidden, hidden), ``score.0.bias``, ``score.2.weight`` of shape (2,
+            hidden), ``score.2.bias``.
     """
 
     NAMES = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")

@@ -1,7 +1,7 @@
 """Reads RLHFlow's PRMs: the probability of ``+`` against ``-`` after every step.
 
-Models: RLHFlow/Llama3.1-8B-PRM-Deepseek-Data, RLHFlow/Llama3.1-8B-PRM-Mistral-Data, and any causal LM trained on
-the same chats. Format: RLHFlow's ``math-rm/prm_evaluate.py``.
+Models: RLHFlow/Llama3.1-8B-PRM-Deepseek-Data, RLHFlow/Llama3.1-8B-PRM-Mistral-Data, and any causal LM trained on the
+same chats. Format: RLHFlow's ``math-rm/prm_evaluate.py``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class RLHFlowReader(ChatReader):
     """Step k's score is softmax over the logits of ``+`` and ``-`` where the label of step k is predicted, of ``+``.
 
     Every step is a user turn, the first one after the question and a space; the assistant answers each with ``+``
-    (right so far) or ``-``. One forward pass gives the scores of all steps, and only the two labels' rows of the
-    output head are computed. The labels are found by rendering the chat twice, all ``+`` and all ``-``: the two
-    differ in the label tokens and nowhere else, whatever the template writes and whatever signs the steps hold.
+    (right so far) or ``-``. One forward pass gives the scores of all steps, and only the two labels' rows of the output
+    head are computed. The labels are found by rendering the chat twice, all ``+`` and all ``-``: the two differ in the
+    label tokens and nowhere else, whatever the template writes and whatever signs the steps hold.
 
     Attributes:
         plus: the id of ``+`` where the template puts it (``+`` and ``▁+`` may be different tokens).

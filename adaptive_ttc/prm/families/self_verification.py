@@ -1,7 +1,7 @@
 """Has a causal LM judge solutions by a yes or a no, for users without a PRM.
 
-P(True) of arXiv 2207.05221 for every step: no training, and weaker than a PRM. The judge is a second copy of
-the policy, or any other instruct model.
+P(True) of arXiv 2207.05221 for every step: no training, and weaker than a PRM. The judge is a second copy of the
+policy, or any other instruct model.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ QUESTION = "\n\nIs every step of this solution correct so far? Answer Yes or No.
 class SelfVerificationReader(ChatReader):
     """Step k's score is softmax over the logits of ``Yes`` and ``No`` as the answer's first token, of ``Yes``.
 
-    Every step is asked about in a chat of its own that shows the solution up to it. The chats begin alike, so
-    with a prefix cache a new step costs its own tokens and the question's; without one, the whole solution.
+    Every step is asked about in a chat of its own that shows the solution up to it. The chats begin alike, so with a
+    prefix cache a new step costs its own tokens and the question's; without one, the whole solution.
     """
 
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:

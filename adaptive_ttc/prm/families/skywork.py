@@ -1,7 +1,7 @@
 """Reads Skywork-o1-Open-PRM: the sigmoid of a value at the newline that ends a step.
 
-Models: Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B. A stock Qwen2 with a value head, whose weights are
-read by their names; format and head as in ``model_utils`` of SkyworkAI/skywork-o1-prm-inference.
+Models: Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B. A stock Qwen2 with a value head, whose weights are read by
+their names; format and head as in ``model_utils`` of SkyworkAI/skywork-o1-prm-inference.
 """
 
 from __future__ import annotations

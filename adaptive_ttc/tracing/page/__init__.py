@@ -1,7 +1,7 @@
 """Writes a search tree as one HTML page that needs no network.
 
-Text of the model is untrusted: the template escapes all of it, and the page's own policy lets nothing run
-but the script that comes with this package.
+Text of the model is untrusted: the template escapes all of it, and the page's own policy lets nothing run but the
+script that comes with this package.
 """
 
 from __future__ import annotations
@@ -78,21 +78,17 @@ class Dot:
     """One step of the node ``owner`` on the map.
 
     Attributes:
-        step: None for a node without text.
         x, y, radius: in pixels.
-        edge: the line that leads to it from the step before, as an SVG path.
-        revises: whether that line leads from an attempt to its revision.
-        label: the answer of a candidate at its last step; else empty.
     """
 
     owner: Node
-    step: ScoredStep | None
+    step: ScoredStep | None  # None for a node without text
     x: float
     y: float
     radius: float
-    edge: str
-    revises: bool
-    label: str
+    edge: str  # the line that leads to it from the step before, as an SVG path
+    revises: bool  # whether that line leads from an attempt to its revision
+    label: str  # the answer of a candidate at its last step; else empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
