@@ -144,9 +144,8 @@ def voted_right(
     for row, (amounts, largest) in enumerate(zip(weights, best, strict=True)):
         say = ~np.isnan(amounts)
         known = np.where(say, amounts, 0.0)
-        voting, present = (
-            (member, everybody) if say.all() else (member * say[:, None], held @ (member * say[:, None]) > 0)
-        )
+        voting = member * say[:, None]
+        present: NDArray[np.bool_] = everybody if say.all() else held @ voting > 0
         if largest:
             values = np.where(drawn & (voting.any(axis=1))[None], known, -np.inf)
             winners = (drawn & (values >= values.max(axis=1, keepdims=True) - _TIE)).astype(float) @ voting > 0

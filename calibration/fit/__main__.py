@@ -26,9 +26,8 @@ from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_
 from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.fit.inputs import COUNTS, FitData, from_store, from_traces
 from adaptive_ttc.calibration.fit.pipeline import Calibration, Settings, calibrate
-from adaptive_ttc.calibration.fit.save import save_calibration
+from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.report.tables import show_calibration
-from adaptive_ttc.calibration.report.write import write_reports
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import META

@@ -1,4 +1,4 @@
-"""Writes a calibration as a directory, whole or not at all; what it holds see ``estimate/artefact.py``."""
+"""Writes a calibration directory, whole or not at all, and its reports; what it holds see ``estimate/artefact.py``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.calibration.fit.pipeline import Calibration
+from adaptive_ttc.calibration.report.html import page
+from adaptive_ttc.calibration.report.tables import as_markdown, findings, sentences, title
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import (
     CLASSIFIER,
@@ -26,6 +28,7 @@ from adaptive_ttc.estimate.artefact import (
 )
 from adaptive_ttc.evaluation.result_file import git_state
 
+MARKDOWN, PAGE = "report.md", "report.html"
 _LIBRARIES = ("adaptive-ttc", "numpy", "scikit-learn", "skops", "torch", "transformers")
 
 
@@ -83,6 +86,30 @@ def save_calibration(
     except OSError as error:
         raise CalibrationError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
     return loaded
+
+
+def write_reports(calibration: Calibration, meta: Mapping[str, Any], folder: str | Path) -> None:
+    """Write ``report.md`` and ``report.html``.
+
+    Args:
+        calibration: what was found.
+        meta: how it was made, as it lies in the same folder.
+        folder: where to.
+
+    Raises:
+        CalibrationError: they cannot be written.
+    """
+    grids = findings(calibration, meta)
+    told = sentences(calibration)
+    texts = {
+        MARKDOWN: as_markdown(title(meta), meta["command"], told, grids),
+        PAGE: page(title(meta), meta["command"], told, grids, calibration),
+    }
+    try:
+        for name, text in texts.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CalibrationError(f"cannot write the reports to {folder}: {error.strerror or error}") from error
 
 
 def _facts(calibration: Calibration) -> dict[str, Any]:

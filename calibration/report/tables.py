@@ -197,6 +197,38 @@ def _points(share: float) -> str:
     return f"{100 * share:.1f} points"
 
 
+def findings(calibration: Calibration, meta: Mapping[str, Any]) -> dict[str, Grid]:
+    """The tables of both reports."""
+    budgets = shown_budgets(calibration.gain.budgets)
+    return {
+        "choices": choices(calibration.table, calibration.settings.weights, budgets),
+        "gains": gains(calibration),
+        "stages": stages(calibration.stages),
+        "origin": origin(meta),
+    }
+
+
+def as_markdown(heading: str, command: str, told: Sequence[str], grids: Mapping[str, Grid]) -> str:
+    """The findings as Markdown."""
+    parts = [f"# {heading}", f"`{command}`", "\n".join(f"- {sentence}" for sentence in told)]
+    for grid in grids.values():
+        parts += [f"## {grid.title}", markdown_table(grid)]
+    return "\n\n".join(parts) + "\n"
+
+
+def title(meta: Mapping[str, Any]) -> str:
+    """Of the reports."""
+    models = " with ".join(name for name in meta["models"].values() if name)
+    return f"Calibration of {models} on {meta['dataset']['name']}"
+
+
+def markdown_table(grid: Grid) -> str:
+    """The table, figures to the right."""
+    align = ["---:" if index >= grid.numbers else "---" for index in range(len(grid.head))]
+    rows: list[Sequence[str]] = [grid.head, align, *grid.rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+
+
 def show_calibration(calibration: Calibration, console: Console) -> None:
     """What was learned, and how good it is on problems that were not seen."""
     weights = calibration.settings.weights

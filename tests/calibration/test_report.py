@@ -6,9 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from adaptive_ttc.calibration.fit.save import write_reports
 from adaptive_ttc.calibration.report import html
-from adaptive_ttc.calibration.report.tables import Grid, choices, gains, sentences, shown_budgets, stages
-from adaptive_ttc.calibration.report.write import findings, markdown_table, write_reports
+from adaptive_ttc.calibration.report.tables import (
+    Grid,
+    choices,
+    findings,
+    gains,
+    markdown_table,
+    sentences,
+    shown_budgets,
+    stages,
+)
 
 
 @pytest.fixture(scope="module")
