@@ -31,20 +31,14 @@ _SIZE = re.compile(r"(?P<n>[0-9]+)(?:x(?P<width>[0-9]+))?")
 class Arm:
     """A strategy at one size.
 
-    Attributes:
-        strategy: its name, none of its aliases.
-        n: samples, beams or attempts.
-        beam_width: M, of ``dvts`` and ``beam_search``.
-        sequential: attempts in a chain, of ``revision``.
-
     Raises:
         ConfigError: no such strategy, or not at that size.
     """
 
-    strategy: str
-    n: int = 1
-    beam_width: int = 1
-    sequential: int | None = None
+    strategy: str  # its name, none of its aliases
+    n: int = 1  # samples, beams or attempts
+    beam_width: int = 1  # M, of ``dvts`` and ``beam_search``
+    sequential: int | None = None  # attempts in a chain, of ``revision``
 
     def __post_init__(self) -> None:
         if self.strategy not in (GREEDY, *SAMPLED, *WITH_BEAMS, "revision"):

@@ -30,20 +30,14 @@ UnitName = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What a report tells: so much more is done.
+    """What a report tells: so much more is done."""
 
-    Attributes:
-        units: drawn; ``tokens`` that they took the policy to generate, without those of the samples they start from.
-        problem: that is complete now, or was before; None where a unit is told of.
-        pass_at_1: the share of its samples that are right.
-        left_out: why it cannot be drawn.
-    """
-
+    # drawn; ``tokens`` that they took the policy to generate, without those of the samples they start from
     units: int = 0
     tokens: int = 0
-    problem: str | None = None
-    pass_at_1: float = 0.0
-    left_out: str | None = None
+    problem: str | None = None  # that is complete now, or was before; None where a unit is told of
+    pass_at_1: float = 0.0  # the share of its samples that are right
+    left_out: str | None = None  # why it cannot be drawn
 
 
 @dataclass(slots=True)
@@ -72,19 +66,12 @@ class Tally:
 
 @dataclass(slots=True)
 class Collected:
-    """What came of a collection.
+    """What came of a collection."""
 
-    Attributes:
-        complete: problems of which all that was asked for exists.
-        left_out: names of problems that cannot be drawn, and why.
-        ended_early: why not all was drawn; None when all was.
-        generated: tokens, where they are limited; those that a failed call has lost count.
-    """
-
-    complete: int = 0
-    left_out: dict[str, str] = field(default_factory=dict)
-    ended_early: str | None = None
-    generated: int = 0
+    complete: int = 0  # problems of which all that was asked for exists
+    left_out: dict[str, str] = field(default_factory=dict)  # names of problems that cannot be drawn, and why
+    ended_early: str | None = None  # why not all was drawn; None when all was
+    generated: int = 0  # tokens, where they are limited; those that a failed call has lost count
 
     def note(self, advance: Advance) -> None:
         """A problem is complete, or cannot be."""

@@ -68,28 +68,18 @@ TEMPERATURE = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolKey:
-    """Units with equal keys belong together.
+    """Units with equal keys belong together."""
 
-    Attributes:
-        policy, prm: their fingerprints; the PRM's is empty where there is none.
-        prompt: changes with what the policy is shown around a problem and between attempts.
-        dataset: its name.
-        seed: of all randomness.
-        temperature: of all but the greedy solution.
-        top_p: nucleus mass.
-        max_tokens: most tokens of one solution.
-        agg_strategy: how the searches over steps judge a solution by the scores of its steps.
-    """
-
+    # policy, prm: their fingerprints; the PRM's is empty where there is none
     policy: str
     prm: str
-    prompt: str
-    dataset: str
-    seed: int = 0
-    temperature: float = TEMPERATURE
-    top_p: float = 1.0
-    max_tokens: int = MAX_TOKENS
-    agg_strategy: str = "last"
+    prompt: str  # changes with what the policy is shown around a problem and between attempts
+    dataset: str  # its name
+    seed: int = 0  # of all randomness
+    temperature: float = TEMPERATURE  # of all but the greedy solution
+    top_p: float = 1.0  # nucleus mass
+    max_tokens: int = MAX_TOKENS  # most tokens of one solution
+    agg_strategy: str = "last"  # how the searches over steps judge a solution by the scores of its steps
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -181,38 +171,23 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A sample as something to go on from.
+    """A sample as something to go on from."""
 
-    Attributes:
-        first: its first step, scored where there is a PRM.
-        first_work: what that took.
-        whole: the solution that it became; the first step itself where that ended it.
-        whole_work: what all of it took.
-    """
-
-    first: Prefix
-    first_work: Work
-    whole: Prefix
-    whole_work: Work
+    first: Prefix  # its first step, scored where there is a PRM
+    first_work: Work  # what that took
+    whole: Prefix  # the solution that it became; the first step itself where that ended it
+    whole_work: Work  # what all of it took
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A unit as it was drawn: the answers of its attempts are their own, not yet those of their classes.
+    """A unit as it was drawn: the answers of its attempts are their own, not yet those of their classes."""
 
-    Attributes:
-        index: among the units of its kind.
-        unit: what was drawn.
-        work: what that took, the samples that it starts from included.
-        start: of a sample, what others go on from.
-        new_tokens: generated for it alone, without those samples.
-    """
-
-    index: int
-    unit: Unit
-    work: Work
-    start: Start | None = None
-    new_tokens: int = 0
+    index: int  # among the units of its kind
+    unit: Unit  # what was drawn
+    work: Work  # what that took, the samples that it starts from included
+    start: Start | None = None  # of a sample, what others go on from
+    new_tokens: int = 0  # generated for it alone, without those samples
 
 
 class UnitSampler:

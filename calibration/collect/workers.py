@@ -36,14 +36,10 @@ _POLL = 1.0  # seconds between looks into the store for progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What workers do with their problems; it can be pickled.
+    """What workers do with their problems; it can be pickled."""
 
-    Attributes:
-        load: makes the solver of a worker.
-        demand, key, concurrency: see :func:`adaptive_ttc.calibration.collect.collector.collect`.
-    """
-
-    load: Callable[[], Solver]
+    load: Callable[[], Solver]  # makes the solver of a worker
+    # demand, key, concurrency: see :func:`adaptive_ttc.calibration.collect.collector.collect`
     demand: Mapping[str, int]
     key: PoolKey
     concurrency: int
@@ -51,17 +47,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What came of a shard.
+    """What came of a shard."""
 
-    Attributes:
-        problems: reports on its problems.
-        collected: their sum.
-        store: serialized, with what was drawn; None where it is in the store's file already.
-    """
-
-    problems: list[Advance]
-    collected: Collected
-    store: bytes | None
+    problems: list[Advance]  # reports on its problems
+    collected: Collected  # their sum
+    store: bytes | None  # serialized, with what was drawn; None where it is in the store's file already
 
 
 class ShardCollector:

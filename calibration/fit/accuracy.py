@@ -34,21 +34,13 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Every arm on every problem, all of shape [problems, arms].
+    """Every arm on every problem, all of shape [problems, arms]."""
 
-    Attributes:
-        arms: the columns.
-        ids: the rows.
-        accuracy: probability that the arm's answer is right.
-        generated: expected tokens of the policy.
-        prm: expected tokens of the PRM; 0 for arms that need no scores.
-    """
-
-    arms: tuple[Arm, ...]
-    ids: tuple[str, ...]
-    accuracy: Array
-    generated: Array
-    prm: Array
+    arms: tuple[Arm, ...]  # the columns
+    ids: tuple[str, ...]  # the rows
+    accuracy: Array  # probability that the arm's answer is right
+    generated: Array  # expected tokens of the policy
+    prm: Array  # expected tokens of the PRM; 0 for arms that need no scores
 
     def cost(self, weights: Weights) -> Array:
         """Shape [problems, arms]."""
@@ -116,19 +108,14 @@ def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rn
 
 @dataclass(frozen=True, slots=True)
 class BinCurves:
-    """Every arm in every bin of difficulty, the easiest first, all of shape [bins, arms].
+    """Every arm in every bin of difficulty, the easiest first, all of shape [bins, arms]."""
 
-    Attributes:
-        accuracy: mean over the problems of the bin, each weighted by how probably it belongs there.
-        shrunk: the same, shrunk and made monotone over the bins; what decisions are made by.
-        low, high: ends of the 95 % bootstrap interval of ``accuracy`` over problems.
-        generated, prm: mean tokens.
-    """
-
-    accuracy: Array
-    shrunk: Array
+    accuracy: Array  # mean over the problems of the bin, each weighted by how probably it belongs there
+    shrunk: Array  # the same, shrunk and made monotone over the bins; what decisions are made by
+    # low, high: ends of the 95 % bootstrap interval of ``accuracy`` over problems
     low: Array
     high: Array
+    # generated, prm: mean tokens
     generated: Array
     prm: Array
 
@@ -207,21 +194,13 @@ SIZES = (4, 16, 64)
 
 @dataclass(frozen=True, slots=True)
 class VoteChoice:
-    """The vote chosen and what the others reach.
+    """The vote chosen and what the others reach."""
 
-    Attributes:
-        vote: the best on all problems.
-        names: of all votes tried.
-        accuracy: shape [problems, votes]: mean over kinds and sizes.
-        crossfitted: accuracy of the vote that was chosen without the problem, mean over problems.
-        optimism: how much better the best looks where it was chosen.
-    """
-
-    vote: Vote
-    names: tuple[str, ...]
-    accuracy: NDArray[np.float64]
-    crossfitted: float
-    optimism: float
+    vote: Vote  # the best on all problems
+    names: tuple[str, ...]  # of all votes tried
+    accuracy: NDArray[np.float64]  # shape [problems, votes]: mean over kinds and sizes
+    crossfitted: float  # accuracy of the vote that was chosen without the problem, mean over problems
+    optimism: float  # how much better the best looks where it was chosen
 
 
 def possible_votes(scored: bool, aggregations: Sequence[Aggregation] = AGGREGATIONS) -> tuple[Vote, ...]:

@@ -60,27 +60,16 @@ FALLING = (
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How a classifier is fitted.
+    """How a classifier is fitted."""
 
-    Attributes:
-        folds: within the training set, for calibration and for the choice of the model.
-        iterations: trees. Their number is fixed: to stop early needs problems that are held out once more.
-        leaves: of a tree, at most.
-        rate: of learning.
-        share: of all problems, at least so many in a leaf.
-        penalty: C of the logistic model.
-        families: that are tried.
-        seed: of the folds and the trees.
-    """
-
-    folds: int = 2
-    iterations: int = 30
-    leaves: int = 6
-    rate: float = 0.15
-    share: float = 0.03
-    penalty: float = 0.1
-    families: tuple[Family, ...] = ("logistic", "boosting")
-    seed: int = 0
+    folds: int = 2  # within the training set, for calibration and for the choice of the model
+    iterations: int = 30  # trees. Their number is fixed: to stop early needs problems that are held out once more.
+    leaves: int = 6  # of a tree, at most
+    rate: float = 0.15  # of learning
+    share: float = 0.03  # of all problems, at least so many in a leaf
+    penalty: float = 0.1  # C of the logistic model
+    families: tuple[Family, ...] = ("logistic", "boosting")  # that are tried
+    seed: int = 0  # of the folds and the trees
 
     def __post_init__(self) -> None:
         if self.folds < 2 or self.iterations < 1 or not 2 <= self.leaves <= MOST_LEAVES or not self.families:
@@ -98,16 +87,12 @@ class DifficultyClassifier:
     Args:
         names: of the features, in the order of their columns.
         fitting: how.
-
-    Attributes:
-        model_: what runs; see :class:`adaptive_ttc.estimate.difficulty.StageModel`.
-        losses_: family -> log-loss out of fold, in nats, before calibration.
     """
 
     names: Sequence[str]
     fitting: Fitting = Fitting()
-    model_: StageModel = field(init=False)
-    losses_: Mapping[str, float] = field(init=False)
+    model_: StageModel = field(init=False)  # what runs; see :class:`adaptive_ttc.estimate.difficulty.StageModel`
+    losses_: Mapping[str, float] = field(init=False)  # family -> log-loss out of fold, in nats, before calibration
 
     def fit(self, X: Array, soft: Array, weight: Array, problem: NDArray[np.str_]) -> DifficultyClassifier:  # noqa: N803
         """Fit.

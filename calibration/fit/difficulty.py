@@ -30,15 +30,10 @@ _PRIOR = (0.05, 200.0)  # bounds of both parameters
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Successes of problems.
+    """Successes of problems."""
 
-    Attributes:
-        right: shape [problems]; may be broken, where a unit hands in several solutions.
-        drawn: shape [problems].
-    """
-
-    right: Array
-    drawn: Array
+    right: Array  # shape [problems]; may be broken, where a unit hands in several solutions
+    drawn: Array  # shape [problems]
 
     @property
     def rates(self) -> Array:
@@ -92,15 +87,10 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Five bins of difficulty.
+    """Five bins of difficulty."""
 
-    Attributes:
-        edges: four pass rates, falling; bin 0, the easiest, holds the rates from the first edge on.
-        prior: over rates.
-    """
-
-    edges: tuple[float, ...]
-    prior: Prior
+    edges: tuple[float, ...]  # four pass rates, falling; bin 0, the easiest, holds the rates from the first edge on
+    prior: Prior  # over rates
 
     @classmethod
     def fit(cls, counts: Counts) -> Bins:
@@ -175,20 +165,14 @@ _LEFT = 2  # samples that are not shown, at least: the label is counted on them
 
 @dataclass(frozen=True, slots=True)
 class StageRows:
-    """What is known at a stage, once for every problem and order of its samples.
+    """What is known at a stage, once for every problem and order of its samples."""
 
-    Attributes:
-        features: shape [rows, features].
-        problem: shape [rows], ids.
-        right, drawn: shape [rows]: samples that the row does not show.
-        weight: shape [rows]: those of a problem sum to 1.
-    """
-
-    features: Array
-    problem: NDArray[np.str_]
+    features: Array  # shape [rows, features]
+    problem: NDArray[np.str_]  # shape [rows], ids
+    # right, drawn: shape [rows]: samples that the row does not show
     right: Array
     drawn: Array
-    weight: Array
+    weight: Array  # shape [rows]: those of a problem sum to 1
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -267,16 +251,11 @@ def _holds(record: ProblemRecord, stage: Stage, kind: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """What was learned of difficulty.
+    """What was learned of difficulty."""
 
-    Attributes:
-        bins: of pass@1, on the problems that it was learned from.
-        model: what runs.
-        losses: stage -> family of models -> log-loss out of fold, in nats, of which the least was kept.
-    """
-
-    bins: Bins
-    model: DifficultyModel
+    bins: Bins  # of pass@1, on the problems that it was learned from
+    model: DifficultyModel  # what runs
+    # stage -> family of models -> log-loss out of fold, in nats, of which the least was kept
     losses: Mapping[str, Mapping[str, float]]
 
 

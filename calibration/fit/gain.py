@@ -29,23 +29,14 @@ from adaptive_ttc.estimate.table import Vote
 
 @dataclass(frozen=True, slots=True)
 class GainSettings:
-    """How the outlook is learned.
+    """How the outlook is learned."""
 
-    Attributes:
-        states: seen in all, about: problems are replayed as often as that takes, at least once.
-        depth: states of a walk, at most.
-        trials: actions tried in a state, at most.
-        seed: of the walks and the estimators.
-        iterations: trees of an estimator, at most.
-        leaf: rows in a leaf, at least.
-    """
-
-    states: int = 12_000
-    depth: int = 4
-    trials: int = 5
-    seed: int = 0
-    iterations: int = 80
-    leaf: int = 60
+    states: int = 12_000  # seen in all, about: problems are replayed as often as that takes, at least once
+    depth: int = 4  # states of a walk, at most
+    trials: int = 5  # actions tried in a state, at most
+    seed: int = 0  # of the walks and the estimators
+    iterations: int = 80  # trees of an estimator, at most
+    leaf: int = 60  # rows in a leaf, at least
 
     def replays(self, problems: int) -> int:
         """Walks through the order of every problem."""
@@ -54,26 +45,17 @@ class GainSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Rows to learn from.
+    """Rows to learn from."""
 
-    Attributes:
-        states: shape [states, features].
-        right: shape [states]: the answer in hand is right; between 0 and 1 where answers tie.
-        owner: shape [trials]: number of the state in which an action was tried.
-        tried: shape [trials]: number of the action.
-        after: shape [trials]: the answer is right afterwards.
-        generated, prm: shape [trials]: tokens of one unit of it, on average.
-        problem: shape [states]: number of the problem.
-    """
-
-    states: Array
-    right: Array
-    owner: NDArray[np.int64]
-    tried: NDArray[np.int64]
-    after: Array
+    states: Array  # shape [states, features]
+    right: Array  # shape [states]: the answer in hand is right; between 0 and 1 where answers tie
+    owner: NDArray[np.int64]  # shape [trials]: number of the state in which an action was tried
+    tried: NDArray[np.int64]  # shape [trials]: number of the action
+    after: Array  # shape [trials]: the answer is right afterwards
+    # generated, prm: shape [trials]: tokens of one unit of it, on average
     generated: Array
     prm: Array
-    problem: NDArray[np.int64]
+    problem: NDArray[np.int64]  # shape [states]: number of the problem
 
     def of(self, problems: Sequence[int]) -> TrainingRows:
         """The rows of some problems."""
@@ -147,21 +129,13 @@ def training_rows(
 
 @dataclass(frozen=True, slots=True)
 class GainLearner:
-    """Fits outlooks on any of the problems whose rows were made once.
+    """Fits outlooks on any of the problems whose rows were made once."""
 
-    Attributes:
-        rows: of all problems.
-        actions: what may be done.
-        vote: over all solutions of a state.
-        most: units recorded of every kind.
-        learning: how.
-    """
-
-    rows: TrainingRows
-    actions: tuple[Action, ...]
-    vote: Vote
-    most: Mapping[str, int]
-    learning: GainSettings
+    rows: TrainingRows  # of all problems
+    actions: tuple[Action, ...]  # what may be done
+    vote: Vote  # over all solutions of a state
+    most: Mapping[str, int]  # units recorded of every kind
+    learning: GainSettings  # how
 
     @classmethod
     def of(

@@ -40,26 +40,16 @@ COUNTS = ("flops", "generated+prm", "generated")
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """Graded records and their origin.
+    """Graded records and their origin."""
 
-    Attributes:
-        records: of the problems whose units are all there.
-        models: ``policy`` and ``prm``, as a person calls them.
-        fingerprints: ``policy``, ``prm`` and ``prompt``.
-        dataset: ``name``, ``fingerprint``, and how many ``problems`` were asked for.
-        weights: what a token costs.
-        counts: ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records.
-        aggregations: by which step scores may be reduced.
-        reading_seconds, reading_cpu_seconds: that reading the complete records took.
-    """
-
-    records: list[ProblemRecord]
-    models: Mapping[str, str | None]
-    fingerprints: Mapping[str, str]
-    dataset: Mapping[str, Any]
-    weights: Weights
-    counts: Mapping[str, int]
-    aggregations: tuple[Aggregation, ...] = AGGREGATIONS
+    records: list[ProblemRecord]  # of the problems whose units are all there
+    models: Mapping[str, str | None]  # ``policy`` and ``prm``, as a person calls them
+    fingerprints: Mapping[str, str]  # ``policy``, ``prm`` and ``prompt``
+    dataset: Mapping[str, Any]  # ``name``, ``fingerprint``, and how many ``problems`` were asked for
+    weights: Weights  # what a token costs
+    counts: Mapping[str, int]  # ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records
+    aggregations: tuple[Aggregation, ...] = AGGREGATIONS  # by which step scores may be reduced
+    # reading_seconds, reading_cpu_seconds: that reading the complete records took
     reading_seconds: float = 0.0
     reading_cpu_seconds: float = 0.0
 

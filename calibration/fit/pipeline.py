@@ -69,66 +69,39 @@ REPLAYED = 300
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a calibration is fitted.
+    """How a calibration is fitted."""
 
-    Attributes:
-        weights: what a token costs, in tokens of the policy.
-        folds: of the cross-fitting.
-        seed: of folds, subsets, replays and estimators.
-        budgets: mean units a problem at which choices are judged; None for a grid over what the arms cost.
-        aggregations: by which step scores may be reduced.
-        learning: of the outlook.
-    """
-
-    weights: Weights
-    folds: int = 5
-    seed: int = 0
+    weights: Weights  # what a token costs, in tokens of the policy
+    folds: int = 5  # of the cross-fitting
+    seed: int = 0  # of folds, subsets, replays and estimators
+    # mean units a problem at which choices are judged; None for a grid over what the arms cost
     budgets: Sequence[float] | None = None
-    aggregations: tuple[Aggregation, ...] = AGGREGATIONS
-    learning: GainSettings = field(default_factory=GainSettings)
+    aggregations: tuple[Aggregation, ...] = AGGREGATIONS  # by which step scores may be reduced
+    learning: GainSettings = field(default_factory=GainSettings)  # of the outlook
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that was learned, and its measure.
+    """All that was learned, and its measure."""
 
-    Attributes:
-        settings: how.
-        problems: ids of those that it was fitted on.
-        digests: of their texts.
-        table: what every arm reaches and costs.
-        bins: of difficulty.
-        difficulty: classifiers of all stages.
-        outlook: what more work brings; None where it was no better than the table.
-        opening: what a problem is begun with.
-        vote: what was chosen, and what the others reach.
-        curves: every arm on every problem.
-        by_bin: and in every bin.
-        left_out: arms that the records do not answer.
-        stages: metrics of the classifiers on unseen problems.
-        importances: of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`.
-        gain: what knowing the difficulty is worth there.
-        adaptive: outlook against table there; None where no search or sample can be gone on with.
-        seconds: that fitting took.
-    """
-
-    settings: Settings
-    problems: tuple[str, ...]
-    digests: tuple[str, ...]
-    table: ComputeOptimalTable
-    bins: Bins
-    difficulty: Difficulty
-    outlook: LearnedGainModel | None
-    opening: Opening
-    vote: VoteChoice
-    curves: Curves
-    by_bin: BinCurves
-    left_out: tuple[Arm, ...]
-    stages: Mapping[str, StageMetrics]
+    settings: Settings  # how
+    problems: tuple[str, ...]  # ids of those that it was fitted on
+    digests: tuple[str, ...]  # of their texts
+    table: ComputeOptimalTable  # what every arm reaches and costs
+    bins: Bins  # of difficulty
+    difficulty: Difficulty  # classifiers of all stages
+    outlook: LearnedGainModel | None  # what more work brings; None where it was no better than the table
+    opening: Opening  # what a problem is begun with
+    vote: VoteChoice  # what was chosen, and what the others reach
+    curves: Curves  # every arm on every problem
+    by_bin: BinCurves  # and in every bin
+    left_out: tuple[Arm, ...]  # arms that the records do not answer
+    stages: Mapping[str, StageMetrics]  # metrics of the classifiers on unseen problems
+    # of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`
     importances: Mapping[str, Mapping[str, float]]
-    gain: DifficultyGain
-    adaptive: AdaptiveComparison
-    seconds: float
+    gain: DifficultyGain  # what knowing the difficulty is worth there
+    adaptive: AdaptiveComparison  # outlook against table there; None where no search or sample can be gone on with
+    seconds: float  # that fitting took
 
 
 def calibrate(

@@ -21,47 +21,30 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """One point of a reliability diagram: rows of like prediction of "harder than an edge".
+    """One point of a reliability diagram: rows of like prediction of "harder than an edge"."""
 
-    Attributes:
-        edge: its number.
-        predicted, observed: means over the rows.
-        weight: of the rows, in problems.
-    """
-
-    edge: int
+    edge: int  # its number
+    # predicted, observed: means over the rows
     predicted: float
     observed: float
-    weight: float
+    weight: float  # of the rows, in problems
 
 
 @dataclass(frozen=True, slots=True)
 class StageMetrics:
-    """A stage's classifier on held-out problems.
+    """A stage's classifier on held-out problems."""
 
-    Attributes:
-        problems: that were held out.
-        log_loss: cross entropy with the soft labels, in nats.
-        log_loss_of_shares: the same for a classifier that always answers the shares of the bins.
-        log_loss_floor: the entropy of the soft labels: no classifier is below.
-        brier: squared distance from the soft labels, summed over bins.
-        ece: mean distance of observed from predicted P(harder than an edge) over bins of equal mass and all edges.
-        spearman: rank correlation of expected easiness with measured pass@1, mean over the orders of the samples.
-        spearman_ceiling: the same for the true rate, see :func:`spearman_ceiling`.
-        confusion: shape [5, 5]: problems by their bin (its probability counts) and the most probable predicted one.
-        reliability: points of the diagram.
-    """
-
-    problems: int
-    log_loss: float
-    log_loss_of_shares: float
-    log_loss_floor: float
-    brier: float
-    ece: float
-    spearman: float
-    spearman_ceiling: float
+    problems: int  # that were held out
+    log_loss: float  # cross entropy with the soft labels, in nats
+    log_loss_of_shares: float  # the same for a classifier that always answers the shares of the bins
+    log_loss_floor: float  # the entropy of the soft labels: no classifier is below
+    brier: float  # squared distance from the soft labels, summed over bins
+    ece: float  # mean distance of observed from predicted P(harder than an edge) over bins of equal mass and all edges
+    spearman: float  # rank correlation of expected easiness with measured pass@1, mean over the orders of the samples
+    spearman_ceiling: float  # the same for the true rate, see :func:`spearman_ceiling`
+    # shape [5, 5]: problems by their bin (its probability counts) and the most probable predicted one
     confusion: tuple[tuple[float, ...], ...]
-    reliability: tuple[Reliability, ...]
+    reliability: tuple[Reliability, ...]  # points of the diagram
 
     @property
     def divergence(self) -> float:
@@ -75,22 +58,15 @@ class StageMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Held-out predictions of one stage.
+    """Held-out predictions of one stage."""
 
-    Attributes:
-        posterior: shape [rows, 5].
-        soft: shape [rows, 5], the labels.
-        problem: shape [rows], ids; a problem has a row for every order of its samples, in order.
-        right, drawn: shape [rows]: samples that the row does not show.
-        weight: shape [rows]: those of a problem sum to 1.
-    """
-
-    posterior: Array
-    soft: Array
-    problem: NDArray[np.str_]
+    posterior: Array  # shape [rows, 5]
+    soft: Array  # shape [rows, 5], the labels
+    problem: NDArray[np.str_]  # shape [rows], ids; a problem has a row for every order of its samples, in order
+    # right, drawn: shape [rows]: samples that the row does not show
     right: Array
     drawn: Array
-    weight: Array
+    weight: Array  # shape [rows]: those of a problem sum to 1
 
 
 def measure(found: Predictions, bins: Bins, masses: int = 10) -> StageMetrics:

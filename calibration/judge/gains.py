@@ -35,43 +35,30 @@ MISSED = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What was fitted without some problems, and these problems.
+    """What was fitted without some problems, and these problems."""
 
-    Attributes:
-        held_out: rows of the curves.
-        train: the other rows.
-        bins: curves by bin of the others.
-        oracle: shape [held out]: bin of each problem by its own measured rate.
-        posterior: shape [held out, bins]: of each after four first steps; None where these were not recorded.
-    """
-
-    held_out: NDArray[np.int64]
-    train: NDArray[np.int64]
-    bins: BinCurves
-    oracle: NDArray[np.int64]
+    held_out: NDArray[np.int64]  # rows of the curves
+    train: NDArray[np.int64]  # the other rows
+    bins: BinCurves  # curves by bin of the others
+    oracle: NDArray[np.int64]  # shape [held out]: bin of each problem by its own measured rate
+    # shape [held out, bins]: of each after four first steps; None where these were not recorded
     posterior: Array | None
 
 
 @dataclass(frozen=True, slots=True)
 class DifficultyGain:
-    """What knowing the difficulty is worth, at budgets of equal mean cost.
+    """What knowing the difficulty is worth, at budgets of equal mean cost."""
 
-    Attributes:
-        budgets: mean units a problem.
-        fixed, oracle, predicted: mean accuracy of the best fixed arm, and of the best arm by true and by predicted bin.
-        kept: (predicted - fixed) / (oracle - fixed), mean over the budgets at which the oracle gains at least
-            :data:`LEAST_GAIN`, weighted by its gain; None where there is none.
-        kept_at_best: the same at the one budget where the oracle gains most.
-        optimism: accuracy that the table promises of its choices less what they reach on unseen problems, mean over
-            budgets.
-    """
-
-    budgets: tuple[float, ...]
+    budgets: tuple[float, ...]  # mean units a problem
+    # fixed, oracle, predicted: mean accuracy of the best fixed arm, and of the best arm by true and by predicted bin
     fixed: tuple[float, ...]
     oracle: tuple[float, ...]
     predicted: tuple[float, ...]
+    # (predicted - fixed) / (oracle - fixed), mean over the budgets at which the oracle gains at least
+    # :data:`LEAST_GAIN`, weighted by its gain; None where there is none
     kept: float | None
-    kept_at_best: float | None
+    kept_at_best: float | None  # the same at the one budget where the oracle gains most
+    # accuracy that the table promises of its choices less what they reach on unseen problems, mean over budgets
     optimism: float
 
 
@@ -135,20 +122,14 @@ def difficulty_gain(
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveComparison:
-    """Replayed adaptive runs on held-out problems, one budget shared by the problems of a fold.
+    """Replayed adaptive runs on held-out problems, one budget shared by the problems of a fold."""
 
-    Attributes:
-        budgets: mean units a problem.
-        table, outlook: mean accuracy when the table's forecasts decide, and when the learned ones do.
-        unscored: the learned ones, where the opening is not scored at once.
-        difference: outlook less table, over problems and budgets.
-    """
-
-    budgets: tuple[float, ...]
+    budgets: tuple[float, ...]  # mean units a problem
+    # table, outlook: mean accuracy when the table's forecasts decide, and when the learned ones do
     table: tuple[float, ...]
     outlook: tuple[float, ...]
-    unscored: tuple[float, ...]
-    difference: Interval
+    unscored: tuple[float, ...]  # the learned ones, where the opening is not scored at once
+    difference: Interval  # outlook less table, over problems and budgets
 
     @property
     def keeps_outlook(self) -> bool:
@@ -263,15 +244,10 @@ PRICES = np.concatenate([[0.0], np.geomspace(1e-8, 1.0, 400)])
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Points of rising mean cost.
+    """Points of rising mean cost."""
 
-    Attributes:
-        cost: shape [points]: mean over problems.
-        accuracy: shape [points, problems].
-    """
-
-    cost: Array
-    accuracy: Array
+    cost: Array  # shape [points]: mean over problems
+    accuracy: Array  # shape [points, problems]
 
     def at(self, budget: float) -> Array:
         """Accuracy of every problem at a mean cost of ``budget``, shape [problems].

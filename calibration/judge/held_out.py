@@ -18,14 +18,10 @@ LEAST_PER_FOLD = 4
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Generic[T]):
-    """What was fitted, and on which problems; the model is had only for others.
-
-    Attributes:
-        trained_on: ids.
-    """
+    """What was fitted, and on which problems; the model is had only for others."""
 
     _model: T
-    trained_on: frozenset[str]
+    trained_on: frozenset[str]  # ids
 
     def for_problems(self, ids: Iterable[str]) -> T:
         """The model, to predict these problems.
@@ -44,15 +40,10 @@ class Fitted(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """A partition of problems.
+    """A partition of problems."""
 
-    Attributes:
-        count: of folds.
-        fold: id -> number of its fold.
-    """
-
-    count: int
-    fold: Mapping[str, int]
+    count: int  # of folds
+    fold: Mapping[str, int]  # id -> number of its fold
 
     def training(self, number: int, records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
         """All problems outside a fold, in their order."""
@@ -128,15 +119,10 @@ def check_folds(problems: int, folds: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Problems that a calibration was fitted on and that it is to be judged on.
+    """Problems that a calibration was fitted on and that it is to be judged on."""
 
-    Attributes:
-        shared: how many.
-        judged: of so many that it is judged on.
-    """
-
-    shared: int
-    judged: int
+    shared: int  # how many
+    judged: int  # of so many that it is judged on
 
     @property
     def label(self) -> str:

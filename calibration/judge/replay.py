@@ -112,15 +112,10 @@ class UnitOrder:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a replayed run stands: how many units of every kind it took from its order.
+    """Where a replayed run stands: how many units of every kind it took from its order."""
 
-    Attributes:
-        taken: kind -> units, in the order in which they were begun.
-        scored: whether the PRM has seen the attempts; before that their scores are not known.
-    """
-
-    taken: tuple[tuple[str, int], ...] = ()
-    scored: bool = False
+    taken: tuple[tuple[str, int], ...] = ()  # kind -> units, in the order in which they were begun
+    scored: bool = False  # whether the PRM has seen the attempts; before that their scores are not known
 
     def plus(self, kind: str, count: int, scored: bool = True) -> State:
         """After so many more units; what is scored once stays scored, and scores the rest."""
@@ -190,20 +185,14 @@ Forecaster = Callable[[Sequence[Evidence]], list[Forecast]]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How one problem ended.
+    """How one problem ended."""
 
-    Attributes:
-        accuracy: 1 where its answer is right, between 0 and 1 where answers tie.
-        generated, prm: tokens.
-        cost: weighted.
-        state: where it ended.
-    """
-
-    accuracy: float
+    accuracy: float  # 1 where its answer is right, between 0 and 1 where answers tie
+    # generated, prm: tokens
     generated: int
     prm: int
-    cost: int
-    state: State
+    cost: int  # weighted
+    state: State  # where it ended
 
 
 @dataclass(frozen=True, slots=True)

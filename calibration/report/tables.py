@@ -27,21 +27,13 @@ SHOWN_BUDGETS = 5
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table of words.
+    """A table of words."""
 
-    Attributes:
-        title: in one line.
-        head: of the columns; the first ones hold text, those from ``numbers`` on figures.
-        rows: as many words each.
-        numbers: index of the first column of figures.
-        sections: numbers of the rows after which a line is drawn.
-    """
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: int = 1
-    sections: frozenset[int] = frozenset()
+    title: str  # in one line
+    head: tuple[str, ...]  # of the columns; the first ones hold text, those from ``numbers`` on figures
+    rows: tuple[tuple[str, ...], ...]  # as many words each
+    numbers: int = 1  # index of the first column of figures
+    sections: frozenset[int] = frozenset()  # numbers of the rows after which a line is drawn
 
 
 def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[float]) -> Grid:
