@@ -53,18 +53,11 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Samples that wait, after so many tokens, until they are let go.
-
-    Attributes:
-        matching: which requests.
-        after_tokens: generated before the wait.
-        arrived: set when the first of them waits.
-        waiting: those that wait, in order of arrival.
-    """
+    """Samples that wait, after so many tokens, until they are let go."""
 
     matching: Matching
     after_tokens: int = 0
-    arrived: anyio.Event = field(default_factory=anyio.Event)
+    arrived: anyio.Event = field(default_factory=anyio.Event)  # set when the first of them waits
     _waiting: list[Pending] = field(default_factory=list)
     _released: bool = False
 

@@ -115,35 +115,20 @@ class UnavailableError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One server of the fleet.
+    """One server of the fleet."""
 
-    Attributes:
-        url: its base URL, without a slash at the end.
-        index: its place in the fleet.
-        model: the name under which it serves the model; known after its first check.
-        tells_stop: whether it is known to say which stop string ended an answer.
-        in_flight: requests that it is serving for this policy.
-        served: requests that it was given in all.
-        ready: whether it may get requests.
-        must_check: whether its health is to be asked for before it may.
-        checking: whether a task is asking.
-        retry_at: when it may be tried again.
-        failures: since it last was well.
-        trouble: why it is not ready, for a person.
-    """
-
-    url: str
-    index: int
-    model: str = ""
-    tells_stop: bool = False
-    in_flight: int = 0
-    served: int = 0
-    ready: bool = False
-    must_check: bool = True
-    checking: bool = False
-    retry_at: float = 0.0
-    failures: int = 0
-    trouble: str = "not asked yet"
+    url: str  # its base URL, without a slash at the end
+    index: int  # its place in the fleet
+    model: str = ""  # the name under which it serves the model; known after its first check
+    tells_stop: bool = False  # whether it is known to say which stop string ended an answer
+    in_flight: int = 0  # requests that it is serving for this policy
+    served: int = 0  # requests that it was given in all
+    ready: bool = False  # whether it may get requests
+    must_check: bool = True  # whether its health is to be asked for before it may
+    checking: bool = False  # whether a task is asking
+    retry_at: float = 0.0  # when it may be tried again
+    failures: int = 0  # since it last was well
+    trouble: str = "not asked yet"  # why it is not ready, for a person
 
 
 class Fleet:

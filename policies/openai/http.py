@@ -37,12 +37,7 @@ class MisfitError(Exception):
 
 
 class Connections:
-    """The connections of one policy.
-
-    Args:
-        config: addresses, key and timeouts.
-        max_context: tokens that a replica must be able to hold.
-    """
+    """The connections of one policy; ``max_context`` is what a replica must be able to hold, in tokens."""
 
     def __init__(self, config: FleetConfig, max_context: int) -> None:
         self._config = config

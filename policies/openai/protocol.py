@@ -104,28 +104,17 @@ def _text_of(ids: Sequence[int], tokenizer: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What one event of ``/completions`` or ``/chat/completions`` says, as vLLM, SGLang and llama.cpp write it.
+    """What one event of ``/completions`` or ``/chat/completions`` says, as vLLM, SGLang and llama.cpp write it."""
 
-    Attributes:
-        text: new text.
-        token_ids: new tokens; None where the event does not name them.
-        logprobs: of the new tokens, in nats; empty where the event does not tell.
-        finish: the server's word for why the answer ended, or None.
-        tells_stop: whether this server says which stop string ended an answer.
-        stop: that string; None when there was none, or the server does not say.
-        prompt_tokens, cached_tokens: of the prompt, the second of the first; None where the event does not tell.
-        completion_tokens: generated so far; None where the event does not tell.
-    """
-
-    text: str = ""
-    token_ids: tuple[int, ...] | None = None
-    logprobs: tuple[float, ...] = ()
-    finish: str | None = None
-    tells_stop: bool = False
-    stop: str | None = None
-    prompt_tokens: int | None = None
+    text: str = ""  # new text
+    token_ids: tuple[int, ...] | None = None  # new tokens; None where the event does not name them
+    logprobs: tuple[float, ...] = ()  # of the new tokens, in nats; empty where the event does not tell
+    finish: str | None = None  # the server's word for why the answer ended, or None
+    tells_stop: bool = False  # whether this server says which stop string ended an answer
+    stop: str | None = None  # that string; None when there was none, or the server does not say
+    prompt_tokens: int | None = None  # of the prompt, the second of the first; None where the event does not tell
     cached_tokens: int | None = None
-    completion_tokens: int | None = None
+    completion_tokens: int | None = None  # generated so far; None where the event does not tell
 
 
 def read_chunk(event: Json) -> Chunk:

@@ -85,11 +85,10 @@ class RecordedSample:
         finish: ``eos``, or ``length`` where ``max_tokens`` or the context cut it.
         logprobs: shape [tokens], in nats; empty where they were not recorded.
         scores: shape [steps], or [1] under the detail ``mean``; empty where it was not scored.
-        prm_counts: shape [steps]: tokens that scoring the first 1, 2, ... steps takes without a cache; empty
-            where they were not recorded.
+        prm_counts: shape [steps]: tokens that scoring the first 1, 2, ... steps takes without a cache; empty where they
+            were not recorded.
         prm_tokens: of them all, tokens that the PRM did compute; the rest its cache answered.
-        prompt_tokens: prompt tokens computed before its first token; ``cached_tokens`` were answered by a
-            prefix cache.
+        prompt_tokens: prompt tokens computed before its first token; ``cached_tokens`` were answered by a prefix cache.
     """
 
     path: tuple[int, ...]

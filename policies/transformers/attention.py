@@ -29,19 +29,12 @@ GROUP_ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows whose attention is computed together: one row with any number of new tokens, or rows with one each.
+    """Rows whose attention is computed together: one row with any number of new tokens, or rows with one each."""
 
-    Attributes:
-        tokens: their new tokens in the flat batch.
-        rows: in the cache.
-        mask: added to the scores; shape (rows, 1, tokens of a row, keys that are read).
-        single: every row has one new token.
-    """
-
-    tokens: slice
-    rows: slice
-    mask: torch.Tensor
-    single: bool
+    tokens: slice  # their new tokens in the flat batch
+    rows: slice  # in the cache
+    mask: torch.Tensor  # added to the scores; shape (rows, 1, tokens of a row, keys that are read)
+    single: bool  # every row has one new token
 
 
 def install(model: Any) -> None:
@@ -159,15 +152,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
 
 
 class RowCache(Cache):
-    """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed.
-
-    Args:
-        shape: of one token's keys and values.
-        max_rows: rows that it may grow to.
-        max_positions: positions that a row may grow to.
-        device: where the tensors live.
-        dtype: of the tensors.
-    """
+    """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed up to the bounds."""
 
     def __init__(
         self, shape: CacheShape, max_rows: int, max_positions: int, device: torch.device, dtype: torch.dtype

@@ -23,24 +23,17 @@ Outcome = Sampled | Exception
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way, and what it has got; ``reply`` is called once, with what came of it.
-
-    Attributes:
-        limit: new tokens at most: the request's own limit or what the context leaves.
-        cached: prompt tokens whose keys and values were there already.
-        started: whether it has or had a row.
-        prompt_key: the same for equal prompts, and hardly ever for others.
-    """
+    """A request on its way, and what it has got; ``reply`` is called once, with what came of it."""
 
     request: SampleRequest
-    limit: int
+    limit: int  # new tokens at most: the request's own limit or what the context leaves
     stop: StopRule
     reply: Callable[[Outcome], None]
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    cached: int = 0
-    started: bool = False
-    prompt_key: int = field(init=False)
+    cached: int = 0  # prompt tokens whose keys and values were there already
+    started: bool = False  # whether it has or had a row
+    prompt_key: int = field(init=False)  # the same for equal prompts, and hardly ever for others
 
     def __post_init__(self) -> None:
         self.prompt_key = hash(self.request.prompt_ids)

@@ -29,14 +29,7 @@ _ABORT_AGAIN = 0.01
 
 
 class PendingRequest:
-    """One request to the engine.
-
-    Args:
-        prompt_ids: its prompt.
-        params: how it is continued.
-        priority: lower is served first.
-        enough: called with every output, on the engine's thread; True ends the request there.
-    """
+    """One request to the engine; ``enough`` is called with every output, on the engine's thread, and True ends it."""
 
     def __init__(
         self,
