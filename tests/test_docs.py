@@ -1,7 +1,8 @@
 """README.md and docs/: their Python runs, their command lines parse, and what they name is there.
 
-A ```python block is run, after those above it on its page; one with ``no-run`` in its fence line is compiled, and its
-imports are resolved. In ```sh and ```bash blocks, the command lines of this project are read by the real parsers.
+A ```python block is run, after those above it on its page. One with ``no-run`` in its fence line is compiled, and its
+imports and the settings that it gives ``Solver.load`` are looked up. In ```sh and ```bash blocks, the command lines of
+this project are read by the real parsers.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from adaptive_ttc.cli.request import request_of
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.loading import MINI_CALIBRATION, MINI_FINISH_TOKENS, POLICY_GROUP, PRM_GROUP
+from adaptive_ttc.policies.openai import FleetConfig, OpenAIPolicy
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.prm import registry
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import base, strategy_names
@@ -40,6 +43,10 @@ ROOT = Path(adaptive_ttc.__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "recipes" / "README.md")
 NAMED = (*PAGES, ROOT / "CHANGELOG.md")
 README_LINES = 120
+KNOWN_SETTINGS = {
+    "transformers": {*inspect.signature(TransformersPolicy.from_pretrained).parameters},
+    "openai": {*inspect.signature(OpenAIPolicy.from_pretrained).parameters, *FleetConfig.__dataclass_fields__},
+}
 PARSERS = {"fit": fit.parser, "collect": collect.parser, "show": show.parser}
 
 
@@ -129,6 +136,18 @@ def resolve_imports(block: Block) -> None:
         elif isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module or "")
             assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Solver.load":
+            check_settings({word.arg: word.value for word in node.keywords})
+
+
+def check_settings(given: dict[str | None, ast.expr]) -> None:
+    """Whether ``Solver.load`` takes these arguments, and the engine, where it can be imported here, its settings."""
+    inspect.signature(Solver.load).bind("policy", "prm", **dict.fromkeys(map(str, given)))
+    engine = ast.literal_eval(given["engine"]) if "engine" in given else "transformers"
+    settings = given.get("policy_settings")
+    if engine in KNOWN_SETTINGS and isinstance(settings, ast.Dict):
+        keys = {ast.literal_eval(key) for key in settings.keys if key is not None}
+        assert keys <= KNOWN_SETTINGS[engine], f"{engine} takes no {keys - KNOWN_SETTINGS[engine]}"
 
 
 def command_lines() -> list[tuple[str, list[str]]]:
