@@ -183,8 +183,8 @@ def learned(
     difficulty = DifficultyTrainer(records, vote.reading).train(list(records))
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
-    outlook = GainLearner.of(records, vote, kinds=promising_kinds(curves, by_bin, weights)).learn()
-    return Guide(rows, table, difficulty.model.posteriors, outlook.forecasts, opening_of(records), vote)
+    learned = GainLearner.of(records, vote, kinds=promising_kinds(curves, by_bin, weights)).learn()
+    return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening_of(records), vote)
 
 
 def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | None:

@@ -29,7 +29,7 @@ from adaptive_ttc.estimate.table import Vote
 
 @dataclass(frozen=True, slots=True)
 class GainSettings:
-    """How the outlook is learned."""
+    """How the gain model is learned."""
 
     states: int = 12_000  # seen in all, about: problems are replayed as often as that takes, at least once
     depth: int = 4  # states of a walk, at most
@@ -129,7 +129,7 @@ def training_rows(
 
 @dataclass(frozen=True, slots=True)
 class GainLearner:
-    """Fits outlooks on any of the problems whose rows were made once."""
+    """Fits gain models on any of the problems whose rows were made once."""
 
     rows: TrainingRows  # of all problems
     actions: tuple[Action, ...]  # what may be done

@@ -1,4 +1,4 @@
-"""From graded records to a calibration: vote, curves, classifiers, outlook, and how good they are on unseen problems.
+"""From graded records to a calibration: vote, curves, classifiers, gain model, and their quality on unseen problems.
 
 It collects nothing and writes nothing. Everything that is reported was predicted for problems by what was fitted
 without them; what is shipped is then fitted on all.
@@ -77,7 +77,7 @@ class Settings:
     # mean units a problem at which choices are judged; None for a grid over what the arms cost
     budgets: Sequence[float] | None = None
     aggregations: tuple[Aggregation, ...] = AGGREGATIONS  # by which step scores may be reduced
-    learning: GainSettings = field(default_factory=GainSettings)  # of the outlook
+    learning: GainSettings = field(default_factory=GainSettings)  # of the gain model
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Calibration:
     table: ComputeOptimalTable  # what every arm reaches and costs
     bins: Bins  # of difficulty
     difficulty: Difficulty  # classifiers of all stages
-    outlook: LearnedGainModel | None  # what more work brings; None where it was no better than the table
+    gain_model: LearnedGainModel | None  # what more work brings; None where it was no better than the table
     opening: Opening  # what a problem is begun with
     vote: VoteChoice  # what was chosen, and what the others reach
     curves: Curves  # every arm on every problem
@@ -100,7 +100,9 @@ class Calibration:
     # of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`
     importances: Mapping[str, Mapping[str, float]]
     gain: DifficultyGain  # what knowing the difficulty is worth there
-    adaptive: AdaptiveComparison  # outlook against table there; None where no search or sample can be gone on with
+    adaptive: (
+        AdaptiveComparison  # learned gain model against table there; None where no search or sample can be gone on with
+    )
     seconds: float  # that fitting took
 
 
@@ -154,7 +156,7 @@ def calibrate(
     tell("replaying adaptive runs on unseen problems")
     met = compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems")
-    outlook = learner.learn() if met.keeps_outlook else None
+    gain_model = learner.learn() if met.keeps_learned else None
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
@@ -162,7 +164,7 @@ def calibrate(
         table=table,
         bins=difficulty.bins,
         difficulty=difficulty,
-        outlook=outlook,
+        gain_model=gain_model,
         opening=opening,
         vote=choice,
         curves=curves,

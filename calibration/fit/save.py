@@ -63,8 +63,8 @@ def save_calibration(
         partial.mkdir(parents=True)
         _write_json(partial / TABLE, calibration.table.as_data())
         sums = {CLASSIFIER: calibration.difficulty.model.save(partial / CLASSIFIER)}
-        if calibration.outlook is not None:
-            sums[GAIN] = calibration.outlook.save(partial / GAIN)
+        if calibration.gain_model is not None:
+            sums[GAIN] = calibration.gain_model.save(partial / GAIN)
         sums[TABLE] = hashlib.sha256((partial / TABLE).read_bytes()).hexdigest()
         meta = {
             "schema": SCHEMA,

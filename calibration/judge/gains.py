@@ -125,14 +125,14 @@ class AdaptiveComparison:
     """Replayed adaptive runs on held-out problems, one budget shared by the problems of a fold."""
 
     budgets: tuple[float, ...]  # mean units a problem
-    # table, outlook: mean accuracy when the table's forecasts decide, and when the learned ones do
+    # table, learned: mean accuracy when the table's forecasts decide, and when the learned ones do
     table: tuple[float, ...]
-    outlook: tuple[float, ...]
+    learned: tuple[float, ...]
     unscored: tuple[float, ...]  # the learned ones, where the opening is not scored at once
-    difference: Interval  # outlook less table, over problems and budgets
+    difference: Interval  # learned less table, over problems and budgets
 
     @property
-    def keeps_outlook(self) -> bool:
+    def keeps_learned(self) -> bool:
         """Whether what was learned is better than the table."""
         return self.difference.mean > 0
 
@@ -143,7 +143,7 @@ class FoldModels:
 
     records: Sequence[ProblemRecord]
     table: TableGainModel
-    outlook: LearnedGainModel
+    learned: LearnedGainModel
 
 
 def compare_adaptive(
@@ -155,7 +155,7 @@ def compare_adaptive(
     seed: int,
 ) -> AdaptiveComparison:
     """Replay them all."""
-    rows: dict[str, list[list[float]]] = {"table": [], "outlook": [], "unscored": []}
+    rows: dict[str, list[list[float]]] = {"table": [], "learned": [], "unscored": []}
     for budget in budgets:
         found: dict[str, list[float]] = {name: [] for name in rows}
         for one in fold_models:
@@ -164,20 +164,20 @@ def compare_adaptive(
             plain = replace(opening, scored=False)
             runs: dict[str, tuple[Forecaster, Opening]] = {
                 "table": (one.table.forecasts, opening),
-                "outlook": (one.outlook.forecasts, opening),
-                "unscored": (one.outlook.forecasts, plain),
+                "learned": (one.learned.forecasts, opening),
+                "unscored": (one.learned.forecasts, plain),
             }
             for name, (forecast, begin) in runs.items():
                 found[name] += _accuracies(replay(orders, forecast, vote, total, weights, begin))
         for name, values in found.items():
             rows[name].append(values)
-    table, outlook = np.array(rows["table"]), np.array(rows["outlook"])
+    table, learned = np.array(rows["table"]), np.array(rows["learned"])
     return AdaptiveComparison(
         budgets=tuple(map(float, budgets)),
         table=tuple(table.mean(axis=1).tolist()),
-        outlook=tuple(outlook.mean(axis=1).tolist()),
+        learned=tuple(learned.mean(axis=1).tolist()),
         unscored=tuple(np.array(rows["unscored"]).mean(axis=1).tolist()),
-        difference=paired_interval(outlook.mean(axis=0), table.mean(axis=0), resamples=2_000, seed=seed),
+        difference=paired_interval(learned.mean(axis=0), table.mean(axis=0), resamples=2_000, seed=seed),
     )
 
 

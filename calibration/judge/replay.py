@@ -283,9 +283,9 @@ def _played(
         ]
         live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
         evidence = [_evidence(run, weights) for _, run, _ in moved]
-        for (allocator, run, spent), known, outlook in zip(moved, evidence, forecast(evidence), strict=True):
+        for (allocator, run, spent), known, ahead in zip(moved, evidence, forecast(evidence), strict=True):
             allocator.charged(run.order.record.id, spent)
-            allocator.offer(run.order.record.id, _options(run, known, outlook, weights))
+            allocator.offer(run.order.record.id, _options(run, known, ahead, weights))
     ballots = VoteTotals(vote)
     return [_ended(run, ballots) for _, part in runs for run in part.values()]
 
@@ -304,11 +304,11 @@ def _round(
     return moved
 
 
-def _options(run: _Run, known: Evidence, outlook: Forecast, weights: Weights) -> list[Option]:
+def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights) -> list[Option]:
     """What may be done next, as far as the record goes."""
     able = (
         one
-        for one in outlook.options
+        for one in expected.options
         if run.order.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
     )
     return priced(able, known, weights.generated, weights.prm)

@@ -89,7 +89,7 @@ def gains(calibration: Calibration) -> str:
         ("arm by true bin (oracle)", gain.budgets, gain.oracle, "#009E73", "--"),
         ("arm by predicted bin", gain.budgets, gain.predicted, "#0072B2", "-"),
         ("adaptive, table's forecasts", met.budgets, met.table, "#E69F00", "-"),
-        ("adaptive, learned outlook", met.budgets, met.outlook, "#D55E00", "-"),
+        ("adaptive, learned outlook", met.budgets, met.learned, "#D55E00", "-"),
         ("the same, opening not scored", met.budgets, met.unscored, "#D55E00", ":"),
     )
     with _styled(6.6, 3.8) as (figure, axes):

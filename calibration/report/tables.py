@@ -108,7 +108,7 @@ def gains(calibration: Calibration) -> Grid:
     rows = []
     for place, budget in enumerate(gain.budgets):
         at = adaptive.get(round(budget, 6))
-        runs = ("", "") if at is None else (_percent(met.table[at]), _percent(met.outlook[at]))
+        runs = ("", "") if at is None else (_percent(met.table[at]), _percent(met.learned[at]))
         predicted = _percent(gain.predicted[place]) if any(gain.predicted) else ""
         fixed, oracle = _percent(gain.fixed[place]), _percent(gain.oracle[place])
         rows.append((f"{budget:,.0f}", fixed, predicted, oracle, *runs))
@@ -134,7 +134,7 @@ def _sentences(calibration: Calibration) -> Iterator[str]:
         f"{'above' if gain.optimism >= 0 else 'below'} what these reach on unseen problems."
     )
     yield _kept(gain)
-    better = "kept" if calibration.outlook is not None else "not kept: the table forecasts in its place"
+    better = "kept" if calibration.gain_model is not None else "not kept: the table forecasts in its place"
     yield (
         f"Outlook less table in adaptive runs on unseen problems: {interval_in_words(met.difference)}; the outlook is "
         f"{better}."

@@ -73,7 +73,7 @@ def test_adaptive_runs_stand_beside_the_budget_at_which_they_were_replayed(calib
     grid = gains(calibration)
     told = {row[0]: row[-1] for row in grid.rows if row[-1]}
     met = calibration.adaptive
-    assert told == {f"{budget:,.0f}": f"{100 * got:.1f}" for budget, got in zip(met.budgets, met.outlook, strict=True)}
+    assert told == {f"{budget:,.0f}": f"{100 * got:.1f}" for budget, got in zip(met.budgets, met.learned, strict=True)}
 
 
 def test_a_share_that_was_not_measured_is_not_told(calibration):

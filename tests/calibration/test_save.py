@@ -61,8 +61,8 @@ def test_what_was_saved_answers_as_what_was_learned(calibration, saved):
     assert calibrated.opening == calibration.opening
     states = [Evidence("1 + 1", 9), Evidence("12 + 34 - 5 more", 30)]
     assert calibrated.difficulty.posteriors(states) == calibration.difficulty.model.posteriors(states)
-    if calibration.outlook is not None:
-        assert calibrated.gain.forecasts(states) == calibration.outlook.forecasts(states)
+    if calibration.gain_model is not None:
+        assert calibrated.gain.forecasts(states) == calibration.gain_model.forecasts(states)
     assert calibrated.meta["problems"] == [f"simulated-5-{number}" for number in range(40)]
     assert len(set(calibrated.meta["digests"])) == 40
 
@@ -141,7 +141,7 @@ def test_saving_over_an_older_calibration_leaves_nothing_of_it(calibration, fold
     (folder / "outlook.skops").write_bytes(b"of the older one")
     (folder / "notes.txt").write_text("mine")
     save_calibration(calibration, folder, **ORIGIN)
-    assert (folder / "outlook.skops").exists() == (calibration.outlook is not None)
+    assert (folder / "outlook.skops").exists() == (calibration.gain_model is not None)
     assert (folder / "notes.txt").read_text() == "mine"
     assert not folder.with_name("copy.partial").exists()
 
