@@ -1,6 +1,6 @@
 """Final answers: extraction, canonical text and equivalence; model text is parsed in a worker process only."""
 
-from adaptive_ttc.answers.equivalence import Grader
+from adaptive_ttc.answers.equivalence import Grader, GraderStatistics
 from adaptive_ttc.answers.extraction import canonical, extract_answer
 from adaptive_ttc.answers.supervisor import GradingConfig
 
