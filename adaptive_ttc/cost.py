@@ -1,4 +1,4 @@
-"""What tokens cost: the unit that a budget bounds, and the FLOPs that were measured; it counts nothing itself.
+"""What tokens cost: the unit that a budget bounds, and FLOPs.
 
 FLOPs = 2 * P_policy * (decoded + uncached prompt) + 2 * P_prm * (uncached PRM tokens), P being the parameters that take
 part in a token's forward pass. Attention over the context is left out: it is small beside the matrices at the hidden

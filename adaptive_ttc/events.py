@@ -1,9 +1,8 @@
 """The events of a trace: what can happen while a problem is solved, each as a frozen record.
 
-Times are seconds since the run began. A path is the child indices from the root of the search; it names one sample. A
-branch names one of the searches that forks run side by side: the number of the fork among the requests of the search
-that asked for it, then the number of the search in the fork, and so on for forks in forks; ``()`` is the search that
-was run.
+Times are seconds since the run began. A path (child indices from the root of the search) names one sample. A branch
+names one of the searches that forks run side by side: the number of the fork among the requests of its parent search,
+then the number of the search in the fork, and so on for nested forks; ``()`` is the main search.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ class RunEvent(Event):
     """The solver began a problem."""
 
     kind: ClassVar[str] = "run"
-
     problem: str  # its id; ``messages`` are its chat turns, each a pair of role and content
     messages: tuple[tuple[str, str], ...]
     policy: str  # the policy's name; ``prm`` the reward model's, or None
@@ -46,7 +44,6 @@ class SearchEvent(Event):
     """A strategy began a search with these ``options`` from the samples at ``start``, which existed already."""
 
     kind: ClassVar[str] = "search"
-
     strategy: str
     options: Mapping[str, Any]
     start: tuple[Route, ...]
@@ -57,7 +54,6 @@ class ExpandEvent(Event):
     """A strategy asked for ``n`` children of each solution at ``paths``; see ``Expand``."""
 
     kind: ClassVar[str] = "expand"
-
     branch: Route  # which search asked
     number: int  # of the request among those of that search, from 0
     paths: tuple[Route, ...]
@@ -75,7 +71,6 @@ class ExpandedEvent(Event):
     """The reply to request ``number`` of the search at ``branch``: the ``children``, in order."""
 
     kind: ClassVar[str] = "expanded"
-
     branch: Route
     number: int
     children: tuple[Route, ...]
@@ -83,17 +78,13 @@ class ExpandedEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkEvent(Event):
-    """The search at ``branch`` asked, as its request ``number``, for searches side by side.
-
-    ``searches`` are the numbers of those that begin now; ``limits`` the budget of each (None: without a limit).
-    """
+    """The search at ``branch`` asked, as its request ``number``, for ``searches`` (their numbers) side by side."""
 
     kind: ClassVar[str] = "fork"
-
     branch: Route
     number: int
     searches: tuple[int, ...]
-    limits: tuple[int | None, ...]
+    limits: tuple[int | None, ...]  # the budget of each; None: without a limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +92,6 @@ class RequestEvent(Event):
     """One call of the policy came back."""
 
     kind: ClassVar[str] = "request"
-
     started: float  # when it was sent
     path: Route  # of the sample; a sample may take several calls
     position: int  # generated tokens that the solution had before it
@@ -116,17 +106,13 @@ class RequestEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledEvent(Event):
-    """A sample ended: its new ``text`` of ``tokens`` tokens, and why it ended.
-
-    ``logprob`` is that of the whole solution so far, in nats.
-    """
+    """A sample ended with its new ``text`` of ``tokens`` tokens; ``finish`` says why."""
 
     kind: ClassVar[str] = "sampled"
-
     path: Route
     text: str
     tokens: int
-    logprob: float
+    logprob: float  # of the whole solution so far, in nats
     finish: str
 
 
@@ -135,7 +121,6 @@ class ScoredEvent(Event):
     """The PRM scored every step of the solution at ``path``."""
 
     kind: ClassVar[str] = "scored"
-
     started: float
     path: Route
     scores: tuple[float, ...]
@@ -148,7 +133,6 @@ class PrunedEvent(Event):
     """A search goes on without the unfinished solution at ``path``."""
 
     kind: ClassVar[str] = "pruned"
-
     path: Route
     score: float | None  # its last step's, or None if it was not scored
     merged_into: Route | None = None  # the path of the equal solution that stands for it, or None
@@ -159,7 +143,6 @@ class FinishedEvent(Event):
     """The policy ended the solution at ``path``, and its score, where one was asked for, is there."""
 
     kind: ClassVar[str] = "finished"
-
     path: Route
     text: str  # the whole solution; ``tokens`` is its length
     tokens: int
@@ -171,7 +154,6 @@ class CandidateEvent(Event):
     """A solution was handed in: its answer, the answer's class, and its one score (None where it has none)."""
 
     kind: ClassVar[str] = "candidate"
-
     path: Route
     answer: str | None
     answer_class: str | None
@@ -183,7 +165,6 @@ class VoteEvent(Event):
     """A vote over the answer classes; ``answer`` is None when nobody held an answer."""
 
     kind: ClassVar[str] = "vote"
-
     method: str
     classes: tuple[AnswerClass, ...]
     answer: str | None
@@ -194,7 +175,6 @@ class DecisionEvent(Event):
     """Something was decided: ``what``, ``why`` in words, and the numbers that it rests on."""
 
     kind: ClassVar[str] = "decision"
-
     what: str
     why: str
     numbers: Mapping[str, float | str | None] = field(default_factory=dict)
@@ -205,7 +185,6 @@ class AllocationEvent(Event):
     """An adaptive run chose what to draw next for the problem, or to stop."""
 
     kind: ClassVar[str] = "allocation"
-
     action: str | None  # what is drawn, such as ``4 x sample``; None where the problem is settled
     opening: bool  # whether it is the problem's first slice, which is not chosen
     units: int  # most that the slice may be charged
@@ -222,7 +201,6 @@ class DoneEvent(Event):
     """The problem is settled."""
 
     kind: ClassVar[str] = "done"
-
     answer: str | None  # None where there is none; ``abstained`` then says why
     abstained: str | None
     spent: int  # what the ledger was charged

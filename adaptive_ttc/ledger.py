@@ -1,8 +1,7 @@
-"""Counts what a run may spend, has promised and has spent; it knows no engine, sample or clock.
+"""Counts what a run may spend, has reserved and has spent.
 
 One rule holds after every call: ``spent + reserved <= limit``. Nothing is spent that was not reserved first, so a limit
-cannot be overrun, however many requests are in flight. The unit is the caller's: generated tokens, tokens of both
-models, or floating-point operations (see :mod:`adaptive_ttc.cost`).
+cannot be overrun, however many requests are in flight. The unit is the caller's, see :mod:`adaptive_ttc.cost`.
 """
 
 from __future__ import annotations
@@ -12,18 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerStatistics:
-    """A snapshot of an account, in the ledger's unit.
-
-    Attributes:
-        limit: most that may be spent; None for an account without one.
-        spent: settled, by child accounts too.
-        reserved: promised to open reservations and open child accounts, and not spent by these yet.
-        available: what a new reservation could get; None without a limit.
-        open_reservations: reservations not settled yet.
-        open_children: child accounts not closed yet.
-        granted: reservations granted so far; ``refused`` is how many were not.
-        peak_reserved: the largest ``reserved`` so far.
-    """
+    """A snapshot of an account, in the ledger's unit."""
 
     limit: int | None
     spent: int
@@ -66,12 +54,9 @@ class Reservation:
 
 
 class Ledger:
-    """An account with a hard limit.
+    """An account with a hard limit (at least 0; None for no limit).
 
     Synchronous and for one event loop: no call awaits, so no other task can come between the check and the change.
-
-    Args:
-        limit: most that may be spent, at least 0; None for no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -104,11 +89,7 @@ class Ledger:
         return None if self._limit is None else self._limit - self._spent - self._reserved
 
     def reserve(self, amount: int) -> Reservation | None:
-        """Set ``amount`` units aside, or return None when they are not available.
-
-        Raises:
-            ValueError: a negative amount, or the account is closed.
-        """
+        """Set ``amount`` units aside, or return None when they are not available."""
         if amount < 0:
             raise ValueError(f"cannot reserve {amount}: an amount is at least 0")
         self._check_open()
@@ -118,13 +99,7 @@ class Ledger:
         return Reservation(self, amount)
 
     def child(self, limit: int | None) -> Ledger | None:
-        """Open an account whose whole limit is set aside here; None when it is not available.
-
-        What the child did not spend comes back at its :meth:`close`.
-
-        Raises:
-            ValueError: a child without a limit under an account that has one.
-        """
+        """Open an account whose limit is set aside here until it is closed; None when that is not available."""
         self._check_open()
         if limit is None and self._limit is not None:
             raise ValueError(f"an account limited to {self._limit} cannot have a child without a limit")
@@ -145,11 +120,7 @@ class Ledger:
         return tuple(account for account in accounts if account is not None)
 
     def close(self) -> None:
-        """Close the account and give the parent back what is left; closing twice does nothing.
-
-        Raises:
-            ValueError: a reservation or a child account is still open.
-        """
+        """Close the account and give the parent back what is left; twice does nothing. ValueError while in use."""
         if self._closed:
             return
         if self._open or self._children:

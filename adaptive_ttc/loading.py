@@ -1,4 +1,4 @@
-"""Finds engines by name through entry points, so that the core imports none; it knows no model."""
+"""Finds engines by name through entry points, so that the core imports none."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ def mini_calibration() -> Path | None:
 
 
 def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **settings: Any) -> Policy:
-    """Load a policy with the engine of that name.
+    """Load a policy with an engine (the entry point's name in the group ``adaptive_ttc.policies``), given further
+    settings.
 
     Args:
         path_or_name: a model folder, or ``owner/name`` on the Hub.
-        engine: the entry point's name in the group ``adaptive_ttc.policies``.
-        **settings: passed to the engine.
 
     Raises:
         ConfigError: there is no such engine, it cannot be imported, or it cannot load the model.
@@ -49,21 +48,13 @@ def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **set
 
 
 def load_recorded_prm(path: str | Path, **settings: Any) -> RewardModel:
-    """Load a PRM that answers from a recorded file.
-
-    Raises:
-        ConfigError: the reader is not installed, or the file is no record.
-    """
+    """Load a PRM that answers from a recorded file. ConfigError: no reader is installed, or no such record."""
     prm: RewardModel = _entry(PRM_GROUP, "PRM reader", REPLAY).from_pretrained(path, **settings)
     return prm
 
 
 def prm_engine(name: str) -> Any:
-    """What runs PRMs elsewhere than in this process's torch; it has ``from_family(family, path_or_name, **settings)``.
-
-    Raises:
-        ConfigError: there is no such engine, or it cannot be imported.
-    """
+    """An engine for PRMs outside this process's torch; it has ``from_family(family, path_or_name, **settings)``."""
     engine = _entry(PRM_GROUP, "PRM engine", name)
     if not hasattr(engine, "from_family"):
         raise ConfigError(f"{name!r} runs no models; engines for PRMs are 'transformers', 'vllm' and 'served'")

@@ -1,4 +1,4 @@
-"""What an engine must offer to be a policy; it knows no strategy, budget or score."""
+"""What an engine must offer to be a policy."""
 
 from __future__ import annotations
 

@@ -86,10 +86,7 @@ class Solution:
 
     @property
     def effective_n(self) -> int:
-        """Distinct samples that voted: candidates with an answer, several copies of one sample counted once.
-
-        Independent samples that happen to be equal are distinct; a sample is known by its path.
-        """
+        """Distinct samples (by path) that voted: candidates with an answer, copies of a sample counted once."""
         return len({candidate.prefix.path for candidate in self.candidates if candidate.answer})
 
     def select_with(self, vote: VoteName, b: float | None = None) -> str | None:

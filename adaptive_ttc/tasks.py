@@ -1,4 +1,4 @@
-"""Work in a task of its own, so that whoever listens may stop listening at any time; it knows nothing of the work."""
+"""Work in a task of its own, so that a listener may stop listening at any time."""
 
 from __future__ import annotations
 
@@ -32,16 +32,13 @@ async def side_by_side() -> AsyncIterator[TaskGroup]:
 
 
 class Background(ABC, Generic[Told, Done]):
-    """Work that begins when somebody listens, waits or enters it, and what it tells meanwhile.
-
-    It is a queue to be listened to, once, and a task to be waited for.
-    """
+    """Work that begins when it is first iterated, awaited or entered: a queue to be iterated once, and a task."""
 
     _once: ClassVar[str]
-    """What is said to who listens a second time."""
+    """Message for a second iteration."""
 
     _left: ClassVar[str]
-    """What is said to who waits for work that was cancelled."""
+    """Message for those who wait for work that was cancelled."""
 
     def __init__(self) -> None:
         self._stop = anyio.Event()
@@ -81,11 +78,11 @@ class Background(ABC, Generic[Told, Done]):
 
     @abstractmethod
     def _work(self) -> Coroutine[Any, Any, Done]:
-        """What the task does; called once, when it begins."""
+        """What the task runs; called once."""
 
     @abstractmethod
     def _listen(self) -> AsyncIterator[Told]:
-        """What is told, until the work has ended."""
+        """The items of the queue, until the work has ended."""
 
     def _start(self) -> asyncio.Task[Done]:
         if self._task is None:
@@ -94,7 +91,7 @@ class Background(ABC, Generic[Told, Done]):
         return self._task
 
     async def _wait(self) -> Done:
-        """What came of the work. Cancelling the only follower cancels it; while others follow it goes on for them."""
+        """The result. Cancelling the only follower cancels the work; while others follow it goes on for them."""
         task = self._start()
         with self._following():
             try:

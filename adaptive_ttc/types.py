@@ -144,11 +144,7 @@ STEP_END = "\n\n"
 
 
 def split_steps(text: str) -> tuple[str, ...]:
-    """Split a solution at blank lines and drop the empty pieces.
-
-    The text of an unfinished solution ends with its separator; the naive split leaves an empty last step there, and a
-    PRM that scores it scores nothing.
-    """
+    """Split a solution at blank lines, empty pieces dropped: a PRM would score the one after the last separator."""
     return tuple(piece.strip() for piece in text.split(STEP_END) if piece.strip())
 
 

@@ -69,10 +69,7 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
             f"the {vote} vote needs a score for every candidate with an answer; "
             "give the solver a reward model, or use the majority vote"
         )
-    totals = {
-        answer: total_of([weight_of(candidate.score, vote, b) for candidate in of], vote)
-        for answer, of in members.items()
-    }
+    totals = {answer: total_of([weight_of(one.score, vote, b) for one in of], vote) for answer, of in members.items()}
     scale = math.fsum(total for total in totals.values() if total > 0) or 1.0
     ranked = sorted(totals, key=lambda answer: (-totals[answer], -max(scores_of[answer], default=-1.0), answer))
     return tuple(AnswerClass(answer, len(members[answer]), totals[answer] / scale) for answer in ranked)
@@ -112,13 +109,7 @@ def _checked(score: float) -> float:
 
 
 def weight_of(score: float | None, vote: VoteName, b: float = 0.5) -> float:
-    """What a candidate adds to the total of its class, or raises it to under ``best``; the majority ignores the score.
-
-    Args:
-        score: in [0, 1]; None is for the majority alone.
-        vote: one of :data:`VOTES`.
-        b: of the logit-weighted vote.
-    """
+    """What a candidate adds to the total of its class, or raises it to under ``best``; majority needs no score."""
     if vote == "majority":
         return 1.0
     assert score is not None

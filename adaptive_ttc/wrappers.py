@@ -1,4 +1,4 @@
-"""A policy and a PRM that pass everything on to another: bases for those that count, watch or record."""
+"""A policy and a PRM that pass every call on to another one: base classes for those that count or record."""
 
 from __future__ import annotations
 
@@ -18,30 +18,24 @@ class _Wrapped:
 
     @property
     def name(self) -> str:
-        """That of what does the work, as all below."""
         return self._engine.name
 
     @property
     def fingerprint(self) -> str:
-        """Passed on."""
         return self._engine.fingerprint
 
     @property
     def parameters(self) -> int:
-        """Passed on."""
         return self._engine.parameters
 
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
-        """Passed on, if there are any."""
         return strategy_defaults(self._engine)
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse what is refused by what does the work."""
         check_demand(self._engine, problem, demand)
 
     async def aclose(self) -> None:
-        """Passed on."""
         await self._engine.aclose()
 
 

@@ -1,7 +1,4 @@
-"""The one bridge from a search to the engines: next request, reserve, call, settle, send.
-
-It carries token ids and texts and knows no strategy, vote or answer.
-"""
+"""The one bridge from a search to the engines: next request, reserve, call, settle, send."""
 
 from __future__ import annotations
 
@@ -87,7 +84,7 @@ class Driver:
 
     @property
     def usage(self) -> Usage:
-        """What was computed so far; its wall time is the caller's to know."""
+        """What was computed so far, without the wall time."""
         measured = self._recorder.usage
         return replace(measured, flops=flops(measured, self._policy, self._prm))
 
@@ -97,14 +94,14 @@ class Driver:
         return self._recorder.trace
 
     def observe(self, evidence: Iterable[Prefix]) -> None:
-        """Tell of samples that other drivers drew, so that none is drawn again."""
+        """Register samples that other drivers drew, so that none is drawn again."""
         self._account.observe(evidence)
 
     async def run(self, search: Search, ledger: Ledger | None = None) -> tuple[Prefix, ...]:
-        """Answer the search's requests until it returns; what it returns. May be called again with another search.
+        """Answer the search's requests until it returns; its result. May be called again with another search.
 
         Args:
-            search: what is asked for.
+            search: the generator of requests.
             ledger: what this search alone may spend, closed when it is over; the driver's own account by default.
 
         Raises:
@@ -188,7 +185,7 @@ class Driver:
         )
 
     def _held(self, prefix: Prefix) -> Sample:
-        """A solution that has ended, as something to be scored."""
+        """A solution that has ended, as a sample to be scored."""
         sample = self._grown_from(Prefix(attempts=prefix.attempts), prefix.path, Expand(prefixes=(), score=True))
         sample.token_ids, sample.text, sample.scores = prefix.token_ids, prefix.text, prefix.scores
         sample.logprob, sample.logprobs, sample.ended = prefix.logprob, prefix.logprobs, prefix.finish

@@ -1,4 +1,4 @@
-"""What all requests of one problem share: the models, their prices, where usage goes; it sends nothing itself."""
+"""What all requests of one problem share: models, prices, settings, and how policy calls are sent and recalled."""
 
 from __future__ import annotations
 
@@ -16,14 +16,10 @@ from adaptive_ttc.tasks import side_by_side
 
 
 class PolicyCalls:
-    """The requests of one round.
+    """The policy calls of one round; a recalled one has ``grace`` seconds to come back.
 
-    A task that is cancelled inside ``policy.sample`` would never learn how many tokens its request had got. So every
-    call runs under a shield, and whoever wants it to end early calls :meth:`recall`.
-
-    Args:
-        policy: where the requests go.
-        grace: seconds that a recalled request has to come back; after them its count is given up.
+    A task that is cancelled inside ``policy.sample`` would never learn how many tokens its request got. So every call
+    runs under a shield, and :meth:`recall` ends it early.
     """
 
     def __init__(self, policy: Policy, grace: float) -> None:
@@ -45,10 +41,7 @@ class PolicyCalls:
         return None
 
     async def recall(self) -> None:
-        """Abort everything in flight; the pending :meth:`sample` calls then return what they have got.
-
-        A call that has not set out yet does not: it returns with nothing.
-        """
+        """Abort all calls in flight, which return what they have got; calls not sent yet return with nothing."""
         self._recalled = True
         limit = anyio.current_time() + self._grace
         for shield in self._shields.values():

@@ -1,7 +1,4 @@
-"""Carries out one Expand: leases in rounds, each settled when it returns, each sample scored when it ends.
-
-It knows no strategy, and what a round may cost only through :mod:`adaptive_ttc.driver.leases`.
-"""
+"""Carries out one Expand: leases in rounds, each settled when it returns, each sample scored when it ends."""
 
 from __future__ import annotations
 
@@ -29,16 +26,11 @@ Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class ExpansionScores:
-    """The scores of one Expand.
+    """The scores of one Expand, paid for by ``account``; the PRM is called in ``tasks``.
 
     Samples with the same steps are scored once, whichever ends first, and so are those that the account has had scored
-    before: what is charged does not depend on the order in which samples end. Two that go on from different solutions
-    are charged differently, and so are not taken for the same.
-
-    Args:
-        engines: whom to ask, and what it costs.
-        account: who pays.
-        tasks: where the PRM is called.
+    before: what is charged does not depend on the order in which samples end. Two with different parents are charged
+    differently, and so do not share a score.
     """
 
     def __init__(self, engines: Engines, account: SearchState, tasks: TaskGroup) -> None:
@@ -51,7 +43,7 @@ class ExpansionScores:
         self._told: set[Sample] = set()
 
     def score_within(self, sample: Sample, units: int) -> int:
-        """Score a sample if that costs no more than ``units``, else keep it for later; what it costs."""
+        """Score a sample if that costs at most ``units``, else keep it for later; returns the cost."""
         if self._known(sample):
             return 0
         bill = self._engines.scorer.bill(sample)
@@ -86,7 +78,7 @@ class ExpansionScores:
                 self._engines.scorer.take(sample, Scored(scores=scores, prm_tokens=0), now)
 
     def tell(self, sample: Sample) -> None:
-        """Note, once, that the policy ended a solution and that no score of it is to come."""
+        """Record, once, that the policy ended a solution whose score, if any, is there."""
         if sample.ended != "eos" or sample in self._told:
             return
         self._told.add(sample)
@@ -118,13 +110,13 @@ class ExpansionScores:
 
 async def score_held(engines: Engines, account: SearchState, samples: Iterable[Sample]) -> None:
     """Score solutions that ended before, in this order, as far as the account can pay; a stopped run scores none."""
-    held = tuple(sample for sample in samples if not sample.scores)
     if engines.stop.is_set():
         return
     async with side_by_side() as tasks:
         scores = ExpansionScores(engines, account, tasks)
-        for sample in held:
-            scores.pay_and_score(sample)
+        for sample in samples:
+            if not sample.scores:
+                scores.pay_and_score(sample)
     scores.share()
 
 
@@ -142,14 +134,8 @@ class Lease:
 
 
 class Expansion:
-    """One Expand under way.
-
-    Args:
-        engines: whom to ask, and what it costs.
-        request: what was asked for.
-        samples: one for every child, in order.
-        beside: what the search may go on from instead; money is kept that finishes it.
-        account: who pays.
+    """One Expand under way; ``beside`` are solutions that the search may continue instead: enough to finish one is
+    kept.
     """
 
     def __init__(
@@ -212,7 +198,7 @@ class Expansion:
         )
 
     def _finish(self, sample: Sample) -> int:
-        """Tokens to keep for finishing a solution; one longer than thought gets a quarter more, again and again."""
+        """Tokens to keep for finishing a solution; one longer than expected gets a quarter more, repeatedly."""
         enough = self._engines.config.finish_tokens
         if enough is None:
             return sample.remaining
@@ -222,7 +208,7 @@ class Expansion:
         return self._engines.scorer.planned_overhead(sample) if self._request.score else 0
 
     async def _round(self, leases: list[Lease], scores: ExpansionScores) -> None:
-        """Send every lease at once and wait for all; when cancelled, call them back first and settle them."""
+        """Send every lease at once and wait for all; when cancelled, recall and settle them first."""
         calls = PolicyCalls(self._engines.policy, self._engines.config.grace)
         self._engines.in_flight.add(calls)
         waiting, back = len(leases), anyio.Event()
@@ -327,12 +313,8 @@ class Expansion:
         )
 
     def _record_tight_round(self, terms: Terms, live: list[Sample], leases: list[Lease]) -> None:
-        numbers = {
-            "balance": terms.balance,
-            "live": len(live),
-            "leases": len(leases),
-            "tokens": sum(lease.tokens for lease in leases),
-        }
+        tokens = sum(lease.tokens for lease in leases)
+        numbers = {"balance": terms.balance, "live": len(live), "leases": len(leases), "tokens": tokens}
         why = "the balance does not cover the worst case of every sample"
         self._recorder.record(DecisionEvent(time=self._recorder.now(), what="leases", why=why, numbers=numbers))
 

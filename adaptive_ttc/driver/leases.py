@@ -1,9 +1,8 @@
-"""How many tokens each sample of a crowd may generate next, when not all can have their worst case.
+"""How many tokens each sample may generate next, when not all can have their worst case: arithmetic over a balance.
 
-Pure arithmetic over an account's balance; it knows no engine, clock or order of arrival. Samples are
-granted leases in rounds. What a lease does not use comes back before the next round, so a budget of
-N mean lengths lets close to N samples run side by side, where reserving the worst case would let
-``budget / max_tokens`` run. Two things keep a crowd from starving:
+Samples are granted leases in rounds. What a lease does not use comes back before the next round, so a budget of N mean
+lengths lets close to N samples run side by side, where reserving the worst case would let ``budget / max_tokens`` run.
+Two rules keep samples from starving:
 
 - Until the account holds a finished solution, what it takes to finish one is not shared out.
 - Once lengths are known, only so many samples go on as the balance is expected to finish, earliest first.
@@ -45,10 +44,7 @@ class Terms:
 
 
 def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
-    """The next lease of every member, in tokens; 0 for one that waits, all 0 when the money is at an end.
-
-    The cost of all leases together is within ``terms.balance``.
-    """
+    """The next lease of every member, in tokens, 0 for one that waits; together they cost at most ``terms.balance``."""
     if terms.whole:
         return _plan_whole(terms, members)
     balance = terms.balance
@@ -61,7 +57,7 @@ def plan_round(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
 
 
 def _plan_whole(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
-    """All or nothing, from the first on; begun ones get no more.
+    """Leases of all tokens or none, earliest first; begun samples get no more.
 
     Where not one fits, the first gets what there is, unless a solution is there and that is less than most take.
     """
@@ -79,7 +75,7 @@ def _plan_whole(terms: Terms, members: Sequence[Member]) -> tuple[int, ...]:
 
 
 def _plan_steps(terms: Terms, members: Sequence[Member], balance: int) -> tuple[int, ...]:
-    """Whichever sample the strategy goes on from, what finishes it must be left when this step is over."""
+    """Enough is kept to finish any one of the samples, whichever the strategy continues after this step."""
     kept = max(terms.midway or 0, max(_cost(terms, one, one.finish) for one in members))
     leases = _share(terms, members, balance - kept)
     if any(leases) or terms.midway is not None:
@@ -99,7 +95,7 @@ def _first(terms: Terms, members: Sequence[Member], balance: int) -> int:
 
 
 def _share(terms: Terms, members: Sequence[Member], pot: int) -> tuple[int, ...]:
-    """What it takes, and equal parts of the rest, for as many members, from the first on, as ``pot`` should finish."""
+    """The expected need, and equal parts of the rest, for as many members, earliest first, as ``pot`` should finish."""
     costs: list[int] = []
     for one in members:
         cost = _cost(terms, one, min(_expected(terms, one), one.remaining))

@@ -1,4 +1,4 @@
-"""Renders a problem, and earlier attempts at it, into prompts; it knows no strategy or budget."""
+"""Renders a problem, and earlier attempts at it, into prompts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ REVISION_PROMPT = (
     "Check your solution step by step. Then solve the problem again from the beginning, without the mistakes that you "
     "found, and put your final answer within \\boxed{}."
 )
-"""The user turn between two attempts, for a policy that was trained for none in particular."""
+"""The user turn between two attempts, for a policy that was not trained for a particular one."""
 
 
 class Prompts:
-    """The prompts of one problem.
+    """The prompts of one problem under the policy's chat template.
 
-    Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix cache answers for
+    Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix cache serves
     them; only where a chat template cannot be cut open are they rendered from text.
-
-    Args:
-        problem: what is to be solved.
-        policy: whose chat template it is.
     """
 
     def __init__(self, problem: Problem, policy: Policy) -> None:
@@ -34,11 +30,7 @@ class Prompts:
         self.opening = policy.encode(problem)
 
     def prompt(self, attempts: tuple[Prefix, ...] = ()) -> tuple[int, ...]:
-        """Token ids up to where the next attempt begins.
-
-        Raises:
-            ConfigError: the policy's chat template refuses a conversation.
-        """
+        """Token ids up to where the next attempt begins. ConfigError: the chat template refuses a conversation."""
         ids = self.opening
         for attempt in attempts:
             if self._turn is None:

@@ -1,4 +1,4 @@
-"""Tells the trace what one search asks for, gets, and goes on without; it sends nothing and decides nothing."""
+"""Records in the trace what one search asks for, gets, and drops; counts usage."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from adaptive_ttc.types import Prefix, Usage
 
 
 class RunRecorder:
-    """Usage and trace of one problem.
-
-    Attributes:
-        trace: what happened so far.
-    """
+    """Usage and trace of one problem."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -45,12 +41,7 @@ class RunRecorder:
 
 
 class SearchRecorder:
-    """One search, of the nested forks' many.
-
-    Args:
-        recorder: where events go.
-        route: which search it is, see :mod:`adaptive_ttc.events`.
-    """
+    """Records one search, which ``route`` names among nested forks (see :mod:`adaptive_ttc.events`)."""
 
     def __init__(self, recorder: RunRecorder, route: Route = ()) -> None:
         self._recorder = recorder
@@ -111,9 +102,8 @@ class SearchRecorder:
         self._prune(candidates)
 
     def _prune(self, kept: Iterable[Prefix]) -> None:
-        """Note which open solutions have no part in ``kept``; those that lie above it stay open.
-
-        Of equal ones, one stands for the others: the one that is kept, else the first.
+        """Record which open solutions have no part in ``kept``; of equal ones, a kept one, or the first, stands for
+        all.
         """
         alive = {one.path[:depth] for one in kept for depth in range(len(one.path) + 1)}
         standing: dict[str, Route] = {}

@@ -1,4 +1,4 @@
-"""One sample in the making: what it started from, what it has got, whether it ended; it knows no budget or PRM."""
+"""One sample in the making: its parent, its tokens so far, whether it ended."""
 
 from __future__ import annotations
 
@@ -13,18 +13,7 @@ _REQUESTS = count()
 
 
 class Sample:
-    """A child of a prefix, grown by one or several requests to the policy.
-
-    Args:
-        parent: the solution that it goes on from; not a finished one.
-        path: its own path; its seed belongs to it.
-        seed: the seed of every one of its requests.
-        request: what the strategy asked for.
-        prompt_ids: the rendered problem, with the parent's earlier attempts.
-        max_context: prompt and solution together may have so many tokens.
-        decode: turns generated ids to text.
-        messages: the chat that the prompt renders.
-    """
+    """A child of ``parent``, grown by one or several requests to the policy, all with its path's ``seed``."""
 
     __slots__ = (
         "_decode",
@@ -92,7 +81,7 @@ class Sample:
 
     @property
     def new_text(self) -> str:
-        """What it has beyond its parent's text."""
+        """Its text beyond its parent's."""
         return self.text[len(self.parent.text) :]
 
     def ask(self, tokens: int, priority: int) -> SampleRequest:
@@ -114,7 +103,7 @@ class Sample:
         )
 
     def absorb(self, sampled: Sampled, granted: int) -> None:
-        """Take what a request delivered; it has ended unless only the lease did."""
+        """Add what a request delivered; it has ended unless only the lease did."""
         self.token_ids += sampled.token_ids
         self.logprob += sum(sampled.logprobs)
         self.logprobs += sampled.logprobs

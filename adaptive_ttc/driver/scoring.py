@@ -1,4 +1,4 @@
-"""Has the PRM score samples as they end, and tells beforehand what that costs; it knows no policy or strategy."""
+"""Scores samples with the PRM as they end, and plans and computes what that costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""
 
 PRM_TOKENS_PER_SAMPLE = 32
-"""PRM tokens to set aside for what frames a step."""
+"""PRM tokens to set aside for the text around a step."""
 
 
 def least_score(prm: RewardModel, question: str, price: Price) -> int:
@@ -24,16 +24,10 @@ def least_score(prm: RewardModel, question: str, price: Price) -> int:
 
 
 class Scorer:
-    """Scores the samples of one problem.
+    """Scores the samples of one problem; without a PRM, searches that ask for no scores still run.
 
     What is set aside for scoring beforehand is an estimate. What is charged is exact: the PRM counts its tokens before
     it is called, and is not called when the account cannot cover them.
-
-    Args:
-        prm: the reward model; None lets every search run that asks for no scores.
-        question: what the PRM is shown beside the steps.
-        price: what a PRM token is charged.
-        attempts: how often a call may fail before its error is raised.
     """
 
     def __init__(
@@ -95,7 +89,7 @@ class Scorer:
         return None
 
     def take(self, sample: Sample, scored: Scored, started: float) -> None:
-        """Give a sample its scores, and note what they took."""
+        """Set a sample's scores, and record what they took."""
         if len(scored.scores) != len(sample.steps):
             raise EngineError(f"the PRM gave {len(scored.scores)} scores for {len(sample.steps)} steps")
         sample.scores = scored.scores

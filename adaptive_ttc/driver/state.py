@@ -1,4 +1,4 @@
-"""What one search of a problem owns: money, child numbers, and the lengths it has seen; it knows no engine."""
+"""The state of one search: its account, child numbers, and the lengths and scores that it has seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Route = tuple[int, ...]
 
 
 def derive_seed(run_seed: int, problem_id: str, path: Route) -> int:
-    """A sample's seed, in [0, 2**63): a hash of what names it, so that no order of arrival can change it."""
+    """A sample's seed, in [0, 2**63): a hash of run, problem and path, so that no order of arrival can change it."""
     name = f"{run_seed}\x1f{problem_id}\x1f{'.'.join(map(str, path))}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
@@ -38,7 +38,7 @@ class PathNumbering:
         return (*path, self._number(path, index))
 
     def observe(self, path: Route) -> None:
-        """Never give the numbers up to those on ``path`` again: that sample exists already."""
+        """Never again give the numbers on ``path``: that sample exists already."""
         for depth, index in enumerate(path):
             above = path[:depth]
             self._given[above] = max(self._given.get(above, 0), index + 1)
@@ -87,14 +87,14 @@ class SearchState:
     shown: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
 
     def note(self, kind: Kind, length: int, finish: Finish | None) -> None:
-        """A sample ended."""
+        """Register a sample that ended."""
         if finish in ("eos", "stop"):
             number, total = self.lengths.get(kind, (0, 0))
             self.lengths[kind] = (number + 1, total + length)
         self.solved = self.solved or finish == "eos"
 
     def observe(self, evidence: Iterable[Prefix]) -> None:
-        """Take over samples that were drawn elsewhere: their numbers are given, their lengths and scores known."""
+        """Register samples that were drawn elsewhere: their numbers are taken, their lengths and scores known."""
         for prefix in evidence:
             self.numbering.observe(prefix.path)
             if prefix.finished:

@@ -1,7 +1,7 @@
-"""One problem that is solved slice by slice: it runs a slice, keeps what came of it, and concludes.
+"""One problem that is solved slice by slice: it runs a slice, keeps its results, and concludes.
 
-What is done next, and for how many units, the scheduler says. A solution that a budget cut is in hand, and may be
-handed in, but it is not evidence until it is gone on with and ends: calibration knows no half unit.
+The scheduler says what is done next, and for how many units. A solution that a budget cut may be handed in, but is not
+evidence until it is continued and ends: calibration knows no half unit.
 """
 
 from __future__ import annotations
@@ -46,19 +46,12 @@ class _Search:
 
 
 class AdaptiveProblem(ProblemRun):
-    """A problem being solved; made where an event loop runs.
-
-    Args:
-        request: what is asked for; its strategy says how samples are drawn, ``vote`` how all of them vote.
-        resources: models, grader, settings.
-        ledger: of the whole budget; every slice brings a child account of it.
-        stop: ends what runs early when set.
-        listener: told of every event of the trace.
+    """A problem being solved; made where an event loop runs. Every slice brings a child account of the whole budget's.
 
     Attributes:
         name: in the allocator.
-        opening: what it is begun with.
-        forecast: what is expected of it; None before the first look.
+        opening: its first slice.
+        forecast: gains expected of further slices; None before the first look.
         prompt_units: what its prompt costs, once.
         error: what ended it, or None.
     """
@@ -104,7 +97,7 @@ class AdaptiveProblem(ProblemRun):
 
     @property
     def evidence(self) -> Evidence:
-        """What is known of it."""
+        """The evidence so far, as calibration reads it."""
         begun = tuple(self._half(path, kind) for path, kind in self._cut.items())
         return replace(self._nothing, units=tuple(self._unit(one) for one in self._units), begun=begun)
 
@@ -114,7 +107,7 @@ class AdaptiveProblem(ProblemRun):
         return any(not isinstance(one, _Search) or one.attempts for one in self._units)
 
     def opening_units(self) -> int:
-        """Units to set aside for its first work."""
+        """Units to set aside for its first slice."""
         price = self.request.price
         least = self._least if self.opening.scored else price.decode * self._shortest
         return self.prompt_units + max(self.opening.promise(price.decode, price.score), least)
@@ -124,16 +117,12 @@ class AdaptiveProblem(ProblemRun):
         return (0 if self.spent else self.prompt_units) + count * self._least
 
     def record_decision(self, decision: Decision) -> None:
-        """Tell the trace what was decided, and on what grounds."""
+        """Record in the trace what was decided, and on what grounds."""
         action = f"1 x {self.opening.kind}" if decision.option is None else str(decision.option.action)
         self._record(action, decision.option is None, decision.units, decision.price)
 
     async def advance(self, action: Action, account: Ledger, *, opening: bool = False) -> bool:
-        """Do a slice of an action on an account of its own; whether that brought anything.
-
-        Raises:
-            EngineError: an engine failed for good; what was drawn before this slice is still in hand.
-        """
+        """Run a slice on ``account``; whether it was charged anything. After an EngineError, earlier draws are kept."""
         todo = slice_of(action)
         # the rest of an opening that was cut is one too
         opening = opening or (todo.kind == self.opening.kind and not self._solved)
@@ -149,12 +138,7 @@ class AdaptiveProblem(ProblemRun):
         return account.spent > 0
 
     async def conclude(self, why: str, price: float) -> Solution:
-        """Vote over all that was drawn.
-
-        Args:
-            why: it gets no more.
-            price: at which that was decided.
-        """
+        """Vote over all that was drawn; ``why`` it gets no more, and the ``price`` at which that was decided."""
         self._record(None, False, 0, price, why)
         prefixes = tuple(self._candidates.values())
         voting = replace(self.request.vote, n=max(1, len(prefixes)))
@@ -179,7 +163,7 @@ class AdaptiveProblem(ProblemRun):
         return tuple(one for one in self._candidates.values() if one.finish in ("eos", "length") and not one.scores)
 
     def _take(self, part: Slice, cut: Iterable[Prefix], found: Sequence[Prefix], events: Sequence[Event]) -> None:
-        """Put in what a slice brought: solutions in hand that are scored now, and new ones in place of cut ones."""
+        """Store the results of a slice: solutions in hand that are scored now, and new ones in place of cut ones."""
         scored = {one.path: one for one in found if one.path in self._candidates and one.path not in self._cut}
         new = {one.path: one for one in found if one.path not in scored and one.token_ids}
         for parent in cut:
@@ -240,7 +224,7 @@ class AdaptiveProblem(ProblemRun):
         return Unit(kind, generated=len(one.token_ids), prm=self._scored_tokens(one))
 
     def _scored_tokens(self, one: Prefix) -> int:
-        """What scoring it took, the prompt included, as calibration counts it."""
+        """PRM tokens for it, the prompt included, as calibration counts them."""
         return self._nothing.prompt_tokens + len(one.token_ids) if one.scores else 0
 
     def _attempt(self, one: Prefix) -> Attempt:

@@ -1,7 +1,4 @@
-"""Many problems from one budget, as their caller sees it: solutions as they settle, or all at once.
-
-The work runs in a task of its own, so that whoever listens may stop listening at any solution.
-"""
+"""Many problems from one budget, as their caller sees it: solutions as they settle, or all at once."""
 
 from __future__ import annotations
 
@@ -122,8 +119,8 @@ class SolutionPool(Background[Solution, None]):
             self._places.release()
 
     async def _arrivals(self) -> AsyncIterator[Sequence[AdaptiveProblem]]:
-        """Problems as they come. Those of a list come together, so that the first is judged by what the last will want;
-        of an asynchronous source no more are taken in than may be open at once.
+        """Problems as they come. Those of a list come together, so that all are compared from the start; of an
+        asynchronous source no more are taken in than may be open at once.
         """
         if isinstance(self._problems, AsyncIterable):
             source, number = aiter(self._problems), 0
@@ -139,7 +136,7 @@ class SolutionPool(Background[Solution, None]):
             yield [problem for number, one in enumerate(self._problems) for problem in self._begun(number, one)]
 
     def _begun(self, number: int, question: Question) -> list[AdaptiveProblem]:
-        """A problem on its way; none, but its solution, where it is impossible."""
+        """The problem, begun; none where it is impossible, whose solution says so."""
         problem = None
         try:
             problem = Problem.of(question)

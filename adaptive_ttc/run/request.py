@@ -55,11 +55,7 @@ class SolveRequest:
     priority: Priority | None = None
 
     def of_problem(self, problem: Problem, resources: Resources) -> SolveRequest:
-        """The same for one of many problems; its budget is what one may have.
-
-        Raises:
-            ConfigError: these models cannot be asked this problem.
-        """
+        """The same for one of many problems. ConfigError: these models cannot be asked this problem."""
         free = isinstance(self.strategy, Adaptive)
         _check_problem(problem, self.strategy, self.price, self.count, self.budget, free, resources)
         return replace(self, problem=problem, budget=self.per_problem_max)
@@ -74,10 +70,6 @@ class SolveRequest:
 
 def check_early(strategy: str | Strategy | None, budget: int | None, options: Mapping[str, Any], *, prm: bool) -> None:
     """Refuse what no models could carry out, before any is loaded; :func:`make_request` checks it against the models.
-
-    Args:
-        strategy, budget, options: as for :func:`make_request`.
-        prm: whether there will be a PRM.
 
     Raises:
         ConfigError: it is impossible; the message names the remedy.
@@ -102,14 +94,11 @@ def make_request(
     min_gain: float = 0.0,
     **pool: Any,
 ) -> SolveRequest:
-    """Check what a caller asks for against the models.
+    """Check what a caller asks for against the models; the fields are those of :class:`SolveRequest`.
 
     Args:
-        problem: what is to be solved.
-        resources: the models, among others.
         options: fields of the strategy, None left out.
         strategy: a name, or a configured one; None with ``n`` for the default, without for an adaptive run.
-        budget, count, seed, deadline, min_gain, **pool: see :class:`SolveRequest`.
 
     Raises:
         ConfigError: it is impossible; the message names the remedy.
@@ -151,11 +140,7 @@ def make_request(
 def make_pool_request(
     resources: Resources, *, budget: int | None, options: Mapping[str, Any], max_concurrency: int, **rest: Any
 ) -> SolveRequest:
-    """What is asked for each of many problems, whose budget is shared; see :func:`make_request`.
-
-    Raises:
-        ConfigError: it is impossible, or belongs to a named strategy.
-    """
+    """The request for each of many problems, whose budget is shared; see :func:`make_request`."""
     named = [name for name in ("n", "strategy") if name in options]
     if named:
         raise ConfigError(f"solve_many decides what is drawn: leave out {', '.join(named)}, or call solve for each")
@@ -170,11 +155,7 @@ def make_pool_request(
 def check_several(
     problems: Iterable[Question] | AsyncIterable[Question],
 ) -> Iterable[Question] | AsyncIterable[Question]:
-    """Check that problems are several, and those of a list each.
-
-    Raises:
-        ConfigError: it is one problem, or a list that holds an empty one.
-    """
+    """Check that problems are several, and those of a list each. ConfigError: it is one, or a list with an empty one."""
     if isinstance(problems, str | Problem) or not isinstance(problems, Iterable | AsyncIterable):
         raise ConfigError("problems are several: give a list of them, or an async iterator; for one, call solve")
     return [Problem.of(one) for one in problems] if isinstance(problems, Sequence) else problems
@@ -239,7 +220,7 @@ def _check_problem(
 
 
 def _check_n(strategy: str | Strategy | None, configured: Strategy, options: Mapping[str, Any]) -> None:
-    """Refuse a search by its name alone: of one sample it is none."""
+    """Refuse a search named without ``n``."""
     if isinstance(strategy, str) and configured.name != GREEDY and "n" not in options:
         raise ConfigError(
             f"{configured.name} needs n, how many are drawn; without a strategy, the budget alone decides"

@@ -1,7 +1,4 @@
-"""Solves a problem again from its trace, with no model: the same searches, sent the replies that are on record.
-
-What depended on timing (a deadline, a stop, a shared budget) comes out the same, since it is in the replies.
-"""
+"""Solves a problem again from its trace, with no model: the same searches are sent the recorded replies."""
 
 from __future__ import annotations
 
@@ -37,7 +34,8 @@ from adaptive_ttc.types import Finish, Message, Prefix, Problem, Usage
 
 
 async def retrace(trace: Trace, grader: Grader) -> Solution:
-    """The solution that a trace is of; its own trace ends like the recorded one.
+    """The solution that a trace is of; its own trace ends like the recorded one. Timing (a deadline, a stop) is in the
+    replies.
 
     Args:
         trace: of a run that came to its end.
@@ -71,11 +69,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Record:
-    """The replies on a trace, for searches that are run again.
-
-    Args:
-        trace: of a run.
-    """
+    """The replies recorded in a trace, for searches that are run again."""
 
     def __init__(self, trace: Trace) -> None:
         self._searches = trace.of(SearchEvent)
@@ -100,7 +94,7 @@ class Record:
         return strategy, handed_in
 
     def _drive(self, search: Search, branch: Route, number: int) -> tuple[int, tuple[Prefix, ...]]:
-        """Answer a search's requests, the next of which has the number after this one; the last number, the result."""
+        """Answer a search's requests, numbered after ``number``; the last number, and the search's result."""
         reply: object = None
         try:
             while True:

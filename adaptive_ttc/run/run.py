@@ -24,17 +24,7 @@ Listener = Callable[[Event], None]
 
 
 class ProblemRun:
-    """State shared by runs on one problem: its driver, its trace, and the vote at the end.
-
-    It must be made where an event loop runs.
-
-    Args:
-        request: what is asked for.
-        resources: models, grader, settings.
-        ledger: what searches may spend that bring no account of their own.
-        stop: ends what runs early when set.
-        listener: told of every event of the trace.
-    """
+    """State shared by runs on one problem: driver, trace, final vote. Made where an event loop runs."""
 
     def __init__(
         self,
@@ -83,7 +73,7 @@ class ProblemRun:
         return self._ledger.spent
 
     def _record_search(self, strategy: Strategy, start: Sequence[Prefix] = ()) -> None:
-        """Tell the trace which search begins, and from what."""
+        """Record in the trace which search begins, and from what."""
         options = {part.name: getattr(strategy, part.name) for part in fields(strategy)}
         paths = tuple(prefix.path for prefix in start)
         self.trace.record(SearchEvent(time=self._now(), strategy=strategy.name, options=options, start=paths))
@@ -106,14 +96,7 @@ class ProblemRun:
 
 
 class Run(ProblemRun):
-    """A named strategy at work on one problem.
-
-    Args:
-        request: what is asked for.
-        resources: models, grader, settings.
-        stop: ends the search early when set; a deadline sets it too.
-        listener: told of every event of the trace.
-    """
+    """A named strategy at work on one problem; ``stop`` ends it early, and so does the deadline."""
 
     def __init__(
         self, request: SolveRequest, resources: Resources, stop: anyio.Event, listener: Listener | None = None
@@ -122,11 +105,7 @@ class Run(ProblemRun):
         self._stop = stop
 
     async def solve(self, until: anyio.Event | None = None) -> Solution:
-        """Search, grade, vote.
-
-        Args:
-            until: ends the search early as well; it is only listened to.
-        """
+        """Search, grade, vote; ``until`` ends the search early as well and is never set here."""
         strategy = self.request.strategy
         async with ending_early(self._stop, self.request.deadline, until):
             self._record_search(strategy)
@@ -136,7 +115,7 @@ class Run(ProblemRun):
 
 @asynccontextmanager
 async def ending_early(stop: anyio.Event, deadline: float | None, until: anyio.Event | None) -> AsyncIterator[None]:
-    """Meanwhile, set ``stop`` after ``deadline`` seconds, or when ``until`` is set, which is only listened to."""
+    """Meanwhile, set ``stop`` after ``deadline`` seconds, or when ``until`` is set."""
     if until is not None and until.is_set():
         stop.set()
     async with side_by_side() as watch:

@@ -1,7 +1,7 @@
 """Solves any number of problems from one budget: one task owns the allocator, slices run beside it.
 
-What is done, and for whom, the allocator decides; what more work brings, the calibration tells. This carries it out:
-problems come in, slices go out, what they bring is looked at, and who gets nothing more is settled.
+The allocator decides what is done, and for which problem; the calibration estimates what more work gains. The scheduler
+runs the slices, reports their results, and settles problems that get nothing more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OnSolution = Callable[[AdaptiveProblem, Solution], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A slice that came back: whether it brought anything, and what went wrong."""
+    """A slice that came back: whether anything was charged, and its error."""
 
     problem: AdaptiveProblem
     moved: bool = False
@@ -53,14 +53,8 @@ class _Inbox:
 
 
 class Scheduler:
-    """Problems being solved from one budget.
-
-    Args:
-        request: what is asked for each of them, and their budget.
-        resources: models, grader, settings.
-        calibrated: what was learned of the pair, or a prior.
-        stop: when set, what runs is ended and everything is settled with what it has.
-        floor: share of an opening that is worth starting with, where that is all that is left.
+    """Problems being solved from one budget; ``floor`` is the share of an opening worth starting with, if no more is
+    left.
     """
 
     def __init__(
@@ -93,15 +87,15 @@ class Scheduler:
         return self._allocator.ledger
 
     def report(self) -> AllocationReport:
-        """Who got what so far, and why."""
+        """Which problem got what so far, and why."""
         return self._allocator.report()
 
     async def run(self, source: AsyncIterator[Sequence[AdaptiveProblem]], on_solution: OnSolution) -> None:
-        """Take all problems of a source in, and solve them; called once.
+        """Solve all problems of a source; called once.
 
         Args:
             source: problems as they arrive; those that are known together come together.
-            on_solution: told of every solution; its failure ends the run.
+            on_solution: called with every solution; its failure ends the run.
 
         Raises:
             GradingError: the grader cannot be started.
@@ -145,7 +139,7 @@ class Scheduler:
             inbox.news = anyio.Event()
 
     async def _look(self, work: TaskGroup) -> None:
-        """Take note of what arrived and what ended, and say what may be done next."""
+        """Process arrivals and ended slices, and offer the allocator what may be done next."""
         arrived, self._inbox.arrived = self._inbox.arrived, []
         ended, self._inbox.ended = self._inbox.ended, []
         for one in ended:
@@ -183,7 +177,7 @@ class Scheduler:
             self._allocator.expect(0)
 
     def _unused(self, name: str) -> str:
-        """The name, or what tells it from those that were given before."""
+        """The name, numbered if it was given before."""
         given = name
         while self._names[given]:
             self._names[name] += 1
@@ -192,7 +186,7 @@ class Scheduler:
         return given
 
     def _opening_of(self, problem: AdaptiveProblem) -> Opening:
-        """Scored where the budget of each problem that is known pays for several of that."""
+        """Scored where the budget of each known problem pays for several scored openings."""
         price, left, most = problem.request.price, self._allocator.available, problem.request.budget
         if not price.score:
             return self._opening
@@ -259,15 +253,7 @@ class Scheduler:
 
 
 class AdaptiveRun(AdaptiveProblem):
-    """A budget being spent on one problem, as evidence says; like :class:`~adaptive_ttc.run.run.Run` to its callers.
-
-    Args:
-        request: what is asked for.
-        resources: models, grader, settings.
-        calibrated: what was learned of the pair, or a prior.
-        stop: ends the run early when set; a deadline sets it too.
-        listener: told of every event of the trace.
-    """
+    """A budget spent adaptively on one problem; like :class:`~adaptive_ttc.run.run.Run` to its callers."""
 
     def __init__(
         self,
@@ -283,14 +269,7 @@ class AdaptiveRun(AdaptiveProblem):
         self._stop = stop
 
     async def solve(self, until: anyio.Event | None = None) -> Solution:
-        """Spend the budget, and vote.
-
-        Args:
-            until: ends the run early as well; it is only listened to.
-
-        Raises:
-            EngineError: an engine failed for good.
-        """
+        """Spend the budget, and vote; ``until`` ends the run early as well. EngineError: an engine failed for good."""
         found: list[Solution] = []
 
         async def keep(problem: AdaptiveProblem, solution: Solution) -> None:
@@ -304,14 +283,7 @@ class AdaptiveRun(AdaptiveProblem):
 
 
 def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable[str], *, prm: bool) -> SolveRequest:
-    """The request with the vote that was chosen for the pair, but for what the caller chose.
-
-    Args:
-        request: of an adaptive run.
-        calibrated: what was learned of the pair.
-        chosen: options that the caller gave.
-        prm: whether there is one; without scores all votes count alike.
-    """
+    """The request with the vote chosen for the pair (majority without a PRM), except for options in ``chosen``."""
     ballot = calibrated.table.ballot
     own = {"vote": ballot.name if prm else "majority", "vote_b": ballot.b, "agg_strategy": ballot.agg_strategy}
     vote: Strategy = replace(request.vote, **{name: value for name, value in own.items() if name not in chosen})  # type: ignore[arg-type]

@@ -1,7 +1,4 @@
-"""What happens while a problem is solved, told as it happens; it decides nothing and knows no model.
-
-The work runs in a task of its own, so that whoever listens may stop listening at any event.
-"""
+"""The events of a problem being solved, as they happen, and its solution."""
 
 from __future__ import annotations
 
@@ -100,7 +97,7 @@ class SolutionStream(Background[Event, Solution]):
     async def solution(self) -> Solution:
         """Wait for the solution, whether or not anybody listens.
 
-        Cancelling the only one who waits cancels the work, as with ``solve``: it is aborted and counted before the
+        Cancelling the only waiter cancels the work, as with ``solve``: it is aborted and counted before the
         cancellation goes on. While others listen or wait, the work goes on for them.
 
         Raises:
@@ -133,7 +130,7 @@ class SolutionStream(Background[Event, Solution]):
 
 
 class RunningVote:
-    """The vote over the solutions that have finished so far; each is read once, and put into a class once a text."""
+    """The vote over the solutions finished so far; each answer is read once, each text classified once."""
 
     def __init__(self, grader: Grader, strategy: Strategy) -> None:
         self._grader = grader
@@ -143,7 +140,7 @@ class RunningVote:
         self._leader: str | None = None
 
     async def after(self, event: FinishedEvent) -> VoteEvent | None:
-        """The vote with one more solution, if its leader is another now."""
+        """The vote with one more solution, if it changes the leader."""
         prefix = Prefix(text=event.text, scores=event.scores, finish="eos", path=event.path)
         (candidate,) = await grade([prefix], self._strategy, self._grader)
         if candidate.answer is None:
@@ -158,7 +155,7 @@ class RunningVote:
         return VoteEvent(time=event.time, method=method, classes=classes, answer=self._leader)
 
     async def _classify(self, answer: str) -> None:
-        """Find the class of an answer; a new text may give its class another, shorter name."""
+        """Find the class of an answer; a new text may rename its class, as the shortest text stands for it."""
         if answer in self._class_of:
             return
         before, texts = self._class_of, [*self._class_of, answer]

@@ -1,4 +1,4 @@
-"""From the prefixes that a search handed in to the solution: answers, classes, scores, vote; it knows no engine."""
+"""From the prefixes that a search handed in to the solution: answers, classes, scores, vote."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 
 
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
-    """Candidates in the order of the prefixes: answers put into classes, step scores made one.
-
-    Raises:
-        GradingError: the grader cannot be started.
+    """Candidates in the order of the prefixes, with answer classes and aggregated scores. GradingError: no grader
+    starts.
     """
     answers = [extract_answer(prefix.text) for prefix in prefixes]
     classes = await grader.classes(answers)
@@ -30,9 +28,8 @@ async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) 
 
 
 def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName, tuple[AnswerClass, ...]]:
-    """The strategy's vote, or majority where nobody is scored, and the answer classes under it, best first.
-
-    Scores that only some candidates have count for those alone.
+    """The strategy's vote over the scored candidates if there are any, else majority, and the answer classes, best
+    first.
     """
     entitled = voters(candidates, strategy.vote)
     scored = all(candidate.score is not None for candidate in entitled)
@@ -50,7 +47,7 @@ def conclude(
     difficulty: tuple[float, ...] | None = None,
     error: AdaptiveTTCError | None = None,
 ) -> Solution:
-    """Vote, and say what was found; after an error there is no vote."""
+    """Vote and record the result; after an error there is no vote."""
     strategy = request.vote
     vote, classes = poll(() if error else candidates, strategy)
     solution = Solution(
