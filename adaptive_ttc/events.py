@@ -191,8 +191,7 @@ class AllocationEvent(Event):
     price: float  # gain per 1,000 units that an action had to be worth
     right: float | None  # probability that the answer in hand is right; None before the first look
     difficulty: tuple[float, ...] | None  # probabilities of the bins, the easiest first; None where nothing tells
-    # every action with its expected gain (rise of ``right``) and its expected cost in units
-    considered: tuple[tuple[str, float, float], ...]
+    considered: tuple[tuple[str, float, float], ...]  # every action, its expected gain in ``right``, and cost in units
     why: str = ""  # in words, where the problem is settled
 
 

@@ -131,7 +131,8 @@ class Ledger:
         self._closed = True
         if self._parent is not None:
             self._parent._children -= 1
-            self._parent._reserved -= self._left_aside()
+            # what is still set aside for this account
+            self._parent._reserved -= 0 if self._limit is None else self._limit - self._spent
 
     def statistics(self) -> LedgerStatistics:
         """A snapshot for tests, traces and reports."""
@@ -170,7 +171,3 @@ class Ledger:
             if account._parent is not None and account._limit is not None:
                 account._parent._reserved -= used  # it was set aside when the child was opened
             account = account._parent
-
-    def _left_aside(self) -> int:
-        """What the parent still has set aside for this account."""
-        return 0 if self._limit is None else self._limit - self._spent

@@ -1,7 +1,4 @@
-"""From a problem to its solution: the models, the ways to ask, the way to close.
-
-It knows no model and no gold answer.
-"""
+"""From a problem to its solution: loading the models, solving one or many problems, closing."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import anyio
@@ -26,14 +22,7 @@ from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.pool import SolutionPool
-from adaptive_ttc.run.request import (
-    Priority,
-    Question,
-    Resources,
-    check_several,
-    make_pool_request,
-    make_request,
-)
+from adaptive_ttc.run.request import Priority, Question, Resources, check_several, make_pool_request, make_request
 from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
 from adaptive_ttc.run.stream import Begin, SolutionStream
@@ -46,8 +35,8 @@ from adaptive_ttc.types import Problem
 class Solver:
     """Solves verifiable problems with a policy and, optionally, a process reward model.
 
-    Any number of ``solve`` calls may run at once: the engines batch across them. A solver closes what it was given at
-    :meth:`aclose`; use it as an async context manager, or as a plain one with :meth:`solve_sync`.
+    Any number of ``solve`` calls may run at once: the engines batch across them. A solver closes its models and grader
+    at :meth:`aclose`; use it as an async context manager, or as a plain one with :meth:`solve_sync`.
 
     Args:
         policy: writes solutions.
@@ -56,10 +45,10 @@ class Solver:
         grader: decides which answers are equal; by default one with a worker process of its own.
         config: how requests are sent.
         calibration: of this pair, or its directory, by which budgets are allocated; None for a rough prior.
-        allow_mismatch: take a calibration that was made for another pair, with a warning.
+        allow_mismatch: use a calibration that was fitted for another pair, with a warning.
 
     Raises:
-        CalibrationError: the calibration is none, or one of another pair.
+        CalibrationError: it is no calibration, or one of another pair.
     """
 
     def __init__(
@@ -96,7 +85,7 @@ class Solver:
         calibration: str | Path | None = None,
         allow_mismatch: bool = False,
     ) -> Self:
-        """Load a pair of models by folder or Hub name.
+        """Load a pair of models by folder or Hub name; further arguments as for the constructor.
 
         Args:
             policy: the policy's folder or name.
@@ -104,14 +93,10 @@ class Solver:
             engine: what runs the policy, an entry point of the group ``adaptive_ttc.policies``.
             policy_settings: passed to the engine: ``device``, ``dtype``, ``max_batch``, ...
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
-            seed: of all randomness.
-            config: how requests are sent.
-            calibration: the directory of the pair's calibration.
-            allow_mismatch: take one that was made for another pair, with a warning.
 
         Raises:
             ConfigError: no such engine or reader, or a model cannot be loaded.
-            CalibrationError: the calibration is none, or one of another pair.
+            CalibrationError: it is no calibration, or one of another pair.
         """
         from adaptive_ttc.prm import load_prm
 
@@ -129,10 +114,8 @@ class Solver:
 
     @classmethod
     def mini(cls, *, seed: int = 0, calibration: str | Path | None = None) -> Self:
-        """The embedded default: the tiny policy and PRM that come with the package, by default with their calibration.
-
-        Raises:
-            CalibrationError: the calibration is none, or one of another pair.
+        """The embedded policy and PRM, with their calibration unless one is given. CalibrationError as for
+        :meth:`load`.
         """
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
@@ -158,14 +141,13 @@ class Solver:
     ) -> Solution:
         """Solve one problem within a budget.
 
-        With neither a strategy nor ``n``, evidence decides what the budget is spent on, slice by slice, as the
-        calibration tells what more work brings; it ends where nothing is worth its cost. With ``n`` alone it is
+        With neither a strategy nor ``n``, evidence decides what the budget is spent on, slice by slice, by the
+        calibration's estimate of what more work gains; it ends where nothing is worth its cost. With ``n`` alone it is
         weighted best-of-N (majority without a PRM).
 
         Args:
             problem: a question, or chat messages that end with the user's.
-            budget_tokens: most that may be spent, in the unit of ``count``; None for no limit, which needs a strategy
-                or ``n``.
+            budget_tokens: most that may be spent, in the unit of ``count``; None (no limit) needs a strategy or ``n``.
             strategy: its name, or a configured one.
             n: samples or beams.
             beam_width: children per kept beam; ``n`` is a multiple of it.
@@ -174,11 +156,10 @@ class Solver:
             count: what the budget bounds: ``generated`` tokens, ``generated+prm`` tokens, or ``flops``.
             seed: in place of the solver's.
             id: names the problem in seeds and traces; by default a hash of its text.
-            deadline: seconds after which sampling is stopped and the best answer so far returned; scores under way and
-                the vote are still waited for.
+            deadline: seconds after which sampling stops; the best answer so far comes when scores under way are in.
             stop: the same when the caller sets it; several calls may share one.
-            min_gain: where evidence decides, the rise of the probability of a right answer, per 1,000 units, under
-                which nothing is bought; by default all is bought that is expected to bring anything.
+            min_gain: where evidence decides, least gain in the probability of a right answer per 1,000 units that buys
+                work.
             **options: further fields of the strategy, such as ``top_p``, ``agg_strategy``, ``vote``.
 
         Raises:
@@ -186,17 +167,14 @@ class Solver:
             EngineError: an engine failed for good; everything sampled was counted.
         """
         given = {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens, **options}
-        begin = self._checked(
-            problem,
-            given,
-            id=id,
-            budget=budget_tokens,
-            count=count,
-            strategy=strategy,
-            seed=seed,
-            deadline=deadline,
-            min_gain=min_gain,
-        )
+        asked = {
+            "budget": budget_tokens,
+            "count": count,
+            "strategy": strategy,
+            "deadline": deadline,
+            "min_gain": min_gain,
+        }
+        begin = self._checked(problem, given, id, seed, **asked)
         return await begin(anyio.Event(), None).solve(until=stop)
 
     def stream(
@@ -212,27 +190,21 @@ class Solver:
         min_gain: float = 0.0,
         **options: Any,
     ) -> SolutionStream:
-        """Solve one problem and tell what happens meanwhile; takes the arguments of :meth:`solve`.
+        """Solve one problem and stream its events; takes the arguments of :meth:`solve`, refuses at once as well.
 
         ::
 
             async for event in solver.stream(problem, budget_tokens=2000):
                 ...
-
-        Raises:
-            ConfigError: at once, when the request is impossible.
         """
-        begin = self._checked(
-            problem,
-            options,
-            id=id,
-            budget=budget_tokens,
-            count=count,
-            strategy=strategy,
-            seed=seed,
-            deadline=deadline,
-            min_gain=min_gain,
-        )
+        asked = {
+            "budget": budget_tokens,
+            "count": count,
+            "strategy": strategy,
+            "deadline": deadline,
+            "min_gain": min_gain,
+        }
+        begin = self._checked(problem, options, id, seed, **asked)
         return SolutionStream(begin, self.grader)
 
     def solve_many(
@@ -250,7 +222,7 @@ class Solver:
         seed: int | None = None,
         **options: Any,
     ) -> SolutionPool:
-        """Solve many problems from one budget; it goes where it is expected to bring most.
+        """Solve many problems from one budget, which is spent where it is expected to gain most.
 
         Loop over the pool for solutions as they settle, or await it for all of them, see :class:`SolutionPool`. Every
         problem that has arrived gets its first solution before any gets more. One whose engine calls fail, or that
@@ -265,8 +237,7 @@ class Solver:
             max_concurrency: slices at work at once.
             priority: problem -> how much a right answer to it counts, above 0; all alike by default.
             per_problem_max: most that may be spent on one.
-            expected: problems that an async source will bring, so that some of the budget is left for those that come
-                late; without it those that come first may spend all that helps them.
+            expected: problems that an async source will bring, so that some of the budget is kept for late ones.
             deadline: seconds after which every problem settles with the best that it has.
             min_gain, count, seed: as for :meth:`solve`.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
@@ -298,12 +269,14 @@ class Solver:
         """The models, the grader and how requests are sent, as they are now."""
         return Resources(policy=self.policy, prm=self.prm, grader=self.grader, config=self._config)
 
-    def _checked(self, problem: Question, options: Mapping[str, Any], *, id: str | None, **asked: Any) -> Begin:
-        """Check a request; a function that begins its run, given what stops it and who is told of its events."""
+    def _checked(
+        self, problem: Question, options: Mapping[str, Any], id: str | None, seed: int | None, **asked: Any
+    ) -> Begin:
+        """Check a request; returns a function that makes its run, given a stop event and a listener."""
         resources = self.resources
         given = {key: value for key, value in options.items() if value is not None}
-        asked["seed"] = self.seed if asked["seed"] is None else asked["seed"]
-        request = make_request(Problem.of(problem, id), resources, options=given, **asked)
+        seed = self.seed if seed is None else seed
+        request = make_request(Problem.of(problem, id), resources, options=given, seed=seed, **asked)
         if not isinstance(request.strategy, Adaptive):
             return partial(Run, request, resources)
         calibrated = self._calibration.calibrated(request.strategy.max_tokens)
@@ -311,11 +284,7 @@ class Solver:
         return partial(AdaptiveRun, request, resources, calibrated)
 
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:
-        """:meth:`solve` for code without an event loop; takes the same arguments.
-
-        Raises:
-            ConfigError: an event loop runs in this thread already.
-        """
+        """:meth:`solve` for code without an event loop (ConfigError where one runs); takes the same arguments."""
         _refuse_running_loop("solve_sync", "await solver.solve(...)")
         with self._turn:
             self._runner = self._runner or asyncio.Runner()
@@ -330,11 +299,7 @@ class Solver:
             stack.push_async_callback(self.policy.aclose)
 
     def close(self) -> None:
-        """:meth:`aclose` for code without an event loop.
-
-        Raises:
-            ConfigError: an event loop runs in this thread already.
-        """
+        """:meth:`aclose` for code without an event loop (ConfigError where one runs)."""
         _refuse_running_loop("close", "await solver.aclose()")
         with self._turn, self._runner or asyncio.Runner() as runner:
             self._runner = None
@@ -343,22 +308,18 @@ class Solver:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
 def _close_all(models: Sequence[Policy | RewardModel]) -> None:
-    """Close models without an event loop of the caller's, which may be running."""
+    """Close models in a thread, as an event loop may run in this one."""
 
     async def close() -> None:
         for model in models:

@@ -97,8 +97,8 @@ class Grader:
     async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
         """Map every answer to the canonical text of its equivalence class; None and empty answers to None.
 
-        The result depends on the set of the answers alone, not on their order; the shortest text stands for a class.
-        Cheap to repeat with more answers.
+        The result depends on the set of answers alone, not on their order; the shortest text stands for a class.
+        Earlier comparisons are remembered.
 
         Raises:
             GradingError: the worker was needed and cannot be started.
@@ -144,7 +144,7 @@ class Grader:
         )
 
     async def aclose(self) -> None:
-        """End the worker, also under cancellation; what still waits for it gets a GradingError."""
+        """End the worker, also under cancellation; waiting calls get a GradingError."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.close)
 

@@ -1,7 +1,4 @@
-"""Final answers as text: find, tidy, read plain numbers. It knows no mathematics beyond fractions and no model.
-
-Everything here is string work on untrusted text, linear in its length: nothing is evaluated.
-"""
+"""Final answers as text: extraction, canonical form, plain numbers; linear in the text's length, evaluating nothing."""
 
 from __future__ import annotations
 
@@ -49,9 +46,8 @@ _RATIO = re.compile(r"(-?)\\frac\{(-?[0-9]+)\}\{(-?[0-9]+)\}|(-?)([0-9]+)/([0-9]
 def extract_answer(text: str) -> str | None:
     r"""The final answer of a solution, in canonical form, or None.
 
-    It is the content of the last ``\boxed{...}`` (or ``\fbox``) whose braces balance and which is not
-    empty; of nested boxes the inner one. A solution without one has no answer: what a person might
-    guess from its last sentence is not guessed here.
+    It is the content of the last ``\boxed{...}`` (or ``\fbox``) whose braces balance and which is not empty; of nested
+    boxes the inner one. A solution without one has no answer: none is guessed from its last sentence.
     """
     if "boxed" not in text and "fbox" not in text:
         return None
@@ -76,12 +72,13 @@ def extract_answer(text: str) -> str | None:
 def canonical(answer: str) -> str:
     r"""One spelling for answers that differ in layout only; applying it twice changes nothing.
 
-    Spaces, ``\left`` and ``\right``, maths delimiters, dollar signs, thousands separators of TeX
-    (``{,}``, ``,\!``), ``\dfrac``, ``\frac12``, trailing punctuation and the like go; what could
-    change the meaning stays and is left to the equivalence check. An answer of layout alone becomes
-    the empty string, which is no answer.
+    Spaces, ``\left`` and ``\right``, maths delimiters, dollar signs, thousands separators of TeX (``{,}``, ``,\!``),
+    ``\dfrac``, ``\frac12``, trailing punctuation and the like go; what could change the meaning is left to the
+    equivalence check. An answer of layout alone becomes the empty string, which is no answer.
     """
-    text = _tidy(answer)
+    if not answer.isprintable():  # control characters and lone surrogates cannot be printed or encoded
+        answer = "".join(char if char.isprintable() else " " for char in answer)
+    text = " ".join(answer.split())
     return _canonical_cached(text) if len(text) <= MAX_CHARS else text
 
 
@@ -93,13 +90,6 @@ def _canonical_cached(text: str) -> str:
         if text == before:
             break
     return text
-
-
-def _tidy(text: str) -> str:
-    """Make any text safe to print and to encode (no control characters, no lone surrogates), with single spaces."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(text.split())
 
 
 def _one_pass(text: str) -> str:
@@ -117,10 +107,9 @@ def _one_pass(text: str) -> str:
 def decide_plain(first: str, second: str) -> bool | None:
     r"""Whether two plain numbers are equal, or None where this cannot be said here.
 
-    Plain are integers, decimals, ``a/b`` and ``\frac{a}{b}`` of integers, in canonical form; they are
-    compared exactly, as fractions. The library rounds decimals to six places, so that 0.333333 stands
-    for 1/3; decimals that differ, but by so little, are left to it. Points such as ``(2,-3)`` of plain
-    numbers without decimals are compared coordinate by coordinate.
+    Plain are integers, decimals, ``a/b`` and ``\frac{a}{b}`` of integers, in canonical form; they are compared exactly,
+    as fractions. The library rounds decimals to six places, so that 0.333333 stands for 1/3; decimals that differ by so
+    little are left to it. Points such as ``(2,-3)`` of plain numbers without decimals are compared by coordinate.
     """
     a, b = _plain_number(first), _plain_number(second)
     if a is None or b is None:
@@ -128,8 +117,7 @@ def decide_plain(first: str, second: str) -> bool | None:
         return None if None in points else points[0] == points[1]
     if a == b:
         return True
-    rounded = "." in first or "." in second
-    return None if rounded and abs(a - b) < Fraction(1, 10**5) else False
+    return None if ("." in first or "." in second) and abs(a - b) < Fraction(1, 10**5) else False
 
 
 def exact_value(text: str) -> Fraction | tuple[Fraction, ...] | None:

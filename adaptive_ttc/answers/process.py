@@ -1,4 +1,4 @@
-"""A child process that answers JSON lines and is killed when it does not; it knows nothing of answers."""
+"""A child process that answers JSON lines and is killed when it does not."""
 
 from __future__ import annotations
 
@@ -33,16 +33,11 @@ class WaitAbandonedError(Exception):
 
 
 class WorkerProcess:
-    """A subprocess that speaks JSON lines, in a session of its own so that Ctrl-C does not reach it.
+    """A subprocess (``command``) that speaks JSON lines, in a session of its own so that Ctrl-C does not reach it.
 
     It is executed, never forked from a process that has threads, and is not bound to an event loop. Standard error is
     read together with standard output, so that a failed start can say why. Not thread-safe: one request at a time.
-
-    Args:
-        command: the program and its arguments.
-
-    Raises:
-        OSError: the program cannot be executed.
+    OSError if the program cannot be executed.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -111,7 +106,7 @@ class WorkerProcess:
         return False
 
     def kill(self) -> None:
-        """End the process and all that it started, and reap it; again is fine."""
+        """End the process and all that it started, and reap it; may be called again."""
         self._finalizer()
 
     def _last_output(self) -> str:

@@ -17,18 +17,14 @@ from adaptive_ttc.errors import ConfigError, GradingError
 class GradingConfig:
     """How the grading worker is run."""
 
-    # seconds of processor time that reading one answer, or comparing two, may take; what takes longer is unreadable, or
-    # not equal. Not wall time, so that outcomes do not depend on the machine's load.
+    # seconds of processor time (wall time would depend on the machine's load) to read one answer or compare two; what
+    # takes longer is unreadable, or not equal
     time_limit: float = 3.0
-    # seconds of wall time after which the worker is given up all the same (it may be stopped or swapped out); the only
-    # limit where the system has no timer of processor time
-    wall_limit: float = 60.0
+    wall_limit: float = 60.0  # the same of wall time, for a worker that is stopped, or a system without such timers
     start_limit: float = 120.0  # seconds of wall time that the worker may take to start
     memory_mb: int = 2048  # address space of the worker in MiB, where the system can bound it
     cache_size: int = 65536  # comparisons and readings that are remembered
-    # the program that serves as worker, for a sandbox around it; by default this interpreter with
-    # ``adaptive_ttc/answers/worker.py`` and ``memory_mb``
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()  # the worker's, for a sandbox around it; see :attr:`worker_command` for the default
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "wall_limit", "start_limit"):
@@ -41,7 +37,7 @@ class GradingConfig:
 
     @property
     def worker_command(self) -> tuple[str, ...]:
-        """What is executed."""
+        """What is executed; by default this interpreter with ``adaptive_ttc/answers/worker.py`` and ``memory_mb``."""
         worker = Path(__file__).with_name("worker.py")
         return self.command or (sys.executable, "-P", str(worker), str(self.memory_mb))
 
@@ -55,8 +51,8 @@ _GRACE = 0.2
 class Supervisor:
     """One worker process, started when it is first needed and replaced when it hangs or dies.
 
-    Thread-safe; requests are served one after the other. The statistics of
-    :class:`~adaptive_ttc.answers.equivalence.GraderStatistics` that concern the worker are its attributes.
+    Thread-safe; requests are served one after the other. It counts those of
+    :class:`~adaptive_ttc.answers.equivalence.GraderStatistics` that concern the worker.
     """
 
     def __init__(self, config: GradingConfig) -> None:
@@ -70,8 +66,7 @@ class Supervisor:
     @property
     def pid(self) -> int | None:
         """The process id of the worker, or None while there is none."""
-        worker = self._worker
-        return worker.pid if worker is not None else None
+        return None if (worker := self._worker) is None else worker.pid
 
     def start(self) -> None:
         """Start the worker without waiting for it."""
@@ -85,8 +80,8 @@ class Supervisor:
         """Put a question to the worker.
 
         A request that exceeds its time, or under which the worker dies twice, is answered with False, and the worker
-        replaced: that is what such a text deserves. ``abandoned`` is polled from this thread; once it is true the call
-        ends soon with :class:`WaitAbandonedError`.
+        replaced. ``abandoned`` is polled from this thread; once it is true the call ends soon with
+        :class:`WaitAbandonedError`.
 
         Raises:
             GradingError: the worker cannot be started, or the supervisor is closed.
@@ -120,7 +115,7 @@ class Supervisor:
             return False
 
     def close(self) -> None:
-        """End the worker, and what waits for it with :class:`GradingError`; again is fine."""
+        """End the worker, and waiting requests with :class:`GradingError`; may be called again."""
         self._closing.set()
         with self._turn:
             self._discard()

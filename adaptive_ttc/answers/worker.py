@@ -1,11 +1,10 @@
 """The grading worker: a script that reads answers with math-verify and compares them, over JSON lines.
 
-It runs in a process of its own, where untrusted text can do the least harm, and knows nothing of the
-process that started it; it imports nothing of this package. Its standard output carries one line
-``{"ready": ...}`` or ``{"error": ...}`` and then one line for each line of its standard input::
+It runs untrusted text in a process of its own and imports nothing of this package. Its standard output
+carries one line ``{"ready": ...}`` or ``{"error": ...}`` and then one line for each line of its standard input:
 
-    {"read": text, "limit": seconds}                -> {"value": bool}   can it be read and evaluated?
-    {"gold": text, "answer": text, "limit": seconds} -> {"value": bool}   does the answer agree with the gold one?
+- ``{"read": text, "limit": seconds}`` -> ``{"value": bool}``: can it be read and evaluated?
+- ``{"gold": text, "answer": text, "limit": seconds}`` -> ``{"value": bool}``: does the answer agree with the gold one?
 """
 
 from __future__ import annotations

@@ -26,14 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Args:
-        arguments: the words after the program's name; by default those that it was started with.
-
-    Returns:
-        The exit code, see :func:`exit_code`.
-    """
+    """Run a command (by default the words that the program was started with); returns :func:`exit_code`."""
     parser = Parser(
         prog="python -m adaptive_ttc",
         description="Solve verifiable problems with a small language model, within a token budget.",
@@ -58,12 +51,12 @@ def exit_code(
     interrupted: str | None = None,
     impossible: type[Exception] | tuple[type[Exception], ...] = ConfigError,
 ) -> int:
-    """Do the work of a command; an error is told in one line.
+    """Do the work of a command; an error is printed as one line.
 
     Args:
         work: what the command does; it may return an exit code of its own.
-        interrupted: what to say after Ctrl-C, such as how to go on; None lets KeyboardInterrupt pass.
-        impossible: the errors that say that a request is impossible.
+        interrupted: message after Ctrl-C, such as how to resume; None lets KeyboardInterrupt pass.
+        impossible: the errors that mean an impossible request.
 
     Returns:
         0 (or what ``work`` returned), 1 when an engine failed, 2 when the request is impossible, 130 after Ctrl-C.

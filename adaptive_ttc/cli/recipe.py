@@ -16,12 +16,7 @@ DEFAULT_ENGINE = "transformers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A pair of models and how to run it; read by :func:`read_recipe`.
-
-    Attributes:
-        policy, prm: model folders or Hub names; ``prm`` is None without one.
-        engine, policy_settings, prm_settings: as for :meth:`~adaptive_ttc.solver.Solver.load`.
-    """
+    """A pair of models (folders or Hub names) and how to run it, as for :meth:`~adaptive_ttc.solver.Solver.load`."""
 
     name: str  # the file's, without its ending
     policy: str
@@ -32,11 +27,7 @@ class Recipe:
     commands: Mapping[str, str]  # command lines for the pair, by name
 
     def load(self, **settings: Any) -> Solver:
-        """Load the models.
-
-        Args:
-            **settings: further ones of :meth:`~adaptive_ttc.solver.Solver.load`: ``seed``, ``config``, ``calibration``,
-                ``allow_mismatch``.
+        """Load the models with further ``settings`` of :meth:`~adaptive_ttc.solver.Solver.load`, such as ``seed``.
 
         Raises:
             ConfigError: an engine or a reader is missing, or a model cannot be loaded.
@@ -47,12 +38,9 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: TOML with a table ``policy``, and optionally ``prm`` and ``commands``.
+    """Read a recipe: TOML with a table ``policy``, and optionally ``prm`` and ``commands``; ConfigError if it is none.
 
     Each model's table holds ``model``, and settings beside it; ``engine`` says what runs it.
-
-    Raises:
-        ConfigError: there is no such file, or it is not a recipe.
     """
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))

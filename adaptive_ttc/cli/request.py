@@ -40,7 +40,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pair_options(parser: argparse.ArgumentParser) -> Any:
-    """Add ``--policy``, ``--prm`` and how they are run, without a calibration; returns the group of these options."""
+    """Add ``--policy``, ``--prm`` and how they are run, without a calibration; returns this group of options."""
     group = parser.add_argument_group("models (by default the embedded pair)")
     option = group.add_argument
     option("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
@@ -92,11 +92,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_solver(options: argparse.Namespace, seed: int) -> Solver:
-    """Load the models that the options name, with a calibration where :func:`add_model_options` was used.
-
-    Raises:
-        ConfigError: a model or engine is missing or cannot be loaded.
-    """
+    """Load the models that the options name, with their calibration if asked for. ConfigError: one cannot be loaded."""
     if options.recipe is not None:
         return read_recipe(options.recipe).load(seed=seed, **_calibration(options))
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
@@ -123,7 +119,7 @@ def _calibration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _has_prm(options: argparse.Namespace) -> bool:
-    """Whether there will be a PRM. Raises ConfigError: the recipe cannot be read, or models are named beside it."""
+    """Whether there will be a PRM. ConfigError: the recipe cannot be read, or models are named beside it."""
     if options.recipe is None:
         return options.prm is not None or options.policy is None
     beside = [name for name in _MODELS if getattr(options, name) not in (None, DEFAULT_ENGINE)]
@@ -172,11 +168,7 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def shared(options: argparse.Namespace) -> dict[str, int]:
-    """The budget that all problems share, as an argument of ``Solver.solve_many``; empty without one.
-
-    Raises:
-        ConfigError: each problem has a budget of its own too, or a strategy or ``n`` is given.
-    """
+    """The shared budget, as an argument of ``Solver.solve_many``; refuses options that contradict it (ConfigError)."""
     if getattr(options, "shared_budget", None) is None:
         return {}
     beside = [name for name in ("budget_tokens", "strategy", "n") if getattr(options, name)]
@@ -186,11 +178,7 @@ def shared(options: argparse.Namespace) -> dict[str, int]:
 
 
 def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) -> None:
-    """Refuse, before any work, what would fail for every problem.
-
-    Raises:
-        ConfigError: the request is impossible with these models, whichever of the problems is solved.
-    """
+    """Refuse, before any work, what would fail for every problem with these models (ConfigError)."""
     refusal: ConfigError | None = None
     for row in rows:
         try:

@@ -30,11 +30,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the explanation, and write the page.
-
-    Raises:
-        ConfigError: there is no such file, it is not a trace of a run, or the page cannot be written.
-    """
+    """Print the explanation, and write the page. ConfigError: it is no trace, or the page cannot be written."""
     if options.html is not None:
         writable(options.html)
     try:

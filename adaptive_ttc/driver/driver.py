@@ -113,7 +113,7 @@ class Driver:
         try:
             async with side_by_side() as watch:
                 watch.start_soon(self._recall_when_stopped)
-                self._pay_opening(account)
+                self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
                 candidates = await self._drive(search, account, self._branch)
                 watch.cancel_scope.cancel()
         finally:
@@ -217,10 +217,6 @@ class Driver:
                 return False
             account.shown.add(shown)
         return self._prompt_paid
-
-    def _pay_opening(self, account: SearchState) -> None:
-        if not self._prompt_paid:
-            self._prompt_paid = self._pay(account, len(self._prompts.opening))
 
     def _pay(self, account: SearchState, prompt_tokens: int) -> bool:
         money = account.ledger.reserve(self._engines.price.prompt * prompt_tokens)

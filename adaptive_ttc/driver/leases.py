@@ -36,9 +36,7 @@ class Terms:
     ended: int = 0  # how many samples of this kind ended by themselves; ``typical`` is their mean length
     typical: float = 0.0
     stepwise: bool = False  # whether samples end with a step rather than with the solution
-    # units to keep for finishing a sample that has ended its step, or a solution that the search keeps beside these;
-    # None when there is neither
-    midway: int | None = None
+    midway: int | None = None  # units to keep for finishing an unfinished solution besides these; None without one
     solved: bool = False  # whether the account holds a finished solution
     whole: bool = False  # whether no lease can be renewed: a sample gets all that it may still get at once, or waits
 

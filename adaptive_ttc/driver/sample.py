@@ -60,8 +60,7 @@ class Sample:
         self._prompt_ids = prompt_ids
         self._decode = decode
         self._messages = messages
-        room = max_context - len(prompt_ids)
-        self.remaining = max(0, min(request.max_tokens, room) - len(parent.token_ids))
+        self.remaining = max(0, min(request.max_tokens, max_context - len(prompt_ids)) - len(parent.token_ids))
         self.ended: Finish | None = None if self.remaining else "length"
 
     @property

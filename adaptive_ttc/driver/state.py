@@ -76,15 +76,12 @@ Kind = tuple[str, ...]
 class SearchState:
     """The state on which leases depend, and nothing else: not the clock, not other problems."""
 
-    ledger: Ledger  # its money
-    numbering: PathNumbering = field(default_factory=PathNumbering)  # its child numbers
-    # by kind, the number of samples that ended by themselves and the sum of their lengths
-    lengths: dict[Kind, tuple[int, int]] = field(default_factory=dict)
+    ledger: Ledger
+    numbering: PathNumbering = field(default_factory=PathNumbering)
+    lengths: dict[Kind, tuple[int, int]] = field(default_factory=dict)  # samples that ended: number, sum of lengths
     solved: bool = False  # whether it holds a finished solution
-    # of the solutions that it had scored, by their steps; equal ones are not scored again
-    scores: dict[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
-    # earlier attempts, by their paths, whose place in a prompt is paid for
-    shown: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
+    scores: dict[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)  # by steps, to score them once
+    shown: set[tuple[Route, ...]] = field(default_factory=set)  # attempts whose place in a prompt is paid for
 
     def note(self, kind: Kind, length: int, finish: Finish | None) -> None:
         """Register a sample that ended."""

@@ -44,8 +44,7 @@ class Pool:
     scores: NDArray[np.float64]  # its score in [0, 1]; nan where it was not scored
     tokens: NDArray[np.int64]  # its generated tokens
     texts: tuple[str, ...]  # what was written
-    # what drawing and scoring all of them took; equal samples are scored once
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = field(default_factory=Usage)  # of drawing and scoring all of them; equal samples are scored once
 
     def pass_at(self, k: int) -> float:
         """See :func:`~adaptive_ttc.evaluation.metrics.pass_at_k`."""
@@ -55,8 +54,8 @@ class Pool:
         """Probability that a sampling strategy with k of these samples finds the right answer.
 
         Args:
-            strategy: ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two see no sample without a score,
-                as the solver's votes do.
+            strategy: ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two ignore unscored samples, as
+                votes do.
             k: samples that it draws.
             seed: of the random subsets.
         """
@@ -110,10 +109,9 @@ async def solve_rows_together(
     budget: int,
     concurrency: int = CONCURRENCY,
 ) -> None:
-    """Solve all problems from one shared budget, and grade them; see :func:`solve_rows`.
+    """Solve all problems from one shared budget, and grade them; further arguments as for :func:`solve_rows`.
 
     Args:
-        solver, report: as for :func:`solve_rows`.
         rows: the problems; their ``unique_id`` names them in seeds, with a number where an earlier row has the same.
         request: keyword arguments of :meth:`~adaptive_ttc.solver.Solver.solve_many`.
         budget: most that all of them may spend together.
@@ -151,17 +149,8 @@ async def draw_pools(
 ) -> list[Pool]:
     """Draw, score (where there is a PRM) and grade ``samples`` solutions of every problem, with no token limit.
 
-    Args:
-        solver, rows, concurrency: as for :func:`solve_rows`.
-        samples: of each problem.
-        report: called with each pool as it comes.
-        temperature: of the samples.
-
-    Returns:
-        The pools, in the order of the rows.
-
-    Raises:
-        AdaptiveTTCError: a problem failed.
+    ``report`` is called with each pool as it comes; the pools are returned in the order of the rows. Raises
+    AdaptiveTTCError where a problem failed.
     """
     strategy = "weighted_best_of_n" if solver.prm else "majority"
     request: dict[str, Any] = {"strategy": strategy, "n": samples, "temperature": temperature}

@@ -32,11 +32,9 @@ class Interval:
 
 
 def pass_at_k(correct: ArrayLike, k: int) -> float:
-    """Probability that at least one of k samples is right: 1 - C(n - c, k) / C(n, k) (arXiv 2107.03374, eq. 1).
+    """Probability that at least one of k samples (1 to n) is right, for ``correct`` of shape [n].
 
-    Args:
-        correct: shape [n], of bool.
-        k: from 1 to n.
+    It is 1 - C(n - c, k) / C(n, k) (arXiv 2107.03374, eq. 1).
     """
     right = _labels(correct)
     n, c = len(right), int(right.sum())
@@ -111,8 +109,7 @@ def vote_at_k(
     amounts = np.ones(n) if weights is None else np.where(votes, np.asarray(weights, dtype=float), 0.0)
     if amounts.shape != (n,) or not np.isfinite(amounts).all():
         raise ValueError(f"weights must be {n} finite numbers, one a sample")
-    drawn = subsets_of(n, k, subsets, seed)
-    return float(voted_right(drawn, member, share > 0, amounts[None]).mean())
+    return float(voted_right(subsets_of(n, k, subsets, seed), member, share > 0, amounts[None]).mean())
 
 
 def voted_right(
@@ -147,7 +144,7 @@ def voted_right(
         voting = member * say[:, None]
         present: NDArray[np.bool_] = everybody if say.all() else held @ voting > 0
         if largest:
-            values = np.where(drawn & (voting.any(axis=1))[None], known, -np.inf)
+            values = np.where(drawn & voting.any(axis=1), known, -np.inf)
             winners = (drawn & (values >= values.max(axis=1, keepdims=True) - _TIE)).astype(float) @ voting > 0
         else:
             totals = np.where(present, held @ (voting * known[:, None]), -np.inf)
@@ -185,12 +182,7 @@ def interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 10_000,
 def paired_interval(
     a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Mean of ``a - b`` over problems with its interval: both are drawn anew with the same problems.
-
-    Args:
-        a, b: shape [problems], in the same order.
-        level, resamples, seed: see :func:`interval`.
-    """
+    """Mean of ``a - b`` (shape [problems] each) with its :func:`interval`: both from the same problems."""
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if first.shape != second.shape:
         raise ValueError(f"a pair of values for every problem is needed; got shapes {first.shape} and {second.shape}")
@@ -200,12 +192,7 @@ def paired_interval(
 def auc(scores: ArrayLike, correct: ArrayLike) -> float:
     """Probability that a right sample scores above a wrong one, equal scores counting half (Mann-Whitney).
 
-    Args:
-        scores: shape [n].
-        correct: shape [n], of bool.
-
-    Returns:
-        nan where there are not both right and wrong samples.
+    ``scores`` and ``correct`` are of shape [n]; nan where there are not both right and wrong samples.
     """
     right, values = _labels(correct), np.asarray(scores, dtype=float)
     if values.shape != right.shape or np.isnan(values).any():
@@ -220,23 +207,17 @@ def auc(scores: ArrayLike, correct: ArrayLike) -> float:
 
 
 def within_auc(pools: Iterable[tuple[ArrayLike, ArrayLike]]) -> float:
-    """Mean of :func:`auc` over the problems that have both right and wrong samples, every problem counting once.
-
-    Args:
-        pools: (scores, correct) of each problem.
-
-    Returns:
-        nan where no problem has both.
-    """
+    """Mean of :func:`auc` over those problems (scores, correct) that have right and wrong samples; nan for none."""
     values = [value for value in (auc(scores, correct) for scores, correct in pools) if not math.isnan(value)]
     return math.fsum(values) / len(values) if values else math.nan
 
 
 def quintiles(pass_rates: ArrayLike) -> NDArray[np.int64]:
-    """The difficulty quintile of every problem, 0 the easiest, by falling pass rate (arXiv 2408.03314).
+    """The difficulty quintile of every problem, 0 the easiest, by falling pass rate (arXiv 2408.03314); shape
+    [problems].
 
     The five are as equal in size as can be; equal rates keep the problems' order, so that nothing but the rates
-    decides. Shape [problems] in and out.
+    decides.
     """
     rates = np.asarray(pass_rates, dtype=float)
     if rates.ndim != 1 or not np.isfinite(rates).all():
@@ -247,10 +228,7 @@ def quintiles(pass_rates: ArrayLike) -> NDArray[np.int64]:
 
 
 def subsets_of(n: int, k: int, most: int, seed: int | Sequence[int] | np.random.Generator) -> NDArray[np.bool_]:
-    """Subsets of k of n samples, as membership of shape [subsets, n].
-
-    All of them if they are at most ``most`` or n, else ``most`` random ones.
-    """
+    """All subsets of k of n samples if at most ``most`` or n, else ``most`` random ones; shape [subsets, n]."""
     if math.comb(n, k) <= max(most, n):
         chosen: NDArray[Any] = np.array(list(combinations(range(n), k)))
     else:

@@ -38,13 +38,7 @@ def colour_of(strategy: str) -> str:
 
 @contextmanager
 def styled(own: Mapping[str, Any], width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure and its axes; closed afterwards.
-
-    Args:
-        own: settings of matplotlib beside the plain style.
-        width, height: inches.
-        **subplots: further arguments of ``pyplot.subplots``.
-    """
+    """A figure of ``width`` x ``height`` inches and its axes, closed afterwards; ``own`` overrides the plain style."""
     import matplotlib as mpl
 
     mpl.use("Agg")  # figures are written, never shown: no display is needed

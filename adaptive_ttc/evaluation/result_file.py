@@ -20,11 +20,7 @@ _LIBRARIES = ("torch", "transformers", "vllm", "numpy", "scikit-learn")
 
 
 def writable(path: str | Path) -> Path:
-    """Check that a file can be written, before an hour of measuring rather than after; returns the path.
-
-    Raises:
-        ConfigError: it is a folder, or its folder cannot be made or written to.
-    """
+    """Check that a file can be written, before an hour of measuring rather than after; ConfigError if not."""
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +40,7 @@ def write_record(path: str | Path, name: str, command: Sequence[str] | str, figu
         path: the file; its folder is made.
         name: of the measurement.
         command: as typed, or the list of its words.
-        figures: numbers, lists of them, or mappings to them; numpy's types are fine, and a number that is not finite
+        figures: numbers, lists of them, or mappings to them; numpy's types are fine; a number that is not finite
             becomes null.
 
     Raises:

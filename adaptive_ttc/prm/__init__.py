@@ -1,4 +1,4 @@
-"""Process reward models: the protocol, the readers of known families, a fake; it knows no policy and no strategy.
+"""Process reward models: the protocol, the readers of known families, a fake.
 
 Importing it imports neither numpy, torch nor transformers; loading a model does.
 """

@@ -63,7 +63,7 @@ class RewardModel(Protocol):
 
 
 def check_steps(request: ScoreRequest) -> None:
-    """Refuse, as ConfigError, a request without steps or with an empty one, whose score would say nothing."""
+    """Refuse, as ConfigError, a request without steps or with an empty one: its score would mean nothing."""
     if not request.steps or not all(step.strip() for step in request.steps):
         raise ConfigError(
             f"a PRM scores at least one step, none of them empty; got {len(request.steps)} steps "

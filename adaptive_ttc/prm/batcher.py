@@ -28,11 +28,7 @@ class Failed(NamedTuple):
 
 
 def run_halving(run: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> tuple[list[R | Failed], int]:
-    """Run a batch; where memory runs out, run its halves, down to single items.
-
-    Returns:
-        One result or failure an item, in order, and how many times a batch was halved.
-    """
+    """Run a batch, halved where memory runs out, down to single items; one outcome an item, and the splits."""
     try:
         results = run(items)
         if len(results) != len(items):
@@ -146,7 +142,7 @@ class MicroBatcher(Generic[T, R]):
         self._done = BatcherStatistics()
 
     async def submit(self, item: T) -> R:
-        """Have an item run in some batch; returns its result, or raises its error, or EngineError once closed."""
+        """Run an item in some batch; returns its result, or raises its error, or EngineError once closed."""
         loop = self._bind()
         if self._closed:
             raise EngineError(f"{self._name} is closed; make a new one")
@@ -164,7 +160,7 @@ class MicroBatcher(Generic[T, R]):
                 self._done.withdrawn += 1
 
     async def aclose(self) -> None:
-        """Refuse what is queued, wait for the batch that runs, end the worker; calling it again does nothing."""
+        """Refuse what is queued, wait for the running batch, end the worker; a second call does nothing."""
         self._bind()
         self._closed = True
         queue, self._queue = self._queue, []
@@ -177,7 +173,7 @@ class MicroBatcher(Generic[T, R]):
             self._executor.shutdown(wait=False)
 
     def statistics(self) -> BatcherStatistics:
-        """What it has done and holds, now."""
+        """Its counts, now."""
         return replace(self._done, queued=len(self._queue), running=len(self._running))
 
     @property
@@ -185,7 +181,7 @@ class MicroBatcher(Generic[T, R]):
         return self._injected_clock or asyncio.get_running_loop()
 
     def _bind(self) -> asyncio.AbstractEventLoop:
-        """Belong to the running loop; what a dead loop left behind has no caller any more."""
+        """Attach to the running loop; items of a dead loop have no caller any more."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None and self._loop.is_running():
@@ -201,7 +197,7 @@ class MicroBatcher(Generic[T, R]):
             loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Start a batch, if one may start; else see to it that somebody asks again."""
+        """Start a batch, if one may start; else arrange to be called again."""
         self._pump_is_due = False
         self._disarm()
         if self._running or not self._queue or self._closed:
@@ -220,7 +216,7 @@ class MicroBatcher(Generic[T, R]):
             self._timer = None
 
     def _choose(self) -> list[_Entry[T, R]]:
-        """The oldest item and its neighbours in length, in rising length, taking what pads least first."""
+        """The oldest item and its neighbours in length, least padding first; returned in rising length."""
         ranked = sorted(self._queue, key=lambda entry: entry.length)
         low = high = ranked.index(self._queue[0])
         while (count := high - low + 1) < self._config.max_batch:

@@ -207,8 +207,7 @@ def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -
         folder: a Hugging Face model folder.
         device: where it runs, as torch names it.
         dtype: one of ``DTYPES``.
-        threads: set torch's threads for the whole process; None leaves them alone. With fewer than about 20M parameters
-            on a CPU, 1 is fastest.
+        threads: see :func:`set_threads`.
 
     Raises:
         ConfigError: an unknown dtype, unreadable files, or weights that lack a part of the model.
@@ -251,7 +250,10 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set torch's threads for the whole process; None leaves them alone, fewer than 1 is a ConfigError."""
+    """Set torch's threads for the whole process; None leaves them alone, fewer than 1 is a ConfigError.
+
+    With fewer than about 20M parameters on a CPU, 1 is fastest.
+    """
     import torch
 
     if threads is not None:

@@ -25,8 +25,7 @@ class Trouble:
     """Random delays and failures of a fake engine's calls; the same for the same seed and order of calls."""
 
     seed: int  # of all chances
-    # most turns of the event loop that pass before a call goes on, so that replies come in another order
-    turns: int = 0
+    turns: int = 0  # a call waits at most so many turns of the event loop, so that replies come in another order
     lost: float = 0.0  # probability that it fails as over a broken line: retryable, and nobody learns what was computed
     fatal: float = 0.0  # probability that it fails for good
     deaf: bool = False  # whether the engine ignores aborts
@@ -38,7 +37,7 @@ class Trouble:
         self._chances = random.Random(self.seed)
 
     async def befall(self) -> None:
-        """Let some turns pass, then go on, or fail with :class:`EngineError`."""
+        """Let some turns pass, then return, or fail with :class:`EngineError`."""
         for _ in range(self._chances.randint(0, self.turns)):
             await anyio.lowlevel.checkpoint()
         chance = self._chances.random() if self.lost or self.fatal else 1.0
@@ -55,7 +54,7 @@ def anything(request: object) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Failure:
-    """An error that is due in the next ``times`` matching requests, of samples after so many tokens."""
+    """An error for the next ``times`` matching requests, once their samples have so many tokens."""
 
     error: Exception
     matching: Callable[[Any], bool]
@@ -63,7 +62,7 @@ class Failure:
     after_tokens: int = 0
 
     def raise_if_due(self, request: object, tokens: int = 0) -> None:
-        """Raise it if it is meant for this request at this point, and was not raised often enough."""
+        """Raise it if the request matches at this point and it was not raised ``times`` times."""
         if self.times > 0 and tokens == self.after_tokens and self.matching(request):
             self.times -= 1
             raise self.error
@@ -79,7 +78,7 @@ def count_characters(request: ScoreRequest) -> int:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Replies that wait until they are let go."""
+    """Holds replies back until it is released."""
 
     matching: Matching
     arrived: anyio.Event = field(default_factory=anyio.Event)  # set when the first matching request waits
@@ -87,7 +86,7 @@ class Hold:
     _released: anyio.Event = field(default_factory=anyio.Event)
 
     def release(self) -> None:
-        """Let the waiting requests go, and hold no further ones."""
+        """Release the waiting requests, and hold no further ones."""
         self._released.set()
 
     async def wait(self, request: ScoreRequest) -> None:
@@ -109,7 +108,7 @@ class FakePRM:
         score_prefix: the score, in [0, 1], of a question's first steps (at least one); called for every prefix of a
             solution, so early scores do not depend on later steps.
         name: how a person calls it.
-        parameters: what it claims to have, for cost accounts.
+        parameters: the number that it reports, for costs.
         count: tokens of a request; by default the characters of question and steps, one more a step.
         max_context: tokens it can read; longer requests raise ConfigError, as with a real PRM.
         trouble: random delays and failures of its calls.
@@ -179,11 +178,11 @@ class FakePRM:
         seed: int = 0,
         **settings: Any,
     ) -> FakePRM:
-        """Scores around the truth: a PRM that is right in the main.
+        """Scores around the truth, as those of a mostly right PRM.
 
         Args:
             truth: probability (or True, False) that a question's first steps are on a path to the right answer.
-            certainty: the score of what is surely right, without noise; 1 - certainty that of what is surely wrong.
+            certainty: the score of surely right steps, without noise; 1 - certainty that of surely wrong ones.
             noise: standard deviation added to the score's logit.
             seed: of the noise, which depends on it, the question and the steps alone.
             **settings: the constructor's.
@@ -200,13 +199,13 @@ class FakePRM:
         return cls(score_prefix, **settings)
 
     def hold(self, matching: Matching = anything) -> Hold:
-        """Keep the replies to matching requests back until the hold is released."""
+        """Hold the replies to matching requests back until the hold is released."""
         hold = Hold(matching)
         self._holds.append(hold)
         return hold
 
     def fail(self, error: Exception, *, matching: Matching = anything, times: int = 1) -> None:
-        """Have the next ``times`` matching requests raise ``error``."""
+        """The next ``times`` matching requests raise ``error``."""
         self._failures.append(Failure(error, matching, times))
 
     def count_tokens(self, request: ScoreRequest) -> int:
@@ -246,7 +245,7 @@ class FakePRM:
         return Scored(scores=scores, prm_tokens=tokens)
 
     async def aclose(self) -> None:
-        """Fail what is held and what comes later."""
+        """Fail held and later requests."""
         self.closed = True
         for hold in self._holds:
             hold.release()

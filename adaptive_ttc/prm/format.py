@@ -38,12 +38,10 @@ class Row:
 
     @classmethod
     def predicting(cls, token_ids: Sequence[int], start: int, ends: Sequence[int]) -> Row:
-        """A row whose values say how well each token from ``start`` on is predicted; the last one is not read.
+        """A row whose values say how well tokens from ``start`` (at least 1) on are predicted; the last one is not
+        read.
 
-        Args:
-            token_ids: all tokens.
-            start: index of the first step's first token, at least 1.
-            ends: for every step the index after its last token.
+        ``ends`` holds, for every step, the index after its last token.
         """
         ids = tuple(token_ids)
         read, targets = ids[:-1], ids[start:]
@@ -78,11 +76,9 @@ class Head(Protocol):
         """Weights that take part in one value."""
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """Values of shape (n,) from hidden states of shape (n, hidden size), on any device.
+        """Values of shape (n,) from hidden states (n, hidden size), on any device, taken after the model's last norm.
 
-        Args:
-            states: after the model's last norm.
-            targets: the token after each place; empty for a head that does not ask for it.
+        ``targets`` is the token after each place; empty for a head that does not ask for it.
         """
 
 
@@ -104,8 +100,7 @@ class LabelHead:
 
     def __call__(self, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
         """Probabilities of the good label."""
-        logits = states.to(self.weight).matmul(self.weight.T) + self._bias
-        return logits.softmax(dim=-1)[:, 0]
+        return (states.to(self.weight).matmul(self.weight.T) + self._bias).softmax(dim=-1)[:, 0]
 
 
 class Reader(ABC):
@@ -128,16 +123,14 @@ class Reader(ABC):
         """Put a request with non-empty steps into the format; ConfigError for text that it cannot hold."""
 
     def scores(self, rows: Sequence[Row], values: Sequence[Sequence[Sequence[float]]]) -> tuple[float, ...]:
-        """One score a step; unless a family says otherwise it is the first model's value at the step's end.
+        """One score a step from rows and every model's values at their positions.
 
-        Args:
-            rows: what :meth:`render` gave.
-            values: of every model, for every row, those at its positions.
+        Unless a family says otherwise it is the first model's value at the step's end.
         """
         return tuple(some[end - 1] for row, some in zip(rows, values[0], strict=True) for end in row.ends)
 
     def _safe(self, text: str) -> str:
-        """The text with a space inside every control token: a policy must not speak in the PRM's own turns."""
+        """The text with a space inside every control token: a policy must not write the PRM's own turns."""
         return self._control_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def _ids(self, text: str) -> list[int]:
@@ -149,11 +142,7 @@ class Reader(ABC):
 
 
 class ChatReader(Reader):
-    """A reader whose format is a chat in the tokenizer's own template.
-
-    Raises:
-        ConfigError: there is no template, or several without a default, or it prints today's date whatever it is given.
-    """
+    """A reader whose format is a chat in the tokenizer's template; ConfigError where none serves."""
 
     def __init__(self, tokenizer: Any) -> None:
         _template_of(tokenizer)
@@ -200,7 +189,7 @@ RENDER_CACHE = 512
 
 
 class RenderingPRM:
-    """The part of a PRM that needs no model: what it is called, what it can read, and how many tokens that is.
+    """The part of a PRM that needs no model: name, limits, and how many tokens a request takes.
 
     Attributes:
         name: the folder or Hub name it was loaded from.
@@ -220,8 +209,8 @@ class RenderingPRM:
         """Tokens that scoring this request computes with an empty cache.
 
         Raises:
-            ConfigError: no step, an empty one, or a solution longer than the context. The last is not a failure of the
-                run: that solution can have no score.
+            ConfigError: no step, an empty one, or a solution longer than the context. The last does not fail the run:
+                that solution has no score.
         """
         return self._rendered(request).tokens
 
@@ -238,7 +227,7 @@ class RenderingPRM:
 
 
 def smallest(*limits: int | None) -> int | None:
-    """The smallest limit of those that are set."""
+    """The smallest of the limits that are set."""
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -24,12 +24,9 @@ class LocalSettings(BatcherConfig):
     """How a PRM in this process is run; lengths of batches are in tokens."""
 
     device: str = "cpu"  # as torch names it
-    # ``float32``, ``bfloat16`` or ``float16``. Only float32 gives scores that do not depend on the batch (to 1e-5).
-    dtype: str = "float32"
+    dtype: str = "float32"  # or ``bfloat16``, ``float16``, whose scores depend on the batch (float32: by 1e-5)
     max_context: int | None = None  # tokens it may read, where that is less than its config says
-    # memory, for each model of the PRM, that the keys and values of what was read may take, so that only new steps are
-    # computed; the least recently used go first. 0 keeps none.
-    prefix_cache_bytes: int = PREFIX_CACHE_BYTES
+    prefix_cache_bytes: int = PREFIX_CACHE_BYTES  # of each model, for keys and values of read prefixes; 0 keeps none
     revision: str | None = None  # of a Hub model
     threads: int | None = None  # torch's threads for the whole process; use 1 on a CPU below about 20M parameters
 
@@ -84,7 +81,7 @@ class Backbone:
         return states
 
     def cache_shape(self) -> CacheShape:
-        """What one token's keys and values look like; ConfigError unless every layer keeps one of each, all alike."""
+        """Shape of one token's keys and values; ConfigError unless every layer keeps one of each, all alike."""
         cache = DynamicCache()
         if not self.varied:
             self.run(torch.zeros((1, 1), dtype=torch.long), cache=cache)
@@ -98,18 +95,18 @@ class Backbone:
         return CacheShape(layers=len(cache.layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
 
     def release(self) -> None:
-        """Let go of the weights."""
+        """Free the weights."""
         self._decoder = None
 
 
 _NO_CACHE = "this model has {}, so no keys of prefixes can be stored: pass prefix_cache_bytes=0 to read it without"
 
 WORTH_WAITING = 32
-"""Tokens that a row of a batch must share with an earlier one to be computed after it rather than beside it."""
+"""Tokens that a row must share with an earlier one of its batch to be computed after it rather than beside it."""
 
 
 class Reading(NamedTuple):
-    """What came of a row: the values at its positions, and how many of its tokens were not computed."""
+    """Result of a row: the values at its positions, and how many of its tokens were not computed."""
 
     values: list[float]
     cached: int
@@ -132,7 +129,7 @@ class LocalModel:
             self._cache = PrefixCache(prefix_cache_bytes, shape, backbone.device, backbone.dtype)
 
     def read(self, rows: Sequence[Row], name: str) -> list[Reading]:
-        """Values of all rows; EngineError, with the model's ``name``, if something that is not a number comes out."""
+        """Values of all rows; EngineError, with the model's ``name``, for values that are not numbers."""
         readings: dict[int, Reading] = {}
         for wave in self._waves(rows):
             for group in _alike({index: len(rows[index].keys) - self._look_up(rows[index]).tokens for index in wave}):
@@ -144,7 +141,7 @@ class LocalModel:
         return [readings[index] for index in range(len(rows))]
 
     def release(self) -> None:
-        """Let go of the model and of what is stored."""
+        """Free the model and what is stored."""
         self._backbone.release()
         self._cache = None
 
@@ -165,12 +162,10 @@ class LocalModel:
         yield waiting
 
     def _look_up(self, row: Row) -> Known:
-        if self._cache is None:
-            return Known(np.empty(0, np.int64), np.empty(0))
-        return self._cache.known.look_up(row)
+        return self._cache.known.look_up(row) if self._cache else Known(np.empty(0, np.int64), np.empty(0))
 
     def _compute(self, rows: Sequence[Row], known: Sequence[Known], name: str) -> list[Values]:
-        """One forward pass over what is not known of these rows; then all their values are."""
+        """One forward pass over the new tokens of these rows, after which all their values are known."""
         if all(one.tokens == len(row.keys) for row, one in zip(rows, known, strict=True)):
             return [one.values for one in known]
         states, cache = self._states(rows, known)
@@ -256,9 +251,8 @@ def _alike(lengths: dict[int, int]) -> Iterator[list[int]]:
 
 
 class BatchedPRM(RenderingPRM):
-    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models in this process.
-
-    What was read is kept: of a solution that goes on from a scored one, only the new steps are computed.
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models in this process; stored beginnings are not computed
+    again.
 
     Args:
         reader: the family's format and heads.
@@ -286,13 +280,13 @@ class BatchedPRM(RenderingPRM):
         )
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """Score every step, together with what other tasks ask for; errors as the protocol says."""
+        """Score every step, batched with other tasks' requests; errors as the protocol says."""
         rendered = self._rendered(request)
         with engine_errors(self.name):
             return await self._batcher.submit(rendered)
 
     async def aclose(self) -> None:
-        """Fail what is queued, wait for the batch that runs, and let go of the models."""
+        """Fail what is queued, wait for the running batch, and free the models."""
         await self._batcher.aclose()
         for model in self._models:
             model.release()

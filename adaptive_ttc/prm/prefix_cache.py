@@ -43,11 +43,7 @@ class Insertion:
 
 
 class PrefixTree:
-    """Longest-prefix look-up over a pool of a fixed number of token places.
-
-    Args:
-        capacity: places in the pool; 0 stores nothing.
-    """
+    """Longest-prefix look-up over a pool of ``capacity`` token places; 0 stores nothing."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -139,7 +135,7 @@ def _shared_length(edge: tuple[int, ...], tokens: tuple[int, ...], start: int) -
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """What one token's keys and values look like; all layers are alike."""
+    """Shape of one token's keys and values; all layers are alike."""
 
     layers: int
     heads: int
@@ -152,7 +148,7 @@ class CacheShape:
 
 
 class PrefixPool:
-    """Keys and values of stored prefixes, one token a place; which token is where, the prefix tree knows."""
+    """Keys and values of stored prefixes, one token a place; the prefix tree knows which token is where."""
 
     def __init__(self, capacity: int, shape: CacheShape, device: torch.device, dtype: torch.dtype) -> None:
         self._capacity, self._shape = capacity, shape
@@ -187,7 +183,7 @@ def cache_argument(model: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is stored of a row: the places of its first tokens, and the values at its positions among them."""
+    """The stored part of a row: the places of its first tokens, and the values at its positions among them."""
 
     places: Places
     values: Values
@@ -199,11 +195,7 @@ class Known:
 
 
 class KnownValues:
-    """The values at the positions of rows that were read, found by their keys; least recently used ones go first.
-
-    Args:
-        capacity: tokens that it remembers; 0 remembers nothing.
-    """
+    """The values at the positions of read rows, for at most ``capacity`` tokens; least recently used ones go first."""
 
     def __init__(self, capacity: int) -> None:
         self.tree = PrefixTree(capacity)
@@ -235,7 +227,7 @@ class KnownValues:
 
 
 class PrefixCache:
-    """:class:`KnownValues` with the keys and values that the model's attention needs to go on from there.
+    """:class:`KnownValues` with the keys and values that the model's attention needs to continue from there.
 
     ``limit`` is in bytes; the memory of the keys and values is taken whole when the first are stored.
     """
@@ -248,8 +240,8 @@ class PrefixCache:
     def past(self, known: Sequence[Known]) -> DynamicCache:
         """Keys and values of the stored parts of some rows, not all of them empty.
 
-        Per layer they are of shape (rows, heads, longest stored part, dim). A row's own stand first; what stands behind
-        them is some other token's, to be masked.
+        Per layer they are of shape (rows, heads, longest stored part, dim). A row's own come first; those behind are
+        other tokens', to be masked.
         """
         longest = max(one.tokens for one in known)
         # Filled with a place that holds numbers: what is masked is multiplied by 0, and NaN would stay NaN.
@@ -260,7 +252,7 @@ class PrefixCache:
         return DynamicCache(list(zip(*stored, strict=True)))
 
     def store(self, rows: Sequence[Row], known: Sequence[Known], values: Sequence[Values], cache: DynamicCache) -> None:
-        """Keep what a forward pass computed.
+        """Store the result of a forward pass.
 
         Args:
             rows: that were read.

@@ -44,7 +44,7 @@ _READERS: dict[str, PRMReader] = {}
 
 
 def register_prm(reader: PRMReader) -> None:
-    """Make a family known to :func:`load_prm`; ConfigError if another reader has that name."""
+    """Register a family for :func:`load_prm`; ConfigError if another reader has that name."""
     if _READERS.setdefault(reader.name, reader) != reader:
         raise ConfigError(f"there is a PRM reader named {reader.name!r} already; choose another name")
 
@@ -81,7 +81,7 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
 
 
 def _named_reader(path_or_name: str | Path) -> str | None:
-    """The reader's name by the order that :func:`load_prm` gives; a Hub model's config is only got where needed."""
+    """The reader's name in the order that :func:`load_prm` gives; a Hub model's config is only read where needed."""
     on_hub = is_hub_name(path_or_name)
     stated = None if on_hub else read_config(path_or_name).get(CONFIG_KEY)
     if stated is not None:
@@ -101,14 +101,13 @@ class Family:
     """What differs between families when they are loaded."""
 
     format: str  # version of what the reader makes of a request; part of every fingerprint
-    # called with the folder, a device and a number format; reads tokenizer and heads by name
-    parts: Callable[[Path, str, str], Parts]
+    parts: Callable[[Path, str, str], Parts]  # reads tokenizer and heads from a folder, for a device and a dtype
 
     def load(self, path_or_hub: str | Path, *, engine: str = "transformers", **settings: Any) -> RewardModel:
-        """Load one from a folder or from the Hub.
+        """Load one from a Hugging Face model folder, or ``owner/name``.
 
         Args:
-            path_or_hub: a Hugging Face model folder, or ``owner/name``.
+            path_or_hub: the folder or name.
             engine: ``transformers`` runs it in this process's torch; others are entry points of the group
                 ``adaptive_ttc.prms``, such as ``vllm``.
             **settings: of the engine; for ``transformers`` see :class:`~adaptive_ttc.prm.local.LocalSettings`.

@@ -1,7 +1,6 @@
 """PRMs whose transformers run elsewhere and send hidden states.
 
-Values are read off the states here, by the heads that a PRM in this process has, and remembered: a state that was read
-once is not asked for again.
+The heads that a PRM in this process has turn the states into values here; known values are not asked for again.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from adaptive_ttc.prm.prefix_cache import Known, KnownValues
 from adaptive_ttc.tasks import side_by_side
 
 REMEMBERED = 2**21
-"""Tokens whose values are remembered for each model; more than its cache holds, so that nothing is computed twice."""
+"""Tokens whose values are remembered for each model: more than its cache holds, so that none is computed twice."""
 
 
 class StateSource(Protocol):
@@ -36,11 +35,11 @@ class StateSource(Protocol):
         """Tokens that it can read, or None if it does not say."""
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
-        """Have a row read: float32 hidden states of shape (tokens, hidden size) of its last tokens.
+        """Read a row: float32 hidden states of shape (tokens, hidden size) of its last tokens.
 
         Args:
             token_ids: the row.
-            whole: send those of all tokens, where otherwise a beginning that a prefix cache holds may be left out.
+            whole: send those of all tokens; otherwise a beginning that a prefix cache holds may be left out.
 
         Raises:
             ConfigError: the row can never be read.
@@ -52,7 +51,7 @@ class StateSource(Protocol):
 
 
 class RemoteModel:
-    """One model elsewhere, the head that is read there, and the values that were read at up to ``capacity`` tokens."""
+    """One model elsewhere, the head that is read there, and the values of up to ``capacity`` tokens."""
 
     def __init__(self, source: StateSource, head: Head, capacity: int = REMEMBERED) -> None:
         self.source, self._head = source, head
@@ -137,7 +136,7 @@ class RemotePRM(RenderingPRM):
         return Scored(scores=scores, prm_tokens=computed, cached_tokens=max(0, rendered.tokens - computed))
 
     async def aclose(self) -> None:
-        """Wait for what runs, then free the models."""
+        """Wait for running requests, then free the models."""
         self._closed = True
         for model in self._models:
             await model.source.aclose()

@@ -101,11 +101,6 @@ class AdaptiveProblem(ProblemRun):
         begun = tuple(self._half(path, kind) for path, kind in self._cut.items())
         return replace(self._nothing, units=tuple(self._unit(one) for one in self._units), begun=begun)
 
-    @property
-    def _solved(self) -> bool:
-        """Whether anything has ended."""
-        return any(not isinstance(one, _Search) or one.attempts for one in self._units)
-
     def opening_units(self) -> int:
         """Units to set aside for its first slice."""
         price = self.request.price
@@ -125,7 +120,8 @@ class AdaptiveProblem(ProblemRun):
         """Run a slice on ``account``; whether it was charged anything. After an EngineError, earlier draws are kept."""
         todo = slice_of(action)
         # the rest of an opening that was cut is one too
-        opening = opening or (todo.kind == self.opening.kind and not self._solved)
+        ended = any(not isinstance(one, _Search) or one.attempts for one in self._units)
+        opening = opening or (todo.kind == self.opening.kind and not ended)
         part = self._slice(todo, scored=self.opening.scored if opening else True)
         cut = [self._candidates[path] for path, kind in self._cut.items() if kind == todo.kind][: todo.count]
         start = (*(self._unscored() if part.vote != "majority" else ()), *cut)

@@ -39,8 +39,7 @@ class SolveRequest:
     """A checked request for one problem, or for each of many that share a budget."""
 
     problem: Problem  # what is to be solved; in a request for many, a stand-in until :meth:`of_problem`
-    # how samples are drawn; :class:`~adaptive_ttc.strategies.adaptive.Adaptive` where evidence decides
-    strategy: Strategy
+    strategy: Strategy  # how samples are drawn; ``Adaptive`` where evidence decides
     vote: Strategy  # whose vote is taken over all that was drawn
     price: Price  # what the ledger is charged for a token
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
@@ -51,8 +50,7 @@ class SolveRequest:
     per_problem_max: int | None = None  # most units for one of many problems; None for no limit
     max_concurrency: int = 1  # slices at work at once, and problems of an asynchronous source open at once
     expected: int = 0  # problems that an asynchronous source will bring, as far as known
-    # problem -> how much a right answer to it counts, above 0; None where all count alike
-    priority: Priority | None = None
+    priority: Priority | None = None  # how much a right answer to a problem counts, above 0; None: all alike
 
     def of_problem(self, problem: Problem, resources: Resources) -> SolveRequest:
         """The same for one of many problems. ConfigError: these models cannot be asked this problem."""
@@ -155,7 +153,7 @@ def make_pool_request(
 def check_several(
     problems: Iterable[Question] | AsyncIterable[Question],
 ) -> Iterable[Question] | AsyncIterable[Question]:
-    """Check that problems are several, and those of a list each. ConfigError: it is one, or a list with an empty one."""
+    """Check that problems are several, and those of a list each. ConfigError: it is one, or one of them is empty."""
     if isinstance(problems, str | Problem) or not isinstance(problems, Iterable | AsyncIterable):
         raise ConfigError("problems are several: give a list of them, or an async iterator; for one, call solve")
     return [Problem.of(one) for one in problems] if isinstance(problems, Sequence) else problems
@@ -182,13 +180,7 @@ def _with_defaults(strategy: Strategy, policy: Policy, prm: RewardModel | None, 
 
 
 def _check_problem(
-    problem: Problem,
-    strategy: Strategy,
-    price: Price,
-    count: str,
-    budget: int | None,
-    free: bool,
-    resources: Resources,
+    problem: Problem, strategy: Strategy, price: Price, count: str, budget: int | None, free: bool, resources: Resources
 ) -> None:
     """Refuse what these models cannot be asked for this problem, and a budget that does not pay for one token."""
     policy, prm = resources.policy, resources.prm

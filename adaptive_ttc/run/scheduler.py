@@ -228,8 +228,7 @@ class Scheduler:
                 self._settle(problem, work, WHY["waiting"])
 
     def _settle(self, problem: AdaptiveProblem, work: TaskGroup, why: str = "") -> None:
-        standing = WHY[self._allocator.standing(problem.name)]
-        why = "it was stopped" if self._stop.is_set() else why or standing
+        why = "it was stopped" if self._stop.is_set() else why or WHY[self._allocator.standing(problem.name)]
         self._allocator.settled(problem.name)
         self._conclude(problem, why, work)
 

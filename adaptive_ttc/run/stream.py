@@ -29,16 +29,7 @@ from adaptive_ttc.tasks import Background
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Candidate, Prefix, Usage
 
-STREAMED = (
-    SampledEvent,
-    ScoredEvent,
-    PrunedEvent,
-    FinishedEvent,
-    VoteEvent,
-    DecisionEvent,
-    AllocationEvent,
-    DoneEvent,
-)
+STREAMED = (SampledEvent, ScoredEvent, PrunedEvent, FinishedEvent, VoteEvent, DecisionEvent, AllocationEvent, DoneEvent)
 """The kinds of events that are told; the trace has the others too."""
 
 

@@ -32,8 +32,7 @@ def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName,
     first.
     """
     entitled = voters(candidates, strategy.vote)
-    scored = all(candidate.score is not None for candidate in entitled)
-    vote: VoteName = strategy.vote if scored else "majority"
+    vote: VoteName = strategy.vote if all(one.score is not None for one in entitled) else "majority"
     return vote, tally(entitled, vote, strategy.vote_b)
 
 

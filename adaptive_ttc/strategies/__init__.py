@@ -1,4 +1,4 @@
-"""Ways to spend samples on a problem, as generators of requests; it knows no engine and no event loop."""
+"""Ways to spend samples on a problem, as generators of requests without I/O."""
 
 # Users are shown the strategies in the order of these imports.
 # isort: off

@@ -1,18 +1,18 @@
-"""What adaptive solving asks for: slices of units, and the vote over all that they handed in.
+"""What adaptive solving runs: slices of units, and the vote over all that they handed in.
 
-Neither is registered: a caller names no slice. They are strategies so that a slice runs, is recorded, and is run again
-from its trace like any search.
+Callers cannot name them. They are strategies so that a slice runs, is recorded, and is run again from its trace like
+any search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies.base import Strategy, check_count, make_strategy
-from adaptive_ttc.strategies.requests import Request, Score, Search
+from adaptive_ttc.strategies.requests import Score, Search
 from adaptive_ttc.strategies.units import GREEDY, SAMPLE, request_of
 from adaptive_ttc.types import Prefix
 from adaptive_ttc.voting import VoteName
@@ -48,14 +48,7 @@ class Slice(Strategy):
         return replace(make_strategy(options.pop("strategy"), **options), vote=self.vote)
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Have whole solutions scored, go on with what a budget cut, and draw what is missing.
-
-        Args:
-            start: whole solutions to be scored, and cut ones to be gone on with.
-
-        Returns:
-            the scored solutions, then those that were found.
-        """
+        """Score the whole solutions of ``start``, continue the cut ones, and draw what is missing."""
         whole = tuple(one for one in start if one.finish in ("eos", "length"))
         cut = tuple(one for one in start if one.finish not in ("eos", "length"))
         scored = (yield from Score(prefixes=whole)) if whole else ()
@@ -65,7 +58,7 @@ class Slice(Strategy):
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(Strategy):
-    """The vote over all that the slices of a problem handed in; what they are is decided as evidence comes in."""
+    """The vote over all that the slices of a problem handed in; evidence decides which slices are drawn."""
 
     name: ClassVar[str] = "adaptive"
 
@@ -78,11 +71,7 @@ class Adaptive(Strategy):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Adaptive:
-        """From what a caller asked for.
-
-        Raises:
-            ConfigError: an option that only a named strategy has, or an impossible value.
-        """
+        """Check a caller's options. ConfigError: one that only a named strategy has, or an impossible value."""
         unknown = [key for key in options if key not in _ASKED]
         if unknown:
             raise ConfigError(
@@ -92,13 +81,9 @@ class Adaptive(Strategy):
         return cls(**options)
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Hand in what there is."""
-        return _nothing_more(tuple(start))
-
-
-def _nothing_more(start: tuple[Prefix, ...]) -> Generator[Request, Any, tuple[Prefix, ...]]:
-    yield from ()
-    return start
+        """Hand in ``start``."""
+        yield from ()
+        return tuple(start)
 
 
 UNLISTED: Mapping[str, type[Strategy]] = {Slice.name: Slice, Adaptive.name: Adaptive}

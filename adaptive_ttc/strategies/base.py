@@ -1,4 +1,4 @@
-"""What every strategy is: a checked configuration that starts searches; it knows no engine, budget or answer."""
+"""What every strategy is: a checked configuration that starts searches."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Strategy(ABC):
 
     @property
     def stepwise(self) -> bool:
-        """Whether it goes on from unfinished solutions step by step, and so needs the scores of steps."""
+        """Whether it continues unfinished solutions step by step, and so needs the scores of steps."""
         return False
 
     @property
@@ -78,16 +78,11 @@ class Strategy(ABC):
 
     @abstractmethod
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Begin a search.
-
-        Args:
-            start: evidence that exists already, which is gone on from: finished solutions stay candidates, unfinished
-                ones (first steps) are continued before anything new is drawn.
-        """
+        """Begin a search from evidence: finished solutions stay candidates, unfinished ones are continued first."""
 
 
 def check_count(key: str, value: object) -> None:
-    """Refuse what is no whole number of at least 1."""
+    """Refuse all but whole numbers of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{key} is a whole number of at least 1; got {value!r}")
 
@@ -99,11 +94,7 @@ _ALIASES: dict[str, str] = {}
 
 
 def register(name: str, *aliases: str) -> Callable[[S], S]:
-    """Class decorator: make a strategy known by a name, and by other names that mean the same.
-
-    Raises:
-        ConfigError: a name is taken.
-    """
+    """Class decorator: register a strategy under a name and aliases. ConfigError: a name is taken."""
 
     def add(strategy: S) -> S:
         for one in (name, *aliases):
@@ -123,11 +114,7 @@ def strategy_names() -> tuple[str, ...]:
 
 
 def make_strategy(name: str, **options: Any) -> Strategy:
-    """Make a strategy by name.
-
-    Args:
-        name: one of :func:`strategy_names`, or an alias.
-        **options: fields of the strategy.
+    """Make a strategy from its name (one of :func:`strategy_names`, or an alias) and options, which are its fields.
 
     Raises:
         ConfigError: an unknown name or option, or an impossible value.

@@ -1,4 +1,4 @@
-"""Beam search over steps under a process reward model; it knows no engine, budget or answer.
+"""Beam search over steps under a process reward model.
 
 Source: arXiv 2408.03314, section 3.2. The width shrinks as beams finish, the search ends when ``n`` have, and equal
 beams are merged: no candidate is a copy of another.
@@ -18,17 +18,17 @@ from adaptive_ttc.types import ROOT, Prefix
 @register("beam_search")
 @dataclass(frozen=True, kw_only=True)
 class BeamSearch(StepSearch):
-    """``n`` beams; a round keeps the best of those that go on, and samples ``beam_width`` next steps from each."""
+    """``n`` beams; a round keeps the best unfinished ones, and samples ``beam_width`` next steps from each."""
 
     n: int = 16
     beam_width: int = 4
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Search until ``n`` beams have finished, none goes on, or ``max_steps``; all finished ones are candidates.
+        """Search until ``n`` beams have finished, none is left, or ``max_steps``; all finished ones are candidates.
 
         First come ``n`` first steps. With f beams finished the best ceil((n - f) / M) others are kept, and n - f next
         steps are sampled from them in turn, M from each at most. Where the budget, a stop or ``max_steps`` cuts the
-        search, the beams that it then works on are handed in unfinished.
+        search, its current beams are handed in unfinished.
         """
         known = Evidence.of(start)
         finished, over = list(known.finished), list(known.over)

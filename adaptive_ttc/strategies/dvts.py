@@ -1,4 +1,4 @@
-"""Diverse verifier tree search: small greedy trees side by side; it knows no engine, budget or answer.
+"""Diverse verifier tree search: small greedy trees side by side.
 
 Source: "Scaling test-time compute with open models" (Beeching, Tunstall, Rush; Hugging Face, 2024), section on DVTS,
 which extends arXiv 2408.03314.
@@ -18,17 +18,17 @@ from adaptive_ttc.types import ROOT, Prefix
 @register("dvts")
 @dataclass(frozen=True, kw_only=True)
 class DVTS(StepSearch):
-    """``n / beam_width`` independent trees; each samples ``beam_width`` steps and keeps the best, again and again."""
+    """``n / beam_width`` independent trees; each samples ``beam_width`` steps and keeps the best, repeatedly."""
 
     n: int = 16
     beam_width: int = 4
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Grow all trees; every finished solution that a tree met is a candidate, its unfinished siblings are not.
+        """Grow all trees; every finished solution of a tree is a candidate, its unfinished siblings are not.
 
-        Finished evidence takes the place of as many first steps, unfinished evidence is dealt to the trees, unless
-        there are ``n`` finished ones already. What a tree leaves of its part of the budget goes to those that were cut;
-        what stays cut is handed in unfinished.
+        Finished evidence replaces as many first steps, unfinished evidence is dealt to the trees, unless ``n`` are
+        finished already. What a tree leaves of its part of the budget goes to those that were cut; what stays cut is
+        handed in unfinished.
         """
         known = Evidence.of(start)
         begun = (*known.whole, *known.cut)
@@ -49,7 +49,7 @@ class DVTS(StepSearch):
 
 @dataclass(slots=True)
 class Tree:
-    """One greedy tree, which can be gone on with after its budget cut it."""
+    """One greedy tree, which can be continued after its budget cut it."""
 
     settings: DVTS  # of the search
     whole: tuple[Prefix, ...]  # first steps that exist already

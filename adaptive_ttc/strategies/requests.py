@@ -1,4 +1,4 @@
-"""What a strategy may ask for, and the type of a search; it knows no engine, ledger or event loop."""
+"""What a strategy may ask for, and the type of a search."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from adaptive_ttc.types import Prefix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expand:
-    """Sample ``n`` continuations of every prefix; each is scored the moment it ends if ``score``.
+    """Sample ``n`` continuations of every prefix; with ``score``, each is scored as soon as it ends.
 
     The reply is a tuple of ``len(prefixes) * n`` prefixes, in order (all of the first prefix's children first). A child
-    that the budget could not cover comes back with ``finish="budget"``, with the tokens it got, perhaps none:
-    exhaustion is data.
+    that the budget could not cover comes back with ``finish="budget"`` and the tokens it got, perhaps none: exhaustion
+    is data.
 
     Attributes:
-        prefixes: where to go on; the same prefix may stand there more than once.
+        prefixes: what to continue; the same prefix may stand there more than once.
         n: children of each.
         stop: strings that end a child (a step), or none for whole solutions.
         max_tokens: tokens that the whole solution may have, the prefix included.
         temperature: 0 is greedy.
         top_p: nucleus mass.
         score: whether the PRM scores the steps of every child.
-        beside: unfinished solutions that the search keeps in hand though it asks none of them for children now; the
-            trace does not take them for pruned.
+        beside: unfinished solutions that the search may continue later; the trace does not take them for pruned.
     """
 
     prefixes: tuple[Prefix, ...]
@@ -48,9 +47,9 @@ class Fork:
 
     Attributes:
         searches: they share nothing; what one leaves over comes back when all have returned.
-        least: tokens with which one search surely finishes a solution. Where none is finished yet and an equal part is
-            less, the first search runs by itself on so many before the others share the rest, so that a starved crowd
-            does not leave no answer.
+        least: tokens that surely finish a solution. Where none is finished yet and an equal part is less, the first
+            search gets this much by itself before the others share the rest, so that a small budget still gives an
+            answer.
     """
 
     searches: tuple[Search, ...]
@@ -62,10 +61,7 @@ class Fork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Have the PRM score solutions that are in hand already; the reply is the same solutions, in order.
-
-    One that is scored already stays as it is, and so does one that the budget does not cover: exhaustion is data.
-    """
+    """Have the PRM score solutions; the reply is the same, in order. What the budget does not cover stays unscored."""
 
     prefixes: tuple[Prefix, ...]
 

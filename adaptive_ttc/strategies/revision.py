@@ -1,4 +1,4 @@
-"""Sequential revision: attempts that see earlier attempts, in chains side by side; it knows no engine or budget.
+"""Sequential revision: attempts that see earlier attempts, in chains side by side.
 
 Source: arXiv 2408.03314, section 6: up to four earlier attempts are shown, and the vote is over all attempts of all
 chains, since a right answer may well be revised into a wrong one.
@@ -27,8 +27,8 @@ class Revision(Strategy):
 
     n: int = 16
     vote: VoteName = "weighted"
-    # attempts in a chain, of which ``n / sequential`` run side by side; by default the least divisor of ``n`` from its
-    # square root on, so that the two are in balance. Easy problems favour longer chains.
+    # attempts in each of ``n / sequential`` chains; by default the least divisor of ``n`` from its square root on. Easy
+    # problems favour longer chains.
     sequential: int | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class Revision(Strategy):
     def search(self, start: Sequence[Prefix] = ()) -> Search:
         """Run all chains; every attempt is a candidate. Evidence is dealt to the chains as their first attempts.
 
-        What a chain leaves of its part of the budget goes to those that were cut, which go on in the middle of the
+        What a chain leaves of its part of the budget goes to those that were cut, which continue in the middle of the
         attempt; what stays cut is handed in unfinished.
         """
         dealt = sorted(start, key=lambda prefix: prefix.finish not in ("eos", "length"))
@@ -83,7 +83,7 @@ class Revision(Strategy):
 
 @dataclass(slots=True)
 class Chain:
-    """One chain, which can be gone on with after its budget cut it."""
+    """One chain, which can be continued after its budget cut it."""
 
     settings: Revision  # of the search
     attempts: list[Prefix]  # so far, oldest first
@@ -91,7 +91,7 @@ class Chain:
 
     @classmethod
     def of(cls, settings: Revision, dealt: Sequence[Prefix]) -> Chain:
-        """A chain that goes on from evidence, whole solutions first."""
+        """A chain that continues from evidence, whole solutions first."""
         ended = [prefix for prefix in dealt if prefix.finish in ("eos", "length")]
         return cls(settings, ended, list(dealt[len(ended) :]))
 
@@ -102,7 +102,7 @@ class Chain:
 
     @property
     def tokens(self) -> int:
-        """Of all its attempts."""
+        """Tokens of all its attempts."""
         return sum(len(attempt.token_ids) for attempt in self.attempts)
 
     def grow(self) -> Search:

@@ -1,7 +1,6 @@
-"""Independent whole solutions, and which of them speaks: greedy, majority, best-of-N, weighted best-of-N.
+"""Independent whole solutions under four votes: greedy, majority, best-of-N, weighted best-of-N.
 
-It asks for samples and knows no engine, budget or answer. The four differ in their vote alone: majority is
-self-consistency (arXiv 2203.11171), the weighted vote is that of arXiv 2206.02336.
+Majority is self-consistency (arXiv 2203.11171), the weighted vote is that of arXiv 2206.02336.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Sampling(Strategy):
             check_count("slice_size", self.slice_size)
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Draw until there are ``n`` samples, those of the evidence included; all that hold a token are candidates."""
+        """Draw until there are ``n`` samples, evidence included; all that hold a token are candidates."""
         candidates = [prefix for prefix in start if _ended(prefix)]
         begun = [prefix for prefix in start if not _ended(prefix)]
         missing = max(0, self.n - len(candidates))
@@ -76,7 +75,7 @@ class Majority(Sampling):
 @register("best_of_n")
 @dataclass(frozen=True, kw_only=True)
 class BestOfN(Sampling):
-    """The answer of the sample that scores best."""
+    """The answer of the sample with the best score."""
 
     vote: VoteName = "best"
 

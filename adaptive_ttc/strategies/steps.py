@@ -1,4 +1,4 @@
-"""What the searches over steps share: their settings, ranking, merging, looking ahead; it knows no engine or budget."""
+"""What the searches over steps share: settings, ranking, merging, look-ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adaptive_ttc.voting import VoteName, aggregate
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What exists before a search: solutions ``finished`` or ``over`` at their limit; steps ``whole`` or ``cut``."""
+    """Solutions and steps drawn before: ``finished`` or ``over`` at their limit; steps ``whole`` or ``cut``."""
 
     finished: tuple[Prefix, ...]
     over: tuple[Prefix, ...]
@@ -35,7 +35,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Solutions with a value, best first, and the finished solutions that were met while looking ahead."""
+    """Solutions by falling value, and the finished solutions that look-ahead met."""
 
     prefixes: tuple[Prefix, ...]
     foreseen: tuple[Prefix, ...] = ()
@@ -47,9 +47,8 @@ class StepSearch(Strategy):
 
     vote: VoteName = "weighted"
     max_steps: int = 40  # steps after which a solution that has not ended is given up
-    # greedy steps that are rolled out after every step before it is judged, by the score of the rolled-out text
-    # (lookahead search, arXiv 2408.03314, section 3.2). The roll-outs themselves are candidates only where nothing else
-    # finishes.
+    # greedy steps rolled out after every step; the score of that text judges the step (lookahead search, arXiv
+    # 2408.03314, section 3.2). Roll-outs are candidates only where nothing else finishes.
     lookahead: int = 0
 
     def __post_init__(self) -> None:
@@ -71,7 +70,7 @@ class StepSearch(Strategy):
     def next_steps(
         self, parents: Sequence[Prefix], beside: Sequence[Prefix] = (), temperature: float | None = None
     ) -> Expand:
-        """One step from each parent, which may stand there more than once; ``beside`` is kept in hand meanwhile."""
+        """One step from each parent, which may stand there more than once; ``beside`` may be continued later."""
         return Expand(
             prefixes=tuple(parents),
             stop=(STEP_END,),
@@ -83,7 +82,7 @@ class StepSearch(Strategy):
         )
 
     def rank(self, prefixes: Sequence[Prefix]) -> Generator[Request, Any, Ranked]:
-        """Order by value, ties by path; where there is nothing to choose, nobody looks ahead."""
+        """Order by value, ties by path; there is no look-ahead where there is nothing to choose."""
         ahead: dict[int, Prefix] = dict(enumerate(prefixes))
         foreseen: list[Prefix] = []
         for _ in range(self.lookahead if len(prefixes) > 1 else 0):
@@ -97,12 +96,12 @@ class StepSearch(Strategy):
         return Ranked(tuple(prefixes[index] for index in order), tuple(foreseen))
 
     def value(self, prefix: Prefix) -> float:
-        """Its step scores made one; -1 where it has none, so that it comes last."""
+        """Its aggregated step scores; -1 where it has none, so that it comes last."""
         return aggregate(prefix.scores, self.agg_strategy) if prefix.scores else -1.0
 
 
 def distinct(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
-    """One of each, the first in order: equal beams would only be gone on from twice."""
+    """The first of each group of equal ones: equal beams would only be continued twice."""
     first: dict[tuple[str, bool], Prefix] = {}
     for prefix in prefixes:
         first.setdefault((prefix.text, prefix.finished), prefix)
@@ -110,7 +109,7 @@ def distinct(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
 
 
 def resumption(parents: Sequence[Prefix], children: Sequence[Prefix]) -> tuple[Prefix, ...]:
-    """From where to try again what was cut: each child that was, or its parent where the child got no token."""
+    """Where to continue after a cut: each child that was cut, or its parent where the child got no token."""
     return tuple(
         child if len(child.token_ids) > len(parent.token_ids) else parent
         for parent, child in zip(parents, children, strict=True)
@@ -119,7 +118,7 @@ def resumption(parents: Sequence[Prefix], children: Sequence[Prefix]) -> tuple[P
 
 
 def tips(held: Iterable[Prefix], others: Iterable[Prefix] = ()) -> tuple[Prefix, ...]:
-    """The solutions in hand that hold a token and that led to none of the rest, nor to ``others``; one of each."""
+    """The distinct solutions that hold a token and are no ancestor of the rest or of ``others``."""
     held = tuple(held)
     above = {one.path[:depth] for one in (*held, *others) for depth in range(len(one.path))}
     return distinct(one for one in held if one.token_ids and one.path not in above)

@@ -1,4 +1,4 @@
-"""Kinds of units by name, and what runs one; it knows no engine and no store.
+"""Kinds of units by name, and the strategy that runs one.
 
 ``greedy``, ``sample``, ``dvts-M`` (one tree of width M), ``beam_search-N-M`` (one search), ``revision-S`` (one chain).
 """
@@ -23,11 +23,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
 
 
 def request_of(kind: str) -> dict[str, Any]:
-    """The strategy that runs one unit, with its options, as :meth:`adaptive_ttc.solver.Solver.solve` takes them.
-
-    Raises:
-        ConfigError: there is no such kind.
-    """
+    """The strategy of one unit, with its options, as ``Solver.solve`` takes them. ConfigError: no such kind."""
     family, numbers = split_kind(kind)
     match family, numbers:
         case "dvts", (width,):
@@ -42,7 +38,7 @@ def request_of(kind: str) -> dict[str, Any]:
 
 
 def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
-    """The family of a kind, and its numbers. Raises ConfigError: there is no such kind."""
+    """The family of a kind, and its numbers. ConfigError: there is no such kind."""
     family, *words = kind.split("-")
     parts = _PARTS.get(family)
     if parts is None or len(parts) != len(words) or not all(word.isdecimal() and int(word) > 0 for word in words):

@@ -58,7 +58,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def explain(trace: Trace) -> str:
-    """Explain a run in a few lines of plain text; of one that broke off, what is known.
+    """Explain a run in a few lines of plain text, as far as it got.
 
     Names and answers stand as the trace has them: print them through :func:`adaptive_ttc.tracing.render.legible`.
     """

@@ -25,21 +25,16 @@ _STOPS: tuple[Colour, ...] = ((203, 84, 47), (226, 196, 104), (44, 145, 160))
 UNSCORED: Colour = (150, 150, 150)
 
 _TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
-"""Unicode's controls of direction, by their bidirectional class."""
+"""Unicode's bidirectional classes of controls of direction."""
 
 _FATES: Mapping[str, str] = {"pruned": "pruned", "merged": "merged", "unused": "not handed in"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fold:
-    """Siblings under one heading.
+    """Siblings under one heading; ``fruitful``, ``wins`` and ``best`` tell whether one of its nodes is."""
 
-    Attributes:
-        fruitful, wins, best: whether one of its nodes is.
-    """
-
-    # the first steps of one ``tree`` of several; ``lost`` ones that led to no candidate; those that hold one
-    # ``answer``; or the remaining ``answers``
+    # those of one ``tree`` of several; ``lost`` without a candidate; those with one ``answer``, or other ``answers``
     kind: Literal["tree", "lost", "answer", "answers"]
     answer: str | None  # of an ``answer``, None where they hold none
     number: int | None  # of a ``tree``, from 1 in the order in which the searches were forked
@@ -129,8 +124,7 @@ def _folded(nodes: Sequence[Node], answers: tuple[str, ...], fruitful: bool) -> 
     """Siblings, best first, similar ones folded into one entry; where none led anywhere, nothing is folded."""
     lost = [node for node in nodes if not node.fruitful]
     nothing_else = len(lost) == len(nodes) and not fruitful
-    one_line = len(lost) == 1 and not lost[0].children
-    if nothing_else or one_line:
+    if nothing_else or (len(lost) == 1 and not lost[0].children):
         lost = []
     solved = [node for node in nodes if node.fate == "candidate" and not node.children]
     solved = solved if len(solved) > WIDE else []
@@ -269,9 +263,7 @@ def settings(tree: SearchTree) -> str:
 def question(tree: SearchTree) -> str:
     """The chat turns before the solution; a single user turn stands by itself."""
     turns = tree.run.messages
-    if len(turns) == 1:
-        return turns[0][1]
-    return "\n".join(f"{role}: {content}" for role, content in turns)
+    return turns[0][1] if len(turns) == 1 else "\n".join(f"{role}: {content}" for role, content in turns)
 
 
 def _names(samples: tuple[Outcome, ...], most: int = 8) -> str:

@@ -43,7 +43,7 @@ class Trace:
         return iter(self._events)
 
     def record(self, event: Event) -> None:
-        """Append an event, and tell the listener."""
+        """Append an event, and call the listener."""
         self._events.append(event)
         if self._listener is not None:
             self._listener(event)
@@ -71,11 +71,7 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
-        """Read a trace that :meth:`save` wrote; equal to the one saved, event by event.
-
-        Raises:
-            ConfigError: the file is not a trace of this schema.
-        """
+        """Read a trace that :meth:`save` wrote, equal event by event. ConfigError: it is no trace of this schema."""
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
             if document["schema"] != SCHEMA:

@@ -66,8 +66,7 @@ class SearchTree:
     search: SearchEvent | None  # the strategy that ran last; None where none began
     vote: VoteEvent | None  # None where the run did not get so far, and so is ``done``
     done: DoneEvent | None
-    # first steps, or whole solutions, best first; those that one of several searches asked for stand together
-    roots: tuple[Node, ...]
+    roots: tuple[Node, ...]  # first steps, or whole solutions, best first; those of one of several searches together
     outcomes: Mapping[Route, Outcome]  # every sample by its path, in the order in which they ended
 
     @property
@@ -81,7 +80,7 @@ class SearchTree:
 
 
 def search_tree(trace: Trace) -> SearchTree:
-    """Make the tree of a trace. Raises ConfigError: the trace holds no run of a solver."""
+    """Make the tree of a trace. ConfigError: the trace holds no run of a solver."""
     run, done = trace.last(RunEvent), trace.last(DoneEvent)
     if run is None:
         raise ConfigError(

@@ -51,7 +51,7 @@ class NextTokenHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplicitConfig:
-    """What the config.json of an implicit PRM says, beside ``"adaptive_ttc_prm": "implicit"``."""
+    """The entries of an implicit PRM's config.json, beside ``"adaptive_ttc_prm": "implicit"``."""
 
     tuned: str  # sub-folder of the policy that was trained to be right
     reference: str  # sub-folder of the one it is compared with

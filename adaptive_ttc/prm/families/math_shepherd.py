@@ -25,10 +25,8 @@ class MathShepherdReader(Reader):
     """Step k's score is softmax over the logits of ``+`` and ``-`` at the k-th tag, of ``+``.
 
     The model reads the question and the steps as plain text: ``Q Step 1: ... ки``, the others on lines of their own.
-    Steps that do not begin with ``Step k:`` get it, as all that it was trained on have it.
-
-    Raises:
-        ConfigError: the tokenizer is not a fast one, or tag and signs are no single tokens here.
+    ``Step k:`` is added where a step lacks it, as in all that it was trained on. ConfigError: the tokenizer is not a
+    fast one, or tag and signs are not single tokens.
     """
 
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:

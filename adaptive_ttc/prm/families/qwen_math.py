@@ -32,9 +32,8 @@ STEP_TOKEN = "<extra_0>"
 class ClassHead:
     """The probability of class 1 of two: Linear, ReLU, Linear, softmax, in float32; ConfigError for other shapes.
 
-    Args:
-        weights: ``score.0.weight`` of shape (hidden, hidden), ``score.0.bias``, ``score.2.weight`` of shape (2,
-            hidden), ``score.2.bias``.
+    ``weights``: ``score.0.weight`` of shape (hidden, hidden), ``score.0.bias``, ``score.2.weight`` (2, hidden),
+    ``score.2.bias``.
     """
 
     NAMES = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
@@ -54,8 +53,8 @@ class ClassHead:
 class QwenMathReader(ChatReader):
     """Step k's score is the probability of class 1 of two at the k-th ``<extra_0>``.
 
-    The chat has the system prompt, the question, and the assistant's steps, each followed by ``<extra_0>``, which is
-    one token; ConfigError where it is not.
+    The chat has the system prompt, the question, and the assistant's steps, each followed by the one token
+    ``<extra_0>``.
     """
 
     def __init__(self, tokenizer: Any, head: ClassHead) -> None:

@@ -26,12 +26,8 @@ class RLHFlowReader(ChatReader):
     head are computed. The labels are found by rendering the chat twice, all ``+`` and all ``-``: the two differ in the
     label tokens and nowhere else, whatever the template writes and whatever signs the steps hold.
 
-    Attributes:
-        plus: the id of ``+`` where the template puts it (``+`` and ``▁+`` may be different tokens).
-        minus: that of ``-``.
-
-    Raises:
-        ConfigError: the labels are not single tokens here, or later turns change how earlier ones are rendered.
+    ``plus`` and ``minus`` are the ids where the template puts them (``+`` and ``▁+`` may be different tokens).
+    ConfigError: they are not single tokens, or later turns change how earlier ones are rendered.
     """
 
     def __init__(self, tokenizer: Any, output: OutputHead) -> None:
@@ -60,7 +56,7 @@ class RLHFlowReader(ChatReader):
         return Row.labelled(plus[: places[-1]], [place - 1 for place in places]), labels
 
     def _find_labels(self) -> tuple[int, int]:
-        """Learn the label tokens from a trial chat, and see that later turns leave earlier ones as they are."""
+        """Learn the label tokens from a trial chat, and check that later turns leave earlier ones as they are."""
         steps = ("1 + 2 = 3.", "3 - 3 = 0.", "So is it + or -?")
         trial, labels = self._encode(ScoreRequest("What is 1 + 2 - 3?", steps))
         for k in (1, 2):

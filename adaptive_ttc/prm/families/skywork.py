@@ -25,12 +25,9 @@ STEP_TOKEN = "\n"
 
 
 class ValueHead:
-    """The sigmoid of one value, in float32; ConfigError for other shapes.
+    """The sigmoid of one value, in float32; ConfigError for other shapes than (1, hidden) and (1,).
 
     Dropout (``model_utils/prm_model.py`` of SkyworkAI/skywork-o1-prm-inference) does nothing in evaluation.
-
-    Args:
-        weights: ``v_head.summary.weight`` of shape (1, hidden), ``v_head.summary.bias`` of shape (1,).
     """
 
     NAMES = ("v_head.summary.weight", "v_head.summary.bias")

@@ -75,11 +75,7 @@ def _hash(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """One step of the node ``owner`` on the map.
-
-    Attributes:
-        x, y, radius: in pixels.
-    """
+    """One step of the node ``owner`` on the map; ``x``, ``y`` and ``radius`` are in pixels."""
 
     owner: Node
     step: ScoredStep | None  # None for a node without text
@@ -93,7 +89,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The map of a tree; what led nowhere comes first, so that the rest is drawn over it."""
+    """The map of a tree; nodes that led nowhere come first, so that the rest is drawn over them."""
 
     width: float
     height: float
@@ -101,9 +97,8 @@ class Picture:
 
 
 def picture(tree: SearchTree) -> Picture:
-    """Place every node, steps from left to right.
-
-    A parent stands in the line of its first child, so that the winning path, which comes first, is straight.
+    """Place every node, steps from left to right; a parent is level with its first child, so the winning path is
+    straight.
     """
     nodes = tree.nodes
     lines, height = _lines(nodes)
