@@ -34,24 +34,15 @@ class Price:
     As cache hits are not known beforehand, what is charged is what an ideal tree cache computes: the prompt once a
     problem, every generated token once, every step scored once after its parent's steps (the question is scored anew
     with every first step). Measured usage stands beside it.
-
-    Attributes:
-        decode: a generated token.
-        prompt: a prompt token, charged once a problem.
-        score: a PRM token.
     """
 
-    decode: int = 1
-    prompt: int = 0
-    score: int = 0
+    decode: int = 1  # a generated token
+    prompt: int = 0  # a prompt token, charged once a problem
+    score: int = 0  # a PRM token
 
 
 def price_of(count: str, policy: Sized, prm: Sized | None) -> Price:
-    """The price list under which a budget bounds ``count``.
-
-    Raises:
-        ConfigError: ``count`` is not one of :data:`COUNTS`.
-    """
+    """The price list under which a budget bounds ``count``; ConfigError unless it is one of :data:`COUNTS`."""
     if count == "generated":
         return Price()
     if count == "generated+prm":

@@ -206,21 +206,9 @@ class DoneEvent(Event):
     usage: Mapping[str, float]  # the fields of :class:`~adaptive_ttc.types.Usage`
 
 
+# fmt: off
 EVENTS: tuple[type[Event], ...] = (
-    RunEvent,
-    SearchEvent,
-    ExpandEvent,
-    ExpandedEvent,
-    ForkEvent,
-    RequestEvent,
-    SampledEvent,
-    ScoredEvent,
-    PrunedEvent,
-    FinishedEvent,
-    CandidateEvent,
-    VoteEvent,
-    DecisionEvent,
-    AllocationEvent,
-    DoneEvent,
+    RunEvent, SearchEvent, ExpandEvent, ExpandedEvent, ForkEvent, RequestEvent, SampledEvent, ScoredEvent, PrunedEvent,
+    FinishedEvent, CandidateEvent, VoteEvent, DecisionEvent, AllocationEvent, DoneEvent,
 )
-"""Every kind of event."""
+# fmt: on

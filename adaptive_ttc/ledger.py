@@ -40,11 +40,7 @@ class Reservation:
         return self._settled
 
     def settle(self, used: int) -> None:
-        """Turn ``used`` units into spending and give the rest back.
-
-        Raises:
-            ValueError: settled before, or ``used`` is not within 0 and ``amount``; nothing changes then.
-        """
+        """Spend ``used`` units and give the rest back; ValueError if settled before, or not within 0 and ``amount``."""
         if self._settled:
             raise ValueError(f"this reservation of {self.amount} was settled already")
         if not 0 <= used <= self.amount:

@@ -18,14 +18,12 @@ POLICY_GROUP = "adaptive_ttc.policies"
 PRM_GROUP = "adaptive_ttc.prms"
 """Entry points whose objects have ``from_pretrained(path_or_name, **settings) -> RewardModel``."""
 
-REPLAY = "replay"
-"""The engine, and the PRM reader, that answer from a recorded file."""
+REPLAY = "replay"  # the engine, and the PRM reader, that answer from a recorded file
 
 MINI_POLICY = Path(__file__).parent / "mini" / "models" / "policy"
 MINI_PRM = Path(__file__).parent / "mini" / "models" / "prm"
 MINI_CALIBRATION = Path(__file__).parent / "mini" / "models" / "calibration"
-MINI_FINISH_TOKENS = 200
-"""More tokens than nearly all solutions of the embedded policy have."""
+MINI_FINISH_TOKENS = 200  # more tokens than nearly all solutions of the embedded policy have
 
 
 def mini_calibration() -> Path | None:

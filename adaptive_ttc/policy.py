@@ -115,32 +115,20 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a strategy will ask of its models.
+    """What a strategy will ask of its models."""
 
-    Attributes:
-        strategy: its name.
-        n: samples; None where the budget alone decides how many.
-        stepwise: whether it samples and scores step by step, not whole solutions alone; it may where ``n`` is None, but
-            not with a policy of whole samples, see :func:`whole_samples`.
-        revises: whether it shows the policy its earlier attempts.
-        scored: whether it has solutions scored.
-        temperature: 0 is greedy.
-        top_p: nucleus mass.
-        max_tokens: most tokens of one solution.
-        agg_strategy: how the scores of a solution's steps become one.
-        count: what the budget bounds, see :data:`adaptive_ttc.cost.Count`.
-    """
-
-    strategy: str
-    n: int | None
+    strategy: str  # its name
+    n: int | None  # samples; None where the budget alone decides how many
+    # whether it samples and scores step by step, not whole solutions alone; it may where ``n`` is None, but not with a
+    # policy of whole samples, see :func:`whole_samples`
     stepwise: bool
-    revises: bool
-    scored: bool
-    temperature: float
-    top_p: float
-    max_tokens: int
-    agg_strategy: Aggregation
-    count: str
+    revises: bool  # whether it shows the policy its earlier attempts
+    scored: bool  # whether it has solutions scored
+    temperature: float  # 0 is greedy
+    top_p: float  # nucleus mass
+    max_tokens: int  # most tokens of one solution
+    agg_strategy: Aggregation  # how the scores of a solution's steps become one
+    count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
 
 
 @runtime_checkable

@@ -33,11 +33,9 @@ async def side_by_side() -> AsyncIterator[TaskGroup]:
 class Background(ABC, Generic[Told, Done]):
     """Work that begins when it is first iterated, awaited or entered: a queue to be iterated once, and a task."""
 
-    _once: ClassVar[str]
-    """Message for a second iteration."""
+    _once: ClassVar[str]  # message for a second iteration
 
-    _left: ClassVar[str]
-    """Message for those who wait for work that was cancelled."""
+    _left: ClassVar[str]  # message for those who wait for work that was cancelled
 
     def __init__(self) -> None:
         self._stop = anyio.Event()

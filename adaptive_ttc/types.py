@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from adaptive_ttc.errors import ConfigError
 
@@ -18,11 +18,8 @@ own token limit; ``budget`` the ledger could not cover (more of) it; ``abort`` i
 finished solution.
 """
 
-Aggregation = Literal["last", "min", "prod", "mean"]
-"""How the scores of a solution's steps become one number."""
-
-BIN_NAMES = ("easiest", "easy", "middle", "hard", "hardest")
-"""The names of five difficulty bins."""
+Aggregation = Literal["last", "min", "prod", "mean"]  # how the scores of a solution's steps become one number
+BIN_NAMES = ("easiest", "easy", "middle", "hard", "hardest")  # the names of five difficulty bins
 
 
 def bin_names(number: int) -> tuple[str, ...]:
@@ -57,18 +54,21 @@ class Problem:
         if isinstance(problem, str):
             messages: tuple[Message, ...] = (Message("user", problem),)
         else:
+            given: Any = problem
+            if not isinstance(given, Sequence) or not all(isinstance(turn, Mapping) for turn in given):
+                raise ConfigError(f"a problem is a string, or a list of chat messages; got {problem!r}")
             turns = []
-            for turn in _turns(problem):
+            for turn in given:
                 if set(turn) != {"role", "content"} or turn["role"] not in ("system", "user", "assistant"):
                     raise ConfigError(
                         "a chat message is {'role': 'system' | 'user' | 'assistant', 'content': str}; "
                         f"got keys {sorted(turn)} with role {turn.get('role')!r}"
                     )
-                turns.append(Message(turn["role"], turn["content"]))  # type: ignore[arg-type]
+                turns.append(Message(turn["role"], turn["content"]))
             messages = tuple(turns)
         if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
             raise ConfigError("the problem is empty: give a string, or chat messages that end with a user turn")
-        if any(not _encodes(message.content) for message in messages):
+        if any(one.content.encode(errors="ignore").decode() != one.content for one in messages):
             raise ConfigError("the problem holds half a character (a lone surrogate), which no tokenizer takes")
         if id is None:
             canonical = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
@@ -79,20 +79,6 @@ class Problem:
     def question(self) -> str:
         """The text that a PRM is shown: the last user turn."""
         return self.messages[-1].content
-
-
-def _turns(problem: object) -> Sequence[Mapping[str, str]]:
-    if not isinstance(problem, Sequence) or not all(isinstance(turn, Mapping) for turn in problem):
-        raise ConfigError(f"a problem is a string, or a list of chat messages; got {problem!r}")
-    return problem
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +125,7 @@ def revision_of(*attempts: Prefix) -> Prefix:
     return Prefix(path=attempts[-1].path, attempts=attempts)
 
 
-STEP_END = "\n\n"
-"""What ends a step."""
+STEP_END = "\n\n"  # what ends a step
 
 
 def split_steps(text: str) -> tuple[str, ...]:

@@ -23,8 +23,7 @@ logit(b), which is negative for scores below ``b`` (arXiv 2510.13918).
 
 VOTES: tuple[VoteName, ...] = get_args(VoteName)
 
-_CLIP = 1e-6
-"""Scores are kept this far from 0 and 1 in logits, so that no single candidate decides alone."""
+_CLIP = 1e-6  # scores are kept this far from 0 and 1 in logits, so that no single candidate decides alone
 
 
 def select(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> str | None:
@@ -62,7 +61,12 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
         raise ConfigError(f"unknown vote {vote!r}; choose one of {', '.join(VOTES)}")
     if not 0 < b < 1:
         raise ConfigError(f"b is a score strictly between 0 and 1; got {b!r}")
-    members = _by_class(candidates)
+    members: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if candidate.answer_class:
+            members.setdefault(candidate.answer_class, []).append(candidate)
+        elif candidate.answer:
+            raise ValueError(f"the answer {candidate.answer!r} has no answer_class; grade before voting")
     scores_of = {answer: [_checked(one.score) for one in of if one.score is not None] for answer, of in members.items()}
     if vote != "majority" and any(len(scores_of[answer]) < len(of) for answer, of in members.items()):
         raise ConfigError(
@@ -89,17 +93,6 @@ def aggregate(scores: Sequence[float], how: Aggregation) -> float:
     if not scores:
         raise ValueError("there are no step scores to aggregate; an unscored solution has no score")
     return _AGGREGATIONS[how]([_checked(score) for score in scores])
-
-
-def _by_class(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
-    """The candidates of every answer class."""
-    members: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        if candidate.answer_class:
-            members.setdefault(candidate.answer_class, []).append(candidate)
-        elif candidate.answer:
-            raise ValueError(f"the answer {candidate.answer!r} has no answer_class; grade before voting")
-    return members
 
 
 def _checked(score: float) -> float:

@@ -1,14 +1,14 @@
-"""Decides whom the next units of a budget go to, and for what; pure arithmetic, it knows no model, clock or event loop.
+"""Decides which problem the next units of a budget go to, and for what: pure arithmetic.
 
 Every problem that has arrived gets its opening first, in order of arrival. Then the problem that gains most per unit
 goes on, in slices, as long as that is worth the price: the one at which what all problems want is what is left. A
-problem's rate is the first slope of the concave envelope of its options (`envelope.py`), never the gain
-of the smallest next step: one more vote never changes a majority, and a rule that looks one vote ahead stays at one.
-The first slope is the best ratio of gain to cost over all that may be done in one go, an index in the sense of Gittins.
-What it goes on with is the best buy at the price, not the option of best ratio: where a cheap option and a dear one are
-two ways to the same end, and units are plentiful, the cheap one first would be paid for in vain.
+problem's rate is the first slope of the concave envelope of its options (`envelope.py`), never the gain of the smallest
+next step: one more vote never changes a majority, and a rule that looks one vote ahead stays at one. The first slope is
+the best ratio of gain to cost over all that may be done in one go, an index in the sense of Gittins. The problem
+continues with the best buy at the price, not the option of best ratio: where a cheap option and a dear one are two ways
+to the same end, and units are plentiful, buying the cheap one first would be wasted.
 
-The runner's part::
+The caller's part::
 
     allocator.arrive("a", opening=60)
     decision = allocator.next()          # None: wait for what runs, or, where nothing runs, all is over
@@ -37,16 +37,16 @@ _PER = 1_000  # prices are told per so many units
 
 
 class Allocator:
-    """One budget over any number of problems, that may arrive at any time; for one problem it is used alike.
+    """One budget over any number of problems (or one) that may arrive at any time.
 
-    A decision takes O(log n) after O(J log J) for the problem's own J options; the price takes O(J log 1/eps) a
-    change (see :mod:`adaptive_ttc.allocation.envelope`). The same calls in the same order make the same decisions.
+    A decision takes O(log n) after O(J log J) for the problem's own J options; the price takes O(J log 1/eps) a change
+    (see :mod:`adaptive_ttc.allocation.envelope`). The same calls in the same order make the same decisions.
 
     Args:
         budget: units that may be spent, at least 0; None for no limit, where only ``min_gain`` ends a problem.
         min_gain: gain per 1,000 units under which nothing is ever bought.
-        hysteresis: a parked problem goes on when it is worth the price and so much of it more, so that small moves of
-            the price do not park and revive it in turn. Where nothing runs it goes on as soon as it is worth it.
+        hysteresis: a parked problem continues when it is worth this share more than the price, so that small moves of
+            the price do not park and revive it in turn. Where nothing runs, it continues once it is worth the price.
         per_problem_max: most units for one problem; None for no limit.
         floor: share of an opening that is worth starting with, where that is all that is left.
 
@@ -93,12 +93,12 @@ class Allocator:
 
     @property
     def spent(self) -> int:
-        """Units charged, by what runs too."""
+        """Units charged, by running work too."""
         return self._ledger.spent
 
     @property
     def promised(self) -> int:
-        """Units that what runs may still spend."""
+        """Units that running work may still spend."""
         return self._ledger.statistics().reserved
 
     @property
@@ -112,21 +112,17 @@ class Allocator:
         return self._price() * _PER
 
     def standing(self, id: str) -> Standing:
-        """Where a problem is."""
+        """The standing of a problem."""
         return self._account(id).standing
 
     def arrive(self, id: str, opening: int, options: Iterable[Option] = ()) -> None:
-        """Take a problem in.
+        """Add a problem; ValueError where its name is taken, or its opening takes less than 1 unit.
 
         Args:
             id: its name, new to this allocator.
-            opening: units of its first work, with which it gets an answer: nine of ten solutions take less. At most
-                ``per_problem_max`` of them are set aside.
-            options: what is expected of it before anything is known, the opening included; they are never chosen, and
-                only tell the others what it will want.
-
-        Raises:
-            ValueError: the name is taken, or the opening takes less than 1 unit.
+            opening: units of its first work, which gives an answer in nine of ten cases; at most ``per_problem_max``.
+            options: expected of it before any evidence, the opening included; never chosen, they only add to the
+                demand.
         """
         if id in self._accounts:
             raise ValueError(f"problem {id!r} has arrived already; ids must differ")
@@ -142,13 +138,10 @@ class Allocator:
         self._due += account.opening
 
     def expect(self, number: int, opening: int = 0, options: Iterable[Option] = ()) -> None:
-        """Say how many problems are still to come and what each is likely to want, so that units are left for them.
+        """Say how many problems are still to come and what each is likely to want, so that units are kept for them.
 
-        Every arrival counts one of them off. Called again, it replaces what was said before.
-
-        Args:
-            number: of problems; 0 where no more are expected.
-            opening, options: of each, as for :meth:`arrive`.
+        Every arrival counts one of them off. A later call replaces an earlier one; ``opening`` and ``options`` are of
+        each, as for :meth:`arrive`.
         """
         self._expect(max(0, number), opening, pieces(Envelope.of(options), least=self._least, given=opening))
 
@@ -160,13 +153,10 @@ class Allocator:
         self._coming = (number, opening, wanted)
 
     def offer(self, id: str, options: Iterable[Option]) -> Standing:
-        """Say what may be done next on a problem, its evidence being what it is now; replaces what was said before.
+        """Say what may be done next on a problem, given its present evidence; replaces what was said before.
 
-        Returns:
-            where the problem is now; those that are :data:`~adaptive_ttc.allocation.report.OVER` can be settled.
-
-        Raises:
-            ValueError: unknown or over; or it is running, or waiting for its opening.
+        Returns its standing, which says whether it is :data:`~adaptive_ttc.allocation.report.OVER` and can be settled.
+        ValueError: it is unknown, over, running, or waiting for its opening.
         """
         account = self._account(id)
         if account.standing in ("waiting", "running", "settled", "failed"):
@@ -176,9 +166,8 @@ class Allocator:
         return account.standing
 
     def next(self) -> Decision | None:
-        """Decide who goes on; the units are promised from now on.
-
-        None where nobody can: wait until something that runs is charged, or a problem is offered or arrives.
+        """Decide which problem continues, and promise it units; None until a charge, an offer or an arrival changes
+        that.
         """
         while self._openings:
             account = self._openings[0]
@@ -197,34 +186,22 @@ class Allocator:
         return self._next_slice()
 
     def ended(self) -> list[str]:
-        """Problems that :meth:`next` found over since this was last asked, as what they want is not left: settle them.
-
-        Those that wait for an opening, or are offered again, say so themselves (:meth:`standing`, :meth:`offer`).
-        """
+        """Problems that :meth:`next` found over since the last call, as what they want is not left: settle them."""
         over, self._over = self._over, []
         return over
 
     def promise(self, id: str) -> Ledger:
-        """The account that what runs on a problem spends from, a child of the budget's.
-
-        Raises:
-            ValueError: it is not running.
-        """
+        """The account that work on a problem spends from, a child of the budget's. ValueError: it is not running."""
         account = self._account(id)
         if account.promise is None:
             raise ValueError(f"problem {id!r} is {account.standing}: nothing is promised to it")
         return account.promise
 
     def charged(self, id: str, actual: int = 0) -> None:
-        """What ran has ended; what its account did not spend goes back.
+        """End work on a problem; what its account did not spend goes back.
 
-        Args:
-            id: of the problem.
-            actual: units to charge to its account, of a runner that did not spend from :meth:`promise` itself.
-
-        Raises:
-            ValueError: it is not running, or ``actual`` is not within 0 and what is left of the promise; nothing
-                changes then.
+        ``actual`` units are charged first, where the caller did not spend from :meth:`promise` itself. ValueError, with
+        nothing changed: it is not running, or ``actual`` is not within 0 and what is left of the promise.
         """
         promise, account = self.promise(id), self._account(id)
         if actual:
@@ -240,22 +217,14 @@ class Allocator:
         account.grants[-1] = replace(account.grants[-1], spent=promise.spent)
 
     def settled(self, id: str) -> None:
-        """A problem is done with; what it was expected to want is free for others.
-
-        Raises:
-            ValueError: unknown or over; or it is running: charge what it spent first.
-        """
+        """Settle a problem, which frees what it was expected to want. ValueError: it is unknown, over or running."""
         account = self._account(id)
         if account.promise is not None:
             raise ValueError(f"problem {id!r} is running: call charged({id!r}, ...) with what it spent first")
         self._end(account, "settled")
 
     def failed(self, id: str, actual: int = 0) -> None:
-        """A problem cannot go on; what its account did not spend goes back, see :meth:`charged`.
-
-        Raises:
-            ValueError: unknown or over, or more than what was promised.
-        """
+        """Settle a problem that cannot go on; as :meth:`charged` and then :meth:`settled`, with their errors."""
         account = self._account(id)
         if account.promise is not None:
             self.charged(id, actual)
@@ -311,7 +280,7 @@ class Allocator:
             return self._grant(account, option, units) if units else None
 
     def _revive(self, price: float) -> None:
-        """Bring parked problems back that are worth the price by a margin, or the best one where nothing runs."""
+        """Make parked problems ready that are worth the price by a margin, or the best one where nothing runs."""
         threshold = price * (1 + self._hysteresis)
         while (account := self._parked.top()) and account.slope >= threshold:
             self._ready.push(account)
@@ -319,7 +288,7 @@ class Allocator:
             self._ready.push(account)
 
     def _estimate(self, account: Account, options: Iterable[Option], given: int = 0) -> None:
-        """Take options in; those that cannot be finished do not count."""
+        """Store options; those that cannot be finished do not count."""
         account.options = tuple(options)
         most = min(self._left(), self._room(account))
         account.envelope = Envelope.of(option for option in account.options if option.within(most))
@@ -365,14 +334,14 @@ class Allocator:
         return max(self._least, self._demand.price(available - self._due) or 0.0)
 
     def _affordable(self, units: int, *, least: int, kept: int = 0) -> int:
-        """As many units as can be promised now beside those ``kept``; fewer only where nothing that runs gives back."""
+        """As many units as can be promised beside those ``kept``; fewer only where nothing that runs gives back."""
         available = None if self._ledger.available is None else max(0, self._ledger.available - kept)
         if available is None or units <= available:
             return units
         return available if not self._running and available >= max(1, least) else 0
 
     def _left(self) -> float:
-        """Units that may still be spent, by what runs too, beside the openings that are still to come."""
+        """Units that may still be spent, by running work too, except for openings still to come."""
         limit = self._ledger.limit
         return math.inf if limit is None else limit - self._ledger.spent - self._coming[0] * self._coming[1]
 

@@ -1,4 +1,4 @@
-"""The concave envelope of what may be done next on a problem, and the price that makes what all want what is left.
+"""The concave envelope of a problem's options, and the price at which all problems want what is left.
 
 As an envelope is concave, what a problem wants at a price is the sum of its envelope's pieces that are at least that
 steep, and what all want is the sum over all pieces. Those sums stand in a Fenwick tree over a geometric ladder of
@@ -23,14 +23,10 @@ class Envelope:
 
     Its first slope is the best rate at which a problem can still gain, over all that may be done in one go: an option
     that gains nothing by itself (a second vote) never hides one that does (the fourth).
-
-    Attributes:
-        vertices: options by rising cost and gain.
-        slopes: gain per unit from each vertex's predecessor to it, above 0, never rising.
     """
 
-    vertices: tuple[Option, ...] = ()
-    slopes: tuple[float, ...] = ()
+    vertices: tuple[Option, ...] = ()  # options by rising cost and gain
+    slopes: tuple[float, ...] = ()  # gain per unit from each vertex's predecessor to it, above 0, never rising
 
     @classmethod
     def of(cls, options: Iterable[Option]) -> Envelope:
@@ -67,12 +63,8 @@ def _slope(hull: list[Option], option: Option) -> float:
     return (option.gain - last.gain) / (option.cost - last.cost)
 
 
-RATIO = 1.01
-"""Between two rungs of the ladder: prices are told to one percent."""
-
-LOWEST = 1e-26
-"""The lowest rung, in gain per unit: far under what a floating-point operation is ever worth."""
-
+RATIO = 1.01  # between two rungs of the ladder: prices are exact to one percent
+LOWEST = 1e-26  # the lowest rung, in gain per unit: far under what a floating-point operation is ever worth
 _SIZE = 1 << 13  # rungs: over 35 decades of price
 _LOG_RATIO = math.log(RATIO)
 _LOG_LOWEST = math.log(LOWEST)
@@ -88,13 +80,7 @@ class Piece:
 
 
 def pieces(envelope: Envelope, *, least: float, given: int = 0) -> tuple[Piece, ...]:
-    """What a problem wants at every price.
-
-    Args:
-        envelope: of its options.
-        least: price under which nothing is bought.
-        given: units that it has been promised of these since they were estimated; the steepest ones.
-    """
+    """What a problem wants at every price from ``least`` on, less the ``given`` units promised since the estimate."""
     wanted: list[Piece] = []
     reached = given
     for vertex, slope in zip(envelope.vertices, envelope.slopes, strict=True):
@@ -102,7 +88,8 @@ def pieces(envelope: Envelope, *, least: float, given: int = 0) -> tuple[Piece, 
             break
         upto = round(vertex.cost)
         if upto > reached:
-            wanted.append(Piece(_rung(slope), upto - reached))
+            rung = min(max(int((math.log(slope) - _LOG_LOWEST) / _LOG_RATIO), 0), _SIZE - 1)
+            wanted.append(Piece(rung, upto - reached))
             reached = upto
     return tuple(wanted)
 
@@ -112,23 +99,21 @@ class Demand:
 
     def __init__(self) -> None:
         self._sums = [0] * (_SIZE + 1)
-        self.total = 0
-        """Units wanted at any price."""
+        self.total = 0  # units wanted at any price
 
     def add(self, wanted: Iterable[Piece]) -> None:
-        """A problem wants these from now on."""
+        """Add a problem's pieces."""
         for piece in wanted:
             self._change(piece.rung, piece.units)
 
     def remove(self, wanted: Iterable[Piece]) -> None:
-        """It does so no more."""
+        """Remove a problem's pieces."""
         for piece in wanted:
             self._change(piece.rung, -piece.units)
 
     def price(self, left: int) -> float | None:
-        """The highest price, to one percent from below, at which ``left`` units are wanted or more.
-
-        Where nothing is left, it is that of the first unit; None where fewer are wanted at any price.
+        """The highest price, to one percent from below, at which ``left`` units (at least 1) are wanted; None if fewer
+        are.
         """
         left = max(1, left)
         if self.total < left:
@@ -147,7 +132,3 @@ class Demand:
         while position <= _SIZE:
             self._sums[position] += units
             position += position & -position
-
-
-def _rung(slope: float) -> int:
-    return min(max(int((math.log(slope) - _LOG_LOWEST) / _LOG_RATIO), 0), _SIZE - 1)

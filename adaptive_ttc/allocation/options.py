@@ -1,4 +1,4 @@
-"""Options in units of the budget, the slice of each that is done next, and forecasts of them beside an event loop."""
+"""Options in units of the budget, the slice of each that is done next, and forecasts beside an event loop."""
 
 from __future__ import annotations
 
@@ -14,33 +14,28 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option, unseen
 
-SLICE: Mapping[str, int] = {"sample": 4}
-"""Units of a slice, by family; one of all others."""
+SLICE: Mapping[str, int] = {"sample": 4}  # units of a slice, by family; one of all others
 
 MARGIN = 2.0
-"""A slice is promised so many times what is expected to be set aside for it; what it leaves comes back.
+"""A slice is promised so many times the amount expected to be set aside for it; the rest comes back.
 
-Before a sample is drawn, more is set aside for its scores than they will cost (`driver/scoring.py`): a slice
-that was promised only what it costs would not begin all of its samples.
+Before a sample is drawn, more is set aside for its scores than they will cost (`driver/scoring.py`): a slice that was
+promised only what it costs would not begin all of its samples.
 """
 
 AGEING = 0.1
-"""What has outlived its expected cost is expected to take this share of what it took once more.
+"""Share of its cost so far that is expected to be still needed by a solution that has outlived its expected cost.
 
 A solution that is longer than nine in ten is mostly near its end; where it is not, it takes more and shorter slices.
 """
 
 
 def priced(options: Iterable[Option], evidence: Evidence, generated: float, prm: float) -> list[Option]:
-    """What may be done next on a problem, in units.
+    """Options of a forecast in units, where a token of the policy costs ``generated`` and one of the PRM ``prm``.
 
-    While there is no solution at all, what a budget cut is finished before anything else: the rest of it is the
-    cheapest way to an answer, and a search beside it is another way to the same end.
-
-    Args:
-        options: of a forecast from the evidence.
-        evidence: what is known of the problem; solutions that the PRM has not seen are scored with the first slice.
-        generated, prm: units that a token of the policy and of the PRM costs.
+    While there is no solution at all, a solution that a budget cut is finished before anything else: the rest of it is
+    the cheapest way to an answer, and a search beside it is another way to the same end. Unscored solutions in the
+    evidence are scored with the first slice.
     """
     solved = any(unit.attempts for unit in evidence.units)
     kinds = {unit.kind for unit in evidence.begun}
@@ -81,21 +76,15 @@ def slice_of(action: Action) -> Action:
     return Action(action.kind, min(action.count, SLICE.get(family_of(action.kind), 1)))
 
 
-QUICK = 0.01
-"""Seconds for which an event loop may be held up; what is expected to take longer runs in a thread."""
-
-FIRST_GUESS = 0.002
-"""Seconds that the prediction for one state takes, until one was seen."""
+QUICK = 0.01  # seconds for which an event loop may be held up; longer work runs in a thread
+FIRST_GUESS = 0.002  # seconds that the prediction for one state takes, until one was seen
 
 
 class Forecaster:
-    """Asks a calibration about many problems at once, in the event loop where that is quick, else in a thread.
+    """Forecasts many problems at once, in the event loop where that is quick, else in a thread.
 
-    Args:
-        calibrated: what was learned of the pair, or a prior.
-        price: units a token costs.
-        steps: whether steps can be searched: there is a PRM, and the policy goes on from begun solutions.
-        revises: whether the policy was trained to revise its solutions.
+    ``steps`` says whether steps can be searched (there is a PRM, and the policy continues begun solutions), ``revises``
+    whether the policy was trained to revise its solutions.
     """
 
     def __init__(self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool) -> None:

@@ -1,4 +1,4 @@
-"""What an allocator knows of every problem, and those of them that wait for units, the most gainful one first."""
+"""What an allocator knows of every problem, and queues of those that wait for units, best first."""
 
 from __future__ import annotations
 

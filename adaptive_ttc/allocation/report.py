@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "
 """
 
 OVER: frozenset[Standing] = frozenset(("content", "short", "settled", "failed"))
-"""Standings of problems that will be given nothing more on what is known of them."""
+"""Standings of problems that get nothing more, by what is known of them."""
 
 WHY: dict[Standing, str] = {
     "waiting": "what was left did not pay for its opening",
@@ -44,46 +44,28 @@ WHY: dict[Standing, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Who gets what next.
+    """Which problem gets units next, and for what."""
 
-    Attributes:
-        number: of the decision, from 0.
-        problem: whose turn it is.
-        option: what is to be done; None for the problem's opening.
-        units: most that may be spent on it; promised until they are charged.
-        price: gain per 1,000 units that an option had to be worth at that time.
-        spent: units, once it was carried out; None while it runs.
-    """
-
-    number: int
-    problem: str
-    option: Option | None
-    units: int
-    price: float
-    spent: int | None = None
+    number: int  # of the decision, from 0
+    problem: str  # whose turn it is
+    option: Option | None  # what is to be done; None for the problem's opening
+    units: int  # most that may be spent on it; promised until they are charged
+    price: float  # gain per 1,000 units that an option had to be worth at that time
+    spent: int | None = None  # units, once it was carried out; None while it runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemReport:
-    """What happened to a problem.
+    """What happened to a problem."""
 
-    Attributes:
-        id: of the problem.
-        standing: where it is now.
-        stopped: where it was before it was settled or failed; the same as ``standing`` while it is neither.
-        spent: units.
-        grants: in order.
-        considered: the options that were last offered.
-        slope: gain per 1,000 units of the best of them, 0 where none gains; ``price`` is what it would have had to be
-            worth when it stopped, or now.
-    """
-
-    id: str
-    standing: Standing
-    stopped: Standing
-    spent: int
-    grants: tuple[Decision, ...]
-    considered: tuple[Option, ...]
+    id: str  # of the problem
+    standing: Standing  # where it is now
+    stopped: Standing  # where it was before it was settled or failed; the same as ``standing`` while it is neither
+    spent: int  # units
+    grants: tuple[Decision, ...]  # in order
+    considered: tuple[Option, ...]  # the options that were last offered
+    # gain per 1,000 units of the best of them, 0 where none gains; ``price`` is what it would have had to be worth when
+    # it stopped, or now
     slope: float
     price: float
 
@@ -119,10 +101,7 @@ class AllocationReport:
         """For JSON."""
         return {
             "schema": SCHEMA,
-            "budget": self.budget,
-            "spent": self.spent,
-            "promised": self.promised,
-            "price": self.price,
+            **_fields(self),
             "prices": list(self.prices),
             "problems": [_problem(one) for one in self.problems],
         }
@@ -132,10 +111,8 @@ class AllocationReport:
         Path(path).write_text(json.dumps(self.as_data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def draw(self, path: str | Path) -> None:
-        """Draw who got what, and the price over time, in the format that the file's ending names, such as PNG.
-
-        Raises:
-            ConfigError: matplotlib is not installed (the extra ``plot``).
+        """Draw what each problem got, and the price over time (format by the file's ending); ConfigError without
+        matplotlib.
         """
         try:
             from matplotlib.figure import Figure
@@ -160,14 +137,13 @@ class AllocationReport:
         figure.savefig(path, dpi=150)
 
 
+def _fields(record: Decision | ProblemReport | AllocationReport) -> dict[str, Any]:
+    return {part.name: getattr(record, part.name) for part in fields(record)}
+
+
 def _problem(one: ProblemReport) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "standing": one.standing,
-        "stopped": one.stopped,
-        "spent": one.spent,
-        "slope": one.slope,
-        "price": one.price,
+        **_fields(one),
         "why": one.explain(),
         "grants": [_decision(grant) for grant in one.grants],
         "considered": [_option(option) for option in one.considered],
@@ -175,13 +151,8 @@ def _problem(one: ProblemReport) -> dict[str, Any]:
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
-    return {
-        "number": decision.number,
-        "option": None if decision.option is None else _option(decision.option),
-        "units": decision.units,
-        "price": decision.price,
-        "spent": decision.spent,
-    }
+    option = None if decision.option is None else _option(decision.option)
+    return {name: value for name, value in _fields(decision).items() if name != "problem"} | {"option": option}
 
 
 def _option(option: Option) -> dict[str, Any]:

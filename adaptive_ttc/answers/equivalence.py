@@ -67,8 +67,7 @@ class GraderStatistics:
 
 _T = TypeVar("_T")
 
-_Inquiry = Generator[Request, bool, _T]
-"""A decision that may need the worker: yields requests, is sent their outcomes."""
+_Inquiry = Generator[Request, bool, _T]  # A decision that may need the worker: yields requests, is sent their outcomes
 
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.answers.threads")
 """Threads of an event loop that may wait for a worker, kept apart from those that others need."""
@@ -97,11 +96,8 @@ class Grader:
     async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
         """Map every answer to the canonical text of its equivalence class; None and empty answers to None.
 
-        The result depends on the set of answers alone, not on their order; the shortest text stands for a class.
-        Earlier comparisons are remembered.
-
-        Raises:
-            GradingError: the worker was needed and cannot be started.
+        The result depends on the set of answers alone; the shortest text stands for a class. Earlier comparisons are
+        remembered. GradingError: the worker was needed and cannot be started.
         """
         return await self._run(self._classes(answers))
 
@@ -112,9 +108,7 @@ class Grader:
     async def equal(self, gold: str, answer: str | None) -> bool:
         """Whether ``answer`` is right where ``gold`` is the right answer; None never is.
 
-        Raises:
-            ValueError: the gold answer is empty.
-            GradingError: the worker was needed and cannot be started.
+        ValueError: the gold answer is empty. GradingError: the worker was needed and cannot be started.
         """
         return await self._run(self._equal(gold, answer))
 

@@ -6,8 +6,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-MAX_CHARS = 1000
-"""Longer answers are compared as text only; no answer to a verifiable problem is that long."""
+MAX_CHARS = 1000  # longer answers are compared as text only; no answer to a verifiable problem is that long
 
 _BRACES = re.compile(r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,8}\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
 

@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-_POLL = 0.05
-"""Seconds after which a wait looks whether it was abandoned."""
+_POLL = 0.05  # seconds after which a wait looks whether it was abandoned
 
 
 class WorkerLateError(Exception):
@@ -72,10 +71,8 @@ class WorkerProcess:
     def receive(self, limit: float, abandoned: Callable[[], bool]) -> dict[str, Any]:
         """Wait at most ``limit`` seconds for one reply.
 
-        Raises:
-            WorkerLateError: there was none in time.
-            WorkerDiedError: the process ended.
-            WaitAbandonedError: ``abandoned()`` became true.
+        Raises WorkerLateError when there is none in time, WorkerDiedError when the process ended, and
+        WaitAbandonedError once ``abandoned()`` is true.
         """
         deadline = time.monotonic() + limit
         while True:

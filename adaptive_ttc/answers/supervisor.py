@@ -44,8 +44,7 @@ class GradingConfig:
 
 Request = Mapping[str, str]
 
-_GRACE = 0.2
-"""Seconds that an abandoned request may still take, before the worker is killed rather than kept."""
+_GRACE = 0.2  # seconds that an abandoned request may still take, before the worker is killed rather than kept
 
 
 class Supervisor:

@@ -27,12 +27,7 @@ class Recipe:
     commands: Mapping[str, str]  # command lines for the pair, by name
 
     def load(self, **settings: Any) -> Solver:
-        """Load the models with further ``settings`` of :meth:`~adaptive_ttc.solver.Solver.load`, such as ``seed``.
-
-        Raises:
-            ConfigError: an engine or a reader is missing, or a model cannot be loaded.
-            EngineError: an engine does not start.
-        """
+        """Load the models with further ``settings`` of ``Solver.load``, such as ``seed``; its errors."""
         settings |= {"policy_settings": self.policy_settings, "prm_settings": self.prm_settings}
         return Solver.load(self.policy, self.prm, engine=self.engine, **settings)
 

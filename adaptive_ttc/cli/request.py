@@ -146,11 +146,7 @@ def _flags(names: Iterable[str]) -> str:
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``Solver.solve``, checked as far as they can be before the models are loaded.
-
-    Raises:
-        ConfigError: an ``--option`` is not ``NAME=VALUE``, or no models could carry out the request.
-    """
+    """Keyword arguments of ``Solver.solve``; ConfigError for what can be refused before the models are loaded."""
     request = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
     for text in options.option:
         name, equals, value = text.partition("=")

@@ -21,8 +21,7 @@ from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Finish, Prefix
 
-Key = tuple[tuple[str, ...], tuple[str, ...]]
-"""The steps of a sample, and those of its parent."""
+Key = tuple[tuple[str, ...], tuple[str, ...]]  # the steps of a sample, and those of its parent
 
 
 class ExpansionScores:

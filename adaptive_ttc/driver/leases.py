@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHORTEST_LEASE = 16
-"""Tokens under which a lease is not worth a request, unless a sample needs fewer."""
+SHORTEST_LEASE = 16  # tokens under which a lease is not worth a request, unless a sample needs fewer
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,23 +15,12 @@ _REQUESTS = count()
 class Sample:
     """A child of ``parent``, grown by one or several requests to the policy, all with its path's ``seed``."""
 
+    # fmt: off
     __slots__ = (
-        "_decode",
-        "_messages",
-        "_prompt_ids",
-        "_request",
-        "attempts",
-        "ended",
-        "logprob",
-        "logprobs",
-        "parent",
-        "path",
-        "remaining",
-        "scores",
-        "seed",
-        "text",
-        "token_ids",
+        "_decode", "_messages", "_prompt_ids", "_request", "attempts", "ended", "logprob", "logprobs", "parent", "path",
+        "remaining", "scores", "seed", "text", "token_ids",
     )
+    # fmt: on
 
     def __init__(
         self,

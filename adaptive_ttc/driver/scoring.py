@@ -13,8 +13,7 @@ from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""
 
-PRM_TOKENS_PER_SAMPLE = 32
-"""PRM tokens to set aside for the text around a step."""
+PRM_TOKENS_PER_SAMPLE = 32  # PRM tokens to set aside for the text around a step
 
 
 def least_score(prm: RewardModel, question: str, price: Price) -> int:

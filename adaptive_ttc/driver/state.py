@@ -68,8 +68,7 @@ class PathNumbering:
         return above._number(path, above._given.get(path, 0) + self._turn + self._turns * index)
 
 
-Kind = tuple[str, ...]
-"""Samples of one kind end alike: the stop strings of their request."""
+Kind = tuple[str, ...]  # samples of one kind end alike: the stop strings of their request
 
 
 @dataclass(slots=True)

@@ -1,10 +1,10 @@
-"""A calibration as it is used: table, difficulty classifiers, gain model and where they come from; never executed.
+"""A calibration as it is used: table, difficulty classifiers, gain model and their origin; nothing in it is executed.
 
 A calibration is a directory::
 
     table.json          the compute-optimal table
     classifier.skops    difficulty classifiers of all stages of evidence
-    outlook.skops       what more work brings; missing where the table's own forecasts were as good
+    outlook.skops       gains of more work; missing where the table's own forecasts were as good
     meta.json           schema, fingerprints of the pair, opening, checksums of the files above, how it was made
 """
 
@@ -40,29 +40,23 @@ pair, the two meet between 1 and 1.5.
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What every problem is begun with.
+    """A problem's first unit."""
 
-    Attributes:
-        kind: of its unit: ``greedy`` or ``sample``.
-        scored: whether the PRM sees it at once.
-        generated, prm: tokens of it that nine of ten problems stay within.
-    """
-
-    kind: str = "greedy"
-    scored: bool = True
+    kind: str = "greedy"  # of its unit: ``greedy`` or ``sample``
+    scored: bool = True  # whether the PRM sees it at once
     generated: int = 512
     prm: int = 1024
 
     def within(self, each: float, generated: float, prm: float) -> Opening:
-        """As a budget of so many units a problem has it: scored only where that leaves enough to act on the scores."""
+        """The opening for ``each`` units a problem: scored only where enough is left to act on the scores."""
         return replace(self, scored=self.scored and each >= SCORED_OPENINGS * self.units(generated, prm))
 
     def units(self, generated: float, prm: float) -> int:
-        """What nine of ten cost at most, where a token of the policy and one of the PRM cost so much."""
+        """Units that nine of ten cost at most, at these prices of a policy and a PRM token."""
         return max(1, math.ceil(generated * self.generated + (prm * self.prm if self.scored else 0.0)))
 
     def promise(self, generated: float, prm: float) -> int:
-        """To be set aside for it: for its scores more than they will cost, see :mod:`adaptive_ttc.driver.scoring`."""
+        """Units to set aside for it; for its scores more than they cost, see :mod:`adaptive_ttc.driver.scoring`."""
         return self.units(generated, PRM_TOKENS_PER_TOKEN * prm)
 
 
@@ -71,10 +65,10 @@ class Calibrated:
     """What was learned of a pair of models.
 
     Attributes:
-        table: what every arm reaches and costs.
+        table: accuracy and cost of every arm.
         difficulty: evidence -> posterior over bins; None for a prior that knows no features.
-        gain: what more work brings; the table's own forecasts where none was learned.
-        opening: what a problem is begun with.
+        gain: expected gains of more work; the table's own forecasts where none was learned.
+        opening: a problem's first unit.
         meta: how it was made; empty for a prior.
     """
 
@@ -112,7 +106,7 @@ class Calibrated:
 
 
 def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None) -> str | None:
-    """What differs between the pair that a calibration was made for and this one; None where nothing does."""
+    """The difference between a calibration's pair and this one, in words; None where there is none."""
     fingerprints = meta.get("fingerprints", {})
     now = {"policy": policy.fingerprint, "prm": "" if prm is None else prm.fingerprint}
     names = [name for name, mark in now.items() if fingerprints.get(name) != mark]
@@ -123,11 +117,7 @@ def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The metadata of a calibration.
-
-    Raises:
-        CalibrationError: there are none, or they are of another version.
-    """
+    """The metadata of a calibration. CalibrationError: there are none, or they are of another version."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except OSError as error:
@@ -157,10 +147,4 @@ def _sha256(path: Path) -> str:
         raise CalibrationError(f"cannot read {path}: {error.strerror or error}; {REMEDY}") from error
 
 
-__all__ = [
-    "Calibrated",
-    "Opening",
-    "meta_digest",
-    "mismatch_of",
-    "read_meta",
-]
+__all__ = ["Calibrated", "Opening", "meta_digest", "mismatch_of", "read_meta"]

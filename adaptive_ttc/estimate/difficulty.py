@@ -1,8 +1,8 @@
-"""How hard a problem is, as a posterior over five bins, read off what is known of it.
+"""How hard a problem is, as a posterior over five bins given its evidence.
 
-A model holds one classifier for each stage of evidence. It shows a classifier no more than the stage is made of, so
-that what the classifier sees live is what it was trained on. A classifier answers "harder than edge k?" for the four
-edges between the bins; curves that were fitted out of fold make its answers probabilities.
+A model holds one classifier for each stage of evidence. It shows a classifier only the stage's evidence, so that it
+sees live what it was trained on. A classifier answers "harder than edge k?" for the four edges between the bins; curves
+that were fitted out of fold make its answers probabilities.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import Evidence, Reading, Unit, family_of
 from adaptive_ttc.estimate.skops_io import TreeClassifier, read_estimators, write_estimators
 
-BINS = 5
-"""Bins of difficulty; bin 0 holds the easiest fifth of the problems, bin 4 the hardest."""
+BINS = 5  # bins of difficulty; bin 0 holds the easiest fifth of the problems, bin 4 the hardest
 
 _EDGES = BINS - 1
 _FLOOR = 0.002  # no bin is less probable: a classifier that is sure of itself has seen a thousand problems at most
@@ -36,24 +35,16 @@ class Classifier(Protocol):
 
     def predict_proba(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows, 2]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A fitted logistic regression with what was done to its columns before, as plain numbers.
+    """A fitted logistic regression with its imputation, as plain numbers."""
 
-    Attributes:
-        fill: for columns whose value is not known.
-        weights: of the columns.
-        missing: what is added where a column is not known.
-        intercept: in nats.
-    """
-
-    fill: tuple[float, ...]
-    weights: tuple[float, ...]
-    missing: tuple[float, ...]
-    intercept: float
+    fill: tuple[float, ...]  # for columns whose value is not known
+    weights: tuple[float, ...]  # of the columns
+    missing: tuple[float, ...]  # what is added where a column is not known
+    intercept: float  # in nats
 
     def predict_proba(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows, 2]."""
@@ -91,20 +82,14 @@ class Isotonic:
 
 @dataclass(frozen=True, slots=True)
 class StageModel:
-    """The posterior over bins at one stage, from one binary classifier of (features, edge): "harder than the edge?".
+    """The posterior over bins at one stage, from one binary classifier of (features, edge): "harder than the edge?"."""
 
-    Attributes:
-        family: ``logistic`` or ``boosting``.
-        estimator: reads the columns and then the edge as a thermometer (k >= 1, k >= 2, k >= 3): an ordinal model
-            as a binary one on four rows a problem (Li and Lin 2006).
-        columns: of the features.
-        curves: one calibration curve an edge, fitted out of fold.
-    """
-
-    family: str
+    family: str  # ``logistic`` or ``boosting``
+    # reads the columns and then the edge as a thermometer (k >= 1, k >= 2, k >= 3): an ordinal model as a binary one on
+    # four rows a problem (Li and Lin 2006)
     estimator: Classifier
-    columns: tuple[int, ...]
-    curves: tuple[Platt | Isotonic, ...]
+    columns: tuple[int, ...]  # of the features
+    curves: tuple[Platt | Isotonic, ...]  # one calibration curve an edge, fitted out of fold
 
     def predict_proba(self, features: Array) -> Array:
         """Shape [problems, 5], from features of shape [problems, features]."""
@@ -122,7 +107,7 @@ class StageModel:
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> StageModel:
-        """And back."""
+        """From :meth:`as_data`."""
         estimator = data["estimator"]
         if isinstance(estimator, dict):
             estimator = Linear(**_tuples(estimator))
@@ -167,7 +152,7 @@ def _thread_pools() -> Any:
 
 
 def one_thread() -> Any:
-    """A context in which scikit-learn keeps to one thread: few rows are done before a second one has woken up."""
+    """A context in which scikit-learn uses one thread: few rows are done before a second one has woken up."""
     return _thread_pools().limit(limits=1)
 
 
@@ -180,19 +165,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How much is known of a problem.
+    """An amount of evidence."""
 
-    Attributes:
-        name: of the stage.
-        steps: scored first steps of independent samples, finished or not.
-        finished: finished samples.
-        greedy: finished greedy solutions.
-    """
-
-    name: str
-    steps: int = 0
-    finished: int = 0
-    greedy: int = 0
+    name: str  # of the stage
+    steps: int = 0  # scored first steps of independent samples, finished or not
+    finished: int = 0  # finished samples
+    greedy: int = 0  # finished greedy solutions
 
     def view(self, evidence: Evidence) -> Evidence | None:
         """The evidence cut down to this stage; None where it holds less, or where no PRM has scored it yet."""
@@ -264,10 +242,8 @@ class DifficultyModel:
         return next((stage, view) for stage, view in views if view is not None)
 
     def save(self, path: str | Path) -> str:
-        """Write all classifiers to one file; its SHA-256 belongs in the metadata beside it.
-
-        Raises:
-            CalibrationError: an estimator is of a type that would not be read again.
+        """Write all classifiers to one file; returns its SHA-256. CalibrationError: a type that would not be read
+        again.
         """
         probes = np.linspace(0, 1, 3)[:, None] * np.ones(len(self.reading.names))
         content = {
@@ -314,7 +290,7 @@ class DifficultyModel:
 
 
 def _first_steps(evidence: Evidence) -> list[Unit]:
-    """Those that were drawn from the question alone, each as a sample that has gone no further."""
+    """First steps drawn from the question alone, each as a sample that has gone no further."""
     return [
         Unit("sample", (), (step,), step.tokens)
         for unit in evidence.units

@@ -1,4 +1,4 @@
-"""What is known of a problem after some work on it, as numbers that a difficulty classifier reads; it knows no model.
+"""Evidence on a problem, and the numbers that a difficulty classifier reads off it.
 
 Evidence is made of units: a greedy solution, an independent sample, a tree of DVTS, a beam search, a chain of
 revisions. Units of one kind are exchangeable, so that what was measured on recorded ones holds for live ones.
@@ -25,36 +25,22 @@ NAN = math.nan
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """The first step of a solution, kept or pruned.
+    """The first step of a solution, kept or pruned."""
 
-    Attributes:
-        score: the PRM's, in [0, 1]; nan where it was not scored.
-        tokens: generated.
-        logprob: their sum in nats; nan where the engine does not tell it.
-    """
-
-    score: float
-    tokens: int
-    logprob: float = NAN
+    score: float  # the PRM's, in [0, 1]; nan where it was not scored
+    tokens: int  # generated
+    logprob: float = NAN  # their sum in nats; nan where the engine does not tell it
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A solution that was handed in.
+    """A solution that was handed in."""
 
-    Attributes:
-        answer: canonical text of its answer class; None where it holds no answer.
-        scores: of its steps, each in [0, 1]; empty where it was not scored.
-        tokens: generated, from the root.
-        logprob: their sum in nats.
-        finish: why it ended.
-    """
-
-    answer: str | None
-    scores: tuple[float, ...]
-    tokens: int
-    logprob: float = NAN
-    finish: Finish = "eos"
+    answer: str | None  # canonical text of its answer class; None where it holds no answer
+    scores: tuple[float, ...]  # of its steps, each in [0, 1]; empty where it was not scored
+    tokens: int  # generated, from the root
+    logprob: float = NAN  # their sum in nats
+    finish: Finish = "eos"  # why it ended
 
     @classmethod
     def of(cls, candidate: Candidate) -> Self:
@@ -67,37 +53,23 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The smallest piece of work of one kind.
+    """The smallest piece of work of one kind."""
 
-    Attributes:
-        kind: ``greedy``, ``sample``, ``dvts-M`` (one tree), ``beam_search-N-M``, ``revision-S`` (one chain).
-        attempts: the solutions that it handed in; none while only first steps exist.
-        first_steps: all first steps that it drew.
-        generated: tokens that the policy delivered.
-        prm: tokens that scoring takes with an ideal cache, see :class:`adaptive_ttc.cost.Price`.
-    """
-
-    kind: str
-    attempts: tuple[Attempt, ...] = ()
-    first_steps: tuple[FirstStep, ...] = ()
-    generated: int = 0
-    prm: int = 0
+    kind: str  # ``greedy``, ``sample``, ``dvts-M`` (one tree), ``beam_search-N-M``, ``revision-S`` (one chain)
+    attempts: tuple[Attempt, ...] = ()  # the solutions that it handed in; none while only first steps exist
+    first_steps: tuple[FirstStep, ...] = ()  # all first steps that it drew
+    generated: int = 0  # tokens that the policy delivered
+    prm: int = 0  # tokens that scoring takes with an ideal cache, see :class:`adaptive_ttc.cost.Price`
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of a problem.
+    """All that is known of a problem."""
 
-    Attributes:
-        question: its text.
-        prompt_tokens: of the rendered problem.
-        units: what was done, in any order.
-        begun: what a budget cut and is gone on with first; no feature reads it, as calibration knows no half unit.
-    """
-
-    question: str
-    prompt_tokens: int
-    units: tuple[Unit, ...] = ()
+    question: str  # its text
+    prompt_tokens: int  # of the rendered problem
+    units: tuple[Unit, ...] = ()  # what was done, in any order
+    # what a budget cut and is gone on with first; no feature reads it, as calibration knows no half unit
     begun: tuple[Unit, ...] = ()
 
     def counts(self) -> Counter[str]:
@@ -111,14 +83,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How attempts become numbers: what calibration chose for a pair of models.
+    """How attempts become numbers: what calibration chose for a pair of models."""
 
-    Attributes:
-        agg_strategy: how the scores of steps become one.
-        families: kinds whose units are counted one by one as features.
-    """
-
-    agg_strategy: Aggregation = "last"
+    agg_strategy: Aggregation = "last"  # how the scores of steps become one
+    # kinds whose units are counted one by one as features
     families: tuple[str, ...] = ("greedy", "sample", "dvts", "beam_search", "revision")
     names: tuple[str, ...] = field(init=False)
 
@@ -142,11 +110,11 @@ class Reading:
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> Self:
-        """And back."""
+        """From :meth:`as_data`."""
         return cls(data["agg_strategy"], tuple(data["families"]))
 
     def score(self, attempt: Attempt) -> float:
-        """Its step scores as one number; nan where it was not scored."""
+        """Its aggregated step scores; nan where it was not scored."""
         return score_of(attempt, self.agg_strategy)
 
     def _attempts(self, attempts: Sequence[Attempt], greedy: Attempt | None) -> list[float]:
@@ -200,7 +168,7 @@ class Reading:
 
 
 def score_of(attempt: Attempt, how: Aggregation) -> float:
-    """The step scores of an attempt as one number; nan where it was not scored."""
+    """The aggregated step scores of an attempt; nan where it was not scored."""
     return _reduced(attempt.scores, how) if attempt.scores else NAN
 
 
@@ -215,12 +183,7 @@ def family_of(kind: str) -> str:
 
 
 def first_step_length(solution: Prefix, decode: Callable[[Sequence[int]], str]) -> int:
-    """Tokens of a whole solution's first step, its separator included; all of them where it has one step.
-
-    Args:
-        solution: with its token ids and text.
-        decode: token ids -> text.
-    """
+    """Tokens of a whole solution's first step, its separator included; all of them where it has one step."""
     ids = solution.token_ids
     if STEP_END not in solution.text:
         return len(ids)
@@ -237,29 +200,16 @@ _SPREAD = ("min", "q25", "median", "q75", "max", "mean", "std")
 STEP_FEATURES = (
     "first_steps.n",
     *(f"first_steps.score_{name}" for name in _SPREAD),
-    "first_steps.tokens",
-    "first_steps.logprob",
-    "first_steps.logprob_min",
+    *(f"first_steps.{name}" for name in ("tokens", "logprob", "logprob_min")),
 )
 ATTEMPT_FEATURES = (
     *(f"attempts.score_{name}" for name in _SPREAD),
     *(f"votes.{name}" for name in ("top", "margin", "entropy")),
     *(f"weights.{name}" for name in ("top", "margin", "entropy")),
-    "answers.distinct",
-    "answers.lead_votes",
-    "answers.lead_best_score",
-    "answers.other_best_score",
-    "attempts.no_answer",
-    "attempts.unfinished",
-    "attempts.tokens_mean",
-    "attempts.tokens_std",
-    "attempts.logprob_mean",
-    "attempts.logprob_min",
-    "greedy.score",
-    "greedy.logprob",
-    "greedy.tokens",
-    "greedy.agreement",
-    "greedy.leads",
+    *(f"answers.{name}" for name in ("distinct", "lead_votes", "lead_best_score", "other_best_score")),
+    *(f"attempts.{name}" for name in ("no_answer", "unfinished", "tokens_mean", "tokens_std")),
+    *(f"attempts.{name}" for name in ("logprob_mean", "logprob_min")),
+    *(f"greedy.{name}" for name in ("score", "logprob", "tokens", "agreement", "leads")),
 )
 
 

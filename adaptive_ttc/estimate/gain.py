@@ -1,4 +1,4 @@
-"""What more work on a problem is expected to bring and to cost, learned from evidence; it knows no budget.
+"""The expected gain and cost of more work on a problem, given its evidence.
 
 Q(state, action) of a calibration is the probability that the pooled answer is right after an action. Its gain over the
 probability p of the answer in hand is the mean of two estimates that err in different ways:
@@ -6,7 +6,7 @@ probability p of the answer in hand is the mean of two estimates that err in dif
 - (1 - p) found - p lost, where ``found`` is the probability that a wrong answer becomes right, and ``lost`` that a
   right one becomes wrong: sharp where little was done, but its noise may look like a reason to stop;
 - rising(action) - rising(nothing), a model of the answer afterwards that never falls as units are added: blunter, but
-  it does not lose sight of what many more units bring.
+  it still sees the gain of many more units.
 """
 
 from __future__ import annotations
@@ -45,30 +45,21 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """Something that may be done next on a problem.
-
-    A gain model tells its gain and its tokens (:meth:`in_tokens`);
-    :func:`adaptive_ttc.allocation.options.priced` makes units of budget of these.
-
-    Attributes:
-        action: what would be done; the allocator never looks into it.
-        cost: units that all of it is expected to take, above 0.
-        gain: rise of the probability that the final answer is right, over stopping now; may be negative. Who weighs
-            problems differently multiplies it.
-        slice_cost: units to set aside for its next slice, after which evidence is looked at again; at least 1.
-        least: units with which it may turn out to be done; where fewer are left than it is expected to take, but not
-            fewer than these, it is still tried. By default what it is expected to take.
-        generated: tokens that the policy is expected to deliver.
-        prm: tokens that the PRM is expected to score, those of solutions that it has not seen yet included.
+    """Something that may be done next on a problem: from a gain model in tokens (:meth:`in_tokens`), then priced in
+    units of the budget (:func:`adaptive_ttc.allocation.options.priced`).
     """
 
-    action: Action
-    cost: float
+    action: Action  # what would be done; the allocator never looks into it
+    cost: float  # units that all of it is expected to take, above 0
+    # rise of the probability that the final answer is right, over stopping now; may be negative. Who weighs problems
+    # differently multiplies it.
     gain: float
-    slice_cost: int
+    slice_cost: int  # units to set aside for its next slice, after which evidence is looked at again; at least 1
+    # units with which it may turn out to be done; where fewer are left than it is expected to take, but not fewer than
+    # these, it is still tried. By default what it is expected to take.
     least: float = math.inf
-    generated: float = 0.0
-    prm: float = 0.0
+    generated: float = 0.0  # tokens that the policy is expected to deliver
+    prm: float = 0.0  # tokens that the PRM is expected to score, those of solutions that it has not seen yet included
 
     def __post_init__(self) -> None:
         # written so that nan fails too
@@ -91,67 +82,43 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is expected of a problem in some state.
+    """What is expected of a problem in some state."""
 
-    Attributes:
-        right: probability that the answer in hand is right; 0 while there is none.
-        options: what may be done next.
-        difficulty: probabilities of the bins, the easiest first; None where the calibration knows no features.
-    """
-
-    right: float
-    options: tuple[Option, ...]
+    right: float  # probability that the answer in hand is right; 0 while there is none
+    options: tuple[Option, ...]  # what may be done next
+    # probabilities of the bins, the easiest first; None where the calibration knows no features
     difficulty: tuple[float, ...] | None = None
 
 
 class Regressor(Protocol):
-    """A fitted regressor, likewise."""
+    """A fitted regressor, read from a file or of scikit-learn."""
 
     def predict(self, X: Array) -> Array:  # noqa: N803
         """Shape [rows]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Estimators:
-    """What was learned.
+    """The fitted models."""
 
-    Attributes:
-        right: state -> the answer in hand is right, as the estimator has it.
-        curve: calibrates that; fitted to problems that the estimator had not seen.
-        found: state and action -> a wrong answer becomes right.
-        lost: state and action -> a right answer becomes wrong.
-        rising: state and action -> the answer is right afterwards; no action is one of no units.
-        generated: state and kind -> tokens of one unit.
-        prm: state and kind -> PRM tokens of one unit.
-    """
-
-    right: Classifier
-    curve: Platt
-    found: Classifier
-    lost: Classifier
-    rising: Classifier
-    generated: Regressor
-    prm: Regressor
+    right: Classifier  # state -> the answer in hand is right, as the estimator has it
+    curve: Platt  # calibrates that; fitted to problems that the estimator had not seen
+    found: Classifier  # state and action -> a wrong answer becomes right
+    lost: Classifier  # state and action -> a right answer becomes wrong
+    rising: Classifier  # state and action -> the answer is right afterwards; no action is one of no units
+    generated: Regressor  # state and kind -> tokens of one unit
+    prm: Regressor  # state and kind -> PRM tokens of one unit
 
 
 class GainModel(Protocol):
-    """Whatever forecasts: a learned model, or the table in its place."""
+    """Anything that forecasts: a learned model, or the table."""
 
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
-        ...
 
 
 class LearnedGainModel:
-    """Forecasts that calibration learned, for any state of any problem.
-
-    Args:
-        estimators: what was learned.
-        actions: what may be done; those of one kind by rising count.
-        reading: how evidence becomes features.
-        most: kind -> units that were recorded of it; no forecast goes beyond them.
-    """
+    """Learned forecasts for any state of any problem; none goes beyond ``most`` recorded units of a kind."""
 
     def __init__(
         self, estimators: Estimators, actions: Sequence[Action], reading: Reading, most: Mapping[str, int]
@@ -163,7 +130,7 @@ class LearnedGainModel:
         self._columns = action_columns(self.actions)
 
     def possible(self, evidence: Evidence) -> list[int]:
-        """Numbers of the actions that calibration has seen from here."""
+        """Indices of the actions that calibration has seen from here."""
         done = evidence.counts()
         return [
             index
@@ -207,11 +174,7 @@ class LearnedGainModel:
         return np.asarray(((1 - now) * found - now * lost + risen) / 2)
 
     def save(self, path: str | Path) -> str:
-        """Write it to one file; its SHA-256 belongs in the metadata beside it.
-
-        Raises:
-            CalibrationError: it holds a type that would not be read again.
-        """
+        """Write it to one file; returns its SHA-256. CalibrationError: it holds a type that would not be read again."""
         content = {
             "schema": SCHEMA,
             "reading": self.reading.as_data(),
@@ -225,11 +188,7 @@ class LearnedGainModel:
 
     @classmethod
     def load(cls, path: str | Path, sha256: str) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            CalibrationError: the file is missing, changed, foreign, or of another version. Nothing in it was executed.
-        """
+        """Read what :meth:`save` wrote, executing nothing. CalibrationError: missing, changed or foreign."""
         content = read_estimators(path, sha256)
         try:
             if content["schema"] != SCHEMA:
@@ -252,7 +211,7 @@ def in_hand(state: Evidence, right: float) -> float:
 
 
 def unseen(evidence: Evidence) -> int:
-    """PRM tokens that scoring the solutions in hand takes which it has not seen yet, about."""
+    """PRM tokens, about, for scoring the solutions in hand that it has not seen yet."""
     return sum(
         evidence.prompt_tokens + attempt.tokens
         for unit in evidence.units
@@ -271,14 +230,10 @@ def action_columns(actions: Sequence[Action]) -> Array:
 
 
 class TableGainModel:
-    """Forecasts from the table alone, where no model was learned or none that was better.
+    """Forecasts from the table alone, where no better model was learned.
 
-    A state is worth what the best arm is worth that it has carried out, averaged over what is believed of the
-    difficulty. So the table is a plan that evidence may change.
-
-    Args:
-        table: of the pair.
-        posteriors: states -> probabilities of the bins; None where nothing is known but how common they are.
+    A state is worth as much as the best arm that it has carried out, averaged over the posterior of the difficulty
+    (``posteriors``, or None for the bins' shares). So the table is a plan that evidence may change.
     """
 
     def __init__(self, table: ComputeOptimalTable, posteriors: Posteriors | None = None) -> None:
@@ -307,7 +262,7 @@ class TableGainModel:
 
 
 def _best_arms(table: ComputeOptimalTable) -> Mapping[tuple[str, int], int]:
-    """(kind, units) -> column of the arm that takes the best vote over them, over all bins."""
+    """(kind, units) -> column of the arm with the best vote over them, over all bins."""
     value, _, _ = table.expected(table.share)
     best: dict[tuple[str, int], int] = {}
     for column, arm in enumerate(table.arms):

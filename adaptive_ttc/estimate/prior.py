@@ -1,4 +1,4 @@
-"""A rough prior for a pair of models that nobody has calibrated: what is published of other pairs; it knows no model.
+"""A rough prior for a pair of models without a calibration, from what is published of other pairs.
 
 The figures are anchored on published means and ordered as the papers order the strategies; they are not measurements:
 
@@ -9,7 +9,8 @@ The figures are anchored on published means and ordered as the papers order the 
   MATH-500 (26.0 and 41.4, 39.0 and 58.4); searches under a PRM above both, short of its compute-optimal 66.2.
 - Costs are in mean solutions of the policy: N samples cost N, and the PRM reads about 1.3 tokens for each generated.
 
-How long a mean solution is, the problem's own solutions tell, and before there are any, ``max_tokens``.
+The length of a mean solution is that of the problem's own solutions, and before there are any, a part of
+``max_tokens``.
 """
 
 from __future__ import annotations
@@ -31,15 +32,11 @@ SOURCE = (
 )
 SHARE: Row = (0.2, 0.2, 0.2, 0.2, 0.2)
 EDGES: Row = (0.7, 0.4, 0.17, 0.05)
-PASS: Row = (0.86, 0.55, 0.25, 0.09, 0.02)
-"""Rate at which one sample is right, by bin."""
-
-WRONG_AGREE = 0.3
-"""Probability that a wrong answer is the same as another wrong one."""
+PASS: Row = (0.86, 0.55, 0.25, 0.09, 0.02)  # rate at which one sample is right, by bin
+WRONG_AGREE = 0.3  # probability that a wrong answer is the same as another wrong one
 
 PRM_PER_TOKEN = 1.3
-LONGEST_OPENING = 512
-"""Tokens set aside for a first solution at most; one that takes more is gone on with."""
+LONGEST_OPENING = 512  # tokens set aside for a first solution at most; a longer one is continued
 
 
 Anchors = Mapping[int, Row]
@@ -53,7 +50,7 @@ _UNSCORED: Mapping[tuple[str, str, int], Anchors] = {
         64: (0.99, 0.85, 0.48, 0.14, 0.02),
     },
 }
-"""(strategy, kind of its units, solutions in a unit) -> N -> accuracy by bin; what a PRM is not needed for."""
+"""(strategy, kind of its units, solutions in a unit) -> N -> accuracy by bin; those that need no PRM."""
 
 _SCORED: Mapping[tuple[str, str, int], Anchors] = {
     ("weighted_best_of_n", "sample", 1): {
@@ -106,12 +103,7 @@ def _arm(strategy: str, n: int, kind: str, units: int) -> TableArm:
 
 
 def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
-    """The prior in the shape of a calibration.
-
-    Args:
-        max_tokens: most tokens of one solution.
-        prm: whether there is one.
-    """
+    """The prior in the shape of a calibration, for solutions of at most ``max_tokens``, with or without a PRM."""
     table = prior_table(prm=prm)
     longest = min(max_tokens, LONGEST_OPENING)
     opening = Opening("greedy", prm, longest, 2 * longest)
@@ -119,12 +111,7 @@ def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
 
 
 class PriorGainModel:
-    """The table's forecasts in tokens; what agrees among the answers tells how hard a problem is.
-
-    Args:
-        table: with costs in mean solutions.
-        guess: tokens of a solution where none is known.
-    """
+    """The table's forecasts in tokens (``guess``: a solution's, if unknown); agreeing answers tell the difficulty."""
 
     def __init__(self, table: ComputeOptimalTable, guess: float) -> None:
         self._table = TableGainModel(table, agreement)

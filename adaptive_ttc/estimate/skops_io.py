@@ -1,8 +1,8 @@
 """Reads and writes files of boosted trees and plain data; nothing in them is ever executed.
 
 The format is skops: JSON and arrays in a zip, no pickle. What a file may hold is a closed list of types, checked before
-anything is read. Reading takes numpy alone: the trees that scikit-learn grew become arrays here, so that neither it nor
-skops is imported by whoever solves. Writing, which calibration does, takes skops.
+anything is read. Reading takes numpy alone: the trees that scikit-learn grew become arrays here, so that solving
+imports neither it nor skops. Writing, which calibration does, takes skops.
 """
 
 from __future__ import annotations
@@ -53,26 +53,19 @@ _NODES = frozenset(
 )
 _MAX_BYTES = 512 * 2**20  # unpacked: far above any calibration, far below what fills a machine
 _ROWS = 32  # predicted at once: their arrays stay in the processor's cache
-
-MOST_LEAVES = 64
-"""Leaves of a tree at most: one bit each."""
+MOST_LEAVES = 64  # leaves of a tree at most: one bit each
 
 
 class BoostedTrees:
-    """Boosted trees as arrays.
+    """Boosted trees as arrays, from the nodes of each as scikit-learn has them, and a baseline.
 
-    Every inner node leaves over, where a row goes right, the leaves that are not under its left child. The leaf that a
-    row ends in is the first that all inner nodes leave over (QuickScorer, Lucchese et al. 2015): all nodes are asked at
-    once, and no path is walked.
-
-    Args:
-        trees: nodes of each, as scikit-learn has them.
-        baseline: added to the sum of the leaves.
-        features: columns of a row.
+    Every inner node keeps, where a row goes right, the leaves that are not under its left child. The leaf that a row
+    ends in is the first that all inner nodes keep (QuickScorer, Lucchese et al. 2015): all nodes are evaluated at once,
+    and no path is walked.
 
     Raises:
-        ValueError: a tree does not lead from its root to its leaves, asks for a column that is not there, or has more
-            than ``MOST_LEAVES``.
+        ValueError: a tree does not lead from its root to its leaves, reads a missing column, or has over
+            ``MOST_LEAVES``.
     """
 
     def __init__(self, trees: Sequence[NDArray[Any]], baseline: float, features: int) -> None:
@@ -114,11 +107,7 @@ class BoostedTrees:
         self._values[number, [first[place] for place in outer.tolist()]] = nodes["value"][outer]
 
     def raw(self, rows: Array) -> Array:
-        """The baseline and the leaves that rows end in, summed; shape [rows], from [rows, features], nan for unknown.
-
-        Raises:
-            ValueError: rows of another width.
-        """
+        """Baseline plus leaves, shape [rows], from [rows, features], nan for unknown. ValueError: another width."""
         if rows.ndim != 2 or rows.shape[1] != self.features:
             raise ValueError(f"rows of shape {rows.shape} where {self.features} features are wanted")
         parts = [self._raw(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
@@ -153,14 +142,7 @@ class TreeRegressor(BoostedTrees):
 
 
 def write_estimators(path: str | Path, content: Mapping[str, Any]) -> str:
-    """Write estimators of scikit-learn and plain data.
-
-    Returns:
-        SHA-256 of the file, in hexadecimal: what :func:`read_estimators` wants to be told.
-
-    Raises:
-        CalibrationError: the content holds a type that could not be read again; nothing is written.
-    """
+    """Write estimators and plain data; returns the SHA-256. CalibrationError: a type that could not be read again."""
     from skops.io import dumps
 
     data: bytes = dumps(dict(content), compression=zipfile.ZIP_DEFLATED)
@@ -172,13 +154,8 @@ def write_estimators(path: str | Path, content: Mapping[str, Any]) -> str:
 def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
     """Read what :func:`write_estimators` wrote: plain data as it was, estimators as :class:`BoostedTrees`.
 
-    Args:
-        path: of the file.
-        sha256: of the file, from the metadata that came with it.
-
-    Raises:
-        CalibrationError: the file is missing, is not the one that the metadata speaks of, is no skops file, or holds
-            a type or a tree that no calibration writes. Nothing in it was executed then.
+    ``sha256`` is from the metadata beside the file. CalibrationError: the file is missing, fails that checksum, is no
+    skops file, or holds a type or a tree that no calibration writes; nothing in it was executed.
     """
     path = Path(path)
     try:
@@ -218,10 +195,8 @@ def _types(node: Any) -> Iterator[tuple[str, str]]:
 
 
 class _Reader:
-    """Makes values of the nodes of a skops schema: plain ones, arrays, and estimators; nothing else has a value.
-
-    Raises:
-        CalibrationError: the data are no skops file, or one that names a foreign type.
+    """Turns nodes of a skops schema into plain values, arrays and estimators. CalibrationError: no skops file, or a
+    foreign type.
     """
 
     def __init__(self, data: bytes, path: Path) -> None:
@@ -295,7 +270,7 @@ _FIELDS = {
 
 
 def _check_tree(nodes: NDArray[Any], features: int) -> None:
-    """That it leads from its root to every leaf by one way, and asks for no column that is not there."""
+    """Check that it leads from its root to every leaf by one way, and reads only columns that exist."""
     kinds = {name: nodes.dtype[name].kind for name in nodes.dtype.names or ()}
     if any(kinds.get(name, "none") not in wanted for name, wanted in _FIELDS.items()):
         raise ValueError(f"nodes of type {nodes.dtype}")

@@ -28,21 +28,13 @@ Row = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class TableArm:
-    """A strategy at one size.
+    """A strategy at one size."""
 
-    Attributes:
-        name: ``dvts-16-4``.
-        strategy: its name.
-        options: fields of the strategy.
-        kind: of the units that it is made of, see :class:`adaptive_ttc.estimate.features.Unit`.
-        units: how many of them.
-    """
-
-    name: str
-    strategy: str
-    options: Mapping[str, Any]
-    kind: str
-    units: int
+    name: str  # ``dvts-16-4``
+    strategy: str  # its name
+    options: Mapping[str, Any]  # fields of the strategy
+    kind: str  # of the units that it is made of, see :class:`adaptive_ttc.estimate.features.Unit`
+    units: int  # how many of them
 
     def configured(self, vote: Vote) -> Strategy:
         """The strategy, with the pair's own vote where it votes by scores."""
@@ -55,17 +47,11 @@ class TableArm:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """How solutions of this pair are voted on.
+    """How solutions of this pair are voted on."""
 
-    Attributes:
-        name: of the vote.
-        b: of the logit-weighted vote.
-        agg_strategy: how the scores of steps become one.
-    """
-
-    name: VoteName = "weighted"
-    b: float = 0.5
-    agg_strategy: Aggregation = "last"
+    name: VoteName = "weighted"  # of the vote
+    b: float = 0.5  # of the logit-weighted vote
+    agg_strategy: Aggregation = "last"  # how the scores of steps become one
 
     @property
     def reading(self) -> Reading:
@@ -73,26 +59,19 @@ class Vote:
         return Reading(agg_strategy=self.agg_strategy)
 
     def score(self, attempt: Attempt) -> float:
-        """Its step scores as one number; nan where it was not scored."""
+        """Its aggregated step scores; nan where it was not scored."""
         return score_of(attempt, self.agg_strategy)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An arm for a problem.
+    """An arm for a problem."""
 
-    Attributes:
-        arm: what to run.
-        accuracy: probability that its answer is right, as far as the difficulty is known.
-        generated, prm: expected tokens.
-        cost: of them, in units of the budget.
-    """
-
-    arm: TableArm
-    accuracy: float
+    arm: TableArm  # what to run
+    accuracy: float  # probability that its answer is right, as far as the difficulty is known
     generated: float
     prm: float
-    cost: float
+    cost: float  # of them, in units of the budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +88,15 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class ComputeOptimalTable:
-    """What calibration measured of a pair of models.
+    """What calibration measured of a pair of models."""
 
-    Attributes:
-        arms: the columns.
-        cells: what they reach and cost.
-        share: how common every bin is, the easiest first.
-        edges: pass rates between the bins, falling.
-        ballot: how the pair's solutions are voted on.
-        problems: on how many it was measured; 0 for a prior that was not measured on this pair.
-        source: where it comes from, in words.
-    """
-
-    arms: tuple[TableArm, ...]
-    cells: Cells
-    share: Row
-    edges: Row
-    ballot: Vote = field(default_factory=Vote)
-    problems: int = 0
-    source: str = ""
+    arms: tuple[TableArm, ...]  # the columns
+    cells: Cells  # what they reach and cost
+    share: Row  # how common every bin is, the easiest first
+    edges: Row  # pass rates between the bins, falling
+    ballot: Vote = field(default_factory=Vote)  # how the pair's solutions are voted on
+    problems: int = 0  # on how many it was measured; 0 for a prior that was not measured on this pair
+    source: str = ""  # where it comes from, in words
 
     def __post_init__(self) -> None:
         bins = len(self.share)
@@ -157,7 +126,7 @@ class ComputeOptimalTable:
         return sorted(found, key=lambda choice: (-choice.accuracy, choice.cost, choice.arm.name))
 
     def expected(self, belief: Sequence[float]) -> tuple[Row, Row, Row]:
-        """What every arm reaches, generates and scores, averaged over the bins with these probabilities."""
+        """Accuracy, generated and PRM tokens of every arm, averaged over the bins with these probabilities."""
         accuracy, generated, prm = (
             tuple(
                 math.fsum(p * cell for p, cell in zip(belief, column, strict=True))
@@ -211,11 +180,7 @@ class ComputeOptimalTable:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """From a file that holds what :meth:`as_data` gave, as JSON.
-
-        Raises:
-            CalibrationError: it is missing, cut off, no table, or one of another version.
-        """
+        """Read the JSON of :meth:`as_data`. CalibrationError: missing, cut off, no table, or of another version."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:

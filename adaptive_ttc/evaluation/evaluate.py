@@ -19,8 +19,7 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Problem, Usage
 
-CONCURRENCY = 32
-"""Problems at work at once: enough to fill an engine's batch, few enough that results come steadily."""
+CONCURRENCY = 32  # problems at work at once: enough to fill an engine's batch, few enough that results come steadily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +108,9 @@ async def solve_rows_together(
     budget: int,
     concurrency: int = CONCURRENCY,
 ) -> None:
-    """Solve all problems from one shared budget, and grade them; further arguments as for :func:`solve_rows`.
+    """Solve all problems from one shared ``budget``, and grade them; further arguments as for :func:`solve_rows`.
 
-    Args:
-        rows: the problems; their ``unique_id`` names them in seeds, with a number where an earlier row has the same.
-        request: keyword arguments of :meth:`~adaptive_ttc.solver.Solver.solve_many`.
-        budget: most that all of them may spend together.
-        concurrency: slices at work at once.
+    Rows of the same ``unique_id`` get a number in seeds; ``concurrency`` counts slices at work at once.
     """
     numbers = {name: index for index, name in enumerate(_names(rows))}
     problems = [Problem.of(row["problem"], name) for row, name in zip(rows, numbers, strict=True)]

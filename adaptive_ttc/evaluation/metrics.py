@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-NO_ANSWER = -1
-"""The class of a sample that holds no answer and so has no vote."""
-
+NO_ANSWER = -1  # the class of a sample that holds no answer and so has no vote
 _TIE = 1e-12  # relative: sums of the same scores in another order differ by less
 
 

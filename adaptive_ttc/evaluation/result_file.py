@@ -40,12 +40,10 @@ def write_record(path: str | Path, name: str, command: Sequence[str] | str, figu
         path: the file; its folder is made.
         name: of the measurement.
         command: as typed, or the list of its words.
-        figures: numbers, lists of them, or mappings to them; numpy's types are fine; a number that is not finite
-            becomes null.
+        figures: numbers (numpy's too; null where not finite), lists of them, or mappings to them; else a TypeError.
 
     Raises:
         ConfigError: the file cannot be written.
-        TypeError: a figure is something else.
     """
     target = writable(path)
     record = {

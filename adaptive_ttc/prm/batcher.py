@@ -148,7 +148,10 @@ class MicroBatcher(Generic[T, R]):
             raise EngineError(f"{self._name} is closed; make a new one")
         entry: _Entry[T, R] = _Entry(item, self._length(item), self._clock.time(), loop.create_future())
         self._queue.append(entry)
-        self._pump_soon(loop)
+        # Not at once: the tasks that are ready in this turn of the loop shall get into the same batch.
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            loop.call_soon(self._pump)
         try:
             outcome = await entry.future
             if isinstance(outcome, Failed):
@@ -189,12 +192,6 @@ class MicroBatcher(Generic[T, R]):
             self._loop, self._queue, self._running, self._timer = loop, [], [], None
             self._pump_is_due = False
         return loop
-
-    def _pump_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Not at once: the tasks that are ready in this turn of the loop shall get into the same batch.
-        if not self._pump_is_due:
-            self._pump_is_due = True
-            loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         """Start a batch, if one may start; else arrange to be called again."""

@@ -139,10 +139,8 @@ def read_weights(folder: Path, names: Sequence[str], *, device: str = "cpu") -> 
 
 
 def read_output_head(folder: Path, *, device: str = "cpu", dtype: str | None = None) -> OutputHead:
-    """The output head of a causal LM: ``lm_head``, or the embedding table where the two are tied.
-
-    Raises:
-        ConfigError: the folder holds no such weights, or its logits are capped or scaled behind the head.
+    """``lm_head`` of a causal LM, or its tied embedding table; ConfigError if missing, or if logits are capped or
+    scaled.
     """
     import torch
 
@@ -203,14 +201,8 @@ def without_progress_bars() -> Iterator[None]:
 def load_causal(folder: Path, *, device: str, dtype: str, threads: int | None) -> tuple[Any, Any]:
     """Load a causal LM, in evaluation mode, and its tokenizer from a folder of safetensors.
 
-    Args:
-        folder: a Hugging Face model folder.
-        device: where it runs, as torch names it.
-        dtype: one of ``DTYPES``.
-        threads: see :func:`set_threads`.
-
-    Raises:
-        ConfigError: an unknown dtype, unreadable files, or weights that lack a part of the model.
+    ``device`` is as torch names it, ``dtype`` one of ``DTYPES``; for ``threads`` see :func:`set_threads`. ConfigError:
+    an unknown dtype, unreadable files, or weights that lack a part of the model.
     """
     from transformers import AutoModelForCausalLM
 

@@ -62,11 +62,6 @@ class Rendered:
         """Tokens that are read with an empty cache."""
         return sum(len(row.token_ids) for row in self.rows)
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row; what a context must hold."""
-        return max(len(row.token_ids) for row in self.rows)
-
 
 class Head(Protocol):
     """Turns hidden states into values."""
@@ -157,8 +152,7 @@ class ChatReader(Reader):
         return ids
 
 
-TEMPLATE_DATE = "26 Jul 2024"
-"""The date given to templates that print one: Llama 3.1's default, and the same every day."""
+TEMPLATE_DATE = "26 Jul 2024"  # the date given to templates that print one: Llama 3.1's default, and the same every day
 
 
 def _template_of(tokenizer: Any) -> str:
@@ -184,8 +178,7 @@ class Parts:
     folders: tuple[Path, ...]
 
 
-RENDER_CACHE = 512
-"""Rendered requests that are kept: the same one is counted, then scored."""
+RENDER_CACHE = 512  # rendered requests that are kept: the same one is counted, then scored
 
 
 class RenderingPRM:
@@ -206,21 +199,17 @@ class RenderingPRM:
         self._render = lru_cache(maxsize=RENDER_CACHE)(lambda request: Rendered(reader.render(request)))
 
     def count_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that scoring this request computes with an empty cache.
-
-        Raises:
-            ConfigError: no step, an empty one, or a solution longer than the context. The last does not fail the run:
-                that solution has no score.
-        """
+        """Tokens that scoring this request computes with an empty cache; ConfigError if it can have no score."""
         return self._rendered(request).tokens
 
     def _rendered(self, request: ScoreRequest) -> Rendered:
-        """The request in the family's format; errors as for :meth:`count_tokens`."""
+        """The request in the family's format; ConfigError: no step, an empty one, or longer than the context."""
         check_steps(request)
         rendered = self._render(request)
-        if self.max_context is not None and rendered.longest > self.max_context:
+        longest = max(len(row.token_ids) for row in rendered.rows)
+        if self.max_context is not None and longest > self.max_context:
             raise ConfigError(
-                f"the solution is {rendered.longest} tokens long for the PRM {self.name}, its context is "
+                f"the solution is {longest} tokens long for the PRM {self.name}, its context is "
                 f"{self.max_context}: it cannot be scored; lower max_tokens, or use a PRM with a longer context"
             )
         return rendered

@@ -254,15 +254,8 @@ class BatchedPRM(RenderingPRM):
     """A :class:`~adaptive_ttc.prm.base.RewardModel` over models in this process; stored beginnings are not computed
     again.
 
-    Args:
-        reader: the family's format and heads.
-        backbones: a transformer for every head.
-        name: how a person calls it.
-        fingerprint: see :func:`adaptive_ttc.prm.checkpoint.fingerprint`.
-        settings: how it is run; device, dtype, revision and threads concern loading alone.
-
-    Raises:
-        ConfigError: keys and values of a model cannot be stored; 0 bytes reads it without.
+    There is a transformer for every head of the reader; of the settings, device, dtype, revision and threads concern
+    loading alone. ConfigError: keys and values of a model cannot be stored; 0 bytes reads it without.
     """
 
     def __init__(

@@ -21,8 +21,7 @@ Values = npt.NDArray[np.float64]
 PREFIX_CACHE_BYTES = 512 * 2**20
 """Default memory for a PRM's stored keys and values. bench/prm_cache.py measures what it is worth."""
 
-BOOKKEEPING = 64
-"""Bytes that the tree takes for a token, about; counted beside its keys and values."""
+BOOKKEEPING = 64  # bytes that the tree takes for a token, about; counted beside its keys and values
 
 
 @dataclass(slots=True, eq=False)
@@ -252,13 +251,8 @@ class PrefixCache:
         return DynamicCache(list(zip(*stored, strict=True)))
 
     def store(self, rows: Sequence[Row], known: Sequence[Known], values: Sequence[Values], cache: DynamicCache) -> None:
-        """Store the result of a forward pass.
-
-        Args:
-            rows: that were read.
-            known: what was stored of them before; the pass computed the rest.
-            values: at all of each row's positions.
-            cache: that of the pass: the longest stored part, then the new tokens.
+        """Store a forward pass over rows: ``values`` at all positions, and a cache of the known part, then of new
+        tokens.
         """
         self._pool.allocate()
         past = max(one.tokens for one in known)

@@ -18,8 +18,7 @@ from adaptive_ttc.prm.format import Parts
 if TYPE_CHECKING:
     from adaptive_ttc.prm.local import BatchedPRM
 
-CONFIG_KEY = "adaptive_ttc_prm"
-"""The entry of config.json that names the reader."""
+CONFIG_KEY = "adaptive_ttc_prm"  # the entry of config.json that names the reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,13 +37,8 @@ class StateSource(Protocol):
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
         """Read a row: float32 hidden states of shape (tokens, hidden size) of its last tokens.
 
-        Args:
-            token_ids: the row.
-            whole: send those of all tokens; otherwise a beginning that a prefix cache holds may be left out.
-
-        Raises:
-            ConfigError: the row can never be read.
-            EngineError: the model failed, or is closed.
+        With ``whole`` these are all tokens; otherwise a beginning that a prefix cache holds may be left out.
+        ConfigError: the row can never be read. EngineError: the model failed, or is closed.
         """
 
     async def aclose(self) -> None:
@@ -88,15 +83,11 @@ class RemoteModel:
 
 
 class RemotePRM(RenderingPRM):
-    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models elsewhere, which batch by themselves.
+    """A :class:`~adaptive_ttc.prm.base.RewardModel` over models elsewhere (one for every head), which batch by
+    themselves.
 
-    Args:
-        reader: the family's format and heads.
-        models: one for every head.
-        name: how a person calls it.
-        fingerprint: the same as that of the transformers engine in this number format.
-        parameters: of the models that take part in a token's forward pass, without heads.
-        max_context: tokens it may read, where that is less than the models can.
+    The fingerprint is that of the transformers engine in this number format; ``parameters`` counts the models without
+    heads; ``max_context`` is the least of that given and the models' own.
     """
 
     def __init__(

@@ -30,8 +30,7 @@ from adaptive_ttc.strategies.adaptive import Slice
 from adaptive_ttc.strategies.units import GREEDY, SAMPLE
 from adaptive_ttc.types import Prefix
 
-SHORTEST = 16
-"""Tokens under which a slice is not worth a request."""
+SHORTEST = 16  # tokens under which a slice is not worth a request
 
 
 @dataclass(frozen=True, slots=True)

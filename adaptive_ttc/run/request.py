@@ -67,10 +67,8 @@ class SolveRequest:
 
 
 def check_early(strategy: str | Strategy | None, budget: int | None, options: Mapping[str, Any], *, prm: bool) -> None:
-    """Refuse what no models could carry out, before any is loaded; :func:`make_request` checks it against the models.
-
-    Raises:
-        ConfigError: it is impossible; the message names the remedy.
+    """Refuse what no models could carry out, before any is loaded (ConfigError); ``prm`` says whether there will be
+    one.
     """
     configured = _named(strategy, budget, options, prm)
     if configured.scored and not prm:

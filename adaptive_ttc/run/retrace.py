@@ -34,15 +34,10 @@ from adaptive_ttc.types import Finish, Message, Prefix, Problem, Usage
 
 
 async def retrace(trace: Trace, grader: Grader) -> Solution:
-    """The solution that a trace is of; its own trace ends like the recorded one. Timing (a deadline, a stop) is in the
-    replies.
+    """The solution that a trace of a whole run is of; its own trace ends like the recorded one.
 
-    Args:
-        trace: of a run that came to its end.
-        grader: decides which answers are equal.
-
-    Raises:
-        ConfigError: the trace is not complete, or its strategy asks for something else now.
+    Timing (a deadline, a stop) is in the replies. ConfigError: the trace is not complete, or its strategy asks for
+    something else now.
     """
     opening, done = _one(trace, RunEvent), _one(trace, DoneEvent)
     strategy, prefixes = Record(trace).search_again()

@@ -93,12 +93,8 @@ class Scheduler:
     async def run(self, source: AsyncIterator[Sequence[AdaptiveProblem]], on_solution: OnSolution) -> None:
         """Solve all problems of a source; called once.
 
-        Args:
-            source: problems as they arrive; those that are known together come together.
-            on_solution: called with every solution; its failure ends the run.
-
-        Raises:
-            GradingError: the grader cannot be started.
+        Problems that are known together come together; ``on_solution`` is called with every solution, and its failure
+        ends the run. GradingError: the grader cannot be started.
         """
         self._inbox = inbox = _Inbox()
         self._on_solution = on_solution

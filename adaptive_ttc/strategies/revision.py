@@ -16,8 +16,7 @@ from adaptive_ttc.strategies.requests import Expand, Fork, Search
 from adaptive_ttc.types import ROOT, Prefix, revision_of
 from adaptive_ttc.voting import VoteName
 
-SHOWN = 4
-"""Most earlier attempts that a new one is shown."""
+SHOWN = 4  # most earlier attempts that a new one is shown
 
 
 @register("revision")

@@ -12,8 +12,7 @@ from adaptive_ttc.tracing.explain import ENDS, NOT_ENDED, UNITS, counted
 from adaptive_ttc.tracing.outcomes import Outcome
 from adaptive_ttc.tracing.tree import Node, SearchTree
 
-WIDE = 12
-"""Most solutions beside each other that are not folded by their answers."""
+WIDE = 12  # most solutions beside each other that are not folded by their answers
 
 SHOWN_ANSWERS = 8
 

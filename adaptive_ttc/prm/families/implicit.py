@@ -21,11 +21,8 @@ from adaptive_ttc.prm.format import ChatReader, OutputHead, Parts, Row
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "implicit-2"
-"""Version of what this reader makes of a request; part of every fingerprint."""
-
-LOGITS_AT_ONCE = 2**24
-"""The logits of a whole batch over a large vocabulary would not fit into memory."""
+FORMAT = "implicit-2"  # version of what this reader makes of a request; part of every fingerprint
+LOGITS_AT_ONCE = 2**24  # the logits of a whole batch over a large vocabulary would not fit into memory
 
 
 class NextTokenHead:

@@ -14,8 +14,7 @@ from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
 from adaptive_ttc.prm.format import LabelHead, OutputHead, Parts, Reader, Row
 
-FORMAT = "math-shepherd-1"
-"""Version of what this reader makes of a request; part of every fingerprint."""
+FORMAT = "math-shepherd-1"  # version of what this reader makes of a request; part of every fingerprint
 
 
 TAG = "ки"

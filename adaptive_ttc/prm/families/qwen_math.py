@@ -20,11 +20,8 @@ from adaptive_ttc.prm.format import ChatReader, Parts, Row
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "qwen-math-1"
-"""Version of what this reader makes of a request; part of every fingerprint."""
-
-SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
-"""The model card's."""
+FORMAT = "qwen-math-1"  # version of what this reader makes of a request; part of every fingerprint
+SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."  # the model card's
 
 STEP_TOKEN = "<extra_0>"
 

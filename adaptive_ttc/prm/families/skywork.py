@@ -18,8 +18,7 @@ from adaptive_ttc.prm.format import Parts, Reader, Row
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "skywork-1"
-"""Version of what this reader makes of a request; part of every fingerprint."""
+FORMAT = "skywork-1"  # version of what this reader makes of a request; part of every fingerprint
 
 STEP_TOKEN = "\n"
 

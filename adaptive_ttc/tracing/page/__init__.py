@@ -111,6 +111,7 @@ def picture(tree: SearchTree) -> Picture:
     for node in nodes:
         at = ends[parents[node]] if node in parents else (MARGIN, lines[nodes[0]])
         y, steps = lines[node], _steps(node)
+        radius = min(3.6 + 0.5 * (len(node.samples) + len(node.merged) - 1), 6.5) if node.fruitful else 2.6
         for index, step in enumerate(steps):
             x = MARGIN + pitch * (columns[node] + index + 1)
             labelled = index == len(steps) - 1 and (not node.children or pitch > 60)
@@ -120,7 +121,7 @@ def picture(tree: SearchTree) -> Picture:
                     step=step,
                     x=x,
                     y=y,
-                    radius=_radius(node),
+                    radius=radius,
                     edge=_curve(at, (x, y)),
                     revises=node.head.revises and index == 0,
                     label=_shortened(node.head.answer_class or "") if labelled else "",
@@ -157,10 +158,6 @@ def _lines(nodes: Sequence[Node]) -> tuple[dict[Node, float], float]:
         if node.children:
             lines[node] = lines[node.children[0]]
     return lines, y + MARGIN
-
-
-def _radius(node: Node) -> float:
-    return min(3.6 + 0.5 * (len(node.samples) + len(node.merged) - 1), 6.5) if node.fruitful else 2.6
 
 
 def _curve(start: tuple[float, float], end: tuple[float, float]) -> str:
