@@ -63,6 +63,11 @@ from adaptive_ttc.types import Aggregation
 Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
+
+def _silent(what: str) -> None:
+    """Tells nobody."""
+
+
 REPLAYED = 300
 """Problems on which adaptive runs are replayed, about; of as few folds as hold so many."""
 
@@ -88,8 +93,7 @@ class Calibration:
     problems: tuple[str, ...]  # ids of those that it was fitted on
     digests: tuple[str, ...]  # of their texts
     table: ComputeOptimalTable  # what every arm reaches and costs
-    bins: Bins  # of difficulty
-    difficulty: Difficulty  # classifiers of all stages
+    difficulty: Difficulty  # bins, and classifiers of all stages
     gain_model: LearnedGainModel | None  # what more work brings; None where it was no better than the table
     opening: Opening  # what a problem is begun with
     vote: VoteChoice  # what was chosen, and what the others reach
@@ -100,18 +104,12 @@ class Calibration:
     # of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`
     importances: Mapping[str, Mapping[str, float]]
     gain: DifficultyGain  # what knowing the difficulty is worth there
-    adaptive: (
-        AdaptiveComparison  # learned gain model against table there; None where no search or sample can be gone on with
-    )
+    adaptive: AdaptiveComparison  # learned gain model against table there
     seconds: float  # that fitting took
 
 
 def calibrate(
-    records: Sequence[ProblemRecord],
-    arms: Sequence[Arm],
-    settings: Settings,
-    source: str = "",
-    tell: Tell = lambda _: None,
+    records: Sequence[ProblemRecord], arms: Sequence[Arm], settings: Settings, source: str = "", tell: Tell = _silent
 ) -> Calibration:
     """Fit everything.
 
@@ -127,11 +125,9 @@ def calibrate(
     """
     began = time.perf_counter()
     tell("choosing the vote")
-    _check_size(len(records), settings.folds)
-    check_counts(counts_of(records))
+    _check(records, settings.folds)
     folds = crossfit(records, settings.folds, settings.seed)
-    numbers = np.array([folds.fold[record.id] for record in records])
-    choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
+    choice = _vote(records, folds, settings)
     vote = choice.vote
     tell("measuring every arm")
     able, left_out = answerable(records, arms)
@@ -139,38 +135,33 @@ def calibrate(
     tell("learning difficulty")
     trainer = DifficultyTrainer(records, vote.reading)
     crossed = crossfitted_difficulty(records, folds, trainer)
-    stages = measured_difficulty(records, crossed, trainer)
     difficulty = trainer.train(list(records))
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=settings.seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, source)
     tell("judging choices by difficulty")
     budgets = settings.budgets or budget_grid(curves, settings.weights, 10)
     parts = _parts(records, folds, crossed, trainer, curves, settings.seed)
-    probes = np.array([probe_cost(record, settings.weights) for record in records])
-    gain = difficulty_gain(curves, parts, settings.weights, budgets, probes)
+    gain = difficulty_gain(curves, parts, settings.weights, budgets, _probes(records, settings.weights))
     tell("learning what more work brings")
     opening = opening_of(records)
-    kinds = promising_kinds(curves, by_bin, settings.weights)
-    learner = GainLearner.of(records, vote, settings.learning, kinds)
+    learner = GainLearner.of(records, vote, settings.learning, promising_kinds(curves, by_bin, settings.weights))
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
     met = compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems")
-    gain_model = learner.learn() if met.keeps_learned else None
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
         digests=tuple(text_digest(record.question) for record in records),
         table=table,
-        bins=difficulty.bins,
         difficulty=difficulty,
-        gain_model=gain_model,
+        gain_model=learner.learn() if met.keeps_learned else None,
         opening=opening,
         vote=choice,
         curves=curves,
         by_bin=by_bin,
         left_out=tuple(left_out),
-        stages=stages,
+        stages=measured_difficulty(records, crossed, trainer),
         importances=importances(crossed, records, trainer, settings.seed),
         gain=gain,
         adaptive=met,
@@ -198,14 +189,25 @@ def _fold_models(
         yield FoldModels(part[:most], TableGainModel(table, held.model.posteriors), learner.learn(fold.train.tolist()))
 
 
-def _check_size(problems: int, folds: int) -> None:
+def _vote(records: Sequence[ProblemRecord], folds: Folds, settings: Settings) -> VoteChoice:
+    numbers = np.array([folds.fold[record.id] for record in records])
+    return choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
+
+
+def _probes(records: Sequence[ProblemRecord], weights: Weights) -> Array:
+    return np.array([probe_cost(record, weights) for record in records])
+
+
+def _check(records: Sequence[ProblemRecord], folds: int) -> None:
     """Refuse what would fail later, when the problems outside a fold are counted."""
+    problems = len(records)
     left = problems - -(-problems // max(folds, 1))
     if problems and left < LEAST_PROBLEMS:
         raise CalibrationError(
             f"{problems} problems in {folds} folds leave {left} to learn from; {LEAST_PROBLEMS} are the least: take "
             f"at least {-(-LEAST_PROBLEMS * folds // max(folds - 1, 1))} problems (--limit), or more folds"
         )
+    check_counts(counts_of(records))
 
 
 def _inner(budgets: Sequence[float]) -> Sequence[float]:
