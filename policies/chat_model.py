@@ -1,6 +1,6 @@
-"""What a chat model's folder says apart from its weights' values: chat template, name, fingerprint, size, end tokens.
+"""What a chat model's folder says, without its weights' values: chat template, name, fingerprint, size, end tokens.
 
-Every policy over the same folder says the same, so that what was calibrated with one engine serves with another.
+Every policy over the same folder reads the same, so that what was calibrated with one engine serves with another.
 """
 
 from __future__ import annotations
@@ -73,21 +73,18 @@ class ChatFormat:
 
     @property
     def format(self) -> tuple[str, ...]:
-        """What besides the tokenizer's own files decides how a problem is rendered."""
+        """What decides, besides the tokenizer's own files, how a problem is rendered."""
         return (_TODAY.isoformat(), *(message.content for message in self._system))
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """Chat messages as dicts, the system prompt put before them where they bring none."""
+        """Chat messages as dicts, behind the system prompt where they bring none."""
         own = messages[0].role == "system"
         return [{"role": one.role, "content": one.content} for one in (*(() if own else self._system), *messages)]
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
-        """Token ids of the rendered problem, up to where the solution begins.
+        """Token ids of the rendered problem, up to where the solution begins; ConfigError if the template refuses it.
 
-        Control tokens in the problem's own text are ordinary text there.
-
-        Raises:
-            ConfigError: the template refuses these messages.
+        Control tokens in the problem's own text are encoded as ordinary text.
         """
         try:
             with self._lock:
@@ -110,11 +107,7 @@ class ChatFormat:
             return _decode(self.tokenizer, token_ids)
 
     def token_texts(self) -> TokenTexts:
-        """A decoder of its own, for another thread.
-
-        Raises:
-            ConfigError: the tokenizer cannot write the letter ``a``, before which it decodes single tokens.
-        """
+        """A decoder for another thread; ConfigError if the tokenizer cannot write the letter ``a``, the anchor."""
         tokenizer = copy.deepcopy(self.tokenizer)
         ids: Sequence[int] = tokenizer.encode("a", add_special_tokens=False)
         if not ids or not _decode(tokenizer, ids[-1:]):
@@ -135,13 +128,13 @@ class ChatModel:
         folder: where its files are.
         chat: its chat template.
         name: its name on the Hub, or its folder's.
-        fingerprint: changes with weights, config, tokenizer, chat template, system prompt and end tokens; 64
-            hexadecimal digits.
+        fingerprint: 64 hexadecimal digits; covers weights, config, tokenizer, chat template, system prompt and end
+            tokens.
         eos: tokens that end a solution.
-        parameters: that take part in a token's forward pass; a look-up in an untied embedding table does not.
+        parameters: those used in a token's forward pass, without an untied embedding table.
         vocab_size: token ids are below it.
-        positions: that its config says it knows, or None.
-        revision_prompt: what its config says it was trained to write a better attempt after, or None.
+        positions: context length in its config, or None.
+        revision_prompt: the user turn after which it was trained to write a better attempt, from its config, or None.
     """
 
     folder: Path
@@ -165,11 +158,7 @@ class ChatModel:
         system_prompt: str | None,
         eos_token_ids: Iterable[int] | None,
     ) -> ChatModel:
-        """Read off a loaded model, with or without the values of its weights.
-
-        Raises:
-            ConfigError: there is no chat template, or nothing says what ends a solution.
-        """
+        """Read off a loaded model, with or without its weights' values; errors as :func:`read_chat_model`."""
         chat = ChatFormat(tokenizer, system_prompt, str(path_or_hub_name))
         eos = eos_tokens(model.generation_config, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
         return cls(
@@ -196,8 +185,8 @@ def read_chat_model(
 
     Args:
         path_or_hub_name: a Hugging Face folder of a causal language model, or ``owner/name``.
-        system_prompt: put before problems that bring no system message; None adds nothing.
-        eos_token_ids: in place of the model's own end tokens.
+        system_prompt: put before problems without a system message; None adds nothing.
+        eos_token_ids: replace the model's own end tokens.
         revision: of a Hub model.
 
     Raises:
@@ -221,11 +210,7 @@ def read_chat_model(
 
 
 def eos_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a solution: the generation config's, else the tokenizer's.
-
-    Raises:
-        ConfigError: neither names one, so that no solution would ever end.
-    """
+    """The tokens that end a solution: the generation config's, else the tokenizer's; ConfigError if neither names one."""
     named = getattr(generation_config, "eos_token_id", None)
     if named is None:
         named = tokenizer.eos_token_id
@@ -248,13 +233,10 @@ def forward_parameters(model: Any) -> int:
 class ChatModelPolicy:
     """The part of a policy that its model's folder decides.
 
-    Args:
-        model: the model.
-        max_context: prompt and new tokens together may not exceed this.
-
     Attributes:
+        model: the model.
         name, fingerprint, parameters, revision_prompt: see :class:`ChatModel`.
-        max_context: see above.
+        max_context: most tokens of prompt and solution together.
     """
 
     def __init__(self, model: ChatModel, max_context: int) -> None:

@@ -15,15 +15,15 @@ def check_request(
     """Refuse a request before any work is done for it.
 
     Args:
-        policy: what is asked; it says how many tokens its context holds.
-        request: what is asked for.
+        policy: the policy asked; it knows its context length.
+        request: the request.
         vocab_size: token ids must be below it.
-        in_flight: ids of the requests that are being served.
+        in_flight: ids of the requests being served.
         closed: whether the policy was closed.
 
     Raises:
-        ConfigError: the prompt is empty, foreign or leaves no room for a token, a sampling parameter is out of its
-            range, or the id is taken.
+        ConfigError: the prompt is empty, foreign or leaves no room for a token, a sampling parameter is out of range,
+            or the id is taken.
         EngineError: the policy was closed.
     """
     prompt = request.prompt_ids
@@ -53,7 +53,7 @@ def check_request(
 
 
 def stream_seed(request: SampleRequest, *, bits: int = 63) -> int:
-    """The seed of a request's own random stream, 0 to 2**bits - 1, for engines that draw one for every request.
+    """The seed, 0 to 2**bits - 1, of a request's own random stream, for engines that draw one for every request.
 
     The prompt's length keeps two pieces of one sample from the same draws.
     """
@@ -68,43 +68,34 @@ _REPLACEMENT = "\ufffd"  # what a decoder writes for half a character
 
 
 class TokenTexts:
-    """What one token adds to a text, remembered.
+    """The text that one token adds, cached.
 
-    Args:
-        decode: the tokenizer's decoder.
-        anchor: an ordinary token before which the others are decoded, because some decoders strip a
-            leading blank; its text must not be empty.
+    Tokens are decoded behind ``anchor``, an ordinary token with a text, because some decoders strip a leading blank.
     """
 
     def __init__(self, decode: Decode, anchor: int) -> None:
-        self._decode = decode
-        self._anchor = anchor
+        self.decode, self._anchor = decode, anchor
         self._before = decode([anchor])
         self._texts: dict[int, str] = {}
         self._rules: dict[tuple[str, ...], StopRule] = {}
 
     def stop_rule(self, stop: tuple[str, ...]) -> StopRule:
-        """What finds these stop strings; the same for the same strings."""
+        """The rule for these stop strings; the same object for the same strings."""
         if stop not in self._rules:
             self._rules[stop] = StopRule(stop, self)
         return self._rules[stop]
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of several tokens."""
-        return self._decode(token_ids)
-
     def __getitem__(self, token: int) -> str:
         text = self._texts.get(token)
         if text is None:
-            text = self._texts[token] = self._decode([self._anchor, token])[len(self._before) :]
+            text = self._texts[token] = self.decode([self._anchor, token])[len(self._before) :]
         return text
 
 
 class StopRule:
     """Tells at which token a sample met one of its stop strings.
 
-    Only a token that holds some stop string's last character can complete it (or half a character, of
-    which nothing can be said), so that the text is looked at for few tokens.
+    Only a token with some stop string's last character (or half a character) can complete one; others are not decoded.
     """
 
     def __init__(self, stop: Sequence[str], texts: TokenTexts) -> None:
@@ -120,7 +111,7 @@ class StopRule:
 
         Args:
             context: text directly before the new tokens; a stop string may begin in it, not end in it.
-            tokens: all new tokens of the sample; it is asked after each, so that earlier ones completed none.
+            tokens: all new tokens of the sample; asked after each, so that earlier ones completed none.
         """
         if not self._stop or not self._completes(tokens[-1]):
             return False

@@ -1,11 +1,10 @@
 """Attention of a flat batch over rows of unequal length, and the cache that holds the rows' keys and values.
 
-All new tokens of all rows stand behind one another in a batch of one, so that the rest of the model computes no
-padding, and rows that begin (many tokens) run together with rows that go on (one token). Here they part: rows with one
-token are taken in groups, each as wide as its longest row, and the others one by one.
-
-``RowCache`` is a Hugging Face ``Cache``, so that stock causal language models run on it unchanged: ``aim`` says
-which rows and positions the next forward pass writes, and every layer's ``update`` writes there in place.
+The new tokens of all rows form a batch of one, so that nothing is computed for padding and rows that begin (many
+tokens) run together with rows that go on (one token). Attention splits them again: rows with one token in groups as
+wide as their longest row, the others one by one. ``RowCache`` is a Hugging Face ``Cache``, so stock causal language
+models run on it unchanged: ``aim`` sets the rows and positions that the next forward pass writes, each layer's
+``update`` writes them in place.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -38,7 +38,7 @@ class Part:
 
 
 def install(model: Any) -> None:
-    """Have a model call :func:`row_attention`; ConfigError where its attention cannot be exchanged."""
+    """Make a model call :func:`row_attention`; ConfigError where its attention cannot be exchanged."""
     ALL_ATTENTION_FUNCTIONS.register(NAME, row_attention)
     try:
         model.set_attn_implementation(NAME)
@@ -58,16 +58,9 @@ def row_attention(
 ) -> tuple[torch.Tensor, None]:
     """An attention function as transformers calls it; ValueError where a model asks for more than plain attention.
 
-    Args:
-        module, attention_mask: ignored; the parts bring their masks.
-        query: of the flat batch; shape (1, heads, tokens, dim).
-        key, value: the layer's whole cache; shape (rows, key heads, positions, dim).
-        scaling: of the scores.
-        parts: how the batch is cut; tokens in no part are padding, and get zeros.
-        **kwargs: what a model asks beyond that.
-
-    Returns:
-        Shape (1, tokens, heads, value dim), and no weights.
+    Shapes: query (1, heads, tokens, dim) of the flat batch; key and value (rows, key heads, positions, dim), the
+    layer's whole cache; result (1, tokens, heads, value dim), and no weights. Tokens in none of ``parts`` are padding
+    and get zeros; the parts bring their masks, ``attention_mask`` is ignored.
     """
     special = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if special:
@@ -82,8 +75,13 @@ def row_attention(
     for part in parts:
         length = part.mask.shape[-1]
         keys, values = key[part.rows, :, :length], value[part.rows, :, :length]
-        attend = _one_row if not part.single else _products if on_cpu else _sdpa
-        attend(flat[part.tokens], keys, values, part.mask, scale, output[part.tokens])
+        new, out = flat[part.tokens], output[part.tokens]
+        if not part.single:
+            _one_row(new, keys, values, part.mask, scale, out)
+        elif on_cpu:
+            _products(new, keys, values, part.mask, scale, out)
+        else:  # the query heads of a key head stand as its tokens
+            out.copy_(scaled_dot_product_attention(new, keys, values, attn_mask=part.mask, scale=scale))
     return output.view(1, tokens, heads, -1), None
 
 
@@ -97,13 +95,6 @@ def _products(
     torch.bmm(weights.view(rows * heads, group, -1), values.flatten(0, 1), out=out.view(rows * heads, group, -1))
 
 
-def _sdpa(
-    new: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, out: torch.Tensor
-) -> None:
-    """Rows with one token; the query heads of a key head stand as its tokens."""
-    out.copy_(torch.nn.functional.scaled_dot_product_attention(new, keys, values, attn_mask=mask, scale=scale))
-
-
 def _one_row(
     new: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, out: torch.Tensor
 ) -> None:
@@ -112,7 +103,7 @@ def _one_row(
     queries = new.flatten(1, 2).transpose(0, 1)[None]
     if group > 1:
         keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
-    attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+    attended = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
     out.copy_(attended[0].transpose(0, 1).unflatten(1, (heads, group)))
 
 
@@ -125,7 +116,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
         self.places = torch.empty(0, dtype=torch.long)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: the rows were allocated before."""
+        """Nothing to do: the rows are allocated already."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -139,15 +130,15 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
         return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys that a mask covers; the masks are not made here."""
+        """Length and offset of the keys that a mask covers; this module makes its own masks."""
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Nothing that a model could use: rows have lengths, and every token comes with its position."""
+        """0: each row has its own length, and every token comes with its position."""
         return 0
 
     def get_max_length(self) -> int:
-        """No limit of its own: the rows grow."""
+        """-1, no limit: the rows grow."""
         return -1
 
 
@@ -157,8 +148,7 @@ class RowCache(Cache):
     def __init__(
         self, shape: CacheShape, max_rows: int, max_positions: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._max_rows = max_rows
-        self._max_positions = max_positions
+        self._max_rows, self._max_positions = max_rows, max_positions
         self._heads = torch.arange(shape.heads, device=device)
         self._rows = [_Layer() for _ in range(shape.layers)]
         super().__init__(layers=list(self._rows))
@@ -167,22 +157,20 @@ class RowCache(Cache):
         self._values = torch.zeros((shape.layers, 0, shape.heads, 0, shape.value_dim), **options)
 
     def reserve(self, rows: int, positions: int) -> None:
-        """Make room for so many rows of so many positions, doubling what there is; it stays."""
+        """Make room for so many rows and positions, at least doubling what is there; it never shrinks."""
         old_rows, old_positions = self._keys.shape[1], self._keys.shape[3]
         if rows <= old_rows and positions <= old_positions:
             return
         rows = old_rows if rows <= old_rows else max(rows, min(2 * old_rows, self._max_rows))
-        if positions <= old_positions:
-            positions = old_positions
-        else:
-            positions = max(positions, min(2 * old_positions, self._max_positions))
+        longer = max(positions, min(2 * old_positions, self._max_positions))
+        positions = old_positions if positions <= old_positions else longer
         self._keys = _grown(self._keys, rows, positions)
         self._values = _grown(self._values, rows, positions)
         for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
             layer.keys, layer.values = keys, values
 
     def aim(self, rows: torch.Tensor, positions: torch.Tensor) -> None:
-        """Say where the next forward pass writes its tokens; both of shape (tokens,)."""
+        """Set where the next forward pass writes its tokens; both of shape (tokens,)."""
         heads = rows[:, None] * len(self._heads) + self._heads
         places = (heads * self._keys.shape[3] + positions[:, None]).flatten()
         for layer in self._rows:

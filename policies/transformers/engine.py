@@ -1,4 +1,4 @@
-"""Continuous batching: which requests run, the steps of all of them together, and the thread that takes these steps.
+"""Continuous batching: which requests run, the steps that all of them take together, and the thread that steps.
 
 Running samples are numbered: sample ``i`` is row ``i`` of the model's batch, and the rows stay contiguous.
 """
@@ -23,7 +23,7 @@ Outcome = Sampled | Exception
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way, and what it has got; ``reply`` is called once, with what came of it."""
+    """A request and its tokens so far; ``reply`` is called once, with the result or an error."""
 
     request: SampleRequest
     limit: int  # new tokens at most: the request's own limit or what the context leaves
@@ -45,11 +45,11 @@ class Job:
 
     @property
     def prompt_computed(self) -> bool:
-        """Whether all of the prompt but the last token has keys and values in this request's row."""
+        """Whether this request's row holds keys and values of all prompt tokens but the last."""
         return bool(self.tokens) or self.cached == len(self.request.prompt_ids) - 1
 
     def accept(self, token: int, logprob: float, eos: frozenset[int]) -> Literal["eos", "stop", "length"] | None:
-        """Take the next token; tell how the sample ended, if it did."""
+        """Add the next token; return why the sample ends with it, or None."""
         self.tokens.append(token)
         self.logprobs.append(logprob)
         if token in eos:
@@ -59,7 +59,7 @@ class Job:
         return "length" if len(self.tokens) >= self.limit else None
 
     def sampled(self, finish: Literal["eos", "stop", "length", "abort"]) -> Sampled:
-        """What came of it."""
+        """The sample as it stands."""
         return Sampled(
             token_ids=tuple(self.tokens),
             finish=finish,
@@ -70,10 +70,10 @@ class Job:
 
 
 class Start(NamedTuple):
-    """A request has got the last row; ``source`` is a row that has computed the same prompt, or None."""
+    """A request that got the last row."""
 
     job: Job
-    source: int | None
+    source: int | None  # a row that has computed the same prompt
 
 
 class Move(NamedTuple):
@@ -84,11 +84,10 @@ class Move(NamedTuple):
 
 
 class Scheduler:
-    """The queue, by priority and arrival, and the ``max_batch`` rows; it touches no tensor."""
+    """The queue, by priority and arrival, and the ``max_batch`` rows; it holds no tensor."""
 
     def __init__(self, max_batch: int) -> None:
-        self._max_batch = max_batch
-        self._arrivals = 0
+        self._max_batch, self._arrivals = max_batch, 0
         self._known: dict[str, tuple[int, int, Job]] = {}
         self._waiting: list[Job] = []
         self._leaders: dict[int, Job] = {}
@@ -99,11 +98,6 @@ class Scheduler:
         """Nothing runs or waits."""
         return not self.running and not self._waiting
 
-    @property
-    def waiting(self) -> int:
-        """Requests without a row."""
-        return len(self._waiting)
-
     def add(self, job: Job) -> None:
         """Queue a request behind those of its priority."""
         self._arrivals += 1
@@ -111,7 +105,7 @@ class Scheduler:
         insort(self._waiting, job, key=self._rank)
 
     def start_next(self) -> Start | None:
-        """Give the next request the next row, or None if no row is free or none may start.
+        """Give the next request the next row; None if no row is free or no request may start.
 
         A request whose prompt another one is computing waits until that is done, and then copies it.
         """
@@ -133,10 +127,10 @@ class Scheduler:
         return self._leaders.get(job.prompt_key) is job
 
     def leave(self, row: int) -> list[Move]:
-        """Free a row; returns how other samples change rows, in order, so that no gap is computed.
+        """Free a row; return how other samples change rows, in order, so that the rows stay contiguous.
 
-        The gap goes to the longest sample of the next group, that one's gap likewise, and the last gap to the last
-        row: long samples gather in front, and the groups behind stay narrow.
+        The gap goes to the longest sample of the next group, that one's gap likewise, and the last gap to the last row:
+        long samples gather in front, and the groups behind stay narrow.
         """
         del self._known[self.running[row].request.id]
         if self.leads(self.running[row]):
@@ -155,7 +149,7 @@ class Scheduler:
         return moves
 
     def withdraw(self, request_id: str) -> Job | None:
-        """Take a request out of the queue, if it waits there."""
+        """Take a waiting request out of the queue; None if it does not wait."""
         if request_id not in self._known:
             return None
         job = self._known[request_id][2]
@@ -165,12 +159,8 @@ class Scheduler:
         del self._known[request_id]
         return self._waiting.pop(index)
 
-    def row_of(self, request_id: str) -> int | None:
-        """The row of a running request."""
-        return next((row for row, job in enumerate(self.running) if job.request.id == request_id), None)
-
     def clear(self) -> list[Job]:
-        """Forget everything; returns what ran or waited."""
+        """Forget everything; return what ran or waited."""
         jobs = [job for _, _, job in self._known.values()]
         self.running, self._waiting, self._known, self._leaders = [], [], {}, {}
         return jobs
@@ -180,12 +170,10 @@ class Scheduler:
 
 
 class Engine:
-    """Scheduler and model together, with the tokens that end a solution. Not thread-safe: one thread calls it."""
+    """Scheduler and model together. Not thread-safe: one thread calls it."""
 
     def __init__(self, runner: ModelRunner, scheduler: Scheduler, eos: frozenset[int]) -> None:
-        self._runner = runner
-        self._scheduler = scheduler
-        self._eos = eos
+        self._runner, self._scheduler, self._eos = runner, scheduler, eos
         self.submit = scheduler.add
 
     @property
@@ -201,16 +189,14 @@ class Engine:
 
     def drop(self, request_id: str) -> Job | None:
         """Forget a request without a reply, and free its row."""
-        waiting = self._scheduler.withdraw(request_id)
-        row = self._scheduler.row_of(request_id)
-        if waiting is not None or row is None:
-            return waiting
-        job = self._scheduler.running[row]
-        self._leave(row, may_go_on=False)
-        return job
+        for row, job in enumerate(self._scheduler.running):
+            if job.request.id == request_id:
+                self._leave(row, may_go_on=False)
+                return job
+        return self._scheduler.withdraw(request_id)
 
     def step(self) -> None:
-        """Let newcomers in, and give every running sample its next token."""
+        """Start waiting requests on free rows, then give every running sample its next token."""
         while (start := self._scheduler.start_next()) is not None:
             self._begin(start)
         running = self._scheduler.running
@@ -234,16 +220,16 @@ class Engine:
             job.reply(job.sampled("abort"))
 
     def fail(self, error: Exception) -> None:
-        """Tell every request that the model failed; the next ones start afresh."""
+        """Reply to every request that the model failed; later ones start afresh."""
         for job in self._scheduler.clear():
             job.reply(EngineError(f"the model failed: {type(error).__name__}: {error}"))
 
     def release(self) -> None:
-        """Let go of the model and its memory; only after the last step."""
+        """Free the model and its memory; only after the last step."""
         del self._runner
 
     def _leave(self, row: int, *, may_go_on: bool) -> None:
-        """Free a row; its keys and values are kept for a continuation, or for others with its prompt."""
+        """Free a row; store its keys and values for a continuation, or for others with its prompt."""
         job = self._scheduler.running[row]
         if may_go_on:
             self._runner.store(row, (*job.request.prompt_ids, *job.tokens))
@@ -253,20 +239,14 @@ class Engine:
             self._runner.move(move.source, move.target)
 
     def _begin(self, start: Start) -> None:
-        """Start a row with its prompt's longest prefix that is to be had: another row's, or a stored one."""
-        row = len(self._scheduler.running) - 1
+        """Start a row from the longest computed prefix of its prompt: another row's, or a stored one."""
+        row, source = len(self._scheduler.running) - 1, start.source
         self._runner.begin(row, start.job.request)
-        if start.source is None:
-            start.job.cached = self._runner.load(row)
-        else:
-            start.job.cached = self._runner.copy_prompt(start.source, row)
+        start.job.cached = self._runner.load(row) if source is None else self._runner.copy_prompt(source, row)
 
 
 class EngineThread:
-    """Steps an engine while there is work, and runs what is posted between two steps, so that no event loop waits.
-
-    Nobody else may call the engine from then on.
-    """
+    """Steps an engine while there is work, and runs posted commands between steps; nobody else may call the engine."""
 
     def __init__(self, name: str, engine: Engine) -> None:
         self._engine = engine
@@ -278,7 +258,7 @@ class EngineThread:
         self._thread.start()
 
     def post(self, command: Callable[[], object]) -> bool:
-        """Have a command run between two steps; False if the thread is closed and never will."""
+        """Run a command between two steps; False if the thread is closed."""
         with self._wake:
             if self._closed:
                 return False
@@ -287,7 +267,7 @@ class EngineThread:
             return True
 
     def end(self) -> None:
-        """Have the thread end, once what was posted before has run, and wait for that."""
+        """Run what was posted before, end the thread, and wait for that."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -299,9 +279,8 @@ class EngineThread:
             with self._wake:
                 while not (self._posted or self._closed or not self._engine.idle):
                     self._wake.wait()
-                closed = self._closed
-                commands = list(self._posted)
-                self._posted.clear()
+                closed, commands = self._closed, self._posted
+                self._posted = deque()
             for command in commands:
                 self._guarded(command)
             if closed:
@@ -310,7 +289,7 @@ class EngineThread:
             self._guarded(self._engine.step)
 
     def _guarded(self, action: Callable[[], object]) -> None:
-        """A thread that died would leave every caller waiting: whatever is raised, they are told."""
+        """Run an action; an error goes to every caller, who would wait forever if this thread died."""
         try:
             action()
         except Exception as error:

@@ -1,7 +1,7 @@
-"""The ``Policy`` over ``AutoModelForCausalLM``: loading, checking that rows can be batched, and the way of a sample.
+"""The ``Policy`` over ``AutoModelForCausalLM``: loads a model, checks that its rows can be batched, serves samples.
 
-It knows no strategy, budget or score. Requests join and leave a running batch; transformers' own continuous
-batching was measured first and is slower on a CPU than a uniform ``generate``, and it has one seed for all requests.
+Requests join and leave a running batch. Transformers' own continuous batching was measured first: it is slower on a CPU
+than a uniform ``generate``, and has one seed for all requests.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class EngineConfig:
     Attributes:
         max_batch: samples that run at once.
         max_context: prompt and new tokens together; None takes what the model knows, and never more.
-        prefix_cache_bytes: memory for the keys and values of ended samples that may be continued, and of their
-            prompts; when full, the least recently used go. 0 keeps none.
-        prefill_tokens: prompt tokens that one forward pass computes at most, beside the running samples' tokens.
-        num_threads: CPU threads of a forward pass, set for the whole process; None sets 1 for a model with fewer
-            than 20M parameters on a CPU, where more are slower, and else leaves torch's setting.
+        prefix_cache_bytes: memory for keys and values of ended samples that may be continued, and of their prompts;
+            when full, the least recently used go. 0 keeps none.
+        prefill_tokens: most prompt tokens in one forward pass, beside the running samples' tokens.
+        num_threads: CPU threads of a forward pass, set for the whole process; None sets 1 for a model with fewer than
+            20M parameters on a CPU, where more are slower, and else leaves torch's setting.
     """
 
     max_batch: int = 64
@@ -63,12 +63,11 @@ class EngineConfig:
 
 
 class TransformersPolicy(ChatModelPolicy):
-    """Samples from a Hugging Face causal language model, many requests at once.
+    """Samples from a Hugging Face causal language model, many requests at once; made with :meth:`from_pretrained`.
 
-    Make one with :meth:`from_pretrained`. ``sample`` may be called from any number of asyncio tasks and event
-    loops. A sample's random numbers are keyed by (seed, position in the sequence), and rows are computed alike in
-    every batch as far as the device's arithmetic allows: on a CPU in float32 the same request gives the same
-    tokens alone or among others.
+    ``sample`` may be called from any number of asyncio tasks and event loops. Random numbers are keyed by (seed,
+    position in the sequence), and rows are computed alike in every batch as far as the device's arithmetic allows: on a
+    CPU in float32 the same request gives the same tokens alone or among others.
 
     Args:
         model: what its folder says.
@@ -182,7 +181,7 @@ class TransformersPolicy(ChatModelPolicy):
 
 
 def _resolve(future: Future[Sampled], outcome: Outcome) -> None:
-    """Hand a result from the engine's thread to the task that waits for it, if one still does."""
+    """Pass a result from the engine's thread to the waiting task, if it still waits."""
     if not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, Exception):
@@ -200,10 +199,8 @@ class BatchLimits(NamedTuple):
 
 @torch.inference_mode()
 def examine(network: Any) -> BatchLimits:
-    """Run a model on one token and read off what its cache holds.
-
-    Raises:
-        ConfigError: it keeps a state that is not one key and value a token and layer, all alike.
+    """Run a model on one token and read what its cache holds; ConfigError unless every layer keeps keys and values, all
+    alike.
     """
     output = network(input_ids=torch.zeros((1, 1), dtype=torch.long, device=network.device), use_cache=True)
     layers = getattr(getattr(output, cache_argument(network), None), "layers", [])
@@ -234,7 +231,7 @@ def _positions(config: Any) -> int:
 
 
 class _Greedy(NamedTuple):
-    """A prompt, the tokens that a model greedily goes on with, and their log-probabilities in nats."""
+    """A prompt, its greedy continuation, and that one's log-probabilities in nats."""
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -243,7 +240,7 @@ class _Greedy(NamedTuple):
 
 @torch.inference_mode()
 def _greedy_alone(network: Any, vocab_size: int) -> list[_Greedy]:
-    """What a model answers to two prompts of different length, each alone and without a cache."""
+    """Greedy answers to two prompts of different length, each alone and without a cache."""
     answers = []
     for length in (12, 6):
         prompt = tokens = tuple(index * 7 % vocab_size for index in range(1, length))
@@ -257,10 +254,7 @@ def _greedy_alone(network: Any, vocab_size: int) -> list[_Greedy]:
 
 
 def _check_rows(runner: ModelRunner, expected: Sequence[_Greedy], tolerance: float) -> None:
-    """Refuse a model whose rows differ from its own answers by more than rounding.
-
-    There is more to its attention then than keys, values and a causal mask.
-    """
+    """Refuse a model whose batched rows differ from its own answers by more than rounding: its attention is not plain."""
     remedy = "serve this model with another policy"
     try:
         for row, one in enumerate(expected):

@@ -1,8 +1,7 @@
 """Runs a causal language model over a changing set of rows, and draws each row's next token from the row's own seed.
 
-A row's draw is keyed by (seed, position in the sequence): it depends neither on the batch nor on how many requests
-the sequence was cut into, so a sample that is renewed from its own prefix with its own seed goes on as if it had never
-been cut.
+A draw is keyed by (seed, position in the sequence). It depends neither on the batch nor on how many requests the
+sequence was cut into: a sample continued from its own prefix with its own seed equals the uncut one.
 """
 
 from __future__ import annotations
@@ -33,9 +32,8 @@ _KEY_MASK = (1 << 128) - 1
 
 
 class StepResult(NamedTuple):
-    """Rows that drew a token, in order, the tokens, and their log-probabilities under the temperature-1 model in nats.
-
-    The others' prompts are not computed to the end yet.
+    """The rows that drew a token (the others' prompts are not computed yet), the tokens, their temperature-1
+    log-probabilities.
     """
 
     rows: list[int]
@@ -46,16 +44,8 @@ class StepResult(NamedTuple):
 class ModelRunner:
     """The model, its rows and its stored prefixes. Not thread-safe: one thread calls it.
 
-    Args:
-        model: a Hugging Face causal language model in evaluation mode; its attention is exchanged.
-        shape: of one token's keys and values.
-        max_batch: rows.
-        max_context: tokens in a row.
-        prefix_cache_bytes: memory that stored prefixes may take.
-        prefill_tokens: prompt tokens that one pass computes at most.
-
-    Raises:
-        ConfigError: the model's attention cannot be exchanged.
+    ``model`` is a Hugging Face causal language model in evaluation mode, whose attention is exchanged (ConfigError if
+    it cannot be); ``shape`` that of one token's keys and values; ``prefill_tokens`` the most prompt tokens in one pass.
     """
 
     def __init__(
@@ -102,7 +92,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def load(self, row: int) -> int:
-        """Take the longest stored prefix of a row's prompt, its last token apart; the length of that prefix."""
+        """Load the longest stored prefix of a row's prompt, its last token left out; return the prefix's length."""
         places = self._tree.match(self._prompt[row][:-1])
         if len(places):
             self._cache.reserve(row + 1, len(places))
@@ -112,7 +102,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def copy_prompt(self, source: int, row: int) -> int:
-        """Take a row's prompt, its last token apart, from a row that has computed the same; its length."""
+        """Copy the prompt, its last token left out, from a row that computed the same; return the length copied."""
         length = len(self._prompt[row]) - 1
         self._cache.reserve(row + 1, length)
         self._cache.copy_row(source, row, length)
@@ -121,7 +111,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def store(self, row: int, tokens: Sequence[int]) -> None:
-        """Keep the keys and values of a row for whoever goes on from its tokens; those without any yet are left out."""
+        """Store a row's keys and values for continuations of ``tokens``; tokens not computed yet are left out."""
         insertion = self._tree.insert(tuple(tokens[: self._computed[row]]))
         if len(insertion.places):
             stop = insertion.start + len(insertion.places)
@@ -129,7 +119,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
-        """Carry a row's whole state to another row."""
+        """Copy a row's whole state to another row."""
         for state in (self._computed, self._length, self._token, self._temperature, self._top_p):
             state[target] = state[source]
         self._prompt[target] = self._prompt[source]
@@ -145,8 +135,7 @@ class ModelRunner:
         logits = self._forward(fill, drawing)
         self._computed[:rows] += fill
         self._computed[drawing] += 1
-        length = self._length[drawing]
-        uniforms = self._uniforms.at(drawing, length)
+        uniforms = self._uniforms.at(drawing, self._length[drawing])
         tokens, logprobs = draw(logits, self._temperature[drawing], self._top_p[drawing], uniforms)
         self._token[drawing] = tokens
         self._length[drawing] += 1
@@ -155,8 +144,7 @@ class ModelRunner:
     def _forward(self, fill: Ints, drawing: Ints) -> torch.Tensor:
         """The logits of each drawing row's last token; shape (drawing rows, vocabulary).
 
-        The flat batch is the last token of every row, then the part of each prompt before its last token that is
-        to be filled, then padding.
+        The flat batch is the last token of every row, then the part of each prompt that is to be filled, then padding.
         """
         rows = len(fill)
         total = rows + int(fill.sum())
@@ -214,7 +202,7 @@ class ModelRunner:
 
 
 def _key_length(position: int) -> int:
-    """How many keys to read so that all up to this position are among them."""
+    """How many keys to read to include this position."""
     return max(_MIN_KEYS, -(-(position + 1) // _KEY_MULTIPLE) * _KEY_MULTIPLE)
 
 
@@ -227,12 +215,12 @@ class Uniforms:
         self._seeds = [0] * rows
 
     def seed(self, row: int, seed: int) -> None:
-        """Give a row its stream."""
+        """Set a row's stream."""
         self._seeds[row] = seed & _KEY_MASK
         self._block[row] = -1
 
     def move(self, source: int, target: int) -> None:
-        """Carry a row's stream to another row."""
+        """Copy a row's stream to another row."""
         self._blocks[target] = self._blocks[source]
         self._block[target] = self._block[source]
         self._seeds[target] = self._seeds[source]
@@ -258,17 +246,11 @@ def draw(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Sample one token a row by inverting its cumulative distribution.
 
-    Args:
-        logits: shape (rows, vocabulary).
-        temperature: shape (rows,); 0 takes the likeliest token.
-        top_p: shape (rows,); the smallest set of tokens with at least this mass is sampled from.
-        uniforms: shape (rows,), in [0, 1).
-
-    Returns:
-        Token ids, and their log-probabilities under the temperature-1 model in nats; each of shape (rows,).
+    ``logits`` have shape (rows, vocabulary), all else (rows,): ``temperature``, 0 for greedy; ``top_p``, the mass of
+    the smallest set of tokens to sample from; ``uniforms`` in [0, 1); the returned token ids and their
+    log-probabilities under the temperature-1 model in nats.
     """
-    logits = logits.float()
-    device = logits.device
+    logits, device = logits.float(), logits.device
     logprobs = torch.log_softmax(logits, dim=-1)
     greedy = temperature == 0
     if greedy.all():
@@ -278,9 +260,8 @@ def draw(
         probabilities = torch.softmax(logits / divisor[:, None], dim=-1)
         narrow = np.flatnonzero((top_p < 1.0) & ~greedy)
         if len(narrow):
-            _keep_nucleus(
-                probabilities, torch.from_numpy(narrow).to(device), torch.from_numpy(top_p[narrow]).to(device)
-            )
+            mass = torch.from_numpy(top_p[narrow]).to(device)
+            _keep_nucleus(probabilities, torch.from_numpy(narrow).to(device), mass)
         cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
         # scaled by the total, so that rounding (or a nucleus) cannot leave the last stretch of [0, 1) to no token
         targets = torch.from_numpy(uniforms).to(device)[:, None] * cumulative[:, -1:]
