@@ -210,7 +210,7 @@ def read_chat_model(
 
 
 def eos_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a solution: the generation config's, else the tokenizer's; ConfigError if neither names one."""
+    """Tokens that end a solution: the generation config's, else the tokenizer's; ConfigError if neither names any."""
     named = getattr(generation_config, "eos_token_id", None)
     if named is None:
         named = tokenizer.eos_token_id

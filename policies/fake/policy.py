@@ -1,6 +1,6 @@
-"""A policy without a model, for tests: it batches, records, holds and fails on demand; what it writes, a writer knows.
+"""A policy without a model, for tests: it batches, counts, holds and fails on demand; a writer makes the text.
 
-No sample depends on order or time, but for scripts whose replies are taken in order of arrival.
+No sample depends on order or time, except for scripts whose replies are taken in order of arrival.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Matching = Callable[[SampleRequest], bool]
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A request being served or waiting; ``wake`` is set when what it waits for has come, or it is aborted."""
+    """A request being served or waiting; ``wake`` is set to end its wait, or when it is aborted."""
 
     request: SampleRequest
     wake: anyio.Event = field(default_factory=anyio.Event)
@@ -53,7 +53,7 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Samples that wait, after so many tokens, until they are let go."""
+    """Samples that wait, after so many tokens, until they are released."""
 
     matching: Matching
     after_tokens: int = 0
@@ -67,17 +67,17 @@ class Hold:
         return tuple(pending.request for pending in self._waiting)
 
     def release(self) -> None:
-        """Let all go, and hold no further ones."""
+        """Release all, and hold no further ones."""
         self._released = True
         for pending in self._waiting:
             pending.wake.set()
 
     def release_one(self, request_id: str) -> None:
-        """Let one go; the others wait on."""
+        """Release one; the others wait on."""
         next(pending for pending in self._waiting if pending.request.id == request_id).wake.set()
 
     async def let_pass(self, pending: Pending, tokens: int) -> None:
-        """Make a sample wait if it is meant and has so many tokens."""
+        """Make a sample wait if it matches and has so many tokens."""
         if self._released or tokens != self.after_tokens or not self.matching(pending.request):
             return
         self._waiting.append(pending)
@@ -91,22 +91,22 @@ class Hold:
 class FakePolicy:
     """A :class:`~adaptive_ttc.policy.Policy` over bytes as tokens.
 
-    Its prefix cache is ideal: of the prompt, the solution so far costs one token, the problem itself always all.
+    Its prefix cache is ideal: of a prompt with a begun solution one token is computed, of any other prompt all.
 
     Args:
-        writer: what it writes; see :meth:`scripted` and :meth:`generative`.
-        name: how a person calls it.
-        parameters: what it claims to have, for cost accounts.
+        writer: writes the text; see :meth:`scripted` and :meth:`generative`.
+        name: for people.
+        parameters: its claimed size, for costs in FLOPs.
         max_context: prompt and new tokens together.
         max_batch: samples at once; more wait in order of priority and arrival.
-        turn_tokens: tokens that a sample writes before the others have their turn.
-        overrun: tokens that it claims to have computed past a stop string or an abort.
+        turn_tokens: tokens that a sample writes before other tasks have their turn.
+        overrun: tokens reported as computed past a stop string or an abort.
         trouble: random delays and failures, before the first token and at every later turn of a sample.
 
     Attributes:
-        requests: every request that was asked, in order, failed ones included.
+        requests: all requests in order, failed ones included.
         completion_tokens: delivered in all.
-        in_flight: requests being served or waiting; ``running`` those served, ``max_running`` the most there were.
+        in_flight: requests being served or waiting; ``running`` those served, ``max_running`` the most at once.
         aborted: ids that ``abort`` was called with.
         cancelled: requests whose caller was cancelled.
         closed: whether it was closed.
@@ -143,7 +143,7 @@ class FakePolicy:
 
     @classmethod
     def scripted(cls, replies: Mapping[Key, Replies], **settings: Any) -> Self:
-        """Replies from a script, which raises LookupError when it runs dry; see :class:`Script`."""
+        """Replies from a script, which raises LookupError when it has none left; see :class:`Script`."""
         return cls(Script(replies), **settings)
 
     @classmethod
@@ -167,22 +167,22 @@ class FakePolicy:
         return len(self._pending)
 
     def hold(self, matching: Matching = anything, *, after_tokens: int = 0) -> Hold:
-        """Make matching samples wait, after so many tokens, until the hold lets them go or they are aborted."""
+        """Make matching samples wait, after so many tokens, until they are released or aborted."""
         hold = Hold(matching, after_tokens)
         self._holds.append(hold)
         return hold
 
     def fail(self, error: Exception, *, matching: Matching = anything, after_tokens: int = 0, times: int = 1) -> None:
-        """Have the next ``times`` matching samples raise ``error`` after so many tokens, which are lost."""
+        """Make the next ``times`` matching samples raise ``error`` after so many tokens, which are lost."""
         self._failures.append(Failure(error, matching, times, after_tokens))
 
     def lose_connection(self, matching: Matching = anything, *, after_tokens: int = 0, times: int = 1) -> None:
-        """Have matching samples fail as over a broken line: retryable, and nobody learns what was generated."""
+        """Fail matching samples with a retryable error; the tokens generated stay unknown."""
         error = EngineError("the connection was lost; the same request may succeed later", retryable=True)
         self.fail(error, matching=matching, after_tokens=after_tokens, times=times)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
-        """Every message behind a token for its role; ConfigError when that leaves no room for a token."""
+        """Every message behind a token for its role; ConfigError if that leaves no room for a token."""
         ids = encode_problem(problem)
         if len(ids) >= self.max_context:
             raise ConfigError(f"problem {problem.id!r} is {len(ids)} tokens long, the context {self.max_context}")
@@ -218,14 +218,14 @@ class FakePolicy:
     async def abort(self, request_id: str) -> None:
         """End a pending sample with the tokens so far; an unknown id is ignored."""
         self.aborted.append(request_id)
-        deaf = self._trouble is not None and self._trouble.deaf
-        if request_id in self._pending and not deaf:
-            self._pending[request_id].aborted = True
-            self._pending[request_id].wake.set()
+        pending = self._pending.get(request_id)
+        if pending is not None and not (self._trouble is not None and self._trouble.deaf):
+            pending.aborted = True
+            pending.wake.set()
         await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """End what is pending as aborted, and refuse what comes later."""
+        """End what is pending as aborted, and refuse later requests."""
         self.closed = True
         for pending in self._pending.values():
             pending.aborted = True
@@ -248,15 +248,13 @@ class FakePolicy:
 
     def _free_slot(self, pending: Pending) -> None:
         """Hand the slot to the next in the queue."""
-        if not pending.has_slot:
-            return
-        if not self._queue:
+        if pending.has_slot and self._queue:
+            first = min(self._queue, key=lambda waiting: waiting.request.priority)
+            self._queue.remove(first)
+            first.has_slot = True
+            first.wake.set()
+        elif pending.has_slot:
             self.running -= 1
-            return
-        first = min(self._queue, key=lambda waiting: waiting.request.priority)
-        self._queue.remove(first)
-        first.has_slot = True
-        first.wake.set()
 
     async def _generate(self, pending: Pending) -> Sampled:
         request = pending.request
@@ -290,8 +288,7 @@ class FakePolicy:
     def _sampled(self, request: SampleRequest, tokens: list[int], logprobs: list[float], finish: Any) -> Sampled:
         if finish != "eos":
             self._writer.cut(request, tokens)
-        so_far = request.prompt_ids[::-1].index(ASSISTANT)
-        cached = len(request.prompt_ids) - 1 if so_far else 0
+        cached = 0 if request.prompt_ids[-1] == ASSISTANT else len(request.prompt_ids) - 1
         return Sampled(
             token_ids=tuple(tokens),
             finish=finish,

@@ -44,8 +44,7 @@ def encode_problem(problem: Problem) -> tuple[int, ...]:
 def split_prompt(prompt_ids: tuple[int, ...]) -> tuple[str, str]:
     """The question (the last user turn that does not ask for a revision) and the solution so far.
 
-    Raises:
-        ValueError: the ids do not come from :func:`encode_problem`.
+    ValueError if the ids do not come from :func:`encode_problem`.
     """
     solution = decode_tokens(prompt_ids[_last(ASSISTANT, prompt_ids) + 1 :])
     question, end = REVISION_PROMPT, len(prompt_ids)
@@ -67,13 +66,13 @@ Token = tuple[int, float]
 
 
 class Writer(Protocol):
-    """Goes on from a prompt, as far as it is asked to."""
+    """Continues prompts."""
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
         """The tokens after ``request.prompt_ids``, one by one; the last is EOS."""
 
     def cut(self, request: SampleRequest, tokens: Sequence[int]) -> None:
-        """Called when a sample ended before its EOS: so much of it was delivered."""
+        """Called with the delivered tokens when a sample ended before its EOS."""
 
 
 Key = str | tuple[str, str]
@@ -81,14 +80,14 @@ Replies = Sequence[str] | Mapping[int, str]
 
 
 class Script:
-    """Replies that were written beforehand.
+    """Replies written beforehand.
 
-    A reply is the text from the prompt on to the solution's end. One that was cut, by a stop string or a limit,
-    goes on when its own prefix comes back, if the script has nothing else for that prefix.
+    A reply is the text from the prompt to the solution's end. One that a stop string or a limit cut is continued when
+    its own prefix is asked for, unless the script has another reply to that prefix.
 
     Args:
         replies: by the question, or by (question, solution so far); each a sequence, taken in order of arrival, or a
-            mapping from the request's seed, which any order of arrival leaves the same.
+            mapping from the request's seed, independent of that order.
     """
 
     def __init__(self, replies: Mapping[Key, Replies]) -> None:
@@ -98,7 +97,7 @@ class Script:
         self._rests: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
-        """The next reply for this prompt; LookupError where the script has none (left)."""
+        """The next reply to this prompt; LookupError if the script has none left."""
         reply = self._begun[request.id] = self._reply(request)
         # every token as likely as the next: a script has no distribution
         return iter([(token, -0.1) for token in (*reply, EOS)])
@@ -107,8 +106,7 @@ class Script:
         """Keep the rest for the prefix that was delivered."""
         reply = self._begun.pop(request.id, None)
         if reply is not None:
-            rest = reply[len(tokens) :]
-            self._rests.setdefault((*request.prompt_ids, *tokens), []).append((request.seed, rest))
+            self._rests.setdefault((*request.prompt_ids, *tokens), []).append((request.seed, reply[len(tokens) :]))
 
     def _reply(self, request: SampleRequest) -> tuple[int, ...]:
         question, so_far = split_prompt(request.prompt_ids)
@@ -135,9 +133,8 @@ _SLIPS = (1, -1, 2, 10)
 class ToyModel:
     """Adds up the numbers of a question, a step a number, and errs: more often the larger the numbers.
 
-    An error stays in the running total, as in a real chain of thought, so a long question is hard and a wrong
-    step is visible to whoever checks it. What a step says depends on the seed, the position at which it starts and
-    the total before it, on nothing else.
+    An error stays in the running total, as in a real chain of thought: long questions are hard, and a checker can see
+    the wrong step. A step depends on the seed, its start position and the total before it alone.
 
     Args:
         error_rate: probability of a wrong step for each digit in it, at temperature 1.
@@ -150,7 +147,7 @@ class ToyModel:
             raise ConfigError(f"error_rate={self.error_rate} must be in [0, 1)")
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
-        """Finish the step that was begun, if any, then write the others."""
+        """Finish the begun step, if any, then write the others."""
         question, so_far = split_prompt(request.prompt_ids)
         numbers = toy_numbers(question)
         done, _, begun = so_far.rpartition("\n\n")
@@ -168,7 +165,7 @@ class ToyModel:
         yield EOS, 0.0
 
     def cut(self, request: SampleRequest, tokens: Sequence[int]) -> None:
-        """Nothing to keep: what follows is a function of the prompt and the seed."""
+        """Nothing to keep: the rest is a function of the prompt and the seed."""
 
     def _step(self, request: SampleRequest, position: int, total: int, number: int) -> tuple[str, list[float]]:
         """A step with its blank line, and the log-probability of each of its characters."""
@@ -197,12 +194,12 @@ def toy_answer(question: str) -> str:
 
 
 def toy_right_so_far(question: str, steps: tuple[str, ...]) -> bool:
-    """Whether the last step's total is right; what :meth:`~adaptive_ttc.prm.FakePRM.truthful` asks for."""
+    """Whether the last step's total is right; for :meth:`~adaptive_ttc.prm.FakePRM.truthful`."""
     return _last_number(steps[-1]) == sum(toy_numbers(question)[: len(steps) + 1])
 
 
 def _choose(rng: random.Random, outcomes: Mapping[T, float], request: SampleRequest) -> tuple[T, float]:
-    """Draw at the request's temperature and nucleus; the outcome and its log-probability at temperature 1."""
+    """Draw at the request's temperature and top_p; the outcome and its log-probability at temperature 1."""
     ranked = sorted((outcome for outcome in outcomes if outcomes[outcome] > 0), key=lambda one: -outcomes[one])
     if request.temperature == 0:
         ranked = ranked[:1]
@@ -217,11 +214,10 @@ def _choose(rng: random.Random, outcomes: Mapping[T, float], request: SampleRequ
 
 
 def _rest(step: str, begun: str, value: int) -> str:
-    """What is left to write of a step; one that another seed has begun otherwise is brought to an end."""
+    """What is left to write of a step; one begun otherwise under another seed is ended."""
     if step.startswith(begun):
         return step[len(begun) :]
-    ended = "=" in begun and begun[-1].isdigit()
-    return "\n\n" if ended else f" = {value}\n\n"
+    return "\n\n" if "=" in begun and begun[-1].isdigit() else f" = {value}\n\n"
 
 
 def _last_number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Answers with recorded samples in place of a model; it scores nothing and knows no file format."""
+"""Answers with recorded samples in place of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -26,16 +26,16 @@ V = TypeVar("V")
 class ReplayPolicy:
     """A :class:`~adaptive_ttc.policy.Policy` whose j-th whole solution of a problem is a recorded one.
 
-    Which one, a permutation of the problem's samples says that is drawn from the seed: replays with several seeds
-    are several draws without replacement from one pool, and no two samples of a replay are the same recorded one.
-    The seeds of requests decide nothing. Requests that cut a sample into pieces get the pieces of the recorded one,
-    whose prompt counts as cached but for one token.
+    Each problem's samples are permuted by ``seed``: replays with several seeds are several draws without replacement
+    from one pool, and no two samples of a replay are the same recorded one. The seeds of requests have no effect.
+    Requests that cut a sample into pieces get the pieces of the recorded one, whose prompt counts as cached but for one
+    token.
 
-    A record answers no request for steps, revisions, other sampling settings or more samples than it holds; a
-    solver learns that from :meth:`check_demand` before it samples.
+    Steps, revisions, other sampling settings and more samples than recorded are refused, by :meth:`check_demand` before
+    a solver samples.
 
     Args:
-        record: what was recorded.
+        record: the recorded samples.
         seed: of the permutations; 0 takes the samples in the order of the record.
         turn_tokens: tokens delivered before other tasks have their turn, and an abort its chance.
     """
@@ -43,39 +43,37 @@ class ReplayPolicy:
     def __init__(self, record: Record, *, seed: int = 0, turn_tokens: int = 64) -> None:
         if turn_tokens < 1:
             raise ConfigError(f"turn_tokens={turn_tokens} must be at least 1")
-        self.record = record
+        self.record, self.max_context = record, record.max_context
         self.name = f"{record.policy.name} (replay)"
-        self.fingerprint = record.policy.fingerprint
-        self.parameters = record.policy.parameters
-        self.max_context = record.max_context
+        self.fingerprint, self.parameters = record.policy.fingerprint, record.policy.parameters
         self.revision_prompt: str | None = None
-        self._lookup, self._turn_tokens = RecordLookup(record, seed), turn_tokens
+        self._seed, self._turn_tokens = seed, turn_tokens
+        samples = [sample for problem in record.problems for sample in problem.samples]
+        self._problems = {problem.messages: problem for problem in record.problems}
+        self._prompts = PrefixIndex({problem.prompt_ids: problem for problem in record.problems})
+        self._texts = PrefixIndex({sample.token_ids: sample for sample in samples})
+        self._ends = frozenset(sample.token_ids[-1] for sample in samples if sample.finish == "eos")
+        self._orders: dict[tuple[int, ...], tuple[int, ...]] = {}
+        prompts = (problem.prompt_ids for problem in record.problems)
+        self._vocab_size = 1 + max(max(ids) for ids in (*prompts, *(sample.token_ids for sample in samples)))
         self._aborts: dict[str, anyio.Event] = {}
         self._closed = False
 
     @classmethod
     def load(cls, path: str | Path, *, seed: int = 0, problems: str | Path | None = None) -> Self:
-        """Replay a file.
+        """Replay a file; ConfigError if it is no record.
 
         Args:
-            path: what a :class:`~adaptive_ttc.policies.replay.Recorder` saved, or traces; see ``record.py``.
+            path: saved by a :class:`~adaptive_ttc.policies.replay.Recorder`, or traces; see ``record.py``.
             seed: of the permutations; 0 takes the samples in the order of the record.
             problems: see :func:`~adaptive_ttc.policies.replay.load_record`.
-
-        Raises:
-            ConfigError: the file is no record.
         """
         return cls(load_record(path, problems=problems), seed=seed)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Self:
-        """:meth:`load` under the name that engines are loaded by.
-
-        Raises:
-            ConfigError: the file is no record, or a setting is one of engines that run a model.
-        """
-        foreign = sorted(set(settings) - {"seed", "problems"})
-        if foreign:
+        """The same as :meth:`load`; ConfigError also for settings of engines that run a model."""
+        if foreign := sorted(set(settings) - {"seed", "problems"}):
             raise ConfigError(
                 f"a replay runs no model and takes seed and problems alone; leave out {', '.join(foreign)}"
             )
@@ -84,8 +82,7 @@ class ReplayPolicy:
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
         """The settings of the record."""
-        settings = self.record.settings
-        return {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens}
+        return asdict(self.record.settings)
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
         """Refuse what the record cannot answer.
@@ -110,33 +107,36 @@ class ReplayPolicy:
                 )
         if demand.count == "flops" and not self.record.counted:
             raise ConfigError(f"{what} does not say how many prompt tokens there were; take count='generated'")
-        held = len(self._lookup.problem(problem).samples)
+        held = len(self._problem(problem).samples)
         if demand.n is None or demand.n > held:
             asked = "as many samples as the budget covers" if demand.n is None else f"n={demand.n}"
             raise ConfigError(f"{what} holds {held} samples of this problem, not {asked}; take n={held} or less")
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
-        """The prompt as it was recorded; ConfigError for a problem that was not."""
-        return self._lookup.problem(problem).prompt_ids
+        """The prompt as recorded; ConfigError for a problem that was not."""
+        return self._problem(problem).prompt_ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of a recorded solution's first tokens, without EOS.
-
-        Raises:
-            ConfigError: no recorded solution begins with these tokens.
-        """
-        return self._lookup.text(token_ids)
+        """The text of a recorded solution's first tokens, without EOS; ConfigError if none begins with these."""
+        spoken = tuple(token_ids)
+        while spoken and spoken[-1] in self._ends:
+            spoken = spoken[:-1]
+        if not spoken:
+            return ""
+        sample = self._texts.starting_with(spoken)
+        if sample is None:
+            raise ConfigError(f"no solution in the record of {self.record.policy.name} begins with these tokens")
+        return sample.text[: sample.ends[len(spoken) - 1]]
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """The piece of a recorded sample that is asked for.
+        """The requested piece of a recorded sample.
 
         Raises:
             ConfigError: it was not recorded, the request is impossible, or its id is in flight already.
             EngineError: the replay is closed.
         """
-        vocab_size = self._lookup.vocab_size
-        check_request(self, request, vocab_size=vocab_size, in_flight=self._aborts, closed=self._closed)
-        sample, begun = self._lookup.sample(request)
+        check_request(self, request, vocab_size=self._vocab_size, in_flight=self._aborts, closed=self._closed)
+        sample, begun = self._recorded(request)
         limit = min(request.max_tokens, len(sample.token_ids) - begun)
         aborted = self._aborts[request.id] = anyio.Event()
         tokens = 0
@@ -155,99 +155,46 @@ class ReplayPolicy:
         await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """End what is pending as aborted, and refuse what comes later."""
+        """End what is pending as aborted, and refuse later requests."""
         self._closed = True
         for aborted in self._aborts.values():
             aborted.set()
         await anyio.lowlevel.checkpoint()
 
-
-def _piece(sample: RecordedSample, begun: int, tokens: int, request: SampleRequest, *, cut: bool) -> Sampled:
-    piece = slice(begun, begun + tokens)
-    whole = begun + tokens == len(sample.token_ids)
-    prompt = sample.prompt_tokens + sample.cached_tokens
-    computed = (1 if prompt else 0) if begun else sample.prompt_tokens
-    return Sampled(
-        token_ids=sample.token_ids[piece],
-        finish="abort" if cut else sample.finish if whole else "length",
-        logprobs=sample.logprobs[piece],
-        prompt_tokens=computed,
-        cached_tokens=(len(request.prompt_ids) if begun else prompt) - computed if prompt else 0,
-    )
-
-
-class RecordLookup:
-    """Finds the recorded problem, sample or text that a request is about.
-
-    Args:
-        record: what was recorded.
-        seed: of the permutation of each problem's samples; 0 leaves them in the order of the record.
-    """
-
-    def __init__(self, record: Record, seed: int) -> None:
-        self._record = record
-        self._seed = seed
-        samples = [sample for problem in record.problems for sample in problem.samples]
-        self._problems = {problem.messages: problem for problem in record.problems}
-        self._prompts = PrefixIndex({problem.prompt_ids: problem for problem in record.problems})
-        self._texts = PrefixIndex({sample.token_ids: sample for sample in samples})
-        self._ends = frozenset(sample.token_ids[-1] for sample in samples if sample.finish == "eos")
-        self._orders: dict[tuple[int, ...], tuple[int, ...]] = {}
-        prompts = (problem.prompt_ids for problem in record.problems)
-        self.vocab_size = 1 + max(max(ids) for ids in (*prompts, *(sample.token_ids for sample in samples)))
-
-    def problem(self, problem: Problem) -> RecordedProblem:
-        """The problem with the same messages; ConfigError where it was not recorded."""
+    def _problem(self, problem: Problem) -> RecordedProblem:
         recorded = self._problems.get(problem.messages)
         if recorded is None:
             raise ConfigError(
                 f"problem {problem.id!r} ({problem.question[:60]!r}...) is not among the {len(self._problems)} "
-                f"problems in the record of {self._record.policy.name}; solve those, or record this one"
+                f"problems in the record of {self.record.policy.name}; solve those, or record this one"
             )
         return recorded
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        """What a recorded solution's first tokens say; ConfigError where none begins with these."""
-        spoken = tuple(token_ids)
-        while spoken and spoken[-1] in self._ends:
-            spoken = spoken[:-1]
-        if not spoken:
-            return ""
-        sample = self._texts.starting_with(spoken)
-        if sample is None:
-            raise ConfigError(f"no solution in the record of {self._record.policy.name} begins with these tokens")
-        return sample.text[: sample.ends[len(spoken) - 1]]
-
-    def sample(self, request: SampleRequest) -> tuple[RecordedSample, int]:
-        """The sample that a request is for a piece of, and how many of its tokens stand in the prompt already.
-
-        Raises:
-            ConfigError: the prompt, place or settings were not recorded, or more tokens are asked for than were.
+    def _recorded(self, request: SampleRequest) -> tuple[RecordedSample, int]:
+        """The sample that a request asks a piece of, and how many of its tokens are in the prompt; ConfigError as
+        documented.
         """
         problem = self._prompts.beginning(request.prompt_ids)
         if problem is None:
             raise ConfigError(f"request {request.id!r}: this prompt was not recorded; prompts come from encode")
-        self._check_settings(request)
+        if request.stop:
+            raise ConfigError(f"request {request.id!r} has stop strings, and whole solutions were recorded")
+        settings = self.record.settings
+        asked = replace(settings, temperature=request.temperature, top_p=request.top_p)
+        if asked != settings:
+            raise ConfigError(f"request {request.id!r} asks for {asked}, and recorded are {settings}")
         sample = problem.samples[self._place(request, problem)]
         so_far = request.prompt_ids[len(problem.prompt_ids) :]
         if sample.token_ids[: len(so_far)] != so_far:
             raise ConfigError(f"request {request.id!r}: its solution so far is not that of the recorded sample")
         left = len(sample.token_ids) - len(so_far)
-        room = self._record.max_context - len(request.prompt_ids)
+        room = self.record.max_context - len(request.prompt_ids)
         if not left or (sample.finish == "length" and left < min(request.max_tokens, room)):
             raise ConfigError(
                 f"request {request.id!r} asks for {request.max_tokens} more tokens, and the recorded sample ends by "
-                f"{sample.finish} after {left}; take max_tokens={self._record.settings.max_tokens} or less"
+                f"{sample.finish} after {left}; take max_tokens={settings.max_tokens} or less"
             )
         return sample, len(so_far)
-
-    def _check_settings(self, request: SampleRequest) -> None:
-        if request.stop:
-            raise ConfigError(f"request {request.id!r} has stop strings, and whole solutions were recorded")
-        settings = self._record.settings
-        asked = replace(settings, temperature=request.temperature, top_p=request.top_p)
-        if asked != settings:
-            raise ConfigError(f"request {request.id!r} asks for {asked}, and recorded are {settings}")
 
     def _place(self, request: SampleRequest, problem: RecordedProblem) -> int:
         # a cut solution that a later search goes on with is its own first child
@@ -270,18 +217,29 @@ class RecordLookup:
         return tuple(sorted(places, key=lambda index: hashlib.sha256(f"{name}{index}".encode()).digest()))
 
 
-class PrefixIndex(Generic[V]):
-    """Values under sequences, found by how a sequence begins.
+def _piece(sample: RecordedSample, begun: int, tokens: int, request: SampleRequest, *, cut: bool) -> Sampled:
+    piece = slice(begun, begun + tokens)
+    whole = begun + tokens == len(sample.token_ids)
+    prompt = sample.prompt_tokens + sample.cached_tokens
+    computed = (1 if prompt else 0) if begun else sample.prompt_tokens
+    return Sampled(
+        token_ids=sample.token_ids[piece],
+        finish="abort" if cut else sample.finish if whole else "length",
+        logprobs=sample.logprobs[piece],
+        prompt_tokens=computed,
+        cached_tokens=(len(request.prompt_ids) if begun else prompt) - computed if prompt else 0,
+    )
 
-    In sorted order everything that begins alike stands together, so that a search is a bisection.
-    """
+
+class PrefixIndex(Generic[V]):
+    """Values under sequences, found by prefix: sorted, equal beginnings stand together, and bisection finds them."""
 
     def __init__(self, values: Mapping[tuple[Any, ...], V]) -> None:
         self._keys = sorted(values)
         self._values = [values[key] for key in self._keys]
 
     def starting_with(self, prefix: tuple[Any, ...]) -> V | None:
-        """The value of a stored sequence that begins with ``prefix`` (of several, the first in order), or None."""
+        """The value of the first stored sequence, in order, that begins with ``prefix``, or None."""
         index = bisect_left(self._keys, prefix)
         if index < len(self._keys) and self._keys[index][: len(prefix)] == prefix:
             return self._values[index]

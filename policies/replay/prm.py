@@ -1,4 +1,4 @@
-"""Answers with recorded scores in place of a PRM; it samples nothing and knows no file format."""
+"""Answers with recorded scores in place of a PRM."""
 
 from __future__ import annotations
 
@@ -19,16 +19,9 @@ from adaptive_ttc.types import Problem
 class ReplayPRM:
     """A :class:`~adaptive_ttc.prm.base.RewardModel` that knows the scores of recorded solutions.
 
-    It knows those of a solution's first steps too, since they do not depend on what follows. A step that was cut in
-    the middle was not scored; such a solution stays unscored. Of a record that holds nothing but the mean of a
-    solution's scores, every step gets that mean, so that their mean is right and nothing else; :meth:`check_demand`
-    refuses strategies that would use anything else.
-
-    Args:
-        record: what was recorded.
-
-    Raises:
-        ConfigError: nothing was scored.
+    Those of a solution's first steps are known too, since they do not depend on what follows; a solution cut within a
+    step stays unscored. If a record holds only the mean of a solution's scores, every step gets that mean, and
+    :meth:`check_demand` refuses strategies that use anything else. ConfigError if nothing was scored.
     """
 
     def __init__(self, record: Record) -> None:
@@ -37,8 +30,7 @@ class ReplayPRM:
         self.record = record
         self._recorded = f"the record of {record.prm.name}"
         self.name = f"{record.prm.name} (replay)"
-        self.fingerprint = record.prm.fingerprint
-        self.parameters = record.prm.parameters
+        self.fingerprint, self.parameters = record.prm.fingerprint, record.prm.parameters
         self._solutions: dict[str, dict[tuple[str, ...], RecordedSample]] = {}
         self._least: dict[str, int] = {}
         for problem in record.problems:
@@ -53,22 +45,13 @@ class ReplayPRM:
 
     @classmethod
     def load(cls, path: str | Path, *, problems: str | Path | None = None) -> Self:
-        """Replay a file; see :meth:`adaptive_ttc.policies.replay.ReplayPolicy.load`.
-
-        Raises:
-            ConfigError: the file is no record, or holds no scores.
-        """
+        """Replay a file, as :meth:`ReplayPolicy.load`; ConfigError if it is no record, or holds no scores."""
         return cls(load_record(path, problems=problems))
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Self:
-        """:meth:`load` under the name that PRMs are loaded by.
-
-        Raises:
-            ConfigError: the file is no record of scores, or a setting is one of PRMs that run a model.
-        """
-        foreign = sorted(set(settings) - {"problems"})
-        if foreign:
+        """The same as :meth:`load`; ConfigError also for settings of PRMs that run a model."""
+        if foreign := sorted(set(settings) - {"problems"}):
             raise ConfigError(f"a replay runs no model and takes problems alone; leave out {', '.join(foreign)}")
         return cls.load(path_or_name, **settings)
 
@@ -101,11 +84,7 @@ class ReplayPRM:
             raise ConfigError(f"{what} holds no scores for problem {problem.id!r}; record it, or take majority")
 
     def count_tokens(self, request: ScoreRequest) -> int:
-        """As counted when it was recorded; 0 where the record has no counts.
-
-        Raises:
-            ConfigError: the solution was not scored when it was recorded, or there is an empty step.
-        """
+        """As recorded, 0 without counts; ConfigError if the solution was not scored, or a step is empty."""
         check_steps(request)
         if not self.record.counted:
             return 0
@@ -114,12 +93,7 @@ class ReplayPRM:
         return self._known(request).prm_counts[len(request.steps) - 1]
 
     async def score(self, request: ScoreRequest) -> Scored:
-        """The recorded scores.
-
-        Raises:
-            ConfigError: the solution was not scored when it was recorded, or there is an empty step.
-            EngineError: the replay is closed.
-        """
+        """The recorded scores; ConfigError as :meth:`count_tokens`, EngineError if closed."""
         check_steps(request)
         await anyio.lowlevel.checkpoint()
         if self._closed:
@@ -132,7 +106,7 @@ class ReplayPRM:
         return Scored(scores=known.scores[:steps], prm_tokens=computed, cached_tokens=counts - computed)
 
     async def aclose(self) -> None:
-        """Refuse what comes later."""
+        """Refuse later requests."""
         self._closed = True
 
     def _known(self, request: ScoreRequest) -> RecordedSample:

@@ -1,20 +1,19 @@
-"""What was recorded (models, sampling settings, whole solutions), the file that holds it, and traces of another tool.
+"""Records (models, sampling settings, whole solutions), their files, and traces of another tool.
 
 A file is JSON Lines: first an object with ``format``, ``version``, models and sampling settings, then a problem with
 its samples on every line. Field names are those of the classes here.
 
 Traces hold texts and token counts but no token ids. One layout is known, that of crucible-ttc: ``meta`` (``dataset``,
 ``model``, ``prm``, ``prm_aggregate``, ``temperature``, ``max_tokens``, ``max_n``) and ``records`` of ``problem_id``
-(``<dataset>-<row>``), ``gold`` and ``traces`` of ``text``, ``tokens``, ``prm_score``. What such a file does not say is
-made up or left open as follows:
+(``<dataset>-<row>``), ``gold`` and ``traces`` of ``text``, ``tokens``, ``prm_score``. What is missing is filled in:
 
-- Token ids are placeholders, one for every token counted, unique in the file, and the same however many problems
-  the file holds. The text is dealt to a solution's tokens in equal parts of characters. 0 is the EOS.
+- Token ids are placeholders, one for every token counted, unique in the file, and the same however many problems the
+  file holds. The text is dealt to a solution's tokens in equal parts of characters. 0 is the EOS.
 - A solution with ``max_tokens`` tokens was cut. Any other ended by itself, and its last token is the EOS.
-- A prompt is one placeholder token; prompt and PRM tokens are not known and reported as 0, so that no budget in
-  FLOPs or PRM tokens can be held with it.
+- A prompt is one placeholder token; prompt and PRM tokens are reported as 0, so budgets in FLOPs or PRM tokens are
+  refused.
 - Parameters are the billions that a model's name states, else 0.
-- The nucleus is taken to be the whole distribution.
+- top_p is taken to be 1.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ from adaptive_ttc.types import Message, split_steps
 Detail = Literal["steps", "mean"]
 """What is known of a solution's scores: one a step, or their mean alone."""
 
-DETAILS: tuple[str, ...] = get_args(Detail)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -50,13 +47,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSettings:
-    """How all samples of a record were drawn.
-
-    Attributes:
-        temperature: 0 is greedy.
-        top_p: nucleus mass.
-        max_tokens: most tokens of one solution.
-    """
+    """How all samples of a record were drawn: temperature (0 is greedy), nucleus mass, most tokens of one solution."""
 
     temperature: float = 0.8
     top_p: float = 1.0
@@ -80,15 +71,14 @@ class RecordedSample:
     Attributes:
         path: its place in the search that drew it.
         token_ids: shape [tokens], the EOS included where it was generated.
-        text: what they say, without EOS.
+        text: the decoded tokens, without EOS.
         ends: shape [tokens]: characters of ``text`` that the first 1, 2, ... tokens stand for.
         finish: ``eos``, or ``length`` where ``max_tokens`` or the context cut it.
-        logprobs: shape [tokens], in nats; empty where they were not recorded.
-        scores: shape [steps], or [1] under the detail ``mean``; empty where it was not scored.
-        prm_counts: shape [steps]: tokens that scoring the first 1, 2, ... steps takes without a cache; empty where they
-            were not recorded.
-        prm_tokens: of them all, tokens that the PRM did compute; the rest its cache answered.
-        prompt_tokens: prompt tokens computed before its first token; ``cached_tokens`` were answered by a prefix cache.
+        logprobs: shape [tokens], in nats; empty if not recorded.
+        scores: shape [steps], or [1] under the detail ``mean``; empty if not scored.
+        prm_counts: shape [steps]: tokens that scoring the first 1, 2, ... steps takes uncached; empty if not recorded.
+        prm_tokens: those of the whole solution that the PRM computed; its cache held the rest.
+        prompt_tokens: prompt tokens computed before its first token; a prefix cache held ``cached_tokens``.
     """
 
     path: tuple[int, ...]
@@ -125,11 +115,11 @@ class RecordedProblem:
     """A problem and its samples.
 
     Attributes:
-        id: as it was named.
-        messages: its chat turns; by them it is found again.
-        prompt_ids: what the policy made of them.
+        id: its name.
+        messages: its chat turns, by which it is found.
+        prompt_ids: the prompt that the policy made of them.
         samples: in order of their paths.
-        prm_least: PRM tokens of the question with a solution of one character; None where not recorded.
+        prm_least: PRM tokens of the question with a solution of one character; None if not recorded.
     """
 
     id: str
@@ -144,20 +134,20 @@ class RecordedProblem:
 
     @property
     def question(self) -> str:
-        """The text that a PRM is shown."""
+        """The text given to a PRM."""
         return self.messages[-1].content
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a policy, and perhaps a PRM, did.
+    """Recorded samples of a policy, perhaps with a PRM's scores.
 
     Attributes:
-        policy: who wrote the samples.
-        prm: who scored them; None where nobody did.
+        policy: wrote the samples.
+        prm: scored them, or None.
         settings: how the samples were drawn.
         max_context: of the policy.
-        problems: in the order in which they were met.
+        problems: in order of first use.
         detail: what is known of the scores.
         counted: whether prompt and PRM tokens were recorded.
         left_out: samples that were begun and did not end; leaving them out favours short ones.
@@ -173,26 +163,21 @@ class Record:
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        if self.detail not in DETAILS:
-            raise ConfigError(f"unknown detail {self.detail!r}; one of {', '.join(DETAILS)}")
+        if self.detail not in get_args(Detail):
+            raise ConfigError(f"unknown detail {self.detail!r}; one of {', '.join(get_args(Detail))}")
         if not self.problems:
             raise ConfigError("a record without problems can answer nothing")
         for of in ("messages", "prompt_ids"):
             if len({getattr(problem, of) for problem in self.problems}) < len(self.problems):
                 raise ConfigError(f"two problems of a record have the same {of}; put their samples together")
-        for problem in self.problems:
-            for sample in problem.samples:
-                self._check(problem, sample)
-
-    def _check(self, problem: RecordedProblem, sample: RecordedSample) -> None:
-        if len(sample.scores) not in (0, 1 if self.detail == "mean" else len(sample.steps)):
-            raise ConfigError(f"problem {problem.id!r}: {len(sample.scores)} scores for {len(sample.steps)} steps")
-        if self.counted and sample.scores and len(sample.prm_counts) != len(sample.steps):
-            raise ConfigError(f"problem {problem.id!r}: {len(sample.prm_counts)} counts for {len(sample.steps)} steps")
-        if len(sample.token_ids) > self.settings.max_tokens:
-            raise ConfigError(
-                f"problem {problem.id!r}: {len(sample.token_ids)} tokens, {self.settings.max_tokens} allowed"
-            )
+        for problem, sample in ((one, sample) for one in self.problems for sample in one.samples):
+            name, steps, tokens = f"problem {problem.id!r}", len(sample.steps), len(sample.token_ids)
+            if len(sample.scores) not in (0, 1 if self.detail == "mean" else steps):
+                raise ConfigError(f"{name}: {len(sample.scores)} scores for {steps} steps")
+            if self.counted and sample.scores and len(sample.prm_counts) != steps:
+                raise ConfigError(f"{name}: {len(sample.prm_counts)} counts for {steps} steps")
+            if tokens > self.settings.max_tokens:
+                raise ConfigError(f"{name}: {tokens} tokens, {self.settings.max_tokens} allowed")
 
 
 FORMAT = "adaptive_ttc.replay"
@@ -202,11 +187,7 @@ _LISTS = ("path", "token_ids", "ends", "logprobs", "scores", "prm_counts")
 
 
 def save_record(record: Record, path: str | Path) -> None:
-    """Write a record; an older file of that name is replaced, whole or not at all.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write a record, replacing an older file whole or not at all; ConfigError if the file cannot be written."""
     target = writable(path)
     partial = target.with_name(target.name + ".partial")
     with partial.open("w", encoding="utf-8") as lines:
@@ -224,8 +205,8 @@ def load_record(path: str | Path, *, problems: str | Path | None = None) -> Reco
 
     Args:
         path: the file.
-        problems: for a file of traces without the problems' texts, the data set that holds them; by default the
-            JSON Lines file of the data set's name beside it.
+        problems: for traces, the data set with the problems' texts; by default the JSON Lines file of the data set's
+            name beside it.
 
     Raises:
         ConfigError: there is no such file, it is no record, of another version, or damaged (with the line).
@@ -289,20 +270,20 @@ EOS = 0
 
 
 def _record_of_traces(content: dict[str, Any], file: Path, problems: str | Path | None = None) -> Record:
-    """Make a record of traces; ConfigError where something is missing, or the data set does not fit."""
+    """Make a record of traces; ConfigError if something is missing, or the data set does not fit."""
     meta = content["meta"]
     try:
         if meta["prm_aggregate"] != "mean":
             raise ConfigError(f"{file} holds scores reduced by {meta['prm_aggregate']!r}; only mean is read")
         rows = load_problems(problems or file.with_name(f"{meta['dataset']}.jsonl"))
         settings = SampleSettings(temperature=meta["temperature"], max_tokens=meta["max_tokens"])
-        layout = _TraceLayout(rows, meta["max_n"], settings.max_tokens)
+        sizes = meta["max_n"], settings.max_tokens
         return Record(
             policy=_model(meta["model"], meta),
             prm=_model(meta["prm"], meta),
             settings=settings,
             max_context=1 + settings.max_tokens,
-            problems=tuple(layout.problem(entry) for entry in content["records"]),
+            problems=tuple(_traced_problem(entry, rows, *sizes) for entry in content["records"]),
             detail="mean",
             counted=False,
         )
@@ -310,33 +291,22 @@ def _record_of_traces(content: dict[str, Any], file: Path, problems: str | Path 
         raise ConfigError(f"{file} is no file of traces: {type(error).__name__}: {error}") from error
 
 
-class _TraceLayout:
-    """Where everything has its placeholder ids: prompts first, then ``max_tokens`` ids for each possible sample."""
-
-    def __init__(self, rows: list[Row], max_n: int, max_tokens: int) -> None:
-        self._rows, self._max_n, self._max_tokens = rows, max_n, max_tokens
-
-    def problem(self, entry: dict[str, Any]) -> RecordedProblem:
-        number = int(entry["problem_id"].rpartition("-")[2])
-        if number >= len(self._rows) or self._rows[number]["answer"] != entry["gold"]:
-            raise ConfigError(
-                f"{entry['problem_id']} was recorded with the answer {entry['gold']!r}, which is not that of row "
-                f"{number} of the data set; give the one that was recorded as problems=..."
-            )
-        return RecordedProblem(
-            id=entry["problem_id"],
-            messages=(Message("user", self._rows[number]["problem"]),),
-            prompt_ids=(1 + number,),
-            samples=tuple(self._sample(number, index, trace) for index, trace in enumerate(entry["traces"])),
+def _traced_problem(entry: dict[str, Any], rows: list[Row], max_n: int, max_tokens: int) -> RecordedProblem:
+    """Placeholder ids: prompts first, then ``max_tokens`` ids for each possible sample."""
+    number = int(entry["problem_id"].rpartition("-")[2])
+    if number >= len(rows) or rows[number]["answer"] != entry["gold"]:
+        raise ConfigError(
+            f"{entry['problem_id']} was recorded with the answer {entry['gold']!r}, which is not that of row "
+            f"{number} of the data set; give the one that was recorded as problems=..."
         )
-
-    def _sample(self, number: int, index: int, trace: dict[str, Any]) -> RecordedSample:
+    samples = []
+    for index, trace in enumerate(entry["traces"]):
         tokens, text = trace["tokens"], trace["text"]
-        cut = tokens >= self._max_tokens
+        cut = tokens >= max_tokens
         spoken = tokens if cut else tokens - 1
-        first = 1 + len(self._rows) + (number * self._max_n + index) * self._max_tokens
+        first = 1 + len(rows) + (number * max_n + index) * max_tokens
         ends = tuple(len(text) * k // spoken for k in range(1, spoken + 1)) if spoken else ()
-        return RecordedSample(
+        sample = RecordedSample(
             path=(index,),
             token_ids=tuple(range(first, first + spoken)) + (() if cut else (EOS,)),
             text=text,
@@ -344,6 +314,9 @@ class _TraceLayout:
             finish="length" if cut else "eos",
             scores=(trace["prm_score"],),
         )
+        samples.append(sample)
+    messages = (Message("user", rows[number]["problem"]),)
+    return RecordedProblem(id=entry["problem_id"], messages=messages, prompt_ids=(1 + number,), samples=tuple(samples))
 
 
 def _model(name: str, meta: dict[str, Any]) -> Model:

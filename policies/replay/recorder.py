@@ -1,10 +1,10 @@
-"""Writes down what a policy and a PRM do while others use them; it changes no sample and no score."""
+"""Records what a policy and a PRM do while others use them, changing no sample and no score."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class LeftOutWarning(UserWarning):
 
 @dataclass(slots=True)
 class Growing:
-    """A sample of which one or several requests have come back."""
+    """A sample of which at least one request has come back."""
 
     opening: Tokens
     path: tuple[int, ...]
@@ -52,14 +52,14 @@ class Recorder:
         pools = await draw_pools(Solver(recorder.policy, recorder.prm), rows, 64, print)
         recorder.save("pools.jsonl")
 
-    Samples are told apart by their seeds, so that one that is drawn again is recorded once. Strategies that sample
-    step by step or revise, and other sampling settings, are refused by a solver and, in requests that reach the
-    policy nevertheless, served and not recorded. So is what a budget or an abort cut: the record's
-    ``left_out`` counts it. Draw without a budget to have an unbiased pool.
+    A sample is identified by its seed, so drawing it again records it once. A solver refuses strategies that sample
+    step by step or revise, and other sampling settings; such requests to the policy itself are served and not recorded.
+    Neither is a sample that a budget or an abort cut: ``left_out`` counts those. Draw without a budget for an unbiased
+    pool.
 
     Args:
         policy: writes the solutions.
-        prm: scores them; None records none.
+        prm: scores them; None records no scores.
         settings: with which all samples are drawn.
 
     Attributes:
@@ -80,7 +80,7 @@ class Recorder:
         self._scores: dict[tuple[str, tuple[str, ...]], tuple[Scored, tuple[int, ...]]] = {}
 
     def record(self) -> Record:
-        """What was recorded so far; ConfigError where no sample has ended yet."""
+        """What was recorded so far; ConfigError if no sample has ended yet."""
         by_problem: dict[Tokens, list[Growing]] = {}
         for _, one in sorted(self._ended.items(), key=lambda item: (item[1].path, item[0][1])):
             by_problem.setdefault(one.opening, []).append(one)
@@ -107,17 +107,17 @@ class Recorder:
         )
 
     def save(self, path: str | Path) -> Record:
-        """Write the record; returns it; ConfigError where no sample has ended yet, or the file cannot be written."""
+        """Write and return the record; ConfigError if no sample has ended yet, or the file cannot be written."""
         record = self.record()
         save_record(record, path)
         return record
 
     def met(self, problem: Problem, opening: Tokens) -> None:
-        """A problem was encoded."""
+        """Called when a problem was encoded."""
         self._problems.setdefault(opening, problem)
 
     def sampled(self, request: SampleRequest, sampled: Sampled) -> None:
-        """A request for a piece of a whole solution, with the recorder's settings, was answered."""
+        """Called when a request for a piece of a whole solution, with the recorder's settings, was answered."""
         growing = self._growing.pop((request.prompt_ids, request.seed), None)
         if growing is None:
             if request.prompt_ids not in self._problems:
@@ -132,14 +132,14 @@ class Recorder:
             self._growing[growing.opening + growing.token_ids, request.seed] = growing
 
     def _over(self, growing: Growing) -> bool:
-        """Whether a sample has ended, and not just a lease of it."""
+        """Whether a sample has ended, not just one of its leases."""
         room = self._live.max_context - len(growing.opening)
         return growing.finish == "eos" or (
             growing.finish == "length" and len(growing.token_ids) >= min(self.settings.max_tokens, room)
         )
 
     def scored(self, request: ScoreRequest, scored: Scored) -> None:
-        """A request for scores was answered."""
+        """Called when a request for scores was answered."""
         assert self._judge is not None
         parts = (ScoreRequest(request.question, request.steps[:k]) for k in range(1, len(request.steps) + 1))
         counts = tuple(self._judge.count_tokens(part) for part in parts)
@@ -188,22 +188,17 @@ class RecordingPolicy(WrappedPolicy):
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
         """The settings of the record."""
-        own = {name: getattr(self._settings, name) for name in ("temperature", "top_p", "max_tokens")}
-        return {**super().strategy_defaults, **own}
+        return {**super().strategy_defaults, **asdict(self._settings)}
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse what could not be replayed, and what the policy refuses.
-
-        Raises:
-            ConfigError: steps, revisions, or other sampling settings.
-        """
+        """Refuse steps, revisions, other sampling settings (ConfigError), and what the policy refuses."""
         if demand.stepwise or demand.revises:
             raise ConfigError(
                 f"{demand.strategy} cannot be recorded: a record holds whole solutions; record a sampling strategy, "
                 f"such as majority, or use {self.name} without the recorder"
             )
-        for option in ("temperature", "top_p", "max_tokens"):
-            asked, recorded = getattr(demand, option), getattr(self._settings, option)
+        for option, recorded in asdict(self._settings).items():
+            asked = getattr(demand, option)
             if asked != recorded:
                 raise ConfigError(
                     f"{option}={asked:g} is not that of the record, {recorded:g}; leave it out, or give the recorder "
@@ -247,15 +242,9 @@ _REPLACEMENT = "\ufffd"  # what a decoder writes for half a character
 
 
 def text_ends(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> tuple[int, ...]:
-    """Characters of ``text`` that the first 1, 2, ... tokens stand for; half a character counts with its last token.
+    """Characters of ``text`` (all tokens decoded) that the first 1, 2, ... tokens stand for.
 
-    Args:
-        decode: the policy's decoder.
-        token_ids: shape [tokens].
-        text: what ``decode`` gives for all of them.
-
-    Returns:
-        Shape [tokens], not falling, the last one ``len(text)``.
+    Shape [tokens], not falling, the last ``len(text)``; half a character counts with its last token.
     """
     try:
         ends = _by_windows(decode, token_ids, text)
@@ -272,7 +261,7 @@ def _common(one: str, other: str) -> int:
 
 
 def _by_windows(decode: Callable[[Tokens], str], token_ids: Tokens, text: str) -> list[int] | None:
-    """The same from short pieces; None where the decoder does not decode piece by piece."""
+    """The same from short pieces; None if the decoder does not decode piece by piece."""
     ends: list[int] = []
     start, done = 0, 0
     while len(ends) < len(token_ids):

@@ -76,13 +76,13 @@ class TransformersPolicy(ChatModelPolicy):
     """
 
     def __init__(self, model: ChatModel, network: Any, config: EngineConfig) -> None:
-        limits = examine(network)
+        shape, most = examine(network)
         alone = _greedy_alone(network, model.vocab_size)
         runner = ModelRunner(
             network,
-            limits.shape,
+            shape,
             max_batch=config.max_batch,
-            max_context=min(limits.max_context, config.max_context or limits.max_context),
+            max_context=min(most, config.max_context or most),
             prefix_cache_bytes=config.prefix_cache_bytes,
             prefill_tokens=config.prefill_tokens,
         )
@@ -190,17 +190,12 @@ def _resolve(future: Future[Sampled], outcome: Outcome) -> None:
         future.set_result(outcome)
 
 
-class BatchLimits(NamedTuple):
-    """The shape of one token's keys and values, and how many positions a model can attend to."""
-
-    shape: CacheShape
-    max_context: int
-
-
 @torch.inference_mode()
-def examine(network: Any) -> BatchLimits:
-    """Run a model on one token and read what its cache holds; ConfigError unless every layer keeps keys and values, all
-    alike.
+def examine(network: Any) -> tuple[CacheShape, int]:
+    """Run a model on one token; return its cache's shape and the positions that it can attend to.
+
+    Raises:
+        ConfigError: it keeps a state that is not one key and value a token and layer, all alike.
     """
     output = network(input_ids=torch.zeros((1, 1), dtype=torch.long, device=network.device), use_cache=True)
     layers = getattr(getattr(output, cache_argument(network), None), "layers", [])
@@ -213,10 +208,8 @@ def examine(network: Any) -> BatchLimits:
     (keys, values), *_ = shapes
     # within its window a sliding layer attends to everything, so that up to there no special mask is needed
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return BatchLimits(
-        shape=CacheShape(layers=len(layers), heads=keys[1], key_dim=keys[3], value_dim=values[3]),
-        max_context=min([_positions(network.config.get_text_config()), *windows]),
-    )
+    shape = CacheShape(layers=len(layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
+    return shape, min([_positions(network.config.get_text_config()), *windows])
 
 
 def _positions(config: Any) -> int:
@@ -254,7 +247,7 @@ def _greedy_alone(network: Any, vocab_size: int) -> list[_Greedy]:
 
 
 def _check_rows(runner: ModelRunner, expected: Sequence[_Greedy], tolerance: float) -> None:
-    """Refuse a model whose batched rows differ from its own answers by more than rounding: its attention is not plain."""
+    """Refuse a model whose batched rows differ from its answers alone by more than rounding (no plain attention)."""
     remedy = "serve this model with another policy"
     try:
         for row, one in enumerate(expected):

@@ -32,9 +32,7 @@ _KEY_MASK = (1 << 128) - 1
 
 
 class StepResult(NamedTuple):
-    """The rows that drew a token (the others' prompts are not computed yet), the tokens, their temperature-1
-    log-probabilities.
-    """
+    """Rows that drew a token, in order, the tokens, and their temperature-1 log-probabilities in nats."""
 
     rows: list[int]
     tokens: list[int]

@@ -32,7 +32,7 @@ def test_lower_priority_first_and_arrival_within():
     for name, priority in (("a", 1), ("b", 0), ("c", 1), ("d", 0), ("e", -1)):
         scheduler.add(job(name, priority=priority))
     assert started(scheduler)[0] == ["e", "b", "d", "a"]
-    assert scheduler.waiting == 1
+    assert len(scheduler._waiting) == 1
 
 
 def test_a_free_row_is_refilled_at_once():
@@ -106,8 +106,7 @@ def test_withdrawing_reaches_the_queue_only():
     assert scheduler.withdraw("nobody") is None
     assert scheduler.withdraw("b").request.id == "b"
     assert scheduler.withdraw("b") is None
-    assert scheduler.row_of("a") == 0
-    assert scheduler.row_of("b") is None
+    assert names(scheduler.running) == ["a"]
     scheduler.leave(0)
     assert started(scheduler)[0] == ["c"]
 
