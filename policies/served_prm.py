@@ -1,11 +1,10 @@
-"""PRMs whose transformers are served elsewhere, by vLLM's pooling endpoint, and read over HTTP; it knows no family.
+"""PRMs whose transformers run elsewhere, behind vLLM's pooling endpoint.
 
-The server gives hidden states (``/pooling``, task ``token_embed``) and knows nothing of PRMs; format and heads are
-here, and need the tokenizer and the head's weights from the model's folder. A server started with
-``--runner pooling --convert embed --pooler-config '{"task": "token_embed"}'`` will do; for models with a head of their
-own (Qwen2.5-Math-PRM, Skywork) add ``--hf-overrides '{"architectures": ["AdaptiveTTCQwen2ForCausalLM"]}'``, which this
-package, installed beside the server, makes known to it. Over HTTP vLLM sends the states of all tokens and computes
-them anew, so nothing is incremental but for solutions that were scored before.
+The server gives hidden states (``/pooling``, task ``token_embed``); format and heads are here, and need the tokenizer
+and the head's weights from the model's folder. Start it with ``--runner pooling --convert embed --pooler-config
+'{"task": "token_embed"}'``; for models with a head of their own (Qwen2.5-Math-PRM, Skywork) add ``--hf-overrides
+'{"architectures": ["AdaptiveTTCQwen2ForCausalLM"]}'``, which this package, installed beside the server, registers. Over
+HTTP vLLM sends the states of all tokens and computes them anew, so only solutions scored before are saved.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class ServedStates:
 
     Args:
         url: of the server, without ``/pooling``.
-        model: the name that it serves the model by.
+        model: its name on the server.
         max_context: tokens that it can read, or None.
         timeout: seconds to wait for an answer.
         concurrency: requests at once.
@@ -74,7 +73,7 @@ class ServedStates:
         self._free = anyio.Semaphore(concurrency)
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
-        """Have a row read.
+        """Hidden states of a row.
 
         Raises:
             ConfigError: the server refuses the row, or is not set up as it must be.
@@ -100,10 +99,17 @@ class ServedStates:
             ) from error
         if response.status_code != 200:
             raise self._refusal(response)
-        return self._decoded(response, len(token_ids))
+        try:
+            raw = base64.b64decode(response.json()["data"][0]["data"], validate=True)
+            flat = np.frombuffer(raw, dtype="<f4").copy()
+            if not flat.size or flat.size % len(token_ids):
+                raise ValueError(f"{flat.size} numbers for {len(token_ids)} tokens")
+        except (ValueError, TypeError, KeyError, IndexError, binascii.Error) as error:
+            raise EngineError(f"{self.name} answers something else than hidden states: {error}") from error
+        return torch.from_numpy(flat).view(len(token_ids), -1)
 
     async def aclose(self) -> None:
-        """Break off what runs."""
+        """Cancel what runs."""
         self._closed = True
         if self._client is not None and self._loop is asyncio.get_running_loop():
             await self._client.aclose()
@@ -127,16 +133,6 @@ class ServedStates:
             f"{self.name} refuses a request with {response.status_code}: {said} "
             "(it must be vLLM with --runner pooling, --convert embed and the pooler's task token_embed)"
         )
-
-    def _decoded(self, response: httpx2.Response, tokens: int) -> torch.Tensor:
-        try:
-            raw = base64.b64decode(response.json()["data"][0]["data"], validate=True)
-            flat = np.frombuffer(raw, dtype="<f4").copy()
-            if not flat.size or flat.size % tokens:
-                raise ValueError(f"{flat.size} numbers for {tokens} tokens")
-        except (ValueError, TypeError, KeyError, IndexError, binascii.Error) as error:
-            raise EngineError(f"{self.name} answers something else than hidden states: {error}") from error
-        return torch.from_numpy(flat).view(tokens, -1)
 
 
 class ServedPRM(RemotePRM):
@@ -178,9 +174,9 @@ class ServedPRM(RemotePRM):
         if not len(urls) == len(names) == len(parts.folders):
             raise ConfigError(f"this PRM has {len(parts.folders)} models; give a url, and a name, for each")
         known = [read_config(part).get("max_position_embeddings") for part in parts.folders]
-        limit = min((one for one in (*known, max_context) if one is not None), default=None)
+        served = zip(urls, names, known, strict=True)
         try:
-            sources = [ServedStates(u, n, max_context=limit, **settings) for u, n in zip(urls, names, strict=True)]
+            sources = [ServedStates(where, what, max_context=most, **settings) for where, what, most in served]
         except TypeError as error:
             raise ConfigError(f"{error}; settings of a served PRM are timeout and concurrency") from error
         return cls(
@@ -189,4 +185,5 @@ class ServedPRM(RemotePRM):
             name=str(path_or_hub),
             fingerprint=family.fingerprint(folder, parts, dtype),
             parameters=sum(map(backbone_parameters, parts.folders)),
+            max_context=max_context,
         )

@@ -33,8 +33,8 @@ class FleetConfig:
 
     Attributes:
         base_urls: of replicas that serve the same model, each up to and with ``/v1``.
-        api: how they are spoken to; see :data:`Api`.
-        model: the name under which they serve it; None takes the only one that a replica serves.
+        api: the protocol; see :data:`Api`.
+        model: its name on the servers; None takes the only one that a replica serves.
         api_key: sent as a bearer token; None sends none.
         max_concurrency: requests in flight at once, over all replicas; more wait here, in order of priority.
         connect_timeout: to set up a connection, and for an answer to a health check.
@@ -42,16 +42,16 @@ class FleetConfig:
         request_timeout: for one whole answer.
         patience: how long a request waits for a replica to be there (again) before the run fails.
         backoff: first wait after a replica refused or was out of reach; doubled each time, up to 60 times as long.
-        affinity_block: tokens in a block of the map that remembers which replica computed which prefix; 0 turns
-            the map off, for a router that knows prefixes itself.
-        spill: so many more requests than the least loaded replica may the one with the prefix have.
-        stream_interval: tokens in one piece of an answer, where the engine can be told (vLLM); an aborted sample
-            tells its tokens to within so many. A piece costs this process the same whatever it holds: on vLLM 0.32
-            0.3 ms of processor time a token with pieces of 1, 0.1 ms with 8.
+        affinity_block: tokens in a block of the map from prefixes to replicas; 0 turns it off, for a router with its
+            own.
+        spill: how many more requests than the least loaded replica the one with the prefix may have.
+        stream_interval: tokens in one piece of an answer, where the engine can be told (vLLM), and so the precision of
+            an aborted sample. A piece costs this process the same whatever it holds: on vLLM 0.32 0.3 ms of processor
+            time a token with pieces of 1, 0.1 ms with 8.
         logprobs: ask for the log-probability of every token.
-        standard_fields: send what OpenAI's own API knows and nothing else, for hosted APIs that refuse the rest; their
-            defaults for top-k, penalties and the like then stand.
-        extra: put into every request's body, over what stands there.
+        standard_fields: send only what OpenAI's own API knows, for hosted APIs that refuse the rest; their defaults for
+            top-k, penalties and the like then apply.
+        extra: put into every request's body, replacing what is there.
     """
 
     base_urls: tuple[str, ...]
@@ -82,15 +82,8 @@ class FleetConfig:
                 raise ConfigError(f"{url!r} is no base URL; give one such as http://localhost:8000/v1")
         if len({url.rstrip("/") for url in self.base_urls}) < len(self.base_urls):
             raise ConfigError(f"a base URL stands twice in {', '.join(self.base_urls)}; name every replica once")
-        least = {
-            "max_concurrency": 1,
-            "stream_interval": 1,
-            "patience": 0,
-            "backoff": 0,
-            "affinity_block": 0,
-            "spill": 0,
-        }
-        for name, bound in least.items():
+        for name in ("max_concurrency", "stream_interval", "patience", "backoff", "affinity_block", "spill"):
+            bound = 1 if name in ("max_concurrency", "stream_interval") else 0
             if not getattr(self, name) >= bound:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least {bound}")
         for name in ("connect_timeout", "stall_timeout", "request_timeout"):
@@ -102,9 +95,10 @@ class FleetConfig:
 
 
 class UnavailableError(Exception):
-    """A replica did not take a request, so that it certainly generated nothing for it.
+    """A replica did not take a request, so it certainly generated nothing for it.
 
-    It may ask for so many seconds of rest (``retry_after``), or have to be asked for its health before another request.
+    ``retry_after``: seconds of rest that it asks for; ``must_check``: its health is to be checked before another
+    request.
     """
 
     def __init__(self, reason: str, *, retry_after: float | None = None, must_check: bool = False) -> None:
@@ -134,31 +128,33 @@ class Replica:
 class Fleet:
     """The replicas, their health and their load.
 
-    A replica that refuses a request rests, longer each time. One that was out of reach, or broke off, is asked for
-    its health before it gets another request: by the first request that comes after its rest, the others meanwhile
-    go elsewhere.
-
-    Args:
-        config: addresses, patience and waits.
-        check: asks a replica for its health and sets its ``model``; raises :class:`UnavailableError` if it is not well.
+    A replica that refuses a request rests, longer each time. One that was out of reach, or broke off, is checked before
+    it gets another request: by the first request after its rest; the others go elsewhere meanwhile. ``check`` asks a
+    replica for its health and sets its ``model``; it raises :class:`UnavailableError` if the replica is not well.
     """
 
     def __init__(self, config: FleetConfig, check: Callable[[Replica], Awaitable[None]]) -> None:
-        self._config = config
-        self._check = check
+        self._config, self._check = config, check
         self._prefixes = PrefixMap(config.affinity_block)
         self._news = anyio.Event()
         self.replicas = tuple(Replica(url.rstrip("/"), index) for index, url in enumerate(config.base_urls))
 
     @asynccontextmanager
     async def replica(self, prompt: Sequence[int], give_up: float) -> AsyncIterator[Replica]:
-        """A replica that is ready, with the request counted to its load; waited for until ``give_up`` (loop time).
+        """A ready replica, with the request counted to its load; waited for until ``give_up`` (loop time).
 
         Raises:
             EngineError: none was ready by then; nothing was sent.
             ConfigError: a replica does not serve the model.
         """
-        chosen = await self._wait_for_one(prompt, give_up)
+        while not (ready := await self._ready()):
+            now = anyio.current_time()
+            if now > give_up:
+                raise self.exhausted()
+            due = min((one.retry_at for one in self.replicas if not one.checking), default=give_up)
+            with anyio.move_on_after(max(0.0, min(due, give_up) - now)):
+                await self._news.wait()
+        chosen = self._choose(ready, prompt)
         self._prefixes.note(prompt, chosen.index)
         chosen.in_flight += 1
         chosen.served += 1
@@ -183,33 +179,20 @@ class Fleet:
         replica.trouble = str(reason)
 
     def broke(self, replica: Replica, reason: str) -> None:
-        """A replica broke off an answer; if it died, its cache died with it."""
+        """A replica broke off an answer; if it died, its cache is lost."""
         replica.ready, replica.must_check, replica.trouble = False, True, reason
         replica.retry_at = anyio.current_time()
 
     def exhausted(self) -> EngineError:
-        """What to tell a person whose patience was in vain. Waiting longer would not help, so it is not retryable."""
+        """The error when patience has run out; waiting longer would not help, so it is not retryable."""
         troubles = "; ".join(f"{one.url}: {one.trouble}" for one in self.replicas)
         return EngineError(
             f"no replica took a request for {self._config.patience:g} seconds ({troubles}); "
             "start the servers, correct base_urls, or raise patience"
         )
 
-    async def _wait_for_one(self, prompt: Sequence[int], give_up: float) -> Replica:
-        while True:
-            await self._look_after_due()
-            ready = [one for one in self.replicas if one.ready]
-            if ready:
-                return self._choose(ready, prompt)
-            now = anyio.current_time()
-            if now > give_up:
-                raise self.exhausted()
-            due = min((one.retry_at for one in self.replicas if not one.checking), default=give_up)
-            with anyio.move_on_after(max(0.0, min(due, give_up) - now)):
-                await self._news.wait()
-
-    async def _look_after_due(self) -> None:
-        """Let rested replicas take requests again, those that must after asking them."""
+    async def _ready(self) -> list[Replica]:
+        """The replicas that take requests: rested ones again, after a health check where one is due."""
         now = anyio.current_time()
         due = [one for one in self.replicas if not (one.ready or one.checking) and one.retry_at <= now]
         for one in due:
@@ -221,6 +204,7 @@ class Fleet:
             for one in unknown:
                 one.checking = True
                 tasks.start_soon(self._ask, one)
+        return [one for one in self.replicas if one.ready]
 
     async def _ask(self, replica: Replica) -> None:
         try:
@@ -239,7 +223,7 @@ class Fleet:
     def _choose(self, ready: Sequence[Replica], prompt: Sequence[int]) -> Replica:
         """The least loaded of those that hold the prompt's prefix, unless another one is much less loaded.
 
-        A prefix shorter than half the prompt is no reason: every prompt may begin with the same system message.
+        A prefix shorter than half the prompt does not count: every prompt may begin with the same system message.
         """
         idlest = min(ready, key=_load)
         replicas, tokens = self._prefixes.find(prompt)
@@ -258,17 +242,13 @@ def _load(replica: Replica) -> tuple[int, int, int]:
 class PrefixMap:
     """Which replica computed which prefix, block by block; the least recently used blocks are forgotten.
 
-    The real caches hold whole blocks of tokens, find them by a chain of hashes from the prompt's first token on, and
-    forget the least recently used (vLLM's automatic prefix caching); this map does the same with names for blocks.
-
-    Args:
-        block: tokens in a block; 0 remembers nothing.
-        capacity: blocks remembered; a block takes about 200 bytes here.
+    It imitates the real caches (vLLM's automatic prefix caching): whole blocks of tokens, found by a chain of hashes
+    from the prompt's first token on. ``block``: tokens in a block, 0 remembers nothing; ``capacity``: blocks, of about
+    200 bytes each.
     """
 
     def __init__(self, block: int, capacity: int = 250_000) -> None:
-        self._block = block
-        self._capacity = capacity
+        self._block, self._capacity = block, capacity
         self._blocks: OrderedDict[int, frozenset[int]] = OrderedDict()
 
     def find(self, tokens: Sequence[int]) -> tuple[frozenset[int], int]:
@@ -282,7 +262,7 @@ class PrefixMap:
         return held
 
     def note(self, tokens: Sequence[int], replica: int) -> None:
-        """A replica is about to compute, or has computed, these tokens."""
+        """A replica is computing, or has computed, these tokens."""
         for key in self._chain(tokens):
             self._blocks[key] = self._blocks.get(key, frozenset()) | {replica}
             self._blocks.move_to_end(key)

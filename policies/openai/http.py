@@ -1,8 +1,8 @@
-"""HTTP: sends a request, reads the events of its answer, asks for health; it knows no policy and no sample.
+"""HTTP: sends a request, reads the events of its answer, checks a server's health.
 
-httpx2 is the client: it is maintained, made for anyio, closes a connection when its task is cancelled, and is
-there already as huggingface-hub's own client. The ``openai`` package repeats failed requests by itself, whether or
-not tokens were generated for them, and knows nothing of token ids.
+httpx2 is the client: it is maintained, made for anyio, closes a connection when its task is cancelled, and is installed
+already as huggingface-hub's own client. The ``openai`` package repeats failed requests by itself, whether or not tokens
+were generated for them, and has no token ids.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ _TELLING = frozenset({"vllm", "sglang"})
 
 
 class MisfitError(Exception):
-    """A server understood that it was asked, and does not take requests of this form; it generated nothing."""
+    """A server does not take requests of this form; it generated nothing."""
 
 
 class Connections:
-    """The connections of one policy; ``max_context`` is what a replica must be able to hold, in tokens."""
+    """The connections of one policy; a replica must hold ``max_context`` tokens."""
 
     def __init__(self, config: FleetConfig, max_context: int) -> None:
-        self._config = config
-        self._max_context = max_context
+        self._config, self._max_context = config, max_context
         self._client: httpx2.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -70,14 +69,17 @@ class Connections:
             raise EngineError(f"{replica.url} broke off its answer ({_said(error)})", retryable=True) from error
 
     async def check(self, replica: Replica) -> None:
-        """Ask a replica for its health and its models, and note the model's name and the engine's manner.
+        """Check a replica's health and models; set its model's name and whether it tells stop strings.
 
         Raises:
             UnavailableError: it is out of reach or not well.
             ConfigError: it serves other models, or with a shorter context.
         """
         try:
-            health = await self._get(_root(replica.url) + "/health")
+            # health is beside ``/v1``, not below it
+            parts = urlsplit(replica.url)
+            root = urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix("/v1"), "", ""))
+            health = await self._get(root + "/health")
             # a server without that path, as some routers, is well if it lists its models
             if health.status_code not in (200, 404, 405):
                 raise UnavailableError(f"/health says {health.status_code}", must_check=True)
@@ -106,9 +108,9 @@ class Connections:
         if self._client is None or self._loop is not loop:  # connections belong to the event loop that made them
             config = self._config
             self._loop = loop
+            key = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
             self._client = httpx2.AsyncClient(
-                headers={"Content-Type": "application/json"}
-                | ({"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}),
+                headers={"Content-Type": "application/json", **key},
                 timeout=httpx2.Timeout(config.stall_timeout, connect=config.connect_timeout, pool=None),
                 # the policy's own gate bounds the requests; a second bound here could only stall them
                 limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE),
@@ -137,7 +139,7 @@ class Connections:
 
 
 def _refusal(replica: Replica, path: str, response: httpx2.Response) -> Exception:
-    """What a status other than 200 means."""
+    """The error for a status other than 200."""
     status, said = response.status_code, response.text[:500]
     if status in (429, 503):
         return UnavailableError(f"says {status}: {said}", retry_after=_seconds(response.headers.get("retry-after")))
@@ -163,12 +165,6 @@ def _seconds(retry_after: str | None) -> float | None:
         return min(max(float(retry_after or ""), 0.0), 60.0)
     except ValueError:
         return None
-
-
-def _root(url: str) -> str:
-    """The server's root: health is beside ``/v1``, not below it."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix("/v1"), "", ""))
 
 
 def _said(error: Exception) -> str:

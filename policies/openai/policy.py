@@ -1,7 +1,7 @@
-"""The ``Policy`` over servers that speak the OpenAI protocol: the life of a request, what is repeated, what given up.
+"""The ``Policy`` over servers that speak the OpenAI protocol.
 
-Repeated is only what certainly generated nothing. A call that was lost after it was sent is told to the caller, who
-has to pay for it. It knows no strategy, budget or score.
+A request is repeated only if it certainly generated nothing. If a call was lost after it was sent, the caller gets an
+error and has to pay for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TURNS = 4
 
 
 class _Pending:
-    """A request under way: the scope that an abort cancels, and what has arrived of the answer."""
+    """A request under way: the scope that an abort cancels, and the answer so far."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
@@ -39,20 +39,19 @@ class _Pending:
 
 
 class OpenAIPolicy(ChatModelPolicy):
-    """Samples from one or many servers of one model.
+    """Samples from servers of one model; made with :meth:`from_pretrained`, for one event loop at a time.
 
-    Make one with :meth:`from_pretrained`. It is used by one event loop at a time. Every sample is one streamed
-    request. Stop strings are looked for here as the tokens arrive, and by the server too where it says which one it
-    met. Servers that name no token ids serve whole samples alone, see :attr:`FleetConfig.api`.
+    Every sample is one streamed request. Stop strings are looked for here as the tokens arrive, and by the server too
+    if it tells which one it met. Servers without token ids serve whole samples only, see :attr:`FleetConfig.api`.
 
     Args:
-        model: what its folder says; that the servers run the same files is believed.
+        model: what its folder says; the servers are trusted to run the same files.
         config: where and how it is served.
         max_context: prompt and new tokens together.
 
     Attributes:
-        whole_samples: whether a solution that was begun cannot be gone on with.
-        strategy_defaults: none of its own.
+        whole_samples: whether a begun solution cannot be continued.
+        strategy_defaults: empty.
     """
 
     def __init__(self, model: ChatModel, config: FleetConfig, max_context: int) -> None:
@@ -95,8 +94,7 @@ class OpenAIPolicy(ChatModelPolicy):
         Raises:
             ConfigError: files are missing or unfit, or a setting is unknown or out of its range.
         """
-        unknown = set(settings) - set(FleetConfig.__dataclass_fields__)
-        if unknown:
+        if unknown := set(settings) - set(FleetConfig.__dataclass_fields__):
             fields = ", ".join(FleetConfig.__dataclass_fields__)
             raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}; a fleet has {fields}")
         urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
@@ -116,12 +114,9 @@ class OpenAIPolicy(ChatModelPolicy):
         return self._fleet.replicas
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse searches that go on from half-written solutions, where the servers write whole ones.
+        """Refuse (ConfigError) searches that continue half-written solutions, where the servers write whole ones.
 
         Where the budget alone decides what is drawn, whole samples are.
-
-        Raises:
-            ConfigError: it is such a search.
         """
         if self.whole_samples and demand.stepwise and demand.n is not None:
             raise ConfigError(
@@ -214,11 +209,7 @@ class OpenAIPolicy(ChatModelPolicy):
 
 
 class Gate:
-    """Lets so many requests pass at once, the others in order of priority and arrival.
-
-    Args:
-        places: how many may be inside at once.
-    """
+    """Lets ``places`` requests in at once, the others in order of priority and arrival."""
 
     def __init__(self, places: int) -> None:
         self._free = places

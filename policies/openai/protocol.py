@@ -1,14 +1,14 @@
-"""What is said to a server and what it says back: a request's body, the events of an answer, the sample they make.
+"""The protocol: a request's body, the events of an answer, and the sample made of them.
 
-Prompts go out in one of three ways (:data:`~adaptive_ttc.policies.openai.fleet.Api`). The number of tokens of an
-answer comes from, in this order:
+A prompt is sent in one of three ways (:data:`~adaptive_ttc.policies.openai.fleet.Api`). An answer's tokens are counted
+from, in this order:
 
 1. The ids that the server names (vLLM's and SGLang's ``return_token_ids``, ``token_id:`` names, llama.cpp's ids beside
    its log-probabilities), if they are as many as it counts. They are delivered as they are.
 2. Its own count (``usage``, with ``continuous_usage_stats`` also of an answer that is cut short; llama.cpp's
    ``timings``). The ids come from the model's own tokenizer; tokens without a text of their own are charged as EOS.
-3. Neither: a whole answer is refused, since no budget could hold; of one that was cut short the tokens of its text
-   are taken, or the number of its events if that is larger.
+3. Neither: a whole answer is refused, since no budget could hold; one that was cut short counts the tokens of its text,
+   or its events if they are more.
 """
 
 from __future__ import annotations
@@ -30,14 +30,11 @@ Finish = Literal["eos", "stop", "length", "abort"]
 def body_of(
     request: SampleRequest, max_tokens: int, served_as: str, model: ChatModel, config: FleetConfig
 ) -> dict[str, Any]:
-    """A request's body but for its stop strings.
+    """A request's body without stop strings; ConfigError if the servers cannot be asked for that.
 
     Whatever bends the distribution away from temperature and nucleus is switched off by name: servers take defaults
-    for it from the model's generation config (vLLM, SGLang) or of their own (llama.cpp). Each reads the names that
-    it knows. Streaming costs little, and lets an aborted request tell what it got.
-
-    Raises:
-        ConfigError: the servers cannot be asked for that.
+    from the model's generation config (vLLM, SGLang) or have their own (llama.cpp). Each reads the names that it knows.
+    Streaming costs little, and lets an aborted request return what it got.
     """
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if config.api == "chat" else {"logprobs": 1}
     body = {
@@ -86,8 +83,7 @@ def _prompt(request: SampleRequest, model: ChatModel, config: FleetConfig) -> di
 def _text_of(ids: Sequence[int], tokenizer: Any) -> str:
     """A prompt's text, without the begin-of-sequence token that servers put before a text themselves.
 
-    Raises:
-        ConfigError: the text names control tokens that are plain text in the prompt.
+    ConfigError if the text names control tokens that are plain text in the prompt.
     """
     begins: list[int] = tokenizer.encode("")
     bos = tokenizer.bos_token_id
@@ -143,7 +139,7 @@ def read_chunk(event: Json) -> Chunk:
 
 
 def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
-    """The new tokens and their log-probabilities, from whichever of its places a server puts them."""
+    """The new tokens and their log-probabilities, wherever a server puts them."""
     told: Json = choice.get("logprobs") or {}
     entries = told.get("content") or ()  # chat completions, and llama.cpp's completions
     names = told.get("tokens") or [entry.get("token", "") for entry in entries]
@@ -160,19 +156,12 @@ def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
 class Answer:
     """One streamed answer as it arrives, made into a sample.
 
-    Args:
-        request: what was asked.
-        limit: tokens that were asked for.
-        rule: of the request's stop strings.
-        model: whose tokenizer gives ids to text without any.
-        whole: whether the answer is a whole solution, which nobody goes on from.
+    ``limit``: most tokens asked for; ``rule``: of the request's stop strings; ``model``: its tokenizer gives ids to
+    text without any; ``whole``: the answer is a whole solution, which is not continued.
     """
 
     def __init__(self, request: SampleRequest, limit: int, rule: StopRule, model: ChatModel, *, whole: bool) -> None:
-        self._request = request
-        self._limit = limit
-        self._rule = rule
-        self._whole = whole
+        self._request, self._limit, self._rule, self._whole = request, limit, rule, whole
         self._tokenizer = model.chat.tokenizer
         own = self._tokenizer.eos_token_id
         self._eos = sorted(model.eos, key=lambda one: (one != own, one))[:1]
@@ -202,7 +191,7 @@ class Answer:
         return self._named or self._latest.completion_tokens is not None
 
     def take(self, chunk: Chunk) -> None:
-        """Take the next event; ConfigError where tokens have to be named, and this server does not name them."""
+        """Add the next event; ConfigError if a server does not name tokens that have to be named."""
         known = {name: getattr(chunk, name) for name in ("prompt_tokens", "cached_tokens", "completion_tokens")}
         self._latest = replace(self._latest, **{name: value for name, value in known.items() if value is not None})
         self._server_finish = chunk.finish or self._server_finish
@@ -224,8 +213,7 @@ class Answer:
 
         Raises:
             ConfigError: the server does not take token ids as such.
-            EngineError: the server does not say how many tokens it generated; or (retryable) it ended without a
-                reason, or for one that is no end of a sample.
+            EngineError: the server does not count its tokens; or (retryable) it ended without a reason, or abnormally.
         """
         read, sent = self._latest.prompt_tokens, len(self._request.prompt_ids)
         if not self._whole and read not in (None, sent):
@@ -265,7 +253,7 @@ class Answer:
         )
 
     def _token_ids(self, finish: Finish, counted: int | None) -> list[int]:
-        """All that were generated; those that the server named if they are all, else the tokenizer's own."""
+        """All tokens generated: those that the server named if they are complete, else the tokenizer's own."""
         end = self._eos if self._server_finish == "stop" and self._server_stop not in self._request.stop else []
         missing = (counted or 0) - len(self._ids)
         if self._named and (missing <= 0 or self.met_stop):

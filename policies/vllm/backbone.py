@@ -1,4 +1,4 @@
-"""A stock Qwen2 in vLLM that leaves the weights of a reward head alone; it knows no head."""
+"""Qwen2 for vLLM that ignores the weights of a reward head."""
 
 from __future__ import annotations
 

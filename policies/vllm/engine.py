@@ -1,4 +1,4 @@
-"""Runs a vLLM engine on an event loop in a thread of its own; it knows no sample and no policy.
+"""Runs a vLLM engine on an event loop in a thread of its own.
 
 An ``AsyncLLMEngine`` belongs to the event loop that it was first used on. Here that loop lives as long as the engine,
 so that any number of other loops, one after another or at once, may send requests.
@@ -29,7 +29,7 @@ _ABORT_AGAIN = 0.01
 
 
 class PendingRequest:
-    """One request to the engine; ``enough`` is called with every output, on the engine's thread, and True ends it."""
+    """One request; ``enough`` is called with every output, on the engine's thread, and True ends the request."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class EngineHost:
 
     @property
     def max_context(self) -> int:
-        """Prompt and new tokens together that the engine can hold."""
+        """Most tokens of prompt and solution together."""
         return int(self._engine.model_config.max_model_len)
 
     async def run(self, pending: PendingRequest) -> RequestOutput:
-        """Send a request and wait for its last output. A task cancelled meanwhile frees the request's slot.
+        """Send a request and wait for its last output. Cancelling the waiting task frees the request's slot.
 
         Raises:
             ConfigError: vLLM refuses the request.
@@ -96,11 +96,7 @@ class EngineHost:
             raise
 
     async def call(self, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-        """Run ``work(engine)`` on the engine's loop, for what :meth:`run` does not offer, such as emptying its cache.
-
-        Raises:
-            EngineError: the engine is closed.
-        """
+        """Run ``work(engine)`` on the engine's loop, such as emptying its cache; EngineError if it is closed."""
         self._check_open()
         return await asyncio.wrap_future(self._post(work(self._engine)))
 
@@ -175,7 +171,7 @@ class EngineHost:
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, output: asyncio.Future[RequestOutput], done: Future[Any]) -> None:
-    """Give what the engine's loop has found to the task that waits for it."""
+    """Pass a result from the engine's loop to the waiting task."""
     with suppress(RuntimeError):  # its event loop has closed, and with it the task
         loop.call_soon_threadsafe(_resolve, output, done)
 

@@ -1,4 +1,4 @@
-"""Tells every vLLM process of the model classes that PRMs with heads of their own need; it imports vLLM when called."""
+"""Registers the model classes of PRMs with own heads in every vLLM process; imports vLLM when called."""
 
 from __future__ import annotations
 

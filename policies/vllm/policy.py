@@ -1,7 +1,7 @@
-"""The ``Policy`` over vLLM's ``AsyncLLMEngine``: loading, a sample request in vLLM's terms, its output in ours.
+"""The ``Policy`` over vLLM's ``AsyncLLMEngine``.
 
-It knows no strategy, budget or score. One engine request is one sample: each is then scored and renewed the moment it
-ends, and has a seed of its own; the engine's prefix cache answers for the prompt that samples share.
+One engine request is one sample: each is scored and continued as soon as it ends, and has a seed of its own; the
+engine's prefix cache holds the prompt that samples share.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _RESERVED = (
 class VLLMPolicy(ChatModelPolicy):
     """Samples from a causal language model in vLLM, many requests at once.
 
-    Make one with :meth:`from_pretrained`, or with :meth:`over` an engine that others use as well. ``sample`` may be
-    called from any number of asyncio tasks and event loops. vLLM draws a random stream for every request: the
-    same request gives the same tokens in any company as far as the engine's arithmetic allows (on a CPU in float32 it
-    does), and a sample that was cut into several requests is another sample than the uncut one.
+    Made with :meth:`from_pretrained`, or with :meth:`over` on a shared engine. ``sample`` may be called from any number
+    of asyncio tasks and event loops. vLLM draws a random stream for every request: the same request gives the same
+    tokens in any batch as far as the engine's arithmetic allows (on a CPU in float32 it does), and a sample cut into
+    several requests differs from the uncut one.
     """
 
     def __init__(
@@ -105,11 +105,7 @@ class VLLMPolicy(ChatModelPolicy):
 
     @staticmethod
     def engine_settings(folder: Path, **settings: Any) -> dict[str, Any]:
-        """``AsyncEngineArgs`` for an engine that serves policies: these settings, and what a policy relies on.
-
-        Raises:
-            ConfigError: there is no such setting, or the policy decides it.
-        """
+        """``AsyncEngineArgs`` of an engine for policies; ConfigError if a setting is unknown or reserved."""
         _check_settings(settings)
         on_a_cpu = _ON_A_CPU if current_platform.is_cpu() else {}
         return {**_OURS, **on_a_cpu, **settings, "model": str(folder)}
@@ -125,7 +121,7 @@ class VLLMPolicy(ChatModelPolicy):
         revision: str | None = None,
         max_context: int | None = None,
     ) -> Self:
-        """A policy on an engine that runs already; whoever started it closes it.
+        """A policy on a running engine, closed by its owner.
 
         Args:
             host: runs the model.
@@ -142,7 +138,7 @@ class VLLMPolicy(ChatModelPolicy):
         return cls(host, model, max_context=max_context)
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """Generate one sample. Tokens that vLLM computed past its end are not known to it, and not counted.
+        """Generate one sample. Tokens that vLLM computed past its end are unknown, and not counted.
 
         Raises:
             ConfigError: the request can never be served, or its id is in flight already.
@@ -197,13 +193,9 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 def sampling_params(
     request: SampleRequest, *, limit: int, eos: Iterable[int], kind: RequestOutputKind
 ) -> SamplingParams:
-    """How vLLM continues a request's prompt.
+    """vLLM's parameters for a request of at most ``limit`` tokens, the context considered; ``kind`` of outputs.
 
-    Args:
-        request: what is asked.
-        limit: most tokens, the context's end considered.
-        eos: tokens that end a solution; vLLM's own notion of them is switched off, so that both engines agree.
-        kind: which outputs are delivered.
+    vLLM's own end tokens are switched off, so that both engines agree on ``eos``.
     """
     return SamplingParams(
         temperature=request.temperature,
@@ -223,14 +215,9 @@ def sampling_params(
 
 
 class Seam:
-    """Watches a request's first tokens for a stop string that began before them, which vLLM does not see.
+    """Finds a stop string that began before a request's new tokens, in ``context``; vLLM does not see it.
 
-    Args:
-        rule: finds the stop strings.
-        context: the text before the new tokens.
-
-    Attributes:
-        end: tokens up to where such a string was complete, or None.
+    ``end`` is the number of tokens up to where such a string was complete, or None.
     """
 
     def __init__(self, rule: StopRule, context: str) -> None:
@@ -256,11 +243,9 @@ def straddles(context: str, stop: Iterable[str]) -> bool:
 
 
 def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
-    """What came of a request.
+    """The sample of a request's last output.
 
-    Args:
-        output: its last output.
-        end: tokens up to where a stop string was complete that vLLM did not see; the rest is not delivered.
+    ``end``: tokens up to where a stop string was complete that vLLM did not see; the rest is not delivered.
     """
     completion = output.outputs[0]
     computed = len(completion.token_ids)

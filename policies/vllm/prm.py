@@ -1,7 +1,7 @@
-"""PRMs of every family over vLLM engines of their own; it knows no family.
+"""PRMs of every family over vLLM engines of their own.
 
 An engine gives hidden states (pooling, task ``token_embed``). With vLLM's prefix cache only new steps are computed:
-vLLM leaves the states of a cached prefix out, and nobody asks for them, since what was read off them is remembered.
+vLLM leaves out the states of a cached prefix, whose values are remembered here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EngineStates:
 
     @property
     def name(self) -> str:
-        """The engine's."""
+        """The engine's name."""
         return self._host.name
 
     @property
@@ -48,7 +48,7 @@ class EngineStates:
         return self._host.max_context
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
-        """Have a row read; a caller who is cancelled leaves that to itself, as it is one forward pass.
+        """Hidden states of a row. Cancelling does not stop it, as it is one forward pass.
 
         Raises:
             ConfigError: vLLM refuses the request.
@@ -99,8 +99,7 @@ class EngineStates:
 class VLLMPRM(RemotePRM):
     """A PRM whose transformers run in vLLM, in this process or its children; ``load_prm(path, engine="vllm", ...)``.
 
-    Tokens are charged as vLLM computes them: whole cache blocks are answered by its cache, and the last one is
-    computed again.
+    Tokens are charged as vLLM computes them: its cache holds whole blocks, and the last one is computed again.
     """
 
     @classmethod
@@ -167,11 +166,7 @@ def engine_settings(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def number_format(folder: Path, asked: str) -> str:
-    """The number format that vLLM will use, as the heads and the fingerprint need it.
-
-    Raises:
-        ConfigError: it is none that heads are read in.
-    """
+    """The number format that vLLM will use, for heads and fingerprint; ConfigError if heads are not read in it."""
     config = read_config(folder)
     stated = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
     dtype = {"auto": stated, "half": "float16", "float": "float32"}.get(asked, asked)
