@@ -114,9 +114,7 @@ class Solver:
 
     @classmethod
     def mini(cls, *, seed: int = 0, calibration: str | Path | None = None) -> Self:
-        """The embedded policy and PRM, with their calibration unless one is given. CalibrationError as for
-        :meth:`load`.
-        """
+        """The embedded policy and PRM, with their calibration unless one is given; CalibrationError as :meth:`load`."""
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
         return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=calibration or mini_calibration())

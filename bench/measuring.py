@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from adaptive_ttc.driver.sample import Sample
-from adaptive_ttc.driver.state import Route, derive_seed
+from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import git_state, machine, writable, write_record
+from adaptive_ttc.events import Route
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Prefix, Problem

@@ -166,9 +166,7 @@ class Allocator:
         return account.standing
 
     def next(self) -> Decision | None:
-        """Decide which problem continues, and promise it units; None until a charge, an offer or an arrival changes
-        that.
-        """
+        """Decide which problem continues, and promise it units; None until a charge, an offer or an arrival."""
         while self._openings:
             account = self._openings[0]
             if account.standing != "waiting":

@@ -112,9 +112,7 @@ class Demand:
             self._change(piece.rung, -piece.units)
 
     def price(self, left: int) -> float | None:
-        """The highest price, to one percent from below, at which ``left`` units (at least 1) are wanted; None if fewer
-        are.
-        """
+        """The highest price, to one percent from below, at which ``left`` (at least 1) units are wanted, if any."""
         left = max(1, left)
         if self.total < left:
             return None

@@ -111,9 +111,7 @@ class AllocationReport:
         Path(path).write_text(json.dumps(self.as_data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def draw(self, path: str | Path) -> None:
-        """Draw what each problem got, and the price over time (format by the file's ending); ConfigError without
-        matplotlib.
-        """
+        """Draw what each problem got, and the price over time, to an image; ConfigError without matplotlib."""
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

@@ -128,14 +128,8 @@ class Grader:
     def statistics(self) -> GraderStatistics:
         """What was done so far."""
         worker = self._supervisor
-        return GraderStatistics(
-            plain=self._plain,
-            cached=self._cached,
-            requests=worker.requests,
-            timeouts=worker.timeouts,
-            crashes=worker.crashes,
-            starts=worker.starts,
-        )
+        counts = {name: getattr(worker, name) for name in ("requests", "timeouts", "crashes", "starts")}
+        return GraderStatistics(plain=self._plain, cached=self._cached, **counts)
 
     async def aclose(self) -> None:
         """End the worker, also under cancellation; waiting calls get a GradingError."""

@@ -14,7 +14,8 @@ from adaptive_ttc.driver.prompts import Prompts
 from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder
 from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.driver.scoring import Scorer
-from adaptive_ttc.driver.state import Route, SearchState, derive_seed
+from adaptive_ttc.driver.state import SearchState, derive_seed
+from adaptive_ttc.events import Route
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel

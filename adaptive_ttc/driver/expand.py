@@ -133,9 +133,7 @@ class Lease:
 
 
 class Expansion:
-    """One Expand under way; ``beside`` are solutions that the search may continue instead: enough to finish one is
-    kept.
-    """
+    """One Expand under way; ``beside`` are solutions that the search may continue: what finishes one is kept."""
 
     def __init__(
         self, engines: Engines, request: Expand, samples: list[Sample], beside: list[Sample], account: SearchState

@@ -102,9 +102,7 @@ class SearchRecorder:
         self._prune(candidates)
 
     def _prune(self, kept: Iterable[Prefix]) -> None:
-        """Record which open solutions have no part in ``kept``; of equal ones, a kept one, or the first, stands for
-        all.
-        """
+        """Record which open solutions are not ``kept``; of equal ones, a kept one, or the first, stands for all."""
         alive = {one.path[:depth] for one in kept for depth in range(len(one.path) + 1)}
         standing: dict[str, Route] = {}
         for one in sorted(self._open.values(), key=lambda one: one.path not in alive):

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from adaptive_ttc.events import Route
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Finish, Prefix
-
-Route = tuple[int, ...]
 
 
 def derive_seed(run_seed: int, problem_id: str, path: Route) -> int:

@@ -80,10 +80,8 @@ class Calibrated:
 
     @classmethod
     def load(cls, path: str | Path) -> Calibrated:
-        """Read a directory, and check every file of it against its checksum.
-
-        Raises:
-            CalibrationError: a file is missing, cut off, edited, of another version, or not a calibration's at all.
+        """Read a directory and check every file against its checksum. CalibrationError: one is missing, cut off or
+        edited.
         """
         folder = Path(path)
         meta = read_meta(folder)

@@ -260,11 +260,10 @@ class DifficultyModel:
 
     @classmethod
     def load(cls, path: str | Path, sha256: str) -> DifficultyModel:
-        """Read what :meth:`save` wrote, and check that it still answers as it did.
+        """Read what :meth:`save` wrote, and check that it still answers as it did; nothing in it is executed.
 
-        Raises:
-            CalibrationError: the file is missing, changed, cut off, foreign, of another schema, or answers differently
-                than where it was made. Nothing in it was executed.
+        CalibrationError: the file is missing, changed, cut off, foreign, of another schema, or answers differently
+        here.
         """
         content = read_estimators(path, sha256)
         if content.get("schema") != SCHEMA:

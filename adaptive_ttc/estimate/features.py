@@ -240,8 +240,7 @@ def _spread(ordered: Sequence[float]) -> list[float]:
     def quantile(share: float) -> float:
         place = share * last
         low = int(place)
-        high = min(low + 1, last)
-        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+        return ordered[low] + (place - low) * (ordered[min(low + 1, last)] - ordered[low])
 
     return [ordered[0], quantile(0.25), quantile(0.5), quantile(0.75), ordered[-1], _mean(ordered), _deviation(ordered)]
 

@@ -55,11 +55,7 @@ class SelectedCalibration:
             )
 
     def calibrated(self, max_tokens: int) -> Calibrated:
-        """What is used, warned about once where it was not made for the pair.
-
-        Args:
-            max_tokens: most tokens of one solution; only the prior depends on it.
-        """
+        """The calibration, or a prior for this ``max_tokens``; warns once where it is not the pair's own."""
         if self._warning:
             message, self._warning = self._warning, ""
             warnings.warn(message, CalibrationWarning, stacklevel=4)

@@ -195,9 +195,7 @@ def _types(node: Any) -> Iterator[tuple[str, str]]:
 
 
 class _Reader:
-    """Turns nodes of a skops schema into plain values, arrays and estimators. CalibrationError: no skops file, or a
-    foreign type.
-    """
+    """Turns nodes of a skops schema into plain values, arrays and estimators; CalibrationError for all else."""
 
     def __init__(self, data: bytes, path: Path) -> None:
         self._path = path

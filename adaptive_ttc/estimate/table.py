@@ -24,6 +24,7 @@ from adaptive_ttc.voting import VOTES, VoteName
 SCHEMA = 1
 
 Row = tuple[float, ...]
+Difficulty = int | Sequence[float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +109,11 @@ class ComputeOptimalTable:
             if not all(isinstance(cell, int | float) and math.isfinite(cell) and cell >= 0 for r in rows for cell in r):
                 raise CalibrationError(f"the table's {name} holds what is no number of at least 0: fit anew")
 
-    def choices(
-        self, difficulty: int | Sequence[float] | None = None, *, generated: float = 1.0, prm: float = 0.0
-    ) -> list[Choice]:
-        """All arms, the best first.
+    def choices(self, difficulty: Difficulty = None, *, generated: float = 1.0, prm: float = 0.0) -> list[Choice]:
+        """All arms, the best first, where a token of the policy costs ``generated`` units and one of the PRM ``prm``.
 
-        Args:
-            difficulty: number of a bin from 0, the easiest; or a probability for each bin; None for what is common.
-            generated, prm: units that a token of the policy and of the PRM costs.
-
-        Raises:
-            ConfigError: no such bin, or not one probability a bin.
+        ``difficulty`` is a bin from 0, the easiest, or a probability for each bin; None for the bins' shares.
+        ConfigError: no such bin, or not one probability a bin.
         """
         expected, found = self.expected(self._belief(difficulty)), []
         for arm, accuracy, tokens, scored in zip(self.arms, *expected, strict=True):
@@ -137,26 +132,14 @@ class ComputeOptimalTable:
         return accuracy, generated, prm
 
     def lookup(
-        self,
-        budget: float,
-        difficulty: int | Sequence[float] | None = None,
-        *,
-        generated: float = 1.0,
-        prm: float = 0.0,
+        self, budget: float, difficulty: Difficulty = None, *, generated: float = 1.0, prm: float = 0.0
     ) -> list[Choice]:
         """The arms whose expected cost is within the budget, the best first; the cheapest of all where none is."""
         choices = self.choices(difficulty, generated=generated, prm=prm)
         within = [choice for choice in choices if choice.cost <= budget]
         return within or [min(choices, key=lambda choice: choice.cost)]
 
-    def explain(
-        self,
-        budget: float,
-        difficulty: int | Sequence[float] | None = None,
-        *,
-        generated: float = 1.0,
-        prm: float = 0.0,
-    ) -> str:
+    def explain(self, budget: float, difficulty: Difficulty = None, *, generated: float = 1.0, prm: float = 0.0) -> str:
         """A lookup in words."""
         best, *others = self.lookup(budget, difficulty, generated=generated, prm=prm)
         words = [
@@ -203,7 +186,7 @@ class ComputeOptimalTable:
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise CalibrationError(f"{path} is damaged ({error}): {REMEDY}") from error
 
-    def _belief(self, difficulty: int | Sequence[float] | None) -> Sequence[float]:
+    def _belief(self, difficulty: Difficulty) -> Sequence[float]:
         bins = len(self.share)
         if difficulty is None:
             return self.share

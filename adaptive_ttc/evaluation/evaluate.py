@@ -50,13 +50,11 @@ class Pool:
         return pass_at_k(self.correct, k)
 
     def accuracy(self, strategy: str, k: int, seed: int | Sequence[int] = 0) -> float:
-        """Probability that a sampling strategy with k of these samples finds the right answer.
+        """Probability that a sampling strategy with k of these samples finds the right answer; ``seed``: of the
+        subsets.
 
-        Args:
-            strategy: ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two ignore unscored samples, as
-                votes do.
-            k: samples that it draws.
-            seed: of the random subsets.
+        ``strategy`` is ``majority``, ``best_of_n`` or ``weighted_best_of_n``; the last two ignore unscored samples, as
+        votes do.
         """
         if strategy == "majority":
             return vote_at_k(self.classes, self.correct, k, seed=seed)

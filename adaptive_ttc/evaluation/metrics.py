@@ -154,13 +154,9 @@ def voted_right(
 
 
 def interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Mean over problems with its percentile bootstrap interval.
+    """Mean over problems (``values`` of shape [problems], at least one) with its percentile bootstrap interval.
 
-    Args:
-        values: shape [problems], at least one.
-        level: mass of the interval, in (0, 1).
-        resamples: how many times the problems are drawn anew, with replacement.
-        seed: of those draws.
+    ``level`` is the mass of the interval, in (0, 1); the problems are drawn anew ``resamples`` times, with replacement.
     """
     measured = np.asarray(values, dtype=float)
     if measured.ndim != 1 or not len(measured) or not np.isfinite(measured).all():

@@ -75,10 +75,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell a lack of memory from other failures, whatever library raised it."""
     if isinstance(error, MemoryError) or any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
         return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        phrase in text for phrase in ("out of memory", "not enough memory", "can't allocate memory")
-    )
+    phrases = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
 
 
 @contextmanager
@@ -89,8 +87,7 @@ def engine_errors(name: str) -> Iterator[None]:
     except AdaptiveTTCError:
         raise
     except Exception as error:
-        if is_out_of_memory(error):
-            message = f"{name} ran out of memory on a single solution; lower max_tokens, or use a smaller dtype"
-        else:
-            message = f"{name} failed: {type(error).__name__}: {error}"
-        raise EngineError(message, retryable=is_out_of_memory(error)) from error
+        full = is_out_of_memory(error)
+        message = "ran out of memory on a single solution; lower max_tokens, or use a smaller dtype"
+        message = f"{name} {message}" if full else f"{name} failed: {type(error).__name__}: {error}"
+        raise EngineError(message, retryable=full) from error

@@ -139,9 +139,7 @@ def read_weights(folder: Path, names: Sequence[str], *, device: str = "cpu") -> 
 
 
 def read_output_head(folder: Path, *, device: str = "cpu", dtype: str | None = None) -> OutputHead:
-    """``lm_head`` of a causal LM, or its tied embedding table; ConfigError if missing, or if logits are capped or
-    scaled.
-    """
+    """A causal LM's ``lm_head``, or its tied embedding table; ConfigError if missing, or if it changes logits."""
     import torch
 
     config = read_config(folder)

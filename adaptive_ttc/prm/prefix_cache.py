@@ -251,9 +251,7 @@ class PrefixCache:
         return DynamicCache(list(zip(*stored, strict=True)))
 
     def store(self, rows: Sequence[Row], known: Sequence[Known], values: Sequence[Values], cache: DynamicCache) -> None:
-        """Store a forward pass over rows: ``values`` at all positions, and a cache of the known part, then of new
-        tokens.
-        """
+        """Store a pass over rows: ``values`` at all positions, and a cache of the known part, then new tokens."""
         self._pool.allocate()
         past = max(one.tokens for one in known)
         try:

@@ -1,7 +1,4 @@
-"""PRMs whose transformers run elsewhere and send hidden states.
-
-The heads that a PRM in this process has turn the states into values here; known values are not asked for again.
-"""
+"""PRMs whose transformers run elsewhere and send hidden states, which a family's heads turn into values here, once."""
 
 from __future__ import annotations
 

@@ -119,9 +119,7 @@ class SolutionPool(Background[Solution, None]):
             self._places.release()
 
     async def _arrivals(self) -> AsyncIterator[Sequence[AdaptiveProblem]]:
-        """Problems as they come. Those of a list come together, so that all are compared from the start; of an
-        asynchronous source no more are taken in than may be open at once.
-        """
+        """Problems as they come, those of a list together; of an async source, no more than may be open at once."""
         if isinstance(self._problems, AsyncIterable):
             source, number = aiter(self._problems), 0
             while True:

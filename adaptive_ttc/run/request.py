@@ -67,9 +67,7 @@ class SolveRequest:
 
 
 def check_early(strategy: str | Strategy | None, budget: int | None, options: Mapping[str, Any], *, prm: bool) -> None:
-    """Refuse what no models could carry out, before any is loaded (ConfigError); ``prm`` says whether there will be
-    one.
-    """
+    """Refuse what no models could carry out, before any is loaded (ConfigError); ``prm``: there will be one."""
     configured = _named(strategy, budget, options, prm)
     if configured.scored and not prm:
         raise _needs_prm(configured)

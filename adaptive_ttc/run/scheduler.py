@@ -53,9 +53,7 @@ class _Inbox:
 
 
 class Scheduler:
-    """Problems being solved from one budget; ``floor`` is the share of an opening worth starting with, if no more is
-    left.
-    """
+    """Problems being solved from one budget; ``floor`` is the least share of an opening worth starting with."""
 
     def __init__(
         self,

@@ -18,9 +18,7 @@ from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 
 
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
-    """Candidates in the order of the prefixes, with answer classes and aggregated scores. GradingError: no grader
-    starts.
-    """
+    """Candidates in the order of the prefixes, with classes and aggregated scores. GradingError: no grader starts."""
     answers = [extract_answer(prefix.text) for prefix in prefixes]
     classes = await grader.classes(answers)
     scores = [aggregate(prefix.scores, strategy.agg_strategy) if prefix.scores else None for prefix in prefixes]
@@ -28,9 +26,7 @@ async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) 
 
 
 def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName, tuple[AnswerClass, ...]]:
-    """The strategy's vote over the scored candidates if there are any, else majority, and the answer classes, best
-    first.
-    """
+    """The strategy's vote over scored candidates, else majority over all, and the answer classes, best first."""
     entitled = voters(candidates, strategy.vote)
     vote: VoteName = strategy.vote if all(one.score is not None for one in entitled) else "majority"
     return vote, tally(entitled, vote, strategy.vote_b)

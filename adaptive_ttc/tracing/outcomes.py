@@ -22,9 +22,8 @@ from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import split_steps
 
 Fate = Literal["candidate", "continued", "merged", "pruned", "cut", "unused"]
-"""What became of a sample: ``candidate`` it was handed in; ``continued`` the search continued it; ``merged`` an equal
-sample stands for it; ``pruned`` the search dropped it; ``cut`` it was stopped; ``unused`` it ended and was not handed
-in.
+"""``candidate`` it was handed in; ``continued`` the search continued it; ``merged`` an equal sample stands for it;
+``pruned`` the search dropped it; ``cut`` it was stopped; ``unused`` it ended and was not handed in.
 """
 
 

@@ -17,6 +17,7 @@ WIDE = 12  # most solutions beside each other that are not folded by their answe
 SHOWN_ANSWERS = 8
 
 Colour = tuple[int, int, int]
+FoldKind = Literal["tree", "lost", "answer", "answers"]
 
 _STOPS: tuple[Colour, ...] = ((203, 84, 47), (226, 196, 104), (44, 145, 160))
 """Red, green and blue of the scores 0, 1/2 and 1: apart for the colour-blind too."""
@@ -34,7 +35,7 @@ class Fold:
     """Siblings under one heading; ``fruitful``, ``wins`` and ``best`` tell whether one of its nodes is."""
 
     # those of one ``tree`` of several; ``lost`` without a candidate; those with one ``answer``, or other ``answers``
-    kind: Literal["tree", "lost", "answer", "answers"]
+    kind: FoldKind
     answer: str | None  # of an ``answer``, None where they hold none
     number: int | None  # of a ``tree``, from 1 in the order in which the searches were forked
     nodes: tuple[Node, ...]  # all that lie in it, best first
@@ -51,9 +52,9 @@ class Fold:
     @classmethod
     def of(
         cls,
-        kind: Literal["tree", "lost", "answer", "answers"],
+        kind: FoldKind,
         nodes: Sequence[Node],
-        entries: Sequence[Node | Fold] | None = None,
+        entries: Sequence[Entry] | None = None,
         answer: str | None = None,
         number: int | None = None,
     ) -> Fold:

@@ -97,9 +97,7 @@ class Picture:
 
 
 def picture(tree: SearchTree) -> Picture:
-    """Place every node, steps from left to right; a parent is level with its first child, so the winning path is
-    straight.
-    """
+    """Place every node, steps from left to right; a parent is level with its first child, so wins are straight."""
     nodes = tree.nodes
     lines, height = _lines(nodes)
     columns = _columns(nodes)
