@@ -35,11 +35,8 @@ def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **set
     """Load a policy with an engine (the entry point's name in the group ``adaptive_ttc.policies``), given further
     settings.
 
-    Args:
-        path_or_name: a model folder, or ``owner/name`` on the Hub.
-
-    Raises:
-        ConfigError: there is no such engine, it cannot be imported, or it cannot load the model.
+    ``path_or_name`` is a model folder, or ``owner/name`` on the Hub. ConfigError: there is no such engine, it cannot be
+    imported, or it cannot load the model.
     """
     policy: Policy = _entry(POLICY_GROUP, "policy engine", engine).from_pretrained(path_or_name, **settings)
     return policy

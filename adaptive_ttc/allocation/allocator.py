@@ -37,7 +37,8 @@ _PER = 1_000  # prices are told per so many units
 
 
 class Allocator:
-    """One budget over any number of problems (or one) that may arrive at any time.
+    """One budget over any number of problems (or one) that may arrive at any time; ConfigError for arguments out of
+    range.
 
     A decision takes O(log n) after O(J log J) for the problem's own J options; the price takes O(J log 1/eps) a change
     (see :mod:`adaptive_ttc.allocation.envelope`). The same calls in the same order make the same decisions.
@@ -49,9 +50,6 @@ class Allocator:
             the price do not park and revive it in turn. Where nothing runs, it continues once it is worth the price.
         per_problem_max: most units for one problem; None for no limit.
         floor: share of an opening that is worth starting with, where that is all that is left.
-
-    Raises:
-        ConfigError: an argument is out of range.
     """
 
     def __init__(

@@ -76,14 +76,11 @@ class Supervisor:
                 self._turn.release()
 
     def ask(self, request: Request, abandoned: Callable[[], bool]) -> bool:
-        """Put a question to the worker.
+        """Put a question to the worker; GradingError: the worker cannot be started, or the supervisor is closed.
 
         A request that exceeds its time, or under which the worker dies twice, is answered with False, and the worker
         replaced. ``abandoned`` is polled from this thread; once it is true the call ends soon with
         :class:`WaitAbandonedError`.
-
-        Raises:
-            GradingError: the worker cannot be started, or the supervisor is closed.
         """
         message = {**request, "limit": self._config.time_limit}
 

@@ -83,8 +83,7 @@ def _plan_steps(terms: Terms, members: Sequence[Member], balance: int) -> tuple[
 def _plan_solutions(terms: Terms, members: Sequence[Member], balance: int) -> tuple[int, ...]:
     """The first sample gets what finishes it, the others share the rest."""
     first = _first(terms, members, balance)
-    left = balance - _cost(terms, members[0], first) if first else 0
-    return (first, *_share(terms, members[1:], left))
+    return (first, *_share(terms, members[1:], balance - _cost(terms, members[0], first) if first else 0))
 
 
 def _first(terms: Terms, members: Sequence[Member], balance: int) -> int:

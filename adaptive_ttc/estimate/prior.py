@@ -38,7 +38,6 @@ WRONG_AGREE = 0.3  # probability that a wrong answer is the same as another wron
 PRM_PER_TOKEN = 1.3
 LONGEST_OPENING = 512  # tokens set aside for a first solution at most; a longer one is continued
 
-
 Anchors = Mapping[int, Row]
 
 _UNSCORED: Mapping[tuple[str, str, int], Anchors] = {

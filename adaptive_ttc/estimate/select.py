@@ -13,15 +13,10 @@ from adaptive_ttc.prm.base import RewardModel
 
 
 class SelectedCalibration:
-    """What a pair of models is used with; files are read, and checked for the pair, when this is made.
+    """The calibration that a pair of models is used with, or a rough prior.
 
-    Args:
-        calibration: one, the directory of one, or None for the prior.
-        policy, prm: the pair.
-        allow_mismatch: warn where it was made for another pair, in place of refusing it.
-
-    Raises:
-        CalibrationError: it is no calibration, its files are damaged, or it is one of another pair.
+    A calibration of another pair is refused, or with ``allow_mismatch`` warned about. CalibrationError: it is no
+    calibration, its files are damaged, or it is one of another pair.
     """
 
     def __init__(

@@ -61,11 +61,7 @@ class BoostedTrees:
 
     Every inner node keeps, where a row goes right, the leaves that are not under its left child. The leaf that a row
     ends in is the first that all inner nodes keep (QuickScorer, Lucchese et al. 2015): all nodes are evaluated at once,
-    and no path is walked.
-
-    Raises:
-        ValueError: a tree does not lead from its root to its leaves, reads a missing column, or has over
-            ``MOST_LEAVES``.
+    and no path is walked. ValueError: nodes that are no tree, read a missing column, or have over ``MOST_LEAVES``.
     """
 
     def __init__(self, trees: Sequence[NDArray[Any]], baseline: float, features: int) -> None:

@@ -34,16 +34,11 @@ def writable(path: str | Path) -> Path:
 
 
 def write_record(path: str | Path, name: str, command: Sequence[str] | str, figures: Mapping[str, Any]) -> None:
-    """Write one measurement; an older file of that name is replaced, whole or not at all.
+    """Write one measurement (ConfigError where that fails); an older file of that name is replaced, whole or not at
+    all.
 
-    Args:
-        path: the file; its folder is made.
-        name: of the measurement.
-        command: as typed, or the list of its words.
-        figures: numbers (numpy's too; null where not finite), lists of them, or mappings to them; else a TypeError.
-
-    Raises:
-        ConfigError: the file cannot be written.
+    ``command`` is as typed, or the list of its words. ``figures`` holds numbers (numpy's too; null where not finite),
+    lists of them, or mappings to them; else a TypeError.
     """
     target = writable(path)
     record = {

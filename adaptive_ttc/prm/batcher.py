@@ -111,12 +111,8 @@ class MicroBatcher(Generic[T, R]):
     It always holds the oldest item, and of the others those nearest to it in length, so nothing starves. The next batch
     forms while one runs. One batcher serves one event loop at a time; it may be used again under a later one.
 
-    Args:
-        run: the blocking batch function, called in the worker thread; one result an item, in order.
-        length: the size of an item, in tokens or any other unit that ``max_padded_tokens`` bounds.
-        config: how batches are formed.
-        clock: time and timers; the running event loop unless a test injects its own.
-        name: the name of the worker thread, and of the batcher in errors.
+    ``run`` is the blocking batch function, called in the worker thread: one result an item, in order. ``length`` is the
+    size of an item in the unit of ``max_padded_tokens``. ``clock`` is the event loop's unless a test injects its own.
     """
 
     def __init__(

@@ -240,9 +240,8 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set torch's threads for the whole process; None leaves them alone, fewer than 1 is a ConfigError.
-
-    With fewer than about 20M parameters on a CPU, 1 is fastest.
+    """Set torch's threads for the process: None leaves them, below 1 is a ConfigError; 1 is best on a CPU under 20M
+    parameters.
     """
     import torch
 

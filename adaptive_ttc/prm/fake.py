@@ -185,7 +185,6 @@ class FakePRM:
             certainty: the score of surely right steps, without noise; 1 - certainty that of surely wrong ones.
             noise: standard deviation added to the score's logit.
             seed: of the noise, which depends on it, the question and the steps alone.
-            **settings: the constructor's.
         """
         if not 0.5 < certainty < 1 or noise < 0:
             raise ConfigError(f"certainty={certainty} must be between 0.5 and 1, and noise={noise} not negative")

@@ -118,10 +118,7 @@ class Reader(ABC):
         """Put a request with non-empty steps into the format; ConfigError for text that it cannot hold."""
 
     def scores(self, rows: Sequence[Row], values: Sequence[Sequence[Sequence[float]]]) -> tuple[float, ...]:
-        """One score a step from rows and every model's values at their positions.
-
-        Unless a family says otherwise it is the first model's value at the step's end.
-        """
+        """One score a step from every model's values at the rows' positions; by default the first one's at its end."""
         return tuple(some[end - 1] for row, some in zip(rows, values[0], strict=True) for end in row.ends)
 
     def _safe(self, text: str) -> str:

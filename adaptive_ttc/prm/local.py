@@ -45,19 +45,13 @@ class LocalSettings(BatcherConfig):
 
 
 class Backbone:
-    """A transformer without a head: a Hugging Face decoder in evaluation mode, which gives last hidden states.
-
-    Attributes:
-        parameters: of the transformer, without the embedding table (a look-up costs no multiplication).
-        max_context: tokens that it can read, or None where its config does not say.
-        window: tokens that a layer sees, where that is fewer than all; the same in all layers, or None.
-        varied: what makes keys and values depend on later tokens or differ between layers, or "".
-    """
+    """A transformer without a head: a Hugging Face decoder in evaluation mode, which gives last hidden states."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
         self._cache_name = cache_argument(decoder)
         embedding = decoder.get_input_embeddings().weight
+        # without the embedding table: a look-up costs no multiplication
         self.parameters = sum(p.numel() for p in decoder.parameters() if p is not embedding)
         self.vocabulary: int = embedding.shape[0]
         self.device: torch.device = embedding.device
@@ -65,8 +59,10 @@ class Backbone:
         config = decoder.config.get_text_config()
         self.max_context: int | None = getattr(config, "max_position_embeddings", None)
         kinds = set(getattr(config, "layer_types", None) or ())
+        # tokens that a layer sees, where that is fewer than all; the same in all layers, or None
         self.window: int | None = None if "full_attention" in kinds else getattr(config, "sliding_window", None)
         rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+        # what makes keys and values depend on later tokens or differ between layers, or ""
         self.varied = "layers of different kinds" if len(kinds) > 1 else ""
         if rope in ("dynamic", "longrope"):
             self.varied = f"positions of the kind {rope!r}, which turn with a text's length"

@@ -17,7 +17,6 @@ from adaptive_ttc.prm.format import Row
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
-
 PREFIX_CACHE_BYTES = 512 * 2**20
 """Default memory for a PRM's stored keys and values. bench/prm_cache.py measures what it is worth."""
 

@@ -103,16 +103,10 @@ class Family:
     parts: Callable[[Path, str, str], Parts]  # reads tokenizer and heads from a folder, for a device and a dtype
 
     def load(self, path_or_hub: str | Path, *, engine: str = "transformers", **settings: Any) -> RewardModel:
-        """Load one from a Hugging Face model folder, or ``owner/name``.
+        """Load one from a Hugging Face model folder, or ``owner/name``; ConfigError where that fails.
 
-        Args:
-            path_or_hub: the folder or name.
-            engine: ``transformers`` runs it in this process's torch; others are entry points of the group
-                ``adaptive_ttc.prms``, such as ``vllm``.
-            **settings: of the engine; for ``transformers`` see :class:`~adaptive_ttc.prm.local.LocalSettings`.
-
-        Raises:
-            ConfigError: the model cannot be found, loaded or read this way, or there is no such engine.
+        ``transformers`` runs it in this process's torch, with :class:`~adaptive_ttc.prm.local.LocalSettings`; other
+        engines are entry points of the group ``adaptive_ttc.prms``, such as ``vllm``, with settings of their own.
         """
         if engine == "transformers":
             return self.local(path_or_hub, **settings)

@@ -45,15 +45,7 @@ class _Search:
 
 
 class AdaptiveProblem(ProblemRun):
-    """A problem being solved; made where an event loop runs. Every slice brings a child account of the whole budget's.
-
-    Attributes:
-        name: in the allocator.
-        opening: its first slice.
-        forecast: gains expected of further slices; None before the first look.
-        prompt_units: what its prompt costs, once.
-        error: what ended it, or None.
-    """
+    """A problem being solved; made where an event loop runs. Every slice brings a child of the budget's account."""
 
     def __init__(
         self,
@@ -65,12 +57,12 @@ class AdaptiveProblem(ProblemRun):
     ) -> None:
         super().__init__(request, resources, ledger, stop, listener)
         policy, prm, price = resources.policy, resources.prm, request.price
-        self.name = request.problem.id
-        self.opening = Opening()
-        self.forecast: Forecast | None = None
-        self.error: AdaptiveTTCError | None = None
+        self.name = request.problem.id  # in the allocator
+        self.opening = Opening()  # its first slice
+        self.forecast: Forecast | None = None  # gains expected of further slices; None before the first look
+        self.error: AdaptiveTTCError | None = None  # what ended it
         prompt = len(policy.encode(request.problem))
-        self.prompt_units = price.prompt * prompt
+        self.prompt_units = price.prompt * prompt  # charged once
         scoring = 0 if prm is None or not price.score else least_score(prm, request.problem.question, price)
         # a sample that cannot be gone on with gets all its tokens at once, or is lost
         self._renewable = not whole_samples(policy)

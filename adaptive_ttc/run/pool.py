@@ -35,12 +35,6 @@ class SolutionPool(Background[Solution, None]):
             async for solution in pool:
                 ...
         pool.report().save("allocation.json")
-
-    Args:
-        problems: all of them, or a source that is still producing.
-        request: what is asked for each, and their budget.
-        resources: models, grader, settings.
-        calibrated: what was learned of the pair.
     """
 
     _once = "solutions are iterated over once; collect them in the loop, or await the pool in place of it"

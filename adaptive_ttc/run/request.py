@@ -88,14 +88,10 @@ def make_request(
     min_gain: float = 0.0,
     **pool: Any,
 ) -> SolveRequest:
-    """Check what a caller asks for against the models; the fields are those of :class:`SolveRequest`.
+    """Check what a caller asks for against the models; ConfigError with the remedy where it is impossible.
 
-    Args:
-        options: fields of the strategy, None left out.
-        strategy: a name, or a configured one; None with ``n`` for the default, without for an adaptive run.
-
-    Raises:
-        ConfigError: it is impossible; the message names the remedy.
+    ``options`` are fields of the strategy, None left out. ``strategy`` is a name or a configured one; None means the
+    default with ``n`` in the options, and an adaptive run without. The rest are fields of :class:`SolveRequest`.
     """
     if deadline is not None and not deadline >= 0:
         raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")

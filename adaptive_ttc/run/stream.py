@@ -32,7 +32,6 @@ from adaptive_ttc.types import Candidate, Prefix, Usage
 STREAMED = (SampledEvent, ScoredEvent, PrunedEvent, FinishedEvent, VoteEvent, DecisionEvent, AllocationEvent, DoneEvent)
 """The kinds of events that are told; the trace has the others too."""
 
-
 Begin = Callable[[anyio.Event, Callable[[Event], None] | None], Run | AdaptiveRun]
 
 
@@ -51,10 +50,6 @@ class SolutionStream(Background[Event, Solution]):
             async for event in stream:
                 break
         print(stream.usage)  # everything; without ``async with``, call ``await stream.aclose()`` first
-
-    Args:
-        begin: makes the run, given what stops it and who is told of its events.
-        grader: decides which answers are equal.
     """
 
     _once = "a stream is listened to once; call solver.stream(...) again for another run"

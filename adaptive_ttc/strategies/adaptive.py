@@ -52,8 +52,7 @@ class Slice(Strategy):
         whole = tuple(one for one in start if one.finish in ("eos", "length"))
         cut = tuple(one for one in start if one.finish not in ("eos", "length"))
         scored = (yield from Score(prefixes=whole)) if whole else ()
-        found = yield from self.inner.search(cut)
-        return (*scored, *found)
+        return (*scored, *(yield from self.inner.search(cut)))
 
 
 @dataclass(frozen=True, kw_only=True)

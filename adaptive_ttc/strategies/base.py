@@ -114,10 +114,8 @@ def strategy_names() -> tuple[str, ...]:
 
 
 def make_strategy(name: str, **options: Any) -> Strategy:
-    """Make a strategy from its name (one of :func:`strategy_names`, or an alias) and options, which are its fields.
-
-    Raises:
-        ConfigError: an unknown name or option, or an impossible value.
+    """Make a strategy from its name or alias and its fields; ConfigError: an unknown name or option, or impossible
+    value.
     """
     strategy = _STRATEGIES.get(_ALIASES.get(name, name))
     if strategy is None:

@@ -22,11 +22,8 @@ E = TypeVar("E", bound=Event)
 
 
 class Trace:
-    """Events in the order in which they happened.
-
-    Args:
-        started: the clock's reading at time 0.
-        listener: called with every event when it is recorded.
+    """Events in the order in which they happened, from ``started`` (the clock's reading at time 0) on; tells a
+    listener.
     """
 
     __slots__ = ("_events", "_listener", "started")

@@ -16,7 +16,6 @@ from adaptive_ttc.prm.format import LabelHead, OutputHead, Parts, Reader, Row
 
 FORMAT = "math-shepherd-1"  # version of what this reader makes of a request; part of every fingerprint
 
-
 TAG = "ки"
 
 

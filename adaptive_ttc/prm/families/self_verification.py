@@ -16,9 +16,7 @@ from adaptive_ttc.prm.format import ChatReader, LabelHead, OutputHead, Parts, Ro
 
 FORMAT = "self-verification-1"  # version of what this reader makes of a request; part of every fingerprint
 
-
 PROBLEM = "Problem:\n{question}\n\nSolution so far:\n{steps}"
-
 
 QUESTION = "\n\nIs every step of this solution correct so far? Answer Yes or No."
 
