@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -109,7 +109,8 @@ class Solver:
             settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch}
             return cls(model, reward_model, seed=seed, config=config, **settings)
         except BaseException:
-            _close_all(loaded)
+            with suppress(Exception):  # what went wrong first is what the caller must know
+                _close_all(loaded)
             raise
 
     @classmethod
@@ -235,7 +236,8 @@ class Solver:
             max_concurrency: slices at work at once.
             priority: problem -> how much a right answer to it counts, above 0; all alike by default.
             per_problem_max: most that may be spent on one.
-            expected: problems that an async source will bring, so that some of the budget is kept for late ones.
+            expected: problems that an async source will bring, so that some of the budget is kept for late ones; not for
+                a source that waits for a solution before it brings the next problem.
             deadline: seconds after which every problem settles with the best that it has.
             min_gain, count, seed: as for :meth:`solve`.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
@@ -320,8 +322,9 @@ def _close_all(models: Sequence[Policy | RewardModel]) -> None:
     """Close models in a thread, as an event loop may run in this one."""
 
     async def close() -> None:
-        for model in models:
-            await model.aclose()
+        async with AsyncExitStack() as stack:
+            for model in models:
+                stack.push_async_callback(model.aclose)
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, close()).result()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adaptive_ttc import loading
 from adaptive_ttc.driver.state import derive_seed
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import CalibrationError, ConfigError, EngineError
 from adaptive_ttc.events import AllocationEvent, RequestEvent, VoteEvent
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
@@ -448,3 +448,41 @@ def test_an_engine_that_cannot_be_imported_is_named(monkeypatch):
     monkeypatch.setattr(loading, "entry_points", lambda group: [EntryPoint(load)])
     with pytest.raises(ConfigError, match="'tiny' cannot be imported: no torch here"):
         Solver.load("folder", engine="tiny")
+
+
+# ---- loading that fails ---------------------------------------------------------------------------------------
+
+
+class Closing:
+    """A model that knows whether it was closed."""
+
+    def __init__(self, model, error=None):
+        self.model, self.error, self.closed = model, error, False
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    async def aclose(self):
+        self.closed = True
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("it cannot be closed either")])
+@pytest.mark.parametrize("fails", ["policy", "calibration"])
+async def test_what_was_loaded_is_closed_when_the_rest_fails_also_where_a_loop_runs(
+    monkeypatch, tmp_path, fails, error
+):
+    prm, policy = Closing(believer(), error), Closing(TinyPolicy())
+
+    def load_policy(*arguments, **settings):
+        if fails == "policy":
+            raise ConfigError("there is no such model")
+        return policy
+
+    monkeypatch.setattr("adaptive_ttc.prm.load_prm", lambda *arguments, **settings: prm)
+    monkeypatch.setattr("adaptive_ttc.solver.load_policy", load_policy)
+    with pytest.raises((ConfigError, CalibrationError), match="no such model|no calibration"):
+        Solver.load("policy", "prm", calibration=None if fails == "policy" else tmp_path)
+    assert prm.closed
+    assert policy.closed == (fails == "calibration")

@@ -141,6 +141,7 @@ class Allocator:
         Every arrival counts one of them off. A later call replaces an earlier one; ``opening`` and ``options`` are of
         each, as for :meth:`arrive`.
         """
+        opening = opening if self._most is None else min(opening, self._most)
         self._expect(max(0, number), opening, pieces(Envelope.of(options), least=self._least, given=opening))
 
     def _expect(self, number: int, opening: int, wanted: tuple[Piece, ...]) -> None:
@@ -236,7 +237,7 @@ class Allocator:
                 id=one.id,
                 standing=one.standing,
                 stopped=one.stopped or one.standing,
-                spent=one.spent,
+                spent=one.spent + (one.promise.spent if one.promise else 0),
                 grants=tuple(one.grants),
                 considered=one.options,
                 slope=one.slope * _PER,
@@ -265,7 +266,7 @@ class Allocator:
                 continue
             option = account.envelope.at(price)
             assert option is not None  # its first slope is worth the price
-            if not option.within(self._left()):  # nor will it be affordable later: what is left never grows
+            if not option.within(self._left()):  # nor will it be affordable later: what is not spent never grows
                 self._estimate(account, account.options)
                 self._place(account)
                 if account.standing in OVER:
@@ -337,9 +338,9 @@ class Allocator:
         return available if not self._running and available >= max(1, least) else 0
 
     def _left(self) -> float:
-        """Units that may still be spent, by running work too, except for openings still to come."""
+        """Units that may still be spent, by running work and by problems still to come too."""
         limit = self._ledger.limit
-        return math.inf if limit is None else limit - self._ledger.spent - self._coming[0] * self._coming[1]
+        return math.inf if limit is None else limit - self._ledger.spent
 
     def _room(self, account: Account) -> float:
         """Units that its own maximum leaves it."""

@@ -28,7 +28,7 @@ from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import Slice
 from adaptive_ttc.strategies.units import GREEDY, SAMPLE
-from adaptive_ttc.types import Prefix
+from adaptive_ttc.types import Prefix, split_steps
 
 SHORTEST = 16  # tokens under which a slice is not worth a request
 
@@ -77,7 +77,7 @@ class AdaptiveProblem(ProblemRun):
         self._candidates: dict[Route, Prefix] = {}
         self._cut: dict[Route, str] = {}  # solutions that a budget cut, and the kind of their unit
         self._units: list[tuple[str, Route] | _Search] = []
-        self._step_lengths: dict[Route, int] = {}
+        self._step_lengths: dict[Route, tuple[int, bool]] = {}
         self._answers: dict[Route, str | None] = {}
         self._class_of: dict[str, str | None] = {}
 
@@ -190,9 +190,12 @@ class AdaptiveProblem(ProblemRun):
     def _first_step(self, one: Prefix) -> FirstStep:
         """The first step of a whole solution."""
         if one.path not in self._step_lengths:
-            self._step_lengths[one.path] = first_step_length(one, self._decode)
-        length = self._step_lengths[one.path]
-        return FirstStep(one.scores[0] if one.scores else NAN, length, math.fsum(one.logprobs[:length]))
+            length = first_step_length(one, self._decode)
+            blank = not split_steps(self._decode(one.token_ids[:length]))  # the PRM scores no empty step
+            self._step_lengths[one.path] = length, blank
+        length, blank = self._step_lengths[one.path]
+        score = NAN if blank or not one.scores else one.scores[0]
+        return FirstStep(score, length, math.fsum(one.logprobs[:length]))
 
     def _first_steps(self, kind: str, new: Mapping[Route, Prefix], events: Sequence[Event]) -> tuple[FirstStep, ...]:
         """All first steps that a search drew, kept or pruned; a chain's is that of its first attempt."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -28,7 +28,7 @@ class SolutionPool(Background[Solution, None]):
     """Problems being solved from one budget; made by :meth:`adaptive_ttc.solver.Solver.solve_many`.
 
     Iterate over it, once, for the solutions as they settle, or await it for all of them in the order of the problems.
-    A loop is handed every solution and the pool keeps none of them, so that memory does not grow with their number.
+    A loop is handed every solution and the pool keeps none of them, so that only a line of the report stays of each.
     Work begins with either, or with ``async with``. Leaving the loop early ends the work::
 
         async with solver.solve_many(problems, budget_tokens=100_000) as pool:
@@ -52,6 +52,7 @@ class SolutionPool(Background[Solution, None]):
         self._open: dict[AdaptiveProblem, int] = {}
         self._settled_usage = Usage()
         self._order: deque[tuple[int, bool]] = deque()  # of the solutions in the queue: problem, whether it has a place
+        self._awaited = False
         self._all_solutions: list[Solution] | None = None
 
     @property
@@ -72,10 +73,18 @@ class SolutionPool(Background[Solution, None]):
         """End what runs; every problem that has arrived settles with the best that it has, as at the deadline."""
         self._stop.set()
 
+    def __aiter__(self) -> AsyncIterator[Solution]:
+        if self._awaited:
+            raise ConfigError(self._once)
+        return super().__aiter__()
+
     def __await__(self) -> Generator[Any, Any, list[Solution]]:
         return self._all().__await__()
 
     async def _all(self) -> list[Solution]:
+        if self._iterated and not self.final:
+            raise ConfigError(self._once)
+        self._awaited = True
         await self._wait()
         if self._iterated:
             raise ConfigError(self._once)
@@ -116,14 +125,17 @@ class SolutionPool(Background[Solution, None]):
         """Problems as they come, those of a list together; of an async source, no more than may be open at once."""
         if isinstance(self._problems, AsyncIterable):
             source, number = aiter(self._problems), 0
-            while True:
-                await self._places.acquire()
-                try:
-                    question = await anext(source)
-                except StopAsyncIteration:
-                    return
-                yield self._begun(number, question)
-                number += 1
+            try:
+                while True:
+                    await self._places.acquire()
+                    yield self._begun(number, await anext(source))
+                    number += 1
+            except StopAsyncIteration:
+                return
+            finally:
+                if isinstance(source, AsyncGenerator):
+                    with anyio.CancelScope(shield=True):
+                        await source.aclose()
         else:
             yield [problem for number, one in enumerate(self._problems) for problem in self._begun(number, one)]
 

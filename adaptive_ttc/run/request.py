@@ -138,6 +138,8 @@ def make_pool_request(
         raise ConfigError("solve_many needs budget_tokens: what may be spent on all problems together")
     if max_concurrency < 1:
         raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
+    if not isinstance(expected := rest.get("expected", 0), int) or expected < 0:
+        raise ConfigError(f"expected is a number of problems, or 0 where it is not known; got {expected!r}")
     stand_in = Problem.of("1 + 1?")
     return make_request(stand_in, resources, options=options, budget=budget, max_concurrency=max_concurrency, **rest)
 

@@ -78,6 +78,7 @@ class Scheduler:
         self._live: dict[str, AdaptiveProblem] = {}
         self._running: set[str] = set()
         self._names: Counter[str] = Counter()
+        self._arrived = 0
 
     @property
     def ledger(self) -> Ledger:
@@ -160,11 +161,13 @@ class Scheduler:
         for problem in arrived:
             problem.name = self._unused(problem.name)
             self._live[problem.name] = problem
+        first, self._arrived = not self._arrived, self._arrived + len(arrived)
         for problem in arrived:
             problem.opening = self._opening_of(problem)
             units, options = problem.opening_units(), self._options(problem)
-            if self._request.expected and len(self._names) == len(arrived):  # the first are like those to come
+            if first and self._request.expected:  # those to come are like the first
                 self._allocator.expect(self._request.expected, units, options)
+            first = False
             self._allocator.arrive(problem.name, units, options)
             self._unopened.append(problem)
         if self._inbox.closed:
@@ -184,7 +187,7 @@ class Scheduler:
         price, left, most = problem.request.price, self._allocator.available, problem.request.budget
         if not price.score:
             return self._opening
-        known = max(len(self._live), self._request.expected)
+        known = len(self._live) + max(0, self._request.expected - self._arrived)
         each = min(math.inf if left is None else left / known, math.inf if most is None else most)
         return self._opening.within(each - problem.prompt_units, price.decode, price.score)
 

@@ -558,3 +558,18 @@ def test_units_are_left_for_problems_that_are_still_to_come():
     assert price > 0.1  # not all of them can have even the better half
     crowded.expect(0)
     assert crowded.price == 0
+
+
+def test_what_is_kept_for_openings_to_come_is_no_more_than_a_problem_may_have_and_no_reason_to_give_up():
+    capped = Allocator(1_000, per_problem_max=30)
+    capped.expect(10, opening=60)
+    capped.arrive("a", opening=60)
+    assert capped._due == 10 * 30
+    allocator = Allocator(1_000)
+    allocator.expect(12, opening=60)
+    allocator.arrive("a", opening=60)
+    allocator.next()
+    allocator.charged("a", 40)
+    assert allocator.offer("a", [Option("more", 400, 0.4, 400)]) in ("ready", "parked")
+    allocator.expect(0)
+    assert allocator.next().option.action == "more"

@@ -15,11 +15,15 @@ from adaptive_ttc.estimate.gain import TableGainModel
 from adaptive_ttc.estimate.prior import prior_of
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, TableArm, Vote
 from adaptive_ttc.events import AllocationEvent, ExpandEvent, SampledEvent, ScoredEvent, SearchEvent
+from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
+from adaptive_ttc.run.request import Resources, make_request
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.tracing.tree import search_tree
+from adaptive_ttc.types import Prefix, Problem
 from tests.doubles import TinyPolicy
 
 
@@ -334,3 +338,15 @@ def test_it_explains_what_was_considered_and_why_it_stopped():
     assert "1: 1 x greedy to begin with" in text
     assert "2: right with probability 0.40, 16 x sample, +0.300 for 320; at most 160 units now (3 others: " in text
     assert "Right with probability 0.70, stopped: nothing more was worth its cost" in text
+
+
+@pytest.mark.parametrize("scores", [(), (0.5,)])
+async def test_a_cut_solution_is_priced_with_its_prompt_where_it_was_scored_as_calibration_has_it(scores):
+    resources = Resources(policy=TinyPolicy(), prm=believer())
+    request = make_request(Problem.of("how much?"), resources, options={}, budget=1000)
+    problem = AdaptiveProblem(request, resources, Ledger(1000), anyio.Event())
+    problem._candidates[(0,)] = Prefix(token_ids=(1,) * 10, text="half", scores=scores, finish="budget", path=(0,))
+    problem._cut[(0,)] = "sample"
+    (begun,) = problem.evidence.begun
+    assert begun.generated == 10
+    assert begun.prm == (problem.evidence.prompt_tokens + 10 if scores else 0)

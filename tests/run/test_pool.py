@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
-from adaptive_ttc.events import AllocationEvent
+from adaptive_ttc.events import AllocationEvent, SearchEvent
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
@@ -116,6 +116,58 @@ async def test_an_endless_source_is_taken_in_as_far_as_problems_may_be_open_and_
             if settled == 30:
                 break
     assert settled == 30
+
+
+async def sourced(number=12, closed=None):
+    try:
+        for question in QUESTIONS[:number]:
+            yield question
+    finally:
+        if closed is not None:
+            closed.set()
+
+
+async def test_a_pool_is_looped_over_or_awaited_and_says_so_at_once():
+    async with solver() as one:
+        pool = one.solve_many(sourced(), budget_tokens=2000, max_concurrency=4)
+        async with pool:
+            async for _ in pool:
+                with pytest.raises(ConfigError, match="await the pool in place of it"):
+                    await pool
+                break
+        pool = one.solve_many(sourced(), budget_tokens=2000, max_concurrency=4)
+        found = await pool
+        with pytest.raises(ConfigError, match="await the pool in place of it"):
+            aiter(pool)
+        assert await pool == found
+        assert [solution.problem.question for solution in found] == QUESTIONS
+
+
+async def test_a_source_that_is_left_early_is_closed():
+    closed = anyio.Event()
+    async with solver() as one, one.solve_many(sourced(12, closed), budget_tokens=3000, max_concurrency=1) as pool:
+        async for _ in pool:
+            break
+    assert closed.is_set()
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(600, 12), (1500, 40)])
+async def test_what_was_kept_for_problems_that_did_not_come_is_spent_on_those_that_did(budget, expected):
+    async with solver() as one:
+        sure = one.solve_many(sourced(), budget_tokens=budget)
+        await sure
+        hopeful = one.solve_many(sourced(), budget_tokens=budget, expected=expected)
+        solutions = await hopeful
+    assert all(solution.candidates for solution in solutions)
+    assert hopeful.spent >= 0.9 * sure.spent
+
+
+async def test_those_that_come_late_are_opened_as_those_that_come_first():
+    async with solver() as one:
+        work = one.solve_many(sourced(), budget_tokens=12 * 900, count="generated+prm", max_concurrency=2, expected=12)
+        solutions = await work
+    opened = [next(event for event in solution.trace.of(SearchEvent)).options["vote"] for solution in solutions]
+    assert opened == ["weighted"] * 12
 
 
 async def test_units_are_left_for_those_that_a_source_is_still_to_bring():
