@@ -236,8 +236,8 @@ class Solver:
             max_concurrency: slices at work at once.
             priority: problem -> how much a right answer to it counts, above 0; all alike by default.
             per_problem_max: most that may be spent on one.
-            expected: problems that an async source will bring, so that some of the budget is kept for late ones; not for
-                a source that waits for a solution before it brings the next problem.
+            expected: problems that an async source will bring, so that some of the budget is kept for late ones; not
+                for a source that waits for a solution before it brings the next problem.
             deadline: seconds after which every problem settles with the best that it has.
             min_gain, count, seed: as for :meth:`solve`.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
