@@ -248,8 +248,7 @@ class ChatModelPolicy:
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Render the problem through the chat template, up to where the solution begins.
 
-        Raises:
-            ConfigError: the template refuses the messages, or the prompt leaves no room for a token.
+        ConfigError if the template refuses the messages, or the prompt leaves no room for a token.
         """
         ids = self.model.chat.encode(problem)
         if len(ids) >= self.max_context:

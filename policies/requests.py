@@ -99,28 +99,18 @@ class StopRule:
     """
 
     def __init__(self, stop: Sequence[str], texts: TokenTexts) -> None:
-        self._stop = tuple(stop)
-        self._texts = texts
+        self._stop, self._texts = tuple(stop), texts
         self._last = {string[-1] for string in stop} | {_REPLACEMENT}
         # a character is at least one token's worth of bytes; four more cover a split character on either side
         self._reach = max((len(string.encode()) for string in stop), default=0) + 4
-        self._may_end: dict[int, bool] = {}
 
     def met(self, context: str, tokens: Sequence[int]) -> bool:
-        """Whether the last of the new tokens completes a stop string.
+        """Whether the last of all new ``tokens`` completes a stop string; to be asked after each of them.
 
-        Args:
-            context: text directly before the new tokens; a stop string may begin in it, not end in it.
-            tokens: all new tokens of the sample; asked after each, so that earlier ones completed none.
+        ``context`` is the text directly before the new tokens; a stop string may begin in it, not end in it.
         """
-        if not self._stop or not self._completes(tokens[-1]):
+        if not self._stop or self._last.isdisjoint(self._texts[tokens[-1]]):
             return False
         tail = self._texts.decode(tokens[-self._reach :])
         before = context if len(tokens) <= self._reach else ""
         return any((before + tail).find(string, max(0, len(before) - len(string) + 1)) >= 0 for string in self._stop)
-
-    def _completes(self, token: int) -> bool:
-        known = self._may_end.get(token)
-        if known is None:
-            known = self._may_end[token] = not self._last.isdisjoint(self._texts[token])
-        return known

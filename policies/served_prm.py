@@ -38,15 +38,14 @@ _RETRYABLE = (408, 425, 429)
 
 
 class ServedStates:
-    """One server; see :class:`~adaptive_ttc.prm.remote.StateSource`.
+    """One server; see :class:`~adaptive_ttc.prm.remote.StateSource`. Times are in seconds, ``transport`` is for tests.
 
     Args:
         url: of the server, without ``/pooling``.
         model: its name on the server.
         max_context: tokens that it can read, or None.
-        timeout: seconds to wait for an answer.
+        timeout: longest wait for an answer.
         concurrency: requests at once.
-        transport: of the client, for tests.
     """
 
     def __init__(
@@ -73,12 +72,7 @@ class ServedStates:
         self._free = anyio.Semaphore(concurrency)
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
-        """Hidden states of a row.
-
-        Raises:
-            ConfigError: the server refuses the row, or is not set up as it must be.
-            EngineError: it cannot be reached, failed, or answers something else; or this is closed.
-        """
+        """Hidden states of a row; ConfigError also if the server is not set up as it must be."""
         client = self._open()
         request = {
             "model": self._model,

@@ -83,12 +83,10 @@ class Backbone:
             self.run(torch.zeros((1, 1), dtype=torch.long), cache=cache)
         if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
             raise ConfigError(_NO_CACHE.format(self.varied or "something else than keys and values"))
-        layers: Sequence[Any] = cache.layers
-        shapes = {(layer.keys.shape, layer.values.shape) for layer in layers}
-        if len(shapes) > 1:
+        shape = CacheShape.of(cache.layers)
+        if shape is None:
             raise ConfigError(_NO_CACHE.format("keys of different shapes"))
-        (keys, values), *_ = shapes
-        return CacheShape(layers=len(cache.layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
+        return shape
 
     def release(self) -> None:
         """Free the weights."""

@@ -140,6 +140,15 @@ class CacheShape:
     key_dim: int
     value_dim: int
 
+    @classmethod
+    def of(cls, layers: Sequence[Any]) -> CacheShape | None:
+        """Read off a Hugging Face cache's layers; None where their shapes differ."""
+        shapes = {(layer.keys.shape, layer.values.shape) for layer in layers}
+        if len(shapes) > 1:
+            return None
+        [(keys, values)] = shapes
+        return cls(layers=len(layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
+
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Memory that one token's keys and values take."""
         return self.layers * self.heads * (self.key_dim + self.value_dim) * dtype.itemsize

@@ -195,10 +195,7 @@ class FakePolicy:
     async def sample(self, request: SampleRequest) -> Sampled:
         """Reply, after the holds and failures that match.
 
-        Raises:
-            ConfigError: the request can never be served, or its id is in flight already.
-            EngineError: it was closed, or told to fail.
-            LookupError: the script has no reply.
+        Errors as :class:`~adaptive_ttc.policy.Policy` says, and LookupError if the script has no reply.
         """
         check_request(self, request, vocab_size=VOCAB_SIZE, in_flight=self._pending, closed=self.closed)
         self.requests.append(request)

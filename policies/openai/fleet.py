@@ -95,16 +95,12 @@ class FleetConfig:
 
 
 class UnavailableError(Exception):
-    """A replica did not take a request, so it certainly generated nothing for it.
-
-    ``retry_after``: seconds of rest that it asks for; ``must_check``: its health is to be checked before another
-    request.
-    """
+    """A replica did not take a request, so it certainly generated nothing for it."""
 
     def __init__(self, reason: str, *, retry_after: float | None = None, must_check: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
-        self.must_check = must_check
+        self.retry_after = retry_after  # seconds of rest that the replica asks for
+        self.must_check = must_check  # whether its health is to be checked before another request
 
 
 @dataclass(slots=True, eq=False)
@@ -143,9 +139,7 @@ class Fleet:
     async def replica(self, prompt: Sequence[int], give_up: float) -> AsyncIterator[Replica]:
         """A ready replica, with the request counted to its load; waited for until ``give_up`` (loop time).
 
-        Raises:
-            EngineError: none was ready by then; nothing was sent.
-            ConfigError: a replica does not serve the model.
+        EngineError if none was ready by then (nothing was sent), ConfigError if a replica does not serve the model.
         """
         while not (ready := await self._ready()):
             now = anyio.current_time()

@@ -71,9 +71,8 @@ class Connections:
     async def check(self, replica: Replica) -> None:
         """Check a replica's health and models; set its model's name and whether it tells stop strings.
 
-        Raises:
-            UnavailableError: it is out of reach or not well.
-            ConfigError: it serves other models, or with a shorter context.
+        UnavailableError if it is out of reach or not well, ConfigError if it serves other models or with a shorter
+        context.
         """
         try:
             # health is beside ``/v1``, not below it

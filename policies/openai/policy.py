@@ -125,12 +125,10 @@ class OpenAIPolicy(ChatModelPolicy):
             )
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """Generate one sample.
+        """Generate one sample; errors as :class:`~adaptive_ttc.policy.Policy` says.
 
-        Raises:
-            ConfigError: the request can never be served, its id is in flight already, or the servers serve another
-                model or do not take such requests.
-            EngineError: retryable when an answer was lost; final when no replica is there or the policy is closed.
+        ConfigError also if the servers serve another model or do not take such requests. EngineError is retryable when
+        an answer was lost, final when no replica is there or the policy is closed.
         """
         vocab_size = self.model.vocab_size
         check_request(self, request, vocab_size=vocab_size, in_flight=self._pending, closed=self._closed)

@@ -221,20 +221,17 @@ class Answer:
                 f"the server read {read} prompt tokens where {sent} were sent; it does not take token ids as such: "
                 f"{REMEDY}"
             )
-        return self._made(self._finish())
+        if self.met_stop:
+            return self._made("stop")
+        if self._server_finish == "length":
+            return self._made("length")
+        if self._server_finish == "stop":
+            return self._made("stop" if self._server_stop in self._request.stop else "eos")
+        raise EngineError(f"the server ended its answer with {self._server_finish or 'no reason'}", retryable=True)
 
     def aborted(self) -> Sampled:
         """The sample of an answer that was cut short: exactly what was delivered."""
         return self._made("abort")
-
-    def _finish(self) -> Finish:
-        if self.met_stop:
-            return "stop"
-        if self._server_finish == "length":
-            return "length"
-        if self._server_finish == "stop":
-            return "stop" if self._server_stop in self._request.stop else "eos"
-        raise EngineError(f"the server ended its answer with {self._server_finish or 'no reason'}", retryable=True)
 
     def _made(self, finish: Finish) -> Sampled:
         counted = self._latest.completion_tokens

@@ -171,9 +171,7 @@ class ReplayPolicy:
         return recorded
 
     def _recorded(self, request: SampleRequest) -> tuple[RecordedSample, int]:
-        """The sample that a request asks a piece of, and how many of its tokens are in the prompt; ConfigError as
-        documented.
-        """
+        """The sample that a request asks a piece of, and how many of its tokens are in the prompt."""
         problem = self._prompts.beginning(request.prompt_ids)
         if problem is None:
             raise ConfigError(f"request {request.id!r}: this prompt was not recorded; prompts come from encode")

@@ -143,12 +143,7 @@ class TransformersPolicy(ChatModelPolicy):
         return cls(model, network, config)
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """Generate one sample.
-
-        Raises:
-            ConfigError: the request can never be served, or its id is in flight already.
-            EngineError: the model failed, or the policy is closed.
-        """
+        """Generate one sample; errors as :class:`~adaptive_ttc.policy.Policy` says, EngineError also once closed."""
         check_request(self, request, vocab_size=self.model.vocab_size, in_flight=self._in_flight)
         future: Future[Sampled] = Future()
         job = Job(
@@ -192,23 +187,17 @@ def _resolve(future: Future[Sampled], outcome: Outcome) -> None:
 
 @torch.inference_mode()
 def examine(network: Any) -> tuple[CacheShape, int]:
-    """Run a model on one token; return its cache's shape and the positions that it can attend to.
-
-    Raises:
-        ConfigError: it keeps a state that is not one key and value a token and layer, all alike.
-    """
+    """A model's cache shape and context length; ConfigError unless all layers keep keys and values, of one shape."""
     output = network(input_ids=torch.zeros((1, 1), dtype=torch.long, device=network.device), use_cache=True)
     layers = getattr(getattr(output, cache_argument(network), None), "layers", [])
     kind = type(network).__name__
     if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         raise ConfigError(f"{kind} does not keep keys and values in every layer; serve it with another policy")
-    shapes = {(layer.keys.shape, layer.values.shape) for layer in layers}
-    if len(shapes) > 1:
+    shape = CacheShape.of(layers)
+    if shape is None:
         raise ConfigError(f"the layers of {kind} keep keys of different shapes; serve it with another policy")
-    (keys, values), *_ = shapes
     # within its window a sliding layer attends to everything, so that up to there no special mask is needed
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    shape = CacheShape(layers=len(layers), heads=keys[1], key_dim=keys[3], value_dim=values[3])
     return shape, min([_positions(network.config.get_text_config()), *windows])
 
 

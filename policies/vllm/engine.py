@@ -46,15 +46,9 @@ class PendingRequest:
 
 
 class EngineHost:
-    """An engine, its event loop and its thread.
+    """An engine, its event loop and its thread; ``settings`` are fields of ``AsyncEngineArgs``.
 
-    Args:
-        name: of the model, for messages and the thread's name.
-        settings: fields of ``AsyncEngineArgs``.
-
-    Raises:
-        ConfigError: vLLM refuses the settings.
-        EngineError: the engine does not start.
+    ConfigError if vLLM refuses the settings, EngineError if the engine does not start.
     """
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
@@ -80,9 +74,7 @@ class EngineHost:
     async def run(self, pending: PendingRequest) -> RequestOutput:
         """Send a request and wait for its last output. Cancelling the waiting task frees the request's slot.
 
-        Raises:
-            ConfigError: vLLM refuses the request.
-            EngineError: the engine failed or died, or is closed.
+        ConfigError if vLLM refuses the request; EngineError if the engine failed or died, or is closed.
         """
         self._check_open()
         loop = asyncio.get_running_loop()

@@ -138,11 +138,10 @@ class VLLMPolicy(ChatModelPolicy):
         return cls(host, model, max_context=max_context)
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """Generate one sample. Tokens that vLLM computed past its end are unknown, and not counted.
+        """Generate one sample; tokens that vLLM computed past its end are unknown, and not counted.
 
-        Raises:
-            ConfigError: the request can never be served, or its id is in flight already.
-            EngineError: the engine failed (``retryable`` unless it is dead), or the policy is closed.
+        Errors as :class:`~adaptive_ttc.policy.Policy` says; EngineError is retryable unless the engine is dead or
+        closed.
         """
         vocab_size = self.model.vocab_size
         check_request(self, request, vocab_size=vocab_size, in_flight=self._pending, closed=self._closed)

@@ -48,12 +48,7 @@ class EngineStates:
         return self._host.max_context
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
-        """Hidden states of a row. Cancelling does not stop it, as it is one forward pass.
-
-        Raises:
-            ConfigError: vLLM refuses the request.
-            EngineError: the engine failed, or is closed.
-        """
+        """Hidden states of a row; cancelling does not stop it, as it is one forward pass."""
         return await self._host.call(partial(self._watched, token_ids, whole))
 
     async def aclose(self) -> None:
