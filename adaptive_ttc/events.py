@@ -130,7 +130,7 @@ class ScoredEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedEvent(Event):
-    """A search goes on without the unfinished solution at ``path``."""
+    """A search dropped the unfinished solution at ``path``."""
 
     kind: ClassVar[str] = "pruned"
     path: Route
@@ -162,7 +162,7 @@ class CandidateEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteEvent(Event):
-    """A vote over the answer classes; ``answer`` is None when nobody held an answer."""
+    """A vote over the answer classes; ``answer`` is None where no candidate has an answer."""
 
     kind: ClassVar[str] = "vote"
     method: str
@@ -190,7 +190,7 @@ class AllocationEvent(Event):
     units: int  # most that the slice may be charged
     price: float  # gain per 1,000 units that an action had to be worth
     right: float | None  # probability that the answer in hand is right; None before the first look
-    difficulty: tuple[float, ...] | None  # probabilities of the bins, the easiest first; None where nothing tells
+    difficulty: tuple[float, ...] | None  # probabilities of the bins, the easiest first; None if unknown
     considered: tuple[tuple[str, float, float], ...]  # every action, its expected gain in ``right``, and cost in units
     why: str = ""  # in words, where the problem is settled
 

@@ -155,5 +155,5 @@ def check_demand(model: object, problem: Problem, demand: Demand) -> None:
 
 
 def whole_samples(policy: object) -> bool:
-    """Whether a policy cannot go on from a begun solution, so that a sample is one request."""
+    """Whether a policy cannot continue a begun solution, so that a sample is one request."""
     return bool(getattr(policy, "whole_samples", False))

@@ -35,7 +35,7 @@ class Solution:
 
     Attributes:
         problem: what was asked.
-        answer: canonical text of the winning answer class, or None when nobody held an answer.
+        answer: canonical text of the winning answer class, or None where no candidate has an answer.
         candidates: the solutions that were handed in, in the order of their search.
         vote: the vote that was taken: the strategy's, or ``majority`` where no candidate with an answer is scored.
         answer_classes: the classes under that vote, best first.

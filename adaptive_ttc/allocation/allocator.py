@@ -173,7 +173,7 @@ class Allocator:
                 continue
             units = self._affordable(account.opening, least=math.ceil(self._floor * account.opening))
             if not units and self._running:
-                return None  # nobody gets a second slice before all have had their opening
+                return None  # no second slice before all have had their opening
             self._openings.popleft()
             self._due -= account.opening
             if units:
@@ -221,7 +221,7 @@ class Allocator:
         self._end(account, "settled")
 
     def failed(self, id: str, actual: int = 0) -> None:
-        """Settle a problem that cannot go on; as :meth:`charged` and then :meth:`settled`, with their errors."""
+        """Settle a problem that failed; as :meth:`charged` and then :meth:`settled`, with their errors."""
         account = self._account(id)
         if account.promise is not None:
             self.charged(id, actual)

@@ -160,7 +160,7 @@ class Supervisor:
         return self._worker
 
     def _settle(self, worker: WorkerProcess) -> None:
-        """Take the reply that nobody wants any more, if it comes soon: a restart costs more than the wait."""
+        """Take the unwanted reply, if it comes soon: a restart costs more than the wait."""
         try:
             worker.receive(_GRACE, self._closing.is_set)
         except (WorkerLateError, WorkerDiedError, WaitAbandonedError):

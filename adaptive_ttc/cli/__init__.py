@@ -74,5 +74,5 @@ def exit_code(
 
 
 def _one_line(message: Warning | str, category: type[Warning], *where: object, **also: object) -> None:
-    """Print a warning without the source line that caused it, which tells a user of the command nothing."""
+    """Print a warning without the source line that caused it, which does not help a user of the command."""
     print("warning:", printable(str(message)), file=sys.stderr)

@@ -41,7 +41,7 @@ class Driver:
     Args:
         problem: what is to be solved.
         policy: writes the solutions.
-        ledger: what may be spent, in the units of ``price``; nobody else may reserve from it meanwhile.
+        ledger: what may be spent, in the units of ``price``; reserved from by this driver alone meanwhile.
         prm: scores them; searches that ask for scores need it.
         seed: of the run.
         price: what the ledger is charged; generated tokens by default.

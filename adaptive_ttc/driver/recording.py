@@ -54,7 +54,7 @@ class SearchRecorder:
         self._number += 1
         self._prune((*request.prefixes, *request.beside))
         for path in {prefix.path for prefix in request.prefixes} - {prefix.path for prefix in request.beside}:
-            self._open.pop(path, None)  # it is gone on from: what becomes of it, its children tell
+            self._open.pop(path, None)  # it is continued: its children show its fate
         self._recorder.record(
             ExpandEvent(
                 time=self._recorder.now(),

@@ -18,7 +18,7 @@ def derive_seed(run_seed: int, problem_id: str, path: Route) -> int:
 
 
 class PathNumbering:
-    """Numbers the children of every path, so that a later slice goes on where the earlier one stopped.
+    """Numbers the children of every path, so that a later slice continues where the earlier one stopped.
 
     Under a fork the k searches take turns: the i-th gets every k-th number, from the i-th on. No two samples of a
     problem share a path, and no path depends on which search asks first.

@@ -133,7 +133,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def meta_digest(meta: Mapping[str, Any]) -> str:
-    """SHA-256 of all metadata but the digest itself; it shows an edit by mistake, not one by somebody who means to."""
+    """SHA-256 of all metadata but the digest itself; it shows accidental edits, not deliberate ones."""
     text = json.dumps({key: value for key, value in meta.items() if key != "digest"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

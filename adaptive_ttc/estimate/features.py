@@ -69,7 +69,7 @@ class Evidence:
     question: str  # its text
     prompt_tokens: int  # of the rendered problem
     units: tuple[Unit, ...] = ()  # what was done, in any order
-    # what a budget cut and is gone on with first; no feature reads it, as calibration knows no half unit
+    # what a budget cut, to be continued first; no feature reads it, as calibration knows no half unit
     begun: tuple[Unit, ...] = ()
 
     def counts(self) -> Counter[str]:
@@ -257,7 +257,7 @@ def _shares(totals: Iterable[float]) -> list[float]:
 
 
 def _rates(drawn: Sequence[Attempt | FirstStep]) -> list[float]:
-    """Mean and minimum of the log-probability per token; nan where the engine tells none."""
+    """Mean and minimum of the log-probability per token; nan where the engine does not give any."""
     rates = [one.logprob / one.tokens for one in drawn if one.tokens and not math.isnan(one.logprob)]
     return [_mean(rates), min(rates)] if rates else [NAN, NAN]
 

@@ -140,7 +140,7 @@ class LocalModel:
         self._cache = None
 
     def _waves(self, rows: Sequence[Row]) -> Iterator[list[int]]:
-        """Rows that begin alike and are not stored: one of them first, then those that can go on from it."""
+        """Rows that begin alike and are not stored: one of them first, then those that can continue it."""
         waiting = list(range(len(rows)))
         while waiting and self._cache is not None:
             first: list[int] = []
@@ -205,7 +205,7 @@ class LocalModel:
         return {"attention_mask": mask[:, None], "position_ids": positions.clamp(max=last) if last else positions}
 
     def _check_cache(self, shape: CacheShape) -> None:
-        """Compare rows that go on from stored ones with the same rows read whole."""
+        """Compare rows that continue stored ones with the same rows read whole."""
         ids = [index * 7 % self._backbone.vocabulary for index in range(1, 15)]
         rows = [Row.labelled(ids, [13]), Row.labelled([*ids[:4], *ids[:5]], [8])]
         whole = LocalModel(self._backbone, _Probe(), prefix_cache_bytes=0)

@@ -64,7 +64,7 @@ class AdaptiveProblem(ProblemRun):
         prompt = len(policy.encode(request.problem))
         self.prompt_units = price.prompt * prompt  # charged once
         scoring = 0 if prm is None or not price.score else least_score(prm, request.problem.question, price)
-        # a sample that cannot be gone on with gets all its tokens at once, or is lost
+        # a sample that cannot be continued gets all its tokens at once, or is lost
         self._renewable = not whole_samples(policy)
         most = min(request.strategy.max_tokens, policy.max_context - prompt)
         self._shortest = SHORTEST if self._renewable else most

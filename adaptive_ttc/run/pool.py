@@ -99,7 +99,7 @@ class SolutionPool(Background[Solution, None]):
             with self._following():
                 while (solution := await self._told.get()) is not None:
                     _, has_place = self._order.popleft()
-                    if has_place:  # a problem is open until somebody has its solution
+                    if has_place:  # a problem is open until its solution is taken
                         self._places.release()
                     yield solution
                 self._result()

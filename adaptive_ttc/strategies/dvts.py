@@ -54,7 +54,7 @@ class Tree:
     settings: DVTS  # of the search
     whole: tuple[Prefix, ...]  # first steps that exist already
     parents: tuple[Prefix, ...]  # of the step to be sampled, one for each child; none once the tree has ended
-    over: tuple[Prefix, ...] = ()  # unfinished solutions that are gone on with no more
+    over: tuple[Prefix, ...] = ()  # unfinished solutions that are not continued
     depth: int = 1  # of that step, from 1
     found: list[Prefix] = field(default_factory=list)  # finished solutions
     foreseen: list[Prefix] = field(default_factory=list)  # finished roll-outs

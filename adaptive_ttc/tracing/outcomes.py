@@ -46,7 +46,7 @@ class Outcome:
     logprob: float  # of the whole solution, in nats
     finish: str  # why it ended, see :data:`adaptive_ttc.types.Finish`
     fate: Fate  # what became of it
-    twin: Route | None = None  # of a merged one, the path of the equal sample, if the trace tells
+    twin: Route | None = None  # of a merged one, the path of the equal sample, if known
     answer: str | None = None  # of a candidate, as ``answer_class`` and ``score``
     answer_class: str | None = None
     score: float | None = None

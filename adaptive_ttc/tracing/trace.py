@@ -22,9 +22,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Trace:
-    """Events in the order in which they happened, from ``started`` (the clock's reading at time 0) on; tells a
-    listener.
-    """
+    """Events in order, from ``started`` (the clock's reading at time 0) on; ``listener`` is called with each."""
 
     __slots__ = ("_events", "_listener", "started")
 

@@ -60,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchTree:
-    """All that was sampled for one problem, and what came of it."""
+    """All that was sampled for one problem, and its outcome."""
 
     run: RunEvent  # the event that opens the trace
     search: SearchEvent | None  # the strategy that ran last; None where none began
