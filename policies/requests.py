@@ -14,17 +14,8 @@ def check_request(
 ) -> None:
     """Refuse a request before any work is done for it.
 
-    Args:
-        policy: the policy asked; it knows its context length.
-        request: the request.
-        vocab_size: token ids must be below it.
-        in_flight: ids of the requests being served.
-        closed: whether the policy was closed.
-
-    Raises:
-        ConfigError: the prompt is empty, foreign or leaves no room for a token, a sampling parameter is out of range,
-            or the id is taken.
-        EngineError: the policy was closed.
+    ConfigError: the prompt is empty, foreign (token ids not below ``vocab_size``) or leaves no room for a token, a
+    sampling parameter is out of range, or the id is ``in_flight`` already. EngineError: the policy is ``closed``.
     """
     prompt = request.prompt_ids
     if not prompt:
@@ -86,17 +77,13 @@ class TokenTexts:
         return self._rules[stop]
 
     def __getitem__(self, token: int) -> str:
-        text = self._texts.get(token)
-        if text is None:
-            text = self._texts[token] = self.decode([self._anchor, token])[len(self._before) :]
-        return text
+        if token not in self._texts:
+            self._texts[token] = self.decode([self._anchor, token])[len(self._before) :]
+        return self._texts[token]
 
 
 class StopRule:
-    """Tells at which token a sample met one of its stop strings.
-
-    Only a token with some stop string's last character (or half a character) can complete one; others are not decoded.
-    """
+    """Tells at which token a sample met a stop string; a token without any's last (or half a) character meets none."""
 
     def __init__(self, stop: Sequence[str], texts: TokenTexts) -> None:
         self._stop, self._texts = tuple(stop), texts

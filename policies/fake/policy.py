@@ -53,7 +53,7 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Samples that wait, after so many tokens, until they are released."""
+    """Samples that wait, after ``after_tokens`` tokens, until they are released."""
 
     matching: Matching
     after_tokens: int = 0
@@ -77,7 +77,7 @@ class Hold:
         next(pending for pending in self._waiting if pending.request.id == request_id).wake.set()
 
     async def let_pass(self, pending: Pending, tokens: int) -> None:
-        """Make a sample wait if it matches and has so many tokens."""
+        """Make a sample with ``tokens`` tokens wait if the hold is for it."""
         if self._released or tokens != self.after_tokens or not self.matching(pending.request):
             return
         self._waiting.append(pending)
@@ -167,7 +167,7 @@ class FakePolicy:
         return len(self._pending)
 
     def hold(self, matching: Matching = anything, *, after_tokens: int = 0) -> Hold:
-        """Make matching samples wait, after so many tokens, until they are released or aborted."""
+        """Make matching samples wait, after ``after_tokens`` tokens, until they are released or aborted."""
         hold = Hold(matching, after_tokens)
         self._holds.append(hold)
         return hold

@@ -173,7 +173,7 @@ class Answer:
         self._latest = Chunk()
         self._server_finish: str | None = None
         self._server_stop: str | None = None
-        self._stop_end: int | None = None  # so many tokens up to the stop string's end
+        self._stop_end: int | None = None  # number of tokens up to the stop string's end
 
     @property
     def met_stop(self) -> bool:

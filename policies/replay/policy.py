@@ -85,11 +85,7 @@ class ReplayPolicy:
         return asdict(self.record.settings)
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
-        """Refuse what the record cannot answer.
-
-        Raises:
-            ConfigError: steps, revisions, other settings, more samples than there are, an unknown problem.
-        """
+        """Refuse steps, revisions, other settings, more samples than recorded, unknown problems (ConfigError)."""
         what = f"the record of {self.record.policy.name}"
         if demand.revises or demand.stepwise:
             kind = "revisions" if demand.revises else "steps that could be gone on from in several ways"
@@ -129,12 +125,7 @@ class ReplayPolicy:
         return sample.text[: sample.ends[len(spoken) - 1]]
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """The requested piece of a recorded sample.
-
-        Raises:
-            ConfigError: it was not recorded, the request is impossible, or its id is in flight already.
-            EngineError: the replay is closed.
-        """
+        """The requested piece of a recorded sample; ConfigError also if it was not recorded."""
         check_request(self, request, vocab_size=self._vocab_size, in_flight=self._aborts, closed=self._closed)
         sample, begun = self._recorded(request)
         limit = min(request.max_tokens, len(sample.token_ids) - begun)
@@ -195,7 +186,7 @@ class ReplayPolicy:
         return sample, len(so_far)
 
     def _place(self, request: SampleRequest, problem: RecordedProblem) -> int:
-        # a cut solution that a later search goes on with is its own first child
+        # a cut solution that a later search continues is its own first child
         place, *further = request.path or (0,)
         if any(further) or place >= len(problem.samples):
             raise ConfigError(

@@ -57,15 +57,14 @@ class ReplayPRM:
 
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
-        """The mean, where nothing else is known."""
+        """``agg_strategy="mean"`` if only means were recorded."""
         return {"agg_strategy": "mean"} if self.record.detail == "mean" else {}
 
     def check_demand(self, problem: Problem, demand: Demand) -> None:
         """Refuse what the record cannot answer.
 
-        Raises:
-            ConfigError: scores of steps, or another reduction, where the mean alone was recorded; a budget in PRM
-                tokens where they were not counted; a problem without scores.
+        ConfigError: scores of steps, or another reduction, where the mean alone was recorded; a budget in PRM tokens
+        where they were not counted; a problem without scores.
         """
         what = self._recorded
         if self.record.detail == "mean" and demand.stepwise:

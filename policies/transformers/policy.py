@@ -31,7 +31,7 @@ from adaptive_ttc.prm.checkpoint import load_causal, locate
 from adaptive_ttc.prm.prefix_cache import CacheShape, cache_argument
 
 SMALL_MODEL = 20_000_000
-"""Below so many parameters a second CPU thread costs more in waiting than it computes."""
+"""Parameters below which a second CPU thread costs more in waiting than it computes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

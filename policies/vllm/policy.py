@@ -192,7 +192,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 def sampling_params(
     request: SampleRequest, *, limit: int, eos: Iterable[int], kind: RequestOutputKind
 ) -> SamplingParams:
-    """vLLM's parameters for a request of at most ``limit`` tokens, the context considered; ``kind`` of outputs.
+    """vLLM's parameters for a request of at most ``limit`` tokens, delivered as outputs of this ``kind``.
 
     vLLM's own end tokens are switched off, so that both engines agree on ``eos``.
     """
@@ -242,10 +242,7 @@ def straddles(context: str, stop: Iterable[str]) -> bool:
 
 
 def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
-    """The sample of a request's last output.
-
-    ``end``: tokens up to where a stop string was complete that vLLM did not see; the rest is not delivered.
-    """
+    """The sample of a request's last output, cut after ``end`` tokens at a stop string that vLLM did not see."""
     completion = output.outputs[0]
     computed = len(completion.token_ids)
     tokens = tuple(completion.token_ids[:end])
