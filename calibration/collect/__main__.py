@@ -53,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
-        prog="python -m calibration.collect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m calibration.collect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--store", type=Path, required=True, metavar="FILE", help="made where there is none")
     command.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")

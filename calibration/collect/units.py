@@ -104,12 +104,7 @@ class PoolKey:
 
 
 def pool_key(
-    solver: Solver,
-    dataset: str,
-    *,
-    seed: int = 0,
-    temperature: float = TEMPERATURE,
-    max_tokens: int = MAX_TOKENS,
+    solver: Solver, dataset: str, *, seed: int = 0, temperature: float = TEMPERATURE, max_tokens: int = MAX_TOKENS
 ) -> PoolKey:
     """The key of what this pair of models draws; options that the models themselves decide are taken from them.
 

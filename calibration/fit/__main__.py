@@ -122,11 +122,7 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
     """How the fit is done."""
     budgets = None if options.budget_grid is None else tuple(sorted(set(options.budget_grid)))
     return Settings(
-        gathered.weights,
-        folds=options.folds,
-        seed=options.seed,
-        budgets=budgets,
-        aggregations=gathered.aggregations,
+        gathered.weights, folds=options.folds, seed=options.seed, budgets=budgets, aggregations=gathered.aggregations
     )
 
 

@@ -228,12 +228,7 @@ def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
 
 
 def table_of(
-    curves: Curves,
-    by_bin: BinCurves,
-    bins: Bins,
-    vote: Vote,
-    records: Sequence[ProblemRecord],
-    source: str,
+    curves: Curves, by_bin: BinCurves, bins: Bins, vote: Vote, records: Sequence[ProblemRecord], source: str
 ) -> ComputeOptimalTable:
     """The table of arms that were measured on these problems."""
     share = membership(records, bins).mean(axis=0)

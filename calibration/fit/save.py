@@ -17,15 +17,7 @@ from adaptive_ttc.calibration.fit.pipeline import Calibration
 from adaptive_ttc.calibration.report.html import page
 from adaptive_ttc.calibration.report.tables import as_markdown, findings, sentences, title
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.artefact import (
-    CLASSIFIER,
-    GAIN,
-    META,
-    SCHEMA,
-    TABLE,
-    Calibrated,
-    meta_digest,
-)
+from adaptive_ttc.estimate.artefact import CLASSIFIER, GAIN, META, SCHEMA, TABLE, Calibrated, meta_digest
 from adaptive_ttc.evaluation.result_file import git_state
 
 MARKDOWN, PAGE = "report.md", "report.html"

@@ -29,12 +29,7 @@ from html import escape
 from adaptive_ttc.calibration.report.tables import Grid
 
 _EDGES = ("#56B4E9", "#009E73", "#E69F00", "#D55E00")
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4,
-}
+_STYLE: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.8, "lines.markersize": 4}
 _ACROSS = 3
 
 
