@@ -43,12 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Show it all, or one lookup.
-
-    Raises:
-        CalibrationError: there is no calibration, or it was damaged or edited.
-        ConfigError: no such bin, or no budget.
-    """
+    """Show everything, or one lookup."""
     if options.budget is not None and options.budget <= 0:
         raise ConfigError(f"--budget {options.budget:g} must be above 0")
     calibrated = Calibrated.load(options.folder)
@@ -88,7 +83,7 @@ def rivals(table: ComputeOptimalTable, difficulty: int | None, budget: float, we
 
 
 def difficulty_in_words(table: ComputeOptimalTable, difficulty: int | None) -> str:
-    """What a bin is."""
+    """Description of a bin."""
     if difficulty is None:
         return "The difficulty is not known: the bins count by how common they are."
     if not 0 <= difficulty < len(table.share):
@@ -101,7 +96,7 @@ def difficulty_in_words(table: ComputeOptimalTable, difficulty: int | None) -> s
 
 
 def units_in_words(weights: Weights) -> str:
-    """What a unit is."""
+    """Description of a unit."""
     if not weights.prm:
         return "A unit is a generated token."
     return f"A unit is a generated token; a token that the PRM scores costs {weights.prm:g} of them."

@@ -2,8 +2,7 @@
 
     python -m calibration.collect --dataset minimath-calibration --limit 200 --store runs/units.sqlite --workers 2
 
-A run that is ended in any way goes on when the same command is given again; one that asks for more draws the
-difference.
+After an interruption the same command goes on where it stopped; a command that asks for more draws the difference.
 """
 
 from __future__ import annotations
@@ -104,11 +103,7 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Draw what is missing, and say what there is.
-
-    Raises:
-        AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
-    """
+    """Draw what is missing, and say what there is."""
     check_workers(options)
     arms = arms_of(options)
     rows = load_problems(options.dataset, options.limit)
@@ -120,11 +115,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def arms_of(options: argparse.Namespace) -> list[Arm]:
-    """The arms asked for.
-
-    Raises:
-        ConfigError: a word names no arm, or both arms and the size of default ones are given.
-    """
+    """The arms asked for: those of --arms, or the default ones up to --most; ConfigError where both are given."""
     if not options.arms:
         return default_arms(MOST if options.most is None else options.most)
     if options.most is not None:
@@ -133,11 +124,7 @@ def arms_of(options: argparse.Namespace) -> list[Arm]:
 
 
 def check_workers(options: argparse.Namespace) -> None:
-    """See, before models are loaded, whether workers can be had.
-
-    Raises:
-        ConfigError: Ray is asked for and not installed, or GPUs are and Ray is not.
-    """
+    """Check that workers can be started, before models are loaded."""
     if options.ray is not None:
         ray_library()
     elif options.gpus_per_worker:
@@ -154,22 +141,9 @@ def draw_missing(
     load: Callable[[], Solver],
     console: Console,
 ) -> None:
-    """Draw the units that a store lacks, and tell how far it is and what came of it.
+    """Draw the units that a store lacks, with progress and a summary; the solver is closed at the end.
 
-    Args:
-        options: of :func:`add_drawing_options`.
-        rows: the problems.
-        wanted: kind -> number of units, of a problem.
-        store: where they are looked for and written.
-        key: of this pair.
-        solver: draws them, or tells workers what may be drawn; is closed.
-        load: makes the solvers of workers.
-        console: where progress is shown.
-
-    Raises:
-        ConfigError: these models cannot run what is asked for, or no worker can be had.
-        EngineError: an engine failed for good; what was drawn stays.
-        CalibrationError: the store cannot be written, or workers died.
+    ``wanted``: kind -> number of units of a problem; ``load`` makes the solvers of workers.
     """
     for note in _notes_on(solver, rows[0], wanted, key):
         console.print(Text(f"warning: {note}", style="yellow"))
@@ -209,11 +183,7 @@ async def _collected_here(
 
 
 def _workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:
-    """What starts a worker.
-
-    Raises:
-        ConfigError: on entry: there is no such Ray, or no room in it.
-    """
+    """A context whose value starts a worker."""
     if options.ray is None:
         return nullcontext(lambda: WorkerProcess(job))
     return ray_actors(job, options.ray, options.workers, options.gpus_per_worker)
@@ -236,11 +206,7 @@ def _progress(tally: Tally, console: Console) -> Iterator[Callable[[Advance], No
 
 
 def _notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:
-    """What a person must know beforehand.
-
-    Raises:
-        ConfigError: these models cannot run what is asked for.
-    """
+    """Warnings to show before drawing; ConfigError where these models cannot draw what is asked for."""
     drawing = UnitSampler(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, key)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", RevisionWarning)
@@ -250,7 +216,7 @@ def _notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey)
 
 
 def _summary(collected: Collected, tally: Tally, asked: int, seconds: float) -> str:
-    """What came of it, in a few lines."""
+    """Result of the collection, in a few lines."""
     pace = f"{tally.units:,} units, {tally.tokens:,} tokens in {seconds:,.0f} s ({tally.units / seconds:.1f} units/s)"
     lines = [f"drawn: {pace}", f"{collected.complete} of {asked} problems are complete"]
     lines += [f"left out: {name}: {why}" for name, why in collected.left_out.items()]

@@ -1,7 +1,7 @@
-"""Arms: strategies at one N (and M), what units answer them, and how a command line names them; it runs nothing.
+"""Arms: strategies at one N (and M), the units that they need, and how a command line names them.
 
-A pool of exchangeable units for each problem answers every arm: N samples are the arm of every vote at N, N / M
-trees of width M are DVTS at N, a beam search at N is a unit of its own, N / S chains of S attempts are revision at N.
+A pool of exchangeable units for each problem answers every arm: N samples every vote at N, N / M trees of width M
+DVTS at N, N / S chains of S attempts revision at N; a beam search at N is a unit of its own.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ _SIZE = re.compile(r"(?P<n>[0-9]+)(?:x(?P<width>[0-9]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A strategy at one size.
-
-    Raises:
-        ConfigError: no such strategy, or not at that size.
-    """
+    """A strategy at one size; ConfigError where there is no such strategy, or not at that size."""
 
     strategy: str  # its name, none of its aliases
     n: int = 1  # samples, beams or attempts
@@ -55,7 +51,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """How tables call it: ``majority-16``, ``dvts-16-4``, ``greedy``."""
+        """Its name in tables: ``majority-16``, ``dvts-16-4``, ``greedy``."""
         if self.strategy == GREEDY:
             return GREEDY
         width = self.beam_width if self.strategy in WITH_BEAMS else self.sequential
@@ -63,7 +59,7 @@ class Arm:
 
     @property
     def kind(self) -> str:
-        """Of the units that answer it."""
+        """Kind of its units."""
         if self.strategy in SAMPLED:
             return SAMPLE
         if self.strategy == "dvts":
@@ -72,7 +68,7 @@ class Arm:
 
     @property
     def units(self) -> int:
-        """How many of them."""
+        """Number of its units."""
         if self.strategy == "dvts":
             return self.n // self.beam_width
         if self.strategy == "revision":
@@ -98,11 +94,7 @@ def default_arms(most: int = MOST) -> list[Arm]:
 
 
 def parse_arms(words: Sequence[str]) -> list[Arm]:
-    """Read arms as a command line names them: ``greedy majority:1,4,16 dvts:4x4,16x4 revision:16x4``.
-
-    Raises:
-        ConfigError: a word names no arm; the message says how it is written.
-    """
+    """Arms as a command line names them: ``greedy majority:1,4,16 dvts:4x4,16x4 revision:16x4``."""
     arms = list(dict.fromkeys(arm for word in words for arm in _parsed(word)))
     if not arms:
         raise ConfigError("no arms are named; write them as greedy majority:1,4,16 dvts:16x4 beam_search:16x4")
@@ -110,14 +102,9 @@ def parse_arms(words: Sequence[str]) -> list[Arm]:
 
 
 def demand(arms: Iterable[Arm], repeats: int | None = None) -> dict[str, int]:
-    """Units that answer all the arms, what their trees and chains start from included.
+    """Units that the arms and the samples behind their trees and chains take: kind -> number of units of a problem.
 
-    Args:
-        arms: what is to be answered.
-        repeats: runs of every beam search; None is 1 from 64 beams on and 2 below.
-
-    Returns:
-        Kind -> number of units, of a problem.
+    A beam search is run ``repeats`` times; by default once from 64 beams on, twice below.
     """
     if repeats is not None and repeats < 1:
         raise ConfigError(f"repeats={repeats}: a beam search is run at least once")

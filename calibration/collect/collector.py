@@ -1,4 +1,4 @@
-"""Draws what a store lacks of some problems, writes every unit the moment it is done, and grades."""
+"""Draws the units that a store lacks, writes each when it is done, and grades the answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UnitName = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What a report tells: so much more is done."""
+    """A progress report: what was done since the last one."""
 
     # drawn; ``tokens`` that they took the policy to generate, without those of the samples they start from
     units: int = 0
@@ -51,7 +51,7 @@ class Tally:
     pass_at_1: float = 0.0
 
     def add(self, advance: Advance) -> None:
-        """One report more."""
+        """Add a report."""
         self.units += advance.units
         self.tokens += advance.tokens
         if advance.problem is not None and advance.left_out is None:
@@ -66,7 +66,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Collected:
-    """What came of a collection."""
+    """Result of a collection."""
 
     complete: int = 0  # problems of which all that was asked for exists
     left_out: dict[str, str] = field(default_factory=dict)  # names of problems that cannot be drawn, and why
@@ -74,7 +74,7 @@ class Collected:
     generated: int = 0  # tokens, where they are limited; those that a failed call has lost count
 
     def note(self, advance: Advance) -> None:
-        """A problem is complete, or cannot be."""
+        """Count a problem that is complete, or that cannot be drawn."""
         if advance.problem is not None and advance.left_out is not None:
             self.left_out[advance.problem] = advance.left_out
         elif advance.problem is not None:
@@ -94,24 +94,10 @@ async def collect(
 ) -> Collected:
     """Draw, score and grade what is missing in the store.
 
-    Every unit is written the moment it is done, so that a kill, an error or a cancellation loses only what is under
-    way. Samples come before the trees that start from them.
-
-    Args:
-        solver: whose policy, PRM and grader work; stays open.
-        rows: the problems, taken one by one as there is room; their ``unique_id`` names them in seeds.
-        demand: kind -> number of units a problem, see :func:`adaptive_ttc.calibration.collect.arms.demand`.
-        store: where units are looked for and written.
-        key: what the units depend on, see :func:`pool_key`.
-        concurrency: problems at work at once.
-        max_tokens_total: most tokens that may be generated here; the collection ends in order before it would take
-            more.
-        report: told of every unit and every complete problem.
-
-    Raises:
-        ConfigError: these models cannot run what is asked for.
-        EngineError: an engine failed for good.
-        CalibrationError: the store cannot be written.
+    Every unit is written when it is done, so that a kill, an error or a cancellation loses only units in progress.
+    Samples come before the trees and chains that start from them. ``demand``: kind -> number of units of a problem, see
+    :func:`adaptive_ttc.calibration.collect.arms.demand`; ``concurrency`` problems are drawn at once; at most
+    ``max_tokens_total`` tokens are generated. ``report`` is called for every unit and every complete problem.
     """
     if concurrency < 1:
         raise ConfigError(f"concurrency={concurrency} must be at least 1")
@@ -149,7 +135,7 @@ def missing_units(store: Store, rows: Sequence[Row], demand: Mapping[str, int], 
 
 @dataclass(slots=True)
 class _Crew:
-    """What all problems of one collection share."""
+    """State shared by all problems of one collection."""
 
     policy: Policy
     prm: RewardModel | None
@@ -218,11 +204,7 @@ class _Crew:
 
 
 async def grades_of(held: StoredProblem, gold: str, grader: Grader) -> dict[str, Grade]:
-    """Classes of all answers of a problem together, each graded once.
-
-    Raises:
-        GradingError: the grader cannot be started.
-    """
+    """Grades of all answers of a problem: answers are put into classes, and each class is graded once."""
     answers = sorted(held.answers)
     classes = await grader.classes(answers)
     right = {name: await grader.equal(gold, name) for name in sorted({one for one in classes if one is not None})}
@@ -233,18 +215,14 @@ async def grades_of(held: StoredProblem, gold: str, grader: Grader) -> dict[str,
 
 
 class TokenLimitReachedError(CalibrationError):
-    """What may be generated in all does not cover the next request, and nothing more is to come back."""
+    """The token limit does not cover the next request, and no request in progress can return tokens."""
 
 
 class TokenLimit(WrappedPolicy):
-    """Does what another policy does, up to a number of generated tokens in all.
+    """A policy that generates at most ``limit`` tokens in all; tokens lost by a failed call count.
 
-    Every request's worst case is reserved before it is sent. One that is not covered waits, in order of arrival,
-    for what others in flight give back; when nothing is in flight it fails.
-
-    Args:
-        policy: does the work.
-        limit: most tokens that it may deliver; those that a failed call has lost count as delivered.
+    The worst case of every request is reserved before it is sent. A request that is not covered waits, in order of
+    arrival, for tokens that others return; when none is in progress it fails.
     """
 
     def __init__(self, policy: Policy, limit: int) -> None:
@@ -255,15 +233,11 @@ class TokenLimit(WrappedPolicy):
 
     @property
     def spent(self) -> int:
-        """Tokens so far."""
+        """Tokens generated so far."""
         return self._ledger.spent
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """The policy's reply.
-
-        Raises:
-            TokenLimitReachedError: the request is not covered, and nothing in flight will give anything back.
-        """
+        """The policy's reply; TokenLimitReachedError where the limit does not cover the request."""
         reservation = await self._reserve(request)
         if reservation is None:
             return Sampled(token_ids=(), finish="abort")
@@ -277,7 +251,7 @@ class TokenLimit(WrappedPolicy):
             self._wake()
 
     async def abort(self, request_id: str) -> None:
-        """End a request early, whether it waits or is in flight."""
+        """End a request early, whether it waits or runs."""
         if request_id not in self._waiting:
             return await self._policy.abort(request_id)
         self._waiting.remove(request_id)
@@ -285,7 +259,7 @@ class TokenLimit(WrappedPolicy):
         return None
 
     async def _reserve(self, request: SampleRequest) -> Reservation | None:
-        """What covers the request; None when it was aborted while it waited."""
+        """The reservation for a request; None where it was aborted while it waited."""
         self._waiting.add(request.id)
         try:
             while request.id in self._waiting:
@@ -303,6 +277,6 @@ class TokenLimit(WrappedPolicy):
             self._waiting.discard(request.id)
 
     def _wake(self) -> None:
-        """Let those that wait look again, in their order."""
+        """Let waiting requests try again, in their order."""
         self._changed.set()
         self._changed = anyio.Event()

@@ -1,7 +1,7 @@
-"""Workers as actors of Ray, on this machine or a cluster.
+"""Workers as Ray actors, on this machine or a cluster.
 
-An actor may run on another machine: it gets what is stored of its shard and sends back what it drew. Every machine of a
-cluster needs this package and the models, under the names or paths that the command is given.
+An actor may run on another machine: it receives the stored part of its shard and sends back what it drew. Every machine
+of the cluster needs this package and the models, under the names or paths given to the command.
 """
 
 from __future__ import annotations
@@ -30,13 +30,7 @@ _SETTINGS = {
 
 
 class RayActor:
-    """An actor of Ray.
-
-    Args:
-        ray: the module, connected.
-        job: what it does.
-        gpus: that it reserves.
-    """
+    """A worker that is a Ray actor and reserves ``gpus`` GPUs; ``ray`` is the module, connected."""
 
     def __init__(self, ray: Any, job: Job, gpus: float) -> None:
         self._ray, self._key = ray, job.key
@@ -45,7 +39,7 @@ class RayActor:
     def collect(
         self, rows: Sequence[Row], max_tokens_total: int | None, store: Store
     ) -> Future[ShardResult | AdaptiveTTCError]:
-        """Begin a shard, as soon as there is room for the actor."""
+        """Begin a shard, as soon as the cluster has room for the actor."""
         with Store(":memory:") as stored:
             stored.copy_from(store, self._key, rows)
             part = stored.serialized()
@@ -67,11 +61,7 @@ class RayActor:
 
 
 def ray_library() -> Any:
-    """The module.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """The module ``ray``; ConfigError where it is not installed."""
     try:
         import ray
     except ImportError as error:
@@ -81,16 +71,9 @@ def ray_library() -> Any:
 
 @contextmanager
 def ray_actors(job: Job, address: str, workers: int, gpus: float) -> Iterator[Callable[[], RayActor]]:
-    """What starts actors of the Ray at an address; a Ray that is started for them ends with them.
+    """A context whose value starts actors in the Ray at ``address``; a Ray that it starts ends with it.
 
-    Args:
-        job: what they do.
-        address: ``HOST:PORT`` or ``auto``, or :data:`LOCAL`.
-        workers: how many there will be.
-        gpus: that each reserves.
-
-    Raises:
-        ConfigError: Ray is not installed, there is none at this address, or it has no room for a worker.
+    ``address``: ``HOST:PORT``, ``auto`` or :data:`LOCAL`; each of the ``workers`` reserves ``gpus`` GPUs.
     """
     ray = ray_library()
     own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}

@@ -1,4 +1,4 @@
-"""Graded units of problems, and how they are read from a store: thousands of problems in seconds."""
+"""Graded units of problems, and how they are read from a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adaptive_ttc.evaluation.datasets import Row
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """A unit of work and whether its attempts are right."""
+    """A unit and whether its attempts are right."""
 
     unit: Unit  # what was done; answer classes agree across all units of the problem
     correct: tuple[bool, ...]  # of every attempt, in their order
@@ -35,7 +35,7 @@ class ProblemRecord:
     units: Mapping[str, tuple[UnitRecord, ...]] = field(default_factory=dict)
 
     def nothing(self) -> Evidence:
-        """What is known before any work."""
+        """Evidence before any work."""
         return Evidence(self.question, self.prompt_tokens)
 
 
@@ -49,24 +49,17 @@ class Weights:
     prm: float = 0.0
 
     def cost(self, unit: Unit) -> float:
-        """Of one unit."""
+        """Cost of one unit."""
         return self.generated * unit.generated + self.prm * unit.prm
 
 
 def load_records(
     store: Store, key: PoolKey, rows: Sequence[Row], demand: Mapping[str, int] | None = None
 ) -> list[ProblemRecord]:
-    """The records of the problems that are complete, in the order of the rows.
+    """Records of the rows whose units exist and are graded, in the order of the rows; other rows are left out.
 
-    Args:
-        store: where they were collected.
-        key: under which.
-        rows: the problems.
-        demand: kind -> number of units; records hold exactly these, and those of the samples that trees start from,
-            whatever else is stored. None takes all units that there are, from the first of each kind on.
-
-    Returns:
-        A record for every row whose units exist and are graded; the others are left out.
+    ``demand``: kind -> number of units of a problem; records hold these and the samples that trees and chains start
+    from. None takes all units from the first of each kind up to the first gap.
     """
     wanted = None if demand is None else with_starts(demand)
     asked = {(row["unique_id"], row_digest(row)) for row in rows}
@@ -108,13 +101,13 @@ def _graded(drawn: Drawn, grades: Mapping[str, Grade]) -> UnitRecord:
 
 
 def _leading(units: Mapping[int, Drawn]) -> int:
-    """How many there are from the first on, before the first gap."""
+    """Number of units before the first gap."""
     return next(index for index in range(len(units) + 1) if index not in units)
 
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Nothing here forms cycles, and the collector's walks over a million new objects take most of the time."""
+    """Turn off garbage collection: nothing here forms cycles, and its passes would take most of the time."""
     was = gc.isenabled()
     gc.disable()
     try:

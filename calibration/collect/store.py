@@ -1,8 +1,7 @@
 """The append-only SQLite file of drawn units, safe for several writers and for a kill at any moment.
 
-With a write-ahead log a unit is one transaction. What was written is never changed or written twice; only the answer
-classes of a problem, which follow from all its units, are replaced when new answers come. Units are JSON texts; a
-number that is not known (nan) is ``null``.
+With a write-ahead log a unit is one transaction. Nothing written is changed or written twice, except the answer
+classes of a problem, which depend on all its units. Units are JSON; an unknown number (nan) is ``null``.
 """
 
 from __future__ import annotations
@@ -82,14 +81,10 @@ class StoredProblem:
 
 
 class Store:
-    """A file of units; open it in every process that writes or reads it.
-
-    Args:
-        path: the file; it is made, with its folder, where there is none. ``:memory:`` keeps all in memory.
+    """A file of units; open it in every process that writes or reads it. ``:memory:`` keeps everything in memory.
 
     Raises:
-        CalibrationError: it is something else, of another version, damaged, or kept locked by somebody.
-        ConfigError: it cannot be written.
+        CalibrationError: the file is no store, of another version, damaged, or stays locked; ConfigError: not writable.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -142,7 +137,7 @@ class Store:
                         self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", (number, *values))
 
     def keys(self) -> list[PoolKey]:
-        """The settings under which units were drawn, in the order in which they were begun."""
+        """Settings under which units were drawn, oldest first."""
         with self._errors():
             texts = [text for (text,) in self._db.execute("SELECT key FROM pools ORDER BY id")]
         try:
@@ -153,13 +148,7 @@ class Store:
             ) from error
 
     def problem(self, key: PoolKey, row: Row, prompt_tokens: int) -> int:
-        """The number of a problem in this file; it is entered where it is new.
-
-        Args:
-            key: what its units depend on.
-            row: the problem, named by its ``unique_id``; another text or right answer makes it another problem.
-            prompt_tokens: of the rendered problem.
-        """
+        """Number of a problem in this file, which is entered where it is new: by id, text and right answer."""
         with self._transaction():
             self._db.execute("INSERT OR IGNORE INTO pools (key) VALUES (?)", (key.text,))
             (pool,) = self._db.execute("SELECT id FROM pools WHERE key = ?", (key.text,)).fetchone()
@@ -209,11 +198,7 @@ class Store:
                 self._db.execute("INSERT INTO starts VALUES (?, ?, ?)", start)
 
     def starts(self, problem: int, samples: Sequence[int]) -> list[Start]:
-        """Samples to go on from, in the order of their indices asked for.
-
-        Raises:
-            CalibrationError: one is missing.
-        """
+        """Samples to go on from, in the order of the indices; CalibrationError where one is missing."""
         query = "SELECT sample FROM starts WHERE problem = ? AND number = ?"
         found = []
         with self._errors():
@@ -225,7 +210,7 @@ class Store:
         return found
 
     def judge(self, problem: int, grades: Mapping[str, Grade]) -> None:
-        """Put the grades on all answers of a problem in place of earlier ones."""
+        """Replace the grades of a problem."""
         rows = [(problem, answer, one.answer_class, one.correct) for answer, one in grades.items()]
         with self._transaction():
             self._db.execute("DELETE FROM classes WHERE problem = ?", (problem,))
@@ -240,7 +225,7 @@ class Store:
         return self._holdings("WHERE pool = (SELECT id FROM pools WHERE key = ?)", key.text)
 
     def _holdings(self, where: str, value: object) -> Iterator[StoredProblem]:
-        """The holdings of some problems; the tables are read side by side, each once."""
+        """The chosen problems with their units and grades; every table is read once."""
         chosen = f"SELECT id FROM problems {where}"
         with self._errors():
             units = self._grouped(f"SELECT * FROM units WHERE problem IN ({chosen}) ORDER BY problem", value)
@@ -271,7 +256,7 @@ class Store:
         self._db.execute("PRAGMA synchronous = NORMAL")  # survives the death of a process; a lost commit is redrawn
 
     def _make(self) -> None:
-        """Make the tables in an empty file; of several processes that try, one does it."""
+        """Make the tables in an empty file; of several processes that try, one succeeds."""
         with self._transaction():
             if self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
                 return

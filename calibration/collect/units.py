@@ -1,9 +1,8 @@
-"""Units of work: what they depend on, which samples they start from, and how one is drawn with the production driver.
+"""Units of work: their settings, the samples they start from, and how one is drawn with the production driver.
 
 Every unit has a driver, an unlimited ledger and a seed of its own, derived from the run's seed, the problem, the
-unit's kind and its index: no unit depends on what else is drawn, and units of one kind are exchangeable. The engines
-batch across them. A unit is charged what it costs by itself: equal solutions of two units are scored once each, equal
-ones within a unit once.
+unit's kind and its index: no unit depends on what else is drawn, and units of one kind are exchangeable. A unit is
+charged what it costs by itself: equal solutions of two units are scored once each, equal ones within a unit once.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from adaptive_ttc.types import ROOT, STEP_END, Message, Prefix, Problem
 
 
 def starts_of(kind: str, index: int) -> range:
-    """The samples that a unit goes on from: trees from their first steps, a chain from the whole of one."""
+    """Indices of the samples that a unit starts from: trees from their first steps, a chain from one solution."""
     family, numbers = split_kind(kind)
     each = {"dvts": 1, "beam_search": 1, "revision": 0}.get(family)
     if each is None:
@@ -44,14 +43,7 @@ def starts_of(kind: str, index: int) -> range:
 
 
 def with_starts(demand: Mapping[str, int]) -> dict[str, int]:
-    """The demand, with as many samples as its trees and chains start from.
-
-    Args:
-        demand: kind -> number of units, of a problem.
-
-    Raises:
-        ConfigError: an unknown kind, or a number below 0.
-    """
+    """The demand (kind -> number of units of a problem) with the samples that its trees and chains start from."""
     for kind, number in demand.items():
         if number < 0:
             raise ConfigError(f"{number} units of {kind}: a number of units is at least 0")
@@ -106,15 +98,7 @@ class PoolKey:
 def pool_key(
     solver: Solver, dataset: str, *, seed: int = 0, temperature: float = TEMPERATURE, max_tokens: int = MAX_TOKENS
 ) -> PoolKey:
-    """The key of what this pair of models draws; options that the models themselves decide are taken from them.
-
-    Args:
-        solver: the pair.
-        dataset: what its problems are called.
-        seed: of all randomness.
-        temperature: of all but the greedy solution, above 0.
-        max_tokens: most tokens of one solution.
-    """
+    """Settings of units drawn with this pair; options that the models prescribe are taken from them."""
     own = {**strategy_defaults(solver.policy), **(strategy_defaults(solver.prm) if solver.prm else {})}
     common = WeightedBestOfN()
     return PoolKey(
@@ -186,13 +170,7 @@ class Drawn:
 
 
 class UnitSampler:
-    """Draws units of one problem.
-
-    Args:
-        problem: named by its id in every seed.
-        policy, prm: the engines; without a PRM nothing is scored, and no search over steps can run.
-        key: the settings.
-    """
+    """Draws units of one problem; without a PRM nothing is scored, and no search over steps can run."""
 
     def __init__(self, problem: Problem, policy: Policy, prm: RewardModel | None, key: PoolKey) -> None:
         self._problem = problem
@@ -202,11 +180,7 @@ class UnitSampler:
         self._strategies: dict[str, Strategy] = {}
 
     def strategy(self, kind: str) -> Strategy:
-        """What runs a unit of a kind.
-
-        Raises:
-            ConfigError: these models cannot run it.
-        """
+        """The strategy that draws a kind; ConfigError where these models cannot run it."""
         if kind not in self._strategies:
             self._strategies[kind] = self._planned(kind)
         return self._strategies[kind]
@@ -221,16 +195,10 @@ class UnitSampler:
         return make_request(self._problem, resources, strategy=options.pop("strategy"), options=options).strategy
 
     async def draw(self, kind: str, index: int, starts: Sequence[Start] = ()) -> Drawn:
-        """Draw one unit.
-
-        Args:
-            kind: of the unit.
-            index: among those of its kind.
-            starts: the samples of :func:`~adaptive_ttc.calibration.collect.units.starts_of`.
+        """Draw unit ``index`` of a kind from the samples that :func:`starts_of` names.
 
         Raises:
-            EngineError: an engine failed for good, or was closed meanwhile.
-            ConfigError: these models cannot run it.
+            EngineError: an engine failed for good, or was closed; ConfigError: these models cannot run the kind.
         """
         account = self._account(kind, index)
         if kind == SAMPLE:
@@ -260,14 +228,14 @@ class UnitSampler:
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """A driver and the account that it charges; ``work`` is what was done so far."""
+    """A driver and the ledger that it charges."""
 
     driver: Driver
     ledger: Ledger
 
     @property
     def work(self) -> Work:
-        """What was charged beyond delivered and lost tokens went to the PRM."""
+        """Work so far; what was charged beyond delivered and lost tokens is for the PRM."""
         usage = self.driver.usage
         prm = self.ledger.spent - usage.completion_tokens - usage.lost_tokens
         return Work(usage.completion_tokens, prm, usage.prompt_tokens, usage.flops)
@@ -281,7 +249,7 @@ class Charged:
 
 
 def _begin(kind: str, starts: Sequence[Start]) -> tuple[tuple[Prefix, ...], Work]:
-    """What a search goes on from, and what that took; equal first steps are scored once, as by one driver."""
+    """Prefixes that a search goes on from, and their work; equal first steps are scored once, as by one driver."""
     if kind.startswith("revision"):
         return tuple(start.whole for start in starts), sum((start.whole_work for start in starts), Work())
     once = {start.first.steps: start.first_work.prm for start in starts}

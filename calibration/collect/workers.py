@@ -1,7 +1,7 @@
-"""Collects with several workers, each with models of its own; those here are processes of this machine.
+"""Collects with several workers, each with its own models; those defined here are processes of this machine.
 
-Problems are handed out in shards of a few. Processes write every unit to the store themselves, the moment it is done.
-The shard of a worker that died is drawn again by a new one, which finds in the store what was done.
+Problems are handed out in small shards. Processes write every unit to the store as soon as it is done. The shard of a
+worker that died is drawn again by a new one, which finds in the store what was done.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _POLL = 1.0  # seconds between looks into the store for progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What workers do with their problems; it can be pickled."""
+    """What workers draw; it can be pickled."""
 
     load: Callable[[], Solver]  # makes the solver of a worker
     # demand, key, concurrency: see :func:`adaptive_ttc.calibration.collect.collector.collect`
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What came of a shard."""
+    """Result of a shard."""
 
     problems: list[Advance]  # reports on its problems
     collected: Collected  # their sum
@@ -55,7 +55,7 @@ class ShardResult:
 
 
 class ShardCollector:
-    """In a worker: collects shards with one solver, which is loaded for the first of them."""
+    """Collects shards inside a worker, with one solver that is loaded for the first shard."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -67,10 +67,7 @@ class ShardCollector:
     ) -> ShardResult | AdaptiveTTCError:
         """Draw what a shard lacks; an error is returned, so that an exception always means that the worker died.
 
-        Args:
-            rows: the problems.
-            max_tokens_total: most tokens that may be generated for them.
-            stored: the store's file, or a serialized store.
+        ``stored``: the store's file, or a serialized store.
         """
         try:
             self._solver = self._solver or self._job.load()
@@ -109,7 +106,7 @@ async def _collect_shard(
 
 
 class Worker(Protocol):
-    """A worker, as seen by who hands out shards."""
+    """A worker, as the scheduler of shards sees it."""
 
     def collect(
         self, rows: Sequence[Row], max_tokens_total: int | None, store: Store, /
@@ -117,18 +114,15 @@ class Worker(Protocol):
         """Begin a shard; an exception of the future means that the worker died."""
 
     def close(self) -> None:
-        """Let it close its models and end."""
+        """Close its models and end it."""
 
     def kill(self) -> str | None:
-        """End it now; how it had ended, if it had, where its future does not tell."""
+        """End it now; returns how it had ended before, where its future does not tell."""
 
 
 @dataclass(slots=True)
 class _Shard:
-    """Problems, the units that they lacked at the last look, and how many workers died over them in vain since.
-
-    The first shard of every worker is empty: for it the models are loaded.
-    """
+    """Problems, units missing at the last look, and workers that died since without progress; if empty, models load."""
 
     rows: Sequence[Row] = ()
     missing: int = 0
@@ -137,7 +131,7 @@ class _Shard:
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A worker and what it may still generate."""
+    """A worker and the tokens that it may still generate."""
 
     worker: Worker
     tokens: int | None
@@ -153,20 +147,13 @@ def collect_with_workers(
     max_tokens_total: int | None = None,
     report: Callable[[Advance], None] | None = None,
 ) -> Collected:
-    """Draw, score and grade what is missing in the store, with several workers.
+    """Draw, score and grade what is missing in the store's file, with several workers that ``start`` starts.
 
-    Args:
-        job: what is to be done.
-        rows: the problems.
-        store: a file, where units are looked for and written.
-        workers: how many.
-        start: starts a worker: :class:`WorkerProcess`, or an actor of Ray.
-        max_tokens_total: most tokens that may be generated here, divided equally among the workers.
-        report: told of units as they appear in the store, and of every complete problem with its shard.
+    ``max_tokens_total`` is divided equally among the workers. ``report`` is called for units as they appear in the
+    store, and for the complete problems of every shard.
 
     Raises:
-        ConfigError: no worker, or too few tokens to be divided.
-        CalibrationError: workers died before they got anything done, or the store cannot be written.
+        CalibrationError: workers died without progress, or the store cannot be written.
         AdaptiveTTCError: what a worker raised.
     """
     if workers < 1:
@@ -187,7 +174,7 @@ def collect_with_workers(
 
 @dataclass(slots=True)
 class _Collection:
-    """Shards that are not handed out, workers that wait for one, those at work, and those that may not go on."""
+    """Shards to hand out, and workers that are idle, busy, or have spent their tokens."""
 
     job: Job
     store: Store
@@ -200,11 +187,11 @@ class _Collection:
     collected: Collected = field(default_factory=Collected)
 
     def hire(self, tokens: int | None, shard: _Shard | None = None) -> None:
-        """Start a worker, and have it load its models."""
+        """Start a worker and let it load its models."""
         self._hand(_Slot(self.start(), tokens), shard or _Shard())
 
     def run(self) -> None:
-        """Hand out shards until all are done, or no worker may go on; nobody waits for one that is still to come."""
+        """Hand out shards until all are done or no worker may go on, without waiting for workers that still load."""
         for shard in self.shards:
             shard.missing = self._missing(shard)
         while self.shards or any(shard.rows for _, shard in self.busy.values()):
@@ -220,12 +207,12 @@ class _Collection:
                 self._finish(*self.busy.pop(future), future)
 
     def close(self) -> None:
-        """Let the workers that have come close their models."""
+        """Let the workers that are not busy close their models."""
         while self.idle or self.spent:
             (self.idle or self.spent).pop().worker.close()
 
     def kill(self) -> None:
-        """End all workers that there still are."""
+        """End all workers."""
         for slot in (*self.idle, *self.spent, *(slot for slot, _ in self.busy.values())):
             slot.worker.kill()
 
@@ -257,7 +244,7 @@ class _Collection:
             self.idle.append(self.spent.pop())
 
     def _replace(self, slot: _Slot, shard: _Shard, death: BaseException) -> None:
-        """A worker died: another one draws its shard again, of which much may be stored."""
+        """After the death of a worker, let another one draw its shard again; much of it may be stored."""
         how = slot.worker.kill() or str(death).strip().splitlines()[0].rstrip(".")
         self._look(shard)
         shard.deaths += 1
@@ -274,7 +261,7 @@ class _Collection:
             self.collected.ended_early = "a worker died, and its part of the tokens with it; the same command goes on"
 
     def _look(self, shard: _Shard) -> None:
-        """Tell what is new in the store; a unit counts once, even where the worker that drew it died."""
+        """Report new units in the store; a unit counts once, even where the worker that drew it died."""
         missing = self._missing(shard)
         if missing < shard.missing:
             self.report(Advance(units=shard.missing - missing))
@@ -291,7 +278,7 @@ def _sharded(rows: Sequence[Row], workers: int, concurrency: int) -> Iterator[Se
 
 
 class WorkerProcess:
-    """A process of this machine: a pool of one, so that its death breaks no other's."""
+    """A process of this machine: a pool of one, so that its death breaks no other."""
 
     def __init__(self, job: Job) -> None:
         # A fork of a process with running threads may hang.
@@ -315,7 +302,7 @@ class WorkerProcess:
         self._pool.shutdown()
 
     def kill(self) -> str | None:
-        """End it now; the exit code that it had before, if any."""
+        """End it now; returns the exit code that it had before."""
         assert self._process is not None
         self._process.terminate()
         self._pool.shutdown(cancel_futures=True)
@@ -335,7 +322,7 @@ def _enter_process(job: Job) -> None:
 
 
 def _end_with_parent() -> None:
-    """A command that was killed leaves nobody to work for."""
+    """End this process when the command is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,10 +1,10 @@
-"""Fits a calibration: which strategy, N and M is best for a problem of which difficulty, at which budget.
+"""Fits a calibration: which strategy, N and M is best for which difficulty, at which budget.
 
     python -m calibration.fit --limit 60 --out runs/x
 
 draws what the store lacks, learns from it, and writes a directory with ``table.json``, ``classifier.skops``,
-``outlook.skops``, ``meta.json``, ``report.md`` and ``report.html``. A run that is ended in any way goes on when the
-same command is given again; other folds, budgets and seeds of the fit draw nothing anew.
+``outlook.skops``, ``meta.json``, ``report.md`` and ``report.html``. After an interruption the same command goes on
+where it stopped; other folds, budgets and seeds of the fit draw nothing anew.
 """
 
 from __future__ import annotations
@@ -93,11 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Gather, fit, write, and tell.
-
-    Raises:
-        AdaptiveTTCError: what is asked for is impossible, or an engine or the store failed.
-    """
+    """Gather, fit, write, and show."""
     if options.budget_grid is not None and not all(budget > 0 for budget in options.budget_grid):
         raise ConfigError(f"--budget-grid {options.budget_grid}: budgets are above 0")
     began = time.perf_counter()
@@ -119,7 +115,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
-    """How the fit is done."""
+    """Settings of the fit."""
     budgets = None if options.budget_grid is None else tuple(sorted(set(options.budget_grid)))
     return Settings(
         gathered.weights, folds=options.folds, seed=options.seed, budgets=budgets, aggregations=gathered.aggregations
@@ -127,17 +123,13 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
 
 
 def fitted(gathered: FitData, arms: Sequence[Arm], settings: Settings, console: Console) -> Calibration:
-    """Fit, and tell what is done next."""
+    """Fit, with progress."""
     with _progress(settings.folds, console) as tell:
         return calibrate(gathered.records, arms, settings, gathered.source, tell)
 
 
 def save(calibration: Calibration, gathered: FitData, options: argparse.Namespace, seconds: float) -> None:
-    """Write the calibration and its reports.
-
-    Raises:
-        CalibrationError: it cannot be written.
-    """
+    """Write the calibration and its reports."""
     calibrated = save_calibration(
         calibration,
         options.out,

@@ -1,10 +1,9 @@
 """Accuracy and cost of every vote and every arm on every problem, and by bins of difficulty.
 
 Sampling arms are expectations over subsets of the problem's pool, never its first samples: exact for one sample and
-for the whole pool, the mean over at least 200 random subsets between (METHODS of arXiv 2408.03314 count generations;
-here cost is tokens). Means of cells with few problems are shrunk towards what arm and bin alone predict, since the
-best of many noisy means looks better than it is. The vote is chosen on some problems and judged on others, for the
-same reason.
+for the whole pool, the mean over at least 200 random subsets between (arXiv 2408.03314 counts generations; here cost
+is tokens). Means of cells with few problems are shrunk towards what arm and bin alone predict, since the best of many
+noisy means looks better than it is. For the same reason the vote is chosen on some problems and judged on others.
 """
 
 from __future__ import annotations
@@ -43,38 +42,30 @@ class Curves:
     prm: Array  # expected tokens of the PRM; 0 for arms that need no scores
 
     def cost(self, weights: Weights) -> Array:
-        """Shape [problems, arms]."""
+        """Units, shape [problems, arms]."""
         return weights.generated * self.generated + weights.prm * self.prm
 
     def column(self, name: str) -> int:
-        """Of an arm by its name."""
+        """Column of an arm."""
         return [arm.name for arm in self.arms].index(name)
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Curves:
-        """Of some problems."""
+        """Curves of some problems."""
         ids = tuple(np.array(self.ids, dtype=object)[chosen])
         return Curves(self.arms, ids, self.accuracy[chosen], self.generated[chosen], self.prm[chosen])
 
 
 def answerable(records: Sequence[ProblemRecord], arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
-    """The arms that every problem's units answer, and those they do not."""
+    """The arms that the units of every problem answer, and the others."""
     able = [arm for arm in arms if all(len(record.units.get(arm.kind, ())) >= arm.units for record in records)]
     return able, [arm for arm in arms if arm not in able]
 
 
 def measure(records: Sequence[ProblemRecord], arms: Sequence[Arm], vote: Vote, *, seed: int = 0) -> Curves:
-    """Every arm on every problem.
+    """Every arm on every problem; CalibrationError where a problem lacks units, see :func:`answerable`.
 
-    The arms of samples take the vote that they are named after; searches and revisions take ``vote``.
-
-    Args:
-        records: with the units that the arms need, see :func:`answerable`.
-        arms: what is measured.
-        vote: of the searches; its reduction of step scores is everybody's.
-        seed: of the subsets.
-
-    Raises:
-        CalibrationError: a problem lacks units.
+    Arms of samples take the vote that they are named after, searches and revisions ``vote``; all reduce step scores as
+    ``vote`` does. ``seed`` is that of the subsets.
     """
     able, missing = answerable(records, arms)
     if missing or not records:
@@ -96,7 +87,7 @@ def measure(records: Sequence[ProblemRecord], arms: Sequence[Arm], vote: Vote, *
 
 
 def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rng: np.random.Generator) -> Array:
-    """Of arms of one kind on one problem, shape [arms]; the subsets of all sizes are voted on at once."""
+    """Accuracy of arms of one kind on one problem, shape [arms]; the subsets of all sizes are voted on at once."""
     sizes = sorted({arm.units for arm in arms})
     drawn = [subsets_of(len(units), size, DRAWS, rng) for size in sizes]
     votes = list(dict.fromkeys(_vote_of(arm, vote) for arm in arms))
@@ -120,18 +111,12 @@ class BinCurves:
     prm: Array
 
     def cost(self, weights: Weights) -> Array:
-        """Shape [bins, arms]."""
+        """Units, shape [bins, arms]."""
         return weights.generated * self.generated + weights.prm * self.prm
 
 
 def by_bins(curves: Curves, membership: Array, *, seed: int = 0) -> BinCurves:
-    """Means by bin.
-
-    Args:
-        curves: of the problems.
-        membership: shape [problems, bins]: probability that a problem is of a bin.
-        seed: of the bootstrap.
-    """
+    """Means by bin; ``membership``: P(problem is in bin), shape [problems, bins]; ``seed`` is that of the bootstrap."""
     accuracy = _means(curves.accuracy, membership)
     rng = np.random.default_rng(seed)
     n = len(membership)
@@ -194,7 +179,7 @@ SIZES = (4, 16, 64)
 
 @dataclass(frozen=True, slots=True)
 class VoteChoice:
-    """The vote chosen and what the others reach."""
+    """The chosen vote, and the accuracy of all."""
 
     vote: Vote  # the best on all problems
     names: tuple[str, ...]  # of all votes tried
@@ -204,7 +189,7 @@ class VoteChoice:
 
 
 def possible_votes(scored: bool, aggregations: Sequence[Aggregation] = AGGREGATIONS) -> tuple[Vote, ...]:
-    """All that are tried; without scores there is only the majority."""
+    """All votes to try; without scores only the majority."""
     if not scored:
         return (Vote("majority"),)
     votes = [Vote("majority")]
@@ -215,7 +200,7 @@ def possible_votes(scored: bool, aggregations: Sequence[Aggregation] = AGGREGATI
 
 
 def name_of(vote: Vote) -> str:
-    """How a person calls it."""
+    """Name of a vote for people."""
     b = f", b={vote.b:g}" if vote.name == "logit_weighted" else ""
     return "majority" if vote.name == "majority" else f"{vote.name} ({vote.agg_strategy}{b})"
 
@@ -228,17 +213,10 @@ def choose_vote(
     seed: int = 0,
     aggregations: Sequence[Aggregation] = AGGREGATIONS,
 ) -> VoteChoice:
-    """Try all votes.
+    """Try all votes and choose the best; CalibrationError where there are no solutions to vote on.
 
-    Args:
-        records: the problems.
-        folds: shape [problems]: the fold of every problem.
-        draws: from every pool, at every size.
-        seed: of the draws.
-        aggregations: by which step scores are reduced, of :data:`adaptive_ttc.strategies.base.AGGREGATIONS`.
-
-    Raises:
-        CalibrationError: no solutions to vote on.
+    ``folds``: fold of every problem, shape [problems]; ``draws``: subsets of every pool at every size;
+    ``aggregations``: reductions of step scores that are tried.
     """
     scored = any(
         attempt.scores for record in records for units in record.units.values() for one in units[:1]
@@ -277,15 +255,9 @@ def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) 
 
 
 def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> Array:
-    """Probability that pools of units are voted right; answers that tie share the win.
+    """P(the vote is right) over pools of units of one kind and problem, shape [votes, pools]; ties share the win.
 
-    Args:
-        units: of one kind and problem.
-        drawn: shape [pools, units]: which of them are in a pool.
-        votes: to be taken.
-
-    Returns:
-        Shape [votes, pools].
+    ``drawn``: which units are in a pool, shape [pools, units].
     """
     able = [
         (index, attempt, correct)
@@ -305,7 +277,7 @@ def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: 
 
 
 def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
-    """What attempts add to their answers, shape [votes, attempts]; nan for one without scores where they count."""
+    """Weights of attempts in votes, shape [votes, attempts]; nan where a vote needs scores and there are none."""
     rows, found = [], dict[Vote, Array]()
     for vote in votes:
         plain = replace(vote, b=0.5)  # the score at which a logit is 0
@@ -316,7 +288,7 @@ def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
 
 
 def _weight(attempt: Attempt, vote: Vote) -> float:
-    """What an attempt adds to its answer; nan for one without scores where they count."""
+    """Weight of an attempt in a vote; nan where the vote needs scores and there are none."""
     if vote.name != "majority" and not attempt.scores:
         return NAN
     return weight_of(vote.score(attempt) if attempt.scores else None, vote.name, vote.b)

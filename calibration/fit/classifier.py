@@ -1,8 +1,8 @@
-"""Fits the classifier of difficulty at one stage; it knows features and soft labels, but no problem's text or answer.
+"""Fits the classifier of difficulty at one stage, from features and soft labels.
 
 Two ordinal models are tried, both binary ones of "harder than edge k?" on four rows a problem (Li and Lin 2006): a
-logistic one with a threshold an edge, and boosted trees that rise or fall with what can only rise or fall with
-difficulty. The better out of fold is kept and its probabilities are calibrated, again out of fold.
+logistic one with a threshold for each edge, and boosted trees that are monotone in the features that can only rise or
+only fall with difficulty. The better out of fold is kept and its probabilities are calibrated, again out of fold.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FALLING = (
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How a classifier is fitted."""
+    """Hyperparameters of a classifier."""
 
     folds: int = 2  # within the training set, for calibration and for the choice of the model
     iterations: int = 30  # trees. Their number is fixed: to stop early needs problems that are held out once more.
@@ -82,12 +82,7 @@ class Fitting:
 
 @dataclass
 class DifficultyClassifier:
-    """A posterior over five bins from the features of one stage.
-
-    Args:
-        names: of the features, in the order of their columns.
-        fitting: how.
-    """
+    """A posterior over five bins from the features of one stage; ``names`` are those of the columns."""
 
     names: Sequence[str]
     fitting: Fitting = Fitting()
@@ -95,16 +90,11 @@ class DifficultyClassifier:
     losses_: Mapping[str, float] = field(init=False)  # family -> log-loss out of fold, in nats, before calibration
 
     def fit(self, X: Array, soft: Array, weight: Array, problem: NDArray[np.str_]) -> DifficultyClassifier:  # noqa: N803
-        """Fit.
+        """Fit; CalibrationError where problems are too few, or all in one bin.
 
-        Args:
-            X: shape [rows, features]; nan for what is not known.
-            soft: shape [rows, 5]: P(bin), see :meth:`adaptive_ttc.calibration.fit.difficulty.Bins.soft`.
-            weight: shape [rows]: those of a problem sum to 1.
-            problem: shape [rows]: ids; the rows of a problem are never parted.
-
-        Raises:
-            CalibrationError: the problems are too few, or all in one bin.
+        ``X``: shape [rows, features], nan for unknown; ``soft``: P(bin), shape [rows, 5], see
+        :meth:`adaptive_ttc.calibration.fit.difficulty.Bins.soft`; ``weight``: shape [rows], 1 in sum for a problem;
+        ``problem``: ids, shape [rows]; the rows of a problem stay in one fold.
         """
         ids = sorted(set(problem.tolist()))
         _check(len(ids), soft, weight, self.fitting.folds)
@@ -192,7 +182,7 @@ def _boosting(
 
 
 def binary_rows(target: Array, weight: Array) -> tuple[NDArray[np.int_], NDArray[np.int_], Array]:
-    """A target between 0 and 1 as a row of either kind: their indices, labels, weights; none that weighs nothing."""
+    """Soft targets as positive and negative rows: indices, labels, weights; shares up to 0.01 are dropped."""
     index = np.tile(np.arange(len(target)), 2)
     label = np.repeat([1, 0], len(target))
     share = np.concatenate([target, 1 - target])
@@ -229,7 +219,7 @@ def _harder(soft: Array) -> Array:
 
 
 def _columns(features: Array) -> list[int]:
-    """Those that tell rows apart."""
+    """Columns that tell rows apart."""
     known = ~np.isnan(features)
     low, high = np.where(known, features, np.inf).min(axis=0), np.where(known, features, -np.inf).max(axis=0)
     return np.flatnonzero((high > low) | (known.any(axis=0) & ~known.all(axis=0))).tolist()
@@ -255,13 +245,10 @@ MOST = 63
 
 
 def coarse(features: Array) -> Array:
-    """Every value replaced by the nearest of at most :data:`MOST` quantiles of its column; nan stays.
+    """Replace every value by the nearest of at most :data:`MOST` quantiles of its column; nan stays.
 
-    Thresholds between two of these lie half-way, as do those by which values are replaced here: trees grown on this
-    divide the features themselves alike. A column of which no value is known becomes 0, as it cannot be binned.
-
-    Args:
-        features: shape [rows, columns].
+    Thresholds between two quantiles lie half-way, as those used here do, so trees grown on the result split the
+    features themselves alike. A column without a known value becomes 0, as it cannot be binned. Shape [rows, columns].
     """
     found = np.array(features, dtype=np.float64, order="F")
     for column in found.T:
@@ -277,5 +264,5 @@ def coarse(features: Array) -> Array:
 
 
 def fillable(features: Array) -> Array:
-    """With 0 in columns of which no value is known, as rows that were chosen among coarse ones may have."""
+    """With 0 in columns without a known value, which a selection of coarse rows may have."""
     return np.where(np.isnan(features).all(axis=0), 0.0, features)

@@ -1,7 +1,7 @@
 """Labels of difficulty, the rows that classifiers are fitted to at every stage, and their training.
 
 A rate measured on n samples is uncertain, so a problem is in every bin with the probability that its rate lies there,
-under a Beta posterior whose prior all problems together decide (empirical Bayes).
+under a Beta posterior whose prior is fitted to all problems (empirical Bayes).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PRIOR = (0.05, 200.0)  # bounds of both parameters
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Successes of problems."""
+    """Right and drawn samples of every problem."""
 
     right: Array  # shape [problems]; may be broken, where a unit hands in several solutions
     drawn: Array  # shape [problems]
@@ -43,7 +43,7 @@ class Counts:
 
 
 def outcomes(record: ProblemRecord, kind: str = "sample") -> Array:
-    """Share of right solutions of every unit of that kind; 0 for a unit without any."""
+    """Share of right attempts in every unit of a kind; 0 for a unit without attempts."""
     units = record.units.get(kind, ())
     return np.array([sum(one.correct) / len(one.correct) if one.correct else 0.0 for one in units])
 
@@ -55,9 +55,9 @@ def counts_of(records: Sequence[ProblemRecord], kind: str = "sample") -> Counts:
 
 
 def counts_without(record: ProblemRecord, shown: Collection[int], kind: str = "sample") -> tuple[float, float]:
-    """Right and drawn units of a problem, without those whose indices are shown to a classifier.
+    """Right and drawn units of a problem, without those of indices ``shown`` to a classifier.
 
-    What a classifier sees must not be counted in what it is to predict: on a small pool it would only recite it.
+    Counting them in the label too would let a classifier on a small pool repeat what it was shown.
     """
     kept = np.delete(outcomes(record, kind), list(shown))
     return float(kept.sum()), float(len(kept))
@@ -72,7 +72,7 @@ class Prior:
 
     @classmethod
     def fit(cls, counts: Counts) -> Prior:
-        """Most probable under the Beta-binomial likelihood of the counts, with a weak pull towards Beta(1, 1)."""
+        """Maximum of the Beta-binomial likelihood of the counts, with a weak pull towards Beta(1, 1)."""
 
         def loss(logs: Array) -> float:
             a, b = np.exp(logs)
@@ -94,12 +94,9 @@ class Bins:
 
     @classmethod
     def fit(cls, counts: Counts) -> Bins:
-        """Quintiles of pass@1, the rates being spread by what their counts leave open.
+        """Quintiles of pass@1 under the posterior of the rates.
 
-        Quintiles of the measured rates themselves coincide as soon as a fifth of the problems is never solved.
-
-        Raises:
-            CalibrationError: the problems are too few, or all look equally hard: there are no bins to tell apart.
+        Quintiles of the measured rates coincide as soon as a fifth of the problems is never solved.
         """
         check_counts(counts)
         prior = Prior.fit(counts)
@@ -128,11 +125,7 @@ class Bins:
 
 
 def check_counts(counts: Counts) -> None:
-    """Refuse counts from which no difficulty can be learned.
-
-    Raises:
-        CalibrationError: what is wrong, and what to do.
-    """
+    """Refuse counts from which no difficulty can be learned."""
     problems = len(counts.drawn)
     if problems < LEAST_PROBLEMS:
         raise CalibrationError(f"{problems} problem(s) are too few for five bins: take at least {LEAST_PROBLEMS}")
@@ -165,7 +158,7 @@ _LEFT = 2  # samples that are not shown, at least: the label is counted on them
 
 @dataclass(frozen=True, slots=True)
 class StageRows:
-    """What is known at a stage, once for every problem and order of its samples."""
+    """Features and labels of a stage: a row for every problem and order of its samples."""
 
     features: Array  # shape [rows, features]
     problem: NDArray[np.str_]  # shape [rows], ids
@@ -178,13 +171,13 @@ class StageRows:
         return len(self.weight)
 
     def of(self, ids: Sequence[str]) -> StageRows:
-        """The rows of these problems."""
+        """Rows of these problems."""
         kept = np.isin(self.problem, list(ids))
         return StageRows(self.features[kept], self.problem[kept], self.right[kept], self.drawn[kept], self.weight[kept])
 
 
 def stage_evidence(record: ProblemRecord, stage: Stage, order: Sequence[int]) -> Evidence | None:
-    """What is known of a problem at a stage when its samples come in this order; None where it holds too few."""
+    """Evidence of a stage when samples come in this order; None where the record holds too few."""
     samples = record.units.get("sample", ())
     shown = [samples[index].unit for index in order[: _shown(stage)]]
     greedy = [one.unit for one in record.units.get("greedy", ())[: stage.greedy]]
@@ -192,7 +185,7 @@ def stage_evidence(record: ProblemRecord, stage: Stage, order: Sequence[int]) ->
 
 
 def possible_stages(records: Sequence[ProblemRecord], kind: str = "sample") -> tuple[Stage, ...]:
-    """The stages that were recorded for nearly all problems: nine in ten of them, and enough to learn from."""
+    """Stages recorded for nine in ten problems, and for enough to learn from."""
     least = max(0.9 * len(records), min(LEAST_PROBLEMS, len(records)))
     return tuple(stage for stage in STAGES if sum(_holds(record, stage, kind) for record in records) >= least)
 
@@ -207,13 +200,8 @@ def stage_rows(
 ) -> StageRows:
     """Rows of all problems that hold the stage.
 
-    Args:
-        records: the problems.
-        stage: what is shown.
-        reading: how evidence becomes features.
-        kind: units that pass@1 is counted on.
-        permutations: orders of the samples; one where no sample is shown.
-        seed: of the orders.
+    ``kind``: units that pass@1 is counted on; ``permutations``: orders of the samples, one where no sample is shown;
+    ``seed`` is that of the orders.
     """
     features, problem, right, drawn, weight = [], [], [], [], []
     orders = permutations if _shown(stage) else 1
@@ -251,7 +239,7 @@ def _holds(record: ProblemRecord, stage: Stage, kind: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """What was learned of difficulty."""
+    """Fitted bins and classifiers."""
 
     bins: Bins  # of pass@1, on the problems that it was learned from
     model: DifficultyModel  # what runs
@@ -260,15 +248,7 @@ class Difficulty:
 
 
 class DifficultyTrainer:
-    """Trains on any of the problems whose rows it made once.
-
-    Args:
-        records: all problems.
-        reading: how evidence becomes features.
-        kind: units that pass@1 is counted on.
-        fitting: of the classifiers.
-        permutations: orders of a problem's samples.
-    """
+    """Trains on any subset of the problems, whose rows are made once; pass@1 is counted on units of ``kind``."""
 
     def __init__(
         self,
@@ -286,11 +266,7 @@ class DifficultyTrainer:
         }
 
     def train(self, records: Sequence[ProblemRecord]) -> Difficulty:
-        """Fit bins and classifiers on these problems, and on no others.
-
-        Raises:
-            CalibrationError: there is no difficulty to be learned from them; what to do is said.
-        """
+        """Fit bins and classifiers on these problems only."""
         bins = Bins.fit(counts_of(records, self.kind))
         ids = [record.id for record in records]
         models, losses = {}, {}
@@ -306,10 +282,6 @@ class DifficultyTrainer:
 def crossfitted_difficulty(
     records: Sequence[ProblemRecord], folds: Folds, trainer: DifficultyTrainer
 ) -> CrossFitted[Difficulty]:
-    """One :class:`Difficulty` for each fold, fitted on the others.
-
-    Raises:
-        CalibrationError: the folds are too small, or there is no difficulty to be learned outside one of them.
-    """
+    """One :class:`Difficulty` for each fold, fitted on the others."""
     check_folds(len(records), folds.count)
     return folds.fit(records, trainer.train)

@@ -1,8 +1,8 @@
-"""Learns what more work brings from replayed runs; see :mod:`adaptive_ttc.estimate.gain` for what is learned.
+"""Learns the gain of more work from replayed runs; :mod:`adaptive_ttc.estimate.gain` says what is learned.
 
 Every problem is replayed several times: units are drawn from its order in a random order of kinds, and in each state on
-the way every action is tried on the units that come next. So one record yields many states, all of which a live run
-could be in, with what would have come of each action.
+the way actions are tried on the units that come next. So one record yields many states that a live run could be in,
+each with the outcome of its actions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from adaptive_ttc.estimate.table import Vote
 
 @dataclass(frozen=True, slots=True)
 class GainSettings:
-    """How the gain model is learned."""
+    """Hyperparameters of the gain model."""
 
     states: int = 12_000  # seen in all, about: problems are replayed as often as that takes, at least once
     depth: int = 4  # states of a walk, at most
@@ -39,13 +39,13 @@ class GainSettings:
     leaf: int = 60  # rows in a leaf, at least
 
     def replays(self, problems: int) -> int:
-        """Walks through the order of every problem."""
+        """Random walks for every problem."""
         return min(8, max(1, round(self.states / (self.depth * max(1, problems)))))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Rows to learn from."""
+    """States of replayed runs, and the actions tried in them."""
 
     states: Array  # shape [states, features]
     right: Array  # shape [states]: the answer in hand is right; between 0 and 1 where answers tie
@@ -58,7 +58,7 @@ class TrainingRows:
     problem: NDArray[np.int64]  # shape [states]: number of the problem
 
     def of(self, problems: Sequence[int]) -> TrainingRows:
-        """The rows of some problems."""
+        """Rows of some problems."""
         kept = np.isin(self.problem, problems)
         trials = kept[self.owner]
         place = np.cumsum(kept) - 1
@@ -75,7 +75,7 @@ class TrainingRows:
 
 
 def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
-    """Every power of two of the exchangeable kinds, one of the others; ``most`` units were recorded of each."""
+    """Every power of two of the exchangeable kinds, one of the others; ``most``: recorded units of each kind."""
     actions = []
     for kind in sorted(most):
         count = 1
@@ -129,7 +129,7 @@ def training_rows(
 
 @dataclass(frozen=True, slots=True)
 class GainLearner:
-    """Fits gain models on any of the problems whose rows were made once."""
+    """Fits gain models on any subset of the problems, whose rows are made once."""
 
     rows: TrainingRows  # of all problems
     actions: tuple[Action, ...]  # what may be done
@@ -145,17 +145,7 @@ class GainLearner:
         learning: GainSettings | None = None,
         kinds: Collection[str] | None = None,
     ) -> Self:
-        """Replay the problems.
-
-        Args:
-            records: the problems.
-            vote: over all solutions of a state.
-            learning: how.
-            kinds: of units that may be drawn; all that were recorded if None.
-
-        Raises:
-            CalibrationError: no kind of unit was recorded for every problem.
-        """
+        """Replay the problems; ``kinds`` are the kinds of units that may be drawn, by default all recorded ones."""
         learning, most = learning or GainSettings(), recorded(records)
         most = {kind: count for kind, count in most.items() if kinds is None or kind in kinds}
         actions = possible_actions(most)
@@ -164,11 +154,7 @@ class GainLearner:
         return cls(training_rows(records, actions, vote, learning), actions, vote, most, learning)
 
     def learn(self, problems: Sequence[int] | None = None) -> LearnedGainModel:
-        """Fit on these problems, by their numbers, and on no others.
-
-        Raises:
-            CalibrationError: all their answers are right, or all wrong.
-        """
+        """Fit on these problems, by their numbers, and on no others."""
         rows = self.rows if problems is None else self.rows.of(problems)
         return fit(rows, self.actions, self.vote, self.most, self.learning)
 
@@ -220,7 +206,7 @@ def _out_of_fold(rows: TrainingRows, learning: GainSettings, folds: int = 3) -> 
 
 
 def _platt(predicted: Array, target: Array) -> Platt:
-    """The curve under which predictions are as sure as they may be (Platt 1999)."""
+    """Platt scaling of out-of-fold predictions (Platt 1999)."""
     clipped = np.clip(predicted, 1e-6, 1 - 1e-6)
     logit = (np.log(clipped) - np.log1p(-clipped))[:, None]
     rows, labels = np.tile(logit, (2, 1)), np.repeat([1, 0], len(target))
@@ -229,7 +215,7 @@ def _platt(predicted: Array, target: Array) -> Platt:
 
 
 def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
-    """States on the way of a run that begins with the greedy solution, mostly, and goes on as chance has it."""
+    """States of a random run that mostly begins with the greedy solution."""
     state = State()
     if order.has("greedy", 1) and rng.random() < 0.9:
         state = state.plus("greedy", 1, scored=rng.random() < 0.8)
@@ -272,7 +258,7 @@ def _tried(
 def _classifier(
     features: Array, target: Array, learning: GainSettings, weight: Array | None = None, rising: Array | None = None
 ) -> HistGradientBoostingClassifier:
-    """A target between 0 and 1 is a row of each kind, weighted; both kinds are always there, be it with no weight."""
+    """Fit a target between 0 and 1 as two weighted rows; a missing label gets one row of negligible weight."""
     weight = np.ones(len(target)) if weight is None else weight
     rows = np.concatenate([np.arange(len(target))] * 2)
     labels = np.repeat([1, 0], len(target))

@@ -1,4 +1,4 @@
-"""What a calibration is fitted on: graded records, from a store or a file of recorded samples, and their origin."""
+"""Graded records to fit a calibration on, from a store or a file of recorded samples, and their origin."""
 
 from __future__ import annotations
 
@@ -61,18 +61,7 @@ class FitData:
 
 
 def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> FitData:
-    """Draw what the store lacks, and read it.
-
-    Args:
-        options: of :mod:`adaptive_ttc.calibration.fit.__main__`.
-        arms: that are to be answered.
-        console: where progress is shown.
-
-    Raises:
-        ConfigError: the models cannot run an arm, or there is nothing to resume.
-        CalibrationError: the store cannot be used, or no problem is complete.
-        EngineError: an engine failed for good; what was drawn stays.
-    """
+    """Draw what the store lacks, and read the complete problems; CalibrationError where there are none."""
     check_workers(options)
     if options.resume and not options.store.is_file():
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
@@ -115,7 +104,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
 
 
 def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:
-    """``policy`` and ``prm`` as a person calls them: a folder by its last name, the embedded pair by what it is."""
+    """Names of ``policy`` and ``prm`` for people: a folder by its last part, the embedded pair by ``mini``."""
     if embedded:
         return {"policy": "mini", "prm": "mini PRM"}
     found = {"policy": solver.policy.name, "prm": None if solver.prm is None else solver.prm.name}
@@ -123,25 +112,20 @@ def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:
 
 
 def weights_of(count: str | None, ratio: float) -> Weights:
-    """What a token costs under a way of counting.
-
-    Args:
-        count: one of :data:`COUNTS`; None is the first.
-        ratio: parameters of the PRM to those of the policy; 0 without a PRM.
-    """
+    """What a token costs under one of :data:`COUNTS`; ``ratio``: PRM parameters to policy parameters, 0 without a PRM."""
     if count == "generated" or not ratio:
         return Weights()
     return Weights(prm=1.0 if count == "generated+prm" else ratio)
 
 
 def dataset_fingerprint(rows: Sequence[Row]) -> str:
-    """Changes with any problem, answer or their order."""
+    """Digest of problems, answers and their order."""
     text = json.dumps([[row["problem"], row["answer"]] for row in rows], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def counts_of_work(records: Sequence[ProblemRecord]) -> dict[str, int]:
-    """Units and tokens of records; what a tree or chain goes on from was generated once, with the sample."""
+    """Units and tokens of records; tokens that a tree or chain starts from count once, with the sample."""
     units = [one.unit for record in records for drawn in record.units.values() for one in drawn]
     return {
         "problems": len(records),
@@ -159,11 +143,7 @@ def _begun(unit: Unit) -> int:
 
 
 def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, console: Console) -> None:
-    """Say what a store was begun with, where that is not what is asked for.
-
-    Raises:
-        ConfigError: it would be gone on with, if it were.
-    """
+    """Say what a store was begun with where the settings differ; ConfigError where --resume is given."""
     keys = store.keys()
     if key in keys or not keys:
         return
@@ -190,15 +170,9 @@ DATASET = "minimath-calibration"
 
 
 def from_traces(options: argparse.Namespace) -> FitData:
-    """Grade recorded samples.
+    """Grade recorded samples of the file ``options.replay``.
 
-    Args:
-        options: of the command ``fit``; ``replay`` is the file, ``dataset`` holds the right answers. Where none is
-            named, a file of traces is taken at its word, if its data set lies beside it.
-
-    Raises:
-        ConfigError: the file is no record, the data set does not hold its problems, or the record does not say what
-            a budget is to be counted in.
+    Right answers come from ``options.dataset``; by default from the data set that the file names, if it lies beside it.
     """
     beside = _dataset_of(options.replay) if options.dataset == DATASET else None
     dataset = beside or options.dataset
@@ -224,7 +198,7 @@ def from_traces(options: argparse.Namespace) -> FitData:
 
 
 async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
-    """The recorded samples of these problems, each once, with grades on their answers."""
+    """Graded records of the recorded samples of these problems."""
     recorded = {problem.question: problem for problem in record.problems}
     found = []
     async with Grader() as grader:
@@ -256,7 +230,7 @@ def _first_step(sample: RecordedSample) -> FirstStep:
 
 
 def _matched(record: Record, rows: Sequence[Row], dataset: str) -> list[Row]:
-    """The rows of the recorded problems, in the order of the data set."""
+    """Rows of the recorded problems, in the order of the data set."""
     questions = {problem.question for problem in record.problems}
     found = [row for row in rows if row["problem"] in questions]
     if len(found) < len(questions):
@@ -268,7 +242,7 @@ def _matched(record: Record, rows: Sequence[Row], dataset: str) -> list[Row]:
 
 
 def _dataset_of(file: Path) -> Path | None:
-    """The JSON Lines file that a file of traces was recorded on, where it lies beside it."""
+    """The JSON Lines file that traces were recorded on, where it lies beside them."""
     try:
         name = json.loads(file.read_text(encoding="utf-8"))["meta"]["dataset"]
     except (OSError, ValueError, KeyError, TypeError):

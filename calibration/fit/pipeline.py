@@ -1,7 +1,6 @@
 """From graded records to a calibration: vote, curves, classifiers, gain model, and their quality on unseen problems.
 
-It collects nothing and writes nothing. Everything that is reported was predicted for problems by what was fitted
-without them; what is shipped is then fitted on all.
+Everything reported was predicted for problems by what was fitted without them; what is shipped is fitted on all.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that was learned, and its measure."""
+    """All that was learned, and its quality."""
 
     settings: Settings  # how
     problems: tuple[str, ...]  # ids of those that it was fitted on
@@ -111,17 +110,9 @@ class Calibration:
 def calibrate(
     records: Sequence[ProblemRecord], arms: Sequence[Arm], settings: Settings, source: str = "", tell: Tell = _silent
 ) -> Calibration:
-    """Fit everything.
+    """Fit everything; arms that the records do not answer are left out and named.
 
-    Args:
-        records: the problems, with the units that were collected.
-        arms: for the table; those that the records do not answer are left out and named.
-        settings: how.
-        source: where the records come from, in words.
-        tell: called with what is done next.
-
-    Raises:
-        CalibrationError: there is nothing to be learned from these problems; what to do is said.
+    ``source`` says where the records come from; ``tell`` is called with the name of each part before it begins.
     """
     began = time.perf_counter()
     tell("choosing the vote")
@@ -179,7 +170,7 @@ def _fold_models(
     source: str,
     tell: Tell,
 ) -> Iterator[FoldModels]:
-    """Both gain models of every fold that is replayed, fitted on the others."""
+    """Both gain models of every fold that is replayed, fitted on the other folds."""
     needed = min(len(parts), -(-REPLAYED * len(parts) // len(records)))
     most = -(-REPLAYED // needed)
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts[:needed], strict=False)):
@@ -211,18 +202,18 @@ def _check(records: Sequence[ProblemRecord], folds: int) -> None:
 
 
 def _inner(budgets: Sequence[float]) -> Sequence[float]:
-    """Every second budget without the ends, where nothing is to be decided; all where there are few."""
+    """Every second budget without the ends, where choices hardly differ; all where there are few."""
     return budgets[1:-1:2] if len(budgets) > 4 else budgets
 
 
 def table_arm(arm: Arm) -> TableArm:
-    """An arm as the table keeps it."""
+    """An arm as the table stores it."""
     options = arm.options if arm.strategy != "greedy" else {}
     return TableArm(arm.name, arm.strategy, options, arm.kind, arm.units)
 
 
 def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
-    """How probably every problem is of every bin, by its own counts, shape [problems, bins]."""
+    """P(problem is in bin), by its own counts, shape [problems, bins]."""
     counts = counts_of(records)
     return bins.soft(counts.right, counts.drawn)
 
@@ -230,7 +221,7 @@ def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
 def table_of(
     curves: Curves, by_bin: BinCurves, bins: Bins, vote: Vote, records: Sequence[ProblemRecord], source: str
 ) -> ComputeOptimalTable:
-    """The table of arms that were measured on these problems."""
+    """The table of arms measured on these problems."""
     share = membership(records, bins).mean(axis=0)
     names = ("accuracy", "shrunk", "low", "high", "generated", "prm")
     cells = {name: tuple(tuple(row) for row in getattr(by_bin, name).tolist()) for name in names}
@@ -253,7 +244,7 @@ def _parts(
     curves: Curves,
     seed: int,
 ) -> list[Fold]:
-    """Every fold with the table of the others and what its problems look like after four first steps."""
+    """Every fold with the table of the others, and the posterior of its problems after four first steps."""
     row_of = {record.id: row for row, record in enumerate(records)}
     held_out = held_out_predictions(crossed, records, trainer)
     probed = held_out.get("first_steps_4")

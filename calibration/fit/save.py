@@ -1,4 +1,4 @@
-"""Writes a calibration directory, whole or not at all, and its reports; what it holds see ``estimate/artefact.py``."""
+"""Writes a calibration directory (see ``estimate/artefact.py``), whole or not at all, and its reports."""
 
 from __future__ import annotations
 
@@ -34,19 +34,9 @@ def save_calibration(
     counts: Mapping[str, int],
     command: str,
 ) -> Calibrated:
-    """Write the files, read them again as a user will, and put them in the place of an older calibration.
+    """Write the files, read them back as a user will, and replace an older calibration; other files stay.
 
-    Args:
-        calibration: what was learned.
-        folder: where to; what else lies there is left alone.
-        models: ``policy`` and ``prm``, as a person calls them.
-        fingerprints: ``policy``, ``prm`` and ``prompt``.
-        dataset: its name and fingerprint.
-        counts: tokens, units and whatever else was counted while collecting.
-        command: that made it.
-
-    Raises:
-        CalibrationError: it cannot be written, or not be read again.
+    ``models`` (names), ``fingerprints``, ``dataset``, ``counts`` and ``command`` go into the metadata.
     """
     target = Path(folder)
     partial = target.with_name(target.name + ".partial")
@@ -81,16 +71,7 @@ def save_calibration(
 
 
 def write_reports(calibration: Calibration, meta: Mapping[str, Any], folder: str | Path) -> None:
-    """Write ``report.md`` and ``report.html``.
-
-    Args:
-        calibration: what was found.
-        meta: how it was made, as it lies in the same folder.
-        folder: where to.
-
-    Raises:
-        CalibrationError: they cannot be written.
-    """
+    """Write ``report.md`` and ``report.html``."""
     grids = findings(calibration, meta)
     told = sentences(calibration)
     texts = {
@@ -105,7 +86,7 @@ def write_reports(calibration: Calibration, meta: Mapping[str, Any], folder: str
 
 
 def _facts(calibration: Calibration) -> dict[str, Any]:
-    """What it was fitted on and how, when, and with which versions."""
+    """Problems, settings, date and versions for the metadata."""
     return {
         "problems": list(calibration.problems),
         "digests": list(calibration.digests),

@@ -1,4 +1,4 @@
-"""How good posteriors over difficulty are on problems that they were not fitted on, and which features carry them."""
+"""Quality of posteriors over difficulty on unseen problems, and the importance of features."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class StageMetrics:
-    """A stage's classifier on held-out problems."""
+    """Metrics of a stage's classifier on held-out problems."""
 
     problems: int  # that were held out
     log_loss: float  # cross entropy with the soft labels, in nats
@@ -70,12 +70,9 @@ class Predictions:
 
 
 def measure(found: Predictions, bins: Bins, masses: int = 10) -> StageMetrics:
-    """All metrics of a stage.
+    """All metrics of a stage; ``bins`` holds the prior of the true rates.
 
-    Args:
-        found: held-out predictions.
-        bins: whose prior says how the true rates scatter around the measured ones.
-        masses: bins of the calibration error, of equal mass; fewer where there are fewer than 10 problems a bin.
+    ``masses``: bins of the calibration error, of equal mass; fewer where they would hold fewer than 10 problems.
     """
     problems = len(set(found.problem.tolist()))
     shares = np.average(found.soft, axis=0, weights=found.weight)
@@ -135,10 +132,9 @@ def confusion(found: Predictions) -> Array:
 
 
 def spearman_ceiling(found: Predictions, bins: Bins, draws: int = 200, seed: int = 0) -> float:
-    """What one who knows the true rates would reach, since the measured ones are noisy; by posterior simulation.
+    """Spearman correlation that the true rates would have with the noisy measured ones, by posterior simulation.
 
-    True rates are drawn from every problem's Beta posterior and counts anew from these rates; the ceiling is the mean
-    rank correlation of the two.
+    True rates are drawn from every problem's Beta posterior and counts anew from these rates; the mean over the draws.
     """
     rng = np.random.default_rng(seed)
     _, first = np.unique(found.problem, return_index=True)
@@ -169,7 +165,7 @@ def _rank_correlation(one: Array, other: Array) -> float:
 
 
 def group_of(feature: str) -> str:
-    """Features that say much the same are shuffled together: one alone would be made up for by the others."""
+    """Group of a feature: like features are shuffled together, as one alone would be replaced by the others."""
     part, _, name = feature.partition(".")
     about = {"prompt": "prompt", "votes": "agreement", "weights": "weighted agreement", "answers": "leading answer"}
     if part in about:
@@ -187,9 +183,9 @@ def group_of(feature: str) -> str:
 def importances(
     fitted: CrossFitted[Difficulty], records: Sequence[ProblemRecord], trainer: DifficultyTrainer, seed: int = 0
 ) -> Mapping[str, Mapping[str, float]]:
-    """Stage -> group -> rise of the log-loss in nats when the group's values are shuffled among held-out problems.
+    """Stage -> group -> rise of the log-loss in nats when the group is shuffled among held-out problems.
 
-    Groups that a stage does not know are left out.
+    Groups without values at a stage are left out.
     """
     rng = np.random.default_rng(seed)
     names = trainer.reading.names

@@ -1,9 +1,8 @@
-"""What choices by difficulty and adaptive runs gain over one arm for all, on problems that were not fitted on.
+"""Gain of choices by difficulty and of adaptive runs over one arm for all, on unseen problems.
 
 Every figure is cross-fitted by problem. At a price per token every problem takes the arm of largest predicted accuracy
-less its predicted price; over falling prices this draws the curve of the best that such predictions allow. Budgets
-between two of its points are met by giving a share of the problems the dearer choice, so that curves are compared at
-equal cost.
+less its predicted price; over falling prices this draws the curve of the best that such predictions allow. Between two
+of its points a share of the problems gets the dearer choice, so that curves are compared at equal cost.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ MISSED = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What was fitted without some problems, and these problems."""
+    """Held-out problems, and what was fitted on the others."""
 
     held_out: NDArray[np.int64]  # rows of the curves
     train: NDArray[np.int64]  # the other rows
@@ -47,7 +46,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class DifficultyGain:
-    """What knowing the difficulty is worth, at budgets of equal mean cost."""
+    """Value of knowing the difficulty, at budgets of equal mean cost."""
 
     budgets: tuple[float, ...]  # mean units a problem
     # fixed, oracle, predicted: mean accuracy of the best fixed arm, and of the best arm by true and by predicted bin
@@ -65,15 +64,10 @@ class DifficultyGain:
 def difficulty_gain(
     curves: Curves, folds: Sequence[Fold], weights: Weights, budgets: Sequence[float], probes: Array
 ) -> DifficultyGain:
-    """Choose one arm for each held-out problem by its bin.
+    """Choose one arm for each held-out problem by its bin; ``budgets``: mean units a problem.
 
-    Args:
-        curves: of all problems.
-        folds: see :class:`Fold`.
-        weights: units a token.
-        budgets: mean units a problem.
-        probes: shape [problems]: units of the four first steps by which difficulty is predicted. An arm that samples
-            begins with them; greedy and narrower arms pay for what they do not use.
+    ``probes``: units of the four first steps that predict difficulty, shape [problems]. An arm that samples begins with
+    them; greedy and narrower arms pay for those that they do not use.
     """
     cost = curves.cost(weights)
     n = len(cost)
@@ -139,7 +133,7 @@ class AdaptiveComparison:
 
 @dataclass(frozen=True, slots=True)
 class FoldModels:
-    """The forecasts that were fitted without a fold, and its problems."""
+    """Held-out problems of a fold, and the gain models fitted on the others."""
 
     records: Sequence[ProblemRecord]
     table: TableGainModel
@@ -154,7 +148,7 @@ def compare_adaptive(
     opening: Opening,
     seed: int,
 ) -> AdaptiveComparison:
-    """Replay them all."""
+    """Replay adaptive runs under the table and under the learned gain model."""
     rows: dict[str, list[list[float]]] = {"table": [], "learned": [], "unscored": []}
     for budget in budgets:
         found: dict[str, list[float]] = {name: [] for name in rows}
@@ -182,11 +176,10 @@ def compare_adaptive(
 
 
 def promising_kinds(curves: Curves, bins: BinCurves, weights: Weights) -> tuple[str, ...]:
-    """Kinds of units without which choices by difficulty would be worse, and what problems are opened with.
+    """Kinds of units without which choices by difficulty would be worse, and the kind of the opening.
 
-    Kinds are given up one by one, the one first that is missed least, while accuracy less price, mean over bins and
-    prices, falls by less than :data:`MISSED`. Work that is nowhere worth its cost is not offered to the allocator: of
-    many actions that gain nothing, one always looks as if it did.
+    Kinds are dropped one by one, the least useful first, while accuracy less price, mean over bins and prices, falls by
+    less than :data:`MISSED`: of many actions without gain, one would always seem to have some.
     """
     cost = bins.cost(weights)
     columns = np.array([arm.kind for arm in curves.arms])
@@ -208,7 +201,7 @@ def promising_kinds(curves: Curves, bins: BinCurves, weights: Weights) -> tuple[
 
 
 def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> float:
-    """Units of the first steps of so many samples, on average; scoring one takes the question and the step."""
+    """Mean units of the first steps of ``probes`` samples; scoring one takes the question and the step."""
     steps = [step for one in record.units.get("sample", ()) for step in one.unit.first_steps]
     if not steps:
         return 0.0
@@ -217,7 +210,7 @@ def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> floa
 
 
 def opening_of(records: Sequence[ProblemRecord]) -> Opening:
-    """The greedy solution where it was recorded, else a sample; sized to nine problems in ten."""
+    """The greedy solution where it was recorded, else a sample; sized to nine in ten problems."""
     kind = "greedy" if all(record.units.get("greedy") for record in records) else "sample"
     units = [one.unit for record in records for one in record.units[kind]]
     scored = any(attempt.scores for unit in units for attempt in unit.attempts)
@@ -230,7 +223,7 @@ def _tokens(units: Sequence[Unit]) -> tuple[list[int], list[int]]:
 
 
 def budget_grid(curves: Curves, weights: Weights, points: int) -> list[float]:
-    """Mean units a problem, in equal ratios from what one sample costs to the dearest arm."""
+    """Mean units a problem, in equal ratios from one sample to the dearest arm."""
     costs = curves.cost(weights).mean(axis=0)
     return [float(budget) for budget in np.geomspace(max(1.0, costs.min()), costs.max(), points)]
 
@@ -250,10 +243,7 @@ class Frontier:
     accuracy: Array  # shape [points, problems]
 
     def at(self, budget: float) -> Array:
-        """Accuracy of every problem at a mean cost of ``budget``, shape [problems].
-
-        Below the cheapest point a share of the problems is given it, and the others nothing.
-        """
+        """Accuracy of every problem at mean cost ``budget``, shape [problems]; in proportion below the cheapest point."""
         if budget <= self.cost[0]:
             return np.asarray(self.accuracy[0] * (budget / self.cost[0]))
         place = int(np.searchsorted(self.cost, budget, side="right")) - 1
@@ -264,13 +254,7 @@ class Frontier:
 
 
 def frontier(predicted: Array, expected: Array, accuracy: Array, cost: Array) -> Frontier:
-    """What choices by a prediction reach.
-
-    Args:
-        predicted: shape [problems, arms]: predicted accuracy.
-        expected: shape [problems, arms]: predicted cost.
-        accuracy, cost: shape [problems, arms]: what was measured.
-    """
+    """Choices by predicted accuracy and cost, judged by measured accuracy and cost; all of shape [problems, arms]."""
     rows = np.arange(len(accuracy))
     points: dict[float, Array] = {}
     for price in PRICES:
@@ -280,7 +264,7 @@ def frontier(predicted: Array, expected: Array, accuracy: Array, cost: Array) ->
 
 
 def best_fixed(train_accuracy: Array, train_cost: Array, accuracy: Array, cost: Array) -> Frontier:
-    """The same arm for all problems, chosen where ``train`` was measured; mixtures of two arms between its points."""
+    """The same arm for all problems, chosen where ``train`` was measured, or a mixture of two."""
     means, costs = train_accuracy.mean(axis=0), train_cost.mean(axis=0)
     points: dict[float, Array] = {}
     for price in PRICES:
@@ -290,7 +274,7 @@ def best_fixed(train_accuracy: Array, train_cost: Array, accuracy: Array, cost: 
 
 
 def _rising(points: dict[float, Array]) -> Frontier:
-    """Points in order of cost, without those that cost more and reach no more."""
+    """Points by rising cost, without those that cost more and reach no more."""
     kept: list[tuple[float, Array]] = []
     for cost in sorted(points):
         if not kept or points[cost].mean() > kept[-1][1].mean():

@@ -1,4 +1,4 @@
-"""Guards that nothing is judged on problems that it was fitted on: folds, models that refuse, overlapping data sets."""
+"""Keeps fitted and judged problems apart: folds, models that refuse problems they were fitted on, shared data sets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ LEAST_PER_FOLD = 4
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Generic[T]):
-    """What was fitted, and on which problems; the model is had only for others."""
+    """A model, and the problems that it was fitted on."""
 
     _model: T
     trained_on: frozenset[str]  # ids
 
     def for_problems(self, ids: Iterable[str]) -> T:
-        """The model, to predict these problems.
-
-        Raises:
-            CalibrationError: it was fitted on one of them.
-        """
+        """The model, to predict these problems; CalibrationError where it was fitted on one of them."""
         leaked = sorted(self.trained_on.intersection(ids))
         if leaked:
             raise CalibrationError(
@@ -87,11 +83,7 @@ class CrossFitted(Generic[T]):
 
 
 def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
-    """Assign problems to folds by a hash of seed and id: whatever their order, and as evenly as their number allows.
-
-    Raises:
-        CalibrationError: fewer than two folds, fewer than two problems a fold, or an id that is not unique.
-    """
+    """Assign problems to folds by a hash of seed and id: independent of their order, and as evenly as possible."""
     ids = [record.id for record in records]
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
@@ -105,11 +97,7 @@ def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
 
 
 def check_folds(problems: int, folds: int) -> None:
-    """Refuse folds that hold too little to measure anything.
-
-    Raises:
-        CalibrationError: there are fewer than four problems a fold.
-    """
+    """Refuse folds of fewer than four problems."""
     if problems < LEAST_PER_FOLD * folds:
         raise CalibrationError(
             f"{problems} problems are too few for {folds} folds: take at most {max(problems // LEAST_PER_FOLD, 1)} "
@@ -126,7 +114,7 @@ class Overlap:
 
     @property
     def label(self) -> str:
-        """What every output that rests on it says; empty where nothing is shared."""
+        """Warning for every output; empty where nothing is shared."""
         if not self.shared:
             return ""
         return f"NOT HELD OUT: the calibration was fitted on {self.shared} of these {self.judged} problems"
@@ -142,15 +130,9 @@ def add_overlap_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_overlap(meta: Mapping[str, Any], rows: Sequence[Row], allow: bool) -> Overlap:
-    """Compare the problems of a calibration with those that it is to be judged on, by their texts.
+    """Compare the texts of a calibration's problems with those that it is to be judged on.
 
-    Args:
-        meta: of the calibration; a prior's, which is empty, shares nothing.
-        rows: that it is to be judged on.
-        allow: whether an overlap is only told.
-
-    Raises:
-        ConfigError: some are the same and that is not allowed.
+    A prior, whose ``meta`` is empty, shares none. ConfigError where some are shared, unless ``allow`` is set.
     """
     known = set(meta.get("digests", ()))
     shared = [row for row in rows if text_digest(row["problem"]) in known]
@@ -165,5 +147,5 @@ def check_overlap(meta: Mapping[str, Any], rows: Sequence[Row], allow: bool) -> 
 
 
 def text_digest(question: str) -> str:
-    """Of a problem's text, however its white space is set."""
+    """Digest of a problem's text that ignores white space."""
     return hashlib.sha256(" ".join(question.split()).encode()).hexdigest()[:16]

@@ -1,9 +1,9 @@
-"""Replays adaptive runs on recorded units, with the allocator and the forecasts that run live, and without a model.
+"""Replays adaptive runs on recorded units, with the allocator and the forecasts of live runs, without a model.
 
-A order is one random order of a problem's units, which are taken without replacement. Samples and trees that began with
-the same first steps lie in one block; samples are taken from one end of the order of blocks and trees from the other,
-so that a state that holds both is one that a live run could be in. A slice that what was promised to it does not
-cover is finished with the next promise, as a live one is.
+An order is one random order of a problem's units, which are taken without replacement. Samples and trees that began
+with the same first steps lie in one block; samples are taken from one end of the order of blocks and trees from the
+other, so that a state that holds both is one that a live run could be in. A slice that its promise does not cover is
+finished with the next promise, as a live one is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TIE = 1e-9
 
 
 def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
-    """The total of every answer; where nobody is scored, by the majority, else of those that are."""
+    """Total weight of every answer, over the scored attempts; by the majority where none is scored."""
     able = [attempt for attempt in attempts if attempt.answer is not None]
     scored = [attempt for attempt in able if attempt.scores]
     name: VoteName = vote.name if scored else "majority"
@@ -38,11 +38,7 @@ def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
 
 
 class VoteTotals:
-    """What every recorded unit adds to a vote, worked out once; units are known by identity.
-
-    Args:
-        vote: that is taken over all attempts of a state.
-    """
+    """Weights of recorded units in a vote, cached by identity."""
 
     def __init__(self, vote: Vote) -> None:
         self.vote = vote
@@ -50,7 +46,7 @@ class VoteTotals:
         self._known: dict[tuple[int, bool], tuple[UnitRecord, dict[str, float]]] = {}
 
     def totals(self, order: UnitOrder, state: State, *further: UnitRecord) -> dict[str, float]:
-        """The weight of every answer in a state, and with further scored units; the majority while nobody is scored."""
+        """Weight of every answer in a state, and with further scored units; the majority while none is scored."""
         scored = state.scored or bool(further)
         best = scored and self.vote.name == "best"
         totals: dict[str, float] = {}
@@ -73,12 +69,9 @@ class VoteTotals:
 
 
 class UnitOrder:
-    """One order of a problem's units.
+    """One random order of a problem's units; compare states under the same seed.
 
-    Args:
-        record: the problem.
-        seed: of the order; the same for all states that are compared.
-        block: first steps that a tree and as many samples share.
+    ``block``: first steps that a tree and as many samples share.
     """
 
     def __init__(self, record: ProblemRecord, seed: int | str, block: int = 4) -> None:
@@ -94,7 +87,7 @@ class UnitOrder:
         }
 
     def units(self, kind: str, first: int, count: int) -> tuple[UnitRecord, ...]:
-        """So many units of a kind after the first ones; fewer where the record ends."""
+        """Up to ``count`` units of a kind from index ``first`` on."""
         return self.units_of_kind.get(kind, ())[first : first + count]
 
     def has(self, kind: str, count: int) -> bool:
@@ -118,7 +111,7 @@ class State:
     scored: bool = False  # whether the PRM has seen the attempts; before that their scores are not known
 
     def plus(self, kind: str, count: int, scored: bool = True) -> State:
-        """After so many more units; what is scored once stays scored, and scores the rest."""
+        """State after more units; once scored, it stays so."""
         counts = dict(self.taken)
         counts[kind] = counts.get(kind, 0) + count
         return State(tuple(counts.items()), self.scored or scored)
@@ -132,23 +125,20 @@ class State:
         return [one for kind, count in self.taken for one in order.units(kind, 0, count)]
 
     def evidence(self, order: UnitOrder) -> Evidence:
-        """What is known here."""
+        """Evidence in this state."""
         units = [one.unit for one in self.units(order)]
         if not self.scored:
             units = [unscored(unit) for unit in units]
         return Evidence(order.record.question, order.record.prompt_tokens, tuple(units))
 
     def tokens(self, order: UnitOrder) -> tuple[int, int]:
-        """Tokens of the policy and of the PRM spent until here."""
+        """Tokens of the policy and of the PRM spent so far."""
         units = self.evidence(order).units
         return sum(unit.generated for unit in units), sum(unit.prm for unit in units)
 
 
 def unscored(unit: Unit) -> Unit:
-    """The unit as it is known before a PRM saw it, which then costs nothing.
-
-    Only whole solutions can be left unscored: the searches choose by scores.
-    """
+    """The unit before a PRM saw it, without that cost; only whole solutions can be: searches choose by scores."""
     if family_of(unit.kind) not in ("greedy", "sample"):
         raise ValueError(f"a unit of {unit.kind} cannot be had without scores")
     attempts = tuple(replace(attempt, scores=()) for attempt in unit.attempts)
@@ -159,7 +149,7 @@ def unscored(unit: Unit) -> Unit:
 def _together(
     record: ProblemRecord, rng: random.Random, block: int
 ) -> Iterable[tuple[str, list[tuple[int, UnitRecord]]]]:
-    """Every kind with the place of its units in one random order of the blocks."""
+    """Every kind with the places of its units in one random order of the blocks."""
     most = max((len(units) for units in record.units.values()), default=0)
     place = list(range(most))
     rng.shuffle(place)
@@ -197,7 +187,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """What was paid of a unit that its promise did not cover; live it is gone on with from where it was cut."""
+    """Units paid for a unit that its promise did not cover; live it goes on from where it was cut."""
 
     paid: int
     scored: bool
@@ -205,7 +195,7 @@ class _Begun:
 
 @dataclass(slots=True)
 class _Run:
-    """A problem on its way: its units, those that it has, what it spent, and the next of every kind if it was begun."""
+    """A replayed problem: its units, state, spending, and the begun unit of every kind."""
 
     order: UnitOrder
     state: State = field(default_factory=State)
@@ -224,17 +214,10 @@ def replay(
     min_gain: float = 0.0,
     per_problem_max: int | None = None,
 ) -> list[Replayed]:
-    """Spend one budget over many problems.
+    """Spend one budget over many problems; None for no limit.
 
-    Args:
-        orders: one of each problem.
-        forecast: states -> what may be done next.
-        vote: over all attempts of a problem.
-        budget: units that may be spent in all; None for no limit.
-        weights: units a token.
-        opening: what every problem begins with, as far as the budget pays for its scoring.
-        min_gain: gain per 1,000 units under which nothing is bought.
-        per_problem_max: most units for one problem.
+    ``orders``: one of each problem; ``min_gain``: gain per 1,000 units under which nothing is bought. Every problem
+    begins with ``opening``, scored as far as the budget pays for it.
     """
     allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
     each = math.inf if budget is None else budget / max(1, len(orders))
@@ -253,7 +236,7 @@ def replay_each(
     *,
     min_gain: float = 0.0,
 ) -> list[Replayed]:
-    """Spend a budget of its own on every problem; takes the arguments of :func:`replay`."""
+    """Spend a budget of its own on every problem, see :func:`replay`."""
     alone = [(Allocator(budget, min_gain=min_gain, floor=0.0), [order]) for order in orders]
     begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
     return _played(alone, forecast, vote, weights, begin)
@@ -293,7 +276,7 @@ def _played(
 def _round(
     allocator: Allocator, runs: Mapping[str, _Run], opening: Opening, weights: Weights
 ) -> list[tuple[_Run, int]]:
-    """What is done at once, and what it cost."""
+    """Work done at once, and its cost."""
     moved: list[tuple[_Run, int]] = []
     while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
         run = runs[decision.problem]
@@ -305,7 +288,7 @@ def _round(
 
 
 def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights) -> list[Option]:
-    """What may be done next, as far as the record goes."""
+    """Next actions that the record can answer."""
     able = (
         one
         for one in expected.options
@@ -315,7 +298,7 @@ def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights) -
 
 
 def _evidence(run: _Run, weights: Weights) -> Evidence:
-    """What is known, and what was begun."""
+    """Evidence with begun units."""
     known = run.state.evidence(run.order)
     return replace(known, begun=tuple(_half(run, kind, begun, weights) for kind, begun in run.begun.items()))
 
@@ -329,7 +312,7 @@ def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
 
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
-    """Do a slice, unit by unit, or as much of it as the promise covers; what it cost."""
+    """Do a slice, or the part of it that the promise covers; returns its cost."""
     part, left = slice_of(action), promised
     before = _total(run, run.state, weights)
     for _ in range(part.count):

@@ -1,7 +1,4 @@
-"""The report as one page of HTML with figures in SVG, which needs no network.
-
-matplotlib is imported when the first figure is drawn: a calibration can be made without it.
-"""
+"""The report as one HTML page with SVG figures, which needs no network; matplotlib is imported for the first figure."""
 
 from __future__ import annotations
 
@@ -162,7 +159,7 @@ def _row(rows: Sequence[Sequence[float]], number: int) -> Any:
 
 
 def _outside(figure: Figure, spare: Sequence[Axes], handles: Any, labels: Sequence[str]) -> None:
-    """The legend, in the place of the first panel that is not used, or below."""
+    """Put the legend in the place of the first unused panel, or above."""
     for axes in spare:
         axes.set_axis_off()
     if len(spare):
@@ -212,15 +209,7 @@ details > summary { cursor: pointer; font-weight: 600; margin-top: 2.4rem; }
 
 
 def page(title: str, command: str, sentences: list[str], grids: Mapping[str, Grid], calibration: Calibration) -> str:
-    """The whole page.
-
-    Args:
-        title: of it.
-        command: that made the calibration.
-        sentences: findings, a line each.
-        grids: ``choices``, ``stages``, ``gains`` and ``origin``.
-        calibration: what the figures show.
-    """
+    """The whole page; ``grids``: ``choices``, ``stages``, ``gains`` and ``origin``."""
     table, weights = calibration.table, calibration.settings.weights
     unit = f"A unit is a generated token; a token scored by the PRM costs {weights.prm:g} of them."
     parts = [
@@ -269,7 +258,7 @@ def _heading(text: str) -> str:
 
 
 def _figure(draw: Callable[[], str], caption: str) -> str:
-    """A figure as an image of its own, so that nothing of it meets the page's names; words where it cannot be drawn."""
+    """A figure as an image of its own, so that its names do not meet those of the page; words without matplotlib."""
     try:
         svg = draw()
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a calibration found, as tables and sentences for people, and how a terminal of 80 columns shows them."""
+"""Tables and sentences on what a calibration found, and how a terminal of 80 columns shows them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Grid:
 def choices(table: ComputeOptimalTable, weights: Weights, budgets: Sequence[float]) -> Grid:
     """The best arm of every bin at every budget, what it reaches, and the next best; mixed problems last.
 
-    A budget that covers no arm is told as less than the cheapest one's cost.
-
-    Arms are chosen by expected accuracies, which are shrunk towards what bin and arm alone predict.
+    A budget below the cheapest arm is shown as less than its cost. Arms are chosen by shrunken accuracies.
     """
     rows, sections = [], set()
     for difficulty in (*range(len(table.share)), None):
@@ -76,7 +74,7 @@ def reached(table: ComputeOptimalTable, difficulty: int | None, choice: Choice) 
 
 
 def shown_budgets(budgets: Sequence[float], most: int = SHOWN_BUDGETS) -> list[float]:
-    """At most so many of them, the first and the last among them, to two digits."""
+    """At most ``most`` budgets, with the first and the last, to two digits."""
     step = max(1, -(-(len(budgets) - 1) // max(1, most - 1)))
     chosen = {*budgets[::step], budgets[-1]}
     return [float(f"{budget:.2g}") for budget in sorted(chosen)]
@@ -117,7 +115,7 @@ def gains(calibration: Calibration) -> Grid:
 
 
 def sentences(calibration: Calibration) -> list[str]:
-    """What else there is to know, a line each."""
+    """Further findings, a line each."""
     return list(_sentences(calibration))
 
 
