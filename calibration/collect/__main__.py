@@ -154,7 +154,15 @@ def draw_missing(
     with ExitStack() as stack:
         if options.workers == 1 and options.ray is None:
             report = stack.enter_context(_progress(tally, console))
-            collected = anyio.run(_collected_here, solver, rows, wanted, store, key, options.concurrency, limit, report)
+
+            async def here() -> Collected:
+                async with solver:
+                    each = options.concurrency
+                    return await collect(
+                        solver, rows, wanted, store, key, concurrency=each, max_tokens_total=limit, report=report
+                    )
+
+            collected = anyio.run(here)
         else:
             solver.close()
             job = Job(load=load, demand=wanted, key=key, concurrency=options.concurrency)
@@ -164,22 +172,6 @@ def draw_missing(
                 job, rows, store, options.workers, start, max_tokens_total=limit, report=report
             )
     console.print(Text(_summary(collected, tally, len(rows), time.perf_counter() - began)))
-
-
-async def _collected_here(
-    solver: Solver,
-    rows: Sequence[Row],
-    wanted: Mapping[str, int],
-    store: Store,
-    key: PoolKey,
-    concurrency: int,
-    limit: int | None,
-    report: Callable[[Advance], None],
-) -> Collected:
-    async with solver:
-        return await collect(
-            solver, rows, wanted, store, key, concurrency=concurrency, max_tokens_total=limit, report=report
-        )
 
 
 def _workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:

@@ -11,7 +11,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -179,18 +179,9 @@ class Store:
 
     def add(self, problem: int, drawn: Drawn) -> None:
         """Keep a unit; one that is there already (another writer was first) stays as it is."""
-        unit, work = drawn.unit, drawn.work
-        row = (
-            problem,
-            unit.kind,
-            drawn.index,
-            attempts_to_text(unit.attempts),
-            steps_to_text(unit.first_steps),
-            work.generated,
-            work.prm,
-            work.prompt_tokens,
-            work.flops,
-        )
+        unit = drawn.unit
+        texts = attempts_to_text(unit.attempts), steps_to_text(unit.first_steps)
+        row = (problem, unit.kind, drawn.index, *texts, *astuple(drawn.work))
         with self._transaction():
             new = self._db.execute("INSERT OR IGNORE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount
             if new and drawn.start is not None:
@@ -294,9 +285,10 @@ class Store:
 
 
 def _drawn(row: Sequence[Any]) -> Drawn:
-    _, kind, number, attempts, first_steps, generated, prm, prompt_tokens, flops = row
-    unit = Unit(kind, tuple(attempts_of(attempts)), steps_of(first_steps), generated, prm)
-    return Drawn(number, unit, Work(generated, prm, prompt_tokens, flops))
+    _, kind, number, attempts, first_steps, *charged = row
+    work = Work(*charged)
+    unit = Unit(kind, tuple(attempts_of(attempts)), steps_of(first_steps), work.generated, work.prm)
+    return Drawn(number, unit, work)
 
 
 T = TypeVar("T")
@@ -336,8 +328,12 @@ def steps_of(text: str) -> tuple[FirstStep, ...]:
 
 def start_to_text(start: Start) -> str:
     """A sample's first step and the whole of it, with their tokens, texts and costs."""
-    parts = ((start.first, start.first_work), (start.whole, start.whole_work))
-    return _dump([[*_prefix_row(prefix), *_work_row(work)] for prefix, work in parts])
+    return _dump(
+        [
+            [one.token_ids, one.text, one.scores, one.logprob, one.finish, one.path, *astuple(work)]
+            for one, work in ((start.first, start.first_work), (start.whole, start.whole_work))
+        ]
+    )
 
 
 def start_of(text: str) -> Start:
@@ -350,17 +346,9 @@ def start_of(text: str) -> Start:
     return _read(text, parsed)
 
 
-def _prefix_row(prefix: Prefix) -> list[Any]:
-    return [prefix.token_ids, prefix.text, prefix.scores, prefix.logprob, prefix.finish, prefix.path]
-
-
 def _prefix_of(row: list[Any]) -> Prefix:
     token_ids, text, scores, logprob, finish, path = row
     return Prefix(tuple(token_ids), text, tuple(scores), logprob, finish, tuple(path))
-
-
-def _work_row(work: Work) -> list[Any]:
-    return [work.generated, work.prm, work.prompt_tokens, work.flops]
 
 
 def _known(value: float) -> float | None:

@@ -112,7 +112,7 @@ def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:
 
 
 def weights_of(count: str | None, ratio: float) -> Weights:
-    """What a token costs under one of :data:`COUNTS`; ``ratio``: PRM parameters to policy parameters, 0 without a PRM."""
+    """Cost of a token under one of :data:`COUNTS`; ``ratio``: PRM parameters to policy parameters, 0 without a PRM."""
     if count == "generated" or not ratio:
         return Weights()
     return Weights(prm=1.0 if count == "generated+prm" else ratio)

@@ -63,10 +63,6 @@ Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 
-def _silent(what: str) -> None:
-    """Tells nobody."""
-
-
 REPLAYED = 300
 """Problems on which adaptive runs are replayed, about; of as few folds as hold so many."""
 
@@ -108,7 +104,11 @@ class Calibration:
 
 
 def calibrate(
-    records: Sequence[ProblemRecord], arms: Sequence[Arm], settings: Settings, source: str = "", tell: Tell = _silent
+    records: Sequence[ProblemRecord],
+    arms: Sequence[Arm],
+    settings: Settings,
+    source: str = "",
+    tell: Tell = lambda what: None,
 ) -> Calibration:
     """Fit everything; arms that the records do not answer are left out and named.
 
@@ -118,7 +118,8 @@ def calibrate(
     tell("choosing the vote")
     _check(records, settings.folds)
     folds = crossfit(records, settings.folds, settings.seed)
-    choice = _vote(records, folds, settings)
+    numbers = np.array([folds.fold[record.id] for record in records])
+    choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
     vote = choice.vote
     tell("measuring every arm")
     able, left_out = answerable(records, arms)
@@ -132,13 +133,16 @@ def calibrate(
     tell("judging choices by difficulty")
     budgets = settings.budgets or budget_grid(curves, settings.weights, 10)
     parts = _parts(records, folds, crossed, trainer, curves, settings.seed)
-    gain = difficulty_gain(curves, parts, settings.weights, budgets, _probes(records, settings.weights))
+    probes = np.array([probe_cost(record, settings.weights) for record in records])
+    gain = difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
     opening = opening_of(records)
     learner = GainLearner.of(records, vote, settings.learning, promising_kinds(curves, by_bin, settings.weights))
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
-    met = compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
+    # every second budget without the ends, where choices hardly differ; all where there are few
+    inner = budgets[1:-1:2] if len(budgets) > 4 else budgets
+    met = compare_adaptive(fold_models, vote, settings.weights, inner, opening, settings.seed)
     tell("fitting on all problems")
     return Calibration(
         settings=settings,
@@ -180,15 +184,6 @@ def _fold_models(
         yield FoldModels(part[:most], TableGainModel(table, held.model.posteriors), learner.learn(fold.train.tolist()))
 
 
-def _vote(records: Sequence[ProblemRecord], folds: Folds, settings: Settings) -> VoteChoice:
-    numbers = np.array([folds.fold[record.id] for record in records])
-    return choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
-
-
-def _probes(records: Sequence[ProblemRecord], weights: Weights) -> Array:
-    return np.array([probe_cost(record, weights) for record in records])
-
-
 def _check(records: Sequence[ProblemRecord], folds: int) -> None:
     """Refuse what would fail later, when the problems outside a fold are counted."""
     problems = len(records)
@@ -199,17 +194,6 @@ def _check(records: Sequence[ProblemRecord], folds: int) -> None:
             f"at least {-(-LEAST_PROBLEMS * folds // max(folds - 1, 1))} problems (--limit), or more folds"
         )
     check_counts(counts_of(records))
-
-
-def _inner(budgets: Sequence[float]) -> Sequence[float]:
-    """Every second budget without the ends, where choices hardly differ; all where there are few."""
-    return budgets[1:-1:2] if len(budgets) > 4 else budgets
-
-
-def table_arm(arm: Arm) -> TableArm:
-    """An arm as the table stores it."""
-    options = arm.options if arm.strategy != "greedy" else {}
-    return TableArm(arm.name, arm.strategy, options, arm.kind, arm.units)
 
 
 def membership(records: Sequence[ProblemRecord], bins: Bins) -> Array:
@@ -226,7 +210,10 @@ def table_of(
     names = ("accuracy", "shrunk", "low", "high", "generated", "prm")
     cells = {name: tuple(tuple(row) for row in getattr(by_bin, name).tolist()) for name in names}
     return ComputeOptimalTable(
-        arms=tuple(table_arm(arm) for arm in curves.arms),
+        arms=tuple(
+            TableArm(arm.name, arm.strategy, {} if arm.strategy == "greedy" else arm.options, arm.kind, arm.units)
+            for arm in curves.arms
+        ),
         cells=Cells(**cells),
         share=tuple((share / share.sum()).tolist()),
         edges=tuple(float(edge) for edge in bins.edges),

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
-from adaptive_ttc.calibration.judge.replay import Forecaster, Replayed, UnitOrder, replay
+from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.features import Unit
 from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
@@ -154,15 +153,11 @@ def compare_adaptive(
         found: dict[str, list[float]] = {name: [] for name in rows}
         for one in fold_models:
             orders = [UnitOrder(record, seed) for record in one.records]
-            total = int(budget * len(orders))
-            plain = replace(opening, scored=False)
-            runs: dict[str, tuple[Forecaster, Opening]] = {
-                "table": (one.table.forecasts, opening),
-                "learned": (one.learned.forecasts, opening),
-                "unscored": (one.learned.forecasts, plain),
-            }
-            for name, (forecast, begin) in runs.items():
-                found[name] += _accuracies(replay(orders, forecast, vote, total, weights, begin))
+            for name in rows:
+                forecast = one.table.forecasts if name == "table" else one.learned.forecasts
+                begin = replace(opening, scored=False) if name == "unscored" else opening
+                runs = replay(orders, forecast, vote, int(budget * len(orders)), weights, begin)
+                found[name] += [run.accuracy for run in runs]
         for name, values in found.items():
             rows[name].append(values)
     table, learned = np.array(rows["table"]), np.array(rows["learned"])
@@ -214,22 +209,15 @@ def opening_of(records: Sequence[ProblemRecord]) -> Opening:
     kind = "greedy" if all(record.units.get("greedy") for record in records) else "sample"
     units = [one.unit for record in records for one in record.units[kind]]
     scored = any(attempt.scores for unit in units for attempt in unit.attempts)
-    generated, prm = (int(np.ceil(np.quantile(tokens, 0.9))) for tokens in _tokens(units))
+    columns = [unit.generated for unit in units], [unit.prm for unit in units]
+    generated, prm = (int(np.ceil(np.quantile(tokens, 0.9))) for tokens in columns)
     return Opening(kind, scored, max(1, generated), prm)
-
-
-def _tokens(units: Sequence[Unit]) -> tuple[list[int], list[int]]:
-    return [unit.generated for unit in units], [unit.prm for unit in units]
 
 
 def budget_grid(curves: Curves, weights: Weights, points: int) -> list[float]:
     """Mean units a problem, in equal ratios from one sample to the dearest arm."""
     costs = curves.cost(weights).mean(axis=0)
     return [float(budget) for budget in np.geomspace(max(1.0, costs.min()), costs.max(), points)]
-
-
-def _accuracies(runs: Sequence[Replayed]) -> list[float]:
-    return [run.accuracy for run in runs]
 
 
 PRICES = np.concatenate([[0.0], np.geomspace(1e-8, 1.0, 400)])
@@ -243,7 +231,7 @@ class Frontier:
     accuracy: Array  # shape [points, problems]
 
     def at(self, budget: float) -> Array:
-        """Accuracy of every problem at mean cost ``budget``, shape [problems]; in proportion below the cheapest point."""
+        """Accuracy of every problem at a mean cost, shape [problems]; below the cheapest point, in proportion."""
         if budget <= self.cost[0]:
             return np.asarray(self.accuracy[0] * (budget / self.cost[0]))
         place = int(np.searchsorted(self.cost, budget, side="right")) - 1

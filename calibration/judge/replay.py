@@ -76,8 +76,7 @@ class UnitOrder:
 
     def __init__(self, record: ProblemRecord, seed: int | str, block: int = 4) -> None:
         self.record = record
-        rng = random.Random(f"{seed}/{record.id}")
-        self.units_of_kind = {kind: _ordered(kind, units, rng, block) for kind, units in _together(record, rng, block)}
+        self.units_of_kind = _orders(record, random.Random(f"{seed}/{record.id}"), block)
         self.right = {
             attempt.answer: correct
             for units in record.units.values()
@@ -146,25 +145,19 @@ def unscored(unit: Unit) -> Unit:
     return replace(unit, attempts=attempts, first_steps=steps, prm=0)
 
 
-def _together(
-    record: ProblemRecord, rng: random.Random, block: int
-) -> Iterable[tuple[str, list[tuple[int, UnitRecord]]]]:
-    """Every kind with the places of its units in one random order of the blocks."""
-    most = max((len(units) for units in record.units.values()), default=0)
-    place = list(range(most))
+def _orders(record: ProblemRecord, rng: random.Random, block: int) -> dict[str, tuple[UnitRecord, ...]]:
+    """Units of every kind by the place of their block; samples from the last block on, at random within one."""
+    place = list(range(max((len(units) for units in record.units.values()), default=0)))
     rng.shuffle(place)
+    found = {}
     for kind, units in record.units.items():
+        indices = range(len(units))
         if family_of(kind) == "sample":
-            yield kind, [(place[index // block], one) for index, one in enumerate(units)]
+            order = sorted(indices, key=lambda index: (-place[index // block], rng.random()))
         else:
-            yield kind, [(place[index], one) for index, one in enumerate(units)]
-
-
-def _ordered(kind: str, units: list[tuple[int, UnitRecord]], rng: random.Random, block: int) -> tuple[UnitRecord, ...]:
-    if family_of(kind) != "sample":
-        return tuple(one for _, one in sorted(units, key=lambda pair: pair[0]))
-    order = sorted(units, key=lambda pair: (-pair[0], rng.random()))
-    return tuple(one for _, one in order)
+            order = sorted(indices, key=lambda index: place[index])
+        found[kind] = tuple(units[index] for index in order)
+    return found
 
 
 AT_ONCE = 32
