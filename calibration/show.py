@@ -19,7 +19,7 @@ from adaptive_ttc.calibration.report.tables import Grid, bin_name, choices, orig
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
 
 RIVALS = 6
 """Arms that a lookup lists."""
@@ -36,9 +36,10 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m calibration.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("folder", type=Path, metavar="DIR", help="that python -m calibration.fit has written")
-    command.add_argument("--difficulty", type=int, metavar="BIN", help="0 is the easiest fifth of the problems")
-    command.add_argument("--budget", type=float, metavar="UNITS", help="of one problem")
+    add = command.add_argument
+    add("folder", type=Path, metavar="DIR", help="that python -m calibration.fit has written")
+    add("--difficulty", type=int, metavar="BIN", help="0 is the easiest fifth of the problems")
+    add("--budget", type=float, metavar="UNITS", help="of one problem")
     return command
 
 
@@ -109,7 +110,7 @@ def grid_of(table: ComputeOptimalTable, weights: Weights, points: int = 10) -> l
     return [low * (high / low) ** (place / (points - 1)) for place in range(points)]
 
 
-def _choices(table: ComputeOptimalTable, difficulty: int | None, weights: Weights):  # type: ignore[no-untyped-def]
+def _choices(table: ComputeOptimalTable, difficulty: int | None, weights: Weights) -> list[Choice]:
     return table.choices(difficulty, generated=weights.generated, prm=weights.prm)
 
 

@@ -62,23 +62,20 @@ def parser() -> argparse.ArgumentParser:
 
 def add_drawing_options(command: argparse.ArgumentParser) -> None:
     """What is drawn, of which problems, with which models, and how; not where to, and with which seed."""
-    command.add_argument("--dataset", default="minimath-calibration", help="name or file (default: %(default)s)")
-    command.add_argument("--limit", type=int, metavar="K", help="problems, from the first on (default: all)")
-    command.add_argument(
+    add = command.add_argument
+    add("--dataset", default="minimath-calibration", help="name or file (default: %(default)s)")
+    add("--limit", type=int, metavar="K", help="problems, from the first on (default: all)")
+    add(
         "--arms",
         nargs="+",
         metavar="ARM",
         help="such as greedy majority:1,4,16 dvts:16x4 beam_search:16x4 revision:16x4 "
         "(default: all strategies up to --most)",
     )
-    command.add_argument(
-        "--most", type=int, metavar="N", help=f"N of the largest default arm (default: {MOST}; the field goes to 256)"
-    )
-    command.add_argument("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
-    command.add_argument(
-        "--workers", type=int, default=1, metavar="W", help="each with models of its own (default: %(default)s)"
-    )
-    command.add_argument(
+    add("--most", type=int, metavar="N", help=f"N of the largest default arm (default: {MOST}; the field goes to 256)")
+    add("--repeats", type=int, metavar="R", help="of a beam search (default: 1 from N=64 on, else 2)")
+    add("--workers", type=int, default=1, metavar="W", help="each with models of its own (default: %(default)s)")
+    add(
         "--ray",
         nargs="?",
         const=os.environ.get("RAY_ADDRESS", LOCAL),
@@ -86,19 +83,17 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
         help="workers are actors of this Ray cluster, not processes of this machine (without an address: of "
         "RAY_ADDRESS, or of a Ray begun on this machine for this run); the package ray comes with the extra ray",
     )
-    command.add_argument(
-        "--gpus-per-worker", type=float, default=0.0, metavar="G", help="that an actor reserves (default: none)"
-    )
-    command.add_argument(
+    add("--gpus-per-worker", type=float, default=0.0, metavar="G", help="that an actor reserves (default: none)")
+    add(
         "--concurrency",
         type=int,
         default=PROBLEMS_AT_ONCE,
         metavar="K",
         help="problems at once, a worker (%(default)s)",
     )
-    command.add_argument("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
-    command.add_argument("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
-    command.add_argument("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")
+    add("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
+    add("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
+    add("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")
     add_pair_options(command)
 
 

@@ -87,12 +87,7 @@ class PoolKey:
     @property
     def options(self) -> Mapping[str, float | int | str]:
         """Of every strategy that runs under this key."""
-        return {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "agg_strategy": self.agg_strategy,
-        }
+        return {name: getattr(self, name) for name in ("temperature", "top_p", "max_tokens", "agg_strategy")}
 
 
 def pool_key(
@@ -181,18 +176,17 @@ class UnitSampler:
 
     def strategy(self, kind: str) -> Strategy:
         """The strategy that draws a kind; ConfigError where these models cannot run it."""
-        if kind not in self._strategies:
-            self._strategies[kind] = self._planned(kind)
-        return self._strategies[kind]
-
-    def _planned(self, kind: str) -> Strategy:
+        if kind in self._strategies:
+            return self._strategies[kind]
         # The vote decides nothing that is drawn, but with it what is scored: a greedy solution's score is evidence too.
         vote = "majority" if self._prm is None else "weighted"
         options: dict[str, Any] = {**self._key.options, **request_of(kind), "vote": vote}
         if kind == GREEDY:
             del options["temperature"]
         resources = Resources(policy=self._policy, prm=self._prm)
-        return make_request(self._problem, resources, strategy=options.pop("strategy"), options=options).strategy
+        request = make_request(self._problem, resources, strategy=options.pop("strategy"), options=options)
+        self._strategies[kind] = request.strategy
+        return request.strategy
 
     async def draw(self, kind: str, index: int, starts: Sequence[Start] = ()) -> Drawn:
         """Draw unit ``index`` of a kind from the samples that :func:`starts_of` names.

@@ -23,9 +23,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
-from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.fit.inputs import COUNTS, FitData, from_store, from_traces
-from adaptive_ttc.calibration.fit.pipeline import Calibration, Settings, calibrate
+from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
 from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.report.tables import show_calibration
 from adaptive_ttc.cli import exit_code
@@ -61,33 +60,32 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m calibration.fit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("--out", type=Path, metavar="DIR", help=f"(default: {RUNS}/POLICY-DATASET)")
-    command.add_argument("--store", type=Path, metavar="FILE", help=f"of drawn units (default: {UNITS} in --out)")
-    command.add_argument(
+    add = command.add_argument
+    add("--out", type=Path, metavar="DIR", help=f"(default: {RUNS}/POLICY-DATASET)")
+    add("--store", type=Path, metavar="FILE", help=f"of drawn units (default: {UNITS} in --out)")
+    add(
         "--resume",
         action="store_true",
         help="insist on going on from a store that was begun with these settings; without it the command goes on where "
         "it can, and begins where it cannot",
     )
-    command.add_argument("--replay", type=Path, metavar="TRACES", help="fit recorded samples; draws nothing")
-    command.add_argument(
+    add("--replay", type=Path, metavar="TRACES", help="fit recorded samples; draws nothing")
+    add(
         "--budget-grid",
         nargs="+",
         type=float,
         metavar="UNITS",
         help="mean units a problem at which choices are judged (default: from the cheapest arm to the dearest)",
     )
-    command.add_argument(
+    add(
         "--count",
         choices=COUNTS,
         help=f"what a unit is: {COUNTS[0]} weighs tokens by the models' parameters, in tokens of the policy "
         f"(default: {COUNTS[0]})",
     )
-    command.add_argument("--folds", type=int, default=5, metavar="K", help="of cross-fitting (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=0, help="of folds, replays, estimators (default: %(default)s)")
-    command.add_argument(
-        "--sampling-seed", type=int, default=0, metavar="S", help="of the units (default: %(default)s)"
-    )
+    add("--folds", type=int, default=5, metavar="K", help="of cross-fitting (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of folds, replays, estimators (default: %(default)s)")
+    add("--sampling-seed", type=int, default=0, metavar="S", help="of the units (default: %(default)s)")
     add_drawing_options(command)
     return command
 
@@ -108,8 +106,19 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(Text(f"{told} (take {FEW} or more)", style="yellow"))
     if (options.out / META).exists():
         console.print(Text(f"note: the calibration that is in {options.out} will be replaced", style="yellow"))
-    calibration = fitted(gathered, arms, settings_of(options, gathered), console)
-    save(calibration, gathered, options, time.perf_counter() - began)
+    settings = settings_of(options, gathered)
+    with _progress(settings.folds, console) as tell:
+        calibration = calibrate(gathered.records, arms, settings, gathered.source, tell)
+    calibrated = save_calibration(
+        calibration,
+        options.out,
+        models=gathered.models,
+        fingerprints=gathered.fingerprints,
+        dataset=gathered.dataset,
+        counts={**gathered.counts, "wall_seconds": round(time.perf_counter() - began)},
+        command=options.command,
+    )
+    write_reports(calibration, calibrated.meta, options.out)
     show_calibration(calibration, console)
     console.print(Text(f"written to {options.out}: report.html, report.md, and what Calibrated.load reads"))
 
@@ -120,26 +129,6 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
     return Settings(
         gathered.weights, folds=options.folds, seed=options.seed, budgets=budgets, aggregations=gathered.aggregations
     )
-
-
-def fitted(gathered: FitData, arms: Sequence[Arm], settings: Settings, console: Console) -> Calibration:
-    """Fit, with progress."""
-    with _progress(settings.folds, console) as tell:
-        return calibrate(gathered.records, arms, settings, gathered.source, tell)
-
-
-def save(calibration: Calibration, gathered: FitData, options: argparse.Namespace, seconds: float) -> None:
-    """Write the calibration and its reports."""
-    calibrated = save_calibration(
-        calibration,
-        options.out,
-        models=gathered.models,
-        fingerprints=gathered.fingerprints,
-        dataset=gathered.dataset,
-        counts={**gathered.counts, "wall_seconds": round(seconds)},
-        command=options.command,
-    )
-    write_reports(calibration, calibrated.meta, options.out)
 
 
 def default_name(options: argparse.Namespace) -> str:

@@ -97,14 +97,21 @@ class DifficultyClassifier:
         ``problem``: ids, shape [rows]; the rows of a problem stay in one fold.
         """
         ids = sorted(set(problem.tolist()))
-        _check(len(ids), soft, weight, self.fitting.folds)
+        check_folds(len(ids), self.fitting.folds)
+        most = float(np.average(soft, axis=0, weights=weight).max())
+        if most > 0.98:
+            raise CalibrationError(
+                f"{most:.0%} of the problems are in one bin of difficulty: there is nothing to tell apart; take "
+                "problems of mixed difficulty"
+            )
         columns = _columns(X)
-        features, harder = X[:, columns], _harder(soft)
+        features, harder = X[:, columns], 1 - np.cumsum(soft, axis=1)[:, :-1]
         names = [self.names[column] for column in columns]
-        part = _parts(ids, self.fitting)
-        part_of = np.array([part[id] for id in problem.tolist()])
+        order = sorted(ids, key=lambda id: hashlib.sha256(f"inner/{self.fitting.seed}/{id}".encode()).digest())
+        fold = {id: rank % self.fitting.folds for rank, id in enumerate(order)}
+        folds = np.array([fold[id] for id in problem.tolist()])
         raw = {
-            family: self._out_of_fold(family, names, features, harder, weight, part_of)
+            family: self._out_of_fold(family, names, features, harder, weight, folds)
             for family in self.fitting.families
         }
         self.losses_ = {family: log_loss(bins_of(one), soft, weight) for family, one in raw.items()}
@@ -120,18 +127,12 @@ class DifficultyClassifier:
         return self.model_.predict_proba(X)
 
     def _out_of_fold(
-        self,
-        family: Family,
-        names: Sequence[str],
-        features: Array,
-        harder: Array,
-        weight: Array,
-        part: NDArray[np.int_],
+        self, family: Family, names: Sequence[str], features: Array, harder: Array, weight: Array, folds: Array
     ) -> Array:
         """P(harder than edge k) of every row, by an estimator that has not seen its problem; shape [rows, 4]."""
         found = np.empty_like(harder)
         for number in range(self.fitting.folds):
-            held = part == number
+            held = folds == number
             estimator = self._fitted(family, names, features[~held], harder[~held], weight[~held])
             found[held] = uncalibrated(estimator, features[held])
         return found
@@ -214,30 +215,11 @@ def log_loss(found: Array, soft: Array, weight: Array) -> float:
     return float(np.average(-(soft * np.log(np.maximum(found, 1e-9))).sum(axis=1), weights=weight))
 
 
-def _harder(soft: Array) -> Array:
-    return np.asarray(1 - np.cumsum(soft, axis=1)[:, :-1])
-
-
 def _columns(features: Array) -> list[int]:
     """Columns that tell rows apart."""
     known = ~np.isnan(features)
     low, high = np.where(known, features, np.inf).min(axis=0), np.where(known, features, -np.inf).max(axis=0)
     return np.flatnonzero((high > low) | (known.any(axis=0) & ~known.all(axis=0))).tolist()
-
-
-def _parts(ids: Sequence[str], fitting: Fitting) -> dict[str, int]:
-    order = sorted(ids, key=lambda id: hashlib.sha256(f"inner/{fitting.seed}/{id}".encode()).digest())
-    return {id: rank % fitting.folds for rank, id in enumerate(order)}
-
-
-def _check(problems: int, soft: Array, weight: Array, folds: int) -> None:
-    check_folds(problems, folds)
-    mass = np.average(soft, axis=0, weights=weight)
-    if mass.max() > 0.98:
-        raise CalibrationError(
-            f"{mass.max():.0%} of the problems are in one bin of difficulty: there is nothing to tell apart; take "
-            "problems of mixed difficulty"
-        )
 
 
 MOST = 63

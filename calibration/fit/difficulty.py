@@ -106,10 +106,6 @@ class Bins:
         edges = np.interp(np.arange(BINS - 1, 0, -1) / BINS, below, grid)
         return cls(tuple(edges.tolist()), prior)
 
-    def bin_of(self, rate: float) -> int:
-        """The bin of a rate."""
-        return int(sum(rate < edge for edge in self.edges))
-
     def harder(self, right: ArrayLike, drawn: ArrayLike) -> Array:
         """P(harder than edge k | counts), shape [problems, 4], falling along k."""
         won, lost = np.asarray(right, dtype=float), np.asarray(drawn, dtype=float) - np.asarray(right, dtype=float)

@@ -104,27 +104,16 @@ def training_rows(
     ballots = VoteTotals(vote)
     for number, record in enumerate(records):
         for replay in range(learning.replays(len(records))):
-            order, rng = (
-                UnitOrder(record, f"{learning.seed}/{replay}"),
-                random.Random(f"{learning.seed}/{replay}/{record.id}"),
-            )
+            order = UnitOrder(record, f"{learning.seed}/{replay}")
+            rng = random.Random(f"{learning.seed}/{replay}/{record.id}")
             for state in _walk(order, actions, rng, learning.depth):
                 tried = _tried(order, state, actions, ballots, rng, learning.trials)
                 trials += [(len(states), *trial) for trial in tried]
                 states.append(vote.reading.features(state.evidence(order)))
                 right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
-    owner, number_tried, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
-    return TrainingRows(
-        np.stack(states),
-        np.array(right),
-        owner.astype(int),
-        number_tried.astype(int),
-        after,
-        generated,
-        prm,
-        np.array(problem),
-    )
+    columns = (np.array(column) for column in zip(*trials, strict=True))
+    return TrainingRows(np.stack(states), np.array(right), *columns, np.array(problem))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +164,8 @@ def fit(
     still = np.hstack([rows.states, np.zeros((len(rows.states), columns.shape[1]))])
     moved = np.hstack([rows.states[rows.owner], columns[rows.tried]])
     told = np.hstack([moved, coarse(curve(outside)[:, None])[rows.owner]])
-    few = replace(
-        learning, iterations=learning.iterations // 3, leaf=learning.leaf * 7
-    )  # right answers are rarely lost
+    # right answers are rarely lost
+    few = replace(learning, iterations=learning.iterations // 3, leaf=learning.leaf * 7)
     many = replace(learning, iterations=learning.iterations * 2, leaf=max(1, learning.leaf // 2))
     rising = np.zeros(still.shape[1])
     rising[-columns.shape[1] :] = 1

@@ -68,13 +68,8 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     rows, wanted = load_problems(options.dataset, options.limit), demand(arms, options.repeats)
     load = partial(load_solver, options, options.sampling_seed)
     with Store(options.store) as store, load() as solver:
-        key = pool_key(
-            solver,
-            options.dataset,
-            seed=options.sampling_seed,
-            temperature=options.temperature,
-            max_tokens=options.max_tokens,
-        )
+        settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
+        key = pool_key(solver, options.dataset, seed=options.sampling_seed, **settings)
         models = named(solver, embedded=options.policy is None and options.recipe is None)
         ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
         _explain_others(store, key, options, console)
@@ -147,10 +142,8 @@ def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, con
     keys = store.keys()
     if key in keys or not keys:
         return
-    mine, theirs = (
-        asdict(key),
-        min((asdict(other) for other in keys), key=lambda one: len(_differing(one, asdict(key)))),
-    )
+    mine = asdict(key)
+    theirs = min((asdict(other) for other in keys), key=lambda one: len(_differing(one, mine)))
     told = ", ".join(f"{name} {theirs[name]} there and {mine[name]} here" for name in _differing(theirs, mine))
     if options.resume:
         raise ConfigError(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +45,6 @@ class StageMetrics:
     confusion: tuple[tuple[float, ...], ...]
     reliability: tuple[Reliability, ...]  # points of the diagram
 
-    @property
-    def divergence(self) -> float:
-        """Log-loss above its floor, in nats; it compares stages, whose labels are counted on different samples."""
-        return self.log_loss - self.log_loss_floor
-
-    def as_data(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
@@ -91,11 +81,6 @@ def measure(found: Predictions, bins: Bins, masses: int = 10) -> StageMetrics:
     )
 
 
-def expected_difficulty(posterior: Array) -> Array:
-    """Mean bin, from 0 for the easiest to 4, shape [rows]."""
-    return np.asarray(posterior @ np.arange(BINS))
-
-
 def reliability(found: Predictions, masses: int) -> tuple[Reliability, ...]:
     """Points of equal mass for every edge, by rising prediction."""
     points = []
@@ -105,14 +90,8 @@ def reliability(found: Predictions, masses: int) -> tuple[Reliability, ...]:
         order = np.argsort(predicted, kind="stable")
         for group in np.array_split(order, masses):
             weight = found.weight[group]
-            points.append(
-                Reliability(
-                    edge,
-                    float(np.average(predicted[group], weights=weight)),
-                    float(np.average(observed[group], weights=weight)),
-                    float(weight.sum()),
-                )
-            )
+            means = (float(np.average(values[group], weights=weight)) for values in (predicted, observed))
+            points.append(Reliability(edge, *means, float(weight.sum())))
     return tuple(points)
 
 
@@ -152,7 +131,7 @@ def _spearman(found: Predictions) -> float:
     for id in found.problem.tolist():
         place[id] = place.get(id, -1) + 1
         order.append(place[id])
-    easiness, rate = -expected_difficulty(found.posterior), found.right / found.drawn
+    easiness, rate = -(found.posterior @ np.arange(BINS)), found.right / found.drawn  # less the mean bin
     turn = np.array(order)
     return float(np.mean([_rank_correlation(easiness[turn == one], rate[turn == one]) for one in sorted(set(order))]))
 
@@ -192,7 +171,8 @@ def importances(
     groups = {group: [i for i, name in enumerate(names) if group_of(name) == group] for group in map(group_of, names)}
     found: dict[str, dict[str, float]] = {}
     for stage, all_rows in trainer.rows.items():
-        known = {group: columns for group, columns in groups.items() if _varies(all_rows.features[:, columns])}
+        varies = np.ptp(np.nan_to_num(all_rows.features, nan=-1e9), axis=0) > 0
+        known = {group: columns for group, columns in groups.items() if varies[columns].any()}
         rises = dict.fromkeys(known, 0.0)
         for difficulty, part in fitted.held_out(records):
             rows = all_rows.of([record.id for record in part])
@@ -209,11 +189,6 @@ def importances(
     return found
 
 
-def _varies(columns: Array) -> bool:
-    filled = np.nan_to_num(columns, nan=-1e9)
-    return bool((np.ptp(filled, axis=0) > 0).any())
-
-
 def held_out_predictions(
     fitted: CrossFitted[Difficulty], records: Sequence[ProblemRecord], trainer: DifficultyTrainer
 ) -> dict[str, Predictions]:
@@ -225,7 +200,11 @@ def held_out_predictions(
             posterior = difficulty.model.stages[name].predict_proba(rows.features)
             soft = difficulty.bins.soft(rows.right, rows.drawn)
             parts.append(Predictions(posterior, soft, rows.problem, rows.right, rows.drawn, rows.weight))
-    return {name: _joined(parts) for name, parts in found.items()}
+    names = [one.name for one in fields(Predictions)]
+    return {
+        stage: Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        for stage, parts in found.items()
+    }
 
 
 def measured_difficulty(
@@ -234,7 +213,3 @@ def measured_difficulty(
     """Stage -> metrics on held-out problems."""
     bins = Bins.fit(counts_of(records, trainer.kind))
     return {name: measure(found, bins) for name, found in held_out_predictions(fitted, records, trainer).items()}
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    return Predictions(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Predictions)))

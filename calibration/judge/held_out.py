@@ -65,18 +65,13 @@ class CrossFitted(Generic[T]):
     folds: Folds
     models: tuple[Fitted[T], ...]
 
-    def model_for(self, id: str) -> T:
-        """The model that has not seen this problem.
-
-        Raises:
-            CalibrationError: the problem has no fold, or the model of its fold was fitted on it.
-        """
-        if id not in self.folds.fold:
-            raise CalibrationError(f"problem {id!r} has no fold: make folds of all the problems that are predicted")
-        return self.models[self.folds.fold[id]].for_problems([id])
-
     def held_out(self, records: Sequence[ProblemRecord]) -> Iterator[tuple[T, list[ProblemRecord]]]:
         """Every model with the problems of its fold, none of which it was fitted on."""
+        without = next((record.id for record in records if record.id not in self.folds.fold), None)
+        if without is not None:
+            raise CalibrationError(
+                f"problem {without!r} has no fold: make folds of all the problems that are predicted"
+            )
         for number, fitted in enumerate(self.models):
             part = self.folds.held_out(number, records)
             yield fitted.for_problems(record.id for record in part), part

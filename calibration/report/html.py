@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +14,13 @@ import numpy as np
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.pipeline import Calibration
 from adaptive_ttc.calibration.judge.difficulty import StageMetrics
-from adaptive_ttc.calibration.report.tables import bin_name
+from adaptive_ttc.calibration.report.tables import Grid, bin_name
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.evaluation.plot_style import colour_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-import base64
-from collections.abc import Callable
-from html import escape
-
-from adaptive_ttc.calibration.report.tables import Grid
 
 _EDGES = ("#56B4E9", "#009E73", "#E69F00", "#D55E00")
 _STYLE: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.8, "lines.markersize": 4}

@@ -82,19 +82,8 @@ def shown_budgets(budgets: Sequence[float], most: int = SHOWN_BUDGETS) -> list[f
 
 def stages(found: Mapping[str, StageMetrics]) -> Grid:
     """The classifiers of difficulty on unseen problems."""
-    rows = [
-        (
-            name,
-            f"{one.log_loss:.3f}",
-            f"{one.log_loss_of_shares:.3f}",
-            f"{one.log_loss_floor:.3f}",
-            f"{one.brier:.3f}",
-            f"{one.ece:.3f}",
-            f"{one.spearman:.3f}",
-            f"{one.spearman_ceiling:.3f}",
-        )
-        for name, one in found.items()
-    ]
+    figures = ("log_loss", "log_loss_of_shares", "log_loss_floor", "brier", "ece", "spearman", "spearman_ceiling")
+    rows = [(name, *(f"{getattr(one, figure):.3f}" for figure in figures)) for name, one in found.items()]
     head = ("evidence", "log-loss", "of shares", "floor", "Brier", "ECE", "Spearman", "ceiling")
     return Grid("Difficulty read off evidence, on unseen problems", head, tuple(rows))
 
