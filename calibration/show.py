@@ -21,8 +21,7 @@ from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
 
-RIVALS = 6
-"""Arms that a lookup lists."""
+RIVALS = 6  # arms that a lookup lists
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,11 +35,8 @@ from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 
-PROBLEMS_AT_ONCE = 8
-"""Of a worker: their samples fill an engine's batch several times over."""
-
-MOST = 64
-"""N of the largest default arm."""
+PROBLEMS_AT_ONCE = 8  # of a worker: their samples fill an engine's batch several times over
+MOST = 64  # N of the largest default arm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

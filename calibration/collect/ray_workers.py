@@ -18,9 +18,7 @@ from adaptive_ttc.calibration.collect.workers import Job, ShardCollector, ShardR
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 
-LOCAL = "local"
-"""The address of a Ray that is started on this machine for as long as the collection takes."""
-
+LOCAL = "local"  # the address of a Ray that is started on this machine for as long as the collection takes
 _STORE_BYTES = 128 * 2**20  # of shared memory for a Ray of our own: a shard is megabytes
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere

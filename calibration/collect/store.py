@@ -24,14 +24,9 @@ from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.types import Prefix
 
-APPLICATION = 0x41545443
-"""SQLite's application_id of these files: "ATTC"."""
-
+APPLICATION = 0x41545443  # SQLite's application_id of these files: "ATTC"
 SCHEMA = 1
-
-WAIT = 120.0
-"""Seconds that a writer waits for another's transaction."""
-
+WAIT = 120.0  # seconds that a writer waits for another's transaction
 _TABLES = """
 CREATE TABLE pools (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
 CREATE TABLE problems (

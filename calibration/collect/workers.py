@@ -28,9 +28,7 @@ from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.solver import Solver
 
-TRIES = 3
-"""Workers in a row that may die over the same problems before one gets anything done."""
-
+TRIES = 3  # workers in a row that may die over the same problems before one gets anything done
 _POLL = 1.0  # seconds between looks into the store for progress
 
 

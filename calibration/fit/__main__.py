@@ -31,8 +31,8 @@ from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import META
 
+# problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points
 FEW = 200
-"""Problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points."""
 
 RUNS = Path("runs") / "calibration"
 UNITS = "units.sqlite"

@@ -169,12 +169,11 @@ def _vote_of(arm: Arm, vote: Vote) -> Vote:
     return replace(vote, name=names.get(arm.strategy, vote.name))
 
 
-B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Values of b that are tried for the logit-weighted vote."""
+B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # values of b that are tried for the logit-weighted vote
 
 
-SIZES = (4, 16, 64)
-"""Solutions drawn, of each kind of unit."""
+SIZES = (4, 16, 64)  # solutions drawn, of each kind of unit
+VOTE_DRAWS = 8  # subsets of every pool at every size, by which votes are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,21 +208,19 @@ def choose_vote(
     records: Sequence[ProblemRecord],
     folds: NDArray[np.int64],
     *,
-    draws: int = 8,
     seed: int = 0,
     aggregations: Sequence[Aggregation] = AGGREGATIONS,
 ) -> VoteChoice:
     """Try all votes and choose the best; CalibrationError where there are no solutions to vote on.
 
-    ``folds``: fold of every problem, shape [problems]; ``draws``: subsets of every pool at every size;
-    ``aggregations``: reductions of step scores that are tried.
+    ``folds``: fold of every problem, shape [problems]; ``aggregations``: reductions of step scores that are tried.
     """
     scored = any(
         attempt.scores for record in records for units in record.units.values() for one in units[:1]
         for attempt in one.unit.attempts
     )  # fmt: skip
     votes = possible_votes(scored, aggregations)
-    accuracy = np.stack([_tried(record, votes, draws, seed) for record in records])
+    accuracy = np.stack([_tried(record, votes, seed) for record in records])
     if np.isnan(accuracy).all():
         raise CalibrationError(
             f"no problem has {SIZES[0]} samples, or trees, to vote on: collect more, such as with --arms majority:1,4"
@@ -240,7 +237,7 @@ def choose_vote(
     return VoteChoice(votes[best], tuple(map(name_of, votes)), accuracy, honest, float(means[best]) - honest)
 
 
-def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) -> NDArray[np.float64]:
+def _tried(record: ProblemRecord, votes: Sequence[Vote], seed: int) -> NDArray[np.float64]:
     """Accuracy of every vote on one problem, mean over kinds, sizes and draws."""
     results = []
     rng = np.random.default_rng([seed, *record.id.encode()])
@@ -249,7 +246,7 @@ def _tried(record: ProblemRecord, votes: Sequence[Vote], draws: int, seed: int) 
             width = int(kind.partition("-")[2] or 1)
             sizes = [size // width for size in SIZES if 0 < size // width <= len(units)]
             if sizes:
-                drawn = np.concatenate([subsets_of(len(units), size, draws, rng) for size in sizes])
+                drawn = np.concatenate([subsets_of(len(units), size, VOTE_DRAWS, rng) for size in sizes])
                 results.append(vote_accuracy(units, drawn, votes).mean(axis=1))
     return np.mean(results, axis=0) if results else np.full(len(votes), np.nan)
 

@@ -39,11 +39,10 @@ from adaptive_ttc.estimate.skops_io import MOST_LEAVES
 Array = NDArray[np.float64]
 Family = Literal["logistic", "boosting"]
 
-ISOTONIC_FROM = 1000
-"""Problems from which a curve of any shape is fitted rather than one with two parameters."""
+ISOTONIC_FROM = 1000  # problems from which a curve of any shape is fitted rather than one with two parameters
 
+# features that make a problem harder, if anything
 RISING = ("votes.entropy", "weights.entropy", "answers.distinct", "attempts.no_answer", "attempts.unfinished")
-"""Features that make a problem harder, if anything."""
 
 FALLING = (
     *(f"{part}.score_{name}" for part in ("first_steps", "attempts") for name in ("min", "q25", "median", "q75")),
@@ -222,8 +221,7 @@ def _columns(features: Array) -> list[int]:
     return np.flatnonzero((high > low) | (known.any(axis=0) & ~known.all(axis=0))).tolist()
 
 
-MOST = 63
-"""Values that are left in a column; what fits the trees has ``max_bins`` of at least this."""
+MOST = 63  # values that are left in a column; what fits the trees has ``max_bins`` of at least this
 
 
 def coarse(features: Array) -> Array:

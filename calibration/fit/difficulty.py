@@ -54,12 +54,12 @@ def counts_of(records: Sequence[ProblemRecord], kind: str = "sample") -> Counts:
     return Counts(np.array([one.sum() for one in results]), np.array([float(len(one)) for one in results]))
 
 
-def counts_without(record: ProblemRecord, shown: Collection[int], kind: str = "sample") -> tuple[float, float]:
-    """Right and drawn units of a problem, without those of indices ``shown`` to a classifier.
+def counts_without(record: ProblemRecord, shown: Collection[int]) -> tuple[float, float]:
+    """Right and drawn samples of a problem, without those of indices ``shown`` to a classifier.
 
     Counting them in the label too would let a classifier on a small pool repeat what it was shown.
     """
-    kept = np.delete(outcomes(record, kind), list(shown))
+    kept = np.delete(outcomes(record), list(shown))
     return float(kept.sum()), float(len(kept))
 
 
@@ -146,9 +146,7 @@ def check_counts(counts: Counts) -> None:
         )
 
 
-PERMUTATIONS = 2
-"""Random orders of a problem's samples that are shown; more cost time and tell little that is new."""
-
+PERMUTATIONS = 2  # random orders of a problem's samples that are shown; more cost time and tell little that is new
 _LEFT = 2  # samples that are not shown, at least: the label is counted on them
 
 
@@ -180,29 +178,20 @@ def stage_evidence(record: ProblemRecord, stage: Stage, order: Sequence[int]) ->
     return stage.view(record.nothing().plus(*shown, *greedy))
 
 
-def possible_stages(records: Sequence[ProblemRecord], kind: str = "sample") -> tuple[Stage, ...]:
+def possible_stages(records: Sequence[ProblemRecord]) -> tuple[Stage, ...]:
     """Stages recorded for nine in ten problems, and for enough to learn from."""
     least = max(0.9 * len(records), min(LEAST_PROBLEMS, len(records)))
-    return tuple(stage for stage in STAGES if sum(_holds(record, stage, kind) for record in records) >= least)
+    return tuple(stage for stage in STAGES if sum(_holds(record, stage) for record in records) >= least)
 
 
 def stage_rows(
-    records: Sequence[ProblemRecord],
-    stage: Stage,
-    reading: Reading,
-    kind: str = "sample",
-    permutations: int = PERMUTATIONS,
-    seed: int = 0,
+    records: Sequence[ProblemRecord], stage: Stage, reading: Reading, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> StageRows:
-    """Rows of all problems that hold the stage.
-
-    ``kind``: units that pass@1 is counted on; ``permutations``: orders of the samples, one where no sample is shown;
-    ``seed`` is that of the orders.
-    """
+    """Rows of all problems that hold the stage; so many random orders of the samples, one where none is shown."""
     features, problem, right, drawn, weight = [], [], [], [], []
     orders = permutations if _shown(stage) else 1
     for record in records:
-        if not _holds(record, stage, kind):
+        if not _holds(record, stage):
             continue
         for number in range(orders):
             order = list(range(len(record.units.get("sample", ()))))
@@ -210,7 +199,7 @@ def stage_rows(
             evidence = stage_evidence(record, stage, order)
             if evidence is None:
                 continue
-            won, rest = counts_without(record, order[: _shown(stage)] if kind == "sample" else (), kind)
+            won, rest = counts_without(record, order[: _shown(stage)])
             features.append(reading.features(evidence))
             problem.append(record.id)
             right.append(won)
@@ -226,11 +215,9 @@ def _shown(stage: Stage) -> int:
     return max(stage.steps, stage.finished)
 
 
-def _holds(record: ProblemRecord, stage: Stage, kind: str) -> bool:
-    order = range(len(record.units.get("sample", ())))
-    shown = _shown(stage) if kind == "sample" else 0
-    enough = len(record.units.get(kind, ())) >= shown + _LEFT
-    return enough and stage_evidence(record, stage, order) is not None
+def _holds(record: ProblemRecord, stage: Stage) -> bool:
+    samples = len(record.units.get("sample", ()))
+    return samples >= _shown(stage) + _LEFT and stage_evidence(record, stage, range(samples)) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,26 +231,16 @@ class Difficulty:
 
 
 class DifficultyTrainer:
-    """Trains on any subset of the problems, whose rows are made once; pass@1 is counted on units of ``kind``."""
+    """Trains on any subset of the problems, whose rows are made once."""
 
-    def __init__(
-        self,
-        records: Sequence[ProblemRecord],
-        reading: Reading,
-        kind: str = "sample",
-        fitting: Fitting | None = None,
-        permutations: int = PERMUTATIONS,
-    ) -> None:
-        self.reading, self.kind, self.fitting = reading, kind, fitting or Fitting()
-        self.stages: tuple[Stage, ...] = possible_stages(records, kind)
-        self.rows: dict[str, StageRows] = {
-            stage.name: stage_rows(records, stage, reading, kind, permutations, self.fitting.seed)
-            for stage in self.stages
-        }
+    def __init__(self, records: Sequence[ProblemRecord], reading: Reading, fitting: Fitting = Fitting()) -> None:
+        self.reading, self.fitting = reading, fitting
+        self.stages = possible_stages(records)
+        self.rows = {stage.name: stage_rows(records, stage, reading, seed=fitting.seed) for stage in self.stages}
 
     def train(self, records: Sequence[ProblemRecord]) -> Difficulty:
         """Fit bins and classifiers on these problems only."""
-        bins = Bins.fit(counts_of(records, self.kind))
+        bins = Bins.fit(counts_of(records))
         ids = [record.id for record in records]
         models, losses = {}, {}
         for name, all_rows in self.rows.items():

@@ -34,8 +34,8 @@ from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.strategies.units import SAMPLE
 from adaptive_ttc.types import Aggregation
 
+# what a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all
 COUNTS = ("flops", "generated+prm", "generated")
-"""What a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [name for name, value in one.items() if other.get(name) != value]
 
 
-DATASET = "minimath-calibration"
-"""What a fit is made on where none is named; a file of traces names its own."""
+DATASET = "minimath-calibration"  # what a fit is made on where none is named; a file of traces names its own
 
 
 def from_traces(options: argparse.Namespace) -> FitData:

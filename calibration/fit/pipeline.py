@@ -63,8 +63,7 @@ Array = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 
-REPLAYED = 300
-"""Problems on which adaptive runs are replayed, about; of as few folds as hold so many."""
+REPLAYED = 300  # problems on which adaptive runs are replayed, about; of as few folds as hold so many
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def save_calibration(
 def write_reports(calibration: Calibration, meta: Mapping[str, Any], folder: str | Path) -> None:
     """Write ``report.md`` and ``report.html``."""
     grids = findings(calibration, meta)
-    told = sentences(calibration)
+    told = list(sentences(calibration))
     texts = {
         MARKDOWN: as_markdown(title(meta), meta["command"], told, grids),
         PAGE: page(title(meta), meta["command"], told, grids, calibration),

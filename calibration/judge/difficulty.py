@@ -211,5 +211,5 @@ def measured_difficulty(
     records: Sequence[ProblemRecord], fitted: CrossFitted[Difficulty], trainer: DifficultyTrainer
 ) -> dict[str, StageMetrics]:
     """Stage -> metrics on held-out problems."""
-    bins = Bins.fit(counts_of(records, trainer.kind))
+    bins = Bins.fit(counts_of(records))
     return {name: measure(found, bins) for name, found in held_out_predictions(fitted, records, trainer).items()}

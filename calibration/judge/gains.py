@@ -23,12 +23,10 @@ from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
 Array = NDArray[np.float64]
 
-LEAST_GAIN = 0.05
-"""Gain of the oracle over the best fixed arm from which on the share that is kept says something."""
+LEAST_GAIN = 0.05  # gain of the oracle over the best fixed arm from which on the share that is kept says something
 
 
-MISSED = 0.002
-"""Mean accuracy less price by which a kind of unit must be missed to be offered to the allocator."""
+MISSED = 0.002  # mean accuracy less price by which a kind of unit must be missed to be offered to the allocator
 
 
 @dataclass(frozen=True, slots=True)

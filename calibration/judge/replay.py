@@ -160,8 +160,7 @@ def _orders(record: ProblemRecord, rng: random.Random, block: int) -> dict[str, 
     return found
 
 
-AT_ONCE = 32
-"""Problems at work at once, as live."""
+AT_ONCE = 32  # problems at work at once, as live
 
 Forecaster = Callable[[Sequence[Evidence]], list[Forecast]]
 
@@ -203,20 +202,11 @@ def replay(
     budget: int | None,
     weights: Weights,
     opening: Opening,
-    *,
-    min_gain: float = 0.0,
-    per_problem_max: int | None = None,
 ) -> list[Replayed]:
-    """Spend one budget over many problems; None for no limit.
-
-    ``orders``: one of each problem; ``min_gain``: gain per 1,000 units under which nothing is bought. Every problem
-    begins with ``opening``, scored as far as the budget pays for it.
-    """
-    allocator = Allocator(budget, min_gain=min_gain, per_problem_max=per_problem_max)
+    """Spend one budget (None: no limit) over many problems; the opening is scored as far as the budget pays for it."""
     each = math.inf if budget is None else budget / max(1, len(orders))
-    each = min(each, math.inf if per_problem_max is None else per_problem_max)
     begin = opening.within(each, weights.generated, weights.prm)
-    return _played([(allocator, orders)], forecast, vote, weights, begin)
+    return _played([(Allocator(budget), orders)], forecast, vote, weights, begin)
 
 
 def replay_each(
@@ -226,11 +216,9 @@ def replay_each(
     budget: int | None,
     weights: Weights,
     opening: Opening,
-    *,
-    min_gain: float = 0.0,
 ) -> list[Replayed]:
     """Spend a budget of its own on every problem, see :func:`replay`."""
-    alone = [(Allocator(budget, min_gain=min_gain, floor=0.0), [order]) for order in orders]
+    alone = [(Allocator(budget, floor=0.0), [order]) for order in orders]
     begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
     return _played(alone, forecast, vote, weights, begin)
 

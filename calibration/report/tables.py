@@ -73,9 +73,9 @@ def reached(table: ComputeOptimalTable, difficulty: int | None, choice: Choice) 
     return f"{expected}; {accuracy:.0f} [{low:.0f}, {high:.0f}]"
 
 
-def shown_budgets(budgets: Sequence[float], most: int = SHOWN_BUDGETS) -> list[float]:
-    """At most ``most`` budgets, with the first and the last, to two digits."""
-    step = max(1, -(-(len(budgets) - 1) // max(1, most - 1)))
+def shown_budgets(budgets: Sequence[float]) -> list[float]:
+    """At most ``SHOWN_BUDGETS`` of them, with the first and the last, to two digits."""
+    step = max(1, -(-(len(budgets) - 1) // (SHOWN_BUDGETS - 1)))
     chosen = {*budgets[::step], budgets[-1]}
     return [float(f"{budget:.2g}") for budget in sorted(chosen)]
 
@@ -103,12 +103,8 @@ def gains(calibration: Calibration) -> Grid:
     return Grid("Right, in % of unseen problems, at equal mean cost", head, tuple(rows), 0)
 
 
-def sentences(calibration: Calibration) -> list[str]:
+def sentences(calibration: Calibration) -> Iterator[str]:
     """Further findings, a line each."""
-    return list(_sentences(calibration))
-
-
-def _sentences(calibration: Calibration) -> Iterator[str]:
     gain, met, vote = calibration.gain, calibration.adaptive, calibration.vote
     yield (
         f"Vote: {name_of(vote.vote)}, right on {vote.crossfitted:.1%} of unseen problems (mean over pools of "
