@@ -233,10 +233,10 @@ class Difficulty:
 class DifficultyTrainer:
     """Trains on any subset of the problems, whose rows are made once."""
 
-    def __init__(self, records: Sequence[ProblemRecord], reading: Reading, fitting: Fitting = Fitting()) -> None:
-        self.reading, self.fitting = reading, fitting
+    def __init__(self, records: Sequence[ProblemRecord], reading: Reading, fitting: Fitting | None = None) -> None:
+        self.reading, self.fitting = reading, fitting or Fitting()
         self.stages = possible_stages(records)
-        self.rows = {stage.name: stage_rows(records, stage, reading, seed=fitting.seed) for stage in self.stages}
+        self.rows = {stage.name: stage_rows(records, stage, reading, seed=self.fitting.seed) for stage in self.stages}
 
     def train(self, records: Sequence[ProblemRecord]) -> Difficulty:
         """Fit bins and classifiers on these problems only."""

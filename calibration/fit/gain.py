@@ -112,8 +112,9 @@ def training_rows(
                 states.append(vote.reading.features(state.evidence(order)))
                 right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
-    columns = (np.array(column) for column in zip(*trials, strict=True))
-    return TrainingRows(np.stack(states), np.array(right), *columns, np.array(problem))
+    owner, tries, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
+    known, of = np.stack(states), np.array(problem)
+    return TrainingRows(known, np.array(right), owner, tries, after, generated, prm, of)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,8 @@ def reliability(found: Predictions, masses: int) -> tuple[Reliability, ...]:
         order = np.argsort(predicted, kind="stable")
         for group in np.array_split(order, masses):
             weight = found.weight[group]
-            means = (float(np.average(values[group], weights=weight)) for values in (predicted, observed))
-            points.append(Reliability(edge, *means, float(weight.sum())))
+            said, seen = (float(np.average(values[group], weights=weight)) for values in (predicted, observed))
+            points.append(Reliability(edge, said, seen, float(weight.sum())))
     return tuple(points)
 
 

@@ -67,11 +67,10 @@ class CrossFitted(Generic[T]):
 
     def held_out(self, records: Sequence[ProblemRecord]) -> Iterator[tuple[T, list[ProblemRecord]]]:
         """Every model with the problems of its fold, none of which it was fitted on."""
-        without = next((record.id for record in records if record.id not in self.folds.fold), None)
-        if without is not None:
-            raise CalibrationError(
-                f"problem {without!r} has no fold: make folds of all the problems that are predicted"
-            )
+        for record in records:
+            if record.id not in self.folds.fold:
+                told = f"problem {record.id!r} has no fold: make folds of all the problems that are predicted"
+                raise CalibrationError(told)
         for number, fitted in enumerate(self.models):
             part = self.folds.held_out(number, records)
             yield fitted.for_problems(record.id for record in part), part
