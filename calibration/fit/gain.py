@@ -113,8 +113,8 @@ def training_rows(
                 right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
     owner, tries, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
-    known, of = np.stack(states), np.array(problem)
-    return TrainingRows(known, np.array(right), owner, tries, after, generated, prm, of)
+    features, numbers = np.stack(states), np.array(problem)
+    return TrainingRows(features, np.array(right), owner, tries, after, generated, prm, numbers)
 
 
 @dataclass(frozen=True, slots=True)
