@@ -29,7 +29,7 @@ from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Pool, draw_pools
 from adaptive_ttc.evaluation.metrics import interval
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.tracing.render import printable
+from adaptive_ttc.tracing.tree_text import printable
 
 STRATEGIES = ("majority", "weighted_best_of_n")
 SIZES = (1, 4, 16, 64)

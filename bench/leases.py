@@ -30,7 +30,7 @@ from statistics import fmean
 import anyio
 from measuring import LoadMeter, run_measurement, sample_of
 
-from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.ledger import Ledger, Reservation
 from adaptive_ttc.prm.base import ScoreRequest

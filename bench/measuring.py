@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import git_state, machine, writable, write_record

@@ -65,7 +65,7 @@ from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import Curves, answerable, measure
 from adaptive_ttc.calibration.judge.held_out import add_overlap_option
 from adaptive_ttc.cli import exit_code
-from adaptive_ttc.cli.request import add_model_options, load_solver
+from adaptive_ttc.cli.options import add_model_options, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.evaluation.result_file import write_record
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from measuring import LoadMeter, run_measurement, sample_of
 
-from adaptive_ttc.driver.sample import Sample
+from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.state import PathNumbering
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.prm.base import ScoreRequest

@@ -28,7 +28,7 @@ from adaptive_ttc.calibration import show
 from adaptive_ttc.calibration.collect import __main__ as collect
 from adaptive_ttc.calibration.fit import __main__ as fit
 from adaptive_ttc.cli import evaluate, solve
-from adaptive_ttc.cli.request import request_of
+from adaptive_ttc.cli.options import request_of
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.loading import MINI_CALIBRATION, MINI_FINISH_TOKENS, POLICY_GROUP, PRM_GROUP

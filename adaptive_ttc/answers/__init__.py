@@ -2,6 +2,6 @@
 
 from adaptive_ttc.answers.equivalence import Grader, GraderStatistics
 from adaptive_ttc.answers.extraction import canonical, extract_answer
-from adaptive_ttc.answers.supervisor import GradingConfig
+from adaptive_ttc.answers.grading_process import GradingConfig
 
 __all__ = ["Grader", "GraderStatistics", "GradingConfig", "canonical", "extract_answer"]

@@ -14,7 +14,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from adaptive_ttc.answers.extraction import MAX_CHARS, canonical, decide_plain, exact_value
-from adaptive_ttc.answers.supervisor import GradingConfig, Request, Supervisor
+from adaptive_ttc.answers.grading_process import GradingConfig, Request, Supervisor
 
 Comparison = tuple[str, str]
 """(gold, answer), both canonical: "is ``answer`` right where ``gold`` is the right answer?"."""

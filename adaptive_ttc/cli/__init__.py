@@ -11,7 +11,7 @@ from typing import NoReturn
 import adaptive_ttc
 from adaptive_ttc.cli import evaluate, show, solve
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
-from adaptive_ttc.tracing.render import printable
+from adaptive_ttc.tracing.tree_text import printable
 
 COMMANDS = (solve, evaluate, show)
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.cli.request import (
+from adaptive_ttc.cli.options import (
     add_model_options,
     add_request_options,
     check_request,
@@ -32,7 +32,7 @@ from adaptive_ttc.evaluation.metrics import interval
 from adaptive_ttc.evaluation.result_file import writable, write_record
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
-from adaptive_ttc.tracing.render import printable
+from adaptive_ttc.tracing.tree_text import printable
 from adaptive_ttc.types import Usage
 
 FIGURES = """figures in the JSON file:

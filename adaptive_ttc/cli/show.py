@@ -10,9 +10,9 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.tracing.explain import explain
 from adaptive_ttc.tracing.page import render
-from adaptive_ttc.tracing.render import legible
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import search_tree
+from adaptive_ttc.tracing.tree_text import legible
 
 
 def add(subparsers: Any) -> None:

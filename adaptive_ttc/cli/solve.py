@@ -15,12 +15,12 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TimeEla
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.cli.request import add_model_options, add_request_options, load_solver, request_of
+from adaptive_ttc.cli.options import add_model_options, add_request_options, load_solver, request_of
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.tracing.render import legible, printable
+from adaptive_ttc.tracing.tree_text import legible, printable
 from adaptive_ttc.types import Problem
 
 SHOWN_CLASSES = 12

@@ -10,9 +10,9 @@ import anyio
 from adaptive_ttc.cost import Price, flops
 from adaptive_ttc.driver.engines import DriverConfig, Engines, PolicyCalls
 from adaptive_ttc.driver.expand import Expansion, score_held
+from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.prompts import Prompts
 from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder
-from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.driver.state import SearchState, derive_seed
 from adaptive_ttc.events import Route

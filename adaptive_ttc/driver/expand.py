@@ -9,8 +9,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from adaptive_ttc.driver.engines import Engines, PolicyCalls
+from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
-from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import DecisionEvent, FinishedEvent, RequestEvent, SampledEvent

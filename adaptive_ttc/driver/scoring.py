@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adaptive_ttc.cost import Price
+from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.recording import RunRecorder
-from adaptive_ttc.driver.sample import Sample
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import DecisionEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger

@@ -26,8 +26,7 @@ from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import Slice
-from adaptive_ttc.strategies.units import GREEDY, SAMPLE
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice
 from adaptive_ttc.types import Prefix, split_steps
 
 SHORTEST = 16  # tokens under which a slice is not worth a request

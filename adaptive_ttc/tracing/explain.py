@@ -60,7 +60,7 @@ def counted(number: int, noun: str) -> str:
 def explain(trace: Trace) -> str:
     """Explain a run in a few lines of plain text, as far as it got.
 
-    Names and answers stand as the trace has them: print them through :func:`adaptive_ttc.tracing.render.legible`.
+    Names and answers stand as the trace has them: print them through :func:`adaptive_ttc.tracing.tree_text.legible`.
     """
     found = outcomes(trace)
     search, vote = trace.last(SearchEvent), trace.last(VoteEvent)

@@ -29,14 +29,14 @@ from adaptive_ttc.calibration.fit.pipeline import membership, table_of
 from adaptive_ttc.calibration.judge.gains import opening_of, promising_kinds
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
 from adaptive_ttc.calibration.judge.replay import Forecaster
-from adaptive_ttc.cli.request import load_solver
+from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
 from adaptive_ttc.estimate.gain import Posteriors
 from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
-from adaptive_ttc.strategies.units import SAMPLE
+from adaptive_ttc.strategies.adaptive import SAMPLE
 
 AXES = ("flops", "generated+prm", "generated")
 

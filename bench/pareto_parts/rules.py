@@ -34,7 +34,7 @@ from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.strategies.units import SAMPLE
+from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.types import Problem
 
 Array = NDArray[np.float64]

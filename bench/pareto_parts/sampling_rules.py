@@ -23,7 +23,7 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, 
 from adaptive_ttc.calibration.fit.accuracy import vote_accuracy
 from adaptive_ttc.calibration.judge.gains import PRICES
 from adaptive_ttc.estimate.table import Vote
-from adaptive_ttc.strategies.units import SAMPLE
+from adaptive_ttc.strategies.adaptive import SAMPLE
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

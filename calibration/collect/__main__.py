@@ -29,7 +29,7 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code
-from adaptive_ttc.cli.request import add_pair_options, load_solver
+from adaptive_ttc.cli.options import add_pair_options, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.solver import Solver

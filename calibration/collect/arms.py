@@ -14,7 +14,7 @@ from typing import Any
 from adaptive_ttc.calibration.collect.units import with_starts
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies import make_strategy, strategy_names
-from adaptive_ttc.strategies.units import GREEDY, SAMPLE
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 
 SAMPLED = ("majority", "best_of_n", "weighted_best_of_n")
 WITH_BEAMS = ("dvts", "beam_search")

@@ -19,7 +19,7 @@ from adaptive_ttc.ledger import Ledger, Reservation
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.strategies.units import GREEDY, SAMPLE
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Problem
 from adaptive_ttc.wrappers import WrappedPolicy

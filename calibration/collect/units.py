@@ -27,8 +27,8 @@ from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.request import Resources, make_request
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, WeightedBestOfN
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, request_of, split_kind
 from adaptive_ttc.strategies.requests import Expand, Search
-from adaptive_ttc.strategies.units import GREEDY, SAMPLE, request_of, split_kind
 from adaptive_ttc.types import ROOT, STEP_END, Message, Prefix, Problem
 
 

@@ -24,14 +24,14 @@ from adaptive_ttc.calibration.collect.collector import grades_of
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, record_of
 from adaptive_ttc.calibration.collect.store import Store, StoredProblem
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Work, pool_key, row_digest
-from adaptive_ttc.cli.request import load_solver
+from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
-from adaptive_ttc.strategies.units import SAMPLE
 from adaptive_ttc.types import Aggregation
 
 # what a budget is counted in: tokens of the policy, those of the PRM weighed by its size, or alike, or not at all

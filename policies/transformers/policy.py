@@ -24,8 +24,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy
 from adaptive_ttc.policies.requests import check_request
-from adaptive_ttc.policies.transformers.engine import Engine, EngineThread, Job, Outcome, Scheduler
-from adaptive_ttc.policies.transformers.runner import ModelRunner
+from adaptive_ttc.policies.transformers.batched_model import ModelRunner
+from adaptive_ttc.policies.transformers.batching import Engine, EngineThread, Job, Outcome, Scheduler
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.checkpoint import load_causal, locate
 from adaptive_ttc.prm.prefix_cache import CacheShape, cache_argument

@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from adaptive_ttc.answers import Grader, GradingConfig
-from adaptive_ttc.answers.supervisor import Supervisor
+from adaptive_ttc.answers.grading_process import Supervisor
 from adaptive_ttc.errors import ConfigError, GradingError
 from tests.answers import workers
 

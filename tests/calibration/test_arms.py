@@ -5,7 +5,7 @@ import pytest
 from adaptive_ttc.calibration.collect.arms import Arm, default_arms, demand, parse_arms
 from adaptive_ttc.calibration.collect.units import starts_of, with_starts
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.strategies.units import request_of
+from adaptive_ttc.strategies.adaptive import request_of
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from adaptive_ttc import loading
 from adaptive_ttc.calibration.fit import __main__ as fit
 from adaptive_ttc.cli import main
-from adaptive_ttc.cli.recipe import read_recipe
+from adaptive_ttc.cli.options import read_recipe
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM

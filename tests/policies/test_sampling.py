@@ -4,7 +4,7 @@ import torch
 from scipy.stats import chisquare, kstest
 from transformers import TopPLogitsWarper
 
-from adaptive_ttc.policies.transformers.runner import Uniforms, draw
+from adaptive_ttc.policies.transformers.batched_model import Uniforms, draw
 
 
 def ones(count, value=1.0):

@@ -2,7 +2,7 @@ import pytest
 
 from adaptive_ttc.policies.fake.writers import decode_tokens
 from adaptive_ttc.policies.requests import StopRule, TokenTexts
-from adaptive_ttc.policies.transformers.engine import GROUP_ROWS, Job, Move, Scheduler
+from adaptive_ttc.policies.transformers.batching import GROUP_ROWS, Job, Move, Scheduler
 from adaptive_ttc.policy import SampleRequest
 
 NO_STOP = StopRule((), TokenTexts(decode_tokens, ord("a")))

@@ -17,9 +17,9 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import forward_parameters
 from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policies.transformers.attention import RowCache, row_attention
-from adaptive_ttc.policies.transformers.engine import Engine
+from adaptive_ttc.policies.transformers.batched_model import ModelRunner
+from adaptive_ttc.policies.transformers.batching import Engine
 from adaptive_ttc.policies.transformers.policy import examine
-from adaptive_ttc.policies.transformers.runner import ModelRunner
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
 from tests.policies import tiny

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from adaptive_ttc.policies.fake import FakePolicy
-from adaptive_ttc.tracing import render as words
+from adaptive_ttc.tracing import tree_text as words
 from adaptive_ttc.tracing.page import render
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import search_tree

@@ -18,9 +18,9 @@ from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.outcomes import outcomes, rounds, trees
 from adaptive_ttc.tracing.page import picture, render
-from adaptive_ttc.tracing.render import Fold, rows, title
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import Node, search_tree
+from adaptive_ttc.tracing.tree_text import Fold, rows, title
 from adaptive_ttc.types import AnswerClass
 from tests.doubles import TinyPolicy
 

@@ -14,7 +14,7 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from adaptive_ttc.tracing import render as words
+from adaptive_ttc.tracing import tree_text as words
 from adaptive_ttc.tracing.explain import describe_round
 from adaptive_ttc.tracing.outcomes import ScoredStep, rounds
 from adaptive_ttc.tracing.tree import Node, SearchTree

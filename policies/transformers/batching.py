@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.requests import StopRule
 from adaptive_ttc.policies.transformers.attention import GROUP_ROWS
-from adaptive_ttc.policies.transformers.runner import ModelRunner
+from adaptive_ttc.policies.transformers.batched_model import ModelRunner
 from adaptive_ttc.policy import Sampled, SampleRequest
 
 Outcome = Sampled | Exception
