@@ -34,9 +34,10 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.loading import MINI_CALIBRATION, MINI_FINISH_TOKENS, POLICY_GROUP, PRM_GROUP
 from adaptive_ttc.policies.openai import FleetConfig, OpenAIPolicy
 from adaptive_ttc.policies.transformers import TransformersPolicy
-from adaptive_ttc.prm import registry
+from adaptive_ttc.prm import registry as prm_registry
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.strategies import base, strategy_names
+from adaptive_ttc.strategies import registry as strategy_registry
+from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
 ROOT = Path(adaptive_ttc.__file__).parent.parent
@@ -106,7 +107,11 @@ def one_pair(mini: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mini.prm is not None
     pair = KeptPolicy(mini.policy), KeptPRM(mini.prm)
     monkeypatch.setattr(Solver, "mini", lambda **given: Solver(*pair, config=config, calibration=calibrated, **given))
-    for module, name in ((base, "_STRATEGIES"), (base, "_ALIASES"), (registry, "_READERS")):
+    for module, name in (
+        (strategy_registry, "_STRATEGIES"),
+        (strategy_registry, "_ALIASES"),
+        (prm_registry, "_READERS"),
+    ):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
 
 

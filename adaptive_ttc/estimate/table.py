@@ -17,7 +17,8 @@ from typing import Any, Self
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, Reading, score_of
 from adaptive_ttc.estimate.skops_io import REMEDY
-from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy, make_strategy
+from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy
+from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.types import Aggregation, bin_names
 from adaptive_ttc.voting import VOTES, VoteName
 

@@ -15,7 +15,8 @@ from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Demand, Policy, check_demand, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
-from adaptive_ttc.strategies.base import Strategy, make_strategy
+from adaptive_ttc.strategies.base import Strategy
+from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.types import Problem
 
 Question = str | Sequence[Mapping[str, str]] | Problem

@@ -2,7 +2,8 @@
 
 # Users are shown the strategies in the order of these imports.
 # isort: off
-from adaptive_ttc.strategies.base import Strategy, make_strategy, register, strategy_names
+from adaptive_ttc.strategies.base import Strategy
+from adaptive_ttc.strategies.registry import make_strategy, register, strategy_names
 from adaptive_ttc.strategies.sampling import BestOfN, Greedy, Majority, Sampling, WeightedBestOfN
 from adaptive_ttc.strategies.beam_search import BeamSearch
 from adaptive_ttc.strategies.dvts import DVTS

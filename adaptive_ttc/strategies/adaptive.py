@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.strategies.base import Strategy, check_count, make_strategy
+from adaptive_ttc.strategies.base import Strategy, check_count
+from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.strategies.requests import Score, Search
 from adaptive_ttc.types import Prefix
 from adaptive_ttc.voting import VoteName

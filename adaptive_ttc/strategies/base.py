@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, get_args
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies.requests import Search
@@ -85,44 +85,3 @@ def check_count(key: str, value: object) -> None:
     """Refuse all but whole numbers of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{key} is a whole number of at least 1; got {value!r}")
-
-
-S = TypeVar("S", bound=type[Strategy])
-
-_STRATEGIES: dict[str, type[Strategy]] = {}
-_ALIASES: dict[str, str] = {}
-
-
-def register(name: str, *aliases: str) -> Callable[[S], S]:
-    """Class decorator: register a strategy under a name and aliases. ConfigError: a name is taken."""
-
-    def add(strategy: S) -> S:
-        for one in (name, *aliases):
-            if one in _STRATEGIES or one in _ALIASES:
-                raise ConfigError(f"there is a strategy named {one!r} already")
-        strategy.name = name
-        _STRATEGIES[name] = strategy
-        _ALIASES.update(dict.fromkeys(aliases, name))
-        return strategy
-
-    return add
-
-
-def strategy_names() -> tuple[str, ...]:
-    """The names of all strategies, without aliases, in order of registration."""
-    return tuple(_STRATEGIES)
-
-
-def make_strategy(name: str, **options: Any) -> Strategy:
-    """Make a strategy from its name or alias and its fields; ConfigError: an unknown name or option, or impossible
-    value.
-    """
-    strategy = _STRATEGIES.get(_ALIASES.get(name, name))
-    if strategy is None:
-        aliases = ", ".join(f"{alias} (the same as {original})" for alias, original in _ALIASES.items())
-        raise ConfigError(f"unknown strategy {name!r}; choose one of {', '.join(_STRATEGIES)}; also {aliases}")
-    known = [part.name for part in fields(strategy)]
-    unknown = [key for key in options if key not in known]
-    if unknown:
-        raise ConfigError(f"{strategy.name} has no option {', '.join(unknown)}; it takes {', '.join(known)}")
-    return strategy(**options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptive_ttc.strategies.base import register
+from adaptive_ttc.strategies.registry import register
 from adaptive_ttc.strategies.requests import Search
 from adaptive_ttc.strategies.steps import Evidence, StepSearch, distinct, resumption, tips
 from adaptive_ttc.types import ROOT, Prefix

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.strategies.base import Strategy, check_count, register
+from adaptive_ttc.strategies.base import Strategy, check_count
+from adaptive_ttc.strategies.registry import register
 from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import ROOT, Prefix
 from adaptive_ttc.voting import VoteName

@@ -58,7 +58,7 @@ def _legible(value: object) -> object:
 
 
 def _file(name: str) -> str:
-    text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+    text = resources.files("adaptive_ttc.tracing").joinpath("page_files", name).read_text(encoding="utf-8")
     return text.replace("/* colours */", _colours()) if name.endswith(".css") else text
 
 
