@@ -81,13 +81,7 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
         "RAY_ADDRESS, or of a Ray begun on this machine for this run); the package ray comes with the extra ray",
     )
     add("--gpus-per-worker", type=float, default=0.0, metavar="G", help="that an actor reserves (default: none)")
-    add(
-        "--concurrency",
-        type=int,
-        default=PROBLEMS_AT_ONCE,
-        metavar="K",
-        help="problems at once, a worker (%(default)s)",
-    )
+    add("--concurrency", type=int, default=PROBLEMS_AT_ONCE, metavar="K", help="of problems, a worker (%(default)s)")
     add("--temperature", type=float, default=TEMPERATURE, metavar="T", help="(default: %(default)s)")
     add("--max-tokens", type=int, default=MAX_TOKENS, metavar="T", help="of a solution (%(default)s)")
     add("--max-tokens-total", type=int, metavar="T", help="most tokens to be generated in this run")

@@ -23,7 +23,6 @@ WIDTH = 4
 CHAIN = 4
 # beam searches narrower than this are repeated: one of 4 beams says less of its mean than one of 64
 REPEATED_BELOW = 64
-
 _SIZE = re.compile(r"(?P<n>[0-9]+)(?:x(?P<width>[0-9]+))?")
 
 

@@ -171,7 +171,7 @@ class _Crew:
     def _drawing(self, problem: Problem) -> UnitSampler:
         drawing = UnitSampler(problem, self.policy, self.prm, self.key)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RevisionWarning)  # whoever named the arms is told once, not by each problem
+            warnings.simplefilter("ignore", RevisionWarning)  # shown once for the command, not for each problem
             for kind in self.demand:
                 drawing.strategy(kind)
         return drawing

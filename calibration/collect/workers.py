@@ -255,7 +255,7 @@ class _Collection:
             self.shards.appendleft(shard)
         if slot.tokens is None:
             self.hire(None, None if shard.rows else shard)
-        else:  # nobody knows what it had generated of its part, so its part is taken as used up
+        else:  # how much of its part it had generated is unknown, so the part counts as used up
             self.collected.ended_early = "a worker died, and its part of the tokens with it; the same command goes on"
 
     def _look(self, shard: _Shard) -> None:

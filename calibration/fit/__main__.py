@@ -33,7 +33,6 @@ from adaptive_ttc.estimate.artefact import META
 
 # problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points
 FEW = 200
-
 RUNS = Path("runs") / "calibration"
 UNITS = "units.sqlite"
 

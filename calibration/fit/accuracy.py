@@ -122,15 +122,9 @@ def by_bins(curves: Curves, membership: Array, *, seed: int = 0) -> BinCurves:
     n = len(membership)
     drawn = np.stack([_means(curves.accuracy[rows], membership[rows]) for rows in rng.integers(0, n, (RESAMPLES, n))])
     low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    variance = np.nanvar(drawn, axis=0)
-    return BinCurves(
-        accuracy=accuracy,
-        shrunk=monotone(shrink(accuracy, variance), membership.sum(axis=0)),
-        low=low,
-        high=high,
-        generated=_means(curves.generated, membership),
-        prm=_means(curves.prm, membership),
-    )
+    shrunk = monotone(shrink(accuracy, np.nanvar(drawn, axis=0)), membership.sum(axis=0))
+    generated, prm = (_means(tokens, membership) for tokens in (curves.generated, curves.prm))
+    return BinCurves(accuracy, shrunk, low, high, generated, prm)
 
 
 def shrink(accuracy: Array, variance: Array) -> Array:
@@ -170,8 +164,6 @@ def _vote_of(arm: Arm, vote: Vote) -> Vote:
 
 
 B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # values of b that are tried for the logit-weighted vote
-
-
 SIZES = (4, 16, 64)  # solutions drawn, of each kind of unit
 VOTE_DRAWS = 8  # subsets of every pool at every size, by which votes are compared
 

@@ -44,17 +44,13 @@ ISOTONIC_FROM = 1000  # problems from which a curve of any shape is fitted rathe
 # features that make a problem harder, if anything
 RISING = ("votes.entropy", "weights.entropy", "answers.distinct", "attempts.no_answer", "attempts.unfinished")
 
+# features that make a problem easier, if anything
 FALLING = (
     *(f"{part}.score_{name}" for part in ("first_steps", "attempts") for name in ("min", "q25", "median", "q75")),
     *(f"{part}.score_{name}" for part in ("first_steps", "attempts") for name in ("max", "mean")),
     *(f"{part}.{name}" for part in ("votes", "weights") for name in ("top", "margin")),
-    "answers.lead_votes",
-    "answers.lead_best_score",
-    "greedy.score",
-    "greedy.agreement",
-    "greedy.leads",
+    *("answers.lead_votes", "answers.lead_best_score", "greedy.score", "greedy.agreement", "greedy.leads"),
 )
-"""Features that make a problem easier, if anything."""
 
 
 @dataclass(frozen=True, slots=True)

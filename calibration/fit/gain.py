@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,6 +244,12 @@ def _tried(
         yield number, after, generated, prm
 
 
+def _trees(learning: GainSettings) -> dict[str, Any]:
+    """Hyperparameters of every estimator."""
+    fixed = {"learning_rate": 0.1, "max_bins": 63, "max_leaf_nodes": 16, "early_stopping": False}
+    return {**fixed, "min_samples_leaf": learning.leaf, "random_state": learning.seed}
+
+
 def _classifier(
     features: Array, target: Array, learning: GainSettings, weight: Array | None = None, rising: Array | None = None
 ) -> HistGradientBoostingClassifier:
@@ -258,27 +264,11 @@ def _classifier(
             first = int(np.argmax(labels == label))
             kept[first], weights[first] = True, 1e-6
     model = HistGradientBoostingClassifier(
-        learning_rate=0.1,
-        max_bins=63,
-        max_iter=learning.iterations,
-        max_leaf_nodes=16,
-        min_samples_leaf=learning.leaf,
-        monotonic_cst=rising,
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=learning.seed,
+        max_iter=learning.iterations, monotonic_cst=rising, l2_regularization=1.0, **_trees(learning)
     )
     return model.fit(fillable(features[rows[kept]]), labels[kept], sample_weight=weights[kept])
 
 
 def _regressor(features: Array, target: Array, learning: GainSettings) -> HistGradientBoostingRegressor:
-    model = HistGradientBoostingRegressor(
-        learning_rate=0.1,
-        max_bins=63,
-        max_iter=learning.iterations // 2,
-        max_leaf_nodes=16,
-        min_samples_leaf=learning.leaf,
-        early_stopping=False,
-        random_state=learning.seed,
-    )
+    model = HistGradientBoostingRegressor(max_iter=learning.iterations // 2, **_trees(learning))
     return model.fit(fillable(features), target)

@@ -33,23 +33,12 @@ from adaptive_ttc.calibration.fit.difficulty import (
     crossfitted_difficulty,
 )
 from adaptive_ttc.calibration.fit.gain import GainLearner, GainSettings
+from adaptive_ttc.calibration.judge import gains
 from adaptive_ttc.calibration.judge.difficulty import (
     StageMetrics,
     held_out_predictions,
     importances,
     measured_difficulty,
-)
-from adaptive_ttc.calibration.judge.gains import (
-    AdaptiveComparison,
-    DifficultyGain,
-    Fold,
-    FoldModels,
-    budget_grid,
-    compare_adaptive,
-    difficulty_gain,
-    opening_of,
-    probe_cost,
-    promising_kinds,
 )
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
 from adaptive_ttc.errors import CalibrationError
@@ -97,8 +86,8 @@ class Calibration:
     stages: Mapping[str, StageMetrics]  # metrics of the classifiers on unseen problems
     # of groups of features to them there, see :mod:`adaptive_ttc.calibration.judge.difficulty`
     importances: Mapping[str, Mapping[str, float]]
-    gain: DifficultyGain  # what knowing the difficulty is worth there
-    adaptive: AdaptiveComparison  # learned gain model against table there
+    gain: gains.DifficultyGain  # what knowing the difficulty is worth there
+    adaptive: gains.AdaptiveComparison  # learned gain model against table there
     seconds: float  # that fitting took
 
 
@@ -130,18 +119,18 @@ def calibrate(
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=settings.seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, source)
     tell("judging choices by difficulty")
-    budgets = settings.budgets or budget_grid(curves, settings.weights, 10)
+    budgets = settings.budgets or gains.budget_grid(curves, settings.weights, 10)
     parts = _parts(records, folds, crossed, trainer, curves, settings.seed)
-    probes = np.array([probe_cost(record, settings.weights) for record in records])
-    gain = difficulty_gain(curves, parts, settings.weights, budgets, probes)
+    probes = np.array([gains.probe_cost(record, settings.weights) for record in records])
+    gain = gains.difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
-    opening = opening_of(records)
-    learner = GainLearner.of(records, vote, settings.learning, promising_kinds(curves, by_bin, settings.weights))
+    opening = gains.opening_of(records)
+    learner = GainLearner.of(records, vote, settings.learning, gains.promising_kinds(curves, by_bin, settings.weights))
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
     # every second budget without the ends, where choices hardly differ; all where there are few
     inner = budgets[1:-1:2] if len(budgets) > 4 else budgets
-    met = compare_adaptive(fold_models, vote, settings.weights, inner, opening, settings.seed)
+    met = gains.compare_adaptive(fold_models, vote, settings.weights, inner, opening, settings.seed)
     tell("fitting on all problems")
     return Calibration(
         settings=settings,
@@ -166,13 +155,13 @@ def calibrate(
 def _fold_models(
     records: Sequence[ProblemRecord],
     crossed: CrossFitted[Difficulty],
-    parts: Sequence[Fold],
+    parts: Sequence[gains.Fold],
     curves: Curves,
     learner: GainLearner,
     vote: Vote,
     source: str,
     tell: Tell,
-) -> Iterator[FoldModels]:
+) -> Iterator[gains.FoldModels]:
     """Both gain models of every fold that is replayed, fitted on the other folds."""
     needed = min(len(parts), -(-REPLAYED * len(parts) // len(records)))
     most = -(-REPLAYED // needed)
@@ -180,7 +169,9 @@ def _fold_models(
         tell(f"learning what more work brings, fold {number + 1} of {needed}")
         train = [records[row] for row in fold.train]
         table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
-        yield FoldModels(part[:most], TableGainModel(table, held.model.posteriors), learner.learn(fold.train.tolist()))
+        yield gains.FoldModels(
+            part[:most], TableGainModel(table, held.model.posteriors), learner.learn(fold.train.tolist())
+        )
 
 
 def _check(records: Sequence[ProblemRecord], folds: int) -> None:
@@ -229,7 +220,7 @@ def _parts(
     trainer: DifficultyTrainer,
     curves: Curves,
     seed: int,
-) -> list[Fold]:
+) -> list[gains.Fold]:
     """Every fold with the table of the others, and the posterior of its problems after four first steps."""
     row_of = {record.id: row for row, record in enumerate(records)}
     held_out = held_out_predictions(crossed, records, trainer)
@@ -247,7 +238,7 @@ def _parts(
         others = [records[row] for row in train]
         counts = counts_of(part)
         parts.append(
-            Fold(
+            gains.Fold(
                 held_out=out,
                 train=train,
                 bins=by_bins(curves.rows(train), membership(others, difficulty.bins), seed=seed),

@@ -24,8 +24,6 @@ from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 Array = NDArray[np.float64]
 
 LEAST_GAIN = 0.05  # gain of the oracle over the best fixed arm from which on the share that is kept says something
-
-
 MISSED = 0.002  # mean accuracy less price by which a kind of unit must be missed to be offered to the allocator
 
 
@@ -84,7 +82,7 @@ def difficulty_gain(
             drawn["predicted"] = frontier(values, expected + probes[train].mean() * (1 - used), accuracy, probed)
         for name, curve in drawn.items():
             for row, budget in enumerate(budgets):
-                # who cannot pay for the probes of all problems does not probe
+                # a budget that does not cover the probes of all problems buys none
                 able = curve if budget >= curve.cost[0] else fixed
                 results[name][row, rows] = able.at(budget)
         chosen = np.argmax(np.where(bin_cost <= np.median(budgets), bins, -1.0), axis=1)
