@@ -203,6 +203,11 @@ def _platt(predicted: Array, target: Array) -> Platt:
     return Platt(max(float(fit.coef_[0, 0]), 0.05), float(fit.intercept_[0]))
 
 
+def _able(order: UnitOrder, state: State, actions: Sequence[Action]) -> list[int]:
+    """Numbers of the actions whose units were recorded."""
+    return [n for n, one in enumerate(actions) if order.has(one.kind, state.count(one.kind) + one.count)]
+
+
 def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
     """States of a random run that mostly begins with the greedy solution."""
     state = State()
@@ -213,11 +218,7 @@ def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth
     if state.taken:
         yield state
     for _ in range(depth - 1):
-        able = [
-            action
-            for action in actions
-            if action.kind != "greedy" and order.has(action.kind, state.count(action.kind) + action.count)
-        ]
+        able = [actions[number] for number in _able(order, state, actions) if actions[number].kind != "greedy"]
         if not able:
             return
         kind = rng.choice(sorted({action.kind for action in able}))
@@ -230,11 +231,7 @@ def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth
 def _tried(
     order: UnitOrder, state: State, actions: Sequence[Action], ballots: VoteTotals, rng: random.Random, most: int
 ) -> Iterator[tuple[int, float, float, float]]:
-    able = [
-        number
-        for number, action in enumerate(actions)
-        if order.has(action.kind, state.count(action.kind) + action.count)
-    ]
+    able = _able(order, state, actions)
     for number in sorted(rng.sample(able, min(most, len(able)))):
         action = actions[number]
         units = order.units(action.kind, state.count(action.kind), action.count)

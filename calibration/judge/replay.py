@@ -240,18 +240,17 @@ def _played(
             allocator.arrive(id, opening.promise(weights.generated, weights.prm), options)
     live = runs
     while live:
-        moved = [
-            (allocator, run, spent)
-            for allocator, part in live
-            for run, spent in _round(allocator, part, opening, weights)
-        ]
+        moved = [(one, *move) for one, part in live for move in _round(one, part, opening, weights)]
         live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
         evidence = [_evidence(run, weights) for _, run, _ in moved]
         for (allocator, run, spent), known, ahead in zip(moved, evidence, forecast(evidence), strict=True):
             allocator.charged(run.order.record.id, spent)
             allocator.offer(run.order.record.id, _options(run, known, ahead, weights))
-    ballots = VoteTotals(vote)
-    return [_ended(run, ballots) for _, part in runs for run in part.values()]
+    votes, ended = VoteTotals(vote), []
+    for run in (run for _, part in runs for run in part.values()):
+        accuracy = run.order.accuracy(votes.totals(run.order, run.state))
+        ended.append(Replayed(accuracy, *run.state.tokens(run.order), run.spent, run.state))
+    return ended
 
 
 def _round(
@@ -270,11 +269,8 @@ def _round(
 
 def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights) -> list[Option]:
     """Next actions that the record can answer."""
-    able = (
-        one
-        for one in expected.options
-        if run.order.has(one.action.kind, run.state.count(one.action.kind) + one.action.count)
-    )
+    actions = ((one, one.action) for one in expected.options)
+    able = (one for one, more in actions if run.order.has(more.kind, run.state.count(more.kind) + more.count))
     return priced(able, known, weights.generated, weights.prm)
 
 
@@ -318,9 +314,3 @@ def _total(run: _Run, state: State, weights: Weights) -> int:
 
 def _cost(unit: Unit, weights: Weights) -> int:
     return math.ceil(weights.cost(unit))
-
-
-def _ended(run: _Run, ballots: VoteTotals) -> Replayed:
-    generated, prm = run.state.tokens(run.order)
-    accuracy = run.order.accuracy(ballots.totals(run.order, run.state))
-    return Replayed(accuracy, generated, prm, run.spent, run.state)

@@ -34,8 +34,7 @@ def curves(table: ComputeOptimalTable, weights: Weights) -> str:
         for number, axes in zip(range(bins), panels, strict=False):
             _draw_bin(axes, table, weights, number)
             axes.set_title(bin_name(table, number))
-        handles, labels = panels[0].get_legend_handles_labels()
-        _outside(figure, panels[bins:], handles, labels)
+        _outside(figure, panels, bins)
         _label(figure, "units a problem (logarithmic)", "right, in %")
         return _svg(figure)
 
@@ -104,8 +103,7 @@ def reliability(stages: Mapping[str, StageMetrics]) -> str:
             axes.set_title(f"{name}: ECE {found.ece:.3f}")
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)
-        handles, labels = panels[0].get_legend_handles_labels()
-        _outside(figure, panels[len(stages) :], handles, labels)
+        _outside(figure, panels, len(stages))
         _label(figure, "predicted probability", "share observed")
         return _svg(figure)
 
@@ -155,12 +153,13 @@ def _row(rows: Sequence[Sequence[float]], number: int) -> Any:
     return np.array(rows[number])
 
 
-def _outside(figure: Figure, spare: Sequence[Axes], handles: Any, labels: Sequence[str]) -> None:
+def _outside(figure: Figure, panels: Any, used: int) -> None:
     """Put the legend in the place of the first unused panel, or above."""
-    for axes in spare:
+    handles, labels = panels[0].get_legend_handles_labels()
+    for axes in panels[used:]:
         axes.set_axis_off()
-    if len(spare):
-        spare[0].legend(handles, labels, loc="center", frameon=False)
+    if used < len(panels):
+        panels[used].legend(handles, labels, loc="center", frameon=False)
     else:
         figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
 
@@ -213,31 +212,31 @@ def page(title: str, command: str, sentences: list[str], grids: Mapping[str, Gri
         f"<h1>{escape(title)}</h1>",
         f"<p><code>{escape(command)}</code></p>",
         "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in sentences) + "</ul>",
-        _heading(grids["choices"].title),
+        f"<h2>{escape(grids['choices'].title)}</h2>",
         f"<p>{escape(unit)} Arms are chosen by expected accuracies: measured ones, shrunk towards "
         "what bin and arm alone predict.</p>",
         _table(grids["choices"]),
-        _heading("What every strategy reaches, by difficulty"),
+        "<h2>What every strategy reaches, by difficulty</h2>",
         _figure(lambda: curves(table, weights), "Measured accuracy; bands are 95 % intervals over problems."),
-        _heading("All arms"),
+        "<h2>All arms</h2>",
         _figure(lambda: arm_heat_map(table, weights), "Right, in %, of the problems of each bin."),
-        _heading(grids["gains"].title),
+        f"<h2>{escape(grids['gains'].title)}</h2>",
         _figure(lambda: gains(calibration), "All choices are made by what was fitted without the problem."),
         _table(grids["gains"]),
-        _heading(grids["stages"].title),
+        f"<h2>{escape(grids['stages'].title)}</h2>",
         _table(grids["stages"]),
         "<p>Log-loss in nats: “of shares” is that of a classifier that always answers how common the bins are, "
         "“floor” the entropy of the labels, below which none is. “Ceiling” is the rank correlation that the true "
         "rates would have with the measured ones.</p>",
-        _heading("Reliability"),
+        "<h2>Reliability</h2>",
         _figure(lambda: reliability(calibration.stages), "On unseen problems; groups of equal mass."),
-        _heading("Confusion"),
+        "<h2>Confusion</h2>",
         _figure(
             lambda: confusion(calibration.stages),
             "Unseen problems; one counts in each bin with the probability that its rate lies there. Bin 0 is the "
             "easiest. Colours are shares of a row.",
         ),
-        _heading("What the classifiers live on"),
+        "<h2>What the classifiers live on</h2>",
         _figure(
             lambda: importances(calibration.importances),
             "Rise of the log-loss (nats) on unseen problems when a group of features is shuffled among them.",
@@ -248,10 +247,6 @@ def page(title: str, command: str, sentences: list[str], grids: Mapping[str, Gri
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{_CSS}</style></head>\n<body>\n' + "\n".join(
         [*parts, "</body></html>\n"]
     )
-
-
-def _heading(text: str) -> str:
-    return f"<h2>{escape(text)}</h2>"
 
 
 def _figure(draw: Callable[[], str], caption: str) -> str:
