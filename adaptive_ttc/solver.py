@@ -17,7 +17,7 @@ from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.select import SelectedCalibration
+from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel

@@ -54,8 +54,7 @@ class SolveRequest:
 
     def of_problem(self, problem: Problem, resources: Resources) -> SolveRequest:
         """The same for one of many problems. ConfigError: these models cannot be asked this problem."""
-        free = isinstance(self.strategy, Adaptive)
-        _check_problem(problem, self.strategy, self.price, self.count, self.budget, free, resources)
+        _check_problem(problem, self.strategy, self.price, self.count, self.budget, resources)
         return replace(self, problem=problem, budget=self.per_problem_max)
 
     def weight(self) -> float:
@@ -97,16 +96,15 @@ def make_request(
         raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
     policy, prm = resources.policy, resources.prm
     configured = _named(strategy, budget, options, prm is not None)
-    free = isinstance(configured, Adaptive)
     if not isinstance(strategy, Strategy):
         configured = _with_defaults(configured, policy, prm, options)
-    if min_gain and not free:
+    if min_gain and not isinstance(configured, Adaptive):
         raise ConfigError("min_gain says where a budget alone ends: with a strategy or n, leave it out")
     price = price_of(count, policy, prm)
     if configured.scored and prm is None:
         raise _needs_prm(configured)
     _check_n(strategy, configured, options)
-    _check_problem(problem, configured, price, count, budget, free, resources)
+    _check_problem(problem, configured, price, count, budget, resources)
     if configured.revises and policy.revision_prompt is None:
         warnings.warn(
             f"{policy.name} does not say that it was trained to revise; {configured.name} asks it in words of its own",
@@ -174,10 +172,10 @@ def _with_defaults(strategy: Strategy, policy: Policy, prm: RewardModel | None, 
 
 
 def _check_problem(
-    problem: Problem, strategy: Strategy, price: Price, count: str, budget: int | None, free: bool, resources: Resources
+    problem: Problem, strategy: Strategy, price: Price, count: str, budget: int | None, resources: Resources
 ) -> None:
     """Refuse what these models cannot be asked for this problem, and a budget that does not pay for one token."""
-    policy, prm = resources.policy, resources.prm
+    policy, prm, free = resources.policy, resources.prm, isinstance(strategy, Adaptive)
     demand = Demand(
         strategy=strategy.name,
         n=None if free else strategy.n,

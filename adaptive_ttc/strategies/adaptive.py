@@ -1,7 +1,8 @@
 """What adaptive solving runs: slices of units, and the vote over all that they handed in.
 
-Callers cannot name them. They are strategies so that a slice runs, is recorded, and is run again from its trace like
-any search.
+A slice is some units of one kind: ``greedy``, ``sample``, ``dvts-M`` (one tree of width M), ``beam_search-N-M`` (one
+search), ``revision-S`` (one chain). Callers cannot name slices. They are strategies so that a slice runs, is recorded,
+and is run again from its trace like any search.
 """
 
 from __future__ import annotations

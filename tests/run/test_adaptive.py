@@ -12,7 +12,7 @@ from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigErro
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
 from adaptive_ttc.estimate.gain import TableGainModel
-from adaptive_ttc.estimate.prior import prior_of
+from adaptive_ttc.estimate.pair_calibration import prior_of
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, TableArm, Vote
 from adaptive_ttc.events import AllocationEvent, ExpandEvent, SampledEvent, ScoredEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger

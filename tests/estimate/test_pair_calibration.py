@@ -8,7 +8,7 @@ import pytest
 import adaptive_ttc
 from adaptive_ttc.errors import CalibrationError, CalibrationWarning
 from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.select import SelectedCalibration
+from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.policies.fake import FakePolicy
 
 MINI = Path(adaptive_ttc.__file__).parent / "mini" / "models" / "calibration"
