@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -59,7 +60,8 @@ def exit_code(
         impossible: the errors that mean an impossible request.
 
     Returns:
-        0 (or what ``work`` returned), 1 when an engine failed, 2 when the request is impossible, 130 after Ctrl-C.
+        0 (or what ``work`` returned), 1 when an engine failed, 2 when the request is impossible, 130 after Ctrl-C,
+        141 when nobody reads the output any more.
     """
     try:
         return work() or 0
@@ -71,6 +73,9 @@ def exit_code(
             raise
         print(f"interrupted: {interrupted}" if interrupted else "interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whatever read the output has enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
+        return 141
 
 
 def _one_line(message: Warning | str, category: type[Warning], *where: object, **also: object) -> None:

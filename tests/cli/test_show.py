@@ -1,7 +1,10 @@
 """``show``: prints what a solution explains, and refuses what is no trace."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -132,3 +135,13 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_printed(sav
     captured = capsys.readouterr()
     assert "is a folder; name a file" in captured.err
     assert captured.out == ""
+
+
+def test_who_reads_only_the_first_lines_sees_no_traceback(saved):
+    path, _ = saved(strategy="majority", n=2)
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-u", "-m", "adaptive_ttc", "show", str(path)]
+    shown = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (shown.returncode, shown.stderr) == (141, "")
