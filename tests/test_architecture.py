@@ -28,7 +28,7 @@ OUTER = ("adaptive_ttc.policies", "adaptive_ttc.calibration", "policies", "calib
 
 LAYERS = (
     ("types", "errors", "events"),
-    ("cost", "ledger", "voting", "policy", "prm", "answers", "tracing", "loading", "wrappers", "tasks"),
+    ("cost", "ledger", "voting", "stopping", "policy", "prm", "answers", "tracing", "loading", "wrappers", "tasks"),
     ("strategies",),
     ("driver",),
     ("estimate",),

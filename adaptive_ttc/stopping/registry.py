@@ -1,0 +1,33 @@
+"""Rules by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.stopping.adaptive_consistency import AdaptiveConsistency
+from adaptive_ttc.stopping.base import StoppingRule
+from adaptive_ttc.stopping.esc import EarlyStopping
+from adaptive_ttc.stopping.uniform import Uniform
+
+_RULES: Mapping[str, Callable[..., StoppingRule]] = {
+    "uniform": Uniform,
+    "adaptive_consistency": AdaptiveConsistency,
+    "esc": EarlyStopping,
+}
+
+RULES: tuple[str, ...] = tuple(_RULES)
+"""The names that :func:`make_rule` knows."""
+
+
+def make_rule(name: str, **options: Any) -> StoppingRule:
+    """The rule of that name, its fields as options. ConfigError: an unknown rule or option, or a value out of range."""
+    if name not in _RULES:
+        raise ConfigError(f"unknown rule {name!r}; choose one of {', '.join(RULES)}")
+    made = _RULES[name]
+    known = [field.name for field in fields(made)]  # type: ignore[arg-type]
+    if unknown := [option for option in options if option not in known]:
+        raise ConfigError(f"rule {name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+    return made(**options)
