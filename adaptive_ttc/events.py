@@ -189,7 +189,7 @@ class AllocationEvent(Event):
     opening: bool  # whether it is the problem's first slice, which is not chosen
     units: int  # most that the slice may be charged
     price: float  # gain per 1,000 units that an action had to be worth
-    right: float | None  # probability that the answer in hand is right; None before the first look
+    right: float | None  # probability that the answer in hand is right; None before the first look, or if unknown
     difficulty: tuple[float, ...] | None  # probabilities of the bins, the easiest first; None if unknown
     considered: tuple[tuple[str, float, float], ...]  # every action, its expected gain in ``right``, and cost in units
     why: str = ""  # in words, where the problem is settled

@@ -84,7 +84,8 @@ class Option:
 class Forecast:
     """What is expected of a problem in some state."""
 
-    right: float  # probability that the answer in hand is right; 0 while there is none
+    # probability that the answer in hand is right, 0 while there is none; None where nothing was measured to tell it by
+    right: float | None
     options: tuple[Option, ...]  # what may be done next
     # probabilities of the bins, the easiest first; None where the calibration knows no features
     difficulty: tuple[float, ...] | None = None
@@ -144,6 +145,7 @@ class LearnedGainModel:
             return []
         features = np.stack([self.reading.features(state) for state in states])
         right = self.estimators.curve(self.estimators.right.predict_proba(features)[:, 1])
+        right[[bool(state.units) and not answered(state) for state in states]] = 0.0
         chosen = [self.possible(state) for state in states]
         owner = np.repeat(np.arange(len(states)), [len(one) for one in chosen])
         now = [in_hand(state, p) for state, p in zip(states, right.tolist(), strict=True)]
@@ -205,9 +207,14 @@ class LearnedGainModel:
         return model
 
 
+def answered(state: Evidence) -> bool:
+    """Whether there is an answer."""
+    return any(attempt.answer is not None for unit in state.units for attempt in unit.attempts)
+
+
 def in_hand(state: Evidence, right: float) -> float:
-    """``right``, or 0 while there is no solution: calibration saw no such state."""
-    return right if any(unit.attempts for unit in state.units) else 0.0
+    """``right``, or 0 while there is no answer."""
+    return right if answered(state) else 0.0
 
 
 def unseen(evidence: Evidence) -> int:

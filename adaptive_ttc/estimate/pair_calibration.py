@@ -116,7 +116,11 @@ def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
 
 
 class PriorGainModel:
-    """The table's forecasts in tokens (``guess``: a solution's, if unknown); agreeing answers tell the difficulty."""
+    """The table's forecasts in tokens (``guess``: a solution's, if unknown); agreeing answers tell the difficulty.
+
+    They order what may be done next. As probabilities they mean nothing for a pair that was never measured, so that
+    none is told.
+    """
 
     def __init__(self, table: ComputeOptimalTable, guess: float) -> None:
         self._table = TableGainModel(table, agreement)
@@ -125,7 +129,7 @@ class PriorGainModel:
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
         return [
-            Forecast(forecast.right, tuple(self._in_tokens(one, state) for one in forecast.options))
+            Forecast(None, tuple(self._in_tokens(one, state) for one in forecast.options))
             for state, forecast in zip(states, self._table.forecasts(states), strict=True)
         ]
 

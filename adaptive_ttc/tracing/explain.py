@@ -152,9 +152,10 @@ def _decisions(events: Sequence[AllocationEvent]) -> list[str]:
 def _decision(event: AllocationEvent) -> str:
     if event.opening:
         return f"{event.action} to begin with, at most {event.units:,} units."
-    worth = "".join(f", {_worth(one)}" for one in event.considered if one[0] == event.action)
+    told = event.right is not None
+    worth = "".join(f", {_worth(one, told)}" for one in event.considered if one[0] == event.action)
     others = [one for one in event.considered if one[0] != event.action]
-    rest = f" ({_best(others)})" if others else ""
+    rest = f" ({_best(others, told)})" if others else ""
     return f"{_right(event)}{event.action}{worth}; at most {event.units:,} units now{rest}."
 
 
@@ -163,22 +164,24 @@ def _stopped(event: AllocationEvent) -> str:
     gaining = [one for one in event.considered if one[1] > 0]
     if not gaining:
         return f"{reason}. Nothing is expected to gain more."
-    price = f", at a price of {event.price:.3g} per 1,000 units" if event.price else ""
-    return f"{reason}{price} ({_best(gaining)})."
+    told = event.right is not None
+    price = f", at a price of {event.price:.3g} per 1,000 units" if event.price and told else ""
+    return f"{reason}{price} ({_best(gaining, told)})."
 
 
 def _right(event: AllocationEvent) -> str:
     return "" if event.right is None else f"right with probability {event.right:.2f}, "
 
 
-def _best(actions: Sequence[tuple[str, float, float]]) -> str:
+def _best(actions: Sequence[tuple[str, float, float]], told: bool) -> str:
     ordered = sorted(actions, key=lambda one: -one[1] / one[2])
-    shown = ", ".join(f"{one[0]} {_worth(one)}" for one in ordered[:SHOWN_ACTIONS])
+    shown = ", ".join(f"{one[0]} {_worth(one, told)}" for one in ordered[:SHOWN_ACTIONS])
     return f"{counted(len(actions), 'other')}: {shown}"
 
 
-def _worth(action: tuple[str, float, float]) -> str:
-    return f"{action[1]:+.3f} for {action[2]:,.0f}"
+def _worth(action: tuple[str, float, float], told: bool) -> str:
+    """Its gain and cost; the gain only where it was measured."""
+    return f"{action[1]:+.3f} for {action[2]:,.0f}" if told else f"for {action[2]:,.0f}"
 
 
 def _ended(trace: Trace, found: Mapping[Route, Outcome]) -> str:
