@@ -113,7 +113,7 @@ def vote_at_k(
 def voted_right(
     drawn: NDArray[np.bool_],
     member: NDArray[np.float64],
-    right: NDArray[np.bool_],
+    right: NDArray[np.bool_] | NDArray[np.float64],
     weights: NDArray[np.float64],
     best: Sequence[bool] = (False,),
 ) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def voted_right(
     Args:
         drawn: shape [pools, samples]: which of them are in a pool.
         member: shape [samples, classes]: 1 where a sample's answer is of the class; a row of 0 has no answer.
-        right: shape [classes].
+        right: shape [classes]; shares where a class holds right and wrong samples.
         weights: shape [votes, samples]: what a sample adds to its class, see :func:`adaptive_ttc.voting.weight_of`; nan
             for one that has no say.
         best: shape [votes]: whether a class has the largest weight of its samples rather than their sum.

@@ -33,10 +33,22 @@ class ProblemRecord:
     prompt_tokens: int  # of the rendered problem
     # the units of every kind, in the order of their index; those of a kind are exchangeable
     units: Mapping[str, tuple[UnitRecord, ...]] = field(default_factory=dict)
+    # the same for all records of one problem, by whatever model or setting; folds keep them together; empty: its own
+    group: str = ""
 
     def nothing(self) -> Evidence:
         """Evidence before any work."""
         return Evidence(self.question, self.prompt_tokens)
+
+    def right(self) -> dict[str, float]:
+        """Answer -> share of its attempts that are right; 0 or 1 where equal answers are graded alike."""
+        found: dict[str, list[bool]] = {}
+        for units in self.units.values():
+            for one in units:
+                for attempt, correct in zip(one.unit.attempts, one.correct, strict=True):
+                    if attempt.answer is not None:
+                        found.setdefault(attempt.answer, []).append(correct)
+        return {answer: sum(flags) / len(flags) for answer, flags in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

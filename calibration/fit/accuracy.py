@@ -259,7 +259,7 @@ def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: 
     owners, attempts, correct = zip(*able, strict=True)
     names, place = np.unique([attempt.answer for attempt in attempts], return_inverse=True)
     member = np.eye(len(names))[place]
-    right = member.T @ np.array(correct, dtype=float) > 0
+    right = member.T @ np.array(correct, dtype=float) / member.sum(axis=0)  # not 0 or 1 where answers are programs
     return voted_right(
         drawn[:, owners], member, right, _weights(attempts, votes), [vote.name == "best" for vote in votes]
     )

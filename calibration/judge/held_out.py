@@ -77,17 +77,22 @@ class CrossFitted(Generic[T]):
 
 
 def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
-    """Assign problems to folds by a hash of seed and id: independent of their order, and as evenly as possible."""
+    """Assign problems to folds by a hash of seed and id: independent of their order, and as evenly as possible.
+
+    Records of one group share a fold.
+    """
     ids = [record.id for record in records]
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
         raise CalibrationError(f"problem {twice!r} is there twice, so that it could be in two folds: keep one")
-    if folds < 2 or len(ids) < 2 * folds:
+    groups = {record.group or record.id for record in records}
+    if folds < 2 or len(groups) < 2 * folds:
         raise CalibrationError(
-            f"{len(ids)} problem(s) make no {folds} folds: take at least 2 folds and two problems for each"
+            f"{len(groups)} problem(s) make no {folds} folds: take at least 2 folds and two problems for each"
         )
-    order = sorted(ids, key=lambda id: (hashlib.sha256(f"{seed}/{id}".encode()).digest(), id))
-    return Folds(folds, {id: rank % folds for rank, id in enumerate(order)})
+    order = sorted(groups, key=lambda id: (hashlib.sha256(f"{seed}/{id}".encode()).digest(), id))
+    fold = {id: rank % folds for rank, id in enumerate(order)}
+    return Folds(folds, {record.id: fold[record.group or record.id] for record in records})
 
 
 def check_folds(problems: int, folds: int) -> None:

@@ -77,13 +77,8 @@ class UnitOrder:
     def __init__(self, record: ProblemRecord, seed: int | str, block: int = 4) -> None:
         self.record = record
         self.units_of_kind = _orders(record, random.Random(f"{seed}/{record.id}"), block)
-        self.right = {
-            attempt.answer: correct
-            for units in record.units.values()
-            for one in units
-            for attempt, correct in zip(one.unit.attempts, one.correct, strict=True)
-            if attempt.answer is not None
-        }
+        # share of an answer's attempts that are right: all or none, but where answers stand for programs
+        self.right = record.right()
 
     def units(self, kind: str, first: int, count: int) -> tuple[UnitRecord, ...]:
         """Up to ``count`` units of a kind from index ``first`` on."""
