@@ -173,10 +173,7 @@ def _of_records(content: str) -> list[dict[str, Any]] | None:
             {
                 **{"id": str(record["problem_id"]), "gold": record["gold"], **known},
                 "samples": [
-                    {
-                        "score": trace.get("prm_score"),
-                        **{name: trace.get(name) for name in ("text", "tokens", "correct")},
-                    }
+                    {**{name: trace.get(name) for name in kept}, "score": trace.get("prm_score")}
                     for trace in record["traces"]
                 ],
             }
