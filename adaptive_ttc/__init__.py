@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from adaptive_ttc.types import Message as Message
     from adaptive_ttc.types import Prefix as Prefix
     from adaptive_ttc.types import Problem as Problem
+    from adaptive_ttc.types import Stopped as Stopped
     from adaptive_ttc.types import Usage as Usage
 
     __version__: str
@@ -72,7 +73,7 @@ _NAMES = {
     "strategies": ("Strategy", "make_strategy", "strategy_names"),
     "strategies.requests": ("Expand", "Fork", "Search"),
     "tracing.trace": ("Trace",),
-    "types": ("AnswerClass", "Candidate", "Message", "Prefix", "Problem", "Usage"),
+    "types": ("AnswerClass", "Candidate", "Message", "Prefix", "Problem", "Stopped", "Usage"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -202,6 +202,9 @@ class DoneEvent(Event):
     kind: ClassVar[str] = "done"
     answer: str | None  # None where there is none; ``abstained`` then says why
     abstained: str | None
+    stopped: str  # why it got no more, see :class:`~adaptive_ttc.types.Stopped`, and ``why`` in words
+    why: str
+    confidence: float | None  # probability that the answer is right; 0 where there is none, None where it is unknown
     spent: int  # what the ledger was charged
     usage: Mapping[str, float]  # the fields of :class:`~adaptive_ttc.types.Usage`
 

@@ -9,7 +9,7 @@ from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tracing.explain import explain
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import AnswerClass, Candidate, Problem, Usage
+from adaptive_ttc.types import AnswerClass, Candidate, Problem, Stopped, Usage
 from adaptive_ttc.voting import VoteName, select, voters
 
 _SHORT = reprlib.Repr()
@@ -46,6 +46,10 @@ class Solution:
         spent: what the ledger was charged; never more than ``budget``.
         difficulty: probabilities of the difficulty bins, easiest first; None without a calibration.
         abstained: why there is no answer, or None where there is one.
+        stopped: why it got no more work; ``explain()`` says the same in words.
+        confidence: probability that the answer is right, as calibrated; 0 where there is no answer, None where it is
+            not known: under a named strategy, without a calibration of the pair, or where only half-written solutions
+            hold an answer.
         error: what ended a problem of many, which then has no answer; None where nothing failed.
         trace: what happened.
     """
@@ -62,6 +66,8 @@ class Solution:
     spent: int
     difficulty: tuple[float, ...] | None = None
     abstained: str | None = None
+    stopped: Stopped
+    confidence: float | None = None
     error: AdaptiveTTCError | None = None
     trace: Trace = field(compare=False)
 
@@ -73,6 +79,10 @@ class Solution:
             f"strategy={_SHORT.repr(self.strategy.name)}",
             f"spent={self.spent}{budget}",
         ]
+        if self.confidence is not None and self.answer is not None:
+            parts.append(f"confidence={self.confidence:.2f}")
+        if self.stopped is not Stopped.SETTLED:
+            parts.append(f"stopped={self.stopped.value!r}")
         if self.error is not None:
             parts.append(f"error={_SHORT.repr(str(self.error))}")
         elif self.abstained is not None:

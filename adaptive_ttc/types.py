@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Literal
 
 from adaptive_ttc.errors import ConfigError
@@ -197,3 +198,23 @@ class AnswerClass:
     answer: str
     votes: int
     weight: float = field(default=0.0)
+
+
+class Stopped(StrEnum):
+    """Why a problem got no more work."""
+
+    SETTLED = "settled"  # a strategy has done what it was asked for, or no further work is expected to gain anything
+    BUDGET = "budget"  # the budget, or the problem's own maximum, does not pay for another slice
+    NO_OPTION_FITS = "no option fits"  # units are left, and nothing that would gain can be done with them
+    NOT_WORTH_IT = "not worth it"  # more would gain something, and less than its price
+    DEADLINE = "deadline"  # the deadline came first
+    STOPPED = "stopped"  # the caller ended it
+    FAILED = "failed"  # an engine failed, or the problem is impossible
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a problem got no more work, and the same in words."""
+
+    stopped: Stopped
+    why: str

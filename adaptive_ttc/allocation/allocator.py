@@ -28,10 +28,20 @@ from dataclasses import replace
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
 from adaptive_ttc.allocation.queue import Account, Queue
-from adaptive_ttc.allocation.report import OVER, AllocationReport, Decision, ProblemReport, Standing
+from adaptive_ttc.allocation.report import (
+    FAILED,
+    OVER,
+    UNOPENED,
+    AllocationReport,
+    Decision,
+    ProblemReport,
+    Standing,
+    ending_of,
+)
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.types import Ending
 
 _PER = 1_000  # prices are told per so many units
 
@@ -213,12 +223,24 @@ class Allocator:
         self._running -= 1
         account.grants[-1] = replace(account.grants[-1], spent=promise.spent)
 
-    def settled(self, id: str) -> None:
-        """Settle a problem, which frees what it was expected to want. ValueError: it is unknown, over or running."""
+    def ending(self, id: str, begin: float = 1) -> Ending:
+        """Why a problem gets no more, if it is ended now; ``begin``: units under which no slice of it begins."""
+        account = self._account(id)
+        if account.ending:
+            return account.ending
+        if not account.grants and account.standing == "short":
+            return UNOPENED
+        return ending_of(account.standing, account.options, min(self._left(), self._room(account)), begin)
+
+    def settled(self, id: str, ending: Ending | None = None) -> None:
+        """Settle a problem, which frees what it was expected to want; ``ending`` says why, by default its standing.
+
+        ValueError: it is unknown, over or running.
+        """
         account = self._account(id)
         if account.promise is not None:
             raise ValueError(f"problem {id!r} is running: call charged({id!r}, ...) with what it spent first")
-        self._end(account, "settled")
+        self._end(account, "settled", ending or self.ending(id))
 
     def failed(self, id: str, actual: int = 0) -> None:
         """Settle a problem that failed; as :meth:`charged` and then :meth:`settled`, with their errors."""
@@ -227,7 +249,7 @@ class Allocator:
             self.charged(id, actual)
         elif actual:
             raise ValueError(f"problem {id!r} is {account.standing}: nothing is promised to it, it cannot have spent")
-        self._end(account, "failed")
+        self._end(account, "failed", FAILED)
 
     def report(self) -> AllocationReport:
         """All that was decided so far, with reasons."""
@@ -236,12 +258,12 @@ class Allocator:
             ProblemReport(
                 id=one.id,
                 standing=one.standing,
-                stopped=one.stopped or one.standing,
+                ending=self.ending(one.id) if one.standing in (*OVER, "parked") else None,
                 spent=one.spent + (one.promise.spent if one.promise else 0),
                 grants=tuple(one.grants),
                 considered=one.options,
                 slope=one.slope * _PER,
-                price=one.price if one.stopped else price,
+                price=one.price if one.ending else price,
             )
             for one in self._accounts.values()
         )
@@ -310,13 +332,13 @@ class Allocator:
         account.grants.append(decision)
         return decision
 
-    def _end(self, account: Account, standing: Standing) -> None:
-        if account.stopped:
+    def _end(self, account: Account, standing: Standing, ending: Ending) -> None:
+        if account.ending:
             raise ValueError(f"problem {account.id!r} has {account.standing} already")
         if account.standing == "waiting":
             self._due -= account.opening
         account.price = self.price
-        account.stopped, account.standing = account.standing, standing
+        account.ending, account.standing = ending, standing
         self._want(account, ())
 
     def _want(self, account: Account, wanted: tuple[Piece, ...]) -> None:

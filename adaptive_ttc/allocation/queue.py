@@ -9,6 +9,7 @@ from adaptive_ttc.allocation.envelope import Envelope, Piece
 from adaptive_ttc.allocation.report import Decision, Standing
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.types import Ending
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +20,7 @@ class Account:
     order: int  # of its arrival
     opening: int  # units of its first work
     standing: Standing = "waiting"
-    stopped: Standing | None = None  # where it stood when it was settled or failed, and the price it met then
+    ending: Ending | None = None  # why it was settled or failed, and the price it met then
     price: float = 0.0
     spent: int = 0
     promise: Ledger | None = None  # the account that what runs may spend

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
+from adaptive_ttc.types import Ending, Stopped
 
-SCHEMA = 1
+SCHEMA = 2
 
 Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "short", "settled", "failed"]
 """Where a problem is.
@@ -28,18 +30,36 @@ Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "
 OVER: frozenset[Standing] = frozenset(("content", "short", "settled", "failed"))
 """Standings of problems that get nothing more, by what is known of them."""
 
-WHY: dict[Standing, str] = {
-    "waiting": "what was left did not pay for its opening",
-    "running": "it was ended while it ran",
-    "open": "it was ended before its options were known",
-    "ready": "it was ended while more was worth its price",
-    "parked": "others gained more per unit, and took what was left",
-    "content": "nothing more was worth its cost",
-    "short": "what was left, or its own maximum, did not pay for more",
-    "settled": "it was settled",
-    "failed": "it failed",
+NOTHING_GAINS = Ending(Stopped.SETTLED, "no further work is expected to gain anything")
+NOTHING_KNOWN = Ending(Stopped.NO_OPTION_FITS, "no further work is on offer, as none was measured")
+NOT_WORTH_IT = Ending(Stopped.NOT_WORTH_IT, "what more work gains is less than is worth its cost")
+NOTHING_LEFT = Ending(Stopped.BUDGET, "what was left, of the budget or of its own maximum, did not pay for more")
+NOTHING_FITS = Ending(Stopped.NO_OPTION_FITS, "no work that would gain anything can be done with what was left")
+UNOPENED = Ending(Stopped.BUDGET, "what was left did not pay for its opening")
+FAILED = Ending(Stopped.FAILED, "it failed")
+
+_ENDINGS: dict[Standing, Ending] = {
+    "waiting": UNOPENED,
+    "running": Ending(Stopped.STOPPED, "it was ended while it ran"),
+    "open": Ending(Stopped.STOPPED, "it was ended before its options were known"),
+    "ready": Ending(Stopped.STOPPED, "it was ended while more was worth its price"),
+    "parked": Ending(Stopped.NOT_WORTH_IT, "others gained more per unit, and took what was left"),
+    "failed": FAILED,
 }
-"""Why a problem got no more, by where it stood when it ended."""
+
+
+def ending_of(standing: Standing, options: Sequence[Option], left: float, begin: float) -> Ending:
+    """Why a problem gets no more that stands there, with ``left`` units, where no slice begins with under ``begin``."""
+    if standing == "content":
+        if not options:
+            return NOTHING_LEFT if left < begin else NOTHING_KNOWN
+        return NOT_WORTH_IT if any(one.gain > 0 for one in options) else NOTHING_GAINS
+    if standing == "short":
+        return NOTHING_LEFT if left < begin else NOTHING_FITS
+    return _ENDINGS[standing]
+
+
+_PRICED = (Stopped.SETTLED, Stopped.BUDGET, Stopped.NO_OPTION_FITS, Stopped.NOT_WORTH_IT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +80,7 @@ class ProblemReport:
 
     id: str  # of the problem
     standing: Standing  # where it is now
-    stopped: Standing  # where it was before it was settled or failed; the same as ``standing`` while it is neither
+    ending: Ending | None  # why it got no more, or gets none at the present price; None while more is due
     spent: int  # units
     grants: tuple[Decision, ...]  # in order
     considered: tuple[Option, ...]  # the options that were last offered
@@ -70,9 +90,10 @@ class ProblemReport:
     price: float
 
     def explain(self) -> str:
-        """One sentence on why it got no more."""
-        given = f"{self.id}: {self.spent:,} units in {len(self.grants)} slices; {WHY[self.stopped]}"
-        if self.stopped in ("parked", "content", "short") and self.considered:
+        """One sentence on what it got, and why no more."""
+        given = f"{self.id}: {self.spent:,} units in {len(self.grants)} slices; "
+        given += f"it is {self.standing}" if self.ending is None else self.ending.why
+        if self.considered and (self.ending is None or self.ending.stopped in _PRICED):
             given += f" (it gains {self.slope:.3g} per 1,000 units, the price is {self.price:.3g})"
         return given
 
@@ -142,6 +163,7 @@ def _fields(record: Decision | ProblemReport | AllocationReport) -> dict[str, An
 def _problem(one: ProblemReport) -> dict[str, Any]:
     return {
         **_fields(one),
+        "ending": None if one.ending is None else {"stopped": one.ending.stopped.value, "why": one.ending.why},
         "why": one.explain(),
         "grants": [_decision(grant) for grant in one.grants],
         "considered": [_option(option) for option in one.considered],

@@ -136,6 +136,8 @@ def as_json(solution: Solution) -> dict[str, Any]:
     return {
         "answer": solution.answer,
         "abstained": solution.abstained,
+        "stopped": solution.stopped.value,
+        "confidence": solution.confidence,
         "strategy": solution.strategy.name,
         "n": solution.strategy.n,
         "vote": solution.vote,

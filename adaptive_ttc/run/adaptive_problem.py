@@ -19,7 +19,7 @@ from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
-from adaptive_ttc.estimate.gain import Action, Forecast
+from adaptive_ttc.estimate.gain import Action, Forecast, answered
 from adaptive_ttc.events import AllocationEvent, Event, RequestEvent, Route, SampledEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import whole_samples
@@ -27,7 +27,7 @@ from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice
-from adaptive_ttc.types import Prefix, split_steps
+from adaptive_ttc.types import Ending, Prefix, split_steps
 
 SHORTEST = 16  # tokens under which a slice is not worth a request
 
@@ -123,14 +123,15 @@ class AdaptiveProblem(ProblemRun):
         await self._read_answers()
         return account.spent > 0
 
-    async def conclude(self, why: str, price: float) -> Solution:
-        """Vote over all that was drawn; ``why`` it gets no more, and the ``price`` at which that was decided."""
-        self._record(None, False, 0, price, why)
+    async def conclude(self, ending: Ending, price: float) -> Solution:
+        """Vote over all that was drawn; the ``price`` is the one at which it was decided that it gets no more."""
+        self._record(None, False, 0, price, ending.why)
         prefixes = tuple(self._candidates.values())
         voting = replace(self.request.vote, n=max(1, len(prefixes)))
         self._record_search(voting, prefixes)
-        difficulty = self.forecast.difficulty if self.forecast else None
-        return await self._vote(prefixes, voting, difficulty=difficulty, error=self.error)
+        known = self.forecast if answered(self.evidence) else None  # calibration knows no half-written solution
+        right, difficulty = known.right if known else None, self.forecast.difficulty if self.forecast else None
+        return await self._vote(prefixes, voting, ending, right=right, difficulty=difficulty, error=self.error)
 
     def _slice(self, todo: Action, *, scored: bool) -> Slice:
         asked = self.request.strategy

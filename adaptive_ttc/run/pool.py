@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from adaptive_ttc.allocation.report import AllocationReport
+from adaptive_ttc.allocation.report import FAILED, AllocationReport
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
@@ -108,8 +108,8 @@ class SolutionPool(Background[Solution, None]):
                 await self.aclose()
 
     async def _work(self) -> None:
-        async with ending_early(self._stop, self._request.deadline, None):
-            await self._scheduler.run(self._arrivals(), self._settled)
+        async with ending_early(self._stop, self._request.deadline, None) as early:
+            await self._scheduler.run(self._arrivals(), self._settled, early)
 
     async def _settled(self, problem: AdaptiveProblem, solution: Solution) -> None:
         self._settled_usage += replace(solution.usage, wall_time=0.0)
@@ -149,7 +149,7 @@ class SolutionPool(Background[Solution, None]):
         except ConfigError as error:
             problem = problem or Problem((Message("user", str(question)),), f"problem {number + 1}")
             request = replace(self._request, problem=problem, budget=self._request.per_problem_max)
-            self._hand_out(number, conclude(request, (), Usage(), 0, Trace(anyio.current_time()), error=error))
+            self._hand_out(number, conclude(request, (), Usage(), 0, Trace(anyio.current_time()), FAILED, error=error))
             return []
         self._open[begun] = number
         return [begun]

@@ -30,7 +30,7 @@ from adaptive_ttc.strategies import Strategy, make_strategy
 from adaptive_ttc.strategies.adaptive import UNLISTED
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import Finish, Message, Prefix, Problem, Usage
+from adaptive_ttc.types import Ending, Finish, Message, Prefix, Problem, Stopped, Usage
 
 
 async def retrace(trace: Trace, grader: Grader) -> Solution:
@@ -57,7 +57,8 @@ async def retrace(trace: Trace, grader: Grader) -> Solution:
     candidates = await grade(prefixes, strategy, grader)
     told = [event.difficulty for event in trace.of(AllocationEvent)]
     usage = Usage(**done.usage)  # type: ignore[arg-type]
-    return conclude(request, candidates, usage, done.spent, again, difficulty=told[-1] if told else None)
+    ending, difficulty = Ending(Stopped(done.stopped), done.why), told[-1] if told else None
+    return conclude(request, candidates, usage, done.spent, again, ending, right=done.confidence, difficulty=difficulty)
 
 
 E = TypeVar("E", bound=Event)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import anyio
 
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import AdaptiveTTCError
-from adaptive_ttc.events import Event, RunEvent, SearchEvent
+from adaptive_ttc.events import Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.vote import conclude, grade
@@ -18,7 +19,7 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import Prefix, Usage
+from adaptive_ttc.types import Ending, Prefix, Stopped, Usage
 
 Listener = Callable[[Event], None]
 
@@ -82,14 +83,18 @@ class ProblemRun:
         self,
         prefixes: Sequence[Prefix],
         strategy: Strategy,
+        ending: Ending,
+        *,
         difficulty: tuple[float, ...] | None = None,
+        right: float | None = None,
         error: AdaptiveTTCError | None = None,
     ) -> Solution:
-        """Grade what was drawn, and vote over it."""
+        """Grade what was drawn, and vote over it; ``right`` is the probability that the answer is right, if known."""
         candidates = await grade(prefixes, strategy, self._grader)
         usage = replace(self.usage, wall_time=self._now())
         request = replace(self.request, vote=strategy)
-        return conclude(request, candidates, usage, self.spent, self.trace, difficulty=difficulty, error=error)
+        told: dict[str, Any] = {"right": right, "difficulty": difficulty, "error": error}
+        return conclude(request, candidates, usage, self.spent, self.trace, ending, **told)
 
     def _now(self) -> float:
         return anyio.current_time() - self.trace.started
@@ -107,29 +112,64 @@ class Run(ProblemRun):
     async def solve(self, until: anyio.Event | None = None) -> Solution:
         """Search, grade, vote; ``until`` ends the search early as well and is never set here."""
         strategy = self.request.strategy
-        async with ending_early(self._stop, self.request.deadline, until):
+        async with ending_early(self._stop, self.request.deadline, until) as early:
             self._record_search(strategy)
             prefixes = await self._driver.run(strategy.search())
-        return await self._vote(prefixes, strategy)
+            ending = _ending(self.trace, early)
+        return await self._vote(prefixes, strategy, ending)
+
+
+DONE = Ending(Stopped.SETTLED, "it did what it was asked for")
+SPENT = Ending(Stopped.BUDGET, "the budget ended it")
+OVERTIME = Ending(Stopped.DEADLINE, "the deadline came")
+ENDED = Ending(Stopped.STOPPED, "it was stopped")
+
+
+@dataclass(slots=True)
+class Early:
+    """Whether ``stop`` was set, and whether the deadline set it."""
+
+    stop: anyio.Event
+    overtime: bool = False
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the run was ended before its time; None while it was not."""
+        return (OVERTIME if self.overtime else ENDED) if self.stop.is_set() else None
 
 
 @asynccontextmanager
-async def ending_early(stop: anyio.Event, deadline: float | None, until: anyio.Event | None) -> AsyncIterator[None]:
+async def ending_early(stop: anyio.Event, deadline: float | None, until: anyio.Event | None) -> AsyncIterator[Early]:
     """Meanwhile, set ``stop`` after ``deadline`` seconds, or when ``until`` is set."""
     if until is not None and until.is_set():
         stop.set()
+    early = Early(stop)
     async with side_by_side() as watch:
         if deadline is not None:
-            watch.start_soon(_set_after, stop, deadline)
+            watch.start_soon(_set_after, early, deadline)
         if until is not None:
             watch.start_soon(_set_with, stop, until)
-        yield
+        yield early
         watch.cancel_scope.cancel()
 
 
-async def _set_after(stop: anyio.Event, seconds: float) -> None:
+def _ending(trace: Trace, early: Early) -> Ending:
+    """Why a named strategy got no more: a run that was ended early may have been done already."""
+    cut: dict[Route, str] = {}
+    for event in trace:
+        if isinstance(event, SampledEvent) and event.finish in ("budget", "abort"):
+            cut[event.path] = event.finish
+        elif isinstance(event, ExpandEvent):  # the search goes on from what was cut
+            cut = {path: finish for path, finish in cut.items() if not {path, path[:-1]} & {*event.paths}}
+    if early.ending and ("abort" in cut.values() or trace.last(SampledEvent) is None):
+        return early.ending
+    return SPENT if cut else DONE
+
+
+async def _set_after(early: Early, seconds: float) -> None:
     await anyio.sleep(seconds)
-    stop.set()
+    early.overtime = not early.stop.is_set()
+    early.stop.set()
 
 
 async def _set_with(stop: anyio.Event, other: anyio.Event) -> None:

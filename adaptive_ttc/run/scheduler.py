@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.allocation.options import Forecaster
-from adaptive_ttc.allocation.report import OVER, WHY, AllocationReport, Decision
+from adaptive_ttc.allocation.report import NOTHING_FITS, NOTHING_LEFT, OVER, AllocationReport, Decision
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Option
@@ -25,10 +25,11 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest
-from adaptive_ttc.run.run import Listener, ending_early
+from adaptive_ttc.run.run import Early, Listener, ending_early
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.types import Ending
 
 OnSolution = Callable[[AdaptiveProblem, Solution], Awaitable[None]]
 
@@ -89,12 +90,15 @@ class Scheduler:
         """Which problem got what so far, and why."""
         return self._allocator.report()
 
-    async def run(self, source: AsyncIterator[Sequence[AdaptiveProblem]], on_solution: OnSolution) -> None:
+    async def run(
+        self, source: AsyncIterator[Sequence[AdaptiveProblem]], on_solution: OnSolution, early: Early
+    ) -> None:
         """Solve all problems of a source; called once.
 
         Problems that are known together come together; ``on_solution`` is called with every solution, and its failure
-        ends the run. GradingError: the grader cannot be started.
+        ends the run, as ``early`` does. GradingError: the grader cannot be started.
         """
+        self._early = early
         self._inbox = inbox = _Inbox()
         self._on_solution = on_solution
         try:
@@ -144,7 +148,7 @@ class Scheduler:
             else:
                 one.problem.error = one.error
                 self._allocator.failed(one.problem.name)
-                self._conclude(one.problem, str(one.error), work)
+                self._conclude(one.problem, self._allocator.ending(one.problem.name), work)
         going = [one.problem for one in ended if one.error is None and one.moved]
         forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)])
         for problem, forecast in zip((*arrived, *going), forecasts, strict=True):
@@ -155,7 +159,7 @@ class Scheduler:
                 self._settle(problem, work)
         for one in ended:
             if one.error is None and not one.moved:
-                self._settle(one.problem, work, why="what it was given did not pay for a token")
+                self._settle(one.problem, work)
 
     def _arrive(self, arrived: Sequence[AdaptiveProblem]) -> None:
         for problem in arrived:
@@ -222,19 +226,24 @@ class Scheduler:
         while self._unopened and (standing := self._allocator.standing(self._unopened[0].name)) != "waiting":
             problem = self._unopened.popleft()
             if standing == "short":
-                self._settle(problem, work, WHY["waiting"])
+                self._settle(problem, work)
 
-    def _settle(self, problem: AdaptiveProblem, work: TaskGroup, why: str = "") -> None:
-        why = "it was stopped" if self._stop.is_set() else why or WHY[self._allocator.standing(problem.name)]
-        self._allocator.settled(problem.name)
-        self._conclude(problem, why, work)
+    def _settle(self, problem: AdaptiveProblem, work: TaskGroup) -> None:
+        standing = self._allocator.standing(problem.name)
+        ending = None if standing == "content" else self._early.ending  # it had got all that would have helped
+        if ending is None and standing == "open":  # what it was given did not pay for a token
+            left = self._allocator.available
+            ending = NOTHING_LEFT if left is not None and left < problem.least(1) else NOTHING_FITS
+        ending = ending or self._allocator.ending(problem.name, problem.least(1))
+        self._allocator.settled(problem.name, ending)
+        self._conclude(problem, ending, work)
 
-    def _conclude(self, problem: AdaptiveProblem, why: str, work: TaskGroup) -> None:
+    def _conclude(self, problem: AdaptiveProblem, ending: Ending, work: TaskGroup) -> None:
         del self._live[problem.name]
-        work.start_soon(self._hand_over, problem, why, self._allocator.price)
+        work.start_soon(self._hand_over, problem, ending, self._allocator.price)
 
-    async def _hand_over(self, problem: AdaptiveProblem, why: str, price: float) -> None:
-        await self._on_solution(problem, await problem.conclude(why, price))
+    async def _hand_over(self, problem: AdaptiveProblem, ending: Ending, price: float) -> None:
+        await self._on_solution(problem, await problem.conclude(ending, price))
 
     async def _take_in(self, source: AsyncIterator[Sequence[AdaptiveProblem]]) -> None:
         async for problems in source:
@@ -271,8 +280,8 @@ class AdaptiveRun(AdaptiveProblem):
         async def keep(problem: AdaptiveProblem, solution: Solution) -> None:
             found.append(solution)
 
-        async with ending_early(self._stop, self.request.deadline, until):
-            await self._scheduler.run(_all_at_once([self]), keep)
+        async with ending_early(self._stop, self.request.deadline, until) as early:
+            await self._scheduler.run(_all_at_once([self]), keep, early)
         if self.error is not None:
             raise self.error
         return found[0]

@@ -13,7 +13,7 @@ from adaptive_ttc.run.request import SolveRequest
 from adaptive_ttc.solution import Solution, StrategyRun
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import AnswerClass, Candidate, Finish, Prefix, Usage
+from adaptive_ttc.types import AnswerClass, Candidate, Ending, Finish, Prefix, Stopped, Usage
 from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 
 
@@ -38,11 +38,13 @@ def conclude(
     usage: Usage,
     spent: int,
     trace: Trace,
+    ending: Ending,
     *,
+    right: float | None = None,
     difficulty: tuple[float, ...] | None = None,
     error: AdaptiveTTCError | None = None,
 ) -> Solution:
-    """Vote and record the result; after an error there is no vote."""
+    """Vote and record the result; after an error there is no vote. ``right``: how probably the answer is, if known."""
     strategy = request.vote
     vote, classes = poll(() if error else candidates, strategy)
     solution = Solution(
@@ -57,15 +59,17 @@ def conclude(
         count=request.count,
         spent=spent,
         difficulty=difficulty,
-        abstained=f"it failed: {error}" if error else None if classes else _why_no_answer(candidates),
+        abstained=f"it failed: {error}" if error else None if classes else _why_no_answer(candidates, ending),
+        stopped=Stopped.FAILED if error else ending.stopped,
+        confidence=right if classes else 0.0,
         error=error,
         trace=trace,
     )
-    _record(solution)
+    _record(solution, f"it failed: {error}" if error else ending.why)
     return solution
 
 
-def _record(solution: Solution) -> None:
+def _record(solution: Solution, why: str) -> None:
     time, trace = solution.usage.wall_time, solution.trace
     for one in solution.candidates:
         trace.record(
@@ -79,20 +83,24 @@ def _record(solution: Solution) -> None:
             time=time,
             answer=solution.answer,
             abstained=solution.abstained,
+            stopped=solution.stopped.value,
+            why=why,
+            confidence=solution.confidence,
             spent=solution.spent,
             usage=asdict(solution.usage),
         )
     )
 
 
-def _why_no_answer(candidates: Sequence[Candidate]) -> str:
+def _why_no_answer(candidates: Sequence[Candidate], ending: Ending) -> str:
     if not candidates:
-        return "sampling ended before the first token: the budget did not cover one, or it was stopped."
+        return f"sampling ended before the first token: {ending.why}."
+    late = ending.stopped == Stopped.DEADLINE
     ends = Counter(candidate.prefix.finish for candidate in candidates)
     remedies: dict[Finish, str] = {
         "budget": "cut by the budget (give a larger one)",
         "length": "at the length limit (give a larger max_tokens)",
-        "abort": "aborted (give a later deadline)",
+        "abort": "aborted (give a later deadline)" if late else "aborted when it was stopped",
         "eos": "ended without \\boxed{...} (the policy's prompt should ask for it)",
     }
     causes = [f"{ends[finish]} {remedy}" for finish, remedy in remedies.items() if ends[finish]]

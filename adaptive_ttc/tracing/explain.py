@@ -18,7 +18,7 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, trees
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import ROOT, Candidate, Usage, bin_names
+from adaptive_ttc.types import ROOT, Candidate, Stopped, Usage, bin_names
 from adaptive_ttc.voting import select
 
 SHOWN_ROUNDS = 12
@@ -63,9 +63,9 @@ def explain(trace: Trace) -> str:
     Names and answers stand as the trace has them: print them through :func:`adaptive_ttc.tracing.tree_text.legible`.
     """
     found = outcomes(trace)
-    search, vote = trace.last(SearchEvent), trace.last(VoteEvent)
+    search, vote, done = trace.last(SearchEvent), trace.last(VoteEvent), trace.last(DoneEvent)
     lines = [*_searched(trace, search, found), _ended(trace, found), _cost(trace), *_votes(vote)]
-    lines += [_outcome(search, vote, trace.last(DoneEvent)), _margin(vote, trace.of(CandidateEvent))]
+    lines += [_early(search, done), _outcome(search, vote, done), _margin(vote, trace.of(CandidateEvent))]
     return "\n".join(line for line in lines if line)
 
 
@@ -100,7 +100,7 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
         came += f" of {n} planned"
     settings = f"at temperature {options['temperature']:g}, at most {options['max_tokens']:,} tokens each"
     lines = [f"{search.strategy}: {came}, {settings}."]
-    if decided := _decisions(trace.of(AllocationEvent)):
+    if decided := _decisions(trace.of(AllocationEvent), trace.last(DoneEvent)):
         return [*lines, *decided]
     if "sequential" in options or any(one.revises for one in found.values()):
         return [*lines, _chains(trees(trace), found)]
@@ -136,7 +136,7 @@ def _chains(chains: int, found: Mapping[Route, Outcome]) -> str:
     )
 
 
-def _decisions(events: Sequence[AllocationEvent]) -> list[str]:
+def _decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> list[str]:
     """A line for every decision of an adaptive run, the difficulty, and why it stopped."""
     drawn = [event for event in events if event.action is not None]
     lines = [f"{counted(len(drawn), 'decision')}, each by what the evidence then was:"] if drawn else []
@@ -146,7 +146,7 @@ def _decisions(events: Sequence[AllocationEvent]) -> list[str]:
     if events and (posterior := events[-1].difficulty) is not None:
         bins = zip(bin_names(len(posterior)), posterior, strict=True)
         lines.append(f"Difficulty: {', '.join(f'{name} {share:.2f}' for name, share in bins)}.")
-    return [*lines, _stopped(events[-1])] if events and events[-1].action is None else lines
+    return [*lines, _stopped(events[-1], done)] if done and events and events[-1].action is None else lines
 
 
 def _decision(event: AllocationEvent) -> str:
@@ -159,18 +159,22 @@ def _decision(event: AllocationEvent) -> str:
     return f"{_right(event)}{event.action}{worth}; at most {event.units:,} units now{rest}."
 
 
-def _stopped(event: AllocationEvent) -> str:
-    reason = f"{_right(event)}stopped: {event.why}".capitalize()
+def _stopped(event: AllocationEvent, done: DoneEvent) -> str:
+    sure = done.answer is not None and done.confidence is not None
+    reason = f"Right with probability {done.confidence:.2f}, stopped: " if sure else "Stopped: "
+    reason += done.why
     gaining = [one for one in event.considered if one[1] > 0]
     if not gaining:
-        return f"{reason}. Nothing is expected to gain more."
+        return f"{reason}."
     told = event.right is not None
     price = f", at a price of {event.price:.3g} per 1,000 units" if event.price and told else ""
     return f"{reason}{price} ({_best(gaining, told)})."
 
 
 def _right(event: AllocationEvent) -> str:
-    return "" if event.right is None else f"right with probability {event.right:.2f}, "
+    if event.right is None:
+        return ""
+    return f"right with probability {event.right:.2f}, " if event.right else "no answer yet, "
 
 
 def _best(actions: Sequence[tuple[str, float, float]], told: bool) -> str:
@@ -218,6 +222,13 @@ def _votes(vote: VoteEvent | None) -> list[str]:
     ]
     hidden = len(classes) - len(lines)
     return [*lines, f"  and {counted(hidden, 'further answer')}"] if hidden else lines
+
+
+def _early(search: SearchEvent | None, done: DoneEvent | None) -> str:
+    """What ended a named strategy before it was done; an adaptive run's decisions end with the same."""
+    if done is None or search is None or search.strategy == "adaptive" or done.stopped == Stopped.SETTLED:
+        return ""
+    return f"Stopped early: {done.why}."
 
 
 def _outcome(search: SearchEvent | None, vote: VoteEvent | None, done: DoneEvent | None) -> str:

@@ -12,7 +12,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import EVENTS, Event, VoteEvent
 from adaptive_ttc.types import AnswerClass
 
-SCHEMA = 2
+SCHEMA = 3
 
 _KINDS: dict[str, type[Event]] = {event.kind: event for event in EVENTS}
 

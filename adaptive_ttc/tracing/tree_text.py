@@ -252,6 +252,15 @@ def answer(tree: SearchTree) -> str:
     return tree.done.answer if tree.done.answer is not None else f"none: {tree.done.abstained}"
 
 
+def ended(tree: SearchTree) -> str:
+    """Why it got no more, and how sure the answer is."""
+    if tree.done is None:
+        return NOT_ENDED
+    sure = tree.done.answer is not None and tree.done.confidence is not None
+    right = f"; right with probability {tree.done.confidence:.2f}" if sure else ""
+    return f"{tree.done.stopped}: {tree.done.why}{right}"
+
+
 def settings(tree: SearchTree) -> str:
     """The strategy with its options."""
     if tree.search is None:

@@ -101,9 +101,9 @@ NO_TRACES = {
     "a list": (b"[]", "is not a trace"),
     "another object": (b'{"answer": 5}', "is not a trace"),
     "another schema": (b'{"schema": 1, "started": 0, "events": []}', "schema 1"),
-    "events that are none": (b'{"schema": 2, "started": 0, "events": [5]}', "is not a trace"),
-    "unknown events": (b'{"schema": 2, "started": 0, "events": [{"event": "x"}]}', "is not a trace"),
-    "no run": (b'{"schema": 2, "started": 0, "events": []}', "holds no run"),
+    "events that are none": (b'{"schema": 3, "started": 0, "events": [5]}', "is not a trace"),
+    "unknown events": (b'{"schema": 3, "started": 0, "events": [{"event": "x"}]}', "is not a trace"),
+    "no run": (b'{"schema": 3, "started": 0, "events": []}', "holds no run"),
     "nested without end": (b"[" * 100_000, "is not a trace"),
 }
 

@@ -23,7 +23,7 @@ from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.tracing.tree import search_tree
-from adaptive_ttc.types import Prefix, Problem
+from adaptive_ttc.types import Prefix, Problem, Stopped
 from tests.doubles import TinyPolicy
 
 
@@ -93,7 +93,8 @@ def test_it_opens_then_samples_in_slices_of_at_most_four_until_nothing_is_expect
     assert len({candidate.prefix.path for candidate in solution.candidates}) == 17
     assert solution.trace.of(ExpandEvent)[0].temperature == 0
     last = solution.trace.of(AllocationEvent)[-1]
-    assert (last.action, last.why) == (None, "nothing more was worth its cost")
+    assert (last.action, last.why) == (None, "no further work is on offer, as none was measured")
+    assert (solution.stopped, solution.confidence) == (Stopped.NO_OPTION_FITS, pytest.approx(0.7))
 
 
 def test_all_slices_are_voted_on_together_with_the_pairs_own_vote():
@@ -340,7 +341,7 @@ def test_it_explains_what_was_considered_and_why_it_stopped():
     assert "5 decisions, each by what the evidence then was:" in text
     assert "1: 1 x greedy to begin with" in text
     assert "2: right with probability 0.40, 16 x sample, +0.300 for 320; at most 160 units now (3 others: " in text
-    assert "Right with probability 0.70, stopped: nothing more was worth its cost" in text
+    assert "Right with probability 0.70, stopped: no further work is on offer, as none was measured." in text
 
 
 @pytest.mark.parametrize("scores", [(), (0.5,)])

@@ -15,7 +15,7 @@ from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.events import AllocationEvent, SearchEvent
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.types import Problem
+from adaptive_ttc.types import Problem, Stopped
 from tests.doubles import TinyPolicy
 from tests.run.test_adaptive import SAMPLES, Everything, believer, calibrated, table
 
@@ -356,6 +356,7 @@ async def test_with_less_than_an_opening_for_each_those_who_are_left_out_say_so(
     assert {solution.trace.of(AllocationEvent)[-1].why for solution in without} == {
         "what was left did not pay for its opening"
     }
+    assert {solution.stopped for solution in without} == {Stopped.BUDGET}
 
 
 async def test_a_total_of_just_what_all_openings_take_finishes_every_one_though_many_are_cut():
@@ -435,7 +436,9 @@ async def test_at_the_deadline_everything_settles_with_what_it_has():
         solutions = await pool
     assert len(solutions) == 4
     assert all(solution.answer is None or solution.candidates for solution in solutions)
-    assert {solution.trace.of(AllocationEvent)[-1].why for solution in solutions} == {"it was stopped"}
+    assert {solution.trace.of(AllocationEvent)[-1].why for solution in solutions} == {"the deadline came"}
+    assert {solution.stopped for solution in solutions} == {Stopped.DEADLINE}
+    assert {one.ending.stopped for one in pool.report().problems} == {Stopped.DEADLINE}
     assert not policy.in_flight
 
 

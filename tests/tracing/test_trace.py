@@ -95,8 +95,8 @@ def test_a_saved_trace_loads_equal(tmp_path):
         "[]",
         "{}",
         '{"schema": 99, "started": 0, "events": []}',
-        '{"schema": 2, "started": 0, "events": [{"event": "x"}]}',
-        '{"schema": 2, "started": 0, "events": [{"event": "vote", "time": 1}]}',
+        '{"schema": 3, "started": 0, "events": [{"event": "x"}]}',
+        '{"schema": 3, "started": 0, "events": [{"event": "vote", "time": 1}]}',
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path, content):
@@ -109,7 +109,7 @@ def test_what_is_no_trace_is_refused(tmp_path, content):
 def test_a_saved_trace_is_plain_json(tmp_path):
     solved(n=1).trace.save(tmp_path / "trace.json")
     document = json.loads((tmp_path / "trace.json").read_text())
-    assert document["schema"] == 2
+    assert document["schema"] == 3
     kinds = [event["event"] for event in document["events"]]
     assert kinds[:3] == ["run", "search", "expand"]
     assert kinds[-2:] == ["vote", "done"]

@@ -83,7 +83,8 @@ class Story:
             self.record(CandidateEvent, path=path, answer=held, answer_class=held, score=score)
         classes = tuple(AnswerClass(held, 1, 0.5) for held in dict.fromkeys(held for held, _ in handed_in.values()))
         self.record(VoteEvent, method="weighted", classes=classes, answer=answer)
-        self.record(DoneEvent, answer=answer, abstained=None if answer else "why", spent=9, usage={})
+        ended = {"stopped": "settled", "why": "it did what it was asked for", "confidence": None}
+        self.record(DoneEvent, answer=answer, abstained=None if answer else "why", spent=9, usage={}, **ended)
         return search_tree(self.trace)
 
 
