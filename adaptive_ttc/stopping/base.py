@@ -41,8 +41,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """That the answer in hand is the policy's most frequent one; never that it is correct."""
+    """That an answer is the policy's most frequent one; never that it is correct."""
 
+    answer: str  # canonical text of its class
     level: float  # 1 - the error allowed
     method: str  # which proof
     statement: str = ""  # in a few words for a reader; by default made of the level

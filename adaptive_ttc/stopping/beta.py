@@ -47,5 +47,6 @@ def leads(first: float, second: float) -> float:
     """
     if first == int(first) and second == int(second) and first + second < 500:
         n = int(first + second) + 1
-        return sum(math.comb(n, k) for k in range(int(first) + 1)) / 2**n
+        below = sum(math.comb(n, k) for k in range(int(first) + 1))
+        return math.ldexp(below, -n)
     return incomplete_beta(second + 1, first + 1, 0.5)

@@ -9,13 +9,27 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.stopping.adaptive_consistency import AdaptiveConsistency
 from adaptive_ttc.stopping.base import StoppingRule
+from adaptive_ttc.stopping.bayes_factor import BayesFactor
+from adaptive_ttc.stopping.bayesian_stopping import BayesianStopping
+from adaptive_ttc.stopping.blend_asc import BlendAsc
+from adaptive_ttc.stopping.cite import Cite
 from adaptive_ttc.stopping.esc import EarlyStopping
+from adaptive_ttc.stopping.martingale import MartingaleCertificate
+from adaptive_ttc.stopping.pandora_ucb import PandoraUcb
+from adaptive_ttc.stopping.pets import Pets
 from adaptive_ttc.stopping.uniform import Uniform
 
 _RULES: Mapping[str, Callable[..., StoppingRule]] = {
     "uniform": Uniform,
     "adaptive_consistency": AdaptiveConsistency,
     "esc": EarlyStopping,
+    "bayes_factor": BayesFactor,
+    "bayesian_stopping": BayesianStopping,
+    "martingale": MartingaleCertificate,
+    "cite": Cite,
+    "blend_asc": BlendAsc,
+    "pets": Pets,
+    "pandora_ucb": PandoraUcb,
 }
 
 RULES: tuple[str, ...] = tuple(_RULES)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptive_ttc.stopping.base import Draw, StoppingRule
+from adaptive_ttc.stopping.base import Draw, Pool, StoppingRule
 
 
 def draws_of(answers: Sequence[object], **rest: float) -> list[Draw]:
@@ -23,3 +23,37 @@ def stops_after(rule: StoppingRule, draws: Sequence[Draw]) -> int:
     while n < len(draws) and rule.worth(draws[:n]) > 0:
         n = min(len(draws), n + rule.samples(draws[:n]))
     return n
+
+
+def shared(rule: StoppingRule, problems: Sequence[Sequence[Draw]], budget: int) -> list[list[Draw]]:
+    """What each problem gets of a budget in samples, given to the problem of the largest worth one slice at a time."""
+    given: list[list[Draw]] = [[] for _ in problems]
+    spent = 0
+    while spent < budget:
+        pool = Pool(1 - spent / budget, len(problems), budget - spent)
+        worths = [rule.worth(one, pool) if len(one) < len(problems[i]) else 0.0 for i, one in enumerate(given)]
+        best = max(range(len(problems)), key=worths.__getitem__)
+        if worths[best] <= 0:
+            break
+        more = min(rule.samples(given[best]), budget - spent, len(problems[best]) - len(given[best]))
+        given[best] += problems[best][len(given[best]) : len(given[best]) + more]
+        spent += more
+    return given
+
+
+def leader(draws: Sequence[Draw]) -> str | None:
+    """The most frequent answer, the one seen first of equal ones."""
+    votes: dict[str, int] = {}
+    for draw in draws:
+        if draw.answer is not None:
+            votes[draw.answer] = votes.get(draw.answer, 0) + 1
+    return max(votes, key=votes.__getitem__) if votes else None
+
+
+def false_certificate(rule: StoppingRule, draws: Sequence[Draw], modes: set[str]) -> bool:
+    """Whether the rule ever, at any number of samples, certifies an answer that is no mode."""
+    for n in range(1, len(draws) + 1):
+        certificate = rule.certificate(draws[:n])
+        if certificate is not None and certificate.answer not in modes:
+            return True
+    return False

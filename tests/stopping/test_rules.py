@@ -63,8 +63,8 @@ def test_unknown_names_and_values_are_refused():
 
 
 def test_a_certificate_claims_the_mode_and_no_more():
-    assert str(Certificate(0.95, "proof")) == "mode certified at 95 %; correctness not verified"
-    assert "99.5 %" in Certificate(0.995, "proof").statement
+    assert str(Certificate("7", 0.95, "proof")) == "mode certified at 95 %; correctness not verified"
+    assert "99.5 %" in Certificate("7", 0.995, "proof").statement
 
 
 def test_importing_the_rules_imports_no_scipy():
