@@ -1,7 +1,7 @@
 """Accuracy against compute: ours beside every strategy, published rules, a bin table and an oracle, on test problems.
 
     python bench/pareto.py [--store FILE] [--calibration DIR | --crossfit] [--axis flops|generated+prm|generated]
-                           [--quick] [--limit K] [--seed S] [--policy MODEL --prm MODEL] [--replay TRACES]
+                           [--quick] [--limit K] [--seed S] [--policy MODEL --prm MODEL] [--replay TRACES...]
                            [--reference-policy mini-large] [--json FILE] [--results FILE] [--pictures DIR]
 
 Every problem has a pool of graded units in the store, drawn where they are missing; a run that ends early goes on when
@@ -63,6 +63,7 @@ from rich.text import Text
 from adaptive_ttc.calibration.collect.arms import Arm, default_arms
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import Curves, answerable, measure
+from adaptive_ttc.calibration.fit.recorded import recorded_arms
 from adaptive_ttc.calibration.judge.held_out import add_overlap_option
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.options import add_model_options, load_solver
@@ -70,6 +71,7 @@ from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.evaluation.result_file import write_record
 
 DATASET = "minimath-500"
+LIMIT = 200
 MOST = 64
 LIVE = (0.25, 0.6)
 """Where on the grid of budgets live runs lie: where ours differs from its rivals, and engines are done in minutes."""
@@ -93,16 +95,22 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = parser_of(__doc__)
     add = command.add_argument
-    add("--axis", choices=inputs.AXES, default=inputs.AXES[0], help="what cost counts (default: %(default)s)")
+    add("--axis", choices=inputs.AXES, help=f"what cost counts (default: {inputs.AXES[0]}, as far as it is recorded)")
     add("--dataset", default=DATASET, help="name or file (default: %(default)s)")
-    add("--limit", type=int, default=200, metavar="K", help="problems (default: %(default)s)")
+    add("--limit", type=int, metavar="K", help=f"problems (default: {LIMIT}; of recorded samples, all)")
     add("--seed", type=int, help="draw fresh problems and other samples")
     add("--store", type=Path, default=Path("runs/pareto/units.sqlite"), metavar="FILE", help="of units (%(default)s)")
     add("--workers", type=int, default=2, metavar="W", help="processes that draw (default: %(default)s)")
     add("--concurrency", type=int, default=8, metavar="K", help="problems at once, a worker (default: %(default)s)")
-    add("--most", type=int, default=MOST, metavar="N", help="N of the largest arm (default: %(default)s)")
+    add("--most", type=int, metavar="N", help=f"N of the largest arm (default: {MOST}; of recorded samples, all)")
     add("--quick", action="store_true", help="60 problems and N up to 32: about two minutes")
-    add("--replay", type=Path, metavar="TRACES", help="judge recorded samples; implies --crossfit")
+    add(
+        "--replay",
+        type=Path,
+        nargs="+",
+        metavar="TRACES",
+        help="judge recorded samples, of one file or several; implies --crossfit",
+    )
     add("--crossfit", action="store_true", help="learn calibration from the problems, in folds")
     add("--folds", type=int, default=5, metavar="K", help="of --crossfit and of tuning (default: %(default)s)")
     add(
@@ -129,10 +137,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         AdaptiveTTCError: what is asked for is impossible, or an engine failed.
     """
-    if options.limit < 1 or options.budgets < 2 or options.decks < 1 or options.workers < 1:
-        raise ConfigError("--limit, --decks and --workers are at least 1, --budgets at least 2")
-    arms, stem = default_arms(options.most), stem_of(options)
-    tested = inputs.recorded(options) if options.replay else collected(options, arms, console)
+    least = [number for number in (options.limit, options.most) if number is not None]
+    if min(options.decks, options.workers, *least) < 1 or options.budgets < 2:
+        raise ConfigError("--limit, --most, --decks and --workers are at least 1, --budgets at least 2")
+    options, tested, arms = gathered(options, console)
+    stem = stem_of(options)
     with console.status("") as status:
         found = judged(options, tested, arms, console, status.update)
     console.print(overview(found))
@@ -147,6 +156,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
         write_record(options.json, "pareto", command(), figures_of(found))
     if options.results is not None:
         write_section(options.results, stem, section(found, pictures, options.results))
+
+
+def gathered(options: argparse.Namespace, console: Console) -> tuple[argparse.Namespace, Tested, list[Arm]]:
+    """The options with their defaults, the problems under test, and the arms."""
+    if options.replay:
+        tested = inputs.recorded(options, console)
+        defaults = {"axis": inputs.AXES[0] if tested.counted else "generated", "most": MOST}
+        arms = recorded_arms(tested.records, options.most)
+    else:
+        tested, defaults = None, {"axis": inputs.AXES[0], "limit": LIMIT, "most": MOST}
+        arms = default_arms(options.most or MOST)
+    given = {name: value for name, value in vars(options).items() if value is not None or name not in defaults}
+    options = argparse.Namespace(**{**defaults, **given})
+    return options, tested or collected(options, arms, console), arms
 
 
 Tell = Callable[[str], None]
@@ -168,7 +191,7 @@ def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], con
     lines = fixed_lines(tested, guides, curves, weights, seed)
     tell("published rules")
     lines += sampling_lines(
-        records, tuned_on, guides[0].vote, weights, scored=tested.ratio > 0, folds=options.folds, seed=seed
+        records, tuned_on, guides[0].vote, weights, scored=tested.scored, folds=options.folds, seed=seed
     )
     lines.append(rules.joined([(np.arange(len(records)), rules.oracle_rates(curves, records, weights))]))
     lines.append(rules.joined([(np.arange(len(records)), rules.oracle(curves, weights))]))

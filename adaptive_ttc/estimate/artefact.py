@@ -22,6 +22,7 @@ from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import DifficultyModel
 from adaptive_ttc.estimate.gain import GainModel, LearnedGainModel, TableGainModel
+from adaptive_ttc.estimate.model_names import models_of_traces, same_model
 from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.policy import Policy
@@ -104,14 +105,35 @@ class Calibrated:
 
 
 def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None) -> str | None:
-    """The difference between a calibration's pair and this one, in words; None where there is none."""
-    fingerprints = meta.get("fingerprints", {})
-    now = {"policy": policy.fingerprint, "prm": "" if prm is None else prm.fingerprint}
-    names = [name for name, mark in now.items() if fingerprints.get(name) != mark]
+    """The difference between a calibration's pair and this one, in words; None where there is none.
+
+    Fingerprints are compared; where either side is recorded samples, the models' names (``estimate/model_names.py``).
+    """
+    fingerprints, models = meta.get("fingerprints", {}), meta.get("models", {})
+    pair: dict[str, Policy | RewardModel | None] = {"policy": policy, "prm": prm}
+    names = [
+        name
+        for name, model in pair.items()
+        if not _fits(fingerprints.get(name), models.get(name), model, unnamed=name == "prm")
+    ]
     if not names:
         return None
-    made = " and ".join(str(meta.get("models", {}).get(name) or "none") for name in ("policy", "prm"))
+    made = " and ".join(str(models.get(name) or "none") for name in ("policy", "prm"))
     return f"it was made for another {' and another '.join(names)} ({made})"
+
+
+def _fits(made: str | None, name: str | None, model: Policy | RewardModel | None, *, unnamed: bool) -> bool:
+    """Whether a model is the one of this fingerprint and name; ``unnamed``: or any, where traces do not name it."""
+    now = "" if model is None else model.fingerprint
+    if made == now or not made or model is None:
+        return made == now
+    before, here = models_of_traces(made), models_of_traces(now)
+    if before is None and here is None:
+        return False
+    if before == () and unnamed:  # traces do not tell who gave the scores
+        return True
+    mine, theirs = (name or "",) if before is None else before, (model.name,) if here is None else here
+    return any(same_model(one, other) for one in mine for other in theirs)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

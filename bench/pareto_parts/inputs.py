@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.text import Text
 
 from adaptive_ttc.calibration.collect.__main__ import draw_missing
 from adaptive_ttc.calibration.collect.arms import Arm, demand
@@ -24,8 +25,9 @@ from adaptive_ttc.calibration.collect.units import pool_key
 from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, choose_vote, measure
 from adaptive_ttc.calibration.fit.difficulty import DifficultyTrainer
 from adaptive_ttc.calibration.fit.gain import GainLearner
-from adaptive_ttc.calibration.fit.inputs import from_traces, weights_of
+from adaptive_ttc.calibration.fit.inputs import weights_of
 from adaptive_ttc.calibration.fit.pipeline import membership, table_of
+from adaptive_ttc.calibration.fit.recorded import from_recorded
 from adaptive_ttc.calibration.judge.gains import opening_of, promising_kinds
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
 from adaptive_ttc.calibration.judge.replay import Forecaster
@@ -58,6 +60,12 @@ class Tested:
     ratio: float
     parameters: int
     counted: bool = True
+
+    @property
+    def scored(self) -> bool:
+        """Whether samples have scores."""
+        units = (one for record in self.records for one in record.units.get(SAMPLE, ()))
+        return any(attempt.scores for one in units for attempt in one.unit.attempts)
 
     def weights(self, axis: str) -> Weights:
         """What a token costs on an axis, in tokens of the policy.
@@ -120,12 +128,14 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
     return Tested([row for row in rows if row["unique_id"] in done], records, ratio, parameters)
 
 
-def recorded(options: argparse.Namespace) -> Tested:
+def recorded(options: argparse.Namespace, console: Console) -> Tested:
     """Problems whose samples were recorded earlier; only arms of samples can be judged on them."""
     options = argparse.Namespace(**{**vars(options), "count": None})
-    gathered = from_traces(options)
+    gathered = from_recorded(options)
+    for note in gathered.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
     counted = gathered.weights.prm > 0 or gathered.models["prm"] is None
-    rows = [Row(problem=one.question, answer=one.answer, unique_id=one.id) for one in gathered.records]
+    rows = [Row(problem=one.text, answer=one.answer, unique_id=one.id) for one in gathered.records]
     return Tested(rows, gathered.records, gathered.weights.prm, 0, counted)
 
 

@@ -92,6 +92,12 @@ def default_arms(most: int = MOST) -> list[Arm]:
     return [Arm(GREEDY), *sampled, *trees, *searches, *chains]
 
 
+def sampling_arms(most: int) -> list[Arm]:
+    """The votes at powers of 2 and at ``most`` samples."""
+    sizes = sorted({*(2**power for power in range(most.bit_length())), most} - {0})
+    return [Arm(strategy, n) for strategy in SAMPLED for n in sizes]
+
+
 def parse_arms(words: Sequence[str]) -> list[Arm]:
     """Arms as a command line names them: ``greedy majority:1,4,16 dvts:4x4,16x4 revision:16x4``."""
     arms = list(dict.fromkeys(arm for word in words for arm in _parsed(word)))

@@ -36,6 +36,11 @@ class ProblemRecord:
     # the same for all records of one problem, by whatever model or setting; folds keep them together; empty: its own
     group: str = ""
 
+    @property
+    def text(self) -> str:
+        """The question, or what stands for it where it is not known."""
+        return self.question or self.group or self.id
+
     def nothing(self) -> Evidence:
         """Evidence before any work."""
         return Evidence(self.question, self.prompt_tokens)

@@ -23,8 +23,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
-from adaptive_ttc.calibration.fit.inputs import COUNTS, FitData, from_store, from_traces
+from adaptive_ttc.calibration.fit.inputs import COUNTS, FitData, from_store
 from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
+from adaptive_ttc.calibration.fit.recorded import from_recorded, recorded_arms
 from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.report.tables import show_calibration
 from adaptive_ttc.cli import exit_code
@@ -68,7 +69,13 @@ def parser() -> argparse.ArgumentParser:
         help="insist on going on from a store that was begun with these settings; without it the command goes on where "
         "it can, and begins where it cannot",
     )
-    add("--replay", type=Path, metavar="TRACES", help="fit recorded samples; draws nothing")
+    add(
+        "--replay",
+        type=Path,
+        nargs="+",
+        metavar="TRACES",
+        help="fit recorded samples, of one file or several; draws nothing (docs/traces.md)",
+    )
     add(
         "--budget-grid",
         nargs="+",
@@ -95,7 +102,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
         raise ConfigError(f"--budget-grid {options.budget_grid}: budgets are above 0")
     began = time.perf_counter()
     arms = arms_of(options)
-    gathered = from_traces(options) if options.replay else from_store(options, arms, console)
+    gathered = from_recorded(options) if options.replay else from_store(options, arms, console)
+    if options.replay and not options.arms:
+        arms = recorded_arms(gathered.records, options.most)
+    for note in gathered.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
     asked = gathered.dataset["problems"]
     if len(gathered.records) < asked:
         told = f"note: {len(gathered.records)} of {asked} problems are complete; the fit is on these"
@@ -133,7 +144,8 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
 def default_name(options: argparse.Namespace) -> str:
     """``mini-minimath-calibration``; of the file where samples are replayed."""
     if options.replay:
-        return Path(options.replay).stem
+        first, *others = options.replay
+        return first.name.partition(".json")[0] + (f"-and-{len(others)}-more" if others else "")
     models = options.recipe or options.policy or "mini"
     return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (models, options.dataset))
 

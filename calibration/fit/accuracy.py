@@ -20,6 +20,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import NAN, Attempt, family_of
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import subsets_of, voted_right
+from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteName, weight_of
@@ -56,8 +57,17 @@ class Curves:
 
 
 def answerable(records: Sequence[ProblemRecord], arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
-    """The arms that the units of every problem answer, and the others."""
-    able = [arm for arm in arms if all(len(record.units.get(arm.kind, ())) >= arm.units for record in records)]
+    """The arms that the units of every problem answer, and the others; without any scores, none that votes by them."""
+    scored = any(
+        attempt.scores for record in records for units in record.units.values() for one in units
+        for attempt in one.unit.attempts
+    )  # fmt: skip
+    able = [
+        arm
+        for arm in arms
+        if (scored or arm.kind != SAMPLE or not arm.scored)
+        and all(len(record.units.get(arm.kind, ())) >= arm.units for record in records)
+    ]
     return able, [arm for arm in arms if arm not in able]
 
 

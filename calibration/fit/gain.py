@@ -75,15 +75,13 @@ class TrainingRows:
 
 
 def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
-    """Every power of two of the exchangeable kinds, one of the others; ``most``: recorded units of each kind."""
+    """Powers of two and all of the exchangeable kinds, one of the others; ``most``: recorded units of each kind."""
     actions = []
     for kind in sorted(most):
-        count = 1
-        while count <= most[kind]:
-            actions.append(Action(kind, count))
-            if family_of(kind) in ("greedy", "beam_search"):
-                break
-            count *= 2
+        single = family_of(kind) in ("greedy", "beam_search")
+        powers = {2**power for power in range(most[kind].bit_length())}
+        counts = {1} & powers if single else (powers | {most[kind]}) - {0}
+        actions += [Action(kind, count) for count in sorted(counts)]
     return tuple(actions)
 
 

@@ -1,36 +1,30 @@
-"""Graded records to fit a calibration on, from a store or a file of recorded samples, and their origin."""
+"""Graded records to fit a calibration on, from a store of drawn units, and their origin."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing
 from adaptive_ttc.calibration.collect.arms import Arm, demand
-from adaptive_ttc.calibration.collect.collector import grades_of
-from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, record_of
-from adaptive_ttc.calibration.collect.store import Store, StoredProblem
-from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Work, pool_key, row_digest
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
+from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.units import PoolKey, pool_key
 from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit, family_of
+from adaptive_ttc.estimate.features import Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
-from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
 
@@ -49,6 +43,7 @@ class FitData:
     weights: Weights  # what a token costs
     counts: Mapping[str, int]  # ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records
     aggregations: tuple[Aggregation, ...] = AGGREGATIONS  # by which step scores may be reduced
+    notes: tuple[str, ...] = ()  # what must be said of them
     # reading_seconds, reading_cpu_seconds: that reading the complete records took
     reading_seconds: float = 0.0
     reading_cpu_seconds: float = 0.0
@@ -156,88 +151,3 @@ def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, con
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [name for name, value in one.items() if other.get(name) != value]
-
-
-DATASET = "minimath-calibration"  # what a fit is made on where none is named; a file of traces names its own
-
-
-def from_traces(options: argparse.Namespace) -> FitData:
-    """Grade recorded samples of the file ``options.replay``.
-
-    Right answers come from ``options.dataset``; by default from the data set that the file names, if it lies beside it.
-    """
-    beside = _dataset_of(options.replay) if options.dataset == DATASET else None
-    dataset = beside or options.dataset
-    record = load_record(options.replay, problems=None if beside is None else beside)
-    if not record.counted and options.count not in (None, "generated"):
-        raise ConfigError(f"{options.replay} does not say how many PRM tokens there were: take --count generated")
-    rows = _matched(record, load_problems(dataset), str(dataset))[: options.limit]
-    records = anyio.run(graded, record, rows)
-    ratio = record.prm.parameters / max(record.policy.parameters, 1) if record.prm is not None else 0.0
-    return FitData(
-        records,
-        {"policy": record.policy.name, "prm": None if record.prm is None else record.prm.name},
-        {
-            "policy": record.policy.fingerprint,
-            "prm": "" if record.prm is None else record.prm.fingerprint,
-            "prompt": "as recorded",
-        },
-        {"name": str(dataset), "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
-        weights_of(options.count if record.counted else "generated", ratio),
-        counts_of_work(records),
-        ("mean",) if record.detail == "mean" else AGGREGATIONS,
-    )
-
-
-async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
-    """Graded records of the recorded samples of these problems."""
-    recorded = {problem.question: problem for problem in record.problems}
-    found = []
-    async with Grader() as grader:
-        for row in rows:
-            problem = recorded[row["problem"]]
-            drawn = {index: _drawn(index, sample, record) for index, sample in enumerate(problem.samples)}
-            held = StoredProblem(row["unique_id"], row_digest(row), len(problem.prompt_ids), {SAMPLE: drawn}, {})
-            grades = await grades_of(held, row["answer"], grader)
-            one = record_of(row, replace(held, grades=grades), None)
-            assert one is not None
-            found.append(one)
-    return found
-
-
-def _drawn(index: int, sample: RecordedSample, record: Record) -> Drawn:
-    """A recorded sample as a unit; its first step is known where the scores of steps are."""
-    tokens, logprob = len(sample.token_ids), math.fsum(sample.logprobs) if sample.logprobs else NAN
-    attempt = Attempt(extract_answer(sample.text), sample.scores, tokens, logprob, sample.finish)
-    prm = sample.prm_counts[-1] if sample.prm_counts else 0
-    steps = (_first_step(sample),) if sample.scores and record.detail == "steps" else ()
-    unit = Unit(SAMPLE, (attempt,), steps, tokens, prm)
-    return Drawn(index, unit, Work(tokens, prm, sample.prompt_tokens))
-
-
-def _first_step(sample: RecordedSample) -> FirstStep:
-    end = sample.text.find(sample.steps[0]) + len(sample.steps[0])
-    tokens = 1 + sum(reached < end for reached in sample.ends[:-1])
-    return FirstStep(sample.scores[0], tokens, math.fsum(sample.logprobs[:tokens]) if sample.logprobs else NAN)
-
-
-def _matched(record: Record, rows: Sequence[Row], dataset: str) -> list[Row]:
-    """Rows of the recorded problems, in the order of the data set."""
-    questions = {problem.question for problem in record.problems}
-    found = [row for row in rows if row["problem"] in questions]
-    if len(found) < len(questions):
-        raise ConfigError(
-            f"{dataset} holds {len(found)} of the {len(questions)} recorded problems: name the data set that was "
-            "recorded with --dataset"
-        )
-    return found
-
-
-def _dataset_of(file: Path) -> Path | None:
-    """The JSON Lines file that traces were recorded on, where it lies beside them."""
-    try:
-        name = json.loads(file.read_text(encoding="utf-8"))["meta"]["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # whatever is wrong with it, reading the record says
-    beside = file.with_name(f"{name}.jsonl")
-    return beside if beside.is_file() else None

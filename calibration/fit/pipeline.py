@@ -135,7 +135,7 @@ def calibrate(
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
-        digests=tuple(text_digest(record.question) for record in records),
+        digests=tuple(text_digest(record.text) for record in records),
         table=table,
         difficulty=difficulty,
         gain_model=learner.learn() if met.keeps_learned else None,

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.types import Message, split_steps
@@ -273,21 +274,29 @@ def _record_of_traces(content: dict[str, Any], file: Path, problems: str | Path 
     """Make a record of traces; ConfigError if something is missing, or the data set does not fit."""
     meta = content["meta"]
     try:
-        if meta["prm_aggregate"] != "mean":
+        if meta.get("prm_aggregate", "mean") != "mean":
             raise ConfigError(f"{file} holds scores reduced by {meta['prm_aggregate']!r}; only mean is read")
         rows = load_problems(problems or file.with_name(f"{meta['dataset']}.jsonl"))
-        settings = SampleSettings(temperature=meta["temperature"], max_tokens=meta["max_tokens"])
-        sizes = meta["max_n"], settings.max_tokens
+        traces = [trace for entry in content["records"] for trace in entry["traces"]]
+        longest = max(trace["tokens"] for trace in traces) + 1
+        settings = SampleSettings(
+            temperature=meta.get("temperature", SampleSettings().temperature),
+            max_tokens=meta.get("max_tokens", longest),
+        )
+        most = meta.get("max_n") or max(len(entry["traces"]) for entry in content["records"])
+        scored = any(trace.get("prm_score") is not None for trace in traces)
         return Record(
             policy=_model(meta["model"], meta),
-            prm=_model(meta["prm"], meta),
+            prm=_model(meta.get("prm") or "recorded scores", meta) if scored else None,
             settings=settings,
             max_context=1 + settings.max_tokens,
-            problems=tuple(_traced_problem(entry, rows, *sizes) for entry in content["records"]),
+            problems=tuple(_traced_problem(entry, rows, most, settings.max_tokens) for entry in content["records"]),
             detail="mean",
             counted=False,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{file} is no file of traces: {type(error).__name__}: {error}") from error
 
 
@@ -297,7 +306,7 @@ def _traced_problem(entry: dict[str, Any], rows: list[Row], max_n: int, max_toke
     if number >= len(rows) or rows[number]["answer"] != entry["gold"]:
         raise ConfigError(
             f"{entry['problem_id']} was recorded with the answer {entry['gold']!r}, which is not that of row "
-            f"{number} of the data set; give the one that was recorded as problems=..."
+            f"{number} of the data set; give the one that was recorded (problems=..., --dataset)"
         )
     samples = []
     for index, trace in enumerate(entry["traces"]):
@@ -312,7 +321,7 @@ def _traced_problem(entry: dict[str, Any], rows: list[Row], max_n: int, max_toke
             text=text,
             ends=ends if cut else (*ends, len(text)),
             finish="length" if cut else "eos",
-            scores=(trace["prm_score"],),
+            scores=() if trace.get("prm_score") is None else (trace["prm_score"],),
         )
         samples.append(sample)
     messages = (Message("user", rows[number]["problem"]),)
@@ -323,4 +332,4 @@ def _model(name: str, meta: dict[str, Any]) -> Model:
     billions = re.findall(r"(?i)(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", name)
     stated = round(float(billions[-1]) * 1e9) if billions else 0
     digest = hashlib.sha256(repr(sorted(meta.items())).encode()).hexdigest()
-    return Model(name=name, fingerprint=f"traces:{name}:{digest[:16]}", parameters=stated)
+    return Model(name=name, fingerprint=fingerprint_of_traces([name], digest[:16]), parameters=stated)
