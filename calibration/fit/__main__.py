@@ -144,7 +144,7 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
 def default_name(options: argparse.Namespace) -> str:
     """``mini-minimath-calibration``; of the file where samples are replayed."""
     if options.replay:
-        first, *others = options.replay
+        first, *others = map(Path, options.replay)
         return first.name.partition(".json")[0] + (f"-and-{len(others)}-more" if others else "")
     models = options.recipe or options.policy or "mini"
     return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (models, options.dataset))
