@@ -193,6 +193,7 @@ class AllocationEvent(Event):
     difficulty: tuple[float, ...] | None  # probabilities of the bins, the easiest first; None if unknown
     considered: tuple[tuple[str, float, float], ...]  # every action, its expected gain in ``right``, and cost in units
     why: str = ""  # in words, where the problem is settled
+    note: str = ""  # what else decided, in words, such as a rule of stopping and what it certifies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
+from adaptive_ttc.estimate.pair_calibration import SelectedCalibration, selected_rule
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -27,6 +27,7 @@ from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
 from adaptive_ttc.run.stream import Begin, SolutionStream
 from adaptive_ttc.solution import Solution
+from adaptive_ttc.stopping.base import StoppingRule
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.types import Problem
@@ -46,8 +47,11 @@ class Solver:
         config: how requests are sent.
         calibration: of this pair, or its directory, by which budgets are allocated; None for a rough prior.
         allow_mismatch: use a calibration that was fitted for another pair, with a warning.
+        rule: in place of a calibration, a published rule of :mod:`adaptive_ttc.stopping` that says when to stop, and
+            which problem is sampled next: a name such as ``adaptive_consistency`` or ``cite:level=0.99``.
 
     Raises:
+        ConfigError: no such rule, or one beside a calibration.
         CalibrationError: it is no calibration, or one of another pair.
     """
 
@@ -61,8 +65,9 @@ class Solver:
         config: DriverConfig | None = None,
         calibration: Calibrated | str | Path | None = None,
         allow_mismatch: bool = False,
+        rule: StoppingRule | str | None = None,
     ) -> None:
-        self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch)
+        self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch, rule=rule)
         self.policy = policy
         self.prm = prm
         self.seed = seed
@@ -84,6 +89,7 @@ class Solver:
         config: DriverConfig | None = None,
         calibration: str | Path | None = None,
         allow_mismatch: bool = False,
+        rule: StoppingRule | str | None = None,
     ) -> Self:
         """Load a pair of models by folder or Hub name; further arguments as for the constructor.
 
@@ -95,18 +101,19 @@ class Solver:
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
 
         Raises:
-            ConfigError: no such engine or reader, or a model cannot be loaded.
+            ConfigError: no such engine, reader or rule, or a model cannot be loaded.
             CalibrationError: it is no calibration, or one of another pair.
         """
         from adaptive_ttc.prm import load_prm
 
+        rule = selected_rule(rule, calibration)
         loaded: list[Policy | RewardModel] = []
         try:
             reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
             loaded += [] if reward_model is None else [reward_model]
             model = load_policy(policy, engine=engine, **(policy_settings or {}))
             loaded.append(model)
-            settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch}
+            settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
             return cls(model, reward_model, seed=seed, config=config, **settings)
         except BaseException:
             with suppress(Exception):  # what went wrong first is what the caller must know
@@ -114,11 +121,14 @@ class Solver:
             raise
 
     @classmethod
-    def mini(cls, *, seed: int = 0, calibration: str | Path | None = None) -> Self:
-        """The embedded policy and PRM, with their calibration unless one is given; CalibrationError as :meth:`load`."""
+    def mini(
+        cls, *, seed: int = 0, calibration: str | Path | None = None, rule: StoppingRule | str | None = None
+    ) -> Self:
+        """The embedded policy and PRM; their calibration unless another or a rule is given. Errors as :meth:`load`."""
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
-        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=calibration or mini_calibration())
+        calibration = calibration or (None if rule else mini_calibration())
+        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=calibration, rule=rule)
 
     async def solve(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from anyio import to_thread
 
@@ -112,7 +113,7 @@ class Forecaster:
         if model is not None:
             posteriors = model.posteriors(states)
         found = [
-            Forecast(forecast.right, self._options(forecast, state), posterior)
+            replace(forecast, options=self._options(forecast, state), difficulty=posterior)
             for state, posterior, forecast in zip(states, posteriors, forecasts, strict=True)
         ]
         self._seconds = (time.perf_counter() - started) / len(states)

@@ -14,11 +14,13 @@ from typing import Any
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.pair_calibration import selected_rule
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.run.request import check_early
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.stopping.registry import RULES
 from adaptive_ttc.strategies import strategy_names
 
 DEFAULT_ENGINE = "transformers"
@@ -98,6 +100,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="of this pair, for allocating budgets (default: the embedded pair's own, else a rough prior)",
     )
+    group.add_argument(
+        "--rule",
+        metavar="NAME",
+        help="allocate budgets by a published rule in place of a calibration, such as adaptive_consistency or "
+        f"cite:level=0.99: {', '.join(RULES)}",
+    )
     group.add_argument("--allow-mismatch", action="store_true", help="use a calibration fitted for another model pair")
 
 
@@ -176,8 +184,11 @@ def _calibration(options: argparse.Namespace) -> dict[str, Any]:
     """The solver's arguments about its calibration: the embedded pair has its own."""
     if "calibration" not in options:
         return {}
-    own = None if options.recipe or options.policy or options.prm else mini_calibration()
-    return {"calibration": options.calibration or own, "allow_mismatch": options.allow_mismatch}
+    named = options.recipe or options.policy or options.prm or options.rule
+    calibration = options.calibration or (None if named else mini_calibration())
+    rule = selected_rule(options.rule, calibration)
+    given = {} if rule is None else {"rule": rule}
+    return {"calibration": calibration, "allow_mismatch": options.allow_mismatch, **given}
 
 
 def _has_prm(options: argparse.Namespace) -> bool:

@@ -89,6 +89,7 @@ class Forecast:
     options: tuple[Option, ...]  # what may be done next
     # probabilities of the bins, the easiest first; None where the calibration knows no features
     difficulty: tuple[float, ...] | None = None
+    note: str = ""  # what else decides, in words; empty where the options do
 
 
 class Regressor(Protocol):

@@ -23,13 +23,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from adaptive_ttc.errors import CalibrationError, CalibrationWarning
+from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Forecast, Option, TableGainModel, unseen
+from adaptive_ttc.estimate.rule_gain import LONGEST_OPENING, calibrated_by
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.stopping.base import StoppingRule
+from adaptive_ttc.stopping.registry import parse_rule
 
 SOURCE = (
     "a rough prior from published findings on other pairs (the order of strategies by difficulty from arXiv 2408.03314 "
@@ -42,7 +45,6 @@ PASS: Row = (0.86, 0.55, 0.25, 0.09, 0.02)  # rate at which one sample is right,
 WRONG_AGREE = 0.3  # probability that a wrong answer is the same as another wrong one
 
 PRM_PER_TOKEN = 1.3
-LONGEST_OPENING = 512  # tokens set aside for a first solution at most; a longer one is continued
 
 Anchors = Mapping[int, Row]
 
@@ -161,11 +163,19 @@ def _agreement(state: Evidence) -> Row:
     return tuple(weight / whole for weight in weights)
 
 
+def selected_rule(rule: StoppingRule | str | None, calibration: object) -> StoppingRule | None:
+    """The rule, by its name or itself. ConfigError: no such rule, or one beside a calibration."""
+    if rule is not None and calibration is not None:
+        raise ConfigError("a rule allocates budgets without a calibration: give the rule or the calibration")
+    return parse_rule(rule) if isinstance(rule, str) else rule
+
+
 class SelectedCalibration:
     """The calibration that a pair of models is used with, or a rough prior.
 
-    A calibration of another pair is refused, or with ``allow_mismatch`` warned about. CalibrationError: it is no
-    calibration, its files are damaged, or it is one of another pair.
+    A calibration of another pair is refused, or with ``allow_mismatch`` warned about. With a ``rule`` budgets are
+    allocated by it, and nothing is read. CalibrationError: it is no calibration, its files are damaged, or it is one of
+    another pair. ConfigError: no such rule, or one beside a calibration.
     """
 
     def __init__(
@@ -175,7 +185,9 @@ class SelectedCalibration:
         prm: RewardModel | None,
         *,
         allow_mismatch: bool = False,
+        rule: StoppingRule | str | None = None,
     ) -> None:
+        self._rule = selected_rule(rule, calibration)
         models = f"--policy {policy.name}" + (f" --prm {prm.name}" if prm else "")
         remedy = f"python -m adaptive_ttc.calibration.fit {models}"
         self._prm = prm is not None
@@ -200,6 +212,8 @@ class SelectedCalibration:
 
     def calibrated(self, max_tokens: int) -> Calibrated:
         """The calibration, or a prior for this ``max_tokens``; warns once where it is not the pair's own."""
+        if self._rule is not None:
+            return calibrated_by(self._rule, prior_table(prm=self._prm), max_tokens, prm=self._prm)
         if self._warning:
             message, self._warning = self._warning, ""
             warnings.warn(message, CalibrationWarning, stacklevel=4)

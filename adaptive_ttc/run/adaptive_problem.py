@@ -234,5 +234,6 @@ class AdaptiveProblem(ProblemRun):
                 difficulty=known.difficulty if known else None,
                 considered=tuple((str(one.action), one.gain, one.cost) for one in known.options) if known else (),
                 why=why,
+                note=known.note if known else "",
             )
         )

@@ -21,12 +21,14 @@ from adaptive_ttc.allocation.report import NOTHING_FITS, NOTHING_LEFT, OVER, All
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Option
+from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Early, Listener, ending_early
 from adaptive_ttc.solution import Solution
+from adaptive_ttc.stopping.base import Pool
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Ending
@@ -71,6 +73,8 @@ class Scheduler:
         policy = resources.policy
         steps = resources.prm is not None and not whole_samples(policy)
         revises = policy.revision_prompt is not None
+        if isinstance(calibrated.gain, RuleGainModel):
+            calibrated = replace(calibrated, gain=calibrated.gain.in_pool(request.vote, self._pool))
         self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises)
         self._request = request
         self._opening = calibrated.opening
@@ -194,6 +198,15 @@ class Scheduler:
         known = len(self._live) + max(0, self._request.expected - self._arrived)
         each = min(math.inf if left is None else left / known, math.inf if most is None else most)
         return self._opening.within(each - problem.prompt_units, price.decode, price.score)
+
+    def _pool(self, tokens: float) -> Pool:
+        """How the budget stands, where a sample takes so many tokens."""
+        whole, left = self._request.budget, self._allocator.available
+        if whole is None or left is None:
+            return Pool()
+        known = len(self._live) + max(0, self._request.expected - self._arrived)
+        price = self._request.price
+        return Pool(left / whole, max(1, known), left / (tokens * (price.decode + price.score)))
 
     def _options(self, problem: AdaptiveProblem) -> list[Option]:
         assert problem.forecast is not None

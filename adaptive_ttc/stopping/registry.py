@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
@@ -34,6 +35,30 @@ _RULES: Mapping[str, Callable[..., StoppingRule]] = {
 
 RULES: tuple[str, ...] = tuple(_RULES)
 """The names that :func:`make_rule` knows."""
+
+
+def parse_rule(text: str) -> StoppingRule:
+    """The rule that a text such as ``esc`` or ``esc:window=8,most=40`` names; ConfigError as :func:`make_rule`."""
+    name, _, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for part in rest.split(",") if rest else ():
+        option, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"rule {text!r}: options are NAME=VALUE, such as adaptive_consistency:level=0.8")
+        try:
+            options[option.strip()] = json.loads(value)
+        except ValueError as error:
+            raise ConfigError(f"rule {text!r}: {value!r} is no number, true or false") from error
+    return make_rule(name.strip(), **options)
+
+
+def told(rule: StoppingRule) -> str:
+    """Its name and settings, for a reader."""
+    names: list[str] = [field.name for field in fields(rule)] if is_dataclass(rule) else []
+    values = {name: getattr(rule, name) for name in names}
+    settings = [f"{name} {value:g}" for name, value in values.items() if type(value) in (int, float)]
+    settings += [name for name, value in values.items() if value is True]
+    return f"{rule.name} ({', '.join(settings)})" if settings else rule.name
 
 
 def make_rule(name: str, **options: Any) -> StoppingRule:

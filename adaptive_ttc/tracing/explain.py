@@ -146,6 +146,8 @@ def _decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> lis
     if events and (posterior := events[-1].difficulty) is not None:
         bins = zip(bin_names(len(posterior)), posterior, strict=True)
         lines.append(f"Difficulty: {', '.join(f'{name} {share:.2f}' for name, share in bins)}.")
+    if events and (note := events[-1].note):
+        lines.append(f"Allocated {note}.")
     return [*lines, _stopped(events[-1], done)] if done and events and events[-1].action is None else lines
 
 

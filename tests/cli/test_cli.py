@@ -20,6 +20,7 @@ from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, mini_calibration
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.stopping.registry import make_rule
 from adaptive_ttc.strategies import strategy_names
 from adaptive_ttc.tracing.trace import Trace
 
@@ -246,6 +247,16 @@ def test_the_calibration_is_handed_on(loaded):
     assert main(["solve", "Add 1 + 1.", "--n", "1", *arguments]) == 0
     (call,) = loaded.calls
     assert (call["calibration"], call["allow_mismatch"]) == ("mine", True)
+
+
+def test_a_rule_is_handed_on_in_place_of_a_calibration(loaded, capsys):
+    assert main(["solve", "Add 1 + 1.", "--n", "1", "--rule", "esc:window=4"]) == 0
+    (call,) = loaded.calls
+    assert (call["calibration"], call["rule"]) == (None, make_rule("esc", window=4))
+    assert main(["solve", "Add 1 + 1.", "--budget-tokens", "500", "--rule", "esc", "--calibration", "mine"]) == 2
+    assert "give the rule or the calibration" in capsys.readouterr().err
+    assert main(["solve", "Add 1 + 1.", "--budget-tokens", "500", "--rule", "guess"]) == 2
+    assert "choose one of uniform" in capsys.readouterr().err
 
 
 def test_a_system_prompt_and_options_are_handed_on(loaded, capsys):

@@ -1,0 +1,104 @@
+"""A published rule of stopping as a gain model: budgets allocated without a calibration.
+
+The one option of a problem is what the rule would draw next, and its gain is what the rule says that this is worth,
+times the tokens that it takes: so the allocator, which ranks options by gain per unit, ranks problems as the rule does.
+Such gains are no probabilities; none is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from adaptive_ttc.estimate.artefact import Calibrated, Opening
+from adaptive_ttc.estimate.features import Evidence, score_of
+from adaptive_ttc.estimate.gain import Action, Forecast, Option, answered, unseen
+from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.stopping.base import Draw, Pool, StoppingRule
+from adaptive_ttc.stopping.registry import told
+from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.strategies.base import Strategy
+from adaptive_ttc.types import Aggregation
+
+LONGEST_OPENING = 512  # tokens set aside for a first solution at most; a longer one is continued
+LEAST = 1e-3  # weight of one vote, in mean votes of the problem
+OWN = 2.0  # samples that the mean length of all problems counts for, beside a problem's own
+
+Look = Callable[[float], Pool]
+"""How the pool stands, given the tokens that a sample takes on average."""
+
+
+class RuleGainModel:
+    """Forecasts by a rule, which sees the independent samples of a problem in the order in which they came.
+
+    Args:
+        rule: what to follow.
+        guess: tokens of a sample, until some are seen.
+        scored: whether the PRM will score what is drawn.
+        vote: whose weights the rule's votes have; scores are the weights of the weighted vote, others count alike.
+        look: how the budget stands; None where it is not known.
+    """
+
+    def __init__(
+        self,
+        rule: StoppingRule,
+        guess: float,
+        *,
+        scored: bool = False,
+        vote: Strategy | None = None,
+        look: Look | None = None,
+    ) -> None:
+        self.rule = rule
+        self._guess = guess
+        self._scored = scored
+        self._agg: Aggregation = vote.agg_strategy if vote else "last"
+        self._weighs = vote is not None and vote.vote == "weighted"
+        self._look = look
+        self._first: dict[str, int] = {}  # question -> tokens of its first sample; later ones are of hard problems
+        self._sum = 0
+
+    def in_pool(self, vote: Strategy, look: Look) -> RuleGainModel:
+        """The same for the problems of one budget, of whose lengths it learns."""
+        return RuleGainModel(self.rule, self._guess, scored=self._scored, vote=vote, look=look)
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state."""
+        drawn = [self._draws(state) for state in states]
+        for state, draws in zip(states, drawn, strict=True):
+            if draws and state.question not in self._first:
+                self._first[state.question] = draws[0].tokens
+                self._sum += draws[0].tokens
+        return [self._forecast(state, draws) for state, draws in zip(states, drawn, strict=True)]
+
+    def _forecast(self, state: Evidence, draws: Sequence[Draw]) -> Forecast:
+        typical = (self._sum + OWN * self._guess) / (len(self._first) + OWN)
+        length = max(1.0, (math.fsum(one.tokens for one in draws) + OWN * typical) / (len(draws) + OWN))
+        count = self.rule.samples(draws)
+        worth = self.rule.worth(draws, self._look(typical) if self._look else None)
+        scoring = count * (state.prompt_tokens + length) + unseen(state) if self._scored else 0.0
+        option = Option.in_tokens(Action(SAMPLE, count), worth * count * length, count * length, scoring)
+        return Forecast(None if answered(state) else 0.0, (option,), note=self._note(draws, worth))
+
+    def _draws(self, state: Evidence) -> list[Draw]:
+        """Samples of the one distribution from which they are drawn independently."""
+        samples = [one for unit in state.units if unit.kind == SAMPLE for one in unit.attempts]
+        scores = [score_of(one, self._agg) if one.scores else None for one in samples]
+        known = [score for score in scores if score is not None] if self._weighs else []
+        mean = math.fsum(known) / len(known) if known else 0.0
+        weights = [max(score / mean, LEAST) if mean and score is not None else 1.0 for score in scores]
+        return [
+            Draw(one.answer, one.tokens, weight, score)
+            for one, score, weight in zip(samples, scores, weights, strict=True)
+        ]
+
+    def _note(self, draws: Sequence[Draw], worth: float) -> str:
+        said = f"by the rule {told(self.rule)}" + ("" if worth else ", which asks for no more")
+        certificate = self.rule.certificate(draws)
+        return said if certificate is None else f"{said}; {certificate.answer}: {certificate}"
+
+
+def calibrated_by(rule: StoppingRule, table: ComputeOptimalTable, max_tokens: int, *, prm: bool) -> Calibrated:
+    """A rule in the shape of a calibration, for solutions of at most ``max_tokens``; the ``table`` tells the vote."""
+    longest = min(max_tokens, LONGEST_OPENING)
+    opening = Opening(SAMPLE, prm, longest, 2 * longest)
+    return Calibrated(table, None, RuleGainModel(rule, max_tokens / 4, scored=prm), opening, {})
