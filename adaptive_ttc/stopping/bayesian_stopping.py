@@ -114,14 +114,14 @@ def _bounded(heads: Sequence[Array], q: Array, equal: int, most: int, rest: int,
     for head in heads:
         of_heads = _with_head(of_heads, head, most)
     found = np.zeros_like(q)
-    exponents = np.arange(rest + 1)[:, None]
+    powers, of_q = _powers(equal, most, rest), q ** np.arange(rest + 1)[:, None]
     for tied in range(min(equal, rest // most) + 1):
         room = rest - tied * most
         factor = math.comb(equal, tied) * (q**most / math.factorial(most)) ** tied
-        of_tail = np.array(_power(equal - tied, most, room))[:, None] * q ** exponents[: room + 1]
+        of_tail = powers[equal - tied, : room + 1, None] * of_q[: room + 1]
         for also, polynomial in enumerate(of_heads):
             weight = 1 / math.comb(held + tied + also, held)
-            found += weight * factor * (of_tail * polynomial[room::-1][: room + 1]).sum(axis=0)
+            found += weight * factor * np.einsum("rs,rs->s", of_tail, polynomial[room::-1])
     return found
 
 
@@ -135,12 +135,12 @@ def _with_head(polynomials: Sequence[Array], head: Array, most: int) -> list[Arr
     return found
 
 
-@lru_cache(maxsize=1 << 12)
-def _power(n: int, most: int, degree: int) -> tuple[float, ...]:
-    """Coefficients up to ``degree`` of (sum of x^r / r! over r < most)^n."""
-    base = [1 / math.factorial(r) for r in range(min(most, degree + 1))]
-    found = [1.0]
-    for m in range(1, degree + 1):  # the recurrence of powers of a series whose first coefficient is 1
-        terms = ((k * (n + 1) - m) * base[k] * found[m - k] for k in range(1, min(m + 1, len(base))))
-        found.append(math.fsum(terms) / m)
-    return tuple(found)
+@lru_cache(maxsize=1 << 7)
+def _powers(top: int, most: int, degree: int) -> Array:
+    """Coefficients of (sum of x^r / r! over r < most)^n up to ``degree``, for n up to ``top``, shape [n, degree]."""
+    base = np.array([1 / math.factorial(r) for r in range(min(most, degree + 1))])
+    found = np.zeros((top + 1, degree + 1))
+    found[0, 0] = 1.0
+    for n in range(1, top + 1):
+        found[n] = np.convolve(found[n - 1], base)[: degree + 1]
+    return found

@@ -6,7 +6,10 @@ the budget is spent; no hyperparameter, any budget. Its exact blend could not be
 mean, with the share of the budget spent as the weight, of
 
 - P(Beta(a + 1, b + 1) <= 1/2): the posterior probability that the lead is wrong, and
-- the density of Beta(a + 1, b + 1) at 1/2, at most 1: the inverse of PPR-1v1's martingale against a tie.
+- the density of Beta(a + 1, b + 1) at 1/2, at most 1: the inverse of PPR-1v1's martingale against a tie,
+
+each in units of its value where two samples agree: so the worth of a problem that was looked at earlier compares with
+one looked at later. Without that the problems touched last keep the budget, and it does worse than uniform sampling.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from adaptive_ttc.stopping.base import Draw, OneByOne, Pool, fewest_first, first
 from adaptive_ttc.stopping.beta import leads
 
 _TIE = 1e-9
+_AGREED = math.log(1 / 8), math.log(3 / 4)  # both scores of two samples that agree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,9 @@ class BlendAsc(OneByOne):
             return 0.0
         log_wrong, log_tied = _scores(*first_two(draws))
         late = 1 - pool.left if pool else 0.5
-        return math.exp((1 - late) * log_wrong + late * log_tied) + _TIE * fewest_first(draws)
+        return math.exp((1 - late) * (log_wrong - _AGREED[0]) + late * (log_tied - _AGREED[1])) + _TIE * fewest_first(
+            draws
+        )
 
     def right(self, draws: Sequence[Draw]) -> float | None:
         """The posterior probability that the leader leads; None before the first answer."""

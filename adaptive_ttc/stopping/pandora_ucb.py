@@ -5,11 +5,11 @@ stop at the first score of at least the fair cap t, with E[(v - t)+] = c (Weitzm
 expected to rise by its cost. The distribution is not known, so that rise is bounded from above, within a family of
 tails; the estimated mean excess is enlarged by 1 + sqrt(log(log n) log(1 / delta) / n), as in the paper's code.
 
-Ours: the paper's tail, an exponential one above the median of unbounded rewards, loses up to .36 of net score against
-the best fixed number on scores in [0, 1] (two-humped ones). Here the next of n + 1 exchangeable scores is the best with
-probability 1 / (n + 1), whatever the distribution; then it exceeds the best by the mean by which the sqrt(n) best
-scores exceed the one below them, enlarged as above, and by no more than reaches 1. That is no proven bound: with fewer
-than ten scores of two humps it is half of the rise that comes.
+Ours: the paper's tail, an exponential one above the median of unbounded rewards, fits scores in [0, 1] badly (measured
+beside this in bench/RESULTS.md). Here the next of n + 1 exchangeable scores is the best with probability 1 / (n + 1),
+whatever the distribution; then it exceeds the best by the mean by which the sqrt(n) best scores exceed the one below
+them, enlarged as above, and by no more than reaches 1. That is no proven bound: with fewer than ten scores of two humps
+it is half of the rise that comes.
 """
 
 from __future__ import annotations

@@ -28,16 +28,18 @@ def stops_after(rule: StoppingRule, draws: Sequence[Draw]) -> int:
 def shared(rule: StoppingRule, problems: Sequence[Sequence[Draw]], budget: int) -> list[list[Draw]]:
     """What each problem gets of a budget in samples, given to the problem of the largest worth one slice at a time."""
     given: list[list[Draw]] = [[] for _ in problems]
-    spent = 0
+    spent, pool = 0, Pool(1.0, len(problems), budget)
+    worths = [rule.worth(one, pool) for one in given]  # a problem is looked at again when it got something
     while spent < budget:
-        pool = Pool(1 - spent / budget, len(problems), budget - spent)
-        worths = [rule.worth(one, pool) if len(one) < len(problems[i]) else 0.0 for i, one in enumerate(given)]
         best = max(range(len(problems)), key=worths.__getitem__)
         if worths[best] <= 0:
             break
-        more = min(rule.samples(given[best]), budget - spent, len(problems[best]) - len(given[best]))
-        given[best] += problems[best][len(given[best]) : len(given[best]) + more]
+        have = len(given[best])
+        more = min(rule.samples(given[best]), budget - spent, len(problems[best]) - have)
+        given[best] += problems[best][have : have + more]
         spent += more
+        pool = Pool(1 - spent / budget, len(problems), budget - spent)
+        worths[best] = rule.worth(given[best], pool) if len(given[best]) < len(problems[best]) else 0.0
     return given
 
 

@@ -42,9 +42,10 @@ def test_blend_asc_follows_the_posterior_early_and_the_martingale_late():
     for a, b in itertools.product(range(7), repeat=2):
         draws = draws_of("a" * max(a, b) + "b" * min(a, b))
         high, low = max(a, b), min(a, b)
-        assert rule.worth(draws, EARLY) == pytest.approx(1 - leads(high, low), rel=1e-6)
+        assert rule.worth(draws, EARLY) == pytest.approx(8 * (1 - leads(high, low)), rel=1e-6)
         density = (high + low + 1) * math.comb(high + low, low) / 2 ** (high + low)
-        assert rule.worth(draws, LATE) == pytest.approx(min(1.0, density), rel=1e-6)
+        assert rule.worth(draws, LATE) == pytest.approx(min(1.0, density) / 0.75, rel=1e-6)
+    assert rule.worth(draws_of("aa"), EARLY) == pytest.approx(rule.worth(draws_of("aa"), LATE))
     assert rule.worth(draws_of("ab"), LATE) > rule.worth(draws_of("abab"), LATE), "of equal ones the fewer samples"
 
 
