@@ -109,12 +109,13 @@ class Forecaster:
         started = time.perf_counter()
         forecasts = self._calibrated.gain.forecasts(states)
         model = self._calibrated.difficulty
-        posteriors: Sequence[tuple[float, ...] | None] = [None] * len(states)
-        if model is not None:
-            posteriors = model.posteriors(states)
+        unknown = [place for place, forecast in enumerate(forecasts) if forecast.difficulty is None]
+        if model is not None and unknown:
+            for place, bins in zip(unknown, model.posteriors([states[place] for place in unknown]), strict=True):
+                forecasts[place] = replace(forecasts[place], difficulty=bins)
         found = [
-            replace(forecast, options=self._options(forecast, state), difficulty=posterior)
-            for state, posterior, forecast in zip(states, posteriors, forecasts, strict=True)
+            replace(forecast, options=self._options(forecast, state))
+            for state, forecast in zip(states, forecasts, strict=True)
         ]
         self._seconds = (time.perf_counter() - started) / len(states)
         return found

@@ -7,6 +7,8 @@ probability p of the answer in hand is the mean of two estimates that err in dif
   right one becomes wrong: sharp where little was done, but its noise may look like a reason to stop;
 - rising(action) - rising(nothing), a model of the answer afterwards that never falls as units are added: blunter, but
   it still sees the gain of many more units.
+
+Where difficulty could be learned, the posterior over its bins decides a part of every gain (`bin_gains.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.estimate.bin_gains import BinGains
 from adaptive_ttc.estimate.difficulty import Classifier, Platt
 from adaptive_ttc.estimate.features import Evidence, Reading
 from adaptive_ttc.estimate.skops_io import REMEDY, read_estimators, write_estimators
@@ -120,15 +123,27 @@ class GainModel(Protocol):
 
 
 class LearnedGainModel:
-    """Learned forecasts for any state of any problem; none goes beyond ``most`` recorded units of a kind."""
+    """Learned forecasts for any state of any problem; none goes beyond ``most`` recorded units of a kind.
+
+    ``bins``: gains by difficulty, None where there was none to learn; ``posteriors`` stand in for their posterior, to
+    measure what it is worth.
+    """
 
     def __init__(
-        self, estimators: Estimators, actions: Sequence[Action], reading: Reading, most: Mapping[str, int]
+        self,
+        estimators: Estimators,
+        actions: Sequence[Action],
+        reading: Reading,
+        most: Mapping[str, int],
+        bins: BinGains | None = None,
+        posteriors: Posteriors | None = None,
     ) -> None:
         self.estimators = estimators
         self.actions = tuple(actions)
         self.reading = reading
         self.most = dict(most)
+        self.bins = bins
+        self._posteriors = posteriors
         self._columns = action_columns(self.actions)
 
     def possible(self, evidence: Evidence) -> list[int]:
@@ -145,7 +160,7 @@ class LearnedGainModel:
         if not states:
             return []
         features = np.stack([self.reading.features(state) for state in states])
-        right = self.estimators.curve(self.estimators.right.predict_proba(features)[:, 1])
+        right = self.right(features)
         right[[bool(state.units) and not answered(state) for state in states]] = 0.0
         chosen = [self.possible(state) for state in states]
         owner = np.repeat(np.arange(len(states)), [len(one) for one in chosen])
@@ -153,21 +168,45 @@ class LearnedGainModel:
         if not len(owner):
             return [Forecast(p, ()) for p in now]
         which = np.concatenate([np.array(one, dtype=np.int64) for one in chosen])
+        belief = self._belief(states, features)
         rows = np.hstack([features[owner], self._columns[which]])
         counts = np.array([action.count for action in self.actions])[which]
         generated = np.maximum(self.estimators.generated.predict(rows), 1.0) * counts
         prm = np.maximum(self.estimators.prm.predict(rows), 0.0) * counts
         prm += np.array([unseen(state) for state in states])[owner]
-        after = np.clip(right[owner] + self._gain(features, rows, owner, right), 0.0, 1.0)
+        gain = self.boosted_gains(features, owner, which, right)
+        if self.bins is not None and belief is not None:
+            by_bin = self.bins.gains(belief[owner], which, right[owner])
+            gain += self.bins.weight * (by_bin - gain)
+        after = np.clip(right[owner] + gain, 0.0, 1.0)
         options: list[list[Option]] = [[] for _ in states]
         columns = (owner, which, after, generated, prm)
         for place, index, then, tokens, scored in zip(*(column.tolist() for column in columns), strict=True):
             options[place].append(Option.in_tokens(self.actions[index], then - now[place], tokens, scored))
-        return [Forecast(p, tuple(some)) for p, some in zip(now, options, strict=True)]
+        told: list[tuple[float, ...] | None] = [None] * len(states)
+        if belief is not None:  # of evidence, which a problem without any has none of
+            told = [tuple(row) if state.units else None for state, row in zip(states, belief.tolist(), strict=True)]
+        return [Forecast(p, tuple(some), bins) for p, some, bins in zip(now, options, told, strict=True)]
 
-    def _gain(self, features: Array, rows: Array, owner: NDArray[np.int64], right: Array) -> Array:
-        """Rise of the probability of being right by every action tried, shape [actions tried]."""
-        now = right[owner]
+    def _belief(self, states: Sequence[Evidence], features: Array) -> Array | None:
+        """Posterior over the bins, shape [states, bins]; None where difficulty was not learned."""
+        if self.bins is None:
+            return None
+        if self._posteriors is not None:
+            return np.array(self._posteriors(states))
+        return self.bins.posterior.predict_proba(features)
+
+    def right(self, features: Array) -> Array:
+        """Probability that the answer in hand is right, shape [states]; ``features``: shape [states, features]."""
+        return self.estimators.curve(self.estimators.right.predict_proba(features)[:, 1])
+
+    def boosted_gains(self, features: Array, owner: NDArray[np.int64], which: NDArray[np.int64], right: Array) -> Array:
+        """Rise of the probability of being right by actions ``which`` tried in states ``owner``, by the trees alone.
+
+        ``features``: shape [states, features]; ``right``: shape [states], of the answers in hand. Returns shape
+        [actions tried].
+        """
+        now, rows = right[owner], np.hstack([features[owner], self._columns[which]])
         told = np.hstack([rows, now[:, None]])
         found = self.estimators.found.predict_proba(told)[:, 1]
         lost = self.estimators.lost.predict_proba(told)[:, 1]
@@ -186,6 +225,7 @@ class LearnedGainModel:
             "most": dict(self.most),
             "estimators": {name: getattr(self.estimators, name) for name in Estimators.__slots__ if name != "curve"},
             "curve": asdict(self.estimators.curve),
+            "bins": None if self.bins is None else self.bins.as_data(),
         }
         return write_estimators(path, content)
 
@@ -201,7 +241,8 @@ class LearnedGainModel:
                 raise CalibrationError(f"{path} reads other features than this version has: {REMEDY}")
             actions = [Action(kind, int(count)) for kind, count in content["actions"]]
             curve = Platt(**{name: float(value) for name, value in content["curve"].items()})
-            model = cls(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"])
+            bins = BinGains.of_data(content["bins"]) if content.get("bins") else None
+            model = cls(Estimators(**content["estimators"], curve=curve), actions, reading, content["most"], bins)
             model.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise CalibrationError(f"{path} holds no gain model that runs here ({error!r}): {REMEDY}") from error

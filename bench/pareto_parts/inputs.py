@@ -28,8 +28,9 @@ from adaptive_ttc.calibration.fit.gain import GainLearner
 from adaptive_ttc.calibration.fit.inputs import weights_of
 from adaptive_ttc.calibration.fit.pipeline import membership, table_of
 from adaptive_ttc.calibration.fit.recorded import from_recorded
-from adaptive_ttc.calibration.judge.gains import opening_of, promising_kinds
+from adaptive_ttc.calibration.judge.gains import opening_of
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
+from adaptive_ttc.calibration.judge.kinds import offered
 from adaptive_ttc.calibration.judge.replay import Forecaster
 from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
@@ -193,7 +194,7 @@ def learned(
     difficulty = DifficultyTrainer(records, vote.reading).train(list(records))
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
-    learned = GainLearner.of(records, vote, kinds=promising_kinds(curves, by_bin, weights)).learn()
+    learned = GainLearner.of(records, vote, kinds=offered(curves, by_bin, weights).kinds).learn()
     return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening_of(records), vote)
 
 

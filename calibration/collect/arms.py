@@ -20,6 +20,7 @@ SAMPLED = ("majority", "best_of_n", "weighted_best_of_n")
 WITH_BEAMS = ("dvts", "beam_search")
 MOST = 256
 WIDTH = 4
+NARROW = 2  # width of the other trees: half as dear, for what little is left of a budget
 CHAIN = 4
 # beam searches narrower than this are repeated: one of 4 beams says less of its mean than one of 64
 REPEATED_BELOW = 64
@@ -81,12 +82,15 @@ class Arm:
 
 
 def default_arms(most: int = MOST) -> list[Arm]:
-    """Greedy, the votes at powers of 2, trees of width 4, chains of 4; none above ``most`` samples."""
+    """Greedy, the votes at powers of 2, trees of width 4 and up to half as many samples of width 2, chains of 4; none
+    above ``most`` samples.
+    """
     if most < 1:
         raise ConfigError(f"most={most}: arms have at least 1 sample")
     powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
     sampled = [Arm(strategy, n) for strategy in SAMPLED for n in powers]
     trees = [Arm("dvts", n, WIDTH) for n in powers if n >= WIDTH]
+    trees += [Arm("dvts", n, NARROW) for n in powers if NARROW <= n <= most // 2]
     searches = [Arm("beam_search", n, WIDTH) for n in (4, 16, 64, 256) if n <= most]
     chains = [Arm("revision", n, sequential=CHAIN) for n in (4, 16) if n <= most]
     return [Arm(GREEDY), *sampled, *trees, *searches, *chains]

@@ -1,118 +1,24 @@
-"""Learns the gain of more work from replayed runs; :mod:`adaptive_ttc.estimate.gain` says what is learned.
-
-Every problem is replayed several times: units are drawn from its order in a random order of kinds, and in each state on
-the way actions are tried on the units that come next. So one record yields many states that a live run could be in,
-each with the outcome of its actions.
-"""
+"""Learns the gain of more work from replayed runs (`rows.py`); see :mod:`adaptive_ttc.estimate.gain`."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.fit.bin_gains import fit_bin_gains
 from adaptive_ttc.calibration.fit.classifier import coarse, fillable
-from adaptive_ttc.calibration.judge.replay import State, UnitOrder, VoteTotals
+from adaptive_ttc.calibration.fit.difficulty import Counts, counts_of
+from adaptive_ttc.calibration.fit.rows import GainSettings, TrainingRows, possible_actions, recorded, training_rows
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import Platt
-from adaptive_ttc.estimate.features import family_of
 from adaptive_ttc.estimate.gain import Action, Array, Estimators, LearnedGainModel, action_columns
 from adaptive_ttc.estimate.table import Vote
-
-
-@dataclass(frozen=True, slots=True)
-class GainSettings:
-    """Hyperparameters of the gain model."""
-
-    states: int = 12_000  # seen in all, about: problems are replayed as often as that takes, at least once
-    depth: int = 4  # states of a walk, at most
-    trials: int = 5  # actions tried in a state, at most
-    seed: int = 0  # of the walks and the estimators
-    iterations: int = 80  # trees of an estimator, at most
-    leaf: int = 60  # rows in a leaf, at least
-
-    def replays(self, problems: int) -> int:
-        """Random walks for every problem."""
-        return min(8, max(1, round(self.states / (self.depth * max(1, problems)))))
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRows:
-    """States of replayed runs, and the actions tried in them."""
-
-    states: Array  # shape [states, features]
-    right: Array  # shape [states]: the answer in hand is right; between 0 and 1 where answers tie
-    owner: NDArray[np.int64]  # shape [trials]: number of the state in which an action was tried
-    tried: NDArray[np.int64]  # shape [trials]: number of the action
-    after: Array  # shape [trials]: the answer is right afterwards
-    # generated, prm: shape [trials]: tokens of one unit of it, on average
-    generated: Array
-    prm: Array
-    problem: NDArray[np.int64]  # shape [states]: number of the problem
-
-    def of(self, problems: Sequence[int]) -> TrainingRows:
-        """Rows of some problems."""
-        kept = np.isin(self.problem, problems)
-        trials = kept[self.owner]
-        place = np.cumsum(kept) - 1
-        return TrainingRows(
-            states=self.states[kept],
-            right=self.right[kept],
-            owner=place[self.owner[trials]],
-            tried=self.tried[trials],
-            after=self.after[trials],
-            generated=self.generated[trials],
-            prm=self.prm[trials],
-            problem=self.problem[kept],
-        )
-
-
-def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
-    """Powers of two and all of the exchangeable kinds, one of the others; ``most``: recorded units of each kind."""
-    actions = []
-    for kind in sorted(most):
-        single = family_of(kind) in ("greedy", "beam_search")
-        powers = {2**power for power in range(most[kind].bit_length())}
-        counts = {1} & powers if single else (powers | {most[kind]}) - {0}
-        actions += [Action(kind, count) for count in sorted(counts)]
-    return tuple(actions)
-
-
-def recorded(records: Sequence[ProblemRecord]) -> dict[str, int]:
-    """Units of every kind that all problems have."""
-    kinds = set.intersection(*(set(record.units) for record in records)) if records else set()
-    return {kind: min(len(record.units[kind]) for record in records) for kind in sorted(kinds)}
-
-
-def training_rows(
-    records: Sequence[ProblemRecord], actions: Sequence[Action], vote: Vote, learning: GainSettings
-) -> TrainingRows:
-    """Replay all problems."""
-    states: list[Array] = []
-    right: list[float] = []
-    problem: list[int] = []
-    trials: list[tuple[int, int, float, float, float]] = []
-    ballots = VoteTotals(vote)
-    for number, record in enumerate(records):
-        for replay in range(learning.replays(len(records))):
-            order = UnitOrder(record, f"{learning.seed}/{replay}")
-            rng = random.Random(f"{learning.seed}/{replay}/{record.id}")
-            for state in _walk(order, actions, rng, learning.depth):
-                tried = _tried(order, state, actions, ballots, rng, learning.trials)
-                trials += [(len(states), *trial) for trial in tried]
-                states.append(vote.reading.features(state.evidence(order)))
-                right.append(order.accuracy(ballots.totals(order, state)))
-                problem.append(number)
-    owner, tries, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
-    features, numbers = np.stack(states), np.array(problem)
-    return TrainingRows(features, np.array(right), owner, tries, after, generated, prm, numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +30,7 @@ class GainLearner:
     vote: Vote  # over all solutions of a state
     most: Mapping[str, int]  # units recorded of every kind
     learning: GainSettings  # how
+    counts: Counts  # right and drawn samples of all problems
 
     @classmethod
     def of(
@@ -139,24 +46,48 @@ class GainLearner:
         actions = possible_actions(most)
         if not actions:
             raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
-        return cls(training_rows(records, actions, vote, learning), actions, vote, most, learning)
+        rows = training_rows(records, actions, vote, learning)
+        return cls(rows, actions, vote, most, learning, counts_of(records))
 
     def learn(self, problems: Sequence[int] | None = None) -> LearnedGainModel:
         """Fit on these problems, by their numbers, and on no others."""
         rows = self.rows if problems is None else self.rows.of(problems)
-        return fit(rows, self.actions, self.vote, self.most, self.learning)
+        return fit(rows, self.actions, self.vote, self.most, self.learning, self.counts)
 
 
 def fit(
-    rows: TrainingRows, actions: Sequence[Action], vote: Vote, most: Mapping[str, int], learning: GainSettings
+    rows: TrainingRows,
+    actions: Sequence[Action],
+    vote: Vote,
+    most: Mapping[str, int],
+    learning: GainSettings,
+    counts: Counts,
 ) -> LearnedGainModel:
-    """Fit the estimators to rows."""
+    """Fit the boosted model to rows, and the gains by difficulty; ``counts``: right and drawn samples of all problems.
+
+    CalibrationError: no answer is right, or none wrong.
+    """
     if rows.right.min() == rows.right.max():
         raise CalibrationError(
             "every replayed answer is right, or every one wrong: there is nothing to learn; take problems of mixed "
             "difficulty, or more of them"
         )
     rows = replace(rows, states=coarse(rows.states))
+
+    def boosted(part: TrainingRows) -> LearnedGainModel:
+        return LearnedGainModel(_estimators(part, actions, learning), actions, vote.reading, most)
+
+    def gains(part: TrainingRows, held: TrainingRows) -> Array:
+        model = boosted(part)
+        return model.boosted_gains(held.states, held.owner, held.tried, model.right(held.states))
+
+    model, outside = boosted(rows), _out_of_fold(rows, learning)
+    now = _platt(outside, rows.right)(outside)
+    bins = fit_bin_gains(rows, len(actions), vote.reading.names, counts, gains, now)
+    return LearnedGainModel(model.estimators, actions, vote.reading, most, bins)
+
+
+def _estimators(rows: TrainingRows, actions: Sequence[Action], learning: GainSettings) -> Estimators:
     outside = _out_of_fold(rows, learning)
     curve = _platt(outside, rows.right)
     columns, now = action_columns(actions), rows.right[rows.owner]
@@ -168,7 +99,7 @@ def fit(
     many = replace(learning, iterations=learning.iterations * 2, leaf=max(1, learning.leaf // 2))
     rising = np.zeros(still.shape[1])
     rising[-columns.shape[1] :] = 1
-    estimators = Estimators(
+    return Estimators(
         right=_classifier(rows.states, rows.right, learning),
         curve=curve,
         found=_classifier(told, rows.after, learning, 1 - now),
@@ -177,7 +108,6 @@ def fit(
         generated=_regressor(moved, rows.generated, learning),
         prm=_regressor(moved, rows.prm, learning),
     )
-    return LearnedGainModel(estimators, actions, vote.reading, most)
 
 
 def _out_of_fold(rows: TrainingRows, learning: GainSettings, folds: int = 3) -> Array:
@@ -199,44 +129,6 @@ def _platt(predicted: Array, target: Array) -> Platt:
     rows, labels = np.tile(logit, (2, 1)), np.repeat([1, 0], len(target))
     fit = LogisticRegression(C=100.0).fit(rows, labels, sample_weight=np.concatenate([target, 1 - target]))
     return Platt(max(float(fit.coef_[0, 0]), 0.05), float(fit.intercept_[0]))
-
-
-def _able(order: UnitOrder, state: State, actions: Sequence[Action]) -> list[int]:
-    """Numbers of the actions whose units were recorded."""
-    return [n for n, one in enumerate(actions) if order.has(one.kind, state.count(one.kind) + one.count)]
-
-
-def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
-    """States of a random run that mostly begins with the greedy solution."""
-    state = State()
-    if order.has("greedy", 1) and rng.random() < 0.9:
-        state = state.plus("greedy", 1, scored=rng.random() < 0.8)
-    elif order.has("sample", 1):
-        state = state.plus("sample", 1, scored=rng.random() < 0.8)
-    if state.taken:
-        yield state
-    for _ in range(depth - 1):
-        able = [actions[number] for number in _able(order, state, actions) if actions[number].kind != "greedy"]
-        if not able:
-            return
-        kind = rng.choice(sorted({action.kind for action in able}))
-        counts = [action.count for action in able if action.kind == kind]
-        count = rng.choices(counts, [1 / one for one in counts])[0]
-        state = state.plus(kind, count)
-        yield state
-
-
-def _tried(
-    order: UnitOrder, state: State, actions: Sequence[Action], ballots: VoteTotals, rng: random.Random, most: int
-) -> Iterator[tuple[int, float, float, float]]:
-    able = _able(order, state, actions)
-    for number in sorted(rng.sample(able, min(most, len(able)))):
-        action = actions[number]
-        units = order.units(action.kind, state.count(action.kind), action.count)
-        after = order.accuracy(ballots.totals(order, state, *units))
-        generated = sum(one.unit.generated for one in units) / len(units)
-        prm = sum(one.unit.prm for one in units) / len(units)
-        yield number, after, generated, prm
 
 
 def _trees(learning: GainSettings) -> dict[str, Any]:

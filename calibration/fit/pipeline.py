@@ -32,7 +32,8 @@ from adaptive_ttc.calibration.fit.difficulty import (
     counts_of,
     crossfitted_difficulty,
 )
-from adaptive_ttc.calibration.fit.gain import GainLearner, GainSettings
+from adaptive_ttc.calibration.fit.gain import GainLearner
+from adaptive_ttc.calibration.fit.rows import GainSettings
 from adaptive_ttc.calibration.judge import gains
 from adaptive_ttc.calibration.judge.difficulty import (
     StageMetrics,
@@ -41,6 +42,7 @@ from adaptive_ttc.calibration.judge.difficulty import (
     measured_difficulty,
 )
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
+from adaptive_ttc.calibration.judge.kinds import Offer, offered
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
@@ -79,6 +81,7 @@ class Calibration:
     difficulty: Difficulty  # bins, and classifiers of all stages
     gain_model: LearnedGainModel | None  # what more work brings; None where it was no better than the table
     opening: Opening  # what a problem is begun with
+    offer: Offer  # kinds of units that the gain model knows, and why it knows no others
     vote: VoteChoice  # what was chosen, and what the others reach
     curves: Curves  # every arm on every problem
     by_bin: BinCurves  # and in every bin
@@ -125,12 +128,11 @@ def calibrate(
     gain = gains.difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
     opening = gains.opening_of(records)
-    learner = GainLearner.of(records, vote, settings.learning, gains.promising_kinds(curves, by_bin, settings.weights))
+    offer = offered(curves, by_bin, settings.weights)
+    learner = GainLearner.of(records, vote, settings.learning, offer.kinds)
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
-    # every second budget without the ends, where choices hardly differ; all where there are few
-    inner = budgets[1:-1:2] if len(budgets) > 4 else budgets
-    met = gains.compare_adaptive(fold_models, vote, settings.weights, inner, opening, settings.seed)
+    met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems")
     return Calibration(
         settings=settings,
@@ -140,6 +142,7 @@ def calibrate(
         difficulty=difficulty,
         gain_model=learner.learn() if met.keeps_learned else None,
         opening=opening,
+        offer=offer,
         vote=choice,
         curves=curves,
         by_bin=by_bin,
@@ -150,6 +153,11 @@ def calibrate(
         adaptive=met,
         seconds=time.perf_counter() - began,
     )
+
+
+def _inner(budgets: Sequence[float]) -> Sequence[float]:
+    """Every second budget without the ends, where choices hardly differ; all where there are few."""
+    return budgets[1:-1:2] if len(budgets) > 4 else budgets
 
 
 def _fold_models(

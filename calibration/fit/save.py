@@ -91,6 +91,7 @@ def _facts(calibration: Calibration) -> dict[str, Any]:
         "problems": list(calibration.problems),
         "digests": list(calibration.digests),
         "opening": asdict(calibration.opening),
+        "kinds": {"offered": list(calibration.offer.kinds), "dropped": dict(calibration.offer.dropped)},
         "weights": asdict(calibration.settings.weights),
         "folds": calibration.settings.folds,
         "seed": calibration.settings.seed,

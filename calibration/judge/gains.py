@@ -24,7 +24,6 @@ from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 Array = NDArray[np.float64]
 
 LEAST_GAIN = 0.05  # gain of the oracle over the best fixed arm from which on the share that is kept says something
-MISSED = 0.002  # mean accuracy less price by which a kind of unit must be missed to be offered to the allocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,31 +163,6 @@ def compare_adaptive(
         unscored=tuple(np.array(rows["unscored"]).mean(axis=1).tolist()),
         difference=paired_interval(learned.mean(axis=0), table.mean(axis=0), resamples=2_000, seed=seed),
     )
-
-
-def promising_kinds(curves: Curves, bins: BinCurves, weights: Weights) -> tuple[str, ...]:
-    """Kinds of units without which choices by difficulty would be worse, and the kind of the opening.
-
-    Kinds are dropped one by one, the least useful first, while accuracy less price, mean over bins and prices, falls by
-    less than :data:`MISSED`: of many actions without gain, one would always seem to have some.
-    """
-    cost = bins.cost(weights)
-    columns = np.array([arm.kind for arm in curves.arms])
-    prices = np.geomspace(0.1 / cost.max(), 0.5 / max(cost.min(), 1.0), 60)
-    values = bins.shrunk[None] - prices[:, None, None] * cost[None]
-
-    def worth(kinds: set[str]) -> float:
-        return float(np.maximum(values[:, :, np.isin(columns, list(kinds))].max(axis=2), 0.0).mean())
-
-    kept = set(columns.tolist())
-    best = worth(kept)
-    opened = {kind for kind in kept if kind == "greedy"} or {"sample"} & kept
-    while others := sorted(kept - opened):
-        missed, kind = min((best - worth(kept - {kind}), kind) for kind in others)
-        if missed >= MISSED or len(kept) == 1:
-            break
-        kept.remove(kind)
-    return tuple(sorted(kept))
 
 
 def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> float:

@@ -122,6 +122,13 @@ def sentences(calibration: Calibration) -> Iterator[str]:
         f"Outlook less table in adaptive runs on unseen problems: {interval_in_words(met.difference)}; the outlook is "
         f"{better}."
     )
+    offer, model = calibration.offer, calibration.gain_model
+    dropped = "; ".join(f"{kind}, as {why}" for kind, why in offer.dropped.items())
+    yield f"Kinds of work on offer, beside stopping: {', '.join(offer.kinds)}." + (
+        f" Dropped: {dropped}." * bool(dropped)
+    )
+    if model is not None and model.bins is not None:
+        yield f"Weight of the gains by difficulty in a forecast, chosen out of fold: {model.bins.weight:.2f}."
     if calibration.left_out:
         yield f"Arms left out for want of units: {', '.join(arm.name for arm in calibration.left_out)}."
     yield f"Fitted on {len(calibration.problems)} problems in {calibration.seconds:,.0f} s."

@@ -4,8 +4,8 @@ import pytest
 
 from adaptive_ttc.calibration.collect.arms import parse_arms
 from adaptive_ttc.calibration.collect.records import Weights
-from adaptive_ttc.calibration.fit.gain import GainSettings
 from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
+from adaptive_ttc.calibration.fit.rows import GainSettings
 from adaptive_ttc.calibration.fit.save import save_calibration
 from tests.calibration.simulated import simulated_records
 

@@ -58,7 +58,8 @@ def test_an_arm_that_cannot_be_run_is_refused():
 def test_the_default_arms_end_at_most():
     arms = default_arms(64)
     assert max(arm.n for arm in arms) == 64
-    assert [arm.n for arm in arms if arm.strategy == "dvts"] == [4, 8, 16, 32, 64]
+    trees = [(arm.n, arm.beam_width) for arm in arms if arm.strategy == "dvts"]
+    assert trees == [(4, 4), (8, 4), (16, 4), (32, 4), (64, 4), (2, 2), (4, 2), (8, 2), (16, 2), (32, 2)]
     assert [arm.name for arm in default_arms(3)] == [
         "greedy", "majority-1", "majority-2", "best_of_n-1", "best_of_n-2", "weighted_best_of_n-1",
         "weighted_best_of_n-2",
@@ -68,8 +69,8 @@ def test_the_default_arms_end_at_most():
 
 def test_the_demand_is_the_largest_of_all_arms_and_what_their_trees_start_from():
     assert demand(default_arms(64)) == {
-        "greedy": 1, "sample": 64, "dvts-4": 16, "beam_search-4-4": 2, "beam_search-16-4": 2, "beam_search-64-4": 1,
-        "revision-4": 4,
+        "greedy": 1, "sample": 64, "dvts-4": 16, "dvts-2": 16, "beam_search-4-4": 2, "beam_search-16-4": 2,
+        "beam_search-64-4": 1, "revision-4": 4,
     }  # fmt: skip
     assert demand(parse_arms(["beam_search:16x4"])) == {"beam_search-16-4": 2, "sample": 32}
     assert demand(parse_arms(["beam_search:16x4", "majority:4"]), repeats=3) == {"beam_search-16-4": 3, "sample": 48}

@@ -9,8 +9,8 @@ import pytest
 from adaptive_ttc.calibration.collect.arms import SAMPLED, default_arms
 from adaptive_ttc.calibration.fit import __main__ as fit
 from adaptive_ttc.calibration.fit.accuracy import answerable
-from adaptive_ttc.calibration.fit.gain import possible_actions, recorded
 from adaptive_ttc.calibration.fit.recorded import from_recorded, recorded_arms
+from adaptive_ttc.calibration.fit.rows import possible_actions, recorded
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.gain import Action
 
