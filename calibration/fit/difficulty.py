@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ from adaptive_ttc.estimate.features import Evidence, Reading
 Array = NDArray[np.float64]
 
 LEAST_PROBLEMS = 20
+APART = 1e-3  # between the edges of bins, at least
 _ALIKE = 0.01  # p-value above which the counts look like those of equally hard problems
 _PRIOR = (0.05, 200.0)  # bounds of both parameters
 
@@ -104,7 +106,7 @@ class Bins:
         grid = special.expit(np.linspace(-12, 12, 241))
         below = np.array([special.betainc(a, b, rate).mean() for rate in grid])
         edges = np.interp(np.arange(BINS - 1, 0, -1) / BINS, below, grid)
-        return cls(tuple(edges.tolist()), prior)
+        return cls(_falling(edges.tolist()), prior)
 
     def harder(self, right: ArrayLike, drawn: ArrayLike) -> Array:
         """P(harder than edge k | counts), shape [problems, 4], falling along k."""
@@ -118,6 +120,17 @@ class Bins:
         harder = self.harder(right, drawn)
         ends = np.ones((*harder.shape[:-1], 1))
         return -np.diff(np.concatenate([ends, harder, 0 * ends], axis=-1), axis=-1)
+
+
+def _falling(edges: Sequence[float]) -> tuple[float, ...]:
+    """Edges kept apart where they coincide: more than a fifth of the problems is solved always, or never."""
+    if all(high > low for high, low in pairwise(edges)):
+        return tuple(edges)
+    apart: list[float] = []
+    for edge in edges:
+        kept = min(max(edge, BINS * APART), 1 - BINS * APART)
+        apart.append(min(kept, apart[-1] - APART) if apart else kept)
+    return tuple(apart)
 
 
 def check_counts(counts: Counts) -> None:

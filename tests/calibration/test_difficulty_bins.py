@@ -116,3 +116,12 @@ def test_folds_with_too_few_problems_say_how_many_are_enough():
     check_folds(20, 5)
     with pytest.raises(CalibrationError, match="at most 4 folds, or at least 20 problems"):
         check_folds(19, 5)
+
+
+def test_edges_stay_apart_where_most_problems_are_always_solved():
+    right, drawn = np.array([8.0] * 90 + [3.0] * 10), np.full(100, 8.0)
+    bins = Bins.fit(Counts(right, drawn))
+    assert 1 > bins.edges[0] > bins.edges[1] > bins.edges[2] > bins.edges[3] > 0
+    assert bins.soft(right, drawn).sum(axis=1) == pytest.approx(np.ones(100))
+    never = Bins.fit(Counts(8 - right, drawn))
+    assert 1 > never.edges[0] > never.edges[1] > never.edges[2] > never.edges[3] > 0
