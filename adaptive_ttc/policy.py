@@ -157,3 +157,18 @@ def check_demand(model: object, problem: Problem, demand: Demand) -> None:
 def whole_samples(policy: object) -> bool:
     """Whether a policy cannot continue a begun solution, so that a sample is one request."""
     return bool(getattr(policy, "whole_samples", False))
+
+
+def recorded_samples(policy: object, problem: Problem) -> int | None:
+    """How many samples a policy that answers from a record has of a problem; None for one that samples by itself.
+
+    Such a policy has whole samples drawn at random, and neither greedy ones nor steps.
+    """
+    ask = getattr(policy, "recorded_samples", None)
+    return None if ask is None else ask(problem)
+
+
+def recorded_problem(policy: object) -> Problem | None:
+    """A problem that a policy that answers from a record can be asked; None for one that can be asked any."""
+    ask = getattr(policy, "recorded_problem", None)
+    return None if ask is None else ask()

@@ -43,7 +43,8 @@ class Solver:
         policy: writes solutions.
         prm: scores them; needed by every strategy but greedy and majority.
         seed: of all randomness; each ``solve`` may have its own.
-        grader: decides which answers are equal; by default one with a worker process of its own.
+        grader: decides which answers are equal; by default that of recorded answers, else one with a worker process of
+            its own.
         config: how requests are sent.
         calibration: of this pair, or its directory, by which budgets are allocated; None for a rough prior.
         allow_mismatch: use a calibration that was fitted for another pair, with a warning.
@@ -71,7 +72,7 @@ class Solver:
         self.policy = policy
         self.prm = prm
         self.seed = seed
-        self.grader = grader or Grader()
+        self.grader = grader or getattr(policy, "grader", None) or Grader()
         self._config = config or DriverConfig()
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest, check_demand, strategy_defaults, whole_samples
+from adaptive_ttc.policy import (
+    Demand,
+    Policy,
+    Sampled,
+    SampleRequest,
+    check_demand,
+    recorded_problem,
+    recorded_samples,
+    strategy_defaults,
+    whole_samples,
+)
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.types import Problem
 
@@ -60,6 +70,14 @@ class WrappedPolicy(_Wrapped):
     def whole_samples(self) -> bool:
         """Passed on."""
         return whole_samples(self._policy)
+
+    def recorded_samples(self, problem: Problem) -> int | None:
+        """Passed on."""
+        return recorded_samples(self._policy, problem)
+
+    def recorded_problem(self) -> Problem | None:
+        """Passed on."""
+        return recorded_problem(self._policy)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Passed on."""

@@ -77,6 +77,19 @@ def slice_of(action: Action) -> Action:
     return Action(action.kind, min(action.count, SLICE.get(family_of(action.kind), 1)))
 
 
+def within_record(options: Iterable[Option], left: int) -> list[Option]:
+    """Options of independent samples, of which only so many are left; a larger one shrinks to these, and its gain."""
+    found = []
+    for one in options:
+        share = min(1.0, left / one.action.count)
+        if share == 1:
+            found.append(one)
+        elif left > 0:
+            action = Action(one.action.kind, left)
+            found.append(replace(one, action=action, cost=share * one.cost, gain=share * one.gain))
+    return found
+
+
 QUICK = 0.01  # seconds for which an event loop may be held up; longer work runs in a thread
 FIRST_GUESS = 0.002  # seconds that the prediction for one state takes, until one was seen
 
@@ -85,13 +98,15 @@ class Forecaster:
     """Forecasts many problems at once, in the event loop where that is quick, else in a thread.
 
     ``steps`` says whether steps can be searched (there is a PRM, and the policy continues begun solutions), ``revises``
-    whether the policy was trained to revise its solutions.
+    whether the policy was trained to revise its solutions, ``greedy`` whether it takes the likeliest tokens.
     """
 
-    def __init__(self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool) -> None:
+    def __init__(
+        self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool, greedy: bool = True
+    ) -> None:
         self._calibrated = calibrated
         self._price = price
-        families = ["greedy", "sample"]
+        families = ["greedy", "sample"] if greedy else ["sample"]
         families += ["dvts", "beam_search"] if steps else []
         families += ["revision"] if revises else []
         self._families = frozenset(families)

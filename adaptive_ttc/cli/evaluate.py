@@ -25,11 +25,13 @@ from adaptive_ttc.cli.options import (
     request_of,
     shared,
 )
-from adaptive_ttc.errors import RevisionWarning
+from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY, Outcome, solve_rows, solve_rows_together
 from adaptive_ttc.evaluation.metrics import interval
 from adaptive_ttc.evaluation.result_file import writable, write_record
+from adaptive_ttc.evaluation.traces import holds_traces
+from adaptive_ttc.loading import REPLAY
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, make_strategy, strategy_names
 from adaptive_ttc.tracing.tree_text import printable
@@ -65,7 +67,9 @@ def add(subparsers: Any) -> None:
     )
     option = parser.add_argument
     option(
-        "--dataset", required=True, help=f"{', '.join(MINIMATH)}, a JSON Lines file, or a Hub name owner/name[:split]"
+        "--dataset",
+        help=f"{', '.join(MINIMATH)}, a JSON Lines file, or a Hub name owner/name[:split] "
+        "(default with --engine replay: the problems of the traces)",
     )
     option("--limit", type=int, metavar="K", help="the first K problems only")
     option("--seed", type=int, help="draw fresh problems (of a file: another order) and other samples")
@@ -101,6 +105,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         writable(options.json)
     request = request_of(options)
+    if options.dataset is None:
+        if options.engine != REPLAY or options.policy is None or not holds_traces(options.policy):
+            raise ConfigError(f"--dataset says what is solved: {', '.join(MINIMATH)}, or a file")
+        options.dataset = options.policy
     rows = load_problems(options.dataset, options.limit, options.seed)
     seed = next((one for one in (options.sampling_seed, options.seed) if one is not None), 0)
     with Console(stderr=True).status("loading the models"):

@@ -27,6 +27,7 @@ from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigErro
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Forecast, Option, TableGainModel, unseen
+from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import LONGEST_OPENING, calibrated_by
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
 from adaptive_ttc.policy import Policy
@@ -189,6 +190,8 @@ class SelectedCalibration:
     ) -> None:
         self._rule = selected_rule(rule, calibration)
         models = f"--policy {policy.name}" + (f" --prm {prm.name}" if prm else "")
+        if models_of_traces(policy.fingerprint) is not None:
+            models = "--replay FILE, with recorded samples of other problems"
         remedy = f"python -m adaptive_ttc.calibration.fit {models}"
         self._prm = prm is not None
         self._warning = (

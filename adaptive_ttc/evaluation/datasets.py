@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 
 if TYPE_CHECKING:
     from adaptive_ttc.mini.minimath import Split
@@ -43,8 +44,9 @@ def load_problems(name_or_path: str | Path, limit: int | None = None, seed: int 
 
     Args:
         name_or_path: one of :data:`MINIMATH`, followed by ``:PAIR`` for the problems of another pair of mini models
-            (``minimath-500:mini-b``); the path of a JSON Lines file with the keys ``problem`` and ``answer``; or a Hub
-            data set with these columns, ``owner/name[/config][:split]``, whose split is ``test`` when none is named.
+            (``minimath-500:mini-b``); the path of a JSON Lines file with the keys ``problem`` and ``answer``, or of a
+            file of traces (``docs/traces.md``); or a Hub data set with these columns, ``owner/name[/config][:split]``,
+            whose split is ``test`` when none is named.
         limit: at most so many problems, from the beginning.
         seed: of MiniMath: draws a fresh set of the same distribution and size (None is the fixed set); of other data
             sets: shuffles them before ``limit`` cuts.
@@ -81,7 +83,7 @@ def _other_rows(name_or_path: str | Path) -> Iterator[Row]:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a JSON Lines file")
     if path.is_file():
-        return _file_rows(path)
+        return _trace_rows(path) if holds_traces(path) else _file_rows(path)
     hub = _HUB_NAME.fullmatch(str(name_or_path))
     if hub is None or path.suffix in (".jsonl", ".json"):
         raise ConfigError(
@@ -89,6 +91,14 @@ def _other_rows(name_or_path: str | Path) -> Iterator[Row]:
             "the path of a JSON Lines file, or a Hub data set 'owner/name[/config][:split]'"
         )
     return _hub_rows(hub["name"], hub["config"], hub["split"] or "test")
+
+
+def _trace_rows(path: Path) -> Iterator[Row]:
+    """The problems of traces, by the texts by which replays know them."""
+    found = read_trace_files(path)
+    for text, one in zip(found.texts, found.problems, strict=True):
+        right = (sample.answer for sample in one.samples if sample.correct and sample.answer)
+        yield Row(problem=text, answer=one.gold or next(right, "not known"), unique_id=one.id)
 
 
 def _file_rows(path: Path) -> Iterator[Row]:

@@ -85,6 +85,12 @@ class TraceSet:
         return tuple(dict.fromkeys(one.model for one in self.problems if one.model is not None))
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """What each problem is called by in a replay: its question, or its id; with the id where a question repeats."""
+        count = Counter(one.text for one in self.problems)
+        return tuple(one.text if count[one.text] == 1 else f"{one.text}\n\n[{one.id}]" for one in self.problems)
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """Names of the data sets, in order of first use."""
         return tuple(dict.fromkeys(one.dataset for one in self.problems if one.dataset is not None))

@@ -22,7 +22,7 @@ from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Un
 from adaptive_ttc.estimate.gain import Action, Forecast, answered
 from adaptive_ttc.events import AllocationEvent, Event, RequestEvent, Route, SampledEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import whole_samples
+from adaptive_ttc.policy import recorded_samples, whole_samples
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
@@ -70,6 +70,7 @@ class AdaptiveProblem(ProblemRun):
         scoring += 0 if self._renewable or prm is None else PRM_TOKENS_PER_TOKEN * price.score * most
         self._least = price.decode * self._shortest + scoring
         self._has_prm = prm is not None
+        self._recorded = recorded_samples(policy, request.problem)
         self._decode = policy.decode
         self._nothing = Evidence(request.problem.question, prompt)
         self._accounts: list[Ledger] = []
@@ -90,6 +91,12 @@ class AdaptiveProblem(ProblemRun):
         """The evidence so far, as calibration reads it."""
         begun = tuple(self._half(path, kind) for path, kind in self._cut.items())
         return replace(self._nothing, units=tuple(self._unit(one) for one in self._units), begun=begun)
+
+    @property
+    def left_to_draw(self) -> int | None:
+        """Recorded samples that were not drawn yet, the rest of begun ones included; None where any can be drawn."""
+        drawn = sum(not isinstance(one, _Search) for one in self._units)
+        return None if self._recorded is None else self._recorded - drawn
 
     def opening_units(self) -> int:
         """Units to set aside for its first slice."""

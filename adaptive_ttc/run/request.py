@@ -12,7 +12,7 @@ from adaptive_ttc.cost import Price, price_of
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
-from adaptive_ttc.policy import Demand, Policy, check_demand, strategy_defaults
+from adaptive_ttc.policy import Demand, Policy, check_demand, recorded_problem, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
 from adaptive_ttc.strategies.base import Strategy
@@ -138,7 +138,7 @@ def make_pool_request(
         raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
     if not isinstance(expected := rest.get("expected", 0), int) or expected < 0:
         raise ConfigError(f"expected is a number of problems, or 0 where it is not known; got {expected!r}")
-    stand_in = Problem.of("1 + 1?")
+    stand_in = recorded_problem(resources.policy) or Problem.of("1 + 1?")
     return make_request(stand_in, resources, options=options, budget=budget, max_concurrency=max_concurrency, **rest)
 
 

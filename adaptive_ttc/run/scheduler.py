@@ -16,19 +16,20 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.options import Forecaster
+from adaptive_ttc.allocation.options import Forecaster, within_record
 from adaptive_ttc.allocation.report import NOTHING_FITS, NOTHING_LEFT, OVER, AllocationReport, Decision
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Option
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import whole_samples
+from adaptive_ttc.policy import recorded_problem, whole_samples
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Early, Listener, ending_early
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
+from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Ending
@@ -71,13 +72,14 @@ class Scheduler:
             request.budget, min_gain=request.min_gain, per_problem_max=request.per_problem_max, floor=floor
         )
         policy = resources.policy
-        steps = resources.prm is not None and not whole_samples(policy)
+        recorded = recorded_problem(policy) is not None
+        steps = resources.prm is not None and not whole_samples(policy) and not recorded
         revises = policy.revision_prompt is not None
         if isinstance(calibrated.gain, RuleGainModel):
             calibrated = replace(calibrated, gain=calibrated.gain.in_pool(request.vote, self._pool))
-        self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises)
+        self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises, greedy=not recorded)
         self._request = request
-        self._opening = calibrated.opening
+        self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
         self._stop = stop
         self._unopened: deque[AdaptiveProblem] = deque()
         self._live: dict[str, AdaptiveProblem] = {}
@@ -211,9 +213,10 @@ class Scheduler:
     def _options(self, problem: AdaptiveProblem) -> list[Option]:
         assert problem.forecast is not None
         weight, least = problem.request.weight(), problem.least(1)
+        left, options = problem.left_to_draw, problem.forecast.options
         return [
             replace(one, gain=weight * one.gain, slice_cost=max(one.slice_cost, least))
-            for one in problem.forecast.options
+            for one in (options if left is None else within_record(options, left))
         ]
 
     def _start(self, decision: Decision, work: TaskGroup) -> None:

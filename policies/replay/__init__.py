@@ -12,6 +12,7 @@ from adaptive_ttc.policies.replay.record import (
     save_record,
 )
 from adaptive_ttc.policies.replay.recorder import Recorder
+from adaptive_ttc.policies.replay.traces import TracePolicy, TracePRM
 
 __all__ = [
     "Model",
@@ -22,6 +23,8 @@ __all__ = [
     "ReplayPRM",
     "ReplayPolicy",
     "SampleSettings",
+    "TracePRM",
+    "TracePolicy",
     "load_record",
     "save_record",
 ]

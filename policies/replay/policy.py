@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,12 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
+from adaptive_ttc.policies.replay.order import RecordedOrder
 from adaptive_ttc.policies.replay.record import Record, RecordedProblem, RecordedSample, load_record
+from adaptive_ttc.policies.replay.traces import TracePolicy
 from adaptive_ttc.policies.requests import check_request
-from adaptive_ttc.policy import Demand, Sampled, SampleRequest
+from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
 
 V = TypeVar("V")
@@ -53,7 +55,7 @@ class ReplayPolicy:
         self._prompts = PrefixIndex({problem.prompt_ids: problem for problem in record.problems})
         self._texts = PrefixIndex({sample.token_ids: sample for sample in samples})
         self._ends = frozenset(sample.token_ids[-1] for sample in samples if sample.finish == "eos")
-        self._orders: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._orders: dict[tuple[int, ...], RecordedOrder] = {}
         prompts = (problem.prompt_ids for problem in record.problems)
         self._vocab_size = 1 + max(max(ids) for ids in (*prompts, *(sample.token_ids for sample in samples)))
         self._aborts: dict[str, anyio.Event] = {}
@@ -71,12 +73,14 @@ class ReplayPolicy:
         return cls(load_record(path, problems=problems), seed=seed)
 
     @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Self:
-        """The same as :meth:`load`; ConfigError also for settings of engines that run a model."""
+    def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Policy:
+        """The same as :meth:`load`, or of traces; ConfigError also for settings of engines that run a model."""
         if foreign := sorted(set(settings) - {"seed", "problems"}):
             raise ConfigError(
                 f"a replay runs no model and takes seed and problems alone; leave out {', '.join(foreign)}"
             )
+        if holds_traces(path_or_name):
+            return TracePolicy(read_trace_files(path_or_name), seed=settings.get("seed", 0))
         return cls.load(path_or_name, **settings)
 
     @property
@@ -87,7 +91,7 @@ class ReplayPolicy:
     def check_demand(self, problem: Problem, demand: Demand) -> None:
         """Refuse steps, revisions, other settings, more samples than recorded, unknown problems (ConfigError)."""
         what = f"the record of {self.record.policy.name}"
-        if demand.revises or demand.stepwise:
+        if demand.revises or (demand.stepwise and demand.n is not None):
             kind = "revisions" if demand.revises else "steps that could be gone on from in several ways"
             raise ConfigError(
                 f"{demand.strategy} cannot be replayed: {what} holds whole solutions, no {kind}; "
@@ -103,10 +107,18 @@ class ReplayPolicy:
                 )
         if demand.count == "flops" and not self.record.counted:
             raise ConfigError(f"{what} does not say how many prompt tokens there were; take count='generated'")
-        held = len(self._problem(problem).samples)
-        if demand.n is None or demand.n > held:
-            asked = "as many samples as the budget covers" if demand.n is None else f"n={demand.n}"
-            raise ConfigError(f"{what} holds {held} samples of this problem, not {asked}; take n={held} or less")
+        held = self.recorded_samples(problem)
+        if demand.n is not None and demand.n > held:
+            raise ConfigError(f"{what} holds {held} samples of this problem, not n={demand.n}; take n={held} or less")
+
+    def recorded_samples(self, problem: Problem) -> int:
+        """How many samples of a problem were recorded; ConfigError for one that was not."""
+        return len(self._problem(problem).samples)
+
+    def recorded_problem(self) -> Problem:
+        """One that was recorded."""
+        first = self.record.problems[0]
+        return Problem(first.messages, first.id)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The prompt as recorded; ConfigError for a problem that was not."""
@@ -186,24 +198,17 @@ class ReplayPolicy:
         return sample, len(so_far)
 
     def _place(self, request: SampleRequest, problem: RecordedProblem) -> int:
-        # a cut solution that a later search continues is its own first child
-        place, *further = request.path or (0,)
-        if any(further) or place >= len(problem.samples):
+        if problem.prompt_ids not in self._orders:
+            name = json.dumps([self._seed, [[turn.role, turn.content] for turn in problem.messages]])
+            self._orders[problem.prompt_ids] = RecordedOrder(len(problem.samples), self._seed, name)
+        begins = len(request.prompt_ids) == len(problem.prompt_ids)
+        place = self._orders[problem.prompt_ids].sample(request.path, begins=begins)
+        if place is None:
             raise ConfigError(
                 f"request {request.id!r}: path {request.path} was not recorded; there are "
                 f"{len(problem.samples)} whole solutions of {problem.id!r}"
             )
-        if problem.prompt_ids not in self._orders:
-            self._orders[problem.prompt_ids] = self._order(problem)
-        return self._orders[problem.prompt_ids][place]
-
-    def _order(self, problem: RecordedProblem) -> tuple[int, ...]:
-        places = range(len(problem.samples))
-        if not self._seed:
-            return tuple(places)
-        # sorting by a hash is a permutation that no version of a random generator changes
-        name = json.dumps([self._seed, [[turn.role, turn.content] for turn in problem.messages]])
-        return tuple(sorted(places, key=lambda index: hashlib.sha256(f"{name}{index}".encode()).digest()))
+        return place
 
 
 def _piece(sample: RecordedSample, begun: int, tokens: int, request: SampleRequest, *, cut: bool) -> Sampled:

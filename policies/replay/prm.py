@@ -9,10 +9,12 @@ from typing import Any, Self
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 from adaptive_ttc.policies.replay.policy import PrefixIndex
 from adaptive_ttc.policies.replay.record import Record, RecordedSample, load_record
+from adaptive_ttc.policies.replay.traces import TracePRM
 from adaptive_ttc.policy import Demand
-from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, check_steps
 from adaptive_ttc.types import Problem
 
 
@@ -49,10 +51,12 @@ class ReplayPRM:
         return cls(load_record(path, problems=problems))
 
     @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Self:
-        """The same as :meth:`load`; ConfigError also for settings of PRMs that run a model."""
+    def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> RewardModel:
+        """The same as :meth:`load`, or of traces; ConfigError also for settings of PRMs that run a model."""
         if foreign := sorted(set(settings) - {"problems"}):
             raise ConfigError(f"a replay runs no model and takes problems alone; leave out {', '.join(foreign)}")
+        if holds_traces(path_or_name):
+            return TracePRM(read_trace_files(path_or_name))
         return cls.load(path_or_name, **settings)
 
     @property
@@ -67,7 +71,7 @@ class ReplayPRM:
         where they were not counted; a problem without scores.
         """
         what = self._recorded
-        if self.record.detail == "mean" and demand.stepwise:
+        if self.record.detail == "mean" and demand.stepwise and demand.n is not None:
             raise ConfigError(
                 f"{demand.strategy} needs the scores of steps, and {what} holds the mean of each solution alone; "
                 "take best_of_n or weighted_best_of_n with agg_strategy='mean'"

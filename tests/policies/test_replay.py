@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_ttc.driver.driver import Driver
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import CalibrationWarning, ConfigError
 from adaptive_ttc.evaluation.evaluate import draw_pools, solve_rows
 from adaptive_ttc.evaluation.metrics import NO_ANSWER
 from adaptive_ttc.ledger import Ledger
@@ -155,7 +155,6 @@ async def test_problems_are_permuted_independently_of_each_other(saved):
     ("request_", "reason"),
     [
         ({"strategy": "majority", "n": POOL + 1}, f"holds {POOL} samples of this problem, not n={POOL + 1}"),
-        ({"budget_tokens": 500}, "no steps that could be gone on from in several ways; take majority"),
         ({"strategy": "majority", "n": 2, "temperature": 0.7}, "drawn with temperature=0.8"),
         ({"strategy": "majority", "n": 2, "top_p": 0.9}, "drawn with top_p=1"),
         ({"strategy": "majority", "n": 2, "max_tokens": 4096}, "drawn with max_tokens=2048"),
@@ -179,6 +178,22 @@ async def test_what_was_not_recorded_is_refused_before_any_sampling(saved, reque
         assert asked == []
         await solver.solve(QUESTIONS[0], strategy="majority", n=POOL)
         assert len(asked) == POOL
+
+
+async def test_a_budget_alone_draws_samples_and_no_more_than_were_recorded(saved):
+    async with replayed(saved) as solver:
+        with pytest.warns(CalibrationWarning):
+            solution = await solver.solve(QUESTIONS[0], budget_tokens=200)
+        assert 0 < solution.spent <= 200
+        async with solver.solve_many(QUESTIONS, budget_tokens=10**6) as pool:
+            solutions = [one async for one in pool]
+        recorded = {problem.question: problem for problem in solver.policy.record.problems}
+        for one in solutions:
+            assert one.error is None
+            drawn = [candidate.prefix.token_ids for candidate in one.candidates]
+            samples = [sample.token_ids for sample in recorded[one.problem.question].samples]
+            assert len(drawn) <= POOL
+            assert all(drawn.count(ids) <= samples.count(ids) for ids in drawn)
 
 
 async def test_an_unknown_problem_is_named(saved):
