@@ -36,6 +36,8 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
 ``live``: [{budget, cost, accuracy, low, high, replayed, difference, agrees}]
 ``reference``: {name, greedy_cost, passed_at}
     of the larger policy, and what ours costs where it is as right.
+``ablation``: {part: {all, budgets: [{budget, mean, low, high}]}}
+    what ours (one budget) loses without a part of what it knows, see ``pareto_parts/ablation.py``; with --ablation.
 ``overspent``
     units beyond a budget, over all runs, replayed and live.
 """
@@ -53,6 +55,7 @@ from pathlib import Path
 import numpy as np
 from measuring import command, parser_of, write_section
 from pareto_parts import inputs, rules
+from pareto_parts.ablation import ablation, ablation_figures, ablation_table
 from pareto_parts.curves import OURS, TARGETS, Findings, Line, Point, Reference, cost_to_reach
 from pareto_parts.inputs import Guide, Tested, calibration_of, collected, tuning_records
 from pareto_parts.report import csv_text, draw, figures_of, overview, page, section, sentences
@@ -121,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--budgets", type=int, default=12, metavar="K", help="of the grid (default: %(default)s)")
     add("--decks", type=int, default=4, metavar="K", help="random orders of ours (default: %(default)s)")
+    add("--ablation", action="store_true", help="ours without parts of what it knows, too")
     add("--live", type=int, default=3, metavar="K", help="budgets of live runs (default: %(default)s)")
     add("--reference-policy", metavar="MODEL", help="a larger policy, such as mini-large")
     add("--out", type=Path, default=Path("runs/pareto"), metavar="DIR", help="(default: %(default)s)")
@@ -151,11 +155,15 @@ def run(options: argparse.Namespace, console: Console) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{stem}.csv").write_text(csv_text(found), encoding="utf-8")
     (options.out / f"{stem}.html").write_text(page(found, pictures[1]), encoding="utf-8")
+    if found.ablations:
+        console.print(Text(ablation_table(found.line(OURS), found.ablations)), soft_wrap=True)
     console.print(Text(f"written: {', '.join(map(str, pictures))}, {options.out / stem}.html, .csv"))
     if options.json is not None:
-        write_record(options.json, "pareto", command(), figures_of(found))
+        figures = figures_of(found) | {"ablation": ablation_figures(found.line(OURS), found.ablations)}
+        write_record(options.json, "pareto", command(), figures)
     if options.results is not None:
-        write_section(options.results, stem, section(found, pictures, options.results))
+        table = [ablation_table(found.line(OURS), found.ablations)] if found.ablations else []
+        write_section(options.results, stem, "\n\n".join([section(found, pictures, options.results), *table]))
 
 
 def gathered(options: argparse.Namespace, console: Console) -> tuple[argparse.Namespace, Tested, list[Arm]]:
@@ -207,6 +215,8 @@ def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], con
         overspent=together.overspent + alone.overspent,
         notes=tuple(notes),
     )
+    if options.ablation:
+        found = replace(found, ablations=ablation(records, guides, weights, budgets, options.decks, tell))
     return with_runs(found, options, tested, console, tell)
 
 

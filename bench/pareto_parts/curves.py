@@ -7,8 +7,8 @@ ratios are paired, and so are the targets, which are shares of what one curve re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -243,6 +243,7 @@ class Findings:
         live: live runs, where there were any.
         reference: a larger policy, where one was asked for.
         notes: what a reader must know.
+        ablations: ours (one budget) without a part of what it knows, by the part's name.
     """
 
     axis: str
@@ -253,6 +254,7 @@ class Findings:
     live: tuple[LivePoint, ...] = ()
     reference: Reference | None = None
     notes: tuple[str, ...] = ()
+    ablations: Mapping[str, Line] = field(default_factory=dict)
 
     @property
     def problems(self) -> int:

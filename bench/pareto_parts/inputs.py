@@ -35,7 +35,7 @@ from adaptive_ttc.calibration.judge.replay import Forecaster
 from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
-from adaptive_ttc.estimate.gain import Posteriors
+from adaptive_ttc.estimate.gain import GainModel, Posteriors
 from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
@@ -90,6 +90,7 @@ class Guide:
         forecast: states -> what may be done next.
         opening: what a problem begins with.
         vote: over all solutions of a problem.
+        gain: what forecasts; None where that has no parts to leave out.
     """
 
     rows: NDArray[np.int64]
@@ -98,6 +99,7 @@ class Guide:
     forecast: Forecaster
     opening: Opening
     vote: Vote
+    gain: GainModel | None = None
 
 
 def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> Tested:
@@ -163,7 +165,8 @@ def shipped(folder: Path, tested: Tested, allow_overlap: bool) -> tuple[list[Gui
     assert difficulty is not None  # a directory always holds one
     everybody, table = np.arange(len(tested.records)), calibrated.table
     opening, vote = calibrated.opening, table.ballot
-    return [Guide(everybody, table, difficulty.posteriors, calibrated.gain.forecasts, opening, vote)], overlap.label
+    gain = calibrated.gain
+    return [Guide(everybody, table, difficulty.posteriors, gain.forecasts, opening, vote, gain)], overlap.label
 
 
 def crossfitted(
@@ -195,7 +198,7 @@ def learned(
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
     learned = GainLearner.of(records, vote, kinds=offered(curves, by_bin, weights).kinds).learn()
-    return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening_of(records), vote)
+    return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening_of(records), vote, learned)
 
 
 def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | None:

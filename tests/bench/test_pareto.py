@@ -14,7 +14,9 @@ from adaptive_ttc.calibration.collect.arms import default_arms
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, measure
 from adaptive_ttc.calibration.fit.difficulty import Bins, counts_of
+from adaptive_ttc.calibration.fit.gain import GainLearner
 from adaptive_ttc.calibration.fit.pipeline import membership, table_of
+from adaptive_ttc.calibration.fit.rows import GainSettings
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel
@@ -124,6 +126,27 @@ def test_a_whole_trial(trial, tmp_path, capsys):
     assert lines[0].startswith("curve,axis,budget,cost")
     assert {line.split(",")[0] for line in lines[1:]} == names
     assert "said beforehand" in capsys.readouterr().out
+
+
+def test_what_parts_are_worth_is_replayed_on_the_same_orders(bench, learned):
+    known, judged, table = learned
+    parts, rules, inputs = bench("pareto_parts.ablation"), bench("pareto_parts.rules"), bench("pareto_parts.inputs")
+    model = GainLearner.of(known, Vote(), GainSettings(states=400, iterations=10, leaf=10)).learn()
+    everybody = np.arange(len(judged))
+    guide = inputs.Guide(
+        everybody, table, lambda states: [table.share] * len(states), model.forecasts, Opening(), Vote(), model
+    )
+    asked = (judged, [guide], Weights(prm=2.0), [600.0, 1200.0], 1, lambda what: None)
+    lines = parts.ablation(*asked)
+    own = rules.replays("ours", rules.shared, *asked).line
+    assert set(lines) == {"shares", "true", "table", "trees"}
+    assert any(not np.array_equal(own.accuracies, line.accuracies) for line in lines.values())
+    figures = parts.ablation_figures(own, lines | {"same": own})
+    assert figures["same"]["all"]["mean"] == 0.0
+    assert [one["budget"] for one in figures["trees"]["budgets"]] == [600.0, 1200.0]
+    assert "less true difficulty" in parts.ablation_table(own, lines)
+    plain = replace(guide, gain=TableGainModel(table))
+    assert set(parts.forecasters(plain, judged)) == {"table"}
 
 
 def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
