@@ -20,6 +20,7 @@ from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.voting import VoteName, total_of, weight_of
 
 _TIE = 1e-9
@@ -255,8 +256,10 @@ def _round(
     moved: list[tuple[_Run, int]] = []
     while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
         run = runs[decision.problem]
-        action = Action(opening.kind, 1) if decision.option is None else decision.option.action
-        opens = action.kind == opening.kind and not run.state.taken  # the rest of an opening that was cut is one too
+        # greedy solutions are recorded apart, and of traces there are none
+        kind = opening.kind if run.order.has(opening.kind, 1) else SAMPLE
+        action = Action(kind, 1) if decision.option is None else decision.option.action
+        opens = action.kind == kind and not run.state.taken  # the rest of an opening that was cut is one too
         scored = opening.scored if opens else True
         moved.append((run, _advance(run, action, scored, decision.units, weights)))
     return moved
