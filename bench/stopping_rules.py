@@ -69,6 +69,7 @@ SHARED: Mapping[str, StoppingRule] = {
     "adaptive_consistency .8": RULES["adaptive_consistency .8"],
     "adaptive_consistency": RULES["adaptive_consistency"],
     "blend_asc": make_rule("blend_asc"),
+    "least_settled": make_rule("least_settled"),
     "pets": make_rule("pets"),
     "bayes_factor": RULES["bayes_factor"],
     "esc": make_rule("esc", window=3),

@@ -15,6 +15,7 @@ from adaptive_ttc.stopping.bayesian_stopping import BayesianStopping
 from adaptive_ttc.stopping.blend_asc import BlendAsc
 from adaptive_ttc.stopping.cite import Cite
 from adaptive_ttc.stopping.esc import EarlyStopping
+from adaptive_ttc.stopping.least_settled import LeastSettled
 from adaptive_ttc.stopping.martingale import MartingaleCertificate
 from adaptive_ttc.stopping.pandora_ucb import PandoraUcb
 from adaptive_ttc.stopping.pets import Pets
@@ -29,6 +30,7 @@ _RULES: Mapping[str, Callable[..., StoppingRule]] = {
     "martingale": MartingaleCertificate,
     "cite": Cite,
     "blend_asc": BlendAsc,
+    "least_settled": LeastSettled,
     "pets": Pets,
     "pandora_ucb": PandoraUcb,
 }

@@ -72,7 +72,7 @@ async def test_esc_draws_whole_windows():
     assert actions == ["1 x sample", "2 x sample"]
 
 
-@pytest.mark.parametrize("rule", ["adaptive_consistency", "blend_asc", "pets", "uniform"])
+@pytest.mark.parametrize("rule", ["adaptive_consistency", "blend_asc", "least_settled", "pets", "uniform"])
 async def test_one_budget_goes_to_the_problem_of_the_largest_worth(rule):
     async with Solver(scripted(), rule=rule) as solver:
         agreed, split = await solver.solve_many([AGREED, SPLIT], budget_tokens=600, max_concurrency=1)

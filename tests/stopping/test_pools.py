@@ -30,7 +30,7 @@ def agreeing(name: str, each: int) -> float:
     return float(np.mean(found))
 
 
-@pytest.mark.parametrize("name", ["adaptive_consistency", "blend_asc", "pets"])
+@pytest.mark.parametrize("name", ["adaptive_consistency", "blend_asc", "least_settled", "pets"])
 def test_a_shared_budget_goes_further_than_uniform(name):
     gains = [agreeing(name, each) - agreeing("uniform", each) for each in (4, 6)]
     assert sum(gains) > 0.02
@@ -47,6 +47,18 @@ def test_blend_asc_follows_the_posterior_early_and_the_martingale_late():
         assert rule.worth(draws, LATE) == pytest.approx(min(1.0, density) / 0.75, rel=1e-6)
     assert rule.worth(draws_of("aa"), EARLY) == pytest.approx(rule.worth(draws_of("aa"), LATE))
     assert rule.worth(draws_of("ab"), LATE) > rule.worth(draws_of("abab"), LATE), "of equal ones the fewer samples"
+
+
+def test_the_least_settled_problem_goes_first_and_is_not_stayed_with():
+    rule = make_rule("least_settled")
+    order = ["", "ab", "a", "abab", "ababab", "aa", "aaa"]
+    worths = [rule.worth(draws_of(answers)) for answers in order]
+    assert worths == sorted(worths, reverse=True)
+    assert rule.worth(draws_of("aab")) == pytest.approx((1 - leads(2, 1)) / 4)
+    assert rule.worth(draws_of("aaaa")) == 0 < make_rule("least_settled", level=0.99).worth(draws_of("aaaa"))
+    assert rule.worth([*draws_of("a"), *draws_of([None])]) > rule.worth(draws_of("aa"))
+    with pytest.raises(ConfigError, match="decay"):
+        make_rule("least_settled", decay=-1.0)
 
 
 def test_pets_divides_a_mean_budget_as_no_other_division_can():
