@@ -85,6 +85,8 @@ class RuleGainModel:
         scores = [score_of(one, self._agg) if one.scores else None for one in samples]
         known = [score for score in scores if score is not None] if self._weighs else []
         mean = math.fsum(known) / len(known) if known else 0.0
+        if mean and getattr(self.rule, "weighted", False):  # what certifies by weights needs those of a sample alone
+            mean = 0.5
         weights = [max(score / mean, LEAST) if mean and score is not None else 1.0 for score in scores]
         return [
             Draw(one.answer, one.tokens, weight, score)

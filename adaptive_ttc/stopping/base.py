@@ -21,7 +21,9 @@ class Draw:
 
     answer: str | None  # canonical text of its answer class; None: it holds no answer, and has no vote
     tokens: int  # generated
-    weight: float = 1.0  # of its vote, above 0; about 1 on average
+    weight: float = (
+        1.0  # of its vote, above 0; about 1 on average. Certified by weight, it depends on this sample alone
+    )
     score: float | None = None  # a reward model's, in [0, 1]; None: not scored
 
 

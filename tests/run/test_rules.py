@@ -118,6 +118,25 @@ def test_scores_are_the_weights_of_a_weighted_vote_alone():
     assert weighted.forecasts([mixed])[0].options[0].gain == 0, "1.8 votes of 2"
 
 
+def test_weights_by_which_is_certified_do_not_depend_on_other_samples():
+    seen = []
+
+    class Watching(type(make_rule("cite"))):
+        def worth(self, draws, pool=None):
+            seen.append([draw.weight for draw in draws])
+            return 1.0
+
+    for weighted in (True, False):
+        model = RuleGainModel(Watching(weighted=weighted), 20.0).in_pool(
+            Adaptive(vote="weighted"), lambda tokens: Pool()
+        )
+        model.forecasts([state("a", scores=(0.4,)), state("a", scores=(0.4,)).plus(*state("b", scores=(0.2,)).units)])
+    assert seen[0] == [0.8]
+    assert seen[1] == [0.8, 0.4]
+    assert seen[2] == [1.0]
+    assert seen[3] == pytest.approx([4 / 3, 2 / 3])
+
+
 def test_only_samples_are_seen():
     (forecast,) = RuleGainModel(make_rule("martingale"), 20.0).forecasts([state(*"a" * 9, kind="greedy")])
     assert forecast.options[0].gain > 0
