@@ -47,10 +47,18 @@ class Opening:
     scored: bool = True  # whether the PRM sees it at once
     generated: int = 512
     prm: int = 1024
+    # votes_generated, votes_prm: tokens of the cheapest search beside the greedy solution, under which a problem begins
+    # with votes: a greedy solution and a remainder that pays for no search were worse; 0 where they were not
+    votes_generated: int = 0
+    votes_prm: int = 0
 
     def within(self, each: float, generated: float, prm: float) -> Opening:
-        """The opening for ``each`` units a problem: scored only where enough is left to act on the scores."""
-        return replace(self, scored=self.scored and each >= SCORED_OPENINGS * self.units(generated, prm))
+        """The opening for ``each`` units a problem, its prompt paid: scored only where enough is left to act on the
+        scores, and a sample where that is no search and votes were better.
+        """
+        votes = each < generated * self.votes_generated + prm * self.votes_prm
+        scored = self.scored and (not prm or each >= SCORED_OPENINGS * self.units(generated, prm))
+        return replace(self, kind="sample" if votes else self.kind, scored=scored)
 
     def units(self, generated: float, prm: float) -> int:
         """Units that nine of ten cost at most, at these prices of a policy and a PRM token."""

@@ -193,10 +193,8 @@ class Scheduler:
         return given
 
     def _opening_of(self, problem: AdaptiveProblem) -> Opening:
-        """Scored where the budget of each known problem pays for several scored openings."""
+        """What the budget of each known problem, less the prompt, affords."""
         price, left, most = problem.request.price, self._allocator.available, problem.request.budget
-        if not price.score:
-            return self._opening
         known = len(self._live) + max(0, self._request.expected - self._arrived)
         each = min(math.inf if left is None else left / known, math.inf if most is None else most)
         return self._opening.within(each - problem.prompt_units, price.decode, price.score)
@@ -227,7 +225,7 @@ class Scheduler:
 
     async def _slice(self, problem: AdaptiveProblem, decision: Decision) -> None:
         opens, moved = decision.option is None, False
-        action = Action(self._opening.kind, 1) if decision.option is None else decision.option.action
+        action = Action(problem.opening.kind, 1) if decision.option is None else decision.option.action
         error: AdaptiveTTCError | None = None
         try:
             moved = await problem.advance(action, self._allocator.promise(problem.name), opening=opens)

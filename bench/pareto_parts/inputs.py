@@ -198,7 +198,8 @@ def learned(
     by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
     table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
     learned = GainLearner.of(records, vote, kinds=offered(curves, by_bin, weights).kinds).learn()
-    return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening_of(records), vote, learned)
+    opening = opening_of(records, curves, weights)
+    return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening, vote, learned)
 
 
 def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | None:

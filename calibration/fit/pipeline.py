@@ -127,7 +127,7 @@ def calibrate(
     probes = np.array([gains.probe_cost(record, settings.weights) for record in records])
     gain = gains.difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
-    opening = gains.opening_of(records)
+    opening = gains.opening_of(records, curves, settings.weights)
     offer = offered(curves, by_bin, settings.weights)
     learner = GainLearner.of(records, vote, settings.learning, offer.kinds)
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))

@@ -136,6 +136,15 @@ def test_the_first_steps_of_a_tree_are_its_first_round_and_evidence():
     assert {candidate.prefix.path[:1] for candidate in solution.candidates} <= roots
 
 
+def test_a_budget_that_affords_no_search_begins_as_votes_where_these_were_better():
+    opening = Opening("greedy", True, 40, 60, votes_generated=400)
+    small, large = (solve(budget, calibration=calibrated(*SAMPLES, opening=opening)) for budget in (300, 600))
+    assert slices(small)[0] == ("sample", 1)
+    assert small.trace.of(AllocationEvent)[0].action == "1 x sample"
+    assert slices(large)[0] == ("greedy", 1)
+    assert small.spent <= 300
+
+
 # ---- scoring --------------------------------------------------------------------------------------------------
 
 
