@@ -79,15 +79,13 @@ def slice_of(action: Action) -> Action:
 
 def within_record(options: Iterable[Option], left: int) -> list[Option]:
     """Options of independent samples, of which only so many are left; a larger one shrinks to these, and its gain."""
-    found = []
-    for one in options:
+    found: dict[Action, Option] = {}
+    for one in sorted(options, key=lambda one: one.action.count):
         share = min(1.0, left / one.action.count)
-        if share == 1:
-            found.append(one)
-        elif left > 0:
-            action = Action(one.action.kind, left)
-            found.append(replace(one, action=action, cost=share * one.cost, gain=share * one.gain))
-    return found
+        action = Action(one.action.kind, min(left, one.action.count))
+        if left > 0:
+            found.setdefault(action, replace(one, action=action, cost=share * one.cost, gain=share * one.gain))
+    return list(found.values())
 
 
 QUICK = 0.01  # seconds for which an event loop may be held up; longer work runs in a thread

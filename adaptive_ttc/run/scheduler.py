@@ -158,7 +158,9 @@ class Scheduler:
         going = [one.problem for one in ended if one.error is None and one.moved]
         forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)])
         for problem, forecast in zip((*arrived, *going), forecasts, strict=True):
-            problem.forecast = forecast
+            left = problem.left_to_draw
+            offered = forecast.options if left is None else within_record(forecast.options, left)
+            problem.forecast = replace(forecast, options=tuple(offered))
         self._arrive(arrived)
         for problem in going:
             if self._allocator.offer(problem.name, self._options(problem)) in OVER:
@@ -211,10 +213,9 @@ class Scheduler:
     def _options(self, problem: AdaptiveProblem) -> list[Option]:
         assert problem.forecast is not None
         weight, least = problem.request.weight(), problem.least(1)
-        left, options = problem.left_to_draw, problem.forecast.options
         return [
             replace(one, gain=weight * one.gain, slice_cost=max(one.slice_cost, least))
-            for one in (options if left is None else within_record(options, left))
+            for one in problem.forecast.options
         ]
 
     def _start(self, decision: Decision, work: TaskGroup) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adaptive_ttc.allocation.options import AGEING, MARGIN, priced
+from adaptive_ttc.allocation.options import AGEING, MARGIN, priced, within_record
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
 from adaptive_ttc.estimate.gain import Action, Option
 
@@ -61,3 +61,12 @@ def test_while_there_is_no_solution_what_was_cut_is_all_that_is_offered_and_ends
 
 def test_cut_solutions_of_another_kind_change_nothing():
     assert options(evidence(Unit("greedy", generated=30))) == options(evidence())
+
+
+def test_options_end_where_a_record_does():
+    options = [Option(Action("sample", count), 10.0 * count, 0.1 * count, 5) for count in (16, 1, 4, 32)]
+    found = within_record(options, 6)
+    assert [(one.action.count, one.cost) for one in found] == [(1, 10.0), (4, 40.0), (6, 60.0)]
+    assert [one.gain for one in found] == pytest.approx([0.1, 0.4, 0.6])
+    assert [one.action.count for one in within_record(options, 4)] == [1, 4]
+    assert within_record(options, 0) == []
