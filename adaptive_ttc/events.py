@@ -194,6 +194,8 @@ class AllocationEvent(Event):
     considered: tuple[tuple[str, float, float], ...]  # every action, its expected gain in ``right``, and cost in units
     why: str = ""  # in words, where the problem is settled
     note: str = ""  # what else decided, in words, such as a rule of stopping and what it certifies
+    at_once: int = 0  # units of the action that this slice draws, side by side
+    beyond: tuple[str, ...] = ()  # those considered whose forecasts go beyond what calibration recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

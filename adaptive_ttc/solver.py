@@ -146,7 +146,8 @@ class Solver:
         id: str | None = None,
         deadline: float | None = None,
         stop: anyio.Event | None = None,
-        min_gain: float = 0.0,
+        min_gain: float | None = None,
+        max_rounds: int | None = None,
         **options: Any,
     ) -> Solution:
         """Solve one problem within a budget.
@@ -169,7 +170,9 @@ class Solver:
             deadline: seconds after which sampling stops; the best answer so far comes when scores under way are in.
             stop: the same when the caller sets it; several calls may share one.
             min_gain: where evidence decides, least gain in the probability of a right answer per 1,000 units that buys
-                work.
+                work; 0 buys whatever is expected to gain. By default 0.001 for what a first solution costs.
+            max_rounds: where evidence decides, most slices one after the other, the opening included: the fewer are
+                left, the more is drawn at once. A deadline does the same, by how long slices take.
             **options: further fields of the strategy, such as ``top_p``, ``agg_strategy``, ``vote``.
 
         Raises:
@@ -183,6 +186,7 @@ class Solver:
             "strategy": strategy,
             "deadline": deadline,
             "min_gain": min_gain,
+            "max_rounds": max_rounds,
         }
         begin = self._checked(problem, given, id, seed, **asked)
         return await begin(anyio.Event(), None).solve(until=stop)
@@ -197,7 +201,8 @@ class Solver:
         seed: int | None = None,
         id: str | None = None,
         deadline: float | None = None,
-        min_gain: float = 0.0,
+        min_gain: float | None = None,
+        max_rounds: int | None = None,
         **options: Any,
     ) -> SolutionStream:
         """Solve one problem and stream its events; takes the arguments of :meth:`solve`, refuses at once as well.
@@ -213,6 +218,7 @@ class Solver:
             "strategy": strategy,
             "deadline": deadline,
             "min_gain": min_gain,
+            "max_rounds": max_rounds,
         }
         begin = self._checked(problem, options, id, seed, **asked)
         return SolutionStream(begin, self.grader)
@@ -227,7 +233,8 @@ class Solver:
         per_problem_max: int | None = None,
         expected: int = 0,
         deadline: float | None = None,
-        min_gain: float = 0.0,
+        min_gain: float | None = None,
+        max_rounds: int | None = None,
         count: str = "generated",
         seed: int | None = None,
         **options: Any,
@@ -250,7 +257,7 @@ class Solver:
             expected: problems that an async source will bring, so that some of the budget is kept for late ones; not
                 for a source that waits for a solution before it brings the next problem.
             deadline: seconds after which every problem settles with the best that it has.
-            min_gain, count, seed: as for :meth:`solve`.
+            min_gain, max_rounds, count, seed: as for :meth:`solve`.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
 
         Raises:
@@ -265,6 +272,7 @@ class Solver:
             seed=self.seed if seed is None else seed,
             deadline=deadline,
             min_gain=min_gain,
+            max_rounds=max_rounds,
             max_concurrency=max_concurrency,
             expected=expected,
             priority=priority,

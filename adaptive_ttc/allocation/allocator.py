@@ -294,6 +294,9 @@ class Allocator:
                 if account.standing in OVER:
                     self._over.append(account.id)
                 continue
+            available = self._ledger.available
+            most = math.inf if available is None else available - self._due
+            option = option.shrunk(min(most, self._room(account)))
             units = self._affordable(int(min(option.slice_cost, self._room(account))), least=1, kept=self._due)
             # where the best one waits for what runs, others do not take what it waits for
             return self._grant(account, option, units) if units else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
@@ -15,7 +15,29 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option, unseen
 
-SLICE: Mapping[str, int] = {"sample": 4}  # units of a slice, by family; one of all others
+SLICE: Mapping[str, int] = {"sample": 4}  # least units of a slice, by family; one of all others
+
+FAR = 0.25
+"""Units are done side by side as long as they are expected to bring no more than this share of the gain in view.
+
+What is left of the gain after them is then still worth going on for, most likely: the evidence would be looked at for
+nothing. Measured by ``bench/rounds.py``, see ``bench/LOG.md``.
+"""
+
+
+GROWTH = 1 / 2
+"""Units are done side by side up to this share of those that were not enough yet: the look after each of them would
+most likely ask for more, and no more than this share is wasted where it would not.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a problem may go before its evidence is looked at again."""
+
+    at_once: int = 1  # units that may be done side by side
+    rounds: float = math.inf  # slices that it may still have, this one included; at least 1
+
 
 MARGIN = 2.0
 """A slice is promised so many times the amount expected to be set aside for it; the rest comes back.
@@ -31,7 +53,9 @@ A solution that is longer than nine in ten is mostly near its end; where it is n
 """
 
 
-def priced(options: Iterable[Option], evidence: Evidence, generated: float, prm: float) -> list[Option]:
+def priced(
+    options: Iterable[Option], evidence: Evidence, generated: float, prm: float, pace: Pace | None = None
+) -> list[Option]:
     """Options of a forecast in units, where a token of the policy costs ``generated`` and one of the PRM ``prm``.
 
     While there is no solution at all, a solution that a budget cut is finished before anything else: the rest of it is
@@ -41,30 +65,35 @@ def priced(options: Iterable[Option], evidence: Evidence, generated: float, prm:
     solved = any(unit.attempts for unit in evidence.units)
     kinds = {unit.kind for unit in evidence.begun}
     able = [one for one in options if solved or not kinds or one.action.kind in kinds]
-    first = unseen(evidence)
-    return [_priced(one, first, evidence, generated, prm) for one in able]
+    first, done = unseen(evidence), evidence.counts()
+    gains: dict[str, dict[int, float]] = {}
+    for one in able:
+        gains.setdefault(one.action.kind, {})[one.action.count] = one.gain
+    return [
+        _priced(one, slice_units(one.action, gains[kind], done[kind], pace or Pace()), first, evidence, generated, prm)
+        for one, kind in ((one, one.action.kind) for one in able)
+    ]
 
 
-def _priced(option: Option, first: int, evidence: Evidence, generated: float, prm: float) -> Option:
-    gain, part = option.gain, slice_of(option.action)
-    begun = [unit for unit in evidence.begun if unit.kind == part.kind][: part.count]
+def _priced(option: Option, units: int, first: int, evidence: Evidence, generated: float, prm: float) -> Option:
+    gain, kind = option.gain, option.action.kind
+    begun = [unit for unit in evidence.begun if unit.kind == kind][:units]
     whole = len(begun) == option.action.count
-    share = part.count / option.action.count
+    share = units / option.action.count
     of_scores, set_aside = option.prm, (option.prm - first) * share + first
     if whole and not evidence.units and not any(unit.prm for unit in begun):
         of_scores = set_aside = 0.0  # an opening that was begun without scores ends without
     cost = generated * option.generated + prm * of_scores
     planned = generated * option.generated * share + prm * PRM_TOKENS_PER_TOKEN * set_aside
     paid = sum(generated * unit.generated + prm * unit.prm for unit in begun)
-    return Option(
-        option.action,
+    return replace(
+        option,
         cost=_rest(cost, paid),
         # what has outlived its expected cost is seldom right: it errs, or runs on without an end
         gain=gain * cost / paid if whole and paid > cost and gain > 0 else gain,
         slice_cost=math.ceil(MARGIN * _rest(planned, paid)),
         least=1 if whole else math.inf,  # what was begun may end with its next token
-        generated=option.generated,
-        prm=option.prm,
+        at_once=units,
     )
 
 
@@ -72,9 +101,15 @@ def _rest(cost: float, paid: float) -> float:
     return max(cost - paid, AGEING * paid)
 
 
-def slice_of(action: Action) -> Action:
-    """The part of an action that is done before the evidence is looked at again."""
-    return Action(action.kind, min(action.count, SLICE.get(family_of(action.kind), 1)))
+def slice_units(action: Action, gains: Mapping[int, float], done: int, pace: Pace) -> int:
+    """Units of an action that are done before the evidence is looked at again.
+
+    ``gains`` are those of its kind, by units; so many units of it are ``done``.
+    """
+    near = FAR * gains[action.count]
+    far = max((count for count, gain in gains.items() if count < action.count and gain <= near), default=1)
+    planned = max(SLICE.get(family_of(action.kind), 1), min(pace.at_once, far), math.ceil(action.count / pace.rounds))
+    return max(min(action.count, planned), min(int(GROWTH * done), pace.at_once, max(gains)))
 
 
 def within_record(options: Iterable[Option], left: int) -> list[Option]:
@@ -82,9 +117,10 @@ def within_record(options: Iterable[Option], left: int) -> list[Option]:
     found: dict[Action, Option] = {}
     for one in sorted(options, key=lambda one: one.action.count):
         share = min(1.0, left / one.action.count)
-        action = Action(one.action.kind, min(left, one.action.count))
+        action, units = Action(one.action.kind, min(left, one.action.count)), min(left, one.at_once)
         if left > 0:
-            found.setdefault(action, replace(one, action=action, cost=share * one.cost, gain=share * one.gain))
+            cut = replace(one, action=action, cost=share * one.cost, gain=share * one.gain, at_once=units)
+            found.setdefault(action, cut)
     return list(found.values())
 
 
@@ -110,15 +146,15 @@ class Forecaster:
         self._families = frozenset(families)
         self._seconds = FIRST_GUESS  # for one state
 
-    async def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
-        """One for each, its options in units."""
+    async def forecasts(self, states: Sequence[Evidence], paces: Sequence[Pace]) -> list[Forecast]:
+        """One for each, its options in units, each going on at its own pace."""
         if not states:
             return []
         if self._seconds * len(states) > QUICK:
-            return await to_thread.run_sync(self._forecasts, states)
-        return self._forecasts(states)
+            return await to_thread.run_sync(self._forecasts, states, paces)
+        return self._forecasts(states, paces)
 
-    def _forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+    def _forecasts(self, states: Sequence[Evidence], paces: Sequence[Pace]) -> list[Forecast]:
         started = time.perf_counter()
         forecasts = self._calibrated.gain.forecasts(states)
         model = self._calibrated.difficulty
@@ -127,12 +163,12 @@ class Forecaster:
             for place, bins in zip(unknown, model.posteriors([states[place] for place in unknown]), strict=True):
                 forecasts[place] = replace(forecasts[place], difficulty=bins)
         found = [
-            replace(forecast, options=self._options(forecast, state))
-            for state, forecast in zip(states, forecasts, strict=True)
+            replace(forecast, options=self._options(forecast, state, pace))
+            for state, forecast, pace in zip(states, forecasts, paces, strict=True)
         ]
         self._seconds = (time.perf_counter() - started) / len(states)
         return found
 
-    def _options(self, forecast: Forecast, state: Evidence) -> tuple[Option, ...]:
+    def _options(self, forecast: Forecast, state: Evidence, pace: Pace) -> tuple[Option, ...]:
         able = (one for one in forecast.options if family_of(one.action.kind) in self._families)
-        return tuple(priced(able, state, self._price.decode, self._price.score))
+        return tuple(priced(able, state, self._price.decode, self._price.score, pace))

@@ -35,6 +35,7 @@ NOTHING_KNOWN = Ending(Stopped.NO_OPTION_FITS, "no further work is on offer, as 
 NOT_WORTH_IT = Ending(Stopped.NOT_WORTH_IT, "what more work gains is less than is worth its cost")
 NOTHING_LEFT = Ending(Stopped.BUDGET, "what was left, of the budget or of its own maximum, did not pay for more")
 NOTHING_FITS = Ending(Stopped.NO_OPTION_FITS, "no work that would gain anything can be done with what was left")
+NO_ROUNDS = Ending(Stopped.NO_OPTION_FITS, "its rounds were used up (max_rounds)")
 UNOPENED = Ending(Stopped.BUDGET, "what was left did not pay for its opening")
 FAILED = Ending(Stopped.FAILED, "it failed")
 

@@ -83,12 +83,22 @@ def _model(path: str | Path, table: str, entries: Any) -> tuple[str, dict[str, A
     return entries["model"], {key: value for key, value in entries.items() if key != "model"}
 
 
-_FIELDS = ("strategy", "n", "beam_width", "temperature", "max_tokens", "budget_tokens", "count", "min_gain")
+_FIELDS = (
+    "strategy",
+    "n",
+    "beam_width",
+    "temperature",
+    "max_tokens",
+    "budget_tokens",
+    "count",
+    "min_gain",
+    "max_rounds",
+)
 
 _MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
 """Options that cannot be given beside a recipe."""
 
-_OF_SOLVE = ("budget_tokens", "strategy", "count", "deadline", "seed", "id", "min_gain")
+_OF_SOLVE = ("budget_tokens", "strategy", "count", "deadline", "seed", "id", "min_gain", "max_rounds")
 """Arguments of ``Solver.solve`` that are not options of a strategy."""
 
 
@@ -147,7 +157,13 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="G",
         help="with a budget alone: rise of the probability of a right answer, per 1,000 units, under which nothing is "
-        "bought (default: 0)",
+        "bought; 0 buys all that is expected to gain (default: 0.001 for what a first solution costs)",
+    )
+    option(
+        "--max-rounds",
+        type=int,
+        metavar="R",
+        help="with a budget alone: most slices of a problem one after the other (default: no limit)",
     )
     option("--beam-width", type=int, metavar="M", help="children per kept beam")
     option("--temperature", type=float, metavar="T", help="0 is greedy (default: 0.8)")

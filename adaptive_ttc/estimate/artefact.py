@@ -39,6 +39,12 @@ pair, the two meet between 1 and 1.5.
 """
 
 
+LEAST_GAIN = 0.001
+"""Rise of the probability of a right answer, for what a problem's opening costs, under which nothing is bought unless
+the caller asks for it: less than a forecast errs by. Measured by ``bench/min_gain.py``, see ``bench/LOG.md``.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """A problem's first unit."""
@@ -64,6 +70,10 @@ class Opening:
         """Units that nine of ten cost at most, at these prices of a policy and a PRM token."""
         return max(1, math.ceil(generated * self.generated + (prm * self.prm if self.scored else 0.0)))
 
+    def least_gain(self, generated: float, prm: float) -> float:
+        """:data:`LEAST_GAIN` per 1,000 units."""
+        return 1_000 * LEAST_GAIN / self.units(generated, prm)
+
     def promise(self, generated: float, prm: float) -> int:
         """Units to set aside for it; for its scores more than they cost, see :mod:`adaptive_ttc.driver.scoring`."""
         return self.units(generated, PRM_TOKENS_PER_TOKEN * prm)
@@ -86,6 +96,10 @@ class Calibrated:
     gain: GainModel
     opening: Opening
     meta: Mapping[str, Any]
+
+    def least_gain(self, generated: float, prm: float) -> float:
+        """:data:`LEAST_GAIN` per 1,000 units at these prices; 0 where gains are no measured probabilities."""
+        return self.opening.least_gain(generated, prm) if self.meta else 0.0
 
     @classmethod
     def load(cls, path: str | Path) -> Calibrated:

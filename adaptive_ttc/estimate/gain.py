@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.bin_gains import BinGains
 from adaptive_ttc.estimate.difficulty import Classifier, Platt
-from adaptive_ttc.estimate.features import Evidence, Reading
+from adaptive_ttc.estimate.features import Evidence, Reading, family_of
 from adaptive_ttc.estimate.skops_io import REMEDY, read_estimators, write_estimators
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 
@@ -63,6 +63,8 @@ class Option:
     least: float = math.inf
     generated: float = 0.0  # tokens that the policy is expected to deliver
     prm: float = 0.0  # tokens that the PRM is expected to score, those of solutions that it has not seen yet included
+    at_once: int = 1  # units of its next slice
+    beyond: bool = False  # whether its forecast goes beyond what calibration recorded
 
     def __post_init__(self) -> None:
         # written so that nan fails too
@@ -81,6 +83,13 @@ class Option:
     def within(self, units: float) -> bool:
         """Whether it may be done with so many units."""
         return min(self.cost, self.least) <= units
+
+    def shrunk(self, units: float) -> Option:
+        """With no more units of work in its next slice than ``units`` may be set aside for, but at least one."""
+        if self.slice_cost <= units or self.at_once == 1:
+            return self
+        at_once = max(1, int(self.at_once * units / self.slice_cost))
+        return replace(self, at_once=at_once, slice_cost=math.ceil(self.slice_cost * at_once / self.at_once))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +131,26 @@ class GainModel(Protocol):
         """One for each state."""
 
 
+TREND = 4
+"""Units of a kind that calibration must have recorded, at least, for forecasts to go on beyond them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """Actions tried from states, one an entry of every array."""
+
+    owner: NDArray[np.int64]  # the state
+    action: NDArray[np.int64]
+    seen: NDArray[np.int64]  # row of the features that are read: the state's own, or those of one that holds fewer
+    share: Array  # of its units that is read; 1 within what was recorded
+
+
 class LearnedGainModel:
-    """Learned forecasts for any state of any problem; none goes beyond ``most`` recorded units of a kind.
+    """Learned forecasts for any state of any problem.
+
+    ``most`` units of a kind were recorded. Where a state with d of them and c more goes beyond, the forecast is that
+    of the same evidence with so many fewer of both, c : d as they are, that it does not: gains go by the ratio of what
+    is added to what is there, and so decline as d grows. Such options are marked; what they cost is not scaled.
 
     ``bins``: gains by difficulty, None where there was none to learn; ``posteriors`` stand in for their posterior, to
     measure what it is worth.
@@ -146,14 +173,14 @@ class LearnedGainModel:
         self._posteriors = posteriors
         self._columns = action_columns(self.actions)
 
-    def possible(self, evidence: Evidence) -> list[int]:
-        """Indices of the actions that calibration has seen from here."""
-        done = evidence.counts()
-        return [
-            index
-            for index, action in enumerate(self.actions)
-            if done.get(action.kind, 0) + action.count <= self.most.get(action.kind, 0)
-        ]
+    def possible(self, evidence: Evidence) -> list[tuple[int, float]]:
+        """Indices of the actions that may be forecast from here, each with the share of all units that was recorded."""
+        done, found = evidence.counts(), []
+        for index, action in enumerate(self.actions):
+            most, units = self.most.get(action.kind, 0), done.get(action.kind, 0) + action.count
+            if units <= most or (most >= TREND and action.kind != "greedy"):  # a second greedy one is the first again
+                found.append((index, min(1.0, most / units)))
+        return found
 
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state; many at once cost little more than one."""
@@ -162,27 +189,28 @@ class LearnedGainModel:
         features = np.stack([self.reading.features(state) for state in states])
         right = self.right(features)
         right[[bool(state.units) and not answered(state) for state in states]] = 0.0
-        chosen = [self.possible(state) for state in states]
-        owner = np.repeat(np.arange(len(states)), [len(one) for one in chosen])
         now = [in_hand(state, p) for state, p in zip(states, right.tolist(), strict=True)]
-        if not len(owner):
+        tried, seen = self._tried(states, features)
+        if not len(tried.owner):
             return [Forecast(p, ()) for p in now]
-        which = np.concatenate([np.array(one, dtype=np.int64) for one in chosen])
         belief = self._belief(states, features)
-        rows = np.hstack([features[owner], self._columns[which]])
-        counts = np.array([action.count for action in self.actions])[which]
+        rows = self._rows(seen, tried.seen, tried.action, tried.share)
+        counts = np.array([action.count for action in self.actions])[tried.action]
         generated = np.maximum(self.estimators.generated.predict(rows), 1.0) * counts
         prm = np.maximum(self.estimators.prm.predict(rows), 0.0) * counts
-        prm += np.array([unseen(state) for state in states])[owner]
-        gain = self.boosted_gains(features, owner, which, right)
+        prm += np.array([unseen(state) for state in states])[tried.owner]
+        of_seen = np.empty(len(seen))
+        of_seen[: len(states)], of_seen[tried.seen] = right, right[tried.owner]
+        gain = self.boosted_gains(seen, tried.seen, tried.action, of_seen, tried.share)
         if self.bins is not None and belief is not None:
-            by_bin = self.bins.gains(belief[owner], which, right[owner])
+            by_bin = tried.share * self.bins.gains(belief[tried.owner], tried.action, right[tried.owner])
             gain += self.bins.weight * (by_bin - gain)
-        after = np.clip(right[owner] + gain, 0.0, 1.0)
+        after = np.clip(right[tried.owner] + gain, 0.0, 1.0)
         options: list[list[Option]] = [[] for _ in states]
-        columns = (owner, which, after, generated, prm)
-        for place, index, then, tokens, scored in zip(*(column.tolist() for column in columns), strict=True):
-            options[place].append(Option.in_tokens(self.actions[index], then - now[place], tokens, scored))
+        columns = (tried.owner, tried.action, tried.share < 1, after, generated, prm)
+        for place, index, beyond, then, tokens, scored in zip(*(part.tolist() for part in columns), strict=True):
+            option = Option.in_tokens(self.actions[index], then - now[place], tokens, scored)
+            options[place].append(replace(option, beyond=beyond))
         told: list[tuple[float, ...] | None] = [None] * len(states)
         if belief is not None:  # of evidence, which a problem without any has none of
             told = [tuple(row) if state.units else None for state, row in zip(states, belief.tolist(), strict=True)]
@@ -200,13 +228,42 @@ class LearnedGainModel:
         """Probability that the answer in hand is right, shape [states]; ``features``: shape [states, features]."""
         return self.estimators.curve(self.estimators.right.predict_proba(features)[:, 1])
 
-    def boosted_gains(self, features: Array, owner: NDArray[np.int64], which: NDArray[np.int64], right: Array) -> Array:
+    def _tried(self, states: Sequence[Evidence], features: Array) -> tuple[_Tried, Array]:
+        """What is tried from the states, and the rows of features that it is read from, those of the states first."""
+        rows, entries = list(features), []
+        for place, state in enumerate(states):
+            for index, share in self.possible(state):
+                entries.append((place, index, len(rows) if share < 1 else place, share))
+                if share < 1:
+                    rows.append(features[place].copy())
+                    column = f"units.{family_of(self.actions[index].kind)}"
+                    if column in self.reading.names:
+                        rows[-1][self.reading.names.index(column)] *= share
+        parts = np.array(entries, dtype=np.float64).reshape(-1, 4).T
+        owner, action, seen = (part.astype(np.int64) for part in parts[:3])
+        return _Tried(owner, action, seen, parts[3]), np.stack(rows)
+
+    def _rows(self, features: Array, owner: NDArray[np.int64], which: NDArray[np.int64], share: Array) -> Array:
+        """States ``owner`` with ``share`` of the actions ``which``, shape [actions tried, features and kinds]."""
+        counts = np.array([action.count for action in self.actions])[which]
+        columns = np.where(self._columns[which] > 0, np.log2(1 + counts * share)[:, None], 0.0)
+        return np.hstack([features[owner], columns])
+
+    def boosted_gains(
+        self,
+        features: Array,
+        owner: NDArray[np.int64],
+        which: NDArray[np.int64],
+        right: Array,
+        share: Array | None = None,
+    ) -> Array:
         """Rise of the probability of being right by actions ``which`` tried in states ``owner``, by the trees alone.
 
-        ``features``: shape [states, features]; ``right``: shape [states], of the answers in hand. Returns shape
-        [actions tried].
+        ``features``: shape [states, features]; ``right``: shape [states], of the answers in hand; ``share`` of the
+        units of every action, by default all. Returns shape [actions tried].
         """
-        now, rows = right[owner], np.hstack([features[owner], self._columns[which]])
+        now = right[owner]
+        rows = self._rows(features, owner, which, np.ones(len(which)) if share is None else share)
         told = np.hstack([rows, now[:, None]])
         found = self.estimators.found.predict_proba(told)[:, 1]
         lost = self.estimators.lost.predict_proba(told)[:, 1]

@@ -7,12 +7,11 @@ evidence until it is continued and ends: calibration knows no half unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
 
-from adaptive_ttc.allocation.options import slice_of
 from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.answers import extract_answer
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
@@ -20,7 +19,16 @@ from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
 from adaptive_ttc.estimate.gain import Action, Forecast, answered
-from adaptive_ttc.events import AllocationEvent, Event, RequestEvent, Route, SampledEvent, ScoredEvent
+from adaptive_ttc.events import (
+    AllocationEvent,
+    Event,
+    ExpandedEvent,
+    ForkEvent,
+    RequestEvent,
+    Route,
+    SampledEvent,
+    ScoredEvent,
+)
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_samples, whole_samples
 from adaptive_ttc.run.request import Resources, SolveRequest
@@ -110,12 +118,18 @@ class AdaptiveProblem(ProblemRun):
 
     def record_decision(self, decision: Decision) -> None:
         """Record in the trace what was decided, and on what grounds."""
-        action = f"1 x {self.opening.kind}" if decision.option is None else str(decision.option.action)
-        self._record(action, decision.option is None, decision.units, decision.price)
+        option = decision.option
+        action = f"1 x {self.opening.kind}" if option is None else str(option.action)
+        at_once = 1 if option is None else option.at_once
+        self._record(action, option is None, decision.units, decision.price, at_once=at_once)
 
-    async def advance(self, action: Action, account: Ledger, *, opening: bool = False) -> bool:
+    @property
+    def rounds(self) -> int:
+        """Slices that were begun."""
+        return len(self._accounts)
+
+    async def advance(self, todo: Action, account: Ledger, *, opening: bool = False) -> bool:
         """Run a slice on ``account``; whether it was charged anything. After an EngineError, earlier draws are kept."""
-        todo = slice_of(action)
         # the rest of an opening that was cut is one too
         ended = any(not isinstance(one, _Search) or one.attempts for one in self._units)
         opening = opening or (todo.kind == self.opening.kind and not ended)
@@ -171,10 +185,17 @@ class AdaptiveProblem(ProblemRun):
                     self._units.append((part.kind, path))
                 elif self._renewable:
                     self._cut[path] = part.kind
-        elif steps := self._first_steps(part.kind, new, events):
+        else:
+            for of_unit in _unit_events(events, part.units):
+                drawn = {event.path for event in of_unit if isinstance(event, SampledEvent)}
+                mine = {path: prefix for path, prefix in new.items() if path in drawn}
+                self._take_search(part.kind, mine, of_unit)
+
+    def _take_search(self, kind: str, new: Mapping[Route, Prefix], events: Sequence[Event]) -> None:
+        if steps := self._first_steps(kind, new, events):
             generated = sum(len(event.token_ids) for event in events if isinstance(event, RequestEvent))
             prm = sum(event.prm_tokens for event in events if isinstance(event, ScoredEvent))
-            self._units.append(_Search(part.kind, tuple(new), steps, generated, prm))
+            self._units.append(_Search(kind, tuple(new), steps, generated, prm))
 
     async def _read_answers(self) -> None:
         """Extract the answers of new solutions and put them into classes, over all answers of the problem."""
@@ -228,7 +249,9 @@ class AdaptiveProblem(ProblemRun):
         answer = self._class_of.get(self._answers[one.path] or "")
         return Attempt(answer, one.scores, len(one.token_ids), one.logprob, one.finish or "abort")
 
-    def _record(self, action: str | None, opening: bool, units: int, price: float, why: str = "") -> None:
+    def _record(
+        self, action: str | None, opening: bool, units: int, price: float, why: str = "", at_once: int = 0
+    ) -> None:
         known = self.forecast
         self.trace.record(
             AllocationEvent(
@@ -242,5 +265,25 @@ class AdaptiveProblem(ProblemRun):
                 considered=tuple((str(one.action), one.gain, one.cost) for one in known.options) if known else (),
                 why=why,
                 note=known.note if known else "",
+                at_once=at_once,
+                beyond=tuple(str(one.action) for one in known.options if one.beyond) if known else (),
             )
         )
+
+
+def _unit_events(events: Sequence[Event], units: int) -> Iterator[Sequence[Event]]:
+    """The samples, requests and scores of every unit of a slice; several units are searches of its one outer fork."""
+    kinds = (SampledEvent, RequestEvent, ScoredEvent)
+    mine = [event for event in events if isinstance(event, kinds)]
+    if units == 1:
+        yield mine
+        return
+    (fork,) = {event.number for event in events if isinstance(event, ForkEvent) and event.branch == ()} or (None,)
+    for unit in range(units):
+        drawn = {
+            path
+            for event in events
+            if isinstance(event, ExpandedEvent) and event.branch[:2] == (fork, unit)
+            for path in event.children
+        }
+        yield [event for event in mine if event.path in drawn]

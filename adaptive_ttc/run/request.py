@@ -46,9 +46,11 @@ class SolveRequest:
     budget: int | None  # units that may be spent, on all problems together; None for no limit
     seed: int  # of all randomness
     deadline: float | None = None  # seconds after which sampling ends; None for no limit
-    min_gain: float = 0.0  # rise of the probability of a right answer, per 1,000 units, under which nothing is bought
+    # rise of the probability of a right answer, per 1,000 units, under which nothing is bought; None: see Opening
+    min_gain: float | None = None
     per_problem_max: int | None = None  # most units for one of many problems; None for no limit
-    max_concurrency: int = 1  # slices at work at once, and problems of an asynchronous source open at once
+    max_rounds: int | None = None  # most slices of a problem, one after the other; None for no limit
+    max_concurrency: int = 32  # slices at work at once, and problems of an asynchronous source open at once
     expected: int = 0  # problems that an asynchronous source will bring, as far as known
     priority: Priority | None = None  # how much a right answer to a problem counts, above 0; None: all alike
 
@@ -84,7 +86,8 @@ def make_request(
     count: str = "generated",
     seed: int = 0,
     deadline: float | None = None,
-    min_gain: float = 0.0,
+    min_gain: float | None = None,
+    max_rounds: int | None = None,
     **pool: Any,
 ) -> SolveRequest:
     """Check what a caller asks for against the models; ConfigError with the remedy where it is impossible.
@@ -98,8 +101,11 @@ def make_request(
     configured = _named(strategy, budget, options, prm is not None)
     if not isinstance(strategy, Strategy):
         configured = _with_defaults(configured, policy, prm, options)
-    if min_gain and not isinstance(configured, Adaptive):
-        raise ConfigError("min_gain says where a budget alone ends: with a strategy or n, leave it out")
+    if (min_gain or max_rounds is not None) and not isinstance(configured, Adaptive):
+        name = "min_gain" if min_gain else "max_rounds"
+        raise ConfigError(f"{name} says where a budget alone ends: with a strategy or n, leave it out")
+    if max_rounds is not None and not (isinstance(max_rounds, int) and max_rounds >= 1):
+        raise ConfigError(f"max_rounds is a whole number of slices of at least 1, or None; got {max_rounds!r}")
     price = price_of(count, policy, prm)
     if configured.scored and prm is None:
         raise _needs_prm(configured)
@@ -121,6 +127,7 @@ def make_request(
         seed=seed,
         deadline=deadline,
         min_gain=min_gain,
+        max_rounds=max_rounds,
         **pool,
     )
 

@@ -16,8 +16,8 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.options import Forecaster, within_record
-from adaptive_ttc.allocation.report import NOTHING_FITS, NOTHING_LEFT, OVER, AllocationReport, Decision
+from adaptive_ttc.allocation.options import Forecaster, Pace, within_record
+from adaptive_ttc.allocation.report import NO_ROUNDS, NOTHING_FITS, NOTHING_LEFT, OVER, AllocationReport, Decision
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Option
@@ -68,8 +68,12 @@ class Scheduler:
         *,
         floor: float = 0.5,
     ) -> None:
+        price, least = request.price, request.min_gain
         self._allocator = Allocator(
-            request.budget, min_gain=request.min_gain, per_problem_max=request.per_problem_max, floor=floor
+            request.budget,
+            min_gain=calibrated.least_gain(price.decode, price.score) if least is None else least,
+            per_problem_max=request.per_problem_max,
+            floor=floor,
         )
         policy = resources.policy
         recorded = recorded_problem(policy) is not None
@@ -86,6 +90,8 @@ class Scheduler:
         self._running: set[str] = set()
         self._names: Counter[str] = Counter()
         self._arrived = 0
+        self._slices, self._seconds = 0, 0.0  # that came back, and how long they took together
+        self._began = 0.0
 
     @property
     def ledger(self) -> Ledger:
@@ -105,6 +111,7 @@ class Scheduler:
         ends the run, as ``early`` does. GradingError: the grader cannot be started.
         """
         self._early = early
+        self._began = anyio.current_time()
         self._inbox = inbox = _Inbox()
         self._on_solution = on_solution
         try:
@@ -156,7 +163,9 @@ class Scheduler:
                 self._allocator.failed(one.problem.name)
                 self._conclude(one.problem, self._allocator.ending(one.problem.name), work)
         going = [one.problem for one in ended if one.error is None and one.moved]
-        forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)])
+        at_work = len(self._running) + len(arrived) + len(going)
+        paces = [self._pace(one, at_work) for one in (*arrived, *going)]
+        forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)], paces)
         for problem, forecast in zip((*arrived, *going), forecasts, strict=True):
             left = problem.left_to_draw
             offered = forecast.options if left is None else within_record(forecast.options, left)
@@ -165,6 +174,8 @@ class Scheduler:
         for problem in going:
             if self._allocator.offer(problem.name, self._options(problem)) in OVER:
                 self._settle(problem, work)
+            elif (most := self._request.max_rounds) is not None and problem.rounds >= most:
+                self._settle(problem, work, NO_ROUNDS)
         for one in ended:
             if one.error is None and not one.moved:
                 self._settle(one.problem, work)
@@ -218,6 +229,17 @@ class Scheduler:
             for one in problem.forecast.options
         ]
 
+    def _pace(self, problem: AdaptiveProblem, at_work: int) -> Pace:
+        """What the other problems ``at_work``, the rounds and the deadline leave it."""
+        request, rounds = self._request, math.inf
+        if request.max_rounds is not None:
+            rounds = max(1, request.max_rounds - problem.rounds)
+        if request.deadline is not None and self._slices:
+            left = request.deadline - (anyio.current_time() - self._began)
+            turns = math.ceil(at_work / request.max_concurrency)  # those that wait for a place take their turns
+            rounds = min(rounds, max(1, left * self._slices // (self._seconds * turns + 1e-9)))
+        return Pace(max(1, request.max_concurrency // max(1, at_work)), rounds)
+
     def _start(self, decision: Decision, work: TaskGroup) -> None:
         problem = self._live[decision.problem]
         self._running.add(problem.name)
@@ -225,14 +247,16 @@ class Scheduler:
         work.start_soon(self._slice, problem, decision)
 
     async def _slice(self, problem: AdaptiveProblem, decision: Decision) -> None:
-        opens, moved = decision.option is None, False
-        action = Action(problem.opening.kind, 1) if decision.option is None else decision.option.action
+        option, moved = decision.option, False
+        todo = Action(problem.opening.kind, 1) if option is None else Action(option.action.kind, option.at_once)
+        started = anyio.current_time()
         error: AdaptiveTTCError | None = None
         try:
-            moved = await problem.advance(action, self._allocator.promise(problem.name), opening=opens)
+            moved = await problem.advance(todo, self._allocator.promise(problem.name), opening=option is None)
         except (EngineError, ConfigError) as failure:
             error = failure
         finally:
+            self._slices, self._seconds = self._slices + 1, self._seconds + anyio.current_time() - started
             self._inbox.ended.append(_Ended(problem, moved, error))
             self._inbox.news.set()
 
@@ -243,13 +267,13 @@ class Scheduler:
             if standing == "short":
                 self._settle(problem, work)
 
-    def _settle(self, problem: AdaptiveProblem, work: TaskGroup) -> None:
+    def _settle(self, problem: AdaptiveProblem, work: TaskGroup, given: Ending | None = None) -> None:
         standing = self._allocator.standing(problem.name)
         ending = None if standing == "content" else self._early.ending  # it had got all that would have helped
         if ending is None and standing == "open":  # what it was given did not pay for a token
             left = self._allocator.available
             ending = NOTHING_LEFT if left is not None and left < problem.least(1) else NOTHING_FITS
-        ending = ending or self._allocator.ending(problem.name, problem.least(1))
+        ending = ending or given or self._allocator.ending(problem.name, problem.least(1))
         self._allocator.settled(problem.name, ending)
         self._conclude(problem, ending, work)
 

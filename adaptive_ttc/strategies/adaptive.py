@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies.base import Strategy, check_count
 from adaptive_ttc.strategies.registry import make_strategy
-from adaptive_ttc.strategies.requests import Score, Search
+from adaptive_ttc.strategies.requests import Fork, Score, Search
 from adaptive_ttc.types import Prefix
 from adaptive_ttc.voting import VoteName
 
@@ -71,12 +71,12 @@ class Slice(Strategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("units", self.units)
-        if self.kind != SAMPLE and self.units != 1:
+        if self.kind == GREEDY and self.units != 1:
             raise ConfigError(f"a slice is one unit of {self.kind}; got units={self.units}")
 
     @property
     def inner(self) -> Strategy:
-        """The strategy that draws the units."""
+        """The strategy that draws all samples, or one unit of another kind."""
         options: dict[str, Any] = {name: getattr(self, name) for name in ("top_p", "max_tokens", "agg_strategy")}
         options |= request_of(self.kind)
         if self.kind == SAMPLE:
@@ -86,11 +86,17 @@ class Slice(Strategy):
         return replace(make_strategy(options.pop("strategy"), **options), vote=self.vote)
 
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Score the whole solutions of ``start``, continue the cut ones, and draw what is missing."""
+        """Score the whole solutions of ``start``, continue the cut ones, and draw what is missing.
+
+        Several units of a kind that searches are searches side by side, each on an equal part of what is left.
+        """
         whole = tuple(one for one in start if one.finish in ("eos", "length"))
         cut = tuple(one for one in start if one.finish not in ("eos", "length"))
         scored = (yield from Score(prefixes=whole)) if whole else ()
-        return (*scored, *(yield from self.inner.search(cut)))
+        if self.kind in (GREEDY, SAMPLE) or self.units == 1:
+            return (*scored, *(yield from self.inner.search(cut)))
+        found = yield from Fork(searches=tuple(self.inner.search() for _ in range(self.units)))
+        return (*scored, *(one for unit in found for one in unit))
 
 
 @dataclass(frozen=True, kw_only=True)

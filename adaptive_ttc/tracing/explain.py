@@ -143,6 +143,8 @@ def _decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> lis
     lines += [f"  {number}: {_decision(event)}" for number, event in enumerate(drawn[:SHOWN_DECISIONS], start=1)]
     if hidden := drawn[SHOWN_DECISIONS:]:
         lines.append(f"  and {len(hidden)} further, for at most {sum(one.units for one in hidden):,} units")
+    if any(event.beyond for event in events):
+        lines.append("What is marked with * goes beyond what calibration recorded, and was extrapolated.")
     if events and (posterior := events[-1].difficulty) is not None:
         bins = zip(bin_names(len(posterior)), posterior, strict=True)
         lines.append(f"Difficulty: {', '.join(f'{name} {share:.2f}' for name, share in bins)}.")
@@ -154,11 +156,11 @@ def _decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> lis
 def _decision(event: AllocationEvent) -> str:
     if event.opening:
         return f"{event.action} to begin with, at most {event.units:,} units."
-    told = event.right is not None
-    worth = "".join(f", {_worth(one, told)}" for one in event.considered if one[0] == event.action)
+    worth = "".join(f", {_worth(event, one)}" for one in event.considered if one[0] == event.action)
     others = [one for one in event.considered if one[0] != event.action]
-    rest = f" ({_best(others, told)})" if others else ""
-    return f"{_right(event)}{event.action}{worth}; at most {event.units:,} units now{rest}."
+    rest = f" ({_best(event, others)})" if others else ""
+    now = f"{event.at_once} at once, " if event.at_once > 1 else ""
+    return f"{_right(event)}{_named(event, event.action)}{worth}; {now}at most {event.units:,} units now{rest}."
 
 
 def _stopped(event: AllocationEvent, done: DoneEvent) -> str:
@@ -168,9 +170,8 @@ def _stopped(event: AllocationEvent, done: DoneEvent) -> str:
     gaining = [one for one in event.considered if one[1] > 0]
     if not gaining:
         return f"{reason}."
-    told = event.right is not None
-    price = f", at a price of {event.price:.3g} per 1,000 units" if event.price and told else ""
-    return f"{reason}{price} ({_best(gaining, told)})."
+    price = f", at a price of {event.price:.3g} per 1,000 units" if event.price and event.right is not None else ""
+    return f"{reason}{price} ({_best(event, gaining)})."
 
 
 def _right(event: AllocationEvent) -> str:
@@ -179,15 +180,19 @@ def _right(event: AllocationEvent) -> str:
     return f"right with probability {event.right:.2f}, " if event.right else "no answer yet, "
 
 
-def _best(actions: Sequence[tuple[str, float, float]], told: bool) -> str:
+def _best(event: AllocationEvent, actions: Sequence[tuple[str, float, float]]) -> str:
     ordered = sorted(actions, key=lambda one: -one[1] / one[2])
-    shown = ", ".join(f"{one[0]} {_worth(one, told)}" for one in ordered[:SHOWN_ACTIONS])
+    shown = ", ".join(f"{_named(event, one[0])} {_worth(event, one)}" for one in ordered[:SHOWN_ACTIONS])
     return f"{counted(len(actions), 'other')}: {shown}"
 
 
-def _worth(action: tuple[str, float, float], told: bool) -> str:
+def _named(event: AllocationEvent, action: str | None) -> str:
+    return f"{action}*" if action in event.beyond else str(action)
+
+
+def _worth(event: AllocationEvent, action: tuple[str, float, float]) -> str:
     """Its gain and cost; the gain only where it was measured."""
-    return f"{action[1]:+.3f} for {action[2]:,.0f}" if told else f"for {action[2]:,.0f}"
+    return f"for {action[2]:,.0f}" if event.right is None else f"{action[1]:+.3f} for {action[2]:,.0f}"
 
 
 def _ended(trace: Trace, found: Mapping[Route, Outcome]) -> str:

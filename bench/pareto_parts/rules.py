@@ -252,13 +252,15 @@ def replays(
 def shared(orders: Sequence[UnitOrder], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
     """One budget over all problems: the runs, and the units beyond it."""
     total = int(budget * len(orders))
-    runs = replay(orders, guide.forecast, guide.vote, total, weights, guide.opening)
+    least = guide.opening.least_gain(weights.generated, weights.prm)
+    runs = replay(orders, guide.forecast, guide.vote, total, weights, guide.opening, least)
     return runs, max(0, sum(one.cost for one in runs) - total)
 
 
 def alone(orders: Sequence[UnitOrder], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
     """The same budget for every problem, none of which knows of the others."""
-    runs = replay_each(orders, guide.forecast, guide.vote, int(budget), weights, guide.opening)
+    least = guide.opening.least_gain(weights.generated, weights.prm)
+    runs = replay_each(orders, guide.forecast, guide.vote, int(budget), weights, guide.opening, least)
     return runs, sum(max(0, one.cost - int(budget)) for one in runs)
 
 

@@ -151,7 +151,8 @@ def compare_adaptive(
             for name in rows:
                 forecast = one.table.forecasts if name == "table" else one.learned.forecasts
                 begin = replace(opening, scored=False) if name == "unscored" else opening
-                runs = replay(orders, forecast, vote, int(budget * len(orders)), weights, begin)
+                least = begin.least_gain(weights.generated, weights.prm)
+                runs = replay(orders, forecast, vote, int(budget * len(orders)), weights, begin, least)
                 found[name] += [run.accuracy for run in runs]
         for name, values in found.items():
             rows[name].append(values)

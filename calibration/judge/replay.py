@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.options import priced, slice_of
+from adaptive_ttc.allocation.options import Pace, priced
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit, family_of
@@ -171,6 +172,7 @@ class Replayed:
     prm: int
     cost: int  # weighted
     state: State  # where it ended
+    rounds: int  # slices, one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ class _Run:
     order: UnitOrder
     state: State = field(default_factory=State)
     spent: int = 0
+    rounds: int = 0
     begun: dict[str, _Begun] = field(default_factory=dict)
 
 
@@ -198,11 +201,16 @@ def replay(
     budget: int | None,
     weights: Weights,
     opening: Opening,
+    min_gain: float = 0.0,
 ) -> list[Replayed]:
-    """Spend one budget (None: no limit) over many problems; the opening is scored as far as the budget pays for it."""
+    """Spend one budget (None: no limit) over many problems; the opening is scored as far as the budget pays for it.
+
+    ``min_gain`` is per 1,000 units; in live runs with a calibration it is that of its opening by default.
+    """
     each = math.inf if budget is None else budget / max(1, len(orders))
     begin = opening.within(each, weights.generated, weights.prm)
-    return _played([(Allocator(budget), orders)], forecast, vote, weights, begin)
+    allocator = Allocator(budget, min_gain=min_gain)
+    return _played([(allocator, orders)], forecast, vote, weights, begin)
 
 
 def replay_each(
@@ -212,9 +220,10 @@ def replay_each(
     budget: int | None,
     weights: Weights,
     opening: Opening,
+    min_gain: float = 0.0,
 ) -> list[Replayed]:
     """Spend a budget of its own on every problem, see :func:`replay`."""
-    alone = [(Allocator(budget, floor=0.0), [order]) for order in orders]
+    alone = [(Allocator(budget, floor=0.0, min_gain=min_gain), [order]) for order in orders]
     begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
     return _played(alone, forecast, vote, weights, begin)
 
@@ -232,20 +241,21 @@ def _played(
     expected = iter(zip(nothing, forecast(nothing), strict=True))
     for allocator, part in runs:
         for id, run in part.items():
-            options = _options(run, *next(expected), weights)
+            options = _options(run, *next(expected), weights, len(part))
             allocator.arrive(id, opening.promise(weights.generated, weights.prm), options)
     live = runs
     while live:
         moved = [(one, *move) for one, part in live for move in _round(one, part, opening, weights)]
         live = [(allocator, part) for allocator, part in live if any(allocator is one for one, _, _ in moved)]
-        evidence = [_evidence(run, weights) for _, run, _ in moved]
-        for (allocator, run, spent), known, ahead in zip(moved, evidence, forecast(evidence), strict=True):
+        evidence, at_work = [_evidence(run, weights) for _, run, _ in moved], Counter(one for one, _, _ in moved)
+        for (allocator, run, spent), known, expects in zip(moved, evidence, forecast(evidence), strict=True):
             allocator.charged(run.order.record.id, spent)
-            allocator.offer(run.order.record.id, _options(run, known, ahead, weights))
+            options = _options(run, known, expects, weights, at_work[allocator])
+            allocator.offer(run.order.record.id, options)
     votes, ended = VoteTotals(vote), []
     for run in (run for _, part in runs for run in part.values()):
         accuracy = run.order.accuracy(votes.totals(run.order, run.state))
-        ended.append(Replayed(accuracy, *run.state.tokens(run.order), run.spent, run.state))
+        ended.append(Replayed(accuracy, *run.state.tokens(run.order), run.spent, run.state, run.rounds))
     return ended
 
 
@@ -257,19 +267,20 @@ def _round(
     while len(moved) < AT_ONCE and (decision := allocator.next()) is not None:
         run = runs[decision.problem]
         # greedy solutions are recorded apart, and of traces there are none
-        kind = opening.kind if run.order.has(opening.kind, 1) else SAMPLE
-        action = Action(kind, 1) if decision.option is None else decision.option.action
-        opens = action.kind == kind and not run.state.taken  # the rest of an opening that was cut is one too
+        first = opening.kind if run.order.has(opening.kind, 1) else SAMPLE
+        option = decision.option
+        action = Action(first, 1) if option is None else Action(option.action.kind, option.at_once)
+        opens = action.kind == first and not run.state.taken  # the rest of an opening that was cut is one too
         scored = opening.scored if opens else True
         moved.append((run, _advance(run, action, scored, decision.units, weights)))
     return moved
 
 
-def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights) -> list[Option]:
-    """Next actions that the record can answer."""
+def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights, live: int) -> list[Option]:
+    """Next actions that the record can answer, with ``live`` problems at work."""
     actions = ((one, one.action) for one in expected.options)
     able = (one for one, more in actions if run.order.has(more.kind, run.state.count(more.kind) + more.count))
-    return priced(able, known, weights.generated, weights.prm)
+    return priced(able, known, weights.generated, weights.prm, Pace(max(1, AT_ONCE // live)))
 
 
 def _evidence(run: _Run, weights: Weights) -> Evidence:
@@ -288,21 +299,22 @@ def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
     """Do a slice, or the part of it that the promise covers; returns its cost."""
-    part, left = slice_of(action), promised
+    left = promised
     before = _total(run, run.state, weights)
-    for _ in range(part.count):
-        after = run.state.plus(part.kind, 1, scored)
+    for _ in range(action.count):
+        after = run.state.plus(action.kind, 1, scored)
         total = _total(run, after, weights)
-        paid = run.begun.pop(part.kind, _Begun(0, scored)).paid
+        paid = run.begun.pop(action.kind, _Begun(0, scored)).paid
         due = max(0, total - before - paid)
         if due > left:
-            run.begun[part.kind] = _Begun(paid + left, scored)
+            run.begun[action.kind] = _Begun(paid + left, scored)
             left = 0
             break
         left -= due
         run.state, before = after, total
     spent = promised - left
     run.spent += spent
+    run.rounds += 1
     return spent
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adaptive_ttc.allocation.options import AGEING, MARGIN, priced, within_record
+from adaptive_ttc.allocation.options import AGEING, GROWTH, MARGIN, Pace, priced, slice_units, within_record
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
 from adaptive_ttc.estimate.gain import Action, Option
 
@@ -70,3 +70,32 @@ def test_options_end_where_a_record_does():
     assert [one.gain for one in found] == pytest.approx([0.1, 0.4, 0.6])
     assert [one.action.count for one in within_record(options, 4)] == [1, 4]
     assert within_record(options, 0) == []
+
+
+GAINS = {1: 0.01, 2: 0.02, 4: 0.05, 8: 0.4}  # most of the gain comes with the last units
+
+
+@pytest.mark.parametrize(
+    ("count", "done", "pace", "units"),
+    [
+        (8, 0, Pace(), 1),  # others wait for every place
+        (8, 0, Pace(at_once=2), 2),
+        (8, 0, Pace(at_once=32), 4),  # eight would still be wanted after four
+        (4, 0, Pace(at_once=32), 1),  # half the gain of two lies in the first
+        (8, 0, Pace(rounds=2), 4),
+        (8, 0, Pace(rounds=1), 8),
+        (1, 12, Pace(at_once=32), int(12 * GROWTH)),  # twelve were not enough
+        (1, 100, Pace(at_once=32), 8),  # never more than is on offer
+    ],
+)
+def test_a_slice_is_the_larger_the_farther_its_problem_is_from_stopping(count, done, pace, units):
+    assert slice_units(Action("dvts-4", count), GAINS, done, pace) == units
+
+
+def test_several_units_are_set_aside_for_and_shrink_to_what_is_left():
+    some = [Option.in_tokens(Action("dvts-4", count), gain, 100.0 * count, 0.0) for count, gain in GAINS.items()]
+    *_, eight = priced(some, evidence(), 1.0, 0.0, Pace(at_once=32))
+    assert (eight.at_once, eight.slice_cost) == (4, MARGIN * 400)
+    assert eight.shrunk(10_000) == eight
+    assert (eight.shrunk(500).at_once, eight.shrunk(500).slice_cost) == (2, MARGIN * 200)
+    assert eight.shrunk(1).at_once == 1

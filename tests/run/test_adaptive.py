@@ -349,7 +349,10 @@ def test_it_explains_what_was_considered_and_why_it_stopped():
     text = solve(100_000).explain()
     assert "5 decisions, each by what the evidence then was:" in text
     assert "1: 1 x greedy to begin with" in text
-    assert "2: right with probability 0.40, 16 x sample, +0.300 for 320; at most 160 units now (3 others: " in text
+    assert (
+        "2: right with probability 0.40, 16 x sample, +0.300 for 320; 4 at once, at most 160 units now (3 others: "
+        in text
+    )
     assert "Right with probability 0.70, stopped: no further work is on offer, as none was measured." in text
 
 

