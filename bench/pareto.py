@@ -66,7 +66,7 @@ from rich.text import Text
 from adaptive_ttc.calibration.collect.arms import Arm, default_arms
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import Curves, answerable, measure
-from adaptive_ttc.calibration.fit.recorded import recorded_arms
+from adaptive_ttc.calibration.fit.recorded import name_of, recorded_arms
 from adaptive_ttc.calibration.judge.held_out import add_overlap_option
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.options import add_model_options, load_solver
@@ -297,7 +297,9 @@ def stem_of(options: argparse.Namespace) -> str:
     axis = {"flops": "", "generated+prm": "_tokens", "generated": "_generated"}[options.axis]
     told = [] if options.dataset == DATASET else [re.sub(r"[^\w-]+", "-", Path(options.dataset).stem)]
     told += [] if options.seed is None else [f"seed{options.seed}"]
-    return "_".join(["pareto" + axis, *(["replayed"] if options.replay else told)])
+    if options.replay:
+        told = ["replayed", re.sub(r"[^\w-]+", "-", name_of(options.replay))]
+    return "_".join(["pareto" + axis, *told])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rich.text import Text
 from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
 from adaptive_ttc.calibration.fit.inputs import COUNTS, FitData, from_store
 from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
-from adaptive_ttc.calibration.fit.recorded import from_recorded, recorded_arms
+from adaptive_ttc.calibration.fit.recorded import from_recorded, name_of, recorded_arms
 from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.report.tables import show_calibration
 from adaptive_ttc.cli import exit_code
@@ -144,8 +144,7 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
 def default_name(options: argparse.Namespace) -> str:
     """``mini-minimath-calibration``; of the file where samples are replayed."""
     if options.replay:
-        first, *others = map(Path, options.replay)
-        return first.name.partition(".json")[0] + (f"-and-{len(others)}-more" if others else "")
+        return name_of(options.replay)
     models = options.recipe or options.policy or "mini"
     return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (models, options.dataset))
 

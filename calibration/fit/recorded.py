@@ -47,6 +47,12 @@ def from_recorded(options: argparse.Namespace) -> FitData:
     return _of_record(files[0], dataset, options)
 
 
+def name_of(files: Sequence[str | Path]) -> str:
+    """What results of these files are called: ``traces``, ``traces-and-2-more``."""
+    first, *others = map(Path, files)
+    return first.name.partition(".json")[0] + (f"-and-{len(others)}-more" if others else "")
+
+
 def recorded_arms(records: Sequence[ProblemRecord], most: int | None = None) -> list[Arm]:
     """Arms that recorded samples answer: votes at powers of 2, and at all samples that every problem has.
 

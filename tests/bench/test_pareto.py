@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from adaptive_ttc.calibration.collect.arms import default_arms
 from adaptive_ttc.calibration.collect.records import Weights
@@ -319,3 +320,19 @@ def test_problems_of_the_calibration_are_refused(bench, tmp_path):
 def test_which_calibration_is_used(bench, changed, folder):
     asked = {"crossfit": False, "replay": None, "calibration": None, "policy": None, "prm": None, "recipe": None}
     assert bench("pareto_parts.inputs").calibration_of(argparse.Namespace(**asked | changed)) == folder
+
+
+def test_recorded_samples_are_judged_at_all_their_sizes_and_on_the_axis_that_they_tell(bench, tmp_path):
+    pareto = bench("pareto")
+    samples = [{"answer": str(n % 2), "tokens": 10 + n, "correct": bool(n % 2)} for n in range(6)]
+    plain, scored = tmp_path / "plain.jsonl", tmp_path / "scored.jsonl"
+    plain.write_text(json.dumps({"id": "p", "gold": "1", "samples": samples}))
+    scored.write_text(json.dumps({"id": "p", "gold": "1", "samples": [{**one, "score": 0.5} for one in samples]}))
+    console = Console(quiet=True)
+    for files, axis, strategies in (([plain], "flops", 1), ([scored], "generated", 3)):
+        asked = pareto.parser().parse_args(["--replay", *map(str, files)])
+        options, tested, arms = pareto.gathered(asked, console)
+        assert (options.axis, tested.scored) == (axis, axis == "generated")
+        assert [arm.n for arm in arms] == [1, 2, 4, 6] * strategies
+        assert tested.weights(options.axis).prm == 0
+    assert pareto.stem_of(options) == "pareto_generated_replayed_scored"
