@@ -220,8 +220,15 @@ def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | Non
     return records
 
 
-def tuning_parts(problems: int, folds: int = 5, seed: int = 0) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows to be tuned on and rows to be judged, where there are no calibration records: every row is judged once."""
-    order = np.random.default_rng(seed).permutation(problems)
-    for part in np.array_split(order, min(folds, problems)):
-        yield np.setdiff1d(order, part), np.sort(part)
+def tuning_parts(
+    groups: Sequence[str], folds: int = 5, seed: int = 0
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows to be tuned on and rows to be judged, where there are no calibration records: every row is judged once.
+
+    ``groups``: of every row; those of one group stay together.
+    """
+    names, group = np.unique(np.array(groups), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    for part in np.array_split(order, min(folds, len(names))):
+        judged = np.isin(group, part)
+        yield np.flatnonzero(~judged), np.flatnonzero(judged)

@@ -144,7 +144,8 @@ def sampling_lines(
     drawn = draw(records, vote, seed)
     scored = scored and "weighted" in drawn[0].right
     if tuned_on is None:
-        splits = [([drawn[row] for row in learn], rows) for learn, rows in tuning_parts(len(drawn), folds, seed)]
+        groups = [record.group or record.id for record in records]
+        splits = [([drawn[row] for row in learn], rows) for learn, rows in tuning_parts(groups, folds, seed)]
     else:
         splits = [(draw(tuned_on, vote, seed), np.arange(len(drawn)))]
     rules_of: dict[str, Callable[[Sequence[Drawn]], list[Rule]]] = {
