@@ -32,7 +32,6 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 
-WARM_UP = load_problems("minimath-train", 4, 0)
 WAYS = ("adaptive", "one_at_a_time", "best_of_n")
 
 
@@ -59,7 +58,8 @@ class Ran:
 async def timed(rows: Sequence[Row], solve: Callable[[Solver, list[Problem]], Awaitable[list[Solution]]]) -> Ran:
     """Run one way with models of its own, whose caches know none of the problems, then grade it."""
     async with Solver.mini() as solver:
-        await solver.solve_many([str(row["problem"]) for row in WARM_UP], budget_tokens=2_000)
+        others = load_problems("minimath-train", 4, 0)  # code and models are warm, and no cache knows the problems
+        await solver.solve_many([row["problem"] for row in others], budget_tokens=2_000)
         problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
         wall, cpu = time.perf_counter(), time.process_time()
         solutions = await solve(solver, problems)

@@ -25,7 +25,7 @@ nothing. Measured by ``bench/rounds.py``, see ``bench/LOG.md``.
 """
 
 
-GROWTH = 1 / 2
+GROWTH = 0.75
 """Units are done side by side up to this share of those that were not enough yet: the look after each of them would
 most likely ask for more, and no more than this share is wasted where it would not.
 """
