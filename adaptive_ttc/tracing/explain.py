@@ -143,14 +143,16 @@ def _decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> lis
     lines += [f"  {number}: {_decision(event)}" for number, event in enumerate(drawn[:SHOWN_DECISIONS], start=1)]
     if hidden := drawn[SHOWN_DECISIONS:]:
         lines.append(f"  and {len(hidden)} further, for at most {sum(one.units for one in hidden):,} units")
-    if any(event.beyond for event in events):
-        lines.append("What is marked with * goes beyond what calibration recorded, and was extrapolated.")
     if events and (posterior := events[-1].difficulty) is not None:
         bins = zip(bin_names(len(posterior)), posterior, strict=True)
         lines.append(f"Difficulty: {', '.join(f'{name} {share:.2f}' for name, share in bins)}.")
     if events and (note := events[-1].note):
         lines.append(f"Allocated {note}.")
-    return [*lines, _stopped(events[-1], done)] if done and events and events[-1].action is None else lines
+    if done and events and events[-1].action is None:
+        lines.append(_stopped(events[-1], done))
+    if any(f"{action}*" in line for event in events for action in event.beyond for line in lines):
+        lines.append("What is marked with * goes beyond what calibration recorded, and was extrapolated.")
+    return lines
 
 
 def _decision(event: AllocationEvent) -> str:

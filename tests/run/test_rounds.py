@@ -1,5 +1,7 @@
 """Several units in one slice: each is evidence of its own, nothing overspends, and its trace is followed like any."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 from hypothesis import given, settings
@@ -24,8 +26,9 @@ FAR_AWAY = {1: 0.01, 2: 0.02, 4: 0.05, 8: 0.4}  # eight units are worth much, fo
 class Seen:
     """Forecasts by which a kind gains ``FAR_AWAY`` until 8 of it are there; remembers all evidence."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, beyond=False):
         self.kind = kind
+        self.beyond = beyond
         self.states = []
 
     def forecasts(self, states):
@@ -35,14 +38,14 @@ class Seen:
     def options(self, state):
         done = state.counts()[self.kind]
         return [
-            Option.in_tokens(Action(self.kind, n), gain, 160.0 * n, 160.0 * n)
+            replace(Option.in_tokens(Action(self.kind, n), gain, 160.0 * n, 160.0 * n), beyond=self.beyond)
             for n, gain in FAR_AWAY.items()
             if n + done <= 8
         ]
 
 
-def solving(budget, kind="dvts-4", chaos=0, mean=30, **arguments):
-    seen, made = Seen(kind), calibrated()
+def solving(budget, kind="dvts-4", chaos=0, mean=30, beyond=False, **arguments):
+    seen, made = Seen(kind, beyond), calibrated()
     made = Calibrated(made.table, None, seen, Opening("greedy", True, 80, 120), {})
     with Solver(TinyPolicy(mean=mean, step=3, chaos=chaos), believer(), calibration=made) as solver:
         return solver.solve_sync("how much?", budget_tokens=budget, **arguments), seen
@@ -75,6 +78,13 @@ def test_it_is_followed_from_its_trace_and_drawn():
     assert "8 x dvts-4" in solution.explain()
     assert "4 at once" in solution.explain()
     assert solution.answer in render(search_tree(solution.trace))
+
+
+def test_what_was_extrapolated_is_marked():
+    marked, plain = (solving(100_000, beyond=beyond)[0].explain() for beyond in (True, False))
+    assert "8 x dvts-4*, +0.400" in marked
+    assert "What is marked with * goes beyond what calibration recorded" in marked
+    assert "*" not in plain
 
 
 def test_the_order_of_replies_changes_nothing():
