@@ -110,7 +110,8 @@ class Solution:
         Raises:
             ConfigError: an unknown vote, or one that needs scores where no candidate is scored.
         """
-        return select(voters(self.candidates, vote), vote, self.strategy.config.vote_b if b is None else b)
+        config = self.strategy.config
+        return select(voters(self.candidates, vote), vote, config.vote_b if b is None else b, config.vote_weights)
 
     def explain(self) -> str:
         """In words: what was tried, what it cost and why the answer won, from the trace."""

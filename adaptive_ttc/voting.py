@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from adaptive_ttc.errors import ConfigError
@@ -23,12 +24,52 @@ logit(b), which is negative for scores below ``b`` (arXiv 2510.13918).
 
 VOTES: tuple[VoteName, ...] = get_args(VoteName)
 
+
+@dataclass(frozen=True, slots=True)
+class VoteWeights:
+    """How much a solution's vote counts under ``majority`` and ``weighted``, beside being one vote.
+
+    Its weight is score^score * exp(logprob * mean log-probability of a token in nats) / tokens^length, where the first
+    factor is of the weighted vote alone; what is not known of a solution leaves its factor out. A small ``length``
+    settles ties: of two answers with equal votes that with the shorter solutions leads.
+    """
+
+    score: float = 1.0
+    logprob: float = 0.0
+    length: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("score", "logprob", "length"):
+            if not -100 < getattr(self, name) < 100:
+                raise ConfigError(f"{name}={getattr(self, name)}: exponents of votes are small, such as 0 to 8")
+
+    def of(self, score: float | None, logprob: float, tokens: int) -> float:
+        """The weight, above 0; ``logprob`` is the sum over ``tokens``, nan where it is not known."""
+        log = 0.0
+        if self.score and score is not None:
+            log += self.score * math.log(max(score, _LEAST_SCORE))
+        if tokens and (self.logprob or self.length):
+            if self.logprob and not math.isnan(logprob):
+                log += self.logprob * max(logprob / tokens, _LEAST_RATE)
+            log -= self.length * math.log(tokens)
+        return math.exp(log)
+
+    @property
+    def even(self) -> bool:
+        """Whether neither log-probability nor length counts, and scores as they are."""
+        return self.score == 1 and not self.logprob and not self.length
+
+
+EVEN = VoteWeights()
+
+_LEAST_SCORE = 1e-6  # lower scores count as this
+_LEAST_RATE = -10.0  # nats a token; lower ones count as this
 _CLIP = 1e-6  # scores are kept this far from 0 and 1 in logits, so that no single candidate decides alone
 
 
-def select(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> str | None:
+def select(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5, weights: VoteWeights = EVEN) -> str | None:
     """The canonical text of the class that wins, or None where no candidate holds an answer; see :func:`tally`."""
-    classes = tally(candidates, vote, b)
+    classes = tally(candidates, vote, b, weights)
     return classes[0].answer if classes else None
 
 
@@ -39,7 +80,9 @@ def voters(candidates: Iterable[Candidate], vote: VoteName) -> tuple[Candidate, 
     return scored if vote != "majority" and scored else able
 
 
-def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tuple[AnswerClass, ...]:
+def tally(
+    candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5, weights: VoteWeights = EVEN
+) -> tuple[AnswerClass, ...]:
     """The answer classes under a vote, best first.
 
     Candidates without an answer have no vote and form no class. ``AnswerClass.weight`` is the class's total divided by
@@ -51,6 +94,7 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
         vote: one of :data:`VOTES`.
         b: the score in (0, 1) at which a candidate counts neither for nor against its answer in the logit-weighted
             vote; calibrated for a pair of policy and PRM. The other votes ignore it.
+        weights: how much a vote counts under ``majority`` and ``weighted``. The other votes ignore them.
 
     Raises:
         ConfigError: an unknown vote, ``b`` outside (0, 1), or a candidate with an answer but no score under a vote that
@@ -73,7 +117,7 @@ def tally(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5) -> tu
             f"the {vote} vote needs a score for every candidate with an answer; "
             "give the solver a reward model, or use the majority vote"
         )
-    totals = {answer: total_of([weight_of(one.score, vote, b) for one in of], vote) for answer, of in members.items()}
+    totals = {answer: total_of([_weight(one, vote, b, weights) for one in of], vote) for answer, of in members.items()}
     scale = math.fsum(total for total in totals.values() if total > 0) or 1.0
     ranked = sorted(totals, key=lambda answer: (-totals[answer], -max(scores_of[answer], default=-1.0), answer))
     return tuple(AnswerClass(answer, len(members[answer]), totals[answer] / scale) for answer in ranked)
@@ -101,11 +145,28 @@ def _checked(score: float) -> float:
     return score
 
 
-def weight_of(score: float | None, vote: VoteName, b: float = 0.5) -> float:
-    """What a candidate adds to the total of its class, or raises it to under ``best``; majority needs no score."""
+def _weight(candidate: Candidate, vote: VoteName, b: float, weights: VoteWeights) -> float:
+    prefix = candidate.prefix
+    return weight_of(candidate.score, vote, b, weights, prefix.logprob, len(prefix.token_ids))
+
+
+def weight_of(
+    score: float | None,
+    vote: VoteName,
+    b: float = 0.5,
+    weights: VoteWeights = EVEN,
+    logprob: float = math.nan,
+    tokens: int = 0,
+) -> float:
+    """What a candidate adds to the total of its class, or raises it to under ``best``; majority needs no score.
+
+    ``logprob``: of its ``tokens`` in sum, nan where it is not known.
+    """
     if vote == "majority":
-        return 1.0
+        return 1.0 if weights.even else weights.of(None, logprob, tokens)
     assert score is not None
+    if vote == "weighted" and not weights.even:
+        return weights.of(score, logprob, tokens)
     return _logit(score) - _logit(b) if vote == "logit_weighted" else score
 
 

@@ -138,13 +138,18 @@ class Forecaster:
     def __init__(
         self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool, greedy: bool = True
     ) -> None:
-        self._calibrated = calibrated
+        self._gain = calibrated.gain.pool()
+        self._difficulty = calibrated.difficulty
         self._price = price
         families = ["greedy", "sample"] if greedy else ["sample"]
         families += ["dvts", "beam_search"] if steps else []
         families += ["revision"] if revises else []
         self._families = frozenset(families)
         self._seconds = FIRST_GUESS  # for one state
+
+    def learn(self, states: Sequence[Evidence]) -> None:
+        """Take in how all problems stand, see :meth:`adaptive_ttc.estimate.gain.GainModel.learn`."""
+        self._gain.learn(states)
 
     async def forecasts(self, states: Sequence[Evidence], paces: Sequence[Pace]) -> list[Forecast]:
         """One for each, its options in units, each going on at its own pace."""
@@ -156,8 +161,8 @@ class Forecaster:
 
     def _forecasts(self, states: Sequence[Evidence], paces: Sequence[Pace]) -> list[Forecast]:
         started = time.perf_counter()
-        forecasts = self._calibrated.gain.forecasts(states)
-        model = self._calibrated.difficulty
+        forecasts = self._gain.forecasts(states)
+        model = self._difficulty
         unknown = [place for place, forecast in enumerate(forecasts) if forecast.difficulty is None]
         if model is not None and unknown:
             for place, bins in zip(unknown, model.posteriors([states[place] for place in unknown]), strict=True):

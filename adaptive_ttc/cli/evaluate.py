@@ -91,7 +91,10 @@ def add(subparsers: Any) -> None:
 def _options_of_strategies() -> str:
     """The help text on what ``--option`` can set for each strategy, with the defaults."""
     common = {part.name for part in fields(Strategy)}
-    lines = ["options of the strategies, for --option NAME=VALUE (those of all: top_p, agg_strategy, vote, vote_b):"]
+    lines = [
+        "options of the strategies, for --option NAME=VALUE (those of all: top_p, agg_strategy, vote, vote_b, "
+        "vote_power, vote_logprob, vote_length):"
+    ]
     for name in strategy_names():
         strategy = make_strategy(name)
         own = [part.name for part in fields(strategy) if part.name not in common]

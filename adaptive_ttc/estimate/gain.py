@@ -14,6 +14,7 @@ Where difficulty could be learned, the posterior over its bins decides a part of
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -124,11 +125,19 @@ class Estimators:
     prm: Regressor  # state and kind -> PRM tokens of one unit
 
 
-class GainModel(Protocol):
-    """Anything that forecasts: a learned model, or the table."""
+class GainModel(ABC):
+    """Anything that forecasts: a learned model, the table, agreement among samples."""
 
+    @abstractmethod
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
+
+    def pool(self) -> GainModel:
+        """The model for one run over problems that share a budget; another one where it learns from them."""
+        return self
+
+    def learn(self, states: Sequence[Evidence]) -> None:  # noqa: B027
+        """Take in how the problems of a pool stand, in place of what was learned before; by default nothing."""
 
 
 TREND = 4
@@ -145,7 +154,7 @@ class _Tried:
     share: Array  # of its units that is read; 1 within what was recorded
 
 
-class LearnedGainModel:
+class LearnedGainModel(GainModel):
     """Learned forecasts for any state of any problem.
 
     ``most`` units of a kind were recorded. Where a state with d of them and c more goes beyond, the forecast is that
@@ -335,7 +344,7 @@ def action_columns(actions: Sequence[Action]) -> Array:
     return columns
 
 
-class TableGainModel:
+class TableGainModel(GainModel):
     """Forecasts from the table alone, where no better model was learned.
 
     A state is worth as much as the best arm that it has carried out, averaged over the posterior of the difficulty

@@ -16,17 +16,18 @@ The length of a mean solution is that of the problem's own solutions, and before
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError
+from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
+from adaptive_ttc.estimate.answer_prior import shipped_prior
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
-from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.gain import Forecast, Option, TableGainModel, unseen
+from adaptive_ttc.estimate.features import Evidence, family_of
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, answered, unseen
 from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import LONGEST_OPENING, calibrated_by
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
@@ -34,6 +35,8 @@ from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.stopping.base import StoppingRule
 from adaptive_ttc.stopping.registry import parse_rule
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
+from adaptive_ttc.voting import VoteName
 
 SOURCE = (
     "a rough prior from published findings on other pairs (the order of strategies by difficulty from arXiv 2408.03314 "
@@ -43,7 +46,6 @@ SOURCE = (
 SHARE: Row = (0.2, 0.2, 0.2, 0.2, 0.2)
 EDGES: Row = (0.7, 0.4, 0.17, 0.05)
 PASS: Row = (0.86, 0.55, 0.25, 0.09, 0.02)  # rate at which one sample is right, by bin
-WRONG_AGREE = 0.3  # probability that a wrong answer is the same as another wrong one
 
 PRM_PER_TOKEN = 1.3
 
@@ -111,57 +113,62 @@ def _arm(strategy: str, n: int, kind: str, units: int) -> TableArm:
 
 
 def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
-    """The prior in the shape of a calibration, for solutions of at most ``max_tokens``, with or without a PRM."""
-    table = prior_table(prm=prm)
+    """The prior in the shape of a calibration, for solutions of at most ``max_tokens``, with or without a PRM.
+
+    Independent samples are judged by their agreement, which needs no calibration; searches under a PRM by the table.
+    """
+    name: VoteName = "weighted" if prm else "majority"
+    ballot = Vote(name, power=UNFITTED.score, logprob=UNFITTED.logprob, length=UNFITTED.length)
+    table = replace(prior_table(prm=prm), ballot=ballot)
     longest = min(max_tokens, LONGEST_OPENING)
-    opening = Opening("greedy", prm, longest, 2 * longest)
-    return Calibrated(table, None, PriorGainModel(table, max_tokens / 4), opening, {})
+    votes = AgreementGainModel(shipped_prior(), UNFITTED, tokens=max_tokens / 4, scored=prm, edges=table.edges)
+    return Calibrated(table, None, PriorGainModel(table, votes), Opening(SAMPLE, prm, longest, 2 * longest), {})
 
 
-class PriorGainModel:
-    """The table's forecasts in tokens (``guess``: a solution's, if unknown); agreeing answers tell the difficulty.
+class PriorGainModel(GainModel):
+    """Agreement for samples; for searches what the table reaches at the difficulty that agreement tells.
 
-    They order what may be done next. As probabilities they mean nothing for a pair that was never measured, so that
+    Both order what may be done next. As probabilities they mean nothing for a pair that was never measured, so that
     none is told.
     """
 
-    def __init__(self, table: ComputeOptimalTable, guess: float) -> None:
-        self._table = TableGainModel(table, agreement)
-        self._guess = guess
+    def __init__(self, table: ComputeOptimalTable, votes: AgreementGainModel) -> None:
+        self._table = table
+        self._votes = votes
+        self._searches = [
+            (column, arm.kind, arm.units)
+            for column, arm in enumerate(table.arms)
+            if family_of(arm.kind) not in (GREEDY, SAMPLE)
+        ]
+
+    def pool(self) -> PriorGainModel:
+        """With forecasts of agreement that learn from a pool."""
+        return PriorGainModel(self._table, self._votes.pool())
+
+    def learn(self, states: Sequence[Evidence]) -> None:
+        """Take in how the problems of a pool stand."""
+        self._votes.learn(states)
 
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
         return [
-            Forecast(None, tuple(self._in_tokens(one, state) for one in forecast.options))
-            for state, forecast in zip(states, self._table.forecasts(states), strict=True)
+            Forecast(None, (*known.options, *self._of_searches(state, known)))
+            for state, known in zip(states, self._votes.forecasts(states), strict=True)
         ]
 
-    def _in_tokens(self, option: Option, state: Evidence) -> Option:
-        lengths = [attempt.tokens for unit in state.units for attempt in unit.attempts]
-        mean = max(1.0, math.fsum(lengths) / len(lengths)) if lengths else self._guess
-        first = unseen(state)
-        generated, prm = mean * option.generated, mean * (option.prm - first) + first
-        return Option.in_tokens(option.action, option.gain, generated, prm)
-
-
-def agreement(states: Sequence[Evidence]) -> list[Row]:
-    """Probabilities of the bins by Bayes' rule: v of n answers agree, being right, or wrong and the same by chance."""
-    return [_agreement(state) for state in states]
-
-
-def _agreement(state: Evidence) -> Row:
-    answers = [one.answer for unit in state.units for one in unit.attempts if one.answer is not None]
-    if not answers:
-        return SHARE
-    n, v = len(answers), max(Counter(answers).values())
-    weights = []
-    for share, p in zip(SHARE, PASS, strict=True):
-        right = p**v * (1 - p) ** (n - v)
-        same = (1 - p) * WRONG_AGREE
-        wrong = same**v / WRONG_AGREE * (1 - same) ** (n - v)
-        weights.append(share * (right + wrong))
-    whole = math.fsum(weights)
-    return tuple(weight / whole for weight in weights)
+    def _of_searches(self, state: Evidence, known: Forecast) -> Iterator[Option]:
+        if not self._searches:
+            return
+        assert known.difficulty is not None
+        assert known.right is not None
+        reached, generated, prm = self._table.expected(known.difficulty)
+        length, done, first = self._votes.length(state), state.counts(), unseen(state)
+        for column, kind, units in self._searches:
+            more = units - done[kind]
+            if more > 0:
+                gain, share = max(0.0, reached[column] - known.right), length * more / units
+                tokens, scored = generated[column] * share, prm[column] * share + first
+                yield Option.in_tokens(Action(kind, more), gain, tokens, scored)
 
 
 def selected_rule(rule: StoppingRule | str | None, calibration: object) -> StoppingRule | None:

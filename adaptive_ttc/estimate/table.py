@@ -20,7 +20,7 @@ from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy
 from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.types import Aggregation, bin_names
-from adaptive_ttc.voting import VOTES, VoteName
+from adaptive_ttc.voting import VOTES, VoteName, VoteWeights
 
 SCHEMA = 1
 
@@ -54,6 +54,21 @@ class Vote:
     name: VoteName = "weighted"  # of the vote
     b: float = 0.5  # of the logit-weighted vote
     agg_strategy: Aggregation = "last"  # how the scores of steps become one
+    # of the weight of a vote, see :class:`adaptive_ttc.voting.VoteWeights`
+    power: float = 1.0
+    logprob: float = 0.0
+    length: float = 0.0
+
+    @property
+    def weights(self) -> VoteWeights:
+        """How much a solution's vote counts."""
+        return VoteWeights(self.power, self.logprob, self.length)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As options of a strategy."""
+        weights = {"vote_power": self.power, "vote_logprob": self.logprob, "vote_length": self.length}
+        return {"vote": self.name, "vote_b": self.b, "agg_strategy": self.agg_strategy, **weights}
 
     @property
     def reading(self) -> Reading:

@@ -20,6 +20,7 @@ from adaptive_ttc.allocation.options import Forecaster, Pace, within_record
 from adaptive_ttc.allocation.report import NO_ROUNDS, NOTHING_FITS, NOTHING_LEFT, OVER, AllocationReport, Decision
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
+from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action, Option
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.ledger import Ledger
@@ -33,6 +34,9 @@ from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Ending
+
+_FIRST_LEARNED = 8  # slices after which forecasts learn from them for the first time
+_REMEMBERED = 256  # settled problems that forecasts learn from
 
 OnSolution = Callable[[AdaptiveProblem, Solution], Awaitable[None]]
 
@@ -92,6 +96,8 @@ class Scheduler:
         self._arrived = 0
         self._slices, self._seconds = 0, 0.0  # that came back, and how long they took together
         self._began = 0.0
+        self._looks, self._due = 0, _FIRST_LEARNED  # slices that ended, and how many before forecasts learn from them
+        self._ended: deque[Evidence] = deque(maxlen=_REMEMBERED)
 
     @property
     def ledger(self) -> Ledger:
@@ -163,6 +169,8 @@ class Scheduler:
                 self._allocator.failed(one.problem.name)
                 self._conclude(one.problem, self._allocator.ending(one.problem.name), work)
         going = [one.problem for one in ended if one.error is None and one.moved]
+        self._looks += len(going)
+        going += self._learn()
         at_work = len(self._running) + len(arrived) + len(going)
         paces = [self._pace(one, at_work) for one in (*arrived, *going)]
         forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)], paces)
@@ -179,6 +187,17 @@ class Scheduler:
         for one in ended:
             if one.error is None and not one.moved:
                 self._settle(one.problem, work)
+
+    def _learn(self) -> list[AdaptiveProblem]:
+        """Whenever slices have doubled, let the forecasts learn from how all problems stand; those that wait for units,
+        whose options are to be offered anew.
+        """
+        if self._looks < self._due:
+            return []
+        self._due = 2 * self._looks
+        self._forecaster.learn([*self._ended, *(one.evidence for one in self._live.values())])
+        waiting = ("ready", "parked")
+        return [one for one in self._live.values() if self._allocator.standing(one.name) in waiting]
 
     def _arrive(self, arrived: Sequence[AdaptiveProblem]) -> None:
         for problem in arrived:
@@ -279,6 +298,7 @@ class Scheduler:
 
     def _conclude(self, problem: AdaptiveProblem, ending: Ending, work: TaskGroup) -> None:
         del self._live[problem.name]
+        self._ended.append(problem.evidence)
         work.start_soon(self._hand_over, problem, ending, self._allocator.price)
 
     async def _hand_over(self, problem: AdaptiveProblem, ending: Ending, price: float) -> None:
@@ -329,7 +349,7 @@ class AdaptiveRun(AdaptiveProblem):
 def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable[str], *, prm: bool) -> SolveRequest:
     """The request with the vote chosen for the pair (majority without a PRM), except for options in ``chosen``."""
     ballot = calibrated.table.ballot
-    own = {"vote": ballot.name if prm else "majority", "vote_b": ballot.b, "agg_strategy": ballot.agg_strategy}
+    own = ballot.options | ({} if prm else {"vote": "majority"})
     vote: Strategy = replace(request.vote, **{name: value for name, value in own.items() if name not in chosen})  # type: ignore[arg-type]
     return replace(request, vote=vote)
 

@@ -29,7 +29,7 @@ def poll(candidates: Sequence[Candidate], strategy: Strategy) -> tuple[VoteName,
     """The strategy's vote over scored candidates, else majority over all, and the answer classes, best first."""
     entitled = voters(candidates, strategy.vote)
     vote: VoteName = strategy.vote if all(one.score is not None for one in entitled) else "majority"
-    return vote, tally(entitled, vote, strategy.vote_b)
+    return vote, tally(entitled, vote, strategy.vote_b, strategy.vote_weights)
 
 
 def conclude(

@@ -55,7 +55,8 @@ def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
     return family, tuple(int(word) for word in words)
 
 
-_ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", "vote", "vote_b")
+_VOTE = ("vote", "vote_b", "vote_power", "vote_logprob", "vote_length")
+_ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", *_VOTE)
 
 
 @dataclass(frozen=True, kw_only=True)

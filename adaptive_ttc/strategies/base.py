@@ -10,7 +10,7 @@ from typing import ClassVar, get_args
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies.requests import Search
 from adaptive_ttc.types import Aggregation, Prefix
-from adaptive_ttc.voting import VOTES, VoteName
+from adaptive_ttc.voting import VOTES, VoteName, VoteWeights
 
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
@@ -28,6 +28,7 @@ class Strategy(ABC):
         agg_strategy: how the scores of a solution's steps become one.
         vote: how scored solutions become one answer; all but ``majority`` need a PRM.
         vote_b: the score at which a solution speaks neither for nor against its answer, in the logit-weighted vote.
+        vote_power, vote_logprob, vote_length: how much a vote counts, see :class:`adaptive_ttc.voting.VoteWeights`.
 
     Raises:
         ConfigError: a value is impossible; the message says which are possible.
@@ -43,6 +44,9 @@ class Strategy(ABC):
     agg_strategy: Aggregation = "last"
     vote: VoteName = "majority"
     vote_b: float = 0.5
+    vote_power: float = 1.0
+    vote_logprob: float = 0.0
+    vote_length: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("n", "beam_width", "max_tokens"):
@@ -60,6 +64,13 @@ class Strategy(ABC):
             raise ConfigError(f"unknown vote {self.vote!r}; choose one of {', '.join(VOTES)}")
         if self.agg_strategy not in AGGREGATIONS:
             raise ConfigError(f"unknown agg_strategy {self.agg_strategy!r}; choose one of {', '.join(AGGREGATIONS)}")
+
+        _ = self.vote_weights  # checks them
+
+    @property
+    def vote_weights(self) -> VoteWeights:
+        """How much a solution's vote counts."""
+        return VoteWeights(self.vote_power, self.vote_logprob, self.vote_length)
 
     @property
     def scored(self) -> bool:

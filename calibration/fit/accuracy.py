@@ -290,4 +290,5 @@ def _weight(attempt: Attempt, vote: Vote) -> float:
     """Weight of an attempt in a vote; nan where the vote needs scores and there are none."""
     if vote.name != "majority" and not attempt.scores:
         return NAN
-    return weight_of(vote.score(attempt) if attempt.scores else None, vote.name, vote.b)
+    score = vote.score(attempt) if attempt.scores else None
+    return weight_of(score, vote.name, vote.b, vote.weights, attempt.logprob, attempt.tokens)

@@ -35,7 +35,8 @@ def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
     weights: dict[str, list[float]] = {}
     for attempt in able if name == "majority" else scored:
         score = vote.score(attempt) if attempt.scores else None
-        weights.setdefault(str(attempt.answer), []).append(weight_of(score, name, vote.b))
+        weight = weight_of(score, name, vote.b, vote.weights, attempt.logprob, attempt.tokens)
+        weights.setdefault(str(attempt.answer), []).append(weight)
     return {answer: total_of(found, name) for answer, found in weights.items()}
 
 

@@ -6,7 +6,7 @@ import pytest
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.gain import Action, Forecast, Option
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
 from adaptive_ttc.events import AllocationEvent, DoneEvent
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
@@ -21,7 +21,7 @@ from tests.run.test_adaptive import SAMPLES, Everything, believer, calibrated, s
 def forecasting(right, *options):
     """A calibration that always says the same."""
 
-    class Model:
+    class Model(GainModel):
         def forecasts(self, states):
             return [Forecast(right if state.units else 0.0, tuple(options)) for state in states]
 

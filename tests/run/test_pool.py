@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
-from adaptive_ttc.estimate.gain import Action, Forecast, Option
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
 from adaptive_ttc.events import AllocationEvent, SearchEvent
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.solver import Solver
@@ -31,7 +31,7 @@ def slices(solution):
     return [event.action for event in solution.trace.of(AllocationEvent) if event.action]
 
 
-class Lopsided:
+class Lopsided(GainModel):
     """Forecasts by which only questions that hold a word gain anything."""
 
     def __init__(self, word):

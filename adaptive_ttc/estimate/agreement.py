@@ -1,0 +1,275 @@
+"""What agreement among independent samples tells: whether the leading answer is right, and what more samples gain.
+
+A problem has three things: p, the rate at which an answer is right; how much its wrong answers differ (they follow
+Pitman's sampling formula, doi:10.1007/BF01213386, a Chinese restaurant of concentration theta and discount alpha: near
+0 all wrong answers are one trap, at 20 hardly two are alike); and q, the rate of samples without an answer. A prior
+over a grid of these, learned from problems whose answers are known, makes every pattern of votes a posterior over
+(which answer is right, p, theta, q) by Bayes' rule. From there the chance that the right answer leads after k more
+samples is arithmetic: no replay, no regression, and nothing to overfit but the prior.
+
+What else is known of samples (scores, log-probabilities, lengths) tilts the posterior toward the answers whose samples
+look right; how many votes will be counted for which answer depends on the votes alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.errors import CalibrationError
+
+Array = NDArray[np.float64]
+
+RATES = np.array([0.01, 0.04, 0.1, 0.18, 0.28, 0.4, 0.52, 0.64, 0.75, 0.85, 0.93, 0.98])  # p
+SPREADS = np.array([0.15, 0.6, 2.0, 20.0, 0.3, 1.5, 5.0])  # theta
+DISCOUNTS = np.array([0.0, 0.0, 0.0, 0.1, 0.4, 0.5, 0.6])  # alpha, of each of SPREADS
+SILENT = np.array([0.005, 0.05, 0.2, 0.45, 0.8])  # q
+SHAPE = (len(RATES), len(SPREADS), len(SILENT))
+
+AHEAD = (1, 2, 3, 4, 6, 8, 12)
+"""Numbers of further samples that are looked ahead; between them gains are interpolated."""
+
+QUANTUM = 0.25  # nats to which tilts are rounded, so that patterns that hardly differ are computed once
+
+Answer = tuple[float, float]
+"""Votes of an answer, and its tilt: by how many nats its samples look rather like right ones than like wrong ones."""
+
+_MOST_TILT = 6.0  # larger ones count as this
+
+_LEAST = 0.1  # balls that an answer has at least, where its votes are few
+_LEVELS = 3  # distinct numbers of votes that are told apart, from the most on; fewer votes hardly ever win
+_MOST = AHEAD[-1]
+_KEPT = 1 << 15  # patterns whose outlook is kept
+
+_DRAWS = np.arange(_MOST + 1)
+_PAIRS = [(step, m, right) for step, m in enumerate(AHEAD) for right in range(m + 1)]
+_RIGHT = np.array([right for _, _, right in _PAIRS])  # of m further answers so many are right
+_WRONG = np.array([m - right for _, m, right in _PAIRS])
+_LOG_CHOOSE = np.array(
+    [[math.log(math.comb(t, i)) if i <= t else -math.inf for i in range(_MOST + 1)] for t in range(_MOST + 1)]
+)
+_BINOMIAL = np.zeros((len(_PAIRS), len(AHEAD), len(RATES)))
+for _row, (_step, _m, _j) in enumerate(_PAIRS):
+    _BINOMIAL[_row, _step] = math.comb(_m, _j) * RATES**_j * (1 - RATES) ** (_m - _j)
+
+
+def _heard() -> Array:
+    """Weights by which gains after so many answers become gains after so many samples, shape [q, samples, answers].
+
+    Of k samples k (1 - q) hold an answer; between two numbers of answers lies a straight line.
+    """
+    found = np.zeros((len(SILENT), len(AHEAD), len(AHEAD)))
+    for step in range(len(AHEAD)):
+        alone = np.eye(len(AHEAD))[step]
+        for q, rate in enumerate(SILENT.tolist()):
+            found[q, :, step] = np.interp(np.array(AHEAD) * (1 - rate), (0, *AHEAD), (0, *alone))
+    return found
+
+
+_HEARD = _heard()
+
+
+def _largest_tables() -> Array:
+    """P(every table of a restaurant that has one already has at most i of s new guests), shape [spreads, s, i].
+
+    By Pitman's formula it is s! / (theta)_s times the sum over k of theta (theta + alpha) ... (theta + (k - 1) alpha)
+    times the coefficient of z^s in f(z)^k / k!, where f(z) = sum_{j <= i} (1 - alpha)_{j-1} z^j / j!.
+    """
+    found = np.zeros((len(SPREADS), _MOST + 1, _MOST + 1))
+    for number, (theta, alpha) in enumerate(zip(SPREADS + DISCOUNTS, DISCOUNTS, strict=True)):
+        scale = np.cumprod([1.0, *((s + 1) / (theta + s) for s in range(_MOST))])
+        single = [0.0, *np.cumprod([1.0, *((j - alpha) / (j + 1) for j in range(1, _MOST))])]
+        for i in range(_MOST + 1):
+            series = np.array([*single[: i + 1], *[0.0] * (_MOST - i)])
+            power, total, rising = np.eye(1, _MOST + 1)[0], np.eye(1, _MOST + 1)[0], 1.0
+            for k in range(1, _MOST + 1):
+                power = np.convolve(power, series)[: _MOST + 1] / k
+                rising *= theta + (k - 1) * alpha
+                total = total + rising * power
+            found[number, :, i] = total * scale
+    return np.clip(found, 0.0, 1.0)
+
+
+_LARGEST = _largest_tables()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a pattern of votes lets expect."""
+
+    right: float  # probability that the leading answer is right; 0 where there is no answer
+    gains: tuple[float, ...]  # rise of that after each of :data:`AHEAD` further samples, the silent ones counted
+    difficulty: tuple[float, ...]  # probabilities of the bins, the easiest first
+
+
+class AgreementModel:
+    """Outlooks under a prior.
+
+    Args:
+        weights: shape :data:`SHAPE`, at least 0; probabilities once they are normalised.
+        edges: pass rates between the bins of difficulty, falling.
+    """
+
+    def __init__(self, weights: Array, edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2)) -> None:
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.shape != SHAPE or not (weights >= 0).all() or not 0 < weights.sum() < math.inf:
+            raise CalibrationError(f"a prior over answers is of shape {SHAPE}, of numbers of at least 0: fit anew")
+        self.weights = weights / weights.sum()
+        passing = RATES[:, None] * (1 - SILENT)
+        self._bin_of = np.sum(passing[None] < np.asarray(edges)[:, None, None], axis=0)  # shape [p, q]
+        self._bins = len(edges) + 1
+        self._known: dict[tuple[Answer, tuple[tuple[Answer, int], ...], int], Outlook] = {}
+
+    def outlook(self, answers: Sequence[Answer], silent: int) -> Outlook:
+        """Of these answers, the leading one first, and ``silent`` samples without an answer."""
+        levels = Counter((votes, _rounded(tilt)) for votes, tilt in answers)
+        first = (answers[0][0], _rounded(answers[0][1])) if answers else (0.0, 0.0)
+        key = (first, tuple(sorted(levels.items(), reverse=True)), silent)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            found = self._known[key] = self._outlook(*key)
+        return found
+
+    def _outlook(self, leader: Answer, levels: Sequence[tuple[Answer, int]], silent: int) -> Outlook:
+        # the leader's level first; those with the fewest votes win as seldom as those above them, or less
+        order = sorted(levels, key=lambda level: level[0] != leader)
+        held = np.array([*(votes for (votes, _), _ in order), 0.0])
+        several = np.array([*(number for _, number in order), 1.0])
+        tilt = np.array([*(tilted for (_, tilted), _ in order), 0.0])
+        votes = [answer[0] for answer, number in order for _ in range(number)]
+        log = log_likelihood(held, votes) + (tilt + np.log(several))[:, None, None]
+        posterior = np.exp(log[..., None] + log_silent(math.fsum(votes), silent) - log.max()) * self.weights
+        posterior /= posterior.sum()
+        now = posterior[0].sum(axis=(0, 1)) / several[0] if order else np.zeros(len(SILENT))  # shape [q]
+        if len(order) > _LEVELS:
+            rest = posterior[_LEVELS - 1 : -1].sum(axis=0, keepdims=True)
+            posterior = np.concatenate([posterior[: _LEVELS - 1], rest, posterior[-1:]])
+        kept = [(answer[0], number) for answer, number in order[:_LEVELS]]
+        leads = np.einsum("hptq,htsp->sq", posterior, _wins(kept, math.fsum(votes), len(votes)))  # shape [steps, q]
+        bins = np.bincount(self._bin_of.ravel(), posterior.sum(axis=(0, 2)).ravel(), self._bins)
+        gains = np.einsum("qks,sq->k", _HEARD, leads - now)
+        return Outlook(float(now.sum()), tuple(gains.tolist()), tuple(bins.tolist()))
+
+
+def _rounded(tilt: float) -> float:
+    return round(min(max(tilt, -_MOST_TILT), _MOST_TILT) / QUANTUM) * QUANTUM
+
+
+def log_likelihood(held: Array, votes: Sequence[float]) -> Array:
+    """Log-probability of the answers' ``votes`` where one with the votes ``held`` is right, or none for 0.
+
+    Shape [held, p, theta]; a constant is left out.
+    """
+    wrong = math.fsum(votes) - held
+    tables = np.sum([_table(vote) for vote in votes], axis=0) if votes else np.zeros(len(SPREADS))
+    own = np.array([_table(vote) if vote else (0.0,) * len(SPREADS) for vote in held.tolist()])
+    opened = np.array([_opened(len(votes) - bool(vote)) for vote in held.tolist()])
+    spread = opened + np.array([_seated(each) for each in wrong.tolist()]) + tables - own
+    right = held[:, None] * np.log(RATES) + wrong[:, None] * np.log1p(-RATES)
+    return np.asarray(right[:, :, None] + spread[:, None, :])
+
+
+@lru_cache(maxsize=4096)
+def _seated(guests: float) -> tuple[float, ...]:
+    """log of Gamma(theta) / Gamma(theta + guests) for each of :data:`SPREADS`."""
+    return tuple(math.lgamma(theta) - math.lgamma(theta + guests) for theta in SPREADS.tolist())
+
+
+@lru_cache(maxsize=4096)
+def _opened(tables: int) -> tuple[float, ...]:
+    """log of theta (theta + alpha) ... (theta + (tables - 1) alpha)."""
+    pairs = zip(SPREADS.tolist(), DISCOUNTS.tolist(), strict=True)
+    return tuple(math.fsum(math.log(theta + number * alpha) for number in range(tables)) for theta, alpha in pairs)
+
+
+@lru_cache(maxsize=4096)
+def _table(guests: float) -> tuple[float, ...]:
+    """log of Gamma(guests - alpha) / Gamma(1 - alpha)."""
+    return tuple(
+        math.lgamma(max(guests, alpha + _LEAST) - alpha) - math.lgamma(1 - alpha) for alpha in DISCOUNTS.tolist()
+    )
+
+
+def log_silent(answered: float, silent: int) -> Array:
+    """Log-probability of so many samples with and without an answer, shape [q]."""
+    return np.asarray(silent * np.log(SILENT) + answered * np.log1p(-SILENT))
+
+
+def _wins(levels: Sequence[tuple[float, int]], n: float, answers: int) -> Array:
+    """P(the right answer leads), where it has the votes of a level or none yet, after each of :data:`AHEAD` further
+    answers; shape [levels + 1, theta, steps, p].
+
+    Of t further wrong answers an answer with v of W wrong votes gets a beta-binomial number, as in Polya's urn with v
+    balls of its own among W + theta; those that are new share among themselves as in a Chinese restaurant. Rivals are
+    taken as independent.
+    """
+    held = np.array([*(votes for votes, _ in levels), 0.0])
+    hypotheses, rivals = len(held), len(levels) + 1
+    wrong = n - held
+    several = np.array([*(number for _, number in levels), 1.0])
+    several = np.tile(several, (hypotheses, 1))
+    several[np.arange(len(levels)), np.arange(len(levels))] -= 1  # the right one is no rival of itself
+    tables = np.array([*([answers - 1] * len(levels)), answers])  # wrong answers in each case
+    own = np.maximum(held[:-1, None, None] - DISCOUNTS, _LEAST)  # balls of each rival: [rivals but a new one, 1, theta]
+    rest = np.maximum(wrong[:, None] + SPREADS - own, _LEAST)  # [rivals but a new one, hypotheses, theta]
+    old = _urn(own + 0 * rest, rest)
+    new = SPREADS + tables[:, None] * DISCOUNTS  # balls of answers that are new, [hypotheses, theta]
+    fresh = _urn(new, np.maximum(wrong[:, None] + SPREADS - new, _LEAST))
+    fewer_new = np.einsum("htws,tsi->htwi", fresh, _LARGEST)
+    cumulative = np.zeros((rivals, hypotheses, len(SPREADS), _MOST + 1, _MOST + 2))  # P(fewer than i of t draws)
+    np.cumsum(old, axis=-1, out=cumulative[:-1, ..., 1:])
+    cumulative[-1, ..., 1:] = fewer_new
+    ahead = held[:, None, None] + _RIGHT - np.array([*held[:-1], 0.0])[:, None]  # [hypotheses, rivals, pairs]
+    fewer = np.clip(np.ceil(ahead), 0, _MOST + 1).astype(np.int64)
+    at_most = np.clip(np.floor(ahead) + 1, 0, _MOST + 1).astype(np.int64)
+    h, c, t = np.ogrid[:hypotheses, :rivals, : len(SPREADS)]
+    pick = (c[..., None], h[..., None], t[..., None], _WRONG)
+    below = cumulative[(*pick, fewer[:, :, None, :])]
+    up_to = cumulative[(*pick, at_most[:, :, None, :])]
+    # new answers come in one class, but where one vote is the most there is, each is a class of its own
+    news = _WRONG * (new / (SPREADS + np.maximum(wrong, 0.0)[:, None]))[..., None]
+    alone = (held[:, None] + _RIGHT <= 1)[:, None, :]
+    return np.einsum("htr,rsp->htsp", _leads(below, up_to, several, np.where(alone, np.maximum(news, 1), 1)), _BINOMIAL)
+
+
+def _urn(own: Array, rest: Array) -> Array:
+    """Beta-binomial probabilities of i of t draws, where ``own`` balls stand against ``rest``, both of at least one
+    dimension; shape [*broadcast, t, i].
+    """
+    rising_own, rising_rest, rising_both = _rising(own), _rising(rest), _rising(own + rest)
+    left = np.maximum(_DRAWS[:, None] - _DRAWS, 0)  # t - i
+    return np.asarray(np.exp(_LOG_CHOOSE + rising_own[..., None, :] + rising_rest[..., left] - rising_both[..., None]))
+
+
+def _rising(x: Array) -> Array:
+    """Logarithms of x (x + 1) ... (x + i - 1), shape [*x, i]."""
+    found = np.zeros((*x.shape, _MOST + 1))
+    np.cumsum(np.log(x[..., None] + _DRAWS[:-1]), axis=-1, out=found[..., 1:])
+    return found
+
+
+def _leads(below: Array, up_to: Array, several: Array, news: Array) -> Array:
+    """P(ahead of all rivals), answers that tie sharing the lead, from P(a rival has fewer votes), P(no more votes).
+
+    Shapes [hypotheses, rivals, theta, pairs]. ``several`` [hypotheses, rivals]: rivals of a kind; ``news`` [hypotheses,
+    theta, pairs]: of the last kind, the new answers, so many tie together.
+    """
+    power = several[:, :, None, None]
+    if (several <= 1).all():
+        none = power == 0
+        ahead, level = np.prod(np.where(none, 1.0, below), axis=1), np.prod(np.where(none, 1.0, up_to), axis=1)
+    else:
+        ahead, level = np.prod(below**power, axis=1), np.prod(up_to**power, axis=1)
+    ties = 1 - below / np.maximum(up_to, 1e-12)
+    ties[:, -1] *= news
+    tied = np.sum(power * ties, axis=1)  # rivals expected to tie, none being ahead
+    some = np.maximum(1 - ahead / np.maximum(level, 1e-12), 1e-12)
+    return np.asarray(ahead + (level - ahead) / (1 + tied / some))

@@ -1,0 +1,164 @@
+"""Forecasts from agreement: how far more independent samples would change the vote, and how sure the present one is.
+
+It needs neither a PRM nor a calibration; either makes it sharper: a calibration fits the prior and the weights of votes
+to a pair, scores and log-probabilities make some votes count more. As problems of a pool settle, their agreement and
+lengths sharpen the forecasts of those that wait.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from adaptive_ttc.estimate.agreement import AHEAD, AgreementModel, Answer
+from adaptive_ttc.estimate.answer_prior import AnswerPrior, likelihood
+from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
+from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import VoteWeights
+
+LEAST_POOL = 8  # problems from which on a pool says something of each of them
+GUESSED = 4.0  # first samples of a pool that the guess of their length counts for
+OWN = 0.5  # samples that the mean length of all problems counts for, beside a problem's own
+_REMEMBERED = 512  # problems of a pool whose agreement is kept
+
+
+UNFITTED = VoteWeights(score=2.0, logprob=2.0, length=0.02)
+"""Weights of votes where nothing is fitted: what is known of a sample counts, and of equal votes the answer with the
+shorter solutions leads.
+"""
+
+SIGNS = VoteWeights(score=1.0, logprob=1.0, length=0.25)
+"""How much rather right than wrong a sample looks, where nothing is fitted."""
+
+
+class AgreementGainModel(GainModel):
+    """Forecasts for independent samples.
+
+    Args:
+        prior: over answers.
+        weights: of votes.
+        signs: the logarithm of this weight, less ``center``, is how many nats a sample looks rather right than wrong.
+        center: mean of that logarithm; None where it is not known: that of the problem's own samples, or of the pool's.
+        tokens: of a sample on average; a guess until some are seen.
+        own: samples that this mean counts for, beside a problem's own.
+        agg_strategy: how the scores of steps become one.
+        scored: whether the PRM will score what is drawn.
+        edges: pass rates between the bins of difficulty.
+    """
+
+    def __init__(
+        self,
+        prior: AnswerPrior,
+        weights: VoteWeights = UNFITTED,
+        signs: VoteWeights = SIGNS,
+        *,
+        tokens: float,
+        own: float = OWN,
+        center: float | None = None,
+        agg_strategy: Aggregation = "last",
+        scored: bool = False,
+        edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2),
+    ) -> None:
+        self.prior = prior
+        self.weights = weights
+        self.signs = signs
+        self.tokens = tokens
+        self.own = own
+        self.center = center
+        self.agg_strategy = agg_strategy
+        self.scored = scored
+        self.edges = tuple(edges)
+        self.model = AgreementModel(prior.weights, self.edges)
+
+    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
+        """One for each state."""
+        return [self._forecast(state) for state in states]
+
+    def pool(self) -> PoolGainModel:
+        """The same for one pool of problems, from which it learns."""
+        return PoolGainModel(self)
+
+    def answers(self, attempts: Sequence[Attempt]) -> tuple[list[Answer], int]:
+        """(votes, tilt) of every answer, the leading one first, and the number of attempts without an answer."""
+        heard = [one for one in attempts if one.answer is not None]
+        signs = [self.sign(one) for one in heard]
+        center = self.center if self.center is not None else math.fsum(signs) / len(signs) if signs else 0.0
+        totals: dict[str, tuple[float, float, float]] = {}
+        for one, sign in zip(heard, signs, strict=True):
+            weight, votes, tilt = totals.get(str(one.answer), (0.0, 0.0, 0.0))
+            totals[str(one.answer)] = (weight + self.weight(one), votes + 1.0, tilt + sign - center)
+        ranked = sorted(totals.values(), reverse=True)
+        return [(votes, tilt) for _, votes, tilt in ranked], len(attempts) - len(heard)
+
+    def weight(self, attempt: Attempt) -> float:
+        """Of its vote."""
+        return self._weight(attempt, self.weights)
+
+    def sign(self, attempt: Attempt) -> float:
+        """How right it looks, in nats, before the mean is taken off."""
+        return math.log(self._weight(attempt, self.signs))
+
+    def _weight(self, attempt: Attempt, weights: VoteWeights) -> float:
+        score = score_of(attempt, self.agg_strategy)
+        return weights.of(None if math.isnan(score) else score, attempt.logprob, attempt.tokens)
+
+    def length(self, state: Evidence) -> float:
+        """Tokens that the next sample is expected to take, at least 1."""
+        lengths = [one.tokens for unit in state.units for one in unit.attempts]
+        return max(1.0, (math.fsum(lengths) + self.own * self.tokens) / (len(lengths) + self.own))
+
+    def _forecast(self, state: Evidence) -> Forecast:
+        attempts = [one for unit in state.units for one in unit.attempts]
+        outlook = self.model.outlook(*self.answers(attempts))
+        length = self.length(state)
+        scoring = state.prompt_tokens + length if self.scored else 0.0
+        options = (
+            Option.in_tokens(Action(SAMPLE, count), gain, count * length, count * scoring)
+            for count, gain in zip(AHEAD, outlook.gains, strict=True)
+        )
+        return Forecast(outlook.right, tuple(options), outlook.difficulty)
+
+
+class PoolGainModel(AgreementGainModel):
+    """Forecasts for problems that share a budget: what all of them showed so far sharpens the forecast of each."""
+
+    def __init__(self, base: AgreementGainModel) -> None:
+        super().__init__(
+            base.prior,
+            base.weights,
+            base.signs,
+            tokens=base.tokens,
+            own=base.own,
+            center=base.center,
+            agg_strategy=base.agg_strategy,
+            scored=base.scored,
+            edges=base.edges,
+        )
+        self._base = base
+
+    def pool(self) -> PoolGainModel:
+        """Another one that begins anew."""
+        return self._base.pool()
+
+    def learn(self, states: Sequence[Evidence]) -> None:
+        """Take in how the problems of the pool stand, in place of what was learned before."""
+        drawn = [[one for unit in state.units for one in unit.attempts] for state in states]
+        if len(drawn) < LEAST_POOL:
+            return
+        first = [attempts[0] for attempts in drawn if attempts]  # those of hard problems would count more often
+        if not first:
+            return
+        lengths = math.fsum(one.tokens for one in first) + GUESSED * self._base.tokens
+        self.tokens = lengths / (len(first) + GUESSED)
+        signs = [self.sign(one) for one in first if one.answer is not None]
+        if self._base.center is None and signs:
+            self.center = math.fsum(signs) / len(signs)
+        seen = []
+        for attempts in drawn[-_REMEMBERED:]:
+            answers, silent = self.answers(attempts)
+            if len(attempts) > 1:  # a single vote tells nothing of agreement
+                seen.append(likelihood([votes for votes, _ in answers], silent))
+        self.prior = self._base.prior.sharpened(seen)
+        self.model = AgreementModel(self.prior.weights, self.edges)

@@ -1,0 +1,252 @@
+"""Compares rules that spend one budget over recorded samples of real models, with and without a calibration.
+
+    python bench/traces.py --traces FILE... --json FILE
+
+All rules draw from the same random orders of every problem's samples; the problem that a rule thinks most of draws
+next. What is fitted is fitted to other problems: those of the same group (a problem that several models solved) lie on
+one side. Components of the shipped prior that were measured on the tested models are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import command, markdown_table, parser_of, provenance, write_report, write_section
+from numpy.typing import NDArray
+from rich.console import Console
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.traces import Traces, read_traces
+from adaptive_ttc.calibration.fit.agreement import model_of
+from adaptive_ttc.calibration.judge.sampling import (
+    Curve,
+    Rule,
+    by_forecast,
+    by_rule,
+    curves,
+    mean_tokens,
+)
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
+from adaptive_ttc.estimate.answer_prior import AnswerPrior, shipped_prior
+from adaptive_ttc.evaluation.metrics import Interval, interval, paired_interval
+from adaptive_ttc.stopping.registry import make_rule
+from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.voting import VoteWeights
+
+Array = NDArray[np.float64]
+RuleOf = Callable[[ProblemRecord], Rule]
+
+MULTIPLES = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+"""Budgets, in mean samples a problem."""
+
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A set of traces, the rules on it, and the budgets."""
+
+    traces: Traces
+    records: tuple[ProblemRecord, ...]
+    budgets: tuple[float, ...]  # tokens a problem
+    rules: Mapping[str, Rule | RuleOf]
+
+
+def budgets_of(records: Sequence[ProblemRecord]) -> tuple[float, ...]:
+    """Tokens a problem, up to all recorded samples."""
+    held = np.mean([len(record.units[SAMPLE]) for record in records])
+    mean = mean_tokens(records)
+    return (*(mean * multiple for multiple in MULTIPLES if multiple < held), mean * float(held))
+
+
+def general_prior(traces: Traces) -> AnswerPrior:
+    """The shipped prior without what was measured on these models."""
+    return shipped_prior().without(traces.models)
+
+
+def cold_rule(traces: Traces) -> Rule:
+    """What is used without a calibration."""
+    model = AgreementGainModel(general_prior(traces), UNFITTED, tokens=512.0)
+    return by_forecast("votes, no calibration", model.pool())
+
+
+def fitted_rules(traces: Traces, records: Sequence[ProblemRecord], most: int, seed: int) -> RuleOf:
+    """Rules of problems, each fitted to at most ``most`` problems of other groups."""
+    groups = sorted({record.group for record in records})
+    random.Random(seed).shuffle(groups)
+    folds = 2 if len(groups) >= 2 * most else 5
+    fold_of = {group: place % folds for place, group in enumerate(groups)}
+    rules = []
+    for fold in range(folds):
+        others = [record for record in records if fold_of[record.group] != fold]
+        random.Random(f"{seed}/{fold}").shuffle(others)
+        fitted = model_of(others[:most], general=general_prior(traces), scored=False)
+        rules.append(by_forecast(f"votes, {most} problems", fitted.model))
+    return lambda record: rules[fold_of[record.group]]
+
+
+def published(traces: Traces) -> dict[str, Rule]:
+    """Published rules that need no calibration, plain and with the votes weighed as ours are."""
+    weigh = AgreementGainModel(shipped_prior(), UNFITTED, tokens=1.0).weight
+    rules = {
+        "uniform": by_rule(make_rule("uniform")),
+        "adaptive_consistency": by_rule(make_rule("adaptive_consistency", level=0.8)),
+        "adaptive_consistency .95": by_rule(make_rule("adaptive_consistency", level=0.95)),
+        "esc": by_rule(make_rule("esc")),
+    }
+    if traces.scored:
+        score = AgreementGainModel(shipped_prior(), VoteWeights(score=1.0), tokens=1.0).weight
+        rules["uniform, weighted by scores"] = by_rule(make_rule("uniform"), score)
+    rules["uniform, weighted"] = by_rule(make_rule("uniform"), weigh)
+    return rules
+
+
+def measure(tested: Tested, orders: int, tell: Callable[[str], None]) -> dict[str, Curve]:
+    """Every rule on the same orders."""
+    found = {}
+    for name, rule in tested.rules.items():
+        tell(name)
+        found[name] = curves(tested.records, rule, tested.budgets, orders=orders)
+    return found
+
+
+def figures_of(tested: Tested, found: Mapping[str, Curve], ours: str) -> dict[str, Any]:
+    """The figures, as documented in docs/traces.md."""
+    rules = {
+        name: [
+            _row(spent, interval(accuracy, resamples=RESAMPLES))
+            for spent, accuracy in zip(one.spent, one.accuracy, strict=True)
+        ]
+        for name, one in found.items()
+    }
+    weighted = found.get("uniform, weighted by scores")
+    return {
+        "ours": ours,
+        "models": list(tested.traces.models),
+        "datasets": list(tested.traces.datasets),
+        "problems": len(tested.records),
+        "rules": rules,
+        "less_uniform": less(found[ours], found["uniform"], tested.budgets),
+        "less_adaptive_consistency": less(found[ours], found["adaptive_consistency"], tested.budgets),
+        "tokens_for_uniform_best": {name: tokens_ratio(one, found["uniform"]) for name, one in found.items()},
+        "tokens_for_weighted_best": {
+            name: tokens_ratio(one, weighted) for name, one in found.items() if weighted is not None
+        },
+    }
+
+
+def less(ours: Curve, other: Curve, budgets: Sequence[float]) -> list[list[float]]:
+    """[budget in tokens, difference, low, high] at every budget."""
+    return [
+        [round(budget, 1), *_bounds(paired_interval(a, b, resamples=RESAMPLES))]
+        for budget, a, b in zip(budgets, ours.accuracy, other.accuracy, strict=True)
+    ]
+
+
+def tokens_ratio(one: Curve, base: Curve) -> float | None:
+    """Tokens at which a rule first reaches what ``base`` reaches with all, divided by those; None: it never does."""
+    target = base.accuracy[-1].mean()
+    accuracy = one.accuracy.mean(axis=1)
+    reached = np.flatnonzero(accuracy >= target - 1e-9)
+    if not len(reached):
+        return None
+    at = int(reached[0])
+    spent = one.spent[at]
+    if at:  # on the line from the budget before
+        low, high = accuracy[at - 1], accuracy[at]
+        share = (target - low) / (high - low) if high > low else 1.0
+        spent = one.spent[at - 1] + share * (one.spent[at] - one.spent[at - 1])
+    return round(float(spent / base.spent[-1]), 4)
+
+
+def _row(tokens: float, known: Interval) -> dict[str, float]:
+    return {
+        "tokens": round(float(tokens), 1),
+        "accuracy": round(known.mean, 5),
+        "low": round(known.low, 5),
+        "high": round(known.high, 5),
+    }
+
+
+def _bounds(known: Interval) -> list[float]:
+    return [round(known.mean, 5), round(known.low, 5), round(known.high, 5)]
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Accuracy of every rule by budget, and ours less two others."""
+    rules = figures["rules"]
+    head = ["tokens", *rules, "less uniform", "less Adaptive-Consistency"]
+    rows = []
+    for row, (budget, *uniform) in enumerate(figures["less_uniform"]):
+        _, *consistency = figures["less_adaptive_consistency"][row]
+        accuracy = [f"{100 * points[row]['accuracy']:.1f}" for points in rules.values()]
+        rows.append([f"{budget:,.0f}", *accuracy, _signed(uniform), _signed(consistency)])
+    return markdown_table(head, rows)
+
+
+def _signed(bounds: Sequence[float]) -> str:
+    mean, low, high = (100 * bound for bound in bounds)
+    text = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure; ConfigError for files that hold no samples."""
+    console = Console(stderr=True)
+    traces = read_traces(options.traces)
+    records = tuple(record for record in traces.records if record.units.get(SAMPLE))[: options.limit]
+    if not records:
+        raise ConfigError("the traces hold no samples: see docs/traces.md")
+    for note in traces.notes:
+        console.print(f"note: {note}")
+    rules: dict[str, Rule | RuleOf] = {**published(traces), "votes, no calibration": cold_rule(traces)}
+    for most in options.calibration:
+        console.print(f"fitting to {most} problems")
+        rules[f"votes, {most} problems"] = fitted_rules(traces, records, most, options.seed)
+    tested = Tested(traces, records, budgets_of(records), rules)
+    found = measure(tested, options.orders, lambda name: console.print(f"replaying {name}"))
+    ours = [name for name in rules if name.startswith("votes")]
+    figures = figures_of(tested, found, ours[-1])
+    figures["by_calibration"] = {
+        name: {
+            "less_uniform": less(found[name], found["uniform"], tested.budgets),
+            "less_adaptive_consistency": less(found[name], found["adaptive_consistency"], tested.budgets),
+        }
+        for name in ours
+    }
+    return figures
+
+
+def main() -> None:
+    """The command."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--traces", nargs="+", type=Path, required=True, metavar="FILE", help="see docs/traces.md")
+    parser.add_argument(
+        "--calibration", nargs="*", type=int, default=[40, 100], metavar="K", help="problems to fit to (default 40 100)"
+    )
+    parser.add_argument("--orders", type=int, default=8, help="random orders of every problem's samples (8)")
+    parser.add_argument("--limit", type=int, help="problems, from the first on (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds (0)")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write a section into this file")
+    options = parser.parse_args()
+    try:
+        figures = run(options)
+    except AdaptiveTTCError as error:
+        parser.error(str(error))
+    Console(width=200).print(table(figures), markup=False)
+    Console().print(figures["tokens_for_uniform_best"], markup=False)
+    write_report(options.json, "traces", figures)
+    if options.results:
+        name = "traces " + " ".join(file.name.split(".")[0] for file in options.traces)
+        write_section(options.results, name, f"`{command()}`, {provenance()}\n\n{table(figures)}")
+
+
+if __name__ == "__main__":
+    main()

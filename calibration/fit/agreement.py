@@ -1,0 +1,223 @@
+"""Fits the model of agreement to graded samples: its prior, the weights of votes, and how far to trust either.
+
+The prior of a pair is that of other pairs, as far as they are like it, sharpened by the pair's own problems by
+expectation maximisation; how many problems the former counts for is chosen by the likelihood of problems that were left
+out. A weighting of votes is taken where its votes were right more often, what a sample's score, log-probability and
+length tell where it foretold right answers better, both by more than half the standard error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
+from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.agreement import SHAPE, Array, log_likelihood, log_silent
+from adaptive_ttc.estimate.agreement_gain import OWN, SIGNS, UNFITTED, AgreementGainModel
+from adaptive_ttc.estimate.answer_prior import AnswerPrior, Component, shipped_prior
+from adaptive_ttc.estimate.features import Attempt
+from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import VoteWeights
+
+STRENGTHS = (10.0, 30.0, 100.0, 300.0)
+"""Problems that the general prior may count for."""
+
+_LOOKS = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of samples at which votes and forecasts are compared
+_ORDERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FittedAgreement:
+    """What was fitted, and how it was chosen."""
+
+    model: AgreementGainModel
+    strength: float  # problems that the general prior counts for
+    held_out: float  # mean log-likelihood of a problem that was left out, in nats
+
+
+def model_of(
+    records: Sequence[ProblemRecord],
+    *,
+    general: AnswerPrior | None = None,
+    agg_strategy: Aggregation = "last",
+    scored: bool = False,
+    folds: int = 5,
+) -> FittedAgreement:
+    """Fit all of it to these problems. CalibrationError: they hold no samples."""
+    usable = [record for record in records if record.units.get(SAMPLE)]
+    if not usable:
+        raise CalibrationError("agreement is fitted to independent samples, and none were recorded: draw some")
+    seen = np.stack([graded_likelihood(record) for record in usable])
+    general = (general or shipped_prior()).sharpened(list(seen))
+    scores = {strength: _held_out(seen, general.weights, strength, folds) for strength in STRENGTHS}
+    strength = max(STRENGTHS, key=lambda one: scores[one])
+    tokens = mean_tokens(usable)
+
+    def fitted(rows: Sequence[int], weights: VoteWeights, signs: VoteWeights) -> AgreementGainModel:
+        own = maximised(seen[list(rows)], general.weights, strength)
+        prior = AnswerPrior((Component("this pair", "", "", len(rows), own, tokens),), (1.0,))
+        settings = {"own": own_length(usable), "agg_strategy": agg_strategy, "scored": scored, "tokens": tokens}
+        model = AgreementGainModel(prior, weights, signs, **settings)
+        looks = [model.sign(one) for row in rows for one in _attempts([usable[row]]) if one.answer is not None]
+        return AgreementGainModel(prior, weights, signs, **settings, center=float(np.mean(looks or [0.0])))
+
+    weights = choose_weights(usable, agg_strategy)
+    signs = choose_signs(usable, lambda rows, signs: fitted(rows, weights, signs))
+    return FittedAgreement(fitted(range(len(usable)), weights, signs), strength, scores[strength])
+
+
+def component_of(records: Sequence[ProblemRecord], name: str, model: str, dataset: str) -> Component:
+    """A component of the general prior."""
+    usable = [record for record in records if record.units.get(SAMPLE)]
+    seen = np.stack([graded_likelihood(record) for record in usable])
+    flat = np.full(SHAPE, 1 / math.prod(SHAPE))
+    return Component(name, model, dataset, len(usable), maximised(seen, flat, 2.0), mean_tokens(usable))
+
+
+def graded_likelihood(record: ProblemRecord) -> Array:
+    """P(the problem's samples | p, theta, q) with the right answer known, up to a factor; shape SHAPE, at most 1."""
+    right, silent = 0.0, 0
+    wrong: dict[str, float] = {}
+    for one in record.units[SAMPLE]:
+        answer = one.unit.attempts[0].answer
+        if answer is None:
+            silent += 1
+        elif one.correct[0]:
+            right += 1
+        else:
+            wrong[answer] = wrong.get(answer, 0.0) + 1
+    votes = [*([right] if right else []), *wrong.values()]
+    log = log_likelihood(np.array([right]), votes)[0][..., None] + log_silent(math.fsum(votes), silent)
+    return np.asarray(np.exp(log - log.max()))
+
+
+def maximised(seen: Array, base: Array, strength: float, rounds: int = 60) -> Array:
+    """Weights by expectation maximisation, ``base`` counting for ``strength`` problems; shape SHAPE."""
+    flat, start = seen.reshape(len(seen), -1), base.ravel() / base.sum()
+    weights = start
+    for _ in range(rounds):
+        posterior = flat * weights
+        posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
+        weights = posterior.sum(axis=0) + strength * start
+        weights = weights / weights.sum()
+    return weights.reshape(SHAPE)
+
+
+def choose_weights(records: Sequence[ProblemRecord], agg_strategy: Aggregation = "last") -> VoteWeights:
+    """The weighting whose votes are right most often; another than the unfitted one by more than half its error.
+
+    Nothing is fitted but the choice of one of a few, so that it is made on all problems.
+    """
+    orders = [[Order.of(record, seed, _LOOKS[-1]) for record in records] for seed in range(_ORDERS)]
+
+    def right(one: VoteWeights) -> Array:
+        weigh = AgreementGainModel(_flat(), one, tokens=1.0, agg_strategy=agg_strategy).weight
+        return np.mean([[_seen_right(order.accuracy(weigh)) for order in part] for part in orders], axis=0)
+
+    return _best(list(_candidates(records)), right)
+
+
+def choose_signs(
+    records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int], VoteWeights], AgreementGainModel]
+) -> VoteWeights:
+    """What samples' looks tell of their being right: by the log-probability of outcomes of the leading answer, each of
+    half of the problems by what was ``fitted`` to the other half.
+    """
+    halves = (range(0, len(records), 2), range(1, len(records), 2))
+    if not halves[1]:
+        return SIGNS
+
+    def foretold(signs: VoteWeights) -> Array:
+        found = np.zeros(len(records))
+        for learn, judge in (halves, halves[::-1]):
+            model = fitted(learn, signs)
+            for row in judge:
+                found[row] = _foretold(model, Order.of(records[row], 0))
+        return found
+
+    told, scored = _known(records)
+    rates = (SIGNS.logprob, 0.0, 4.0) if told else (0.0,)
+    powers = (SIGNS.score, 0.0, 4.0) if scored else (0.0,)
+    return _best([VoteWeights(*one) for one in product(powers, rates, (SIGNS.length, 0.0, 1.0))], foretold)
+
+
+def own_length(records: Sequence[ProblemRecord]) -> float:
+    """Samples that the mean length of all counts for in estimating a problem's own: the variance of lengths within
+    problems over that between them (James and Stein), between 0.1 and 4.
+    """
+    lengths = [np.array([one.tokens for one in _attempts([record])], dtype=float) for record in records]
+    several = [one for one in lengths if len(one) > 1]
+    if len(several) < 2:
+        return OWN
+    within = float(np.mean([one.var(ddof=1) for one in several]))
+    noise = float(np.mean([one.var(ddof=1) / len(one) for one in several]))
+    between = float(np.var([one.mean() for one in several], ddof=1)) - noise
+    return min(4.0, max(0.1, within / between)) if between > 0 else 4.0
+
+
+def _best(candidates: Sequence[VoteWeights], worth: Callable[[VoteWeights], Array]) -> VoteWeights:
+    """The candidate of largest mean worth over problems; another than the first by more than half its error."""
+    first = worth(candidates[0])
+
+    def surplus(one: VoteWeights) -> float:
+        difference = worth(one) - first
+        return float(difference.mean()) - 0.5 * float(difference.std()) / math.sqrt(max(1, len(difference)))
+
+    return max(candidates, key=surplus)
+
+
+def _foretold(model: AgreementGainModel, order: Order) -> float:
+    """Mean log-probability of what became of the leading answer, at several numbers of samples."""
+    right, found = order.accuracy(model.weight), []
+    for look in (1, 2, 4, 8):
+        if look <= len(order.attempts):
+            p = min(max(model.model.outlook(*model.answers(order.attempts[:look])).right, 1e-3), 1 - 1e-3)
+            found.append(right[look] * math.log(p) + (1 - right[look]) * math.log1p(-p))
+    return float(np.mean(found))
+
+
+def _seen_right(accuracy: Array) -> float:
+    return float(np.mean([accuracy[look] for look in _LOOKS if look < len(accuracy)] or [accuracy[-1]]))
+
+
+def _candidates(records: Sequence[ProblemRecord]) -> Iterator[VoteWeights]:
+    """The unfitted weighting first."""
+    told, scored = _known(records)
+    rates = (UNFITTED.logprob, 0.05, 4.0, 8.0) if told else (0.0,)
+    powers = (UNFITTED.score, 1.0, 4.0, 0.0) if scored else (0.0,)
+    for power, rate, length in product(powers, rates, (UNFITTED.length, 0.0, 0.25, 0.5)):
+        yield VoteWeights(power, rate, length)
+
+
+def _known(records: Sequence[ProblemRecord]) -> tuple[bool, bool]:
+    """Whether some log-probability is known, and some score."""
+    attempts = list(_attempts(records))
+    return any(not math.isnan(one.logprob) for one in attempts), any(one.scores for one in attempts)
+
+
+def _held_out(seen: Array, base: Array, strength: float, folds: int) -> float:
+    """Mean log-likelihood of problems under what was fitted to the others."""
+    number = np.arange(len(seen)) % max(2, folds)
+    found: list[float] = []
+    for fold in range(max(2, folds)):
+        out = number == fold
+        if out.any() and not out.all():
+            weights = maximised(seen[~out], base, strength, rounds=30)
+            found += np.log(np.maximum((seen[out] * weights).sum(axis=(1, 2, 3)), 1e-300)).tolist()
+    return float(np.mean(found)) if found else -math.inf
+
+
+def _attempts(records: Sequence[ProblemRecord]) -> Iterator[Attempt]:
+    return (one.unit.attempts[0] for record in records for one in record.units[SAMPLE])
+
+
+def _flat() -> AnswerPrior:
+    flat = Component("flat", "", "", 0, np.full(SHAPE, 1 / math.prod(SHAPE)))
+    return AnswerPrior((flat,), (1.0,))
