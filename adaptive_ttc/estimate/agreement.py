@@ -32,22 +32,26 @@ DISCOUNTS = np.array([0.0, 0.0, 0.0, 0.1, 0.4, 0.5, 0.6])  # alpha, of each of S
 SILENT = np.array([0.005, 0.05, 0.2, 0.45, 0.8])  # q
 SHAPE = (len(RATES), len(SPREADS), len(SILENT))
 
-AHEAD = (1, 2, 3, 4, 6, 8, 12)
+AHEAD = (1, 2, 3, 4, 6, 8)
 """Numbers of further samples that are looked ahead; between them gains are interpolated."""
 
-QUANTUM = 0.25  # nats to which tilts are rounded, so that patterns that hardly differ are computed once
+QUANTUM = 0.5  # nats to which tilts are rounded, so that patterns that hardly differ are computed once
 
 Answer = tuple[float, float]
 """Votes of an answer, and its tilt: by how many nats its samples look rather like right ones than like wrong ones."""
 
 _MOST_TILT = 6.0  # larger ones count as this
 
+_IMPROBABLE = 0.005  # cases and spreads below are not followed
+_NEVER = 1e-9  # in place of 0, where something is divided by it
 _LEAST = 0.1  # balls that an answer has at least, where its votes are few
 _LEVELS = 3  # distinct numbers of votes that are told apart, from the most on; fewer votes hardly ever win
 _MOST = AHEAD[-1]
 _KEPT = 1 << 15  # patterns whose outlook is kept
 
 _DRAWS = np.arange(_MOST + 1)
+_Z = np.array([0.0, 0.5, 1.0])[:, None, None, None]  # of Simpson's rule
+_SIMPSON = np.array([1, 4, 1]) / 6
 _PAIRS = [(step, m, right) for step, m in enumerate(AHEAD) for right in range(m + 1)]
 _RIGHT = np.array([right for _, _, right in _PAIRS])  # of m further answers so many are right
 _WRONG = np.array([m - right for _, m, right in _PAIRS])
@@ -96,7 +100,7 @@ def _largest_tables() -> Array:
     return np.clip(found, 0.0, 1.0)
 
 
-_LARGEST = _largest_tables()
+_FEWER_NEW = np.concatenate([np.zeros((len(SPREADS), _MOST + 1, 1)), _largest_tables()], axis=2)  # P(all fewer than i)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +157,15 @@ class AgreementModel:
             rest = posterior[_LEVELS - 1 : -1].sum(axis=0, keepdims=True)
             posterior = np.concatenate([posterior[: _LEVELS - 1], rest, posterior[-1:]])
         kept = [(answer[0], number) for answer, number in order[:_LEVELS]]
-        leads = np.einsum("hptq,htsp->sq", posterior, _wins(kept, math.fsum(votes), len(votes)))  # shape [steps, q]
+        # what is improbable is left as it is
+        cases = np.flatnonzero(posterior.sum(axis=(1, 2, 3)) > _IMPROBABLE)
+        spreads = np.flatnonzero(posterior.sum(axis=(0, 1, 3)) > _IMPROBABLE)
+        likely = posterior[cases][:, :, spreads]
+        wins = _wins(kept, math.fsum(votes), len(votes), cases, spreads)
+        before = likely[0].sum(axis=(0, 1)) / several[0] if order and cases[0] == 0 else np.zeros(len(SILENT))
+        risen = np.tensordot(wins, likely, axes=((0, 3, 1), (0, 1, 2))) - before  # shape [steps, q]
         bins = np.bincount(self._bin_of.ravel(), posterior.sum(axis=(0, 2)).ravel(), self._bins)
-        gains = np.einsum("qks,sq->k", _HEARD, leads - now)
+        gains = np.einsum("qks,sq->k", _HEARD, risen)
         return Outlook(float(now.sum()), tuple(gains.tolist()), tuple(bins.tolist()))
 
 
@@ -203,41 +213,61 @@ def log_silent(answered: float, silent: int) -> Array:
     return np.asarray(silent * np.log(SILENT) + answered * np.log1p(-SILENT))
 
 
-def _wins(levels: Sequence[tuple[float, int]], n: float, answers: int) -> Array:
+def _wins(
+    levels: Sequence[tuple[float, int]], n: float, answers: int, cases: NDArray[np.int64], spreads: NDArray[np.int64]
+) -> Array:
     """P(the right answer leads), where it has the votes of a level or none yet, after each of :data:`AHEAD` further
-    answers; shape [levels + 1, theta, steps, p].
+    answers; shape [cases, spreads, steps, p], of those levels (the last but one: none) and spreads that are asked for.
 
-    Of t further wrong answers an answer with v of W wrong votes gets a beta-binomial number, as in Polya's urn with v
-    balls of its own among W + theta; those that are new share among themselves as in a Chinese restaurant. Rivals are
-    taken as independent.
+    Of t further wrong answers some are new, in Polya's urn with theta + alpha * tables balls for a new one; they share
+    among themselves as in a Chinese restaurant. The others go to the rivals there are, one after the other by a
+    beta-binomial of what is left. Answers that tie share the lead: P(it leads) is E[1 / (1 + T)] with T that tie, the
+    integral of E[z^T] over z from 0 to 1, taken by Simpson's rule.
     """
-    held = np.array([*(votes for votes, _ in levels), 0.0])
-    hypotheses, rivals = len(held), len(levels) + 1
-    wrong = n - held
-    several = np.array([*(number for _, number in levels), 1.0])
-    several = np.tile(several, (hypotheses, 1))
-    several[np.arange(len(levels)), np.arange(len(levels))] -= 1  # the right one is no rival of itself
-    tables = np.array([*([answers - 1] * len(levels)), answers])  # wrong answers in each case
-    own = np.maximum(held[:-1, None, None] - DISCOUNTS, _LEAST)  # balls of each rival: [rivals but a new one, 1, theta]
-    rest = np.maximum(wrong[:, None] + SPREADS - own, _LEAST)  # [rivals but a new one, hypotheses, theta]
-    old = _urn(own + 0 * rest, rest)
-    new = SPREADS + tables[:, None] * DISCOUNTS  # balls of answers that are new, [hypotheses, theta]
-    fresh = _urn(new, np.maximum(wrong[:, None] + SPREADS - new, _LEAST))
-    fewer_new = np.einsum("htws,tsi->htwi", fresh, _LARGEST)
-    cumulative = np.zeros((rivals, hypotheses, len(SPREADS), _MOST + 1, _MOST + 2))  # P(fewer than i of t draws)
-    np.cumsum(old, axis=-1, out=cumulative[:-1, ..., 1:])
-    cumulative[-1, ..., 1:] = fewer_new
-    ahead = held[:, None, None] + _RIGHT - np.array([*held[:-1], 0.0])[:, None]  # [hypotheses, rivals, pairs]
-    fewer = np.clip(np.ceil(ahead), 0, _MOST + 1).astype(np.int64)
-    at_most = np.clip(np.floor(ahead) + 1, 0, _MOST + 1).astype(np.int64)
-    h, c, t = np.ogrid[:hypotheses, :rivals, : len(SPREADS)]
-    pick = (c[..., None], h[..., None], t[..., None], _WRONG)
-    below = cumulative[(*pick, fewer[:, :, None, :])]
-    up_to = cumulative[(*pick, at_most[:, :, None, :])]
-    # new answers come in one class, but where one vote is the most there is, each is a class of its own
-    news = _WRONG * (new / (SPREADS + np.maximum(wrong, 0.0)[:, None]))[..., None]
-    alone = (held[:, None] + _RIGHT <= 1)[:, None, :]
-    return np.einsum("htr,rsp->htsp", _leads(below, up_to, several, np.where(alone, np.maximum(news, 1), 1)), _BINOMIAL)
+    theta, alpha = SPREADS[spreads], DISCOUNTS[spreads]
+    held = np.array([*(votes for votes, _ in levels), 0.0])[cases]
+    tables = np.array([*([answers - 1] * len(levels)), answers])[cases]  # of wrong answers
+    seated = np.maximum((n - held)[:, None] - tables[:, None] * alpha, _NEVER)  # balls of all rivals
+    fresh = _urn(theta + tables[:, None] * alpha, seated)  # [cases, spreads, t, new ones]
+    reached = held[:, None] + _DRAWS  # votes of the right answer after so many more, [cases, j]
+    first = np.cumsum([0, *(number for _, number in levels)])[cases]  # place of each case's own answer among all
+    rivals = [votes for votes, number in levels for _ in range(number)][: _LEVELS + 1]
+    behind = _behind(rivals, first, seated, reached, alpha)  # [z, cases, spreads, j, u]
+    one = _index(np.ceil(reached))[:, None, :, None]
+    below = _FEWER_NEW[spreads[:, None, None], _DRAWS, one]  # [cases, spreads, j, new ones]
+    level = _FEWER_NEW[spreads[:, None, None], _DRAWS, _index(np.floor(reached) + 1)[:, None, :, None]]
+    # where one vote is the most there is, each new answer ties; else those that tie count as one
+    ties = np.where((reached <= 1)[:, None, :, None], _Z[..., None] ** _DRAWS, _Z[..., None])
+    new = below + ties * (level - below)
+    left = _WRONG[:, None] - _DRAWS  # for rivals, [pairs, new ones]
+    able = np.where(left >= 0, fresh[:, :, _WRONG], 0.0)  # [cases, spreads, pairs, new ones]
+    lead = behind[..., _RIGHT[:, None], np.maximum(left, 0)] * new[..., _RIGHT, :] * able
+    shared = np.tensordot(_SIMPSON, lead.sum(axis=-1), axes=1)  # [cases, spreads, pairs]
+    return np.asarray(np.tensordot(shared, _BINOMIAL, axes=1))
+
+
+def _behind(rivals: Sequence[float], first: NDArray[np.int64], seated: Array, reached: Array, alpha: Array) -> Array:
+    """E[z^ties; no rival is ahead], where u more wrong answers go to the rivals there are.
+
+    Shape [z, cases, spreads, j, u]. ``rivals`` are those with the most votes; the others hardly ever win; ``first`` is
+    the place among them of each case's own answer, which is no rival.
+    """
+    found = np.ones((len(_Z), *seated.shape, len(_DRAWS), len(_DRAWS)))
+    own = [np.maximum(votes - alpha, _LEAST) for votes in rivals]
+    for place in reversed(range(len(rivals))):
+        before = sum((own[other] * (first != other)[:, None] for other in range(place)), np.zeros((len(first), 1)))
+        balls = _urn(own[place][None], np.maximum(seated - before - own[place], _NEVER))  # [cases, spreads, u, i]
+        votes = rivals[place] + _DRAWS
+        ahead, tied = votes[None, None] > reached[..., None], votes[None, None] == reached[..., None]  # [cases, j, i]
+        kept = np.where(ahead, 0.0, np.where(tied, _Z, 1.0))  # [z, cases, j, i]
+        share = balls[:, :, None] * found[..., np.maximum(_DRAWS[:, None] - _DRAWS, 0)]
+        passed = (share * kept[:, :, None, :, None, :]).sum(axis=-1)
+        found = np.where((first == place)[:, None, None, None], found, passed)
+    return found
+
+
+def _index(votes: Array) -> NDArray[np.int64]:
+    return np.clip(votes, 0, _MOST + 1).astype(np.int64)
 
 
 def _urn(own: Array, rest: Array) -> Array:
@@ -254,22 +284,3 @@ def _rising(x: Array) -> Array:
     found = np.zeros((*x.shape, _MOST + 1))
     np.cumsum(np.log(x[..., None] + _DRAWS[:-1]), axis=-1, out=found[..., 1:])
     return found
-
-
-def _leads(below: Array, up_to: Array, several: Array, news: Array) -> Array:
-    """P(ahead of all rivals), answers that tie sharing the lead, from P(a rival has fewer votes), P(no more votes).
-
-    Shapes [hypotheses, rivals, theta, pairs]. ``several`` [hypotheses, rivals]: rivals of a kind; ``news`` [hypotheses,
-    theta, pairs]: of the last kind, the new answers, so many tie together.
-    """
-    power = several[:, :, None, None]
-    if (several <= 1).all():
-        none = power == 0
-        ahead, level = np.prod(np.where(none, 1.0, below), axis=1), np.prod(np.where(none, 1.0, up_to), axis=1)
-    else:
-        ahead, level = np.prod(below**power, axis=1), np.prod(up_to**power, axis=1)
-    ties = 1 - below / np.maximum(up_to, 1e-12)
-    ties[:, -1] *= news
-    tied = np.sum(power * ties, axis=1)  # rivals expected to tie, none being ahead
-    some = np.maximum(1 - ahead / np.maximum(level, 1e-12), 1e-12)
-    return np.asarray(ahead + (level - ahead) / (1 + tied / some))

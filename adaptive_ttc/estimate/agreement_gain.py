@@ -43,6 +43,7 @@ class AgreementGainModel(GainModel):
         center: mean of that logarithm; None where it is not known: that of the problem's own samples, or of the pool's.
         tokens: of a sample on average; a guess until some are seen.
         own: samples that this mean counts for, beside a problem's own.
+        scale: by which gains are multiplied; how far forecasts of other problems were off.
         agg_strategy: how the scores of steps become one.
         scored: whether the PRM will score what is drawn.
         edges: pass rates between the bins of difficulty.
@@ -56,6 +57,7 @@ class AgreementGainModel(GainModel):
         *,
         tokens: float,
         own: float = OWN,
+        scale: float = 1.0,
         center: float | None = None,
         agg_strategy: Aggregation = "last",
         scored: bool = False,
@@ -66,6 +68,7 @@ class AgreementGainModel(GainModel):
         self.signs = signs
         self.tokens = tokens
         self.own = own
+        self.scale = scale
         self.center = center
         self.agg_strategy = agg_strategy
         self.scored = scored
@@ -115,7 +118,7 @@ class AgreementGainModel(GainModel):
         length = self.length(state)
         scoring = state.prompt_tokens + length if self.scored else 0.0
         options = (
-            Option.in_tokens(Action(SAMPLE, count), gain, count * length, count * scoring)
+            Option.in_tokens(Action(SAMPLE, count), self.scale * gain, count * length, count * scoring)
             for count, gain in zip(AHEAD, outlook.gains, strict=True)
         )
         return Forecast(outlook.right, tuple(options), outlook.difficulty)
@@ -131,6 +134,7 @@ class PoolGainModel(AgreementGainModel):
             base.signs,
             tokens=base.tokens,
             own=base.own,
+            scale=base.scale,
             center=base.center,
             agg_strategy=base.agg_strategy,
             scored=base.scored,

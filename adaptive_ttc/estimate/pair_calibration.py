@@ -152,7 +152,7 @@ class PriorGainModel(GainModel):
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
         return [
-            Forecast(None, (*known.options, *self._of_searches(state, known)))
+            Forecast(None if answered(state) else 0.0, (*known.options, *self._of_searches(state, known)))
             for state, known in zip(states, self._votes.forecasts(states), strict=True)
         ]
 

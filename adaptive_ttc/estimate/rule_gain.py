@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence, score_of
-from adaptive_ttc.estimate.gain import Action, Forecast, Option, answered, unseen
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, answered, unseen
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.stopping.base import Draw, Pool, StoppingRule
 from adaptive_ttc.stopping.registry import told
@@ -28,7 +28,7 @@ Look = Callable[[float], Pool]
 """How the pool stands, given the tokens that a sample takes on average."""
 
 
-class RuleGainModel:
+class RuleGainModel(GainModel):
     """Forecasts by a rule, which sees the independent samples of a problem in the order in which they came.
 
     Args:

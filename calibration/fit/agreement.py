@@ -18,7 +18,7 @@ import numpy as np
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.agreement import SHAPE, Array, log_likelihood, log_silent
+from adaptive_ttc.estimate.agreement import AHEAD, SHAPE, Array, log_likelihood, log_silent
 from adaptive_ttc.estimate.agreement_gain import OWN, SIGNS, UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, Component, shipped_prior
 from adaptive_ttc.estimate.features import Attempt
@@ -31,6 +31,7 @@ STRENGTHS = (10.0, 30.0, 100.0, 300.0)
 
 _LOOKS = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of samples at which votes and forecasts are compared
 _ORDERS = 4
+_SURE = 60.0  # problems from which on the slope of gains counts for more than half
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,21 @@ def model_of(
     strength = max(STRENGTHS, key=lambda one: scores[one])
     tokens = mean_tokens(usable)
 
-    def fitted(rows: Sequence[int], weights: VoteWeights, signs: VoteWeights) -> AgreementGainModel:
-        own = maximised(seen[list(rows)], general.weights, strength)
-        prior = AnswerPrior((Component("this pair", "", "", len(rows), own, tokens),), (1.0,))
-        settings = {"own": own_length(usable), "agg_strategy": agg_strategy, "scored": scored, "tokens": tokens}
-        model = AgreementGainModel(prior, weights, signs, **settings)
-        looks = [model.sign(one) for row in rows for one in _attempts([usable[row]]) if one.answer is not None]
-        return AgreementGainModel(prior, weights, signs, **settings, center=float(np.mean(looks or [0.0])))
+    weights, own = choose_weights(usable, agg_strategy), own_length(usable)
 
-    weights = choose_weights(usable, agg_strategy)
-    signs = choose_signs(usable, lambda rows, signs: fitted(rows, weights, signs))
-    return FittedAgreement(fitted(range(len(usable)), weights, signs), strength, scores[strength])
+    def fitted(rows: Sequence[int], signs: VoteWeights, scale: float = 1.0) -> AgreementGainModel:
+        found = maximised(seen[list(rows)], general.weights, strength)
+        prior = AnswerPrior((Component("this pair", "", "", len(rows), found, tokens),), (1.0,))
+        model = AgreementGainModel(
+            prior, weights, signs, tokens=tokens, own=own, scale=scale, agg_strategy=agg_strategy, scored=scored
+        )
+        looks = [model.sign(one) for row in rows for one in _attempts([usable[row]]) if one.answer is not None]
+        model.center = float(np.mean(looks or [0.0]))
+        return model
+
+    signs = choose_signs(usable, fitted)
+    scale = gain_scale(usable, lambda rows: fitted(rows, signs))
+    return FittedAgreement(fitted(range(len(usable)), signs, scale), strength, scores[strength])
 
 
 def component_of(records: Sequence[ProblemRecord], name: str, model: str, dataset: str) -> Component:
@@ -130,13 +135,12 @@ def choose_signs(
     """What samples' looks tell of their being right: by the log-probability of outcomes of the leading answer, each of
     half of the problems by what was ``fitted`` to the other half.
     """
-    halves = (range(0, len(records), 2), range(1, len(records), 2))
-    if not halves[1]:
+    if len(records) < 2:
         return SIGNS
 
     def foretold(signs: VoteWeights) -> Array:
         found = np.zeros(len(records))
-        for learn, judge in (halves, halves[::-1]):
+        for learn, judge in _halves(len(records)):
             model = fitted(learn, signs)
             for row in judge:
                 found[row] = _foretold(model, Order.of(records[row], 0))
@@ -146,6 +150,25 @@ def choose_signs(
     rates = (SIGNS.logprob, 0.0, 4.0) if told else (0.0,)
     powers = (SIGNS.score, 0.0, 4.0) if scored else (0.0,)
     return _best([VoteWeights(*one) for one in product(powers, rates, (SIGNS.length, 0.0, 1.0))], foretold)
+
+
+def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]], AgreementGainModel]) -> float:
+    """Slope of true on forecast gains, four samples ahead, of each half of the problems under what was ``fitted`` to
+    the other half; it counts in full where there are many problems, and hardly where there are few.
+    """
+    forecast, true = [0.0], [0.0]
+    for learn, judge in _halves(len(records)):
+        model = fitted(learn)
+        for row in judge:
+            order = Order.of(records[row], 0)
+            right = order.accuracy(model.weight)
+            for look in (1, 2, 4):
+                if look + AHEAD[3] < len(right):
+                    forecast.append(model.model.outlook(*model.answers(order.attempts[:look])).gains[3])
+                    true.append(float(right[look + AHEAD[3]] - right[look]))
+    product, square = float(np.dot(forecast, true)), float(np.dot(forecast, forecast))
+    slope = min(2.0, max(0.5, product / square)) if square > 0 else 1.0
+    return 1 + (slope - 1) * len(records) / (len(records) + _SURE)
 
 
 def own_length(records: Sequence[ProblemRecord]) -> float:
@@ -160,6 +183,12 @@ def own_length(records: Sequence[ProblemRecord]) -> float:
     noise = float(np.mean([one.var(ddof=1) / len(one) for one in several]))
     between = float(np.var([one.mean() for one in several], ddof=1)) - noise
     return min(4.0, max(0.1, within / between)) if between > 0 else 4.0
+
+
+def _halves(count: int) -> list[tuple[range, range]]:
+    """Rows to learn from and rows to judge, both ways; none where there is one row."""
+    even, odd = range(0, count, 2), range(1, count, 2)
+    return [(even, odd), (odd, even)] if odd else []
 
 
 def _best(candidates: Sequence[VoteWeights], worth: Callable[[VoteWeights], Array]) -> VoteWeights:
