@@ -229,7 +229,9 @@ def _wins(
     tables = np.array([*([answers - 1] * len(levels)), answers])[cases]  # of wrong answers
     seated = np.maximum((n - held)[:, None] - tables[:, None] * alpha, _NEVER)  # balls of all rivals
     fresh = _urn(theta + tables[:, None] * alpha, seated)  # [cases, spreads, t, new ones]
-    reached = held[:, None] + _DRAWS  # votes of the right answer after so many more, [cases, j]
+    reached = np.asarray(
+        held[:, None] + _DRAWS, dtype=np.float64
+    )  # votes of the right answer after so many more, [cases, j]
     first = np.cumsum([0, *(number for _, number in levels)])[cases]  # place of each case's own answer among all
     rivals = [votes for votes, number in levels for _ in range(number)][: _LEVELS + 1]
     behind = _behind(rivals, first, seated, reached, alpha)  # [z, cases, spreads, j, u]

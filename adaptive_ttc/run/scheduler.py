@@ -350,7 +350,7 @@ def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable
     """The request with the vote chosen for the pair (majority without a PRM), except for options in ``chosen``."""
     ballot = calibrated.table.ballot
     own = ballot.options | ({} if prm else {"vote": "majority"})
-    vote: Strategy = replace(request.vote, **{name: value for name, value in own.items() if name not in chosen})  # type: ignore[arg-type]
+    vote: Strategy = replace(request.vote, **{name: value for name, value in own.items() if name not in chosen})
     return replace(request, vote=vote)
 
 
