@@ -212,7 +212,7 @@ def test_with_no_strategy_named_evidence_decides(prm):
 
 def test_an_ample_budget_ends_where_nothing_is_known_to_bring_more():
     solution = solve(budget_tokens=10**9, prm=None, policy=TinyPolicy(mean=3))
-    assert len(solution.candidates) < 65
+    assert len(solution.candidates) < 500
 
 
 def test_n_without_a_strategy_is_that_many():

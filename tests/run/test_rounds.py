@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
-from adaptive_ttc.estimate.gain import Action, Forecast, Option
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
 from adaptive_ttc.events import RequestEvent, SearchEvent
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
@@ -23,7 +23,7 @@ from tests.run.test_adaptive import believer, calibrated
 FAR_AWAY = {1: 0.01, 2: 0.02, 4: 0.05, 8: 0.4}  # eight units are worth much, four of them nearly nothing
 
 
-class Seen:
+class Seen(GainModel):
     """Forecasts by which a kind gains ``FAR_AWAY`` until 8 of it are there; remembers all evidence."""
 
     def __init__(self, kind, beyond=False):
