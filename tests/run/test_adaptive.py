@@ -86,9 +86,9 @@ def searches(solution):
 # ---- what is done ---------------------------------------------------------------------------------------------
 
 
-def test_it_opens_then_samples_in_slices_of_at_most_four_until_nothing_is_expected_to_gain():
+def test_it_opens_then_samples_in_slices_that_grow_with_what_is_there_until_no_more_is_on_offer():
     solution = solve(100_000)
-    assert slices(solution) == [("greedy", 1), *[("sample", 4)] * 4]
+    assert slices(solution) == [("greedy", 1), *[("sample", units) for units in (4, 4, 6, 2)]]
     assert len(solution.candidates) == 17
     assert len({candidate.prefix.path for candidate in solution.candidates}) == 17
     assert solution.trace.of(ExpandEvent)[0].temperature == 0
