@@ -84,7 +84,7 @@ GAINS = {1: 0.01, 2: 0.02, 4: 0.05, 8: 0.4}  # most of the gain comes with the l
         (4, 0, Pace(at_once=32), 1),  # half the gain of two lies in the first
         (8, 0, Pace(rounds=2), 4),
         (8, 0, Pace(rounds=1), 8),
-        (1, 12, Pace(at_once=32), int(12 * GROWTH)),  # twelve were not enough
+        (1, 8, Pace(at_once=32), int(8 * GROWTH)),  # eight were not enough
         (1, 100, Pace(at_once=32), 8),  # never more than is on offer
     ],
 )
