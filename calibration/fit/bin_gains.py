@@ -61,30 +61,19 @@ def fit_bin_gains(
         trees[trials] = boosted(others, held)
         chances = BinGains(posterior, *_chances(others, belief[~out], actions))
         table[trials] = chances.gains(belief[out][held.owner], held.tried, now[out][held.owner])
-    weight = best_weight(rows.after - rows.right[rows.owner], trees, table, rows.owner)
+    weight = best_weight(rows.after - rows.right[rows.owner], trees, table)
     return BinGains(posterior, *_chances(rows, belief, actions), weight)
 
 
-def best_weight(gained: Array, trees: Array, table: Array, owner: NDArray[np.int64]) -> float:
+def best_weight(gained: Array, trees: Array, table: Array) -> float:
     """Weight of the table in the mean of two forecasts of what was gained, all of shape [trials].
 
-    It is that of least squared error, both of the gains and of how they differ within a state (``owner``), which is
-    what decisions compare; drawn towards a half as by :data:`PRIOR` trials.
+    That of least squared error, drawn towards a half as by :data:`PRIOR` trials.
     """
-    error = difference = 0.0
-    for centred in (False, True):
-        missed, apart = gained - trees, table - trees
-        if centred:
-            missed, apart = missed - _means(missed, owner), apart - _means(apart, owner)
-        error += float(missed @ apart)
-        difference += float(apart @ apart)
+    missed, apart = gained - trees, table - trees
+    error, difference = float(missed @ apart), float(apart @ apart)
     prior = PRIOR * difference / max(len(gained), 1)
     return float(np.clip((error + prior / 2) / max(difference + prior, 1e-12), 0.0, 1.0))
-
-
-def _means(values: Array, owner: NDArray[np.int64]) -> Array:
-    """Mean over the trials of the same state, shape [trials]."""
-    return np.asarray((np.bincount(owner, values) / np.maximum(np.bincount(owner), 1))[owner])
 
 
 def _posterior(rows: TrainingRows, names: Sequence[str], counts: Counts, bins: Bins) -> StageModel:

@@ -23,13 +23,13 @@ def test_bins_follow_bayes_rule_and_gains_are_means_over_them():
 
 def test_the_weight_is_that_of_the_better_forecast_and_a_half_where_little_is_known():
     rng = np.random.default_rng(0)
-    truth, owner = rng.normal(size=20_000), np.repeat(np.arange(5_000), 4)
+    truth = rng.normal(size=20_000)
     noise = rng.normal(size=(2, 20_000))
-    assert best_weight(truth, truth + noise[0], truth, owner) > 0.95
-    assert best_weight(truth, truth, truth + noise[1], owner) < 0.05
-    assert best_weight(truth, truth + noise[0], truth + noise[1], owner) == pytest.approx(0.5, abs=0.03)
+    assert best_weight(truth, truth + noise[0], truth) > 0.95
+    assert best_weight(truth, truth, truth + noise[1]) < 0.05
+    assert best_weight(truth, truth + noise[0], truth + noise[1]) == pytest.approx(0.5, abs=0.03)
     few = slice(0, 8)
-    assert 0.4 < best_weight(truth[few], truth[few] + noise[0][few], truth[few], owner[few]) < 0.6
+    assert 0.4 < best_weight(truth[few], truth[few] + noise[0][few], truth[few]) < 0.6
 
 
 @pytest.fixture(scope="module")
