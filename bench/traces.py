@@ -100,6 +100,7 @@ def published(traces: Traces) -> dict[str, Rule]:
         "adaptive_consistency": by_rule(make_rule("adaptive_consistency", level=0.8)),
         "adaptive_consistency .95": by_rule(make_rule("adaptive_consistency", level=0.95)),
         "esc": by_rule(make_rule("esc")),
+        "least_settled": by_rule(make_rule("least_settled")),
     }
     if traces.scored:
         score = AgreementGainModel(shipped_prior(), VoteWeights(score=1.0), tokens=1.0).weight

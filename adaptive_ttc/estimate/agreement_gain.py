@@ -14,9 +14,15 @@ from adaptive_ttc.estimate.agreement import AHEAD, AgreementModel, Answer
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, likelihood
 from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
+from adaptive_ttc.stopping.beta import leads
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteWeights
+
+UNSETTLED = 2e-4
+"""Gain of a sample where the lead is as likely wrong as right, over 1 + the samples there are: under what forecasts tell
+apart, so that what nothing is expected of is still drawn where it is least settled, if a budget has units left for it.
+"""
 
 LEAST_POOL = 8  # problems from which on a pool says something of each of them
 GUESSED = 4.0  # first samples of a pool that the guess of their length counts for
@@ -114,11 +120,16 @@ class AgreementGainModel(GainModel):
 
     def _forecast(self, state: Evidence) -> Forecast:
         attempts = [one for unit in state.units for one in unit.attempts]
-        outlook = self.model.outlook(*self.answers(attempts))
+        answers, silent = self.answers(attempts)
+        outlook = self.model.outlook(answers, silent)
+        first, second, *_ = (*sorted((votes for votes, _ in answers), reverse=True), 0.0, 0.0)
+        unsettled = UNSETTLED * leads(second, first) / (1 + len(attempts))
         length = self.length(state)
         scoring = state.prompt_tokens + length if self.scored else 0.0
         options = (
-            Option.in_tokens(Action(SAMPLE, count), self.scale * gain, count * length, count * scoring)
+            Option.in_tokens(
+                Action(SAMPLE, count), self.scale * max(gain, 0.0) + count * unsettled, count * length, count * scoring
+            )
             for count, gain in zip(AHEAD, outlook.gains, strict=True)
         )
         return Forecast(outlook.right, tuple(options), outlook.difficulty)
