@@ -8,8 +8,11 @@ lengths sharpen the forecasts of those that wait.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self
 
+from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.agreement import AHEAD, AgreementModel, Answer
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, likelihood
 from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
@@ -19,9 +22,15 @@ from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteWeights
 
+SCHEMA = 1
+
+_PLAIN = ("tokens", "own", "scale", "center", "agg_strategy", "scored")
+
 UNSETTLED = 2e-4
-"""Gain of a sample where the lead is as likely wrong as right, over 1 + the samples there are: under what forecasts tell
-apart, so that what nothing is expected of is still drawn where it is least settled, if a budget has units left for it.
+"""Gain of a sample where the lead is as likely wrong as right, over 1 + the samples there are.
+
+It is less than forecasts tell apart, so that where nothing is expected of more, the least settled are still drawn, if a
+budget has units left for them.
 """
 
 LEAST_POOL = 8  # problems from which on a pool says something of each of them
@@ -88,6 +97,31 @@ class AgreementGainModel(GainModel):
     def pool(self) -> PoolGainModel:
         """The same for one pool of problems, from which it learns."""
         return PoolGainModel(self)
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": SCHEMA,
+            "prior": self.prior.as_data(),
+            "weights": asdict(self.weights),
+            "signs": asdict(self.signs),
+            **{name: getattr(self, name) for name in _PLAIN},
+            "edges": list(self.edges),
+        }
+
+    @classmethod
+    def of_data(cls, data: Mapping[str, Any]) -> Self:
+        """From :meth:`as_data`. CalibrationError: damaged, or of another version."""
+        try:
+            if data["schema"] != SCHEMA:
+                raise CalibrationError(f"forecasts from agreement are of schema {data['schema']!r}, not {SCHEMA}")
+            plain = {name: data[name] for name in _PLAIN}
+            weights, signs = VoteWeights(**data["weights"]), VoteWeights(**data["signs"])
+            model = cls(AnswerPrior.of_data(data["prior"]), weights, signs, **plain, edges=data["edges"])
+            model.forecasts([Evidence("1 + 1", 8)])  # whatever does not fit together says so here
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise CalibrationError(f"forecasts from agreement are damaged ({error!r}): fit anew") from error
+        return model
 
     def answers(self, attempts: Sequence[Attempt]) -> tuple[list[Answer], int]:
         """(votes, tilt) of every answer, the leading one first, and the number of attempts without an answer."""

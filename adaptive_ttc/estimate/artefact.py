@@ -5,6 +5,7 @@ A calibration is a directory::
     table.json          the compute-optimal table
     classifier.skops    difficulty classifiers of all stages of evidence
     outlook.skops       gains of more work; missing where the table's own forecasts were as good
+    agreement.json      gains of more samples by their agreement, where these won the contest of rules; no outlook then
     meta.json           schema, fingerprints of the pair, opening, checksums of the files above, how it was made
 """
 
@@ -20,16 +21,20 @@ from typing import Any
 
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.difficulty import DifficultyModel
 from adaptive_ttc.estimate.gain import GainModel, LearnedGainModel, TableGainModel
 from adaptive_ttc.estimate.model_names import models_of_traces, same_model
+from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.stopping.registry import parse_rule
 
 SCHEMA = 1
 TABLE, CLASSIFIER, GAIN, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
+AGREEMENT = "agreement.json"
 
 SCORED_OPENINGS = 1.25
 """Scored openings that the budget of a problem has to pay for before its opening is scored at once.
@@ -109,7 +114,7 @@ class Calibrated:
         folder = Path(path)
         meta = read_meta(folder)
         sums = meta["files"]
-        for name in (TABLE, CLASSIFIER, *([GAIN] if GAIN in sums else [])):
+        for name in (TABLE, CLASSIFIER, *(name for name in (GAIN, AGREEMENT) if name in sums)):
             if name not in sums:
                 raise CalibrationError(f"{folder / META} names no checksum of {name}: {REMEDY}")
             if _sha256(folder / name) != sums[name]:
@@ -123,7 +128,19 @@ class Calibrated:
             raise CalibrationError(
                 f"{folder / META} does not say how a problem is opened ({error}): {REMEDY}"
             ) from error
-        return cls(table, difficulty, learned or TableGainModel(table, difficulty.posteriors), opening, meta)
+        gain: GainModel = learned or TableGainModel(table, difficulty.posteriors)
+        if AGREEMENT in sums:
+            gain = _agreement(folder / AGREEMENT)
+        elif rule := meta.get("rule"):
+            gain = RuleGainModel(parse_rule(rule), opening.generated, scored=opening.scored)
+        return cls(table, difficulty, gain, opening, meta)
+
+
+def _agreement(path: Path) -> AgreementGainModel:
+    try:
+        return AgreementGainModel.of_data(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CalibrationError(f"{path} is cut off or damaged ({error}): {REMEDY}") from error
 
 
 def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None) -> str | None:

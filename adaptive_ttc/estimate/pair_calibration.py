@@ -29,7 +29,7 @@ from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
 from adaptive_ttc.estimate.features import Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, answered, unseen
 from adaptive_ttc.estimate.model_names import models_of_traces
-from adaptive_ttc.estimate.rule_gain import LONGEST_OPENING, calibrated_by
+from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -48,6 +48,7 @@ EDGES: Row = (0.7, 0.4, 0.17, 0.05)
 PASS: Row = (0.86, 0.55, 0.25, 0.09, 0.02)  # rate at which one sample is right, by bin
 
 PRM_PER_TOKEN = 1.3
+LONGEST_OPENING = 512  # tokens set aside for a first solution at most; a longer one is continued
 
 Anchors = Mapping[int, Row]
 
@@ -169,6 +170,13 @@ class PriorGainModel(GainModel):
                 gain, share = max(0.0, reached[column] - known.right), length * more / units
                 tokens, scored = generated[column] * share, prm[column] * share + first
                 yield Option.in_tokens(Action(kind, more), gain, tokens, scored)
+
+
+def calibrated_by(rule: StoppingRule, table: ComputeOptimalTable, max_tokens: int, *, prm: bool) -> Calibrated:
+    """A rule in the shape of a calibration, for solutions of at most ``max_tokens``; the ``table`` tells the vote."""
+    longest = min(max_tokens, LONGEST_OPENING)
+    opening = Opening(SAMPLE, prm, longest, 2 * longest)
+    return Calibrated(table, None, RuleGainModel(rule, max_tokens / 4, scored=prm), opening, {})
 
 
 def selected_rule(rule: StoppingRule | str | None, calibration: object) -> StoppingRule | None:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence, score_of
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, answered, unseen
-from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.stopping.base import Draw, Pool, StoppingRule
 from adaptive_ttc.stopping.registry import told
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.types import Aggregation
 
-LONGEST_OPENING = 512  # tokens set aside for a first solution at most; a longer one is continued
 LEAST = 1e-3  # weight of one vote, in mean votes of the problem
 OWN = 2.0  # samples that the mean length of all problems counts for, beside a problem's own
 
@@ -97,10 +94,3 @@ class RuleGainModel(GainModel):
         said = f"by the rule {told(self.rule)}" + ("" if worth else ", which asks for no more")
         certificate = self.rule.certificate(draws)
         return said if certificate is None else f"{said}; {certificate.answer}: {certificate}"
-
-
-def calibrated_by(rule: StoppingRule, table: ComputeOptimalTable, max_tokens: int, *, prm: bool) -> Calibrated:
-    """A rule in the shape of a calibration, for solutions of at most ``max_tokens``; the ``table`` tells the vote."""
-    longest = min(max_tokens, LONGEST_OPENING)
-    opening = Opening(SAMPLE, prm, longest, 2 * longest)
-    return Calibrated(table, None, RuleGainModel(rule, max_tokens / 4, scored=prm), opening, {})

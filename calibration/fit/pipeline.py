@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from adaptive_ttc.calibration.fit.difficulty import (
 from adaptive_ttc.calibration.fit.gain import GainLearner
 from adaptive_ttc.calibration.fit.rows import GainSettings
 from adaptive_ttc.calibration.judge import gains
+from adaptive_ttc.calibration.judge.contest import Contest, ballot_of, contest, shipped
 from adaptive_ttc.calibration.judge.difficulty import (
     StageMetrics,
     held_out_predictions,
@@ -44,9 +45,11 @@ from adaptive_ttc.calibration.judge.difficulty import (
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
 from adaptive_ttc.calibration.judge.kinds import Offer, offered
 from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, TableArm, Vote
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
 
@@ -79,7 +82,8 @@ class Calibration:
     digests: tuple[str, ...]  # of their texts
     table: ComputeOptimalTable  # what every arm reaches and costs
     difficulty: Difficulty  # bins, and classifiers of all stages
-    gain_model: LearnedGainModel | None  # what more work brings; None where it was no better than the table
+    gain_model: LearnedGainModel | AgreementGainModel | None  # what more work brings; None: as the table or a rule says
+    contest: Contest | None  # of rules, where samples are all that is drawn; None where searches are
     opening: Opening  # what a problem is begun with
     offer: Offer  # kinds of units that the gain model knows, and why it knows no others
     vote: VoteChoice  # what was chosen, and what the others reach
@@ -133,14 +137,26 @@ def calibrate(
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
+    contended = None
+    if set(offer.kinds) <= {GREEDY, SAMPLE} and all(record.units.get(SAMPLE) for record in records):
+        tell("comparing rules on unseen problems")
+        scored = settings.weights.prm > 0 and vote.name != "majority"
+        contended = contest(records, agg_strategy=vote.agg_strategy, scored=scored, seed=settings.seed)
     tell("fitting on all problems")
+    gain_model: LearnedGainModel | AgreementGainModel | None = learner.learn() if met.keeps_learned else None
+    if contended is not None:
+        gain_model = shipped(contended, records, agg_strategy=vote.agg_strategy, scored=scored, edges=table.edges)
+        opening = replace(opening, kind=SAMPLE)
+        if gain_model is not None:
+            table = replace(table, ballot=ballot_of(gain_model, vote))
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
         digests=tuple(text_digest(record.text) for record in records),
         table=table,
         difficulty=difficulty,
-        gain_model=learner.learn() if met.keeps_learned else None,
+        gain_model=gain_model,
+        contest=contended,
         opening=opening,
         offer=offer,
         vote=choice,

@@ -17,7 +17,8 @@ from adaptive_ttc.calibration.fit.pipeline import Calibration
 from adaptive_ttc.calibration.report.html import page
 from adaptive_ttc.calibration.report.tables import as_markdown, findings, sentences, title
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.artefact import CLASSIFIER, GAIN, META, SCHEMA, TABLE, Calibrated, meta_digest
+from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
+from adaptive_ttc.estimate.artefact import AGREEMENT, CLASSIFIER, GAIN, META, SCHEMA, TABLE, Calibrated, meta_digest
 from adaptive_ttc.evaluation.result_file import git_state
 
 MARKDOWN, PAGE = "report.md", "report.html"
@@ -45,7 +46,10 @@ def save_calibration(
         partial.mkdir(parents=True)
         _write_json(partial / TABLE, calibration.table.as_data())
         sums = {CLASSIFIER: calibration.difficulty.model.save(partial / CLASSIFIER)}
-        if calibration.gain_model is not None:
+        if isinstance(calibration.gain_model, AgreementGainModel):
+            _write_json(partial / AGREEMENT, calibration.gain_model.as_data())
+            sums[AGREEMENT] = hashlib.sha256((partial / AGREEMENT).read_bytes()).hexdigest()
+        elif calibration.gain_model is not None:
             sums[GAIN] = calibration.gain_model.save(partial / GAIN)
         sums[TABLE] = hashlib.sha256((partial / TABLE).read_bytes()).hexdigest()
         meta = {
@@ -61,7 +65,8 @@ def save_calibration(
         _write_json(partial / META, {**meta, "digest": meta_digest(meta)})
         loaded = Calibrated.load(partial)
         target.mkdir(parents=True, exist_ok=True)
-        (target / GAIN).unlink(missing_ok=True)
+        for name in (GAIN, AGREEMENT):
+            (target / name).unlink(missing_ok=True)
         for name in (*sums, META):  # the metadata last: until then the checksums are those of the older files
             (partial / name).replace(target / name)
         shutil.rmtree(partial)
@@ -92,6 +97,7 @@ def _facts(calibration: Calibration) -> dict[str, Any]:
         "digests": list(calibration.digests),
         "opening": asdict(calibration.opening),
         "kinds": {"offered": list(calibration.offer.kinds), "dropped": dict(calibration.offer.dropped)},
+        **_contest(calibration),
         "weights": asdict(calibration.settings.weights),
         "folds": calibration.settings.folds,
         "seed": calibration.settings.seed,
@@ -100,6 +106,16 @@ def _facts(calibration: Calibration) -> dict[str, Any]:
         "git": git_state(),
         "versions": {"python": sys.version.split()[0], **_versions()},
     }
+
+
+def _contest(calibration: Calibration) -> dict[str, Any]:
+    """What the contest of rules found, and the published rule that won it, if one did."""
+    found = calibration.contest
+    if found is None:
+        return {}
+    ahead = {name: [known.mean, known.low, known.high] for name, known in found.ahead.items()}
+    rule = {} if calibration.gain_model is not None else {"rule": found.chosen}
+    return {"contest": {"chosen": found.chosen, "accuracy": dict(found.accuracy), "ahead": ahead}, **rule}
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

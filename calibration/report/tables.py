@@ -13,7 +13,9 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import name_of
+from adaptive_ttc.calibration.judge.contest import UNFITTED, Contest
 from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
+from adaptive_ttc.estimate.gain import LearnedGainModel
 from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
 from adaptive_ttc.evaluation.metrics import Interval
 from adaptive_ttc.types import BIN_NAMES
@@ -117,7 +119,11 @@ def sentences(calibration: Calibration) -> Iterator[str]:
         f"{'above' if gain.optimism >= 0 else 'below'} what these reach on unseen problems."
     )
     yield _kept(gain)
+    if calibration.contest is not None:
+        yield _contest(calibration.contest)
     better = "kept" if calibration.gain_model is not None else "not kept: the table forecasts in its place"
+    if calibration.contest is not None:
+        better = "not kept: the contest of rules decides"
     yield (
         f"Outlook less table in adaptive runs on unseen problems: {interval_in_words(met.difference)}; the outlook is "
         f"{better}."
@@ -127,11 +133,23 @@ def sentences(calibration: Calibration) -> Iterator[str]:
     yield f"Kinds of work on offer, beside stopping: {', '.join(offer.kinds)}." + (
         f" Dropped: {dropped}." * bool(dropped)
     )
-    if model is not None and model.bins is not None:
+    if isinstance(model, LearnedGainModel) and model.bins is not None:
         yield f"Weight of the gains by difficulty in a forecast, chosen out of fold: {model.bins.weight:.2f}."
     if calibration.left_out:
         yield f"Arms left out for want of units: {', '.join(arm.name for arm in calibration.left_out)}."
     yield f"Fitted on {len(calibration.problems)} problems in {calibration.seconds:,.0f} s."
+
+
+def _contest(found: Contest) -> str:
+    others = "; ".join(
+        f"{name} {found.accuracy[name]:.1%}, {interval_in_words(known)}"
+        for name, known in found.ahead.items()
+        if name != UNFITTED
+    )
+    return (
+        f"Contest of rules on unseen problems, mean over budgets: {UNFITTED} (no fit) {found.accuracy[UNFITTED]:.1%}; "
+        f"less it: {others}. What is better by its interval ships, else the simplest: {found.chosen}."
+    )
 
 
 def _kept(gain: DifficultyGain) -> str:

@@ -1,0 +1,122 @@
+"""Which rule ships where only samples are drawn: a contest on problems that no contender was fitted to.
+
+The contenders are the published rules, and forecasts from agreement, unfitted and fitted to the pair. What ships is the
+best of those that are better than the unfitted forecasts by their interval; else these, which need no calibration, or a
+published rule that is better than they are by its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.fit.agreement import model_of
+from adaptive_ttc.calibration.judge.sampling import Rule, by_forecast, by_rule, curves, mean_tokens
+from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
+from adaptive_ttc.estimate.answer_prior import AnswerPrior, shipped_prior
+from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.evaluation.metrics import Interval, paired_interval
+from adaptive_ttc.stopping.registry import parse_rule
+from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import VoteName
+
+Make = Callable[[Sequence[ProblemRecord]], Rule]
+
+UNFITTED, FITTED = "votes", "votes, fitted"
+PUBLISHED = ("uniform", "adaptive_consistency:level=0.8", "adaptive_consistency:level=0.95", "esc")
+
+_BUDGETS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # mean samples a problem
+_MOST = 24  # samples of a problem that are replayed
+_ORDERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """How the contenders did on problems that they were not fitted to."""
+
+    chosen: str  # what ships
+    accuracy: Mapping[str, float]  # mean over problems and budgets
+    ahead: Mapping[str, Interval]  # of the unfitted forecasts, paired by problem
+
+
+def contest(
+    records: Sequence[ProblemRecord],
+    *,
+    general: AnswerPrior | None = None,
+    agg_strategy: Aggregation = "last",
+    scored: bool = False,
+    folds: int = 3,
+    seed: int = 0,
+) -> Contest:
+    """Replay all contenders on every problem, each fitted to the problems of other groups."""
+    general = general or shipped_prior()
+
+    def unfitted(train: Sequence[ProblemRecord]) -> Rule:
+        model = AgreementGainModel(general, tokens=mean_tokens(train), agg_strategy=agg_strategy, scored=scored)
+        return by_forecast(UNFITTED, model.pool())
+
+    def fitted(train: Sequence[ProblemRecord]) -> Rule:
+        return by_forecast(FITTED, model_of(train, general=general, agg_strategy=agg_strategy, scored=scored).model)
+
+    makers: dict[str, Make] = {UNFITTED: unfitted, FITTED: fitted}
+    makers |= {name: _published(name) for name in PUBLISHED}
+    number = folds_of(records, folds, seed)
+    held = float(np.mean([len(record.units[SAMPLE]) for record in records]))
+    budgets = [mean_tokens(records) * each for each in _BUDGETS if each <= held] or [mean_tokens(records)]
+    reached: dict[str, NDArray[np.float64]] = {}
+    for name, make in makers.items():
+        rules = [
+            make([one for one, fold in zip(records, number, strict=True) if fold != out] or records)
+            for out in range(folds)
+        ]
+        of_record = {one.id: rules[fold] for one, fold in zip(records, number, strict=True)}
+        found = curves(records, lambda record: of_record[record.id], budgets, orders=_ORDERS, most=_MOST)  # noqa: B023
+        reached[name] = found.accuracy.mean(axis=0)
+    ahead = {name: paired_interval(one, reached[UNFITTED], resamples=2_000, seed=seed) for name, one in reached.items()}
+    accuracy = {name: float(one.mean()) for name, one in reached.items()}
+    better = [name for name, known in ahead.items() if known.low > 0]
+    chosen = max(better, key=lambda name: accuracy[name]) if better else UNFITTED
+    return Contest(chosen, accuracy, ahead)
+
+
+def shipped(
+    won: Contest,
+    records: Sequence[ProblemRecord],
+    *,
+    agg_strategy: Aggregation = "last",
+    scored: bool = False,
+    edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2),
+) -> AgreementGainModel | None:
+    """The winner's forecasts, fitted to all records; None where a published rule won, which is named in the contest."""
+    if won.chosen == FITTED:
+        model = model_of(records, agg_strategy=agg_strategy, scored=scored).model
+    elif won.chosen == UNFITTED:
+        tokens = mean_tokens(records)
+        model = AgreementGainModel(shipped_prior(), tokens=tokens, agg_strategy=agg_strategy, scored=scored)
+    else:
+        return None
+    return AgreementGainModel.of_data({**model.as_data(), "edges": list(edges)})
+
+
+def ballot_of(model: AgreementGainModel, vote: Vote) -> Vote:
+    """The vote whose weights the forecasts count on."""
+    name: VoteName = "weighted" if model.scored else "majority"
+    weights = model.weights
+    return replace(vote, name=name, power=weights.score, logprob=weights.logprob, length=weights.length)
+
+
+def folds_of(records: Sequence[ProblemRecord], folds: int, seed: int) -> list[int]:
+    """Fold of every record; those of a group are in one."""
+    groups = sorted({record.group for record in records})
+    place = dict(zip(groups, np.random.default_rng(seed).permutation(len(groups)) % folds, strict=True))
+    return [int(place[record.group]) for record in records]
+
+
+def _published(name: str) -> Make:
+    rule = by_rule(parse_rule(name))
+    return lambda _: rule
