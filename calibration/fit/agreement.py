@@ -31,6 +31,7 @@ STRENGTHS = (10.0, 30.0, 100.0, 300.0)
 
 _LOOKS = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of samples at which votes and forecasts are compared
 _ORDERS = 4
+_JUDGED = 40  # problems of a half by which signs and the scale of gains are chosen, at most
 _SURE = 60.0  # problems from which on the slope of gains counts for more than half
 
 
@@ -139,12 +140,12 @@ def choose_signs(
         return SIGNS
 
     def foretold(signs: VoteWeights) -> Array:
-        found = np.zeros(len(records))
+        found = np.full(len(records), np.nan)
         for learn, judge in _halves(len(records)):
             model = fitted(learn, signs)
-            for row in judge:
+            for row in judge[:_JUDGED]:
                 found[row] = _foretold(model, Order.of(records[row], 0))
-        return found
+        return found[~np.isnan(found)]
 
     told, scored = _known(records)
     rates = (SIGNS.logprob, 0.0, 4.0) if told else (0.0,)
@@ -159,7 +160,7 @@ def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]
     forecast, true = [0.0], [0.0]
     for learn, judge in _halves(len(records)):
         model = fitted(learn)
-        for row in judge:
+        for row in judge[:_JUDGED]:
             order = Order.of(records[row], 0)
             right = order.accuracy(model.weight)
             for look in (1, 2, 4):

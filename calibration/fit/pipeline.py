@@ -113,12 +113,10 @@ def calibrate(
     tell("choosing the vote")
     _check(records, settings.folds)
     folds = crossfit(records, settings.folds, settings.seed)
-    numbers = np.array([folds.fold[record.id] for record in records])
-    choice = choose_vote(records, numbers, seed=settings.seed, aggregations=settings.aggregations)
-    vote = choice.vote
+    choice = choose_vote(records, _numbers(records, folds), seed=settings.seed, aggregations=settings.aggregations)
     tell("measuring every arm")
     able, left_out = answerable(records, arms)
-    curves = measure(records, able, vote, seed=settings.seed)
+    curves = measure(records, able, vote := choice.vote, seed=settings.seed)
     tell("learning difficulty")
     trainer = DifficultyTrainer(records, vote.reading)
     crossed = crossfitted_difficulty(records, folds, trainer)
@@ -137,25 +135,16 @@ def calibrate(
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
-    contended = None
-    if set(offer.kinds) <= {GREEDY, SAMPLE} and all(record.units.get(SAMPLE) for record in records):
-        tell("comparing rules on unseen problems")
-        scored = settings.weights.prm > 0 and vote.name != "majority"
-        contended = contest(records, agg_strategy=vote.agg_strategy, scored=scored, seed=settings.seed)
-    tell("fitting on all problems")
-    gain_model: LearnedGainModel | AgreementGainModel | None = learner.learn() if met.keeps_learned else None
-    if contended is not None:
-        gain_model = shipped(contended, records, agg_strategy=vote.agg_strategy, scored=scored, edges=table.edges)
-        opening = replace(opening, kind=SAMPLE)
-        if gain_model is not None:
-            table = replace(table, ballot=ballot_of(gain_model, vote))
+    tell("fitting on all problems, and comparing rules where samples are all there is")
+    learned = learner.learn() if met.keeps_learned else None
+    contended, model, table, opening = _contended(records, offer, learned, table, opening, settings)
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
         digests=tuple(text_digest(record.text) for record in records),
         table=table,
         difficulty=difficulty,
-        gain_model=gain_model,
+        gain_model=model,
         contest=contended,
         opening=opening,
         offer=offer,
@@ -169,6 +158,31 @@ def calibrate(
         adaptive=met,
         seconds=time.perf_counter() - began,
     )
+
+
+def _contended(
+    records: Sequence[ProblemRecord],
+    offer: Offer,
+    learned: LearnedGainModel | None,
+    table: ComputeOptimalTable,
+    opening: Opening,
+    settings: Settings,
+) -> tuple[Contest | None, LearnedGainModel | AgreementGainModel | None, ComputeOptimalTable, Opening]:
+    """Where samples are all that is drawn: the contest of rules, the winner's forecasts (None where a published rule
+    won), the table with its vote, and an opening that is a vote. Elsewhere what was ``learned``, and all else as it is.
+    """
+    if not set(offer.kinds) <= {GREEDY, SAMPLE} or any(not record.units.get(SAMPLE) for record in records):
+        return None, learned, table, opening
+    vote = table.ballot
+    scored = settings.weights.prm > 0 and vote.name != "majority"
+    won = contest(records, agg_strategy=vote.agg_strategy, scored=scored, seed=settings.seed)
+    model = shipped(won, records, agg_strategy=vote.agg_strategy, scored=scored, edges=table.edges)
+    table = table if model is None else replace(table, ballot=ballot_of(model, vote))
+    return won, model, table, replace(opening, kind=SAMPLE)
+
+
+def _numbers(records: Sequence[ProblemRecord], folds: Folds) -> NDArray[np.int64]:
+    return np.array([folds.fold[record.id] for record in records])
 
 
 def _inner(budgets: Sequence[float]) -> Sequence[float]:
