@@ -23,7 +23,7 @@ from rich.console import Console
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.collect.traces import Traces, read_traces
-from adaptive_ttc.calibration.fit.agreement import model_of
+from adaptive_ttc.calibration.judge.contest import contest, shipped
 from adaptive_ttc.calibration.judge.sampling import (
     Curve,
     Rule,
@@ -36,7 +36,7 @@ from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, shipped_prior
 from adaptive_ttc.evaluation.metrics import Interval, interval, paired_interval
-from adaptive_ttc.stopping.registry import make_rule
+from adaptive_ttc.stopping.registry import make_rule, parse_rule
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.voting import VoteWeights
 
@@ -74,11 +74,14 @@ def general_prior(traces: Traces) -> AnswerPrior:
 def cold_rule(traces: Traces) -> Rule:
     """What is used without a calibration."""
     model = AgreementGainModel(general_prior(traces), UNFITTED, tokens=512.0)
-    return by_forecast("votes, no calibration", model.pool())
+    return by_forecast("ours, no calibration", model.pool())
 
 
-def fitted_rules(traces: Traces, records: Sequence[ProblemRecord], most: int, seed: int) -> RuleOf:
-    """Rules of problems, each fitted to at most ``most`` problems of other groups."""
+def shipped_rules(
+    traces: Traces, records: Sequence[ProblemRecord], most: int, seed: int, tell: Callable[[str], None]
+) -> RuleOf:
+    """Rules of problems: of each what a calibration on at most ``most`` problems of other groups ships."""
+    general = general_prior(traces)
     groups = sorted({record.group for record in records})
     random.Random(seed).shuffle(groups)
     folds = 2 if len(groups) >= 2 * most else 5
@@ -87,8 +90,10 @@ def fitted_rules(traces: Traces, records: Sequence[ProblemRecord], most: int, se
     for fold in range(folds):
         others = [record for record in records if fold_of[record.group] != fold]
         random.Random(f"{seed}/{fold}").shuffle(others)
-        fitted = model_of(others[:most], general=general_prior(traces), scored=False)
-        rules.append(by_forecast(f"votes, {most} problems", fitted.model))
+        won = contest(others[:most], general=general)
+        tell(f"fold {fold + 1} of {folds}, {min(most, len(others))} problems: {won.chosen} ships")
+        model = shipped(won, others[:most], general=general)
+        rules.append(by_rule(parse_rule(won.chosen)) if model is None else by_forecast(won.chosen, model.pool()))
     return lambda record: rules[fold_of[record.group]]
 
 
@@ -207,13 +212,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("the traces hold no samples: see docs/traces.md")
     for note in traces.notes:
         console.print(f"note: {note}")
-    rules: dict[str, Rule | RuleOf] = {**published(traces), "votes, no calibration": cold_rule(traces)}
+    rules: dict[str, Rule | RuleOf] = {**published(traces), "ours, no calibration": cold_rule(traces)}
     for most in options.calibration:
-        console.print(f"fitting to {most} problems")
-        rules[f"votes, {most} problems"] = fitted_rules(traces, records, most, options.seed)
+        rules[f"ours, {most} problems"] = shipped_rules(traces, records, most, options.seed, console.print)
     tested = Tested(traces, records, budgets_of(records), rules)
     found = measure(tested, options.orders, lambda name: console.print(f"replaying {name}"))
-    ours = [name for name in rules if name.startswith("votes")]
+    ours = [name for name in rules if name.startswith("ours")]
     figures = figures_of(tested, found, ours[-1])
     figures["by_calibration"] = {
         name: {

@@ -113,7 +113,7 @@ def maximised(seen: Array, base: Array, strength: float, rounds: int = 60) -> Ar
         posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
         weights = posterior.sum(axis=0) + strength * start
         weights = weights / weights.sum()
-    return weights.reshape(SHAPE)
+    return np.asarray(weights.reshape(SHAPE))
 
 
 def choose_weights(records: Sequence[ProblemRecord], agg_strategy: Aggregation = "last") -> VoteWeights:
@@ -125,7 +125,7 @@ def choose_weights(records: Sequence[ProblemRecord], agg_strategy: Aggregation =
 
     def right(one: VoteWeights) -> Array:
         weigh = AgreementGainModel(_flat(), one, tokens=1.0, agg_strategy=agg_strategy).weight
-        return np.mean([[_seen_right(order.accuracy(weigh)) for order in part] for part in orders], axis=0)
+        return np.asarray(np.mean([[_seen_right(one.accuracy(weigh)) for one in part] for part in orders], axis=0))
 
     return _best(list(_candidates(records)), right)
 
@@ -145,7 +145,7 @@ def choose_signs(
             model = fitted(learn, signs)
             for row in judge[:_JUDGED]:
                 found[row] = _foretold(model, Order.of(records[row], 0))
-        return found[~np.isnan(found)]
+        return np.asarray(found[~np.isnan(found)])
 
     told, scored = _known(records)
     rates = (SIGNS.logprob, 0.0, 4.0) if told else (0.0,)

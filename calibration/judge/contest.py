@@ -89,16 +89,18 @@ def shipped(
     won: Contest,
     records: Sequence[ProblemRecord],
     *,
+    general: AnswerPrior | None = None,
     agg_strategy: Aggregation = "last",
     scored: bool = False,
     edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2),
 ) -> AgreementGainModel | None:
     """The winner's forecasts, fitted to all records; None where a published rule won, which is named in the contest."""
     if won.chosen == FITTED:
-        model = model_of(records, agg_strategy=agg_strategy, scored=scored).model
+        model = model_of(records, general=general, agg_strategy=agg_strategy, scored=scored).model
     elif won.chosen == UNFITTED:
         tokens = mean_tokens(records)
-        model = AgreementGainModel(shipped_prior(), tokens=tokens, agg_strategy=agg_strategy, scored=scored)
+        prior = general or shipped_prior()
+        model = AgreementGainModel(prior, tokens=tokens, agg_strategy=agg_strategy, scored=scored)
     else:
         return None
     return AgreementGainModel.of_data({**model.as_data(), "edges": list(edges)})
