@@ -15,7 +15,7 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option, unseen
 
-SLICE: Mapping[str, int] = {"sample": 4}  # least units of a slice, by family; one of all others
+SLICE: Mapping[str, int] = {"sample": 4}  # least units of a slice, by family, where a forecast names none; else one
 
 FAR = 0.25
 """Units are done side by side as long as they are expected to bring no more than this share of the gain in view.
@@ -70,7 +70,7 @@ def priced(
     for one in able:
         gains.setdefault(one.action.kind, {})[one.action.count] = one.gain
     return [
-        _priced(one, slice_units(one.action, gains[kind], done[kind], pace or Pace()), first, evidence, generated, prm)
+        _priced(one, slice_units(one, gains[kind], done[kind], pace or Pace()), first, evidence, generated, prm)
         for one, kind in ((one, one.action.kind) for one in able)
     ]
 
@@ -101,14 +101,15 @@ def _rest(cost: float, paid: float) -> float:
     return max(cost - paid, AGEING * paid)
 
 
-def slice_units(action: Action, gains: Mapping[int, float], done: int, pace: Pace) -> int:
+def slice_units(option: Option, gains: Mapping[int, float], done: int, pace: Pace) -> int:
     """Units of an action that are done before the evidence is looked at again.
 
     ``gains`` are those of its kind, by units; so many units of it are ``done``.
     """
+    action, least = option.action, option.look or SLICE.get(family_of(option.action.kind), 1)
     near = FAR * gains[action.count]
     far = max((count for count, gain in gains.items() if count < action.count and gain <= near), default=1)
-    planned = max(SLICE.get(family_of(action.kind), 1), min(pace.at_once, far), math.ceil(action.count / pace.rounds))
+    planned = max(least, min(pace.at_once, far), math.ceil(action.count / pace.rounds))
     return max(min(action.count, planned), min(int(GROWTH * done), pace.at_once, max(gains)))
 
 

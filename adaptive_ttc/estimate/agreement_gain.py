@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.agreement import AHEAD, AgreementModel, Answer
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, likelihood
 from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
-from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, unseen
 from adaptive_ttc.stopping.beta import leads
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.types import Aggregation
@@ -160,9 +160,16 @@ class AgreementGainModel(GainModel):
         unsettled = UNSETTLED * leads(second, first) / (1 + len(attempts))
         length = self.length(state)
         scoring = state.prompt_tokens + length if self.scored else 0.0
+        unscored = unseen(state) if self.scored else 0
         options = (
-            Option.in_tokens(
-                Action(SAMPLE, count), self.scale * max(gain, 0.0) + count * unsettled, count * length, count * scoring
+            replace(
+                Option.in_tokens(
+                    Action(SAMPLE, count),
+                    self.scale * max(gain, 0.0) + count * unsettled,
+                    count * length,
+                    count * scoring + unscored,
+                ),
+                look=1,  # where two that agree are enough, a third would be wasted
             )
             for count, gain in zip(AHEAD, outlook.gains, strict=True)
         )

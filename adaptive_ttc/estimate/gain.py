@@ -65,6 +65,7 @@ class Option:
     generated: float = 0.0  # tokens that the policy is expected to deliver
     prm: float = 0.0  # tokens that the PRM is expected to score, those of solutions that it has not seen yet included
     at_once: int = 1  # units of its next slice
+    look: int | None = None  # units after which evidence is looked at, at the earliest; None: as usual for its kind
     beyond: bool = False  # whether its forecast goes beyond what calibration recorded
 
     def __post_init__(self) -> None:
