@@ -69,8 +69,9 @@ def priced(
     gains: dict[str, dict[int, float]] = {}
     for one in able:
         gains.setdefault(one.action.kind, {})[one.action.count] = one.gain
+    told = (first, evidence, generated, prm)
     return [
-        _priced(one, slice_units(one, gains[kind], done[kind], pace or Pace()), first, evidence, generated, prm)
+        _priced(one, slice_units(one.action, gains[kind], done[kind], pace or Pace(), one.look), *told)
         for one, kind in ((one, one.action.kind) for one in able)
     ]
 
@@ -101,12 +102,12 @@ def _rest(cost: float, paid: float) -> float:
     return max(cost - paid, AGEING * paid)
 
 
-def slice_units(option: Option, gains: Mapping[int, float], done: int, pace: Pace) -> int:
-    """Units of an action that are done before the evidence is looked at again.
+def slice_units(action: Action, gains: Mapping[int, float], done: int, pace: Pace, look: int | None = None) -> int:
+    """Units of an action that are done before the evidence is looked at again, not earlier than after ``look``.
 
     ``gains`` are those of its kind, by units; so many units of it are ``done``.
     """
-    action, least = option.action, option.look or SLICE.get(family_of(option.action.kind), 1)
+    least = look or SLICE.get(family_of(action.kind), 1)
     near = FAR * gains[action.count]
     far = max((count for count, gain in gains.items() if count < action.count and gain <= near), default=1)
     planned = max(least, min(pace.at_once, far), math.ceil(action.count / pace.rounds))

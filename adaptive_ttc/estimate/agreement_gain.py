@@ -33,6 +33,11 @@ It is less than forecasts tell apart, so that where nothing is expected of more,
 budget has units left for them.
 """
 
+SETTLED = 0.0025
+"""The same share under which not even that is gained: six votes for one answer and none for others, or 200 samples of
+which no one can tell which of two answers leads.
+"""
+
 LEAST_POOL = 8  # problems from which on a pool says something of each of them
 GUESSED = 4.0  # first samples of a pool that the guess of their length counts for
 OWN = 0.5  # samples that the mean length of all problems counts for, beside a problem's own
@@ -157,7 +162,8 @@ class AgreementGainModel(GainModel):
         answers, silent = self.answers(attempts)
         outlook = self.model.outlook(answers, silent)
         first, second, *_ = (*sorted((votes for votes, _ in answers), reverse=True), 0.0, 0.0)
-        unsettled = UNSETTLED * leads(second, first) / (1 + len(attempts))
+        unsettled = leads(second, first) / (1 + len(attempts))
+        unsettled = UNSETTLED * unsettled if unsettled >= SETTLED else 0.0
         length = self.length(state)
         scoring = state.prompt_tokens + length if self.scored else 0.0
         unscored = unseen(state) if self.scored else 0
