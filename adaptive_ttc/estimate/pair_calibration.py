@@ -33,8 +33,8 @@ from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
-from adaptive_ttc.stopping.base import StoppingRule
-from adaptive_ttc.stopping.registry import parse_rule
+from adaptive_ttc.stopping.base import Draw, StoppingRule
+from adaptive_ttc.stopping.registry import make_rule, parse_rule
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 from adaptive_ttc.voting import VoteName
 
@@ -136,6 +136,7 @@ class PriorGainModel(GainModel):
     def __init__(self, table: ComputeOptimalTable, votes: AgreementGainModel) -> None:
         self._table = table
         self._votes = votes
+        self._certifies = make_rule("martingale")
         self._searches = [
             (column, arm.kind, arm.units)
             for column, arm in enumerate(table.arms)
@@ -153,9 +154,20 @@ class PriorGainModel(GainModel):
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
         return [
-            Forecast(None if answered(state) else 0.0, (*known.options, *self._of_searches(state, known)))
+            Forecast(
+                None if answered(state) else 0.0,
+                (*known.options, *self._of_searches(state, known)),
+                note=self._note(state),
+            )
             for state, known in zip(states, self._votes.forecasts(states), strict=True)
         ]
+
+    def _note(self, state: Evidence) -> str:
+        """How it was allocated, and what is certified of the leading answer."""
+        samples = [one for unit in state.units if unit.kind == SAMPLE for one in unit.attempts]
+        certificate = self._certifies.certificate([Draw(one.answer, one.tokens) for one in samples])
+        said = "by agreement among the samples, under a prior measured on other models"
+        return said if certificate is None else f"{said}; {certificate.answer}: {certificate}"
 
     def _of_searches(self, state: Evidence, known: Forecast) -> Iterator[Option]:
         if not self._searches:
@@ -210,8 +222,8 @@ class SelectedCalibration:
         remedy = f"python -m adaptive_ttc.calibration.fit {models}"
         self._prm = prm is not None
         self._warning = (
-            "this pair has no calibration: budgets are allocated by a rough prior from published findings on other "
-            f"models. Calibrate it: {remedy}"
+            "this pair has no calibration: budgets are allocated by agreement among samples, under a rough prior from "
+            f"other models. Calibrate it: {remedy}"
         )
         self._calibrated: Calibrated | None = None
         if calibration is None:

@@ -22,6 +22,7 @@ from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action, Option
+from adaptive_ttc.estimate.pair_calibration import PriorGainModel
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_problem, whole_samples
@@ -327,7 +328,11 @@ class AdaptiveRun(AdaptiveProblem):
         stop: anyio.Event,
         listener: Listener | None = None,
     ) -> None:
-        # alone, it begins with whatever there is
+        # Alone, it begins with whatever there is, and has no others to leave units to: even without a calibration it
+        # buys no more than forecasts tell apart.
+        if request.min_gain is None and isinstance(calibrated.gain, PriorGainModel):
+            least = calibrated.opening.least_gain(request.price.decode, request.price.score)
+            request = replace(request, min_gain=least)
         self._scheduler = Scheduler(request, resources, calibrated, stop, floor=0.0)
         super().__init__(request, resources, self._scheduler.ledger, stop, listener)
         self._stop = stop

@@ -311,7 +311,12 @@ def test_impossible_requests_are_refused_before_the_models_are_loaded(case, load
     assert loaded.calls == []
 
 
-@pytest.mark.parametrize("arguments", [["solve"], ["guess"], ["solve", "q", "--n", "many"], ["eval"]])
+def test_eval_without_anything_ends_with_code_2_and_one_line(capsys):
+    assert main(["eval"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["solve"], ["guess"], ["solve", "q", "--n", "many"], ["eval", "--dataset"]])
 def test_what_cannot_be_parsed_ends_with_code_2_and_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
