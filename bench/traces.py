@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import command, markdown_table, parser_of, provenance, write_report, write_section
+from measuring import markdown_table, parser_of, provenance, write_report, write_section
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -249,8 +249,8 @@ def main() -> None:
     Console().print(figures["tokens_for_uniform_best"], markup=False)
     write_report(options.json, "traces", figures)
     if options.results:
-        name = "traces " + " ".join(file.name.split(".")[0] for file in options.traces)
-        write_section(options.results, name, f"`{command()}`, {provenance()}\n\n{table(figures)}")
+        name = "traces " + " ".join(file.name.removesuffix(".gz").removesuffix(".jsonl") for file in options.traces)
+        write_section(options.results, name, f"{provenance()}\n\n{table(figures)}")
 
 
 if __name__ == "__main__":
