@@ -149,6 +149,11 @@ class Forecaster:
         self._families = frozenset(families)
         self._seconds = FIRST_GUESS  # for one state
 
+    @property
+    def learns(self) -> bool:
+        """Whether :meth:`learn` changes what is forecast."""
+        return self._gain.learns
+
     def learn(self, states: Sequence[Evidence]) -> None:
         """Take in how all problems stand, see :meth:`adaptive_ttc.estimate.gain.GainModel.learn`."""
         self._gain.learn(states)

@@ -185,6 +185,8 @@ class AgreementGainModel(GainModel):
 class PoolGainModel(AgreementGainModel):
     """Forecasts for problems that share a budget: what all of them showed so far sharpens the forecast of each."""
 
+    learns = True
+
     def __init__(self, base: AgreementGainModel) -> None:
         super().__init__(
             base.prior,

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,8 @@ class Estimators:
 
 class GainModel(ABC):
     """Anything that forecasts: a learned model, the table, agreement among samples."""
+
+    learns: ClassVar[bool] = False  # whether :meth:`learn` changes its forecasts
 
     @abstractmethod
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:

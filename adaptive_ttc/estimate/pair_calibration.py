@@ -133,6 +133,8 @@ class PriorGainModel(GainModel):
     none is told.
     """
 
+    learns = True
+
     def __init__(self, table: ComputeOptimalTable, votes: AgreementGainModel) -> None:
         self._table = table
         self._votes = votes

@@ -193,7 +193,7 @@ class Scheduler:
         """Whenever slices have doubled, let the forecasts learn from how all problems stand; those that wait for units,
         whose options are to be offered anew.
         """
-        if self._looks < self._due:
+        if not self._forecaster.learns or self._looks < self._due:
             return []
         self._due = 2 * self._looks
         self._forecaster.learn([*self._ended, *(one.evidence for one in self._live.values())])
@@ -299,7 +299,8 @@ class Scheduler:
 
     def _conclude(self, problem: AdaptiveProblem, ending: Ending, work: TaskGroup) -> None:
         del self._live[problem.name]
-        self._ended.append(problem.evidence)
+        if self._forecaster.learns:
+            self._ended.append(problem.evidence)
         work.start_soon(self._hand_over, problem, ending, self._allocator.price)
 
     async def _hand_over(self, problem: AdaptiveProblem, ending: Ending, price: float) -> None:
