@@ -10,14 +10,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-import anyio
-import anyio.lowlevel
-
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 from adaptive_ttc.policies.replay.order import RecordedOrder
 from adaptive_ttc.policies.replay.record import Record, RecordedProblem, RecordedSample, load_record
 from adaptive_ttc.policies.replay.traces import TracePolicy
+from adaptive_ttc.policies.replay.turns import Turns
 from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policy import Demand, Policy, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
@@ -25,7 +23,7 @@ from adaptive_ttc.types import Problem
 V = TypeVar("V")
 
 
-class ReplayPolicy:
+class ReplayPolicy(Turns):
     """A :class:`~adaptive_ttc.policy.Policy` whose j-th whole solution of a problem is a recorded one.
 
     Each problem's samples are permuted by ``seed``: replays with several seeds are several draws without replacement
@@ -49,7 +47,8 @@ class ReplayPolicy:
         self.name = f"{record.policy.name} (replay)"
         self.fingerprint, self.parameters = record.policy.fingerprint, record.policy.parameters
         self.revision_prompt: str | None = None
-        self._seed, self._turn_tokens = seed, turn_tokens
+        super().__init__(turn_tokens)
+        self._seed = seed
         samples = [sample for problem in record.problems for sample in problem.samples]
         self._problems = {problem.messages: problem for problem in record.problems}
         self._prompts = PrefixIndex({problem.prompt_ids: problem for problem in record.problems})
@@ -58,8 +57,6 @@ class ReplayPolicy:
         self._orders: dict[tuple[int, ...], RecordedOrder] = {}
         prompts = (problem.prompt_ids for problem in record.problems)
         self._vocab_size = 1 + max(max(ids) for ids in (*prompts, *(sample.token_ids for sample in samples)))
-        self._aborts: dict[str, anyio.Event] = {}
-        self._closed = False
 
     @classmethod
     def load(cls, path: str | Path, *, seed: int = 0, problems: str | Path | None = None) -> Self:
@@ -141,28 +138,8 @@ class ReplayPolicy:
         check_request(self, request, vocab_size=self._vocab_size, in_flight=self._aborts, closed=self._closed)
         sample, begun = self._recorded(request)
         limit = min(request.max_tokens, len(sample.token_ids) - begun)
-        aborted = self._aborts[request.id] = anyio.Event()
-        tokens = 0
-        try:
-            while tokens < limit and not aborted.is_set():
-                await anyio.lowlevel.checkpoint()
-                tokens = min(limit, tokens + self._turn_tokens)
-        finally:
-            del self._aborts[request.id]
+        tokens = await self._delivered(request.id, limit)
         return _piece(sample, begun, tokens, request, cut=tokens < limit)
-
-    async def abort(self, request_id: str) -> None:
-        """End a pending sample with the tokens so far; an unknown id is ignored."""
-        if request_id in self._aborts:
-            self._aborts[request_id].set()
-        await anyio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        """End what is pending as aborted, and refuse later requests."""
-        self._closed = True
-        for aborted in self._aborts.values():
-            aborted.set()
-        await anyio.lowlevel.checkpoint()
 
     def _problem(self, problem: Problem) -> RecordedProblem:
         recorded = self._problems.get(problem.messages)

@@ -23,6 +23,7 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.traces import TraceSample, TraceSet
 from adaptive_ttc.policies.replay.order import RecordedOrder
+from adaptive_ttc.policies.replay.turns import Turns
 from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
@@ -86,7 +87,7 @@ class RecordedGrader(Grader):
         return None if flags is None else 2 * sum(flags) >= len(flags)
 
 
-class TracePolicy:
+class TracePolicy(Turns):
     """A :class:`~adaptive_ttc.policy.Policy` whose j-th sample of a problem is a recorded one, permuted by ``seed``.
 
     It has whole samples of known problems alone, and no more than were recorded: searches, revisions, greedy decoding
@@ -109,7 +110,7 @@ class TracePolicy:
         self.grader = RecordedGrader(traces)
         self._longest = max(sample.tokens for problem in traces.problems for sample in problem.samples)
         self.max_context = 1 + self._longest
-        self._turn_tokens = turn_tokens
+        super().__init__(turn_tokens)
         self._problems = dict(zip(traces.texts, traces.problems, strict=True))
         self._prompt = {text: 1 + number for number, text in enumerate(self._problems)}
         self._held = list(self._problems.values())
@@ -119,8 +120,6 @@ class TracePolicy:
             self._first.append(1 + len(self._held) + len(self._owner))
             self._owner += [(number, place) for place in range(len(problem.samples))]
         self._orders = [RecordedOrder(len(one.samples), seed, json.dumps([seed, one.id])) for one in traces.problems]
-        self._aborts: dict[str, anyio.Event] = {}
-        self._closed = False
 
     @property
     def strategy_defaults(self) -> Mapping[str, Any]:
@@ -172,14 +171,7 @@ class TracePolicy:
         if begun >= sample.tokens or set(request.prompt_ids[1:]) - {token}:
             raise ConfigError(f"request {request.id!r}: its solution so far is not that of the recorded sample")
         limit = min(request.max_tokens, sample.tokens - begun)
-        aborted = self._aborts[request.id] = anyio.Event()
-        tokens = 0
-        try:
-            while tokens < limit and not aborted.is_set():
-                await anyio.lowlevel.checkpoint()
-                tokens = min(limit, tokens + self._turn_tokens)
-        finally:
-            del self._aborts[request.id]
+        tokens = await self._delivered(request.id, limit)
         if not begun + tokens:
             self._orders[number].give_back(request.path)
         whole = begun + tokens == sample.tokens
@@ -189,19 +181,6 @@ class TracePolicy:
             finish="abort" if tokens < limit else "eos" if whole else "length",
             logprobs=(sample.logprob / sample.tokens,) * tokens if known else (),
         )
-
-    async def abort(self, request_id: str) -> None:
-        """End a pending sample with the tokens so far; an unknown id is ignored."""
-        if request_id in self._aborts:
-            self._aborts[request_id].set()
-        await anyio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        """End what is pending as aborted, and refuse later requests."""
-        self._closed = True
-        for aborted in self._aborts.values():
-            aborted.set()
-        await anyio.lowlevel.checkpoint()
 
     def _number(self, problem: Problem) -> int:
         found = self._prompt.get(problem.question) if len(problem.messages) == 1 else None
