@@ -32,6 +32,8 @@ DISCOUNTS = np.array([0.0, 0.0, 0.0, 0.1, 0.4, 0.5, 0.6])  # alpha, of each of S
 SILENT = np.array([0.005, 0.05, 0.2, 0.45, 0.8])  # q
 SHAPE = (len(RATES), len(SPREADS), len(SILENT))
 
+EDGES = (0.8, 0.6, 0.4, 0.2)  # pass rates between bins of difficulty, where no calibration names its own
+
 AHEAD = (1, 2, 3, 4, 6, 8)
 """Numbers of further samples that are looked ahead; between them gains are interpolated."""
 
@@ -120,7 +122,7 @@ class AgreementModel:
         edges: pass rates between the bins of difficulty, falling.
     """
 
-    def __init__(self, weights: Array, edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2)) -> None:
+    def __init__(self, weights: Array, edges: Sequence[float] = EDGES) -> None:
         weights = np.asarray(weights, dtype=np.float64)
         if weights.shape != SHAPE or not (weights >= 0).all() or not 0 < weights.sum() < math.inf:
             raise CalibrationError(f"a prior over answers is of shape {SHAPE}, of numbers of at least 0: fit anew")
@@ -229,9 +231,8 @@ def _wins(
     tables = np.array([*([answers - 1] * len(levels)), answers])[cases]  # of wrong answers
     seated = np.maximum((n - held)[:, None] - tables[:, None] * alpha, _NEVER)  # balls of all rivals
     fresh = _urn(theta + tables[:, None] * alpha, seated)  # [cases, spreads, t, new ones]
-    reached = np.asarray(
-        held[:, None] + _DRAWS, dtype=np.float64
-    )  # votes of the right answer after so many more, [cases, j]
+    # votes of the right answer after so many more, [cases, j]
+    reached = np.asarray(held[:, None] + _DRAWS, dtype=np.float64)
     first = np.cumsum([0, *(number for _, number in levels)])[cases]  # place of each case's own answer among all
     rivals = [votes for votes, number in levels for _ in range(number)][: _LEVELS + 1]
     behind = _behind(rivals, first, seated, reached, alpha)  # [z, cases, spreads, j, u]

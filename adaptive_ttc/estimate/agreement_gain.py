@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, Self
 
 from adaptive_ttc.errors import CalibrationError, ConfigError
-from adaptive_ttc.estimate.agreement import AHEAD, AgreementModel, Answer
+from adaptive_ttc.estimate.agreement import AHEAD, EDGES, AgreementModel, Answer
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, likelihood
 from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, unseen
@@ -81,7 +81,7 @@ class AgreementGainModel(GainModel):
         center: float | None = None,
         agg_strategy: Aggregation = "last",
         scored: bool = False,
-        edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2),
+        edges: Sequence[float] = EDGES,
     ) -> None:
         self.prior = prior
         self.weights = weights

@@ -18,7 +18,7 @@ import numpy as np
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.agreement import AHEAD, SHAPE, Array, log_likelihood, log_silent
+from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array, log_likelihood, log_silent
 from adaptive_ttc.estimate.agreement_gain import OWN, SIGNS, UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, Component, shipped_prior
 from adaptive_ttc.estimate.features import Attempt
@@ -50,6 +50,7 @@ def model_of(
     general: AnswerPrior | None = None,
     agg_strategy: Aggregation = "last",
     scored: bool = False,
+    edges: Sequence[float] = EDGES,
     folds: int = 5,
 ) -> FittedAgreement:
     """Fit all of it to these problems. CalibrationError: they hold no samples."""
@@ -68,7 +69,15 @@ def model_of(
         found = maximised(seen[list(rows)], general.weights, strength)
         prior = AnswerPrior((Component("this pair", "", "", len(rows), found, tokens),), (1.0,))
         model = AgreementGainModel(
-            prior, weights, signs, tokens=tokens, own=own, scale=scale, agg_strategy=agg_strategy, scored=scored
+            prior,
+            weights,
+            signs,
+            tokens=tokens,
+            own=own,
+            scale=scale,
+            agg_strategy=agg_strategy,
+            scored=scored,
+            edges=edges,
         )
         looks = [model.sign(one) for row in rows for one in _attempts([usable[row]]) if one.answer is not None]
         model.center = float(np.mean(looks or [0.0]))

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit.agreement import model_of
+from adaptive_ttc.calibration.judge.held_out import crossfit
 from adaptive_ttc.calibration.judge.sampling import Rule, by_forecast, by_rule, curves, mean_tokens
+from adaptive_ttc.estimate.agreement import EDGES
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, shipped_prior
 from adaptive_ttc.estimate.table import Vote
@@ -71,10 +73,7 @@ def contest(
     budgets = [mean_tokens(records) * each for each in _BUDGETS if each <= held] or [mean_tokens(records)]
     reached: dict[str, NDArray[np.float64]] = {}
     for name, make in makers.items():
-        rules = [
-            make([one for one, fold in zip(records, number, strict=True) if fold != out] or records)
-            for out in range(folds)
-        ]
+        rules = [make([one for one, fold in zip(records, number, strict=True) if fold != out]) for out in range(folds)]
         of_record = {one.id: rules[fold] for one, fold in zip(records, number, strict=True)}
         found = curves(records[:_PROBLEMS], lambda record: of_record[record.id], budgets, orders=_ORDERS, most=_MOST)  # noqa: B023
         reached[name] = found.accuracy.mean(axis=0)
@@ -92,18 +91,15 @@ def shipped(
     general: AnswerPrior | None = None,
     agg_strategy: Aggregation = "last",
     scored: bool = False,
-    edges: Sequence[float] = (0.8, 0.6, 0.4, 0.2),
+    edges: Sequence[float] = EDGES,
 ) -> AgreementGainModel | None:
     """The winner's forecasts, fitted to all records; None where a published rule won, which is named in the contest."""
     if won.chosen == FITTED:
-        model = model_of(records, general=general, agg_strategy=agg_strategy, scored=scored).model
-    elif won.chosen == UNFITTED:
-        tokens = mean_tokens(records)
-        prior = general or shipped_prior()
-        model = AgreementGainModel(prior, tokens=tokens, agg_strategy=agg_strategy, scored=scored)
-    else:
-        return None
-    return AgreementGainModel.of_data({**model.as_data(), "edges": list(edges)})
+        return model_of(records, general=general, agg_strategy=agg_strategy, scored=scored, edges=edges).model
+    if won.chosen == UNFITTED:
+        tokens, prior = mean_tokens(records), general or shipped_prior()
+        return AgreementGainModel(prior, tokens=tokens, agg_strategy=agg_strategy, scored=scored, edges=edges)
+    return None
 
 
 def ballot_of(model: AgreementGainModel, vote: Vote) -> Vote:
@@ -114,10 +110,9 @@ def ballot_of(model: AgreementGainModel, vote: Vote) -> Vote:
 
 
 def folds_of(records: Sequence[ProblemRecord], folds: int, seed: int) -> list[int]:
-    """Fold of every record; those of a group are in one."""
-    groups = sorted({record.group for record in records})
-    place = dict(zip(groups, np.random.default_rng(seed).permutation(len(groups)) % folds, strict=True))
-    return [int(place[record.group]) for record in records]
+    """Fold of every record; those of a group are in one, and a record without a group is one by itself."""
+    parts = crossfit(records, folds, seed)
+    return [parts.fold[record.id] for record in records]
 
 
 def _published(name: str) -> Make:

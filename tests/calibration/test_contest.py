@@ -52,6 +52,8 @@ def test_a_problem_of_several_models_lies_on_one_side():
     folds = folds_of(twins, 3, 0)
     assert all(folds[place] == folds[place + 1] for place in range(0, 24, 2))
     assert set(folds) == {0, 1, 2}
+    alone = [one.__class__(f"{number}", "?", "right", 5, one.units) for number, one in enumerate(twins)]
+    assert set(folds_of(alone, 3, 0)) == {0, 1, 2}, "records of a store name no group"
 
 
 def test_forecasts_come_back_from_json_and_damage_is_told():
