@@ -133,14 +133,15 @@ FIRST_GUESS = 0.002  # seconds that the prediction for one state takes, until on
 class Forecaster:
     """Forecasts many problems at once, in the event loop where that is quick, else in a thread.
 
-    ``steps`` says whether steps can be searched (there is a PRM, and the policy continues begun solutions), ``revises``
-    whether the policy was trained to revise its solutions, ``greedy`` whether it takes the likeliest tokens.
+    The gains of ``calibrated`` are those of one pool. ``steps`` says whether steps can be searched (there is a PRM, and
+    the policy continues begun solutions), ``revises`` whether the policy was trained to revise its solutions,
+    ``greedy`` whether it takes the likeliest tokens.
     """
 
     def __init__(
         self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool, greedy: bool = True
     ) -> None:
-        self._gain = calibrated.gain.pool()
+        self._gain = calibrated.gain
         self._difficulty = calibrated.difficulty
         self._price = price
         families = ["greedy", "sample"] if greedy else ["sample"]

@@ -16,9 +16,11 @@ from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.agreement import AHEAD, EDGES, AgreementModel, Answer
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, likelihood
 from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
-from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, unseen
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option, unseen
+from adaptive_ttc.estimate.lengths import OWN, next_length, pool_length
 from adaptive_ttc.stopping.beta import leads
 from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteWeights
 
@@ -39,8 +41,6 @@ which no one can tell which of two answers leads.
 """
 
 LEAST_POOL = 8  # problems from which on a pool says something of each of them
-GUESSED = 4.0  # first samples of a pool that the guess of their length counts for
-OWN = 0.5  # samples that the mean length of all problems counts for, beside a problem's own
 _REMEMBERED = 512  # problems of a pool whose agreement is kept
 
 
@@ -99,9 +99,14 @@ class AgreementGainModel(GainModel):
         """One for each state."""
         return [self._forecast(state) for state in states]
 
-    def pool(self) -> PoolGainModel:
-        """The same for one pool of problems, from which it learns."""
+    def pool(self, vote: Strategy | None = None, look: Look | None = None) -> PoolGainModel:
+        """The same for one pool of problems, from which it learns; it does not look at the budget."""
         return PoolGainModel(self)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Arguments that are numbers or words."""
+        return {name: getattr(self, name) for name in _PLAIN}
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
@@ -110,7 +115,7 @@ class AgreementGainModel(GainModel):
             "prior": self.prior.as_data(),
             "weights": asdict(self.weights),
             "signs": asdict(self.signs),
-            **{name: getattr(self, name) for name in _PLAIN},
+            **self.plain,
             "edges": list(self.edges),
         }
 
@@ -155,7 +160,7 @@ class AgreementGainModel(GainModel):
     def length(self, state: Evidence) -> float:
         """Tokens that the next sample is expected to take, at least 1."""
         lengths = [one.tokens for unit in state.units for one in unit.attempts]
-        return max(1.0, (math.fsum(lengths) + self.own * self.tokens) / (len(lengths) + self.own))
+        return next_length(lengths, self.tokens, self.own)
 
     def _forecast(self, state: Evidence) -> Forecast:
         attempts = [one for unit in state.units for one in unit.attempts]
@@ -188,21 +193,10 @@ class PoolGainModel(AgreementGainModel):
     learns = True
 
     def __init__(self, base: AgreementGainModel) -> None:
-        super().__init__(
-            base.prior,
-            base.weights,
-            base.signs,
-            tokens=base.tokens,
-            own=base.own,
-            scale=base.scale,
-            center=base.center,
-            agg_strategy=base.agg_strategy,
-            scored=base.scored,
-            edges=base.edges,
-        )
+        super().__init__(base.prior, base.weights, base.signs, **base.plain, edges=base.edges)
         self._base = base
 
-    def pool(self) -> PoolGainModel:
+    def pool(self, vote: Strategy | None = None, look: Look | None = None) -> PoolGainModel:
         """Another one that begins anew."""
         return self._base.pool()
 
@@ -214,8 +208,7 @@ class PoolGainModel(AgreementGainModel):
         first = [attempts[0] for attempts in drawn if attempts]  # those of hard problems would count more often
         if not first:
             return
-        lengths = math.fsum(one.tokens for one in first) + GUESSED * self._base.tokens
-        self.tokens = lengths / (len(first) + GUESSED)
+        self.tokens = pool_length(math.fsum(one.tokens for one in first), len(first), self._base.tokens)
         signs = [self.sign(one) for one in first if one.answer is not None]
         if self._base.center is None and signs:
             self.center = math.fsum(signs) / len(signs)

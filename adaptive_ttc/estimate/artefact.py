@@ -102,9 +102,13 @@ class Calibrated:
     opening: Opening
     meta: Mapping[str, Any]
 
-    def least_gain(self, generated: float, prm: float) -> float:
-        """:data:`LEAST_GAIN` per 1,000 units at these prices; 0 where gains are no measured probabilities."""
-        return self.opening.least_gain(generated, prm) if self.meta else 0.0
+    def least_gain(self, generated: float, prm: float, *, alone: bool = False) -> float:
+        """:data:`LEAST_GAIN` per 1,000 units at these prices; 0 where gains are no measured probabilities.
+
+        A problem ``alone`` has no others to leave units to: even a prior buys no more than forecasts tell apart.
+        """
+        told = self.gain.probable and (alone or bool(self.meta))
+        return self.opening.least_gain(generated, prm) if told else 0.0
 
     @classmethod
     def load(cls, path: str | Path) -> Calibrated:

@@ -29,11 +29,15 @@ from adaptive_ttc.estimate.difficulty import Classifier, Platt
 from adaptive_ttc.estimate.features import Evidence, Reading, family_of
 from adaptive_ttc.estimate.skops_io import REMEDY, read_estimators, write_estimators
 from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.stopping.base import Pool
+from adaptive_ttc.strategies.base import Strategy
 
 SCHEMA = 1
 
 Array = NDArray[np.float64]
 Posteriors = Callable[[Sequence[Evidence]], Sequence[Sequence[float]]]
+Look = Callable[[float], Pool]
+"""How a pool's budget stands, given the tokens that a sample takes on average."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -130,13 +134,17 @@ class GainModel(ABC):
     """Anything that forecasts: a learned model, the table, agreement among samples."""
 
     learns: ClassVar[bool] = False  # whether :meth:`learn` changes its forecasts
+    probable: ClassVar[bool] = True  # whether gains are rises of a probability, and no worth on a scale of their own
 
     @abstractmethod
     def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
         """One for each state."""
 
-    def pool(self) -> GainModel:
-        """The model for one run over problems that share a budget; another one where it learns from them."""
+    def pool(self, vote: Strategy | None = None, look: Look | None = None) -> GainModel:
+        """The model for one run over problems that share a budget; another one where it learns from them.
+
+        ``vote`` is the one that will be taken, and ``look`` tells how the budget stands; None where neither is known.
+        """
         return self
 
     def learn(self, states: Sequence[Evidence]) -> None:  # noqa: B027

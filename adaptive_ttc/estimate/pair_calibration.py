@@ -27,7 +27,7 @@ from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import shipped_prior
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
 from adaptive_ttc.estimate.features import Evidence, family_of
-from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, answered, unseen
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option, answered, unseen
 from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
@@ -36,6 +36,7 @@ from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.registry import make_rule, parse_rule
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
+from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.voting import VoteName
 
 SOURCE = (
@@ -145,7 +146,7 @@ class PriorGainModel(GainModel):
             if family_of(arm.kind) not in (GREEDY, SAMPLE)
         ]
 
-    def pool(self) -> PriorGainModel:
+    def pool(self, vote: Strategy | None = None, look: Look | None = None) -> PriorGainModel:
         """With forecasts of agreement that learn from a pool."""
         return PriorGainModel(self._table, self._votes.pool())
 

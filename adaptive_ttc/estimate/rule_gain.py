@@ -8,21 +8,19 @@ Such gains are no probabilities; none is told.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from adaptive_ttc.estimate.features import Evidence, score_of
-from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option, answered, unseen
-from adaptive_ttc.stopping.base import Draw, Pool, StoppingRule
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option, answered, unseen
+from adaptive_ttc.estimate.lengths import next_length, pool_length
+from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.registry import told
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.types import Aggregation
+from adaptive_ttc.voting import weight_of
 
 LEAST = 1e-3  # weight of one vote, in mean votes of the problem
-OWN = 2.0  # samples that the mean length of all problems counts for, beside a problem's own
-
-Look = Callable[[float], Pool]
-"""How the pool stands, given the tokens that a sample takes on average."""
 
 
 class RuleGainModel(GainModel):
@@ -32,9 +30,11 @@ class RuleGainModel(GainModel):
         rule: what to follow.
         guess: tokens of a sample, until some are seen.
         scored: whether the PRM will score what is drawn.
-        vote: whose weights the rule's votes have; scores are the weights of the weighted vote, others count alike.
+        vote: whose weights the rule's votes have, in those of a mean one; None: they count alike.
         look: how the budget stands; None where it is not known.
     """
+
+    probable = False
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class RuleGainModel(GainModel):
         self._guess = guess
         self._scored = scored
         self._agg: Aggregation = vote.agg_strategy if vote else "last"
-        self._weighs = vote is not None and vote.vote == "weighted"
+        self._vote = vote
         self._look = look
         self._first: dict[str, int] = {}  # question -> tokens of its first sample; later ones are of hard problems
         self._sum = 0
 
-    def in_pool(self, vote: Strategy, look: Look) -> RuleGainModel:
+    def pool(self, vote: Strategy | None = None, look: Look | None = None) -> RuleGainModel:
         """The same for the problems of one budget, of whose lengths it learns."""
         return RuleGainModel(self.rule, self._guess, scored=self._scored, vote=vote, look=look)
 
@@ -68,8 +68,8 @@ class RuleGainModel(GainModel):
         return [self._forecast(state, draws) for state, draws in zip(states, drawn, strict=True)]
 
     def _forecast(self, state: Evidence, draws: Sequence[Draw]) -> Forecast:
-        typical = (self._sum + OWN * self._guess) / (len(self._first) + OWN)
-        length = max(1.0, (math.fsum(one.tokens for one in draws) + OWN * typical) / (len(draws) + OWN))
+        typical = pool_length(self._sum, len(self._first), self._guess)
+        length = next_length([one.tokens for one in draws], typical)
         count = self.rule.samples(draws)
         worth = self.rule.worth(draws, self._look(typical) if self._look else None)
         scoring = count * (state.prompt_tokens + length) + unseen(state) if self._scored else 0.0
@@ -80,15 +80,22 @@ class RuleGainModel(GainModel):
         """Samples of the one distribution from which they are drawn independently."""
         samples = [one for unit in state.units if unit.kind == SAMPLE for one in unit.attempts]
         scores = [score_of(one, self._agg) if one.scores else None for one in samples]
-        known = [score for score in scores if score is not None] if self._weighs else []
+        weights = [self._weight(score, one.logprob, one.tokens) for one, score in zip(samples, scores, strict=True)]
+        known = [weight for weight in weights if weight is not None]
         mean = math.fsum(known) / len(known) if known else 0.0
-        if mean and getattr(self.rule, "weighted", False):  # what certifies by weights needs those of a sample alone
-            mean = 0.5
-        weights = [max(score / mean, LEAST) if mean and score is not None else 1.0 for score in scores]
+        if getattr(self.rule, "weighted", False):  # what certifies by weights needs those of a sample alone
+            mean = self._weight(0.5) or 0.0
         return [
-            Draw(one.answer, one.tokens, weight, score)
+            Draw(one.answer, one.tokens, max(weight / mean, LEAST) if mean and weight is not None else 1.0, score)
             for one, score, weight in zip(samples, scores, weights, strict=True)
         ]
+
+    def _weight(self, score: float | None, logprob: float = math.nan, tokens: int = 0) -> float | None:
+        """Of a vote that counts by a sum of weights; None where it needs a score and has none, or counts alike."""
+        vote = self._vote
+        if vote is None or vote.vote not in ("majority", "weighted") or (vote.scored and score is None):
+            return None
+        return weight_of(score, vote.vote, vote.vote_b, vote.vote_weights, logprob, tokens)
 
     def _note(self, draws: Sequence[Draw], worth: float) -> str:
         said = f"by the rule {told(self.rule)}" + ("" if worth else ", which asks for no more")

@@ -22,8 +22,6 @@ from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action, Option
-from adaptive_ttc.estimate.pair_calibration import PriorGainModel
-from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_problem, whole_samples
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
@@ -62,7 +60,7 @@ class _Inbox:
 
 
 class Scheduler:
-    """Problems being solved from one budget; ``floor`` is the least share of an opening worth starting with."""
+    """Problems being solved from one budget; one that is ``alone`` begins with whatever there is."""
 
     def __init__(
         self,
@@ -71,21 +69,20 @@ class Scheduler:
         calibrated: Calibrated,
         stop: anyio.Event,
         *,
-        floor: float = 0.5,
+        alone: bool = False,
     ) -> None:
         price, least = request.price, request.min_gain
         self._allocator = Allocator(
             request.budget,
-            min_gain=calibrated.least_gain(price.decode, price.score) if least is None else least,
+            min_gain=calibrated.least_gain(price.decode, price.score, alone=alone) if least is None else least,
             per_problem_max=request.per_problem_max,
-            floor=floor,
+            floor=0.0 if alone else 0.5,
         )
         policy = resources.policy
         recorded = recorded_problem(policy) is not None
         steps = resources.prm is not None and not whole_samples(policy) and not recorded
         revises = policy.revision_prompt is not None
-        if isinstance(calibrated.gain, RuleGainModel):
-            calibrated = replace(calibrated, gain=calibrated.gain.in_pool(request.vote, self._pool))
+        calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
         self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises, greedy=not recorded)
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
@@ -329,12 +326,7 @@ class AdaptiveRun(AdaptiveProblem):
         stop: anyio.Event,
         listener: Listener | None = None,
     ) -> None:
-        # Alone, it begins with whatever there is, and has no others to leave units to: even without a calibration it
-        # buys no more than forecasts tell apart.
-        if request.min_gain is None and isinstance(calibrated.gain, PriorGainModel):
-            least = calibrated.opening.least_gain(request.price.decode, request.price.score)
-            request = replace(request, min_gain=least)
-        self._scheduler = Scheduler(request, resources, calibrated, stop, floor=0.0)
+        self._scheduler = Scheduler(request, resources, calibrated, stop, alone=True)
         super().__init__(request, resources, self._scheduler.ledger, stop, listener)
         self._stop = stop
 

@@ -19,9 +19,10 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array, log_likelihood, log_silent
-from adaptive_ttc.estimate.agreement_gain import OWN, SIGNS, UNFITTED, AgreementGainModel
+from adaptive_ttc.estimate.agreement_gain import SIGNS, UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, Component, shipped_prior
 from adaptive_ttc.estimate.features import Attempt
+from adaptive_ttc.estimate.lengths import OWN
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteWeights

@@ -99,7 +99,7 @@ def test_gain_per_token_is_the_worth():
 
 
 def test_lengths_are_shrunk_to_those_of_the_pool():
-    model = RuleGainModel(make_rule("uniform"), guess=100.0).in_pool(Adaptive(), lambda tokens: Pool())
+    model = RuleGainModel(make_rule("uniform"), guess=100.0).pool(Adaptive(), lambda tokens: Pool())
     first = model.forecasts([state("a", tokens=10)])[0].options[0].cost
     for k in range(50):
         model.forecasts([state("a", tokens=10, question=f"q{k}")])
@@ -112,10 +112,28 @@ def test_lengths_are_shrunk_to_those_of_the_pool():
 def test_scores_are_the_weights_of_a_weighted_vote_alone():
     rule = make_rule("adaptive_consistency", level=0.8)
     mixed = state("a", scores=(0.9,)).plus(*state("b", scores=(0.1,)).units)
-    weighted = RuleGainModel(rule, 20.0).in_pool(Adaptive(vote="weighted"), lambda tokens: Pool())
-    even = RuleGainModel(rule, 20.0).in_pool(Adaptive(vote="majority"), lambda tokens: Pool())
+    weighted = RuleGainModel(rule, 20.0).pool(Adaptive(vote="weighted"), lambda tokens: Pool())
+    even = RuleGainModel(rule, 20.0).pool(Adaptive(vote="majority"), lambda tokens: Pool())
     assert even.forecasts([mixed])[0].options[0].gain > 0
     assert weighted.forecasts([mixed])[0].options[0].gain == 0, "1.8 votes of 2"
+
+
+def test_votes_of_a_rule_weigh_what_the_vote_counts_them_for():
+    seen = []
+
+    class Watching(type(make_rule("uniform"))):
+        def worth(self, draws, pool=None):
+            seen.append([draw.weight for draw in draws])
+            return 1.0
+
+    scored = state("a", scores=(0.2,)).plus(*state("b", scores=(0.4,)).units)
+    zero = state("a", "b", scores=(0.0,))
+    squared = RuleGainModel(Watching(), 20.0).pool(Adaptive(vote="weighted", vote_power=2.0))
+    squared.forecasts([scored, zero])
+    assert seen[0] == pytest.approx([0.4, 1.6]), "their mean is one vote"
+    assert seen[1][0] == seen[1][1] > 0
+    RuleGainModel(Watching(), 20.0).pool(Adaptive(vote="best")).forecasts([scored])
+    assert seen[2] == [1.0, 1.0]
 
 
 def test_weights_by_which_is_certified_do_not_depend_on_other_samples():
@@ -127,9 +145,7 @@ def test_weights_by_which_is_certified_do_not_depend_on_other_samples():
             return 1.0
 
     for weighted in (True, False):
-        model = RuleGainModel(Watching(weighted=weighted), 20.0).in_pool(
-            Adaptive(vote="weighted"), lambda tokens: Pool()
-        )
+        model = RuleGainModel(Watching(weighted=weighted), 20.0).pool(Adaptive(vote="weighted"), lambda tokens: Pool())
         model.forecasts([state("a", scores=(0.4,)), state("a", scores=(0.4,)).plus(*state("b", scores=(0.2,)).units)])
     assert seen[0] == [0.8]
     assert seen[1] == [0.8, 0.4]
