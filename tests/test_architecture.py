@@ -28,7 +28,20 @@ OUTER = ("adaptive_ttc.policies", "adaptive_ttc.calibration", "policies", "calib
 
 LAYERS = (
     ("types", "errors", "events"),
-    ("cost", "ledger", "voting", "stopping", "policy", "prm", "answers", "tracing", "loading", "wrappers", "tasks"),
+    (
+        "cost",
+        "ledger",
+        "voting",
+        "stopping",
+        "policy",
+        "prm",
+        "answers",
+        "tracing",
+        "loading",
+        "wrappers",
+        "tasks",
+        "database",
+    ),
     ("strategies",),
     ("driver",),
     ("estimate",),

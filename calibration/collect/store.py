@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work, row_digest
+from adaptive_ttc.database import Database
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.types import Prefix
 
-APPLICATION = 0x41545443  # SQLite's application_id of these files: "ATTC"
-SCHEMA = 1
-WAIT = 120.0  # seconds that a writer waits for another's transaction
 _TABLES = """
 CREATE TABLE pools (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
 CREATE TABLE problems (
@@ -74,33 +70,27 @@ class StoredProblem:
         return {attempt.answer for one in drawn for attempt in one.unit.attempts if attempt.answer is not None}
 
 
-class Store:
+class Store(Database):
     """A file of units; open it in every process that writes or reads it. ``:memory:`` keeps everything in memory.
 
     Raises:
         CalibrationError: the file is no store, of another version, damaged, or stays locked; ConfigError: not writable.
     """
 
+    application = 0x41545443  # "ATTC"
+    schema = 1
+    tables = _TABLES
+    wait = 120.0
+    error = CalibrationError
+    words: ClassVar[Mapping[str, str]] = {
+        "locked": "end what keeps it locked, or see to its folder and disk",
+        "damaged": "no store of calibration, or is damaged: name another file, or restore it from a copy",
+        "version": "{path} has the store's schema {found}, and this version reads {schema}: collect into a new file, "
+        "or read it with the version that wrote it",
+    }
+
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path) if str(path) == ":memory:" else writable(path)
-        with self._errors():
-            self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
-        try:
-            with self._errors():
-                self._open()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; again is fine."""
-        self._db.close()
+        super().__init__(path if str(path) == ":memory:" else writable(path))
 
     @classmethod
     def deserialized(cls, data: bytes) -> Self:
@@ -224,56 +214,6 @@ class Store:
     def _grouped(self, query: str, value: object) -> dict[int, list[Any]]:
         rows = self._db.execute(query, (value,)).fetchall()
         return {problem: list(group) for problem, group in groupby(rows, key=itemgetter(0))}
-
-    def _open(self) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        if application != APPLICATION:
-            self._make()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA:
-            raise CalibrationError(
-                f"{self.path} has the store's schema {version}, and this version reads {SCHEMA}: collect into a new "
-                "file, or read it with the version that wrote it"
-            )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")  # survives the death of a process; a lost commit is redrawn
-
-    def _make(self) -> None:
-        """Make the tables in an empty file; of several processes that try, one succeeds."""
-        with self._transaction():
-            if self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
-                return
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise CalibrationError(f"{self.path} is a database of something else; name another file")
-            for statement in _TABLES.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise CalibrationError(
-                f"{self.path} cannot be used ({error}): end what keeps it locked, or see to its folder and disk"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise CalibrationError(
-                f"{self.path} is no store of calibration, or is damaged ({error}): name another file, or restore it "
-                "from a copy"
-            ) from error
 
 
 def _drawn(row: Sequence[Any]) -> Drawn:
