@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adaptive_ttc.errors import AdaptiveTTCError as AdaptiveTTCError
     from adaptive_ttc.errors import CalibrationError as CalibrationError
     from adaptive_ttc.errors import CalibrationWarning as CalibrationWarning
+    from adaptive_ttc.errors import CheckpointError as CheckpointError
     from adaptive_ttc.errors import ConfigError as ConfigError
     from adaptive_ttc.errors import EngineError as EngineError
     from adaptive_ttc.errors import GradingError as GradingError
@@ -57,6 +58,7 @@ _NAMES = {
         "AdaptiveTTCError",
         "CalibrationError",
         "CalibrationWarning",
+        "CheckpointError",
         "ConfigError",
         "EngineError",
         "GradingError",

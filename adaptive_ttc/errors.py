@@ -5,6 +5,7 @@ Programming mistakes stay ``ValueError`` and ``TypeError``::
     AdaptiveTTCError
     ├── ConfigError        wrong arguments: strategy, n, budget, an empty problem (also a ValueError)
     ├── CalibrationError   an artefact that is missing, foreign, edited or not fit for use
+    ├── CheckpointError    the file to go on from is of another call, damaged, in use, or cannot be written
     ├── EngineError        a policy or PRM failed; ``retryable`` says whether the same call may succeed later
     └── GradingError       the grading worker itself failed (a wrong or unreadable answer is not an error)
 """
@@ -22,6 +23,10 @@ class ConfigError(AdaptiveTTCError, ValueError):
 
 class CalibrationError(AdaptiveTTCError):
     """A calibration artefact cannot be made, read or trusted."""
+
+
+class CheckpointError(AdaptiveTTCError):
+    """The file that a call goes on from cannot be used."""
 
 
 class EngineError(AdaptiveTTCError):

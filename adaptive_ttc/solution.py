@@ -115,4 +115,4 @@ class Solution:
 
     def explain(self) -> str:
         """In words: what was tried, what it cost and why the answer won, from the trace."""
-        return explain(self.trace)
+        return explain(self.trace) if len(self.trace) else "Its trace was not kept (keep_traces=False)."

@@ -237,6 +237,8 @@ class Solver:
         max_rounds: int | None = None,
         count: str = "generated",
         seed: int | None = None,
+        checkpoint: str | Path | None = None,
+        keep_traces: bool = True,
         **options: Any,
     ) -> SolutionPool:
         """Solve many problems from one budget, which is spent where it is expected to gain most.
@@ -258,10 +260,15 @@ class Solver:
                 for a source that waits for a solution before it brings the next problem.
             deadline: seconds after which every problem settles with the best that it has.
             min_gain, max_rounds, count, seed: as for :meth:`solve`.
+            checkpoint: a file from which the same call goes on, whatever ended it, within the one budget: what is
+                settled comes at once, what has begun goes on from its last slice, what failed is tried again. Slices
+                that a crash cut are charged with all that they may have spent.
+            keep_traces: False empties the trace of every solution, which is most of its memory.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
 
         Raises:
             ConfigError: at once, when the request is impossible; where ``problems`` is a list, also when one is empty.
+            CheckpointError: at once, when the checkpoint is of another call, damaged, in use, or cannot be written.
         """
         given = {key: value for key, value in options.items() if value is not None}
         request = make_pool_request(
@@ -281,7 +288,8 @@ class Solver:
         problems = check_several(problems)
         calibrated = self._calibration.calibrated(request.strategy.max_tokens)
         request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
-        return SolutionPool(problems, request, self.resources, calibrated)
+        kept: dict[str, Any] = {"checkpoint": checkpoint, "keep_traces": keep_traces}
+        return SolutionPool(problems, request, self.resources, calibrated, **kept)
 
     @property
     def resources(self) -> Resources:

@@ -123,7 +123,7 @@ class Allocator:
         """The standing of a problem."""
         return self._account(id).standing
 
-    def arrive(self, id: str, opening: int, options: Iterable[Option] = ()) -> None:
+    def arrive(self, id: str, opening: int, options: Iterable[Option] = (), *, spent: int = 0) -> None:
         """Add a problem; ValueError where its name is taken, or its opening takes less than 1 unit.
 
         Args:
@@ -131,19 +131,29 @@ class Allocator:
             opening: units of its first work, which gives an answer in nine of ten cases; at most ``per_problem_max``.
             options: expected of it before any evidence, the opening included; never chosen, they only add to the
                 demand.
+            spent: units that it has cost in an earlier run, less than ``per_problem_max``; :attr:`ledger` was charged
+                them.
         """
-        if id in self._accounts:
-            raise ValueError(f"problem {id!r} has arrived already; ids must differ")
         if opening < 1:
             raise ValueError(f"the opening of {id!r} takes at least 1 unit; got {opening}")
-        account = Account(id, len(self._accounts), opening if self._most is None else min(opening, self._most))
+        account = self._new(id, spent)
+        account.opening = int(min(opening, self._room(account)))
         self._estimate(account, options, given=account.opening)
+        self._openings.append(account)
+        self._due += account.opening
+
+    def go_on(self, id: str, spent: int) -> None:
+        """Add a problem that an earlier run has opened; its options are due. As :meth:`arrive`."""
+        self._new(id, spent).standing = "open"
+
+    def _new(self, id: str, spent: int) -> Account:
+        if id in self._accounts:
+            raise ValueError(f"problem {id!r} has arrived already; ids must differ")
         number, opened, wanted = self._coming
         if number:
             self._expect(number - 1, opened, wanted)
-        self._accounts[id] = account
-        self._openings.append(account)
-        self._due += account.opening
+        account = self._accounts[id] = Account(id, len(self._accounts), 0, spent=spent)
+        return account
 
     def expect(self, number: int, opening: int = 0, options: Iterable[Option] = ()) -> None:
         """Say how many problems are still to come and what each is likely to want, so that units are kept for them.

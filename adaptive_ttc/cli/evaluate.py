@@ -84,6 +84,12 @@ def add(subparsers: Any) -> None:
         help="most that may be spent on all problems together (see --count), where it is expected to bring most "
         "(in place of --budget-tokens)",
     )
+    option(
+        "--checkpoint",
+        metavar="FILE",
+        help="with --shared-budget: keep what is done in this file; the same command goes on from it, within the one "
+        "budget, whatever ended it",
+    )
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -108,6 +114,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         writable(options.json)
     request = request_of(options)
+    if options.checkpoint is not None:
+        if options.shared_budget is None:
+            raise ConfigError("--checkpoint keeps what one budget has bought for all problems: give --shared-budget")
+        writable(options.checkpoint)
     if options.dataset is None:
         if options.engine != REPLAY or options.policy is None or not holds_traces(options.policy):
             raise ConfigError(f"--dataset says what is solved: {', '.join(MINIMATH)}, or a file")
@@ -158,7 +168,7 @@ async def _evaluate(
 
         solve: Callable[..., Awaitable[None]] = solve_rows
         if options.shared_budget is not None:
-            solve = partial(solve_rows_together, budget=options.shared_budget)
+            solve = partial(solve_rows_together, budget=options.shared_budget, checkpoint=options.checkpoint)
         async with solver:
             with warnings.catch_warnings():
                 warnings.simplefilter("once", RevisionWarning)  # it is the same for all problems

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import anyio
 
@@ -12,10 +12,10 @@ from adaptive_ttc.driver.engines import DriverConfig, Engines, PolicyCalls
 from adaptive_ttc.driver.expand import Expansion, score_held
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.prompts import Prompts
-from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder
+from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder, asked_of
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.driver.state import SearchState, derive_seed
-from adaptive_ttc.events import Route
+from adaptive_ttc.events import Event, Route
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -23,6 +23,8 @@ from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Problem, Usage
+
+_DERIVED = ("flops", "wall_time")  # fields of the usage that are computed from others, or measured elsewhere
 
 
 class Driver:
@@ -97,6 +99,15 @@ class Driver:
     def observe(self, evidence: Iterable[Prefix]) -> None:
         """Register samples that other drivers drew, so that none is drawn again."""
         self._account.observe(evidence)
+
+    def go_on_from(self, events: Sequence[Event], drawn: Mapping[Route, Prefix], usage: Usage) -> None:
+        """Take up what an earlier run of the problem did: its trace (which this driver's trace holds already), all its
+        samples by path, and its usage. Nothing is charged.
+        """
+        self._account.go_on_from(events, drawn)
+        self._recorder.add(**{name: number for name, number in asdict(usage).items() if name not in _DERIVED})
+        self._branch = SearchRecorder(self._recorder, asked=asked_of(events))
+        self._prompt_paid = self._prompt_paid or bool(events)
 
     async def run(self, search: Search, ledger: Ledger | None = None) -> tuple[Prefix, ...]:
         """Answer the search's requests until it returns; its result. May be called again with another search.

@@ -41,12 +41,14 @@ class RunRecorder:
 
 
 class SearchRecorder:
-    """Records one search, which ``route`` names among nested forks (see :mod:`adaptive_ttc.events`)."""
+    """Records one search, which ``route`` names among nested forks (see :mod:`adaptive_ttc.events`), after ``asked``
+    requests that an earlier run recorded.
+    """
 
-    def __init__(self, recorder: RunRecorder, route: Route = ()) -> None:
+    def __init__(self, recorder: RunRecorder, route: Route = (), asked: int = 0) -> None:
         self._recorder = recorder
         self._route = route
-        self._number = -1
+        self._number = asked - 1
         self._open: dict[Route, Prefix] = {}
 
     def expand(self, request: Expand) -> None:
@@ -114,3 +116,9 @@ class SearchRecorder:
             score = one.scores[-1] if one.scores else None
             twin = standing[one.text] if standing[one.text] != path else None
             self._recorder.record(PrunedEvent(time=self._recorder.now(), path=path, score=score, merged_into=twin))
+
+
+def asked_of(events: Iterable[Event]) -> int:
+    """Requests of the outermost search that a trace holds."""
+    numbers = [one.number for one in events if isinstance(one, ExpandEvent | ForkEvent) and one.branch == ()]
+    return max(numbers, default=-1) + 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adaptive_ttc.events import Route
+from adaptive_ttc.events import Event, ExpandedEvent, ExpandEvent, Route, SampledEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Finish, Prefix
 
@@ -96,6 +96,22 @@ class SearchState:
                 self.note((), len(prefix.token_ids), "eos")
             if prefix.scores:
                 self.scores[prefix.steps] = prefix.scores
+
+    def go_on_from(self, events: Sequence[Event], drawn: Mapping[Route, Prefix]) -> None:
+        """Register all that an earlier run did, by its trace; ``drawn`` are its samples by path."""
+        asked = {(event.branch, event.number): event for event in events if isinstance(event, ExpandEvent)}
+        grown = {event.path: event.tokens for event in events if isinstance(event, SampledEvent)}
+        for event in events:
+            if not isinstance(event, ExpandedEvent):
+                continue
+            request = asked[event.branch, event.number]
+            self.shown.update(attempts for attempts in request.attempts if attempts)
+            for path in event.children:
+                self.numbering.observe(path)
+                one = drawn[path]
+                self.note(request.stop, grown[path] if request.stop else len(one.token_ids), one.finish)
+                if one.scores:
+                    self.scores[one.steps] = one.scores
 
     def ended(self, kind: Kind) -> tuple[int, float]:
         """How many samples of a kind ended by themselves, and their mean length (0 when none has)."""

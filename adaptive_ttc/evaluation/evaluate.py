@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -105,14 +106,17 @@ async def solve_rows_together(
     *,
     budget: int,
     concurrency: int = CONCURRENCY,
+    checkpoint: str | Path | None = None,
 ) -> None:
     """Solve all problems from one shared ``budget``, and grade them; further arguments as for :func:`solve_rows`.
 
-    Rows of the same ``unique_id`` get a number in seeds; ``concurrency`` counts slices at work at once.
+    Rows of the same ``unique_id`` get a number in seeds; ``concurrency`` counts slices at work at once. ``checkpoint``:
+    see :meth:`~adaptive_ttc.solver.Solver.solve_many`.
     """
     numbers = {name: index for index, name in enumerate(_names(rows))}
     problems = [Problem.of(row["problem"], name) for row, name in zip(rows, numbers, strict=True)]
-    async with solver.solve_many(problems, budget_tokens=budget, max_concurrency=concurrency, **request) as pool:
+    asked = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint, **request}
+    async with solver.solve_many(problems, **asked) as pool:
         async for solution in pool:
             index = numbers[solution.problem.id]
             correct = await solver.grader.equal(rows[index]["answer"], solution.answer)

@@ -68,6 +68,7 @@ class AdaptiveProblem(ProblemRun):
         self.opening = Opening()  # its first slice
         self.forecast: Forecast | None = None  # gains expected of further slices; None before the first look
         self.error: AdaptiveTTCError | None = None  # what ended it
+        self.spent_before = 0  # units charged by earlier runs
         prompt = len(policy.encode(request.problem))
         self.prompt_units = price.prompt * prompt  # charged once
         scoring = 0 if prm is None or not price.score else least_score(prm, request.problem.question, price)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +16,8 @@ from adaptive_ttc.allocation.report import FAILED, AllocationReport
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
+from adaptive_ttc.run.checkpoint import Checkpoint, call_of
+from adaptive_ttc.run.checkpointed import CheckpointedProblem, settled_before
 from adaptive_ttc.run.request import Question, Questions, Resources, SolveRequest
 from adaptive_ttc.run.run import ending_early
 from adaptive_ttc.run.scheduler import Scheduler
@@ -41,9 +45,24 @@ class SolutionPool(Background[Solution, None]):
     _left = "the work was ended before it was done: call stop() for what there is"
 
     def __init__(
-        self, problems: Questions, request: SolveRequest, resources: Resources, calibrated: Calibrated
+        self,
+        problems: Questions,
+        request: SolveRequest,
+        resources: Resources,
+        calibrated: Calibrated,
+        *,
+        checkpoint: str | Path | None = None,
+        keep_traces: bool = True,
     ) -> None:
         super().__init__()
+        self._checkpoint = checkpoint
+        self._keep_traces = keep_traces
+        if checkpoint is not None:
+            listed = None if isinstance(problems, AsyncIterable) else [Problem.of(one) for one in problems]
+            problems = problems if listed is None else listed
+            self._call = call_of(request, resources, calibrated, listed)
+            with Checkpoint(checkpoint) as file:
+                file.claim(self._call)
         self._problems = problems
         self._request = request
         self._resources = resources
@@ -108,27 +127,40 @@ class SolutionPool(Background[Solution, None]):
                 await self.aclose()
 
     async def _work(self) -> None:
-        async with ending_early(self._stop, self._request.deadline, None) as early:
-            await self._scheduler.run(self._arrivals(), self._settled, early)
+        with ExitStack() as stack:
+            file = None if self._checkpoint is None else stack.enter_context(Checkpoint(self._checkpoint))
+            if file is not None:
+                file.claim(self._call)
+                self._charge(file.spent)
+            async with ending_early(self._stop, self._request.deadline, None) as early:
+                await self._scheduler.run(self._arrivals(file), self._settled, early)
+
+    def _charge(self, units: int) -> None:
+        """Charge what earlier runs have spent, or may have; within the budget, as that was theirs too."""
+        money = self._scheduler.ledger.reserve(units)
+        assert money is not None
+        money.settle(units)
 
     async def _settled(self, problem: AdaptiveProblem, solution: Solution) -> None:
-        self._settled_usage += replace(solution.usage, wall_time=0.0)
         self._hand_out(self._open.pop(problem), solution)
 
     def _hand_out(self, number: int, solution: Solution) -> None:
+        self._settled_usage += replace(solution.usage, wall_time=0.0)
+        if not self._keep_traces:
+            solution = replace(solution, trace=Trace(solution.trace.started))
         self._order.append((number, self._iterated))
         self._told.put_nowait(solution)
         if not self._iterated:
             self._places.release()
 
-    async def _arrivals(self) -> AsyncIterator[Sequence[AdaptiveProblem]]:
+    async def _arrivals(self, file: Checkpoint | None) -> AsyncIterator[Sequence[AdaptiveProblem]]:
         """Problems as they come, those of a list together; of an async source, no more than may be open at once."""
         if isinstance(self._problems, AsyncIterable):
             source, number = aiter(self._problems), 0
             try:
                 while True:
                     await self._places.acquire()
-                    yield self._begun(number, await anext(source))
+                    yield await self._begun(number, await anext(source), file)
                     number += 1
             except StopAsyncIteration:
                 return
@@ -137,19 +169,36 @@ class SolutionPool(Background[Solution, None]):
                     with anyio.CancelScope(shield=True):
                         await source.aclose()
         else:
-            yield [problem for number, one in enumerate(self._problems) for problem in self._begun(number, one)]
+            begun = [await self._begun(number, one, file) for number, one in enumerate(self._problems)]
+            yield [problem for found in begun for problem in found]
 
-    def _begun(self, number: int, question: Question) -> list[AdaptiveProblem]:
-        """The problem, begun; none where it is impossible, whose solution says so."""
+    async def _begun(self, number: int, question: Question, file: Checkpoint | None) -> list[AdaptiveProblem]:
+        """The problem, begun; none where it is impossible, or was settled before, whose solution is handed out."""
         problem = None
         try:
             problem = Problem.of(question)
             request = self._request.of_problem(problem, self._resources)
-            begun = AdaptiveProblem(request, self._resources, self._scheduler.ledger, self._stop)
+            begun = await self._taken_up(number, request, file)
         except ConfigError as error:
             problem = problem or Problem((Message("user", str(question)),), f"problem {number + 1}")
             request = replace(self._request, problem=problem, budget=self._request.per_problem_max)
             self._hand_out(number, conclude(request, (), Usage(), 0, Trace(anyio.current_time()), FAILED, error=error))
             return []
-        self._open[begun] = number
-        return [begun]
+        if begun is not None:
+            self._open[begun] = number
+        return [] if begun is None else [begun]
+
+    async def _taken_up(self, number: int, request: SolveRequest, file: Checkpoint | None) -> AdaptiveProblem | None:
+        """The problem where it was left off; None where it was settled."""
+        told = (request, self._resources, self._scheduler.ledger, self._stop)
+        if file is None:
+            return AdaptiveProblem(*told)
+        stored = file.enter(number, request.problem)
+        begun = CheckpointedProblem(file, number, *told)
+        await begun.go_on_from(stored, evidence=stored.closing is None or self._scheduler.learns)
+        if stored.closing is None:
+            return begun
+        solution = await settled_before(stored, self._resources.grader)
+        self._scheduler.settled_before(begun, stored.ending)
+        self._hand_out(number, solution)
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -78,16 +79,27 @@ class Record:
             self._tokens[event.path] = self._tokens.get(event.path, ()) + event.token_ids
         self._prefixes: dict[Route, Prefix] = {}
 
+    @property
+    def drawn(self) -> Mapping[Route, Prefix]:
+        """All samples of the searches that were run again, by path."""
+        return self._prefixes
+
     def search_again(self) -> tuple[Strategy, tuple[Prefix, ...]]:
         """Run every search of the trace in turn; the last one's strategy, and what it handed in."""
         if not self._searches:
             raise ConfigError("the trace holds no search")
+        for again in self.searches_again():
+            last = again
+        return last
+
+    def searches_again(self) -> Iterator[tuple[Strategy, tuple[Prefix, ...]]]:
+        """Run the searches of the trace one by one; the strategy of each, and what it handed in."""
         number = -1
         for event in self._searches:
             strategy = _strategy(event)
             start = [self._prefixes[path] for path in event.start]
             number, handed_in = self._drive(strategy.search(start), (), number)
-        return strategy, handed_in
+            yield strategy, handed_in
 
     def _drive(self, search: Search, branch: Route, number: int) -> tuple[int, tuple[Prefix, ...]]:
         """Answer a search's requests, numbered after ``number``; the last number, and the search's result."""

@@ -92,6 +92,7 @@ class Scheduler:
         self._running: set[str] = set()
         self._names: Counter[str] = Counter()
         self._arrived = 0
+        self._expected = request.expected  # until the allocator was told
         self._slices, self._seconds = 0, 0.0  # that came back, and how long they took together
         self._began = 0.0
         self._looks, self._due = 0, _FIRST_LEARNED  # slices that ended, and how many before forecasts learn from them
@@ -169,6 +170,8 @@ class Scheduler:
         going = [one.problem for one in ended if one.error is None and one.moved]
         self._looks += len(going)
         going += self._learn()
+        going += [self._go_on(one) for one in arrived if self._begun_before(one)]
+        arrived = [one for one in arrived if not self._begun_before(one)]
         at_work = len(self._running) + len(arrived) + len(going)
         paces = [self._pace(one, at_work) for one in (*arrived, *going)]
         forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)], paces)
@@ -201,17 +204,45 @@ class Scheduler:
         for problem in arrived:
             problem.name = self._unused(problem.name)
             self._live[problem.name] = problem
-        first, self._arrived = not self._arrived, self._arrived + len(arrived)
+        coming, self._arrived = self._expected - self._arrived, self._arrived + len(arrived)
         for problem in arrived:
             problem.opening = self._opening_of(problem)
             units, options = problem.opening_units(), self._options(problem)
-            if first and self._request.expected:  # those to come are like the first
-                self._allocator.expect(self._request.expected, units, options)
-            first = False
-            self._allocator.arrive(problem.name, units, options)
+            if self._expected:  # those to come are like the first
+                self._allocator.expect(coming, units, options)
+                self._expected = 0
+            self._allocator.arrive(problem.name, units, options, spent=problem.spent_before)
             self._unopened.append(problem)
         if self._inbox.closed:
             self._allocator.expect(0)
+
+    def _begun_before(self, problem: AdaptiveProblem) -> bool:
+        """Whether an earlier run has opened it, or has left it nothing to be opened with."""
+        most = problem.request.budget
+        return problem.rounds > 0 or (most is not None and problem.spent_before >= most)
+
+    def _go_on(self, problem: AdaptiveProblem) -> AdaptiveProblem:
+        """Take in a problem that an earlier run has opened."""
+        problem.name = self._unused(problem.name)
+        self._live[problem.name] = problem
+        problem.opening = self._opening_of(problem)
+        self._arrived += 1
+        self._allocator.go_on(problem.name, problem.spent_before)
+        return problem
+
+    @property
+    def learns(self) -> bool:
+        """Whether forecasts learn from the evidence of other problems."""
+        return self._forecaster.learns
+
+    def settled_before(self, problem: AdaptiveProblem, ending: Ending) -> None:
+        """Take in a problem that an earlier run has settled."""
+        name = self._unused(problem.name)
+        self._arrived += 1
+        self._allocator.go_on(name, problem.spent_before)
+        self._allocator.settled(name, ending)
+        if self.learns:
+            self._ended.append(problem.evidence)
 
     def _unused(self, name: str) -> str:
         """The name, numbered if it was given before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,14 +55,16 @@ class Trace:
         """The events after the first ``number`` of them, in order."""
         return tuple(self._events[number:])
 
+    def go_on_from(self, events: Iterable[Event], now: float) -> None:
+        """Take up the events of an earlier run at the clock's reading ``now``, as if no time had passed since."""
+        self._events = list(events)
+        self.started = now - (self._events[-1].time if self._events else 0.0)
+
     def save(self, path: str | Path) -> None:
         """Write the trace as JSON."""
-        events = [
-            {"event": event.kind, **{part.name: getattr(event, part.name) for part in fields(event)}}
-            for event in self._events
-        ]
+        events = [event_as_data(event) for event in self._events]
         document = {"schema": SCHEMA, "started": self.started, "events": events}
-        Path(path).write_text(json.dumps(document, default=_plain, ensure_ascii=False), encoding="utf-8")
+        Path(path).write_text(json.dumps(document, default=plain, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
@@ -76,7 +78,7 @@ class Trace:
                 )
             trace = cls(document["started"])
             for entry in document["events"]:
-                trace.record(_event(entry))
+                trace.record(event_of(entry))
         except ConfigError:
             raise
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -87,13 +89,20 @@ class Trace:
         return trace
 
 
-def _plain(value: object) -> dict[str, Any]:
+def event_as_data(event: Event) -> dict[str, Any]:
+    """An event for JSON, with :func:`plain` as the default."""
+    return {"event": event.kind, **{part.name: getattr(event, part.name) for part in fields(event)}}
+
+
+def plain(value: object) -> dict[str, Any]:
+    """A part of an event that JSON does not know."""
     if is_dataclass(value) and not isinstance(value, type):
         return {part.name: getattr(value, part.name) for part in fields(value)}
     raise TypeError(f"a trace holds numbers, strings and tuples of them; got {type(value).__name__}")
 
 
-def _event(entry: dict[str, Any]) -> Event:
+def event_of(entry: dict[str, Any]) -> Event:
+    """What :func:`event_as_data` gave, read from JSON; KeyError, TypeError or ValueError where it is damaged."""
     values = {name: value if name in _MAPPINGS else _tuples(value) for name, value in entry.items() if name != "event"}
     if entry["event"] == VoteEvent.kind:
         values["classes"] = tuple(AnswerClass(**one) for one in values["classes"])

@@ -229,6 +229,20 @@ def test_eval_with_one_budget_for_all_problems(loaded, dataset, tmp_path, capsys
         assert f"leave out {more[0]}" in capsys.readouterr().err
 
 
+@said
+def test_eval_goes_on_from_its_checkpoint(loaded, dataset, tmp_path, capsys):
+    target, file = tmp_path / "figures.json", tmp_path / "new" / "run.db"
+    words = ["eval", "--dataset", dataset, "--json", str(target), "--checkpoint", str(file)]
+    assert main([*words, "--budget-tokens", "300"]) == 2
+    assert "give --shared-budget" in capsys.readouterr().err
+    assert main([*words, "--shared-budget", "2500"]) == 0
+    first = figures(target)
+    assert main([*words, "--shared-budget", "2500"]) == 0
+    assert {**figures(target), "wall_time": first["wall_time"]} == first
+    assert main([*words, "--shared-budget", "2400"]) == 1
+    assert "budget_tokens was 2500, is 2400" in capsys.readouterr().err
+
+
 def test_what_a_budget_counts(loaded, tmp_path):
     target = tmp_path / "solution.json"
     wish = ["--strategy", "weighted_best_of_n", "--n", "4", "--budget-tokens", "5000", "--count", "generated+prm"]

@@ -1,0 +1,228 @@
+"""The file that a pool of problems goes on from after a crash: what was asked, and what every problem has got so far.
+
+It knows neither engines nor event loops. Units that a slice may spend are entered before it begins, and what it spent
+when it ends: a slice that has begun and not ended counts with all that it may have spent. What a problem has got is its
+trace, from which it is solved again without an engine (`run/retrace.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from adaptive_ttc.database import Database
+from adaptive_ttc.errors import CheckpointError
+from adaptive_ttc.estimate.artefact import Calibrated
+from adaptive_ttc.events import DoneEvent, Event, Route
+from adaptive_ttc.run.request import Resources, SolveRequest
+from adaptive_ttc.stopping.registry import told
+from adaptive_ttc.tracing.trace import event_as_data, event_of, plain
+from adaptive_ttc.types import Ending, Problem, Stopped, Usage
+
+# Units are text: a budget of floating-point operations may be larger than what SQLite holds as a number.
+_TABLES = """
+CREATE TABLE call (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE problems (number INTEGER PRIMARY KEY, digest TEXT NOT NULL, closing BLOB);
+CREATE TABLE slices (
+    id INTEGER PRIMARY KEY, problem INTEGER NOT NULL REFERENCES problems, units TEXT NOT NULL, drawn BLOB
+);
+CREATE INDEX slices_of_problem ON slices (problem);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a slice added to its problem."""
+
+    events: tuple[Event, ...]  # of its trace
+    logprobs: Mapping[Route, tuple[float, ...]]  # of the tokens of every solution that it handed in
+    usage: Usage  # of the problem, up to its end
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is known of a problem from earlier runs."""
+
+    drawn: tuple[Drawn, ...]  # by its slices that ended, in order
+    units: tuple[int, ...]  # what each of them spent
+    lost: int  # most units that slices have spent of which nothing else is known
+    closing: tuple[Event, ...] | None  # of its trace, after its last slice; None where it was not settled
+
+    @property
+    def spent(self) -> int:
+        """Units that it has cost."""
+        return sum(self.units) + self.lost
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Its trace so far."""
+        return tuple(event for one in self.drawn for event in one.events) + (self.closing or ())
+
+    @property
+    def ending(self) -> Ending:
+        """Why a settled problem got no more."""
+        (done,) = (event for event in self.closing or () if isinstance(event, DoneEvent))
+        return Ending(Stopped(done.stopped), done.why)
+
+
+class Checkpoint(Database):
+    """The file of one call of ``solve_many``; one process at a time has it open.
+
+    Raises:
+        CheckpointError: the file is of something else, of another version, damaged, not writable, or in use.
+    """
+
+    application: ClassVar[int] = 0x41545452  # "ATTR"
+    schema: ClassVar[int] = 1
+    tables: ClassVar[str] = _TABLES
+    wait: ClassVar[float] = 2.0
+    error: ClassVar[type[CheckpointError]] = CheckpointError
+    words: ClassVar[Mapping[str, str]] = {
+        "locked": "wait for the run that writes to it, or see to its folder and disk",
+        "damaged": "no checkpoint, or is damaged: name another file, or delete it to begin anew",
+        "version": "{path} is a checkpoint of schema {found}, and this version reads {schema}: finish that run with "
+        "the version that began it, or name another file",
+    }
+    pragmas: ClassVar[tuple[str, ...]] = ("locking_mode = EXCLUSIVE", *Database.pragmas)
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        with self._transaction():  # takes the lock
+            pass
+
+    @property
+    def spent(self) -> int:
+        """Units that all runs so far have spent, or may have."""
+        with self._errors():
+            return sum(int(units) for (units,) in self._db.execute("SELECT units FROM slices"))
+
+    def claim(self, call: Mapping[str, str]) -> None:
+        """Enter what is asked in a new file. CheckpointError: the file is of a call that asked for something else."""
+        with self._transaction():
+            before = dict(self._db.execute("SELECT name, value FROM call"))
+            if not before:
+                self._db.executemany("INSERT INTO call VALUES (?, ?)", call.items())
+                return
+        names = [name for name in {**call, **before} if call.get(name) != before.get(name)]
+        if names:
+            values = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(call.get(name))}" for name in names)
+            raise CheckpointError(
+                f"{self.path} is the checkpoint of another call ({values}): make the same call again to go on with it, "
+                "or name another file"
+            )
+
+    def enter(self, number: int, problem: Problem) -> Stored:
+        """What is stored of the problem of this number, which is entered where it is new. CheckpointError: there it is
+        another one.
+        """
+        digest = digest_of([problem])
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO problems VALUES (?, ?, NULL)", (number, digest))
+            before, closing = self._db.execute(
+                "SELECT digest, closing FROM problems WHERE number = ?", (number,)
+            ).fetchone()
+            rows = self._db.execute(
+                "SELECT units, drawn FROM slices WHERE problem = ? ORDER BY id", (number,)
+            ).fetchall()
+        if before != digest:
+            raise CheckpointError(
+                f"problem {number + 1} of {self.path} was another one: let the source bring the same problems in the "
+                "same order, or name another file"
+            )
+        ended = [(int(units), drawn) for units, drawn in rows if drawn is not None]
+        return Stored(
+            drawn=tuple(self._drawn(drawn) for _, drawn in ended),
+            units=tuple(units for units, _ in ended),
+            lost=sum(int(units) for units, drawn in rows if drawn is None),
+            closing=None if closing is None else self._events(closing),
+        )
+
+    def begin(self, number: int, units: int) -> int:
+        """Enter, before it begins, a slice that may spend ``units``; returns its id."""
+        with self._transaction():
+            row = (number, str(units))
+            return int(self._db.execute("INSERT INTO slices VALUES (NULL, ?, ?, NULL)", row).lastrowid or 0)
+
+    def end(self, slice_id: int, spent: int, drawn: Drawn | None) -> None:
+        """Enter what a slice spent, and what it added; None where that is lost."""
+        blob = None
+        if drawn is not None:
+            logprobs = [[path, values] for path, values in drawn.logprobs.items()]
+            blob = _packed([_as_data(drawn.events), logprobs, asdict(drawn.usage)])
+        with self._transaction():
+            self._db.execute("UPDATE slices SET units = ?, drawn = ? WHERE id = ?", (str(spent), blob, slice_id))
+
+    def settle(self, number: int, closing: Iterable[Event]) -> None:
+        """Enter that nothing more will be done for a problem, with the rest of its trace."""
+        with self._transaction():
+            self._db.execute("UPDATE problems SET closing = ? WHERE number = ?", (_packed(_as_data(closing)), number))
+
+    def _drawn(self, blob: bytes) -> Drawn:
+        with self._reading():
+            events, logprobs, usage = _unpacked(blob)
+            found = {tuple(path): tuple(values) for path, values in logprobs}
+            return Drawn(tuple(map(event_of, events)), found, Usage(**usage))
+
+    def _events(self, blob: bytes) -> tuple[Event, ...]:
+        with self._reading():
+            return tuple(map(event_of, _unpacked(blob)))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, RecursionError, zlib.error) as error:
+            raise CheckpointError(
+                f"{self.path} is {self.words['damaged']} ({type(error).__name__}: {error})"
+            ) from error
+
+
+def call_of(
+    request: SolveRequest, resources: Resources, calibrated: Calibrated, problems: Sequence[Problem] | None
+) -> dict[str, str]:
+    """What makes two calls the same, by name; ``problems``: None where they are not known yet."""
+    rule = getattr(calibrated.gain, "rule", None)
+    made = calibrated.meta.get("digest") or (calibrated.table.source if rule is None else told(rule))
+    asked = {name: getattr(request, name) for name in ("count", "seed", "min_gain", "max_rounds", "per_problem_max")}
+    named = {
+        "problems": "of a source" if problems is None else f"{len(problems)}, {digest_of(problems)}",
+        "budget_tokens": request.budget,
+        **asked,
+        "options": request.strategy,
+        "vote": request.vote,
+        "policy": resources.policy.fingerprint,
+        "prm": resources.prm and resources.prm.fingerprint,
+        "calibration": f"{type(calibrated.gain).__name__}, {made}",
+    }
+    return {name: str(value) for name, value in named.items()}
+
+
+def digest_of(problems: Iterable[Problem]) -> str:
+    """A hash of ids and texts, in order."""
+    hashed = hashlib.sha256()
+    for one in problems:
+        hashed.update(json.dumps([one.id, [[turn.role, turn.content] for turn in one.messages]]).encode() + b"\n")
+    return hashed.hexdigest()[:32]
+
+
+def _as_data(events: Iterable[Event]) -> list[dict[str, Any]]:
+    return [event_as_data(event) for event in events]
+
+
+def _packed(value: object) -> bytes:
+    return zlib.compress(json.dumps(value, default=plain, separators=(",", ":")).encode(), 1)
+
+
+def _unpacked(blob: bytes) -> Any:
+    return json.loads(zlib.decompress(blob))
+
+
+def _short(text: str | None) -> str:
+    text = text or "none"
+    return text if len(text) <= 80 else f"{text[:38]}...{text[-38:]}"
