@@ -260,9 +260,8 @@ class Solver:
                 for a source that waits for a solution before it brings the next problem.
             deadline: seconds after which every problem settles with the best that it has.
             min_gain, max_rounds, count, seed: as for :meth:`solve`.
-            checkpoint: a file from which the same call goes on, whatever ended it, within the one budget: what is
-                settled comes at once, what has begun goes on from its last slice, what failed is tried again. Slices
-                that a crash cut are charged with all that they may have spent.
+            checkpoint: a file from which the same call goes on within the one budget, whatever ended it; slices that
+                a crash cut are charged with all that they may have spent.
             keep_traces: False empties the trace of every solution, which is most of its memory.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
 
@@ -271,25 +270,16 @@ class Solver:
             CheckpointError: at once, when the checkpoint is of another call, damaged, in use, or cannot be written.
         """
         given = {key: value for key, value in options.items() if value is not None}
-        request = make_pool_request(
-            self.resources,
-            budget=budget_tokens,
-            options=given,
-            count=count,
-            seed=self.seed if seed is None else seed,
-            deadline=deadline,
-            min_gain=min_gain,
-            max_rounds=max_rounds,
-            max_concurrency=max_concurrency,
-            expected=expected,
-            priority=priority,
-            per_problem_max=per_problem_max,
-        )
+        asked: dict[str, Any] = {"budget": budget_tokens, "count": count, "seed": self.seed if seed is None else seed}
+        asked |= {"deadline": deadline, "min_gain": min_gain, "max_rounds": max_rounds, "expected": expected}
+        asked |= {"max_concurrency": max_concurrency, "priority": priority, "per_problem_max": per_problem_max}
+        request = make_pool_request(self.resources, options=given, **asked)
         problems = check_several(problems)
         calibrated = self._calibration.calibrated(request.strategy.max_tokens)
         request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
-        kept: dict[str, Any] = {"checkpoint": checkpoint, "keep_traces": keep_traces}
-        return SolutionPool(problems, request, self.resources, calibrated, **kept)
+        return SolutionPool(
+            problems, request, self.resources, calibrated, checkpoint=checkpoint, keep_traces=keep_traces
+        )
 
     @property
     def resources(self) -> Resources:
