@@ -114,6 +114,7 @@ class SampledEvent(Event):
     tokens: int
     logprob: float  # of the whole solution so far, in nats
     finish: str
+    answer_logprob: float | None = None  # mean of the final answer's tokens; None where it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

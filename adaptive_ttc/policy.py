@@ -54,6 +54,8 @@ class Sampled:
         token_ids: the tokens delivered, EOS included when it was generated; their number is what the ledger charges.
         finish: ``eos``, ``stop`` (a stop string), ``length`` (``max_tokens`` or the context), ``abort``.
         logprobs: log-probability of each delivered token under the temperature-1 model, in nats.
+        answer_logprob: mean of those of the final answer's tokens, where an engine knows it otherwise; nan where it
+            knows that it cannot be told; None: it follows from ``logprobs``.
         prompt_tokens: prompt tokens computed; ``cached_tokens`` were answered by a prefix cache.
         discarded_tokens: tokens computed past the end of the sample and not delivered.
     """
@@ -61,6 +63,7 @@ class Sampled:
     token_ids: tuple[int, ...]
     finish: Literal["eos", "stop", "length", "abort"]
     logprobs: tuple[float, ...] = ()
+    answer_logprob: float | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     discarded_tokens: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -93,6 +94,8 @@ class Prefix:
         logprob: sum of the log-probabilities of ``token_ids`` under the sampling policy, in nats.
         logprobs: the log-probability of each of ``token_ids``; empty where the engine does not tell them, and where the
             solution was read from a trace.
+        answer_logprob: mean log-probability of the tokens of its final answer, in nats; nan where there is none, or the
+            engine does not tell.
         finish: why the last sample ended; None at the root.
         path: child indices from the root; the seed of every sample is derived from it.
         attempts: earlier finished solutions that the policy is shown before this one, oldest first.
@@ -106,6 +109,7 @@ class Prefix:
     path: tuple[int, ...] = ()
     attempts: tuple[Prefix, ...] = ()
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    answer_logprob: float = field(default=math.nan, compare=False, repr=False)
 
     @property
     def finished(self) -> bool:

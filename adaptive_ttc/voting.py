@@ -29,22 +29,26 @@ VOTES: tuple[VoteName, ...] = get_args(VoteName)
 class VoteWeights:
     """How much a solution's vote counts under ``majority`` and ``weighted``, beside being one vote.
 
-    Its weight is score^score * exp(logprob * mean log-probability of a token in nats) / tokens^length, where the first
-    factor is of the weighted vote alone; what is not known of a solution leaves its factor out. A small ``length``
-    settles ties: of two answers with equal votes that with the shorter solutions leads.
+    Its weight is score^score * exp(logprob * mean log-probability of a token in nats + answer * the same of the
+    answer's tokens) / tokens^length, where the first factor is of the weighted vote alone; what is not known of a
+    solution leaves its factor out. A small ``length`` settles ties: of two answers with equal votes that with the
+    shorter solutions leads.
     """
 
     score: float = 1.0
     logprob: float = 0.0
     length: float = 0.0
+    answer: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("score", "logprob", "length"):
+        for name in ("score", "logprob", "length", "answer"):
             if not -100 < getattr(self, name) < 100:
                 raise ConfigError(f"{name}={getattr(self, name)}: exponents of votes are small, such as 0 to 8")
 
-    def of(self, score: float | None, logprob: float, tokens: int) -> float:
-        """The weight, above 0; ``logprob`` is the sum over ``tokens``, nan where it is not known."""
+    def of(self, score: float | None, logprob: float, tokens: int, answer_logprob: float = math.nan) -> float:
+        """The weight, above 0; ``logprob`` is the sum over ``tokens``, ``answer_logprob`` the mean over those of the
+        answer; nan where they are not known.
+        """
         log = 0.0
         if self.score and score is not None:
             log += self.score * math.log(max(score, _LEAST_SCORE))
@@ -52,12 +56,14 @@ class VoteWeights:
             if self.logprob and not math.isnan(logprob):
                 log += self.logprob * max(logprob / tokens, _LEAST_RATE)
             log -= self.length * math.log(tokens)
+        if self.answer and not math.isnan(answer_logprob):
+            log += self.answer * max(answer_logprob, _LEAST_RATE)
         return math.exp(log)
 
     @property
     def even(self) -> bool:
-        """Whether neither log-probability nor length counts, and scores as they are."""
-        return self.score == 1 and not self.logprob and not self.length
+        """Whether neither log-probabilities nor length count, and scores as they are."""
+        return self.score == 1 and not (self.logprob or self.length or self.answer)
 
 
 EVEN = VoteWeights()
@@ -147,7 +153,7 @@ def _checked(score: float) -> float:
 
 def _weight(candidate: Candidate, vote: VoteName, b: float, weights: VoteWeights) -> float:
     prefix = candidate.prefix
-    return weight_of(candidate.score, vote, b, weights, prefix.logprob, len(prefix.token_ids))
+    return weight_of(candidate.score, vote, b, weights, prefix.logprob, len(prefix.token_ids), prefix.answer_logprob)
 
 
 def weight_of(
@@ -157,16 +163,17 @@ def weight_of(
     weights: VoteWeights = EVEN,
     logprob: float = math.nan,
     tokens: int = 0,
+    answer_logprob: float = math.nan,
 ) -> float:
     """What a candidate adds to the total of its class, or raises it to under ``best``; majority needs no score.
 
-    ``logprob``: of its ``tokens`` in sum, nan where it is not known.
+    ``logprob``: of its ``tokens`` in sum; ``answer_logprob``: of those of its answer in the mean; nan where not known.
     """
     if vote == "majority":
-        return 1.0 if weights.even else weights.of(None, logprob, tokens)
+        return 1.0 if weights.even else weights.of(None, logprob, tokens, answer_logprob)
     assert score is not None
     if vote == "weighted" and not weights.even:
-        return weights.of(score, logprob, tokens)
+        return weights.of(score, logprob, tokens, answer_logprob)
     return _logit(score) - _logit(b) if vote == "logit_weighted" else score
 
 

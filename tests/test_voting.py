@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.types import ROOT, Aggregation, Candidate
-from adaptive_ttc.voting import VOTES, VoteName, aggregate, select, tally
+from adaptive_ttc.types import ROOT, Aggregation, Candidate, Prefix
+from adaptive_ttc.voting import VOTES, VoteName, VoteWeights, aggregate, select, tally
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -195,3 +195,16 @@ def test_aggregation_refuses_what_has_no_score() -> None:
         aggregate([0.5, 1.5], "last")
     with pytest.raises(ConfigError, match="last, min, prod, mean"):
         aggregate([0.5], "median")  # type: ignore[arg-type]
+
+
+def test_how_sure_the_policy_was_of_an_answer_counts_only_where_it_is_known_and_asked_for() -> None:
+    def sure(answer: str, logprob: float) -> Candidate:
+        return Candidate(Prefix(answer_logprob=logprob), answer, answer)
+
+    told = [sure("1", -3.0), sure("1", -3.0), sure("2", -0.1)]
+    assert select(told, "majority") == "1"
+    assert select(told, "majority", weights=VoteWeights(answer=1.0)) == "2"
+    untold = [candidate("1"), candidate("1"), candidate("2")]
+    assert tally(untold, "majority", weights=VoteWeights(answer=1.0)) == tally(untold, "majority")
+    assert VoteWeights(2.0, 1.0, 0.5).of(0.5, -3.0, 6, -0.1) == VoteWeights(2.0, 1.0, 0.5, 4.0).of(0.5, -3.0, 6)
+    assert VoteWeights(answer=2.0).of(None, math.nan, 0, -math.inf) > 0

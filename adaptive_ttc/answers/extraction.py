@@ -48,6 +48,12 @@ def extract_answer(text: str) -> str | None:
     It is the content of the last ``\boxed{...}`` (or ``\fbox``) whose braces balance and which is not empty; of nested
     boxes the inner one. A solution without one has no answer: none is guessed from its last sentence.
     """
+    span = answer_span(text)
+    return None if span is None else canonical(text[span[0] : span[1]])
+
+
+def answer_span(text: str) -> tuple[int, int] | None:
+    """Where the final answer of a solution begins and ends, or None."""
     if "boxed" not in text and "fbox" not in text:
         return None
     open_braces: list[int | None] = []
@@ -62,9 +68,8 @@ def extract_answer(text: str) -> str | None:
             if start is not None:
                 boxes.append((start, match.start()))
     for start, end in sorted(boxes, reverse=True):
-        answer = canonical(text[start:end])
-        if answer:
-            return answer
+        if canonical(text[start:end]):
+            return start, end
     return None
 
 

@@ -99,7 +99,7 @@ def _options_of_strategies() -> str:
     common = {part.name for part in fields(Strategy)}
     lines = [
         "options of the strategies, for --option NAME=VALUE (those of all: top_p, agg_strategy, vote, vote_b, "
-        "vote_power, vote_logprob, vote_length):"
+        "vote_power, vote_logprob, vote_length, vote_answer):"
     ]
     for name in strategy_names():
         strategy = make_strategy(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -259,7 +260,7 @@ class Expansion:
 
     def _end(self, sample: Sample, finish: Finish, scores: ExpansionScores) -> bool:
         """Note that a sample has ended; whether it is to be scored. A stopped run waits for no more scores."""
-        sample.ended = finish
+        sample.end(finish)
         self._account.note(self._request.stop, sample.length, finish)
         self._recorder.record(
             SampledEvent(
@@ -269,6 +270,7 @@ class Expansion:
                 tokens=sample.grown,
                 logprob=sample.logprob,
                 finish=finish,
+                answer_logprob=None if math.isnan(sample.answer_logprob) else sample.answer_logprob,
             )
         )
         if not self._request.score:

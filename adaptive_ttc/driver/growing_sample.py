@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Message, Prefix, split_steps
@@ -17,8 +18,8 @@ class Sample:
 
     # fmt: off
     __slots__ = (
-        "_decode", "_messages", "_prompt_ids", "_request", "attempts", "ended", "logprob", "logprobs", "parent", "path",
-        "remaining", "scores", "seed", "text", "token_ids",
+        "_decode", "_messages", "_prompt_ids", "_request", "_told", "answer_logprob", "attempts", "ended", "logprob",
+        "logprobs", "parent", "path", "remaining", "scores", "seed", "text", "token_ids",
     )
     # fmt: on
 
@@ -43,6 +44,8 @@ class Sample:
         self.text = parent.text
         self.logprob = parent.logprob
         self.logprobs = parent.logprobs
+        self.answer_logprob = parent.answer_logprob
+        self._told: float | None = None
         self.scores = parent.scores if request.score else ()
         self.attempts = 0
         self._request = request
@@ -95,6 +98,7 @@ class Sample:
         self.token_ids += sampled.token_ids
         self.logprob += sum(sampled.logprobs)
         self.logprobs += sampled.logprobs
+        self._told = sampled.answer_logprob
         self.remaining -= len(sampled.token_ids)
         if sampled.token_ids:
             self.text = self._decode(self.token_ids)
@@ -105,6 +109,15 @@ class Sample:
             self.ended = "length"  # its step is complete, but the solution may not go on
         else:
             self.ended = sampled.finish
+
+    def end(self, finish: Finish) -> None:
+        """Note that it has ended, and how sure the policy was of its answer, if it holds one."""
+        self.ended = finish
+        if self._told is not None:
+            self.answer_logprob = self._told
+        elif finish != "stop" and len(self.logprobs) == len(self.token_ids):
+            ids = self.token_ids
+            self.answer_logprob = answer_logprob(self.text, self.logprobs, lambda n: len(self._decode(ids[:n])))
 
     def child(self) -> Prefix:
         """The prefix that the strategy is sent."""
@@ -117,6 +130,7 @@ class Sample:
             path=self.path,
             attempts=self.parent.attempts,
             logprobs=self.logprobs,
+            answer_logprob=self.answer_logprob,
         )
 
     def _seam(self) -> str:

@@ -155,7 +155,8 @@ class AgreementGainModel(GainModel):
 
     def _weight(self, attempt: Attempt, weights: VoteWeights) -> float:
         score = score_of(attempt, self.agg_strategy)
-        return weights.of(None if math.isnan(score) else score, attempt.logprob, attempt.tokens)
+        known = None if math.isnan(score) else score
+        return weights.of(known, attempt.logprob, attempt.tokens, attempt.answer_logprob)
 
     def length(self, state: Evidence) -> float:
         """Tokens that the next sample is expected to take, at least 1."""

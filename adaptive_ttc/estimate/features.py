@@ -41,14 +41,14 @@ class Attempt:
     tokens: int  # generated, from the root
     logprob: float = NAN  # their sum in nats
     finish: Finish = "eos"  # why it ended
+    answer_logprob: float = NAN  # mean of the tokens of its answer in nats; nan where it is not known
 
     @classmethod
     def of(cls, candidate: Candidate) -> Self:
         """A graded candidate as evidence."""
         prefix = candidate.prefix
-        return cls(
-            candidate.answer_class, prefix.scores, len(prefix.token_ids), prefix.logprob, prefix.finish or "abort"
-        )
+        tokens, finish = len(prefix.token_ids), prefix.finish or "abort"
+        return cls(candidate.answer_class, prefix.scores, tokens, prefix.logprob, finish, prefix.answer_logprob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,13 @@ class Reading:
     agg_strategy: Aggregation = "last"  # how the scores of steps become one
     # kinds whose units are counted one by one as features
     families: tuple[str, ...] = ("greedy", "sample", "dvts", "beam_search", "revision")
+    sureness: bool = True  # whether the log-probabilities of answers are read; calibrations of before know none
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         counts = tuple(f"units.{family}" for family in self.families)
-        object.__setattr__(self, "names", (*PROMPT_FEATURES, *counts, *STEP_FEATURES, *ATTEMPT_FEATURES))
+        names = (*PROMPT_FEATURES, *counts, *STEP_FEATURES, *ATTEMPT_FEATURES)
+        object.__setattr__(self, "names", (*names, *SURENESS_FEATURES) if self.sureness else names)
 
     def features(self, evidence: Evidence) -> NDArray[np.float64]:
         """Shape [len(names)]; nan for what is not known yet."""
@@ -106,12 +108,12 @@ class Reading:
 
     def as_data(self) -> dict[str, Any]:
         """For a file."""
-        return {"agg_strategy": self.agg_strategy, "families": list(self.families)}
+        return {"agg_strategy": self.agg_strategy, "families": list(self.families), "sureness": self.sureness}
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> Self:
         """From :meth:`as_data`."""
-        return cls(data["agg_strategy"], tuple(data["families"]))
+        return cls(data["agg_strategy"], tuple(data["families"]), data.get("sureness", False))
 
     def score(self, attempt: Attempt) -> float:
         """Its aggregated step scores; nan where it was not scored."""
@@ -119,7 +121,7 @@ class Reading:
 
     def _attempts(self, attempts: Sequence[Attempt], greedy: Attempt | None) -> list[float]:
         if not attempts:
-            return [NAN] * len(ATTEMPT_FEATURES)
+            return [NAN] * (len(ATTEMPT_FEATURES) + self.sureness * len(SURENESS_FEATURES))
         scores = [self.score(attempt) for attempt in attempts]
         known = sorted(score for score in scores if not math.isnan(score))
         # no vote of voting.py: what has no score counts here too, by 0, and equal weights go by votes; what classifiers
@@ -152,6 +154,7 @@ class Reading:
             _deviation(lengths),
             *_rates(attempts),
             *self._greedy(greedy, lead, votes, len(attempts)),
+            *(_sureness(attempts, lead) if self.sureness else ()),
         ]
 
     def _greedy(self, greedy: Attempt | None, lead: str | None, votes: Mapping[str, int], n: int) -> list[float]:
@@ -212,6 +215,8 @@ ATTEMPT_FEATURES = (
     *(f"greedy.{name}" for name in ("score", "logprob", "tokens", "agreement", "leads")),
 )
 
+SURENESS_FEATURES = ("answers.logprob_mean", "answers.lead_logprob", "answers.other_logprob")
+
 
 def _prompt(evidence: Evidence) -> list[float]:
     text = evidence.question
@@ -260,6 +265,13 @@ def _rates(drawn: Sequence[Attempt | FirstStep]) -> list[float]:
     """Mean and minimum of the log-probability per token; nan where the engine does not give any."""
     rates = [one.logprob / one.tokens for one in drawn if one.tokens and not math.isnan(one.logprob)]
     return [_mean(rates), min(rates)] if rates else [NAN, NAN]
+
+
+def _sureness(attempts: Sequence[Attempt], lead: str | None) -> list[float]:
+    """Mean log-probability of the tokens of all answers, of the leading one, and of the others; nan where unknown."""
+    known = [one for one in attempts if not math.isnan(one.answer_logprob)]
+    groups = known, [one for one in known if one.answer == lead], [one for one in known if one.answer != lead]
+    return [_mean([one.answer_logprob for one in group]) if group else NAN for group in groups]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -120,8 +120,7 @@ def prior_of(max_tokens: int, *, prm: bool) -> Calibrated:
     Independent samples are judged by their agreement, which needs no calibration; searches under a PRM by the table.
     """
     name: VoteName = "weighted" if prm else "majority"
-    ballot = Vote(name, power=UNFITTED.score, logprob=UNFITTED.logprob, length=UNFITTED.length)
-    table = replace(prior_table(prm=prm), ballot=ballot)
+    table = replace(prior_table(prm=prm), ballot=Vote(name).weighing(UNFITTED))
     longest = min(max_tokens, LONGEST_OPENING)
     votes = AgreementGainModel(shipped_prior(), UNFITTED, tokens=max_tokens / 4, scored=prm, edges=table.edges)
     return Calibrated(table, None, PriorGainModel(table, votes), Opening(SAMPLE, prm, longest, 2 * longest), {})

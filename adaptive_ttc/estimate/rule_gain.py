@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from adaptive_ttc.estimate.features import Evidence, score_of
+from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option, answered, unseen
 from adaptive_ttc.estimate.lengths import next_length, pool_length
 from adaptive_ttc.stopping.base import Draw, StoppingRule
@@ -80,7 +80,7 @@ class RuleGainModel(GainModel):
         """Samples of the one distribution from which they are drawn independently."""
         samples = [one for unit in state.units if unit.kind == SAMPLE for one in unit.attempts]
         scores = [score_of(one, self._agg) if one.scores else None for one in samples]
-        weights = [self._weight(score, one.logprob, one.tokens) for one, score in zip(samples, scores, strict=True)]
+        weights = [self._weight(score, one) for one, score in zip(samples, scores, strict=True)]
         known = [weight for weight in weights if weight is not None]
         mean = math.fsum(known) / len(known) if known else 0.0
         if getattr(self.rule, "weighted", False):  # what certifies by weights needs those of a sample alone
@@ -90,12 +90,13 @@ class RuleGainModel(GainModel):
             for one, score, weight in zip(samples, scores, weights, strict=True)
         ]
 
-    def _weight(self, score: float | None, logprob: float = math.nan, tokens: int = 0) -> float | None:
+    def _weight(self, score: float | None, of: Attempt | None = None) -> float | None:
         """Of a vote that counts by a sum of weights; None where it needs a score and has none, or counts alike."""
         vote = self._vote
         if vote is None or vote.vote not in ("majority", "weighted") or (vote.scored and score is None):
             return None
-        return weight_of(score, vote.vote, vote.vote_b, vote.vote_weights, logprob, tokens)
+        known = (of.logprob, of.tokens, of.answer_logprob) if of else ()
+        return weight_of(score, vote.vote, vote.vote_b, vote.vote_weights, *known)
 
     def _note(self, draws: Sequence[Draw], worth: float) -> str:
         said = f"by the rule {told(self.rule)}" + ("" if worth else ", which asks for no more")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,16 +58,22 @@ class Vote:
     power: float = 1.0
     logprob: float = 0.0
     length: float = 0.0
+    answer: float = 0.0
 
     @property
     def weights(self) -> VoteWeights:
         """How much a solution's vote counts."""
-        return VoteWeights(self.power, self.logprob, self.length)
+        return VoteWeights(self.power, self.logprob, self.length, self.answer)
+
+    def weighing(self, weights: VoteWeights) -> Vote:
+        """The same with these weights."""
+        power, logprob, length, answer = astuple(weights)
+        return replace(self, power=power, logprob=logprob, length=length, answer=answer)
 
     @property
     def options(self) -> dict[str, Any]:
         """As options of a strategy."""
-        weights = {"vote_power": self.power, "vote_logprob": self.logprob, "vote_length": self.length}
+        weights = {f"vote_{name}": getattr(self, name) for name in ("power", "logprob", "length", "answer")}
         return {"vote": self.name, "vote_b": self.b, "agg_strategy": self.agg_strategy, **weights}
 
     @property

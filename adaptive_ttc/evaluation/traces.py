@@ -35,6 +35,7 @@ class TraceSample:
     scores: tuple[float, ...] = ()  # of its steps, or of the whole; each in [0, 1]; empty where it was not scored
     logprob: float = NAN  # sum over its tokens in nats; nan where it is not known
     correct: bool | None = None  # None where it is still to be graded
+    answer_logprob: float = NAN  # mean over the tokens of its answer in nats; nan where it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +271,13 @@ class _Reader:
             found = canonical(gold) or "right"
         tokens = self._tokens(where, entry.get("tokens"), text)
         return TraceSample(
-            found or None, text, tokens, self._scores(where, entry), _logprob(where, entry, tokens), correct
+            found or None,
+            text,
+            tokens,
+            self._scores(where, entry),
+            tokens * _logprob(where, entry, "logprob"),
+            correct,
+            _logprob(where, entry, "answer_logprob") if found else NAN,
         )
 
     def _tokens(self, where: str, tokens: object, text: str | None) -> int:
@@ -298,13 +305,13 @@ def _logistic(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
-def _logprob(where: str, entry: Mapping[str, Any], tokens: int) -> float:
-    mean = entry.get("logprob")
+def _logprob(where: str, entry: Mapping[str, Any], key: str) -> float:
+    mean = entry.get(key)
     if mean is None or mean in (-math.inf, math.inf) or mean != mean:  # what a sum of an impossible token came to
         return NAN
     if isinstance(mean, bool) or not isinstance(mean, int | float) or mean > 1e-3:
-        raise ConfigError(f'{where}: "logprob" is a mean a token in nats, at most 0, or null; got {mean!r}')
-    return min(float(mean), 0.0) * tokens
+        raise ConfigError(f'{where}: "{key}" is a mean a token in nats, at most 0, or null; got {mean!r}')
+    return min(float(mean), 0.0)
 
 
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:

@@ -248,7 +248,8 @@ class AdaptiveProblem(ProblemRun):
 
     def _attempt(self, one: Prefix) -> Attempt:
         answer = self._class_of.get(self._answers[one.path] or "")
-        return Attempt(answer, one.scores, len(one.token_ids), one.logprob, one.finish or "abort")
+        finish = one.finish or "abort"
+        return Attempt(answer, one.scores, len(one.token_ids), one.logprob, finish, one.answer_logprob)
 
     def _record(
         self, action: str | None, opening: bool, units: int, price: float, why: str = "", at_once: int = 0

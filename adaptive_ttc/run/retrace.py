@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar, cast
@@ -151,6 +152,7 @@ class Record:
             text=parent.text + end.text,
             scores=self._scores.get(path, kept) if request.score else (),
             logprob=end.logprob,
+            answer_logprob=math.nan if end.answer_logprob is None else end.answer_logprob,
             finish=cast(Finish, end.finish),
             path=path,
         )

@@ -55,7 +55,7 @@ def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
     return family, tuple(int(word) for word in words)
 
 
-_VOTE = ("vote", "vote_b", "vote_power", "vote_logprob", "vote_length")
+_VOTE = ("vote", "vote_b", "vote_power", "vote_logprob", "vote_length", "vote_answer")
 _ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", *_VOTE)
 
 

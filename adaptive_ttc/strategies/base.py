@@ -28,7 +28,8 @@ class Strategy(ABC):
         agg_strategy: how the scores of a solution's steps become one.
         vote: how scored solutions become one answer; all but ``majority`` need a PRM.
         vote_b: the score at which a solution speaks neither for nor against its answer, in the logit-weighted vote.
-        vote_power, vote_logprob, vote_length: how much a vote counts, see :class:`adaptive_ttc.voting.VoteWeights`.
+        vote_power, vote_logprob, vote_length, vote_answer: how much a vote counts, see
+            :class:`adaptive_ttc.voting.VoteWeights`.
 
     Raises:
         ConfigError: a value is impossible; the message says which are possible.
@@ -47,6 +48,7 @@ class Strategy(ABC):
     vote_power: float = 1.0
     vote_logprob: float = 0.0
     vote_length: float = 0.0
+    vote_answer: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("n", "beam_width", "max_tokens"):
@@ -70,7 +72,7 @@ class Strategy(ABC):
     @property
     def vote_weights(self) -> VoteWeights:
         """How much a solution's vote counts."""
-        return VoteWeights(self.vote_power, self.vote_logprob, self.vote_length)
+        return VoteWeights(self.vote_power, self.vote_logprob, self.vote_length, self.vote_answer)
 
     @property
     def scored(self) -> bool:

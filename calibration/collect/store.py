@@ -227,17 +227,22 @@ T = TypeVar("T")
 
 
 def attempts_to_text(attempts: tuple[Attempt, ...]) -> str:
-    """A list of ``[answer, scores, tokens, logprob, finish]``."""
-    return _dump([[one.answer, one.scores, one.tokens, _known(one.logprob), one.finish] for one in attempts])
+    """A list of ``[answer, scores, tokens, logprob, finish, answer_logprob]``."""
+    return _dump(
+        [
+            [one.answer, one.scores, one.tokens, _known(one.logprob), one.finish, _known(one.answer_logprob)]
+            for one in attempts
+        ]
+    )
 
 
 def attempts_of(text: str) -> list[Attempt]:
-    """What :func:`attempts_to_text` wrote."""
+    """What :func:`attempts_to_text` wrote; earlier versions wrote no ``answer_logprob``."""
     return _read(
         text,
         lambda rows: [
-            Attempt(answer, tuple(scores), tokens, NAN if logprob is None else logprob, finish)
-            for answer, scores, tokens, logprob, finish in rows
+            Attempt(answer, tuple(scores), tokens, _number(logprob), finish, _number(told[0] if told else None))
+            for answer, scores, tokens, logprob, finish, *told in rows
         ],
     )
 
@@ -251,10 +256,7 @@ def steps_of(text: str) -> tuple[FirstStep, ...]:
     """What :func:`steps_to_text` wrote."""
     return _read(
         text,
-        lambda rows: tuple(
-            FirstStep(NAN if score is None else score, tokens, NAN if logprob is None else logprob)
-            for score, tokens, logprob in rows
-        ),
+        lambda rows: tuple(FirstStep(_number(score), tokens, _number(logprob)) for score, tokens, logprob in rows),
     )
 
 
@@ -262,7 +264,16 @@ def start_to_text(start: Start) -> str:
     """A sample's first step and the whole of it, with their tokens, texts and costs."""
     return _dump(
         [
-            [one.token_ids, one.text, one.scores, one.logprob, one.finish, one.path, *astuple(work)]
+            [
+                one.token_ids,
+                one.text,
+                one.scores,
+                one.logprob,
+                one.finish,
+                one.path,
+                *astuple(work),
+                _known(one.answer_logprob),
+            ]
             for one, work in ((start.first, start.first_work), (start.whole, start.whole_work))
         ]
     )
@@ -272,15 +283,20 @@ def start_of(text: str) -> Start:
     """What :func:`start_to_text` wrote."""
 
     def parsed(rows: list[list[Any]]) -> Start:
-        (first, first_work), (whole, whole_work) = ((_prefix_of(row[:6]), Work(*row[6:])) for row in rows)
+        (first, first_work), (whole, whole_work) = ((_prefix_of(row), Work(*row[6:10])) for row in rows)
         return Start(first, first_work, whole, whole_work)
 
     return _read(text, parsed)
 
 
 def _prefix_of(row: list[Any]) -> Prefix:
-    token_ids, text, scores, logprob, finish, path = row
-    return Prefix(tuple(token_ids), text, tuple(scores), logprob, finish, tuple(path))
+    token_ids, text, scores, logprob, finish, path = row[:6]
+    told = _number(row[10]) if len(row) > 10 else NAN  # earlier versions wrote none
+    return Prefix(tuple(token_ids), text, tuple(scores), logprob, finish, tuple(path), answer_logprob=told)
+
+
+def _number(value: float | None) -> float:
+    return NAN if value is None else value
 
 
 def _known(value: float) -> float | None:

@@ -97,4 +97,5 @@ def record_of_trace(problem: TraceProblem, grader: Grader) -> ProblemRecord:
 
 
 def _unit(sample: TraceSample, answer: str | None) -> Unit:
-    return Unit(SAMPLE, (Attempt(answer, sample.scores, sample.tokens, sample.logprob),), generated=sample.tokens)
+    attempt = Attempt(answer, sample.scores, sample.tokens, sample.logprob, answer_logprob=sample.answer_logprob)
+    return Unit(SAMPLE, (attempt,), generated=sample.tokens)

@@ -29,7 +29,7 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Strategy, WeightedBestOfN
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, request_of, split_kind
 from adaptive_ttc.strategies.requests import Expand, Search
-from adaptive_ttc.types import ROOT, STEP_END, Message, Prefix, Problem
+from adaptive_ttc.types import ROOT, STEP_END, Candidate, Message, Prefix, Problem
 
 
 def starts_of(kind: str, index: int) -> range:
@@ -265,10 +265,7 @@ def _first_step(strategy: Strategy) -> Search:
 
 
 def _drawn(kind: str, index: int, found: Iterable[Prefix], work: Work, first_steps: Iterable[Prefix]) -> Drawn:
-    attempts = tuple(
-        Attempt(extract_answer(one.text), one.scores, len(one.token_ids), one.logprob, one.finish or "abort")
-        for one in found
-    )
+    attempts = tuple(Attempt.of(Candidate(one, answer_class=extract_answer(one.text))) for one in found)
     steps = tuple(first_step_of(prefix) for prefix in first_steps)
     unit = Unit(kind, attempts, steps, work.generated, work.prm)
     return Drawn(index, unit, work)

@@ -291,4 +291,5 @@ def _weight(attempt: Attempt, vote: Vote) -> float:
     if vote.name != "majority" and not attempt.scores:
         return NAN
     score = vote.score(attempt) if attempt.scores else None
-    return weight_of(score, vote.name, vote.b, vote.weights, attempt.logprob, attempt.tokens)
+    known = (attempt.logprob, attempt.tokens, attempt.answer_logprob)
+    return weight_of(score, vote.name, vote.b, vote.weights, *known)

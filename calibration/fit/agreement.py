@@ -2,7 +2,7 @@
 
 The prior of a pair is that of other pairs, as far as they are like it, sharpened by the pair's own problems by
 expectation maximisation; how many problems the former counts for is chosen by the likelihood of problems that were left
-out. A weighting of votes is taken where its votes were right more often, what a sample's score, log-probability and
+out. A weighting of votes is taken where its votes were right more often, what a sample's score, log-probabilities and
 length tell where it foretold right answers better, both by more than half the standard error.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -30,6 +30,7 @@ from adaptive_ttc.voting import VoteWeights
 STRENGTHS = (10.0, 30.0, 100.0, 300.0)
 """Problems that the general prior may count for."""
 
+SURENESSES = (0.5, 2.0, 8.0)  # exponents of how sure the policy was of its answer
 _LOOKS = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of samples at which votes and forecasts are compared
 _ORDERS = 4
 _JUDGED = 40  # problems of a half by which signs and the scale of gains are chosen, at most
@@ -137,7 +138,7 @@ def choose_weights(records: Sequence[ProblemRecord], agg_strategy: Aggregation =
         weigh = AgreementGainModel(_flat(), one, tokens=1.0, agg_strategy=agg_strategy).weight
         return np.asarray(np.mean([[_seen_right(one.accuracy(weigh)) for one in part] for part in orders], axis=0))
 
-    return _best(list(_candidates(records)), right)
+    return _best(_surenesses(_best(list(_candidates(records)), right), records), right)
 
 
 def choose_signs(
@@ -160,7 +161,8 @@ def choose_signs(
     told, scored = _known(records)
     rates = (SIGNS.logprob, 0.0, 4.0) if told else (0.0,)
     powers = (SIGNS.score, 0.0, 4.0) if scored else (0.0,)
-    return _best([VoteWeights(*one) for one in product(powers, rates, (SIGNS.length, 0.0, 1.0))], foretold)
+    found = _best([VoteWeights(*one) for one in product(powers, rates, (SIGNS.length, 0.0, 1.0))], foretold)
+    return _best(_surenesses(found, records), foretold)
 
 
 def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]], AgreementGainModel]) -> float:
@@ -234,6 +236,12 @@ def _candidates(records: Sequence[ProblemRecord]) -> Iterator[VoteWeights]:
     powers = (UNFITTED.score, 1.0, 4.0, 0.0) if scored else (0.0,)
     for power, rate, length in product(powers, rates, (UNFITTED.length, 0.0, 0.25, 0.5)):
         yield VoteWeights(power, rate, length)
+
+
+def _surenesses(weights: VoteWeights, records: Sequence[ProblemRecord]) -> list[VoteWeights]:
+    """These weights, and where the log-probabilities of answers are known, the same with a weight of these too."""
+    known = any(not math.isnan(one.answer_logprob) for one in _attempts(records))
+    return [weights, *(replace(weights, answer=rate) for rate in SURENESSES if known)]
 
 
 def _known(records: Sequence[ProblemRecord]) -> tuple[bool, bool]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 
 from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.calibration.collect.arms import Arm, sampling_arms
 from adaptive_ttc.calibration.collect.collector import grades_of
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, record_of
@@ -139,7 +140,8 @@ async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
 def _drawn(index: int, sample: RecordedSample, record: Record) -> Drawn:
     """A recorded sample as a unit; its first step is known where the scores of steps are."""
     tokens, logprob = len(sample.token_ids), math.fsum(sample.logprobs) if sample.logprobs else NAN
-    attempt = Attempt(extract_answer(sample.text), sample.scores, tokens, logprob, sample.finish)
+    sure = answer_logprob(sample.text, sample.logprobs, lambda n: sample.ends[n - 1] if n else 0)
+    attempt = Attempt(extract_answer(sample.text), sample.scores, tokens, logprob, sample.finish, sure)
     prm = sample.prm_counts[-1] if sample.prm_counts else 0
     steps = (_first_step(sample),) if sample.scores and record.detail == "steps" else ()
     unit = Unit(SAMPLE, (attempt,), steps, tokens, prm)

@@ -105,8 +105,7 @@ def shipped(
 def ballot_of(model: AgreementGainModel, vote: Vote) -> Vote:
     """The vote whose weights the forecasts count on."""
     name: VoteName = "weighted" if model.scored else "majority"
-    weights = model.weights
-    return replace(vote, name=name, power=weights.score, logprob=weights.logprob, length=weights.length)
+    return replace(vote, name=name).weighing(model.weights)
 
 
 def folds_of(records: Sequence[ProblemRecord], folds: int, seed: int) -> list[int]:

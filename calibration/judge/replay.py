@@ -35,7 +35,8 @@ def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
     weights: dict[str, list[float]] = {}
     for attempt in able if name == "majority" else scored:
         score = vote.score(attempt) if attempt.scores else None
-        weight = weight_of(score, name, vote.b, vote.weights, attempt.logprob, attempt.tokens)
+        known = (attempt.logprob, attempt.tokens, attempt.answer_logprob)
+        weight = weight_of(score, name, vote.b, vote.weights, *known)
         weights.setdefault(str(attempt.answer), []).append(weight)
     return {answer: total_of(found, name) for answer, found in weights.items()}
 

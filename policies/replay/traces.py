@@ -180,6 +180,7 @@ class TracePolicy(Turns):
             token_ids=(token,) * (tokens - whole) + (EOS,) * whole,
             finish="abort" if tokens < limit else "eos" if whole else "length",
             logprobs=(sample.logprob / sample.tokens,) * tokens if known else (),
+            answer_logprob=sample.answer_logprob,
         )
 
     def _number(self, problem: Problem) -> int:

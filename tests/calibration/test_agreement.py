@@ -2,13 +2,14 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord
-from adaptive_ttc.calibration.fit.agreement import component_of, graded_likelihood, model_of, own_length
+from adaptive_ttc.calibration.fit.agreement import choose_weights, component_of, graded_likelihood, model_of, own_length
 from adaptive_ttc.calibration.judge.sampling import Order, Rule, alike, by_forecast, by_rule, curve, curves, mean_tokens
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import RATES, SHAPE
@@ -66,6 +67,23 @@ def test_log_probabilities_weigh_votes_where_they_tell_and_forecasts_use_them(mo
     right, wrong = Attempt("1", (), 100, -30.0), Attempt("2", (), 100, -70.0)
     better, worse = (model.model.outlook(*model.answers([one])).right for one in (right, wrong))
     assert better > worse + 0.05
+
+
+def test_how_sure_the_policy_was_of_answers_counts_where_it_tells_and_where_it_is_known():
+    def told(one, right):
+        known = -0.1 if right else -1.5
+        (attempt,) = one.unit.attempts
+        return replace(one, unit=replace(one.unit, attempts=(replace(attempt, answer_logprob=known),)))
+
+    held = records(24, samples=8)
+    telling = [
+        replace(one, units={"sample": tuple(told(unit, unit.correct[0]) for unit in one.units["sample"])})
+        for one in held
+    ]
+    blind = [replace(one, units={"sample": tuple(told(unit, True) for unit in one.units["sample"])}) for one in held]
+    assert choose_weights(telling).answer > 0
+    assert choose_weights(blind) == choose_weights(held)
+    assert choose_weights(held).answer == 0
 
 
 def test_nothing_to_fit_is_refused():

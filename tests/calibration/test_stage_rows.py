@@ -23,6 +23,23 @@ def everything(record):
     return record.nothing().plus(*(one.unit for units in record.units.values() for one in units))
 
 
+def test_how_sure_the_policy_was_of_answers_is_a_feature_that_earlier_calibrations_do_not_read(record):
+    unit = record.units["sample"][0].unit
+    sure = [
+        replace(unit, attempts=(replace(unit.attempts[0], answer=answer, answer_logprob=logprob),))
+        for answer, logprob in (("1", -0.1), ("1", -0.3), ("2", -2.0), ("3", math.nan))
+    ]
+    now, before = Reading(), Reading.of_data({"agg_strategy": "last", "families": ["greedy", "sample"]})
+    values = dict(zip(now.names, now.features(record.nothing().plus(*sure)), strict=True))
+    assert values["answers.logprob_mean"] == pytest.approx(-0.8)
+    assert values["answers.lead_logprob"] == pytest.approx(-0.2)
+    assert values["answers.other_logprob"] == pytest.approx(-2.0)
+    assert np.isnan(now.features(record.nothing())[-3:]).all()
+    assert Reading.of_data(now.as_data()) == now
+    assert not [name for name in before.names if name in now.names[-3:]]
+    assert len(before.features(record.nothing().plus(*sure))) == len(before.names)
+
+
 def test_first_steps_show_no_more_than_first_steps(record):
     shown = stage_evidence(record, STAGE["first_steps_2"], [5, 3, 1, 0])
     assert [unit.first_steps for unit in shown.units] == [

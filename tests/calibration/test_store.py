@@ -1,12 +1,13 @@
 """The store: what is written comes back bit for bit, once, to every process; other files are refused."""
 
+import json
 import math
 import sqlite3
 from dataclasses import replace
 
 import pytest
 
-from adaptive_ttc.calibration.collect.store import Grade, Store
+from adaptive_ttc.calibration.collect.store import Grade, Store, attempts_of, start_of
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, FirstStep, Unit
@@ -15,8 +16,8 @@ from adaptive_ttc.types import Prefix
 KEY = PoolKey(policy="p", prm="r", prompt="t", dataset="d")
 ROW = {"problem": "1 + 1?", "answer": "2", "unique_id": "one"}
 FIRST = Prefix((5, 6), "a: é\n\n", (0.1 + 0.2,), -1.25, "stop", (3,))
-WHOLE = Prefix((5, 6, 7), "a: é\n\n\\boxed{2}", (0.3, 1 / 3), -2.5, "eos", (3, 0))
-UNIT = Unit("sample", (Attempt("2", (0.3, 1 / 3), 3, -2.5, "eos"),), (FirstStep(0.1 + 0.2, 2, -1.25),), 3, 17)
+WHOLE = Prefix((5, 6, 7), "a: é\n\n\\boxed{2}", (0.3, 1 / 3), -2.5, "eos", (3, 0), answer_logprob=-0.1)
+UNIT = Unit("sample", (Attempt("2", (0.3, 1 / 3), 3, -2.5, "eos", -0.1),), (FirstStep(0.1 + 0.2, 2, -1.25),), 3, 17)
 DRAWN = Drawn(3, UNIT, Work(3, 17, 9, 1e9 / 3), Start(FIRST, Work(2, 9, 9, 0.5), WHOLE, Work(3, 17, 9, 1e9 / 3)))
 
 
@@ -32,11 +33,25 @@ def test_what_is_written_comes_back_to_another_process_as_it_was(store):
     store.judge(number, {"2": Grade("2", True)})
     with Store(store.path) as other:
         assert other.starts(number, [3]) == [DRAWN.start]
+        assert other.starts(number, [3])[0].whole.answer_logprob == -0.1
         (held,) = other.holdings(KEY)
         assert held == other.holding(number)
         assert (held.name, held.prompt_tokens, held.grades) == ("one", 12, {"2": Grade("2", True)})
         assert held.units == {"sample": {3: replace(DRAWN, start=None)}}
         assert other.indices(number) == {"sample": {3}}
+
+
+def test_what_earlier_versions_wrote_is_read():
+    (attempt,) = attempts_of('[["2", [0.5], 3, -2.5, "eos"]]')
+    assert (attempt.answer, attempt.logprob, attempt.finish) == ("2", -2.5, "eos")
+    assert math.isnan(attempt.answer_logprob)
+    work = [2, 9, 9, 0.5]
+    rows = [
+        [*row, *work] for row in ([[5], "a\n\n", [0.5], -1.0, "stop", [3]], [[5, 6], "a\n\nb", [], -2.0, "eos", [3, 0]])
+    ]
+    start = start_of(json.dumps(rows))
+    assert (start.whole.text, start.whole_work) == ("a\n\nb", Work(*work))
+    assert math.isnan(start.whole.answer_logprob)
 
 
 def test_what_is_not_known_stays_unknown(store):

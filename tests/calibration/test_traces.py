@@ -71,6 +71,17 @@ def test_what_samples_say_is_in_the_records(written, name):
     assert found.fields == {"answer", "tokens", "correct", "score", "step_scores", "logprob"}
 
 
+def test_how_sure_a_model_was_of_its_answer_may_be_told(written):
+    samples = [answered("5", answer_logprob=-0.25), answered(None, answer_logprob=-1.0), answered("6")]
+    (record,) = read_traces(written(problem(samples, question="?"))).records
+    sure = [one.answer_logprob for one in attempts(record)]
+    assert sure[0] == -0.25
+    assert math.isnan(sure[1])
+    assert math.isnan(sure[2])
+    with pytest.raises(ConfigError, match='"answer_logprob" is a mean a token'):
+        read_traces(written(problem([answered("5", answer_logprob="sure")]), name="wrong.jsonl"))
+
+
 def test_answers_are_graded_where_the_file_does_not_say(written):
     samples = [answered("1/2"), answered("\\frac{1}{2}"), answered("0.25"), answered("")]
     found = read_traces(written(problem(samples, gold="0.5", question="?")))

@@ -58,6 +58,17 @@ def answers(solution):
     return [candidate.answer for candidate in solution.candidates]
 
 
+async def test_how_sure_a_model_was_of_its_answer_is_what_the_traces_tell(path):
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    lines[0]["samples"][0]["answer_logprob"] = -0.125
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    async with solver_of(path) as solver:
+        solution = await solver.solve("What is 2 + 3?", strategy="majority", n=2)
+    first, second = (one.prefix.answer_logprob for one in solution.candidates)
+    assert first == -0.125
+    assert math.isnan(second), "equal shares of a sum tell nothing of the answer"
+
+
 async def test_samples_come_as_they_were_recorded(path):
     async with solver_of(path) as solver:
         solution = await solver.solve("What is 2 + 3?", strategy="majority", n=10)
