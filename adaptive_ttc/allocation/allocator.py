@@ -22,9 +22,9 @@ The caller's part::
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
 from adaptive_ttc.allocation.queue import Account, Queue
@@ -34,7 +34,6 @@ from adaptive_ttc.allocation.report import (
     UNOPENED,
     AllocationReport,
     Decision,
-    ProblemReport,
     Standing,
     ending_of,
 )
@@ -44,6 +43,13 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Ending
 
 _PER = 1_000  # prices are told per so many units
+
+DETAILED = 1_000  # problems, of those that are over, of which the report tells all that was considered
+
+REACH = 0.5
+"""Share of the price at which all that is not spent would be wanted: a problem that is not worth so much is settled
+while others go on. Measured by ``bench/settling.py``, see ``bench/LOG.md``.
+"""
 
 
 class Allocator:
@@ -91,8 +97,10 @@ class Allocator:
         self._running = 0
         self._ready, self._parked = Queue("ready"), Queue("parked")
         self._demand = Demand()
-        self._prices: list[float] = []  # of every decision
+        self._prices = array("d")  # of every decision
         self._over: list[str] = []
+        self._detailed: deque[Account] = deque()  # those that ended last
+        self._sweep = 0  # decisions before problems that wait are looked through
 
     @property
     def ledger(self) -> Ledger:
@@ -203,7 +211,18 @@ class Allocator:
         return self._next_slice()
 
     def ended(self) -> list[str]:
-        """Problems that :meth:`next` found over since the last call, as what they want is not left: settle them."""
+        """Problems found over since the last call, as what they want is not left, or goes to others: settle them.
+
+        Those that wait are looked through now and then, in constant time a decision.
+        """
+        if len(self._prices) >= self._sweep:
+            waiting = list(self._parked)
+            self._sweep = len(self._prices) + max(16, len(waiting) // 4)
+            least = REACH * self._price(running=True)
+            for account in waiting:
+                if account.slope < least:
+                    account.standing = "outbid"
+                    self._over.append(account.id)
         over, self._over = self._over, []
         return over
 
@@ -227,18 +246,15 @@ class Allocator:
                 raise ValueError(f"cannot settle {actual}: {promise.available} of what was promised to {id!r} are left")
             money.settle(actual)
         promise.close()
-        account.promise = None
-        account.spent += promise.spent
-        account.standing = "open"
+        account.charge(promise.spent)
         self._running -= 1
-        account.grants[-1] = replace(account.grants[-1], spent=promise.spent)
 
     def ending(self, id: str, begin: float = 1) -> Ending:
         """Why a problem gets no more, if it is ended now; ``begin``: units under which no slice of it begins."""
         account = self._account(id)
         if account.ending:
             return account.ending
-        if not account.grants and account.standing == "short":
+        if not account.slices and account.standing == "short":
             return UNOPENED
         return ending_of(account.standing, account.options, min(self._left(), self._room(account)), begin)
 
@@ -265,16 +281,7 @@ class Allocator:
         """All that was decided so far, with reasons."""
         price = self.price
         problems = tuple(
-            ProblemReport(
-                id=one.id,
-                standing=one.standing,
-                ending=self.ending(one.id) if one.standing in (*OVER, "parked") else None,
-                spent=one.spent + (one.promise.spent if one.promise else 0),
-                grants=tuple(one.grants),
-                considered=one.options,
-                slope=one.slope * _PER,
-                price=one.price if one.ending else price,
-            )
+            one.report(self.ending(one.id) if one.standing in (*OVER, "parked") else None, price, _PER)
             for one in self._accounts.values()
         )
         return AllocationReport(
@@ -334,15 +341,14 @@ class Allocator:
         account.standing = "short" if gains else "content"
 
     def _grant(self, account: Account, option: Option | None, units: int) -> Decision:
-        account.promise = self._ledger.child(units)
-        account.standing = "running"
+        promise = self._ledger.child(units)
         self._running += 1
         if option:  # until it is offered anew, it wants the rest of what it wanted
             self._want(account, pieces(account.envelope, least=self._least, given=units))
         price = self._price() * _PER
         decision = Decision(number=len(self._prices), problem=account.id, option=option, units=units, price=price)
         self._prices.append(price)
-        account.grants.append(decision)
+        account.grant(decision, promise)
         return decision
 
     def _end(self, account: Account, standing: Standing, ending: Ending) -> None:
@@ -353,16 +359,21 @@ class Allocator:
         account.price = self.price
         account.ending, account.standing = ending, standing
         self._want(account, ())
+        self._detailed.append(account)
+        if len(self._detailed) > DETAILED:
+            self._detailed.popleft().forget()
 
     def _want(self, account: Account, wanted: tuple[Piece, ...]) -> None:
         self._demand.remove(account.wanted)
         self._demand.add(wanted)
         account.wanted = wanted
 
-    def _price(self) -> float:
+    def _price(self, *, running: bool = False) -> float:
+        """Gain per unit at which all that is left is wanted; with what is ``running``, if that gave all of it back."""
         available = self._ledger.available
         if available is None:
             return self._least
+        available += self.promised if running else 0
         return max(self._least, self._demand.price(available - self._due) or 0.0)
 
     def _affordable(self, units: int, *, least: int, kept: int = 0) -> int:

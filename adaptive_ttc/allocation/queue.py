@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
 from adaptive_ttc.allocation.envelope import Envelope, Piece
-from adaptive_ttc.allocation.report import Decision, Standing
+from adaptive_ttc.allocation.report import Decision, ProblemReport, Standing
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Ending
@@ -24,6 +25,8 @@ class Account:
     price: float = 0.0
     spent: int = 0
     promise: Ledger | None = None  # the account that what runs may spend
+    slices: int = 0  # granted
+    opened: int = 0  # units spent on the opening
     grants: list[Decision] = field(default_factory=list)  # the last one is what runs now
     options: tuple[Option, ...] = ()  # as last offered
     envelope: Envelope = field(default_factory=Envelope)  # of those options that can be finished
@@ -34,6 +37,40 @@ class Account:
     def slope(self) -> float:
         """Gain per unit of the best of its options."""
         return self.envelope.slope
+
+    def grant(self, decision: Decision, promise: Ledger | None) -> None:
+        """What it gets next."""
+        self.promise, self.standing = promise, "running"
+        self.slices += 1
+        self.grants.append(decision)
+
+    def charge(self, spent: int) -> None:
+        """What it got has cost so much."""
+        self.promise, self.standing = None, "open"
+        self.spent += spent
+        last = self.grants[-1] = replace(self.grants[-1], spent=spent)
+        self.opened += spent if last.option is None else 0
+
+    def forget(self) -> None:
+        """Drop all but a line of the report: it is over."""
+        self.envelope = Envelope((), (self.slope,))
+        self.options = ()
+        self.grants = []
+
+    def report(self, ending: Ending | None, price: float, per: float) -> ProblemReport:
+        """What happened to it; slopes are told per so many units."""
+        return ProblemReport(
+            id=self.id,
+            standing=self.standing,
+            ending=ending,
+            spent=self.spent + (self.promise.spent if self.promise else 0),
+            slices=self.slices,
+            opening=self.opened,
+            grants=tuple(self.grants),
+            considered=self.options,
+            slope=self.slope * per,
+            price=self.price if self.ending else price,
+        )
 
 
 class Queue:
@@ -62,6 +99,10 @@ class Queue:
         while self._heap and not self._valid(self._heap[0]):
             heappop(self._heap)
         return self._heap[0][3] if self._heap else None
+
+    def __iter__(self) -> Iterator[Account]:
+        """All of them, in any order."""
+        return (entry[3] for entry in tuple(self._heap) if self._valid(entry))
 
     def _valid(self, entry: tuple[float, int, int, Account]) -> bool:
         _, _, ticket, account = entry

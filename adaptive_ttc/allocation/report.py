@@ -12,9 +12,9 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.types import Ending, Stopped
 
-SCHEMA = 2
+SCHEMA = 3
 
-Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "short", "settled", "failed"]
+Standing = Literal["waiting", "running", "open", "ready", "parked", "outbid", "content", "short", "settled", "failed"]
 """Where a problem is.
 
 - ``waiting``: it arrived; its opening is due.
@@ -22,12 +22,13 @@ Standing = Literal["waiting", "running", "open", "ready", "parked", "content", "
 - ``open``: what it was promised is charged; its options are due.
 - ``ready``: the best of its options is worth the price.
 - ``parked``: it is not, at the present price.
+- ``outbid``: nor will it be at any price that may still be reached: it can be settled.
 - ``content``: no option is worth anything, or not the least price that is ever paid: it can be settled.
 - ``short``: something would be worth its price, but what is left, or its own maximum, does not pay for it: likewise.
 - ``settled``, ``failed``: it is over.
 """
 
-OVER: frozenset[Standing] = frozenset(("content", "short", "settled", "failed"))
+OVER: frozenset[Standing] = frozenset(("outbid", "content", "short", "settled", "failed"))
 """Standings of problems that get nothing more, by what is known of them."""
 
 NOTHING_GAINS = Ending(Stopped.SETTLED, "no further work is expected to gain anything")
@@ -39,12 +40,15 @@ NO_ROUNDS = Ending(Stopped.NO_OPTION_FITS, "its rounds were used up (max_rounds)
 UNOPENED = Ending(Stopped.BUDGET, "what was left did not pay for its opening")
 FAILED = Ending(Stopped.FAILED, "it failed")
 
+_OUTBID = Ending(Stopped.NOT_WORTH_IT, "others gained more per unit, and took what was left")
+
 _ENDINGS: dict[Standing, Ending] = {
     "waiting": UNOPENED,
     "running": Ending(Stopped.STOPPED, "it was ended while it ran"),
     "open": Ending(Stopped.STOPPED, "it was ended before its options were known"),
     "ready": Ending(Stopped.STOPPED, "it was ended while more was worth its price"),
-    "parked": Ending(Stopped.NOT_WORTH_IT, "others gained more per unit, and took what was left"),
+    "parked": _OUTBID,
+    "outbid": _OUTBID,
     "failed": FAILED,
 }
 
@@ -77,12 +81,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemReport:
-    """What happened to a problem."""
+    """What happened to a problem; of one that was settled long ago, ``grants`` and ``considered`` are dropped."""
 
     id: str  # of the problem
     standing: Standing  # where it is now
     ending: Ending | None  # why it got no more, or gets none at the present price; None while more is due
     spent: int  # units
+    slices: int  # that were granted
+    opening: int  # units that the first of them spent
     grants: tuple[Decision, ...]  # in order
     considered: tuple[Option, ...]  # the options that were last offered
     # gain per 1,000 units of the best of them, 0 where none gains; ``price`` is what it would have had to be worth when
@@ -92,7 +98,7 @@ class ProblemReport:
 
     def explain(self) -> str:
         """One sentence on what it got, and why no more."""
-        given = f"{self.id}: {self.spent:,} units in {len(self.grants)} slices; "
+        given = f"{self.id}: {self.spent:,} units in {self.slices} slices; "
         given += f"it is {self.standing}" if self.ending is None else self.ending.why
         if self.considered and (self.ending is None or self.ending.stopped in _PRICED):
             given += f" (it gains {self.slope:.3g} per 1,000 units, the price is {self.price:.3g})"
@@ -141,7 +147,7 @@ class AllocationReport:
         figure = Figure(figsize=(9, 6), layout="constrained")
         who, price = figure.subplots(2, 1, height_ratios=(3, 2))
         ordered = sorted(self.problems, key=lambda one: -one.spent)
-        opened = [sum(one.spent or 0 for one in problem.grants if one.option is None) for problem in ordered]
+        opened = [one.opening for one in ordered]
         chosen = [one.spent - first for one, first in zip(ordered, opened, strict=True)]
         places = range(len(ordered))
         who.bar(places, opened, width=1.0, color="#9aa5b1", label="opening")

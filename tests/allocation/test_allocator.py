@@ -330,6 +330,41 @@ def test_impossible_settings_are_refused(options):
         Allocator(**options)
 
 
+def test_a_problem_is_over_when_others_want_all_that_is_left_at_twice_its_worth():
+    allocator = opened(Allocator(190), "a", "b", "c")
+    allocator.offer("a", ladder(40, 0.4, 0.8, 1.6, slice_cost=40))
+    allocator.offer("b", ladder(40, 0.3))  # worth less than the price, and not by much
+    allocator.offer("c", ladder(40, 0.1))
+    assert allocator.next().problem == "a"
+    assert allocator.ended() == ["c"]
+    assert [allocator.standing(id) for id in "abc"] == ["running", "parked", "outbid"]
+    assert "others gained more per unit" in allocator.report().problems[2].explain()
+    for id, spent in (("a", 40), ("c", 0)):
+        if spent:
+            allocator.charged(id, spent)
+        allocator.settled(id)
+    assert allocator.next().problem == "b"
+
+
+def test_of_problems_that_are_long_over_the_report_keeps_a_line(monkeypatch):
+    monkeypatch.setattr("adaptive_ttc.allocation.allocator.DETAILED", 1)
+    allocator = opened(Allocator(1_000), "a", "b")
+    for id in "ab":
+        allocator.offer(id, ladder(10, 0.1))
+        allocator.charged(allocator.next().problem, 10)
+        allocator.offer(id, ladder(10, 0.002))
+    before = allocator.report().problems
+    allocator.settled("a")
+    detailed = allocator.report().problems[0]
+    allocator.settled("b")
+    first, second = allocator.report().problems
+    assert (first.grants, first.considered, len(second.grants)) == ((), (), 2)
+    kept = ("spent", "slices", "opening", "slope", "price", "ending")
+    assert all(getattr(first, name) == getattr(detailed, name) for name in kept)
+    assert [(one.slices, one.opening, one.spent) for one in before] == [(2, 10, 20)] * 2
+    assert "20 units in 2 slices" in first.explain()
+
+
 def test_the_report_tells_who_got_what_and_why_it_stopped():
     allocator = opened(Allocator(116), "a", "b", "c", "d", spent=9)
     allocator.offer("a", ladder(40, 0.4, 0.5, slice_cost=40))

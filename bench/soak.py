@@ -1,0 +1,143 @@
+"""Whether a long run grows or slows down: many problems from one budget, some thousand of them open at a time.
+
+    python bench/soak.py --json FILE [--problems N] [--live K] [--budget T] [--checkpoint FILE]
+
+A fake pair solves sums of a source that brings one whenever another one is settled; solutions are taken in a loop and
+dropped. The first quarter of the problems, in which the pool fills up, is compared with the last one in which it is as
+full.
+
+Figures: ``memory_first_mb`` and ``memory_last_mb``, means of the process's resident memory over the second half of the
+first quarter, and over the last quarter up to where the source ends; ``memory_growth``, the share by which the second
+is above the first; ``rate_first`` and ``rate_last`` (problems settled per second) over the same; ``slowdown``, the
+share by which the second is under the first; ``problems``, ``answered``, ``right`` (shares), ``spent``, ``overspent``
+(tokens beyond the budget: always 0), ``live`` (problems open at most), ``report_bytes`` (a problem's part of the
+report that the pool keeps). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import sys
+import time
+import warnings
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from measuring import parser_of, report
+
+from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
+from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.base import Scored, ScoreRequest
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+
+MOST = 0.1
+"""Share by which memory may grow, and the rate may fall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """After so many settled problems."""
+
+    settled: int
+    seconds: float  # since the run began
+    memory: int  # bytes
+
+
+class Forgetful(FakePolicy):
+    """Keeps no list of its requests."""
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """As the fake policy."""
+        self.requests.clear()
+        return await super().sample(request)
+
+
+class ForgetfulPRM(FakePRM):
+    """Keeps no list of its requests."""
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """As the fake PRM."""
+        self.requests.clear()
+        return await super().score(request)
+
+
+def question(number: int) -> str:
+    """A sum, hard or easy."""
+    chances = random.Random(number)
+    return "Add " + " + ".join(str(chances.randint(1, 999)) for _ in range(chances.randint(2, 6))) + "."
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def soak(problems: int, live: int, budget: int, checkpoint: str | None) -> tuple[dict[str, Any], list[Look]]:
+    """Solve them all; figures, and looks along the way."""
+    begun = settled = most = right = answered = 0
+
+    async def source() -> AsyncIterator[Problem]:
+        nonlocal begun, most
+        for number in range(problems):
+            begun += 1
+            most = max(most, begun - settled)
+            yield Problem.of(question(number), str(number))
+
+    looks: list[Look] = []
+    started = time.perf_counter()
+    policy = Forgetful.generative(error_rate=0.05, turn_tokens=4096, max_batch=live)
+    async with Solver(policy, ForgetfulPRM.truthful(toy_right_so_far)) as solver:
+        asked: dict[str, Any] = {"budget_tokens": budget * problems, "max_concurrency": live, "expected": problems}
+        async with solver.solve_many(source(), checkpoint=checkpoint, **asked) as pool:
+            async for solution in pool:
+                settled += 1
+                answered += solution.answer is not None
+                right += solution.answer == toy_answer(solution.problem.question)
+                if settled % max(1, problems // 400) == 0:
+                    looks.append(Look(settled, time.perf_counter() - started, resident()))
+        figures = {"problems": settled, "answered": answered / settled, "right": right / settled, "live": most}
+        return figures | {"spent": pool.spent, "overspent": max(0, pool.spent - budget * problems)}, looks
+
+
+def compared(looks: list[Look], problems: int, live: int) -> dict[str, float]:
+    """The first quarter beside the last."""
+    first = [one for one in looks if problems / 8 <= one.settled <= problems / 4]
+    last = [one for one in looks if 3 * problems / 4 <= one.settled <= problems - live]
+    memory = [fmean(one.memory for one in part) / 1e6 for part in (first, last)]
+    rate = [(part[-1].settled - part[0].settled) / (part[-1].seconds - part[0].seconds) for part in (first, last)]
+    return {
+        "memory_first_mb": memory[0],
+        "memory_last_mb": memory[1],
+        "memory_growth": memory[1] / memory[0] - 1,
+        "rate_first": rate[0],
+        "rate_last": rate[1],
+        "slowdown": 1 - rate[1] / rate[0],
+    }
+
+
+def main() -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--problems", "--limit", type=int, default=20_000)
+    parser.add_argument("--live", type=int, default=2_000, help="problems open at once")
+    parser.add_argument("--budget", type=int, default=400, help="tokens for each problem, on average")
+    parser.add_argument("--checkpoint", metavar="FILE", help="keep one meanwhile")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    gc.collect()
+    figures, looks = asyncio.run(soak(options.problems, options.live, options.budget, options.checkpoint))
+    figures |= compared(looks, options.problems, options.live)
+    report(options.json, "soak", figures)
+    return int(figures["memory_growth"] > MOST or figures["slowdown"] > MOST or figures["overspent"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
