@@ -44,7 +44,6 @@ Answer = tuple[float, float]
 
 _MOST_TILT = 6.0  # larger ones count as this
 
-_IMPROBABLE = 0.005  # cases and spreads below are not followed
 _NEVER = 1e-9  # in place of 0, where something is divided by it
 _LEAST = 0.1  # balls that an answer has at least, where its votes are few
 _LEVELS = 3  # distinct numbers of votes that are told apart, from the most on; fewer votes hardly ever win
@@ -159,13 +158,8 @@ class AgreementModel:
             rest = posterior[_LEVELS - 1 : -1].sum(axis=0, keepdims=True)
             posterior = np.concatenate([posterior[: _LEVELS - 1], rest, posterior[-1:]])
         kept = [(answer[0], number) for answer, number in order[:_LEVELS]]
-        # what is improbable is left as it is
-        cases = np.flatnonzero(posterior.sum(axis=(1, 2, 3)) > _IMPROBABLE)
-        spreads = np.flatnonzero(posterior.sum(axis=(0, 1, 3)) > _IMPROBABLE)
-        likely = posterior[cases][:, :, spreads]
-        wins = _wins(kept, math.fsum(votes), len(votes), cases, spreads)
-        before = likely[0].sum(axis=(0, 1)) / several[0] if order and cases[0] == 0 else np.zeros(len(SILENT))
-        risen = np.tensordot(wins, likely, axes=((0, 3, 1), (0, 1, 2))) - before  # shape [steps, q]
+        wins = _wins(tuple(kept), math.fsum(votes), len(votes))
+        risen = np.tensordot(wins, posterior, axes=((0, 3, 1), (0, 1, 2))) - now  # shape [steps, q]
         bins = np.bincount(self._bin_of.ravel(), posterior.sum(axis=(0, 2)).ravel(), self._bins)
         gains = np.einsum("qks,sq->k", _HEARD, risen)
         return Outlook(float(now.sum()), tuple(gains.tolist()), tuple(bins.tolist()))
@@ -215,30 +209,30 @@ def log_silent(answered: float, silent: int) -> Array:
     return np.asarray(silent * np.log(SILENT) + answered * np.log1p(-SILENT))
 
 
-def _wins(
-    levels: Sequence[tuple[float, int]], n: float, answers: int, cases: NDArray[np.int64], spreads: NDArray[np.int64]
-) -> Array:
-    """P(the right answer leads), where it has the votes of a level or none yet, after each of :data:`AHEAD` further
-    answers; shape [cases, spreads, steps, p], of those levels (the last but one: none) and spreads that are asked for.
+@lru_cache(maxsize=4096)
+def _wins(levels: tuple[tuple[float, int], ...], n: float, answers: int) -> Array:
+    """P(the right answer leads), where it has the votes of a level or none yet (the last), after each of :data:`AHEAD`
+    further answers; shape [levels + 1, spreads, steps, p]. It holds under every prior, so that it is kept.
 
     Of t further wrong answers some are new, in Polya's urn with theta + alpha * tables balls for a new one; they share
     among themselves as in a Chinese restaurant. The others go to the rivals there are, one after the other by a
     beta-binomial of what is left. Answers that tie share the lead: P(it leads) is E[1 / (1 + T)] with T that tie, the
     integral of E[z^T] over z from 0 to 1, taken by Simpson's rule.
     """
-    theta, alpha = SPREADS[spreads], DISCOUNTS[spreads]
-    held = np.array([*(votes for votes, _ in levels), 0.0])[cases]
-    tables = np.array([*([answers - 1] * len(levels)), answers])[cases]  # of wrong answers
+    theta, alpha = SPREADS, DISCOUNTS
+    held = np.array([*(votes for votes, _ in levels), 0.0])
+    tables = np.array([*([answers - 1] * len(levels)), answers])  # of wrong answers
     seated = np.maximum((n - held)[:, None] - tables[:, None] * alpha, _NEVER)  # balls of all rivals
     fresh = _urn(theta + tables[:, None] * alpha, seated)  # [cases, spreads, t, new ones]
     # votes of the right answer after so many more, [cases, j]
     reached = np.asarray(held[:, None] + _DRAWS, dtype=np.float64)
-    first = np.cumsum([0, *(number for _, number in levels)])[cases]  # place of each case's own answer among all
+    first = np.cumsum([0, *(number for _, number in levels)])  # place of each case's own answer among all
     rivals = [votes for votes, number in levels for _ in range(number)][: _LEVELS + 1]
     behind = _behind(rivals, first, seated, reached, alpha)  # [z, cases, spreads, j, u]
     one = _index(np.ceil(reached))[:, None, :, None]
-    below = _FEWER_NEW[spreads[:, None, None], _DRAWS, one]  # [cases, spreads, j, new ones]
-    level = _FEWER_NEW[spreads[:, None, None], _DRAWS, _index(np.floor(reached) + 1)[:, None, :, None]]
+    spreads = np.arange(len(SPREADS))[:, None, None]
+    below = _FEWER_NEW[spreads, _DRAWS, one]  # [cases, spreads, j, new ones]
+    level = _FEWER_NEW[spreads, _DRAWS, _index(np.floor(reached) + 1)[:, None, :, None]]
     # where one vote is the most there is, each new answer ties; else those that tie count as one
     ties = np.where((reached <= 1)[:, None, :, None], _Z[..., None] ** _DRAWS, _Z[..., None])
     new = below + ties * (level - below)
