@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from measuring import markdown_table, parser_of, provenance, write_report, write_section
@@ -23,7 +23,9 @@ from rich.console import Console
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.collect.traces import Traces, read_traces
+from adaptive_ttc.calibration.fit.agreement import model_of
 from adaptive_ttc.calibration.judge.contest import contest, shipped
+from adaptive_ttc.calibration.judge.held_out import crossfit
 from adaptive_ttc.calibration.judge.sampling import (
     Curve,
     Rule,
@@ -32,6 +34,7 @@ from adaptive_ttc.calibration.judge.sampling import (
     curves,
     mean_tokens,
 )
+from adaptive_ttc.calibration.judge.slope import Slope, slope_on
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, shipped_prior
@@ -41,6 +44,8 @@ from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.voting import VoteWeights
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
+Fit = Callable[[Sequence[ProblemRecord]], T]
 RuleOf = Callable[[ProblemRecord], Rule]
 
 MULTIPLES = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
@@ -77,24 +82,50 @@ def cold_rule(traces: Traces) -> Rule:
     return by_forecast("ours, no calibration", model.pool())
 
 
+def fitted_to_others(
+    records: Sequence[ProblemRecord], most: int, seed: int, fit: Fit[T]
+) -> Callable[[ProblemRecord], T]:
+    """Of each problem what ``fit`` makes of at most ``most`` problems of other groups."""
+    groups = len({record.group or record.id for record in records})
+    folds = crossfit(records, 2 if groups >= 2 * most else 5, seed)
+    made = []
+    for number in range(folds.count):
+        others = folds.training(number, records)
+        random.Random(f"{seed}/{number}").shuffle(others)
+        made.append(fit(others[:most]))
+    return lambda record: made[folds.fold[record.id]]
+
+
 def shipped_rules(
     traces: Traces, records: Sequence[ProblemRecord], most: int, seed: int, tell: Callable[[str], None]
 ) -> RuleOf:
     """Rules of problems: of each what a calibration on at most ``most`` problems of other groups ships."""
     general = general_prior(traces)
-    groups = sorted({record.group for record in records})
-    random.Random(seed).shuffle(groups)
-    folds = 2 if len(groups) >= 2 * most else 5
-    fold_of = {group: place % folds for place, group in enumerate(groups)}
-    rules = []
-    for fold in range(folds):
-        others = [record for record in records if fold_of[record.group] != fold]
-        random.Random(f"{seed}/{fold}").shuffle(others)
-        won = contest(others[:most], general=general)
-        tell(f"fold {fold + 1} of {folds}, {min(most, len(others))} problems: {won.chosen} ships")
-        model = shipped(won, others[:most], general=general)
-        rules.append(by_rule(parse_rule(won.chosen)) if model is None else by_forecast(won.chosen, model.pool()))
-    return lambda record: rules[fold_of[record.group]]
+
+    def rule(others: Sequence[ProblemRecord]) -> Rule:
+        won = contest(others, general=general)
+        tell(f"{len(others)} problems: {won.chosen} ships")
+        model = shipped(won, others, general=general)
+        return by_rule(parse_rule(won.chosen)) if model is None else by_forecast(won.chosen, model.pool())
+
+    return fitted_to_others(records, most, seed, rule)
+
+
+def slopes(traces: Traces, records: Sequence[ProblemRecord], counts: Sequence[int], seed: int) -> dict[str, Slope]:
+    """Of true on forecast gains, of forecasts that are fitted to so many problems of other groups (0: to none)."""
+    general = general_prior(traces)
+    held = len({record.group or record.id for record in records})
+    found = {}
+    for most in counts:
+        if most == 0:
+            alone = AgreementGainModel(general, UNFITTED, tokens=512.0).pool()
+            found["0"] = slope_on(records, lambda _: alone)  # noqa: B023
+        elif 5 * most <= 4 * held + 4:
+            fitted = fitted_to_others(
+                records, most, seed, lambda others: model_of(others, general=general).model.pool()
+            )
+            found[str(most)] = slope_on(records, fitted)
+    return found
 
 
 def published(traces: Traces) -> dict[str, Rule]:
@@ -197,6 +228,22 @@ def table(figures: Mapping[str, Any]) -> str:
     return markdown_table(head, rows)
 
 
+def slope_table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Slopes by the number of problems that were fitted to."""
+    head = ["fitted to", "slope of true on forecast gain", "states", "mean forecast", "mean true"]
+    rows = [
+        [
+            f"{count} problems",
+            f"{one['slope']:.2f} [{one['low']:.2f}, {one['high']:.2f}]",
+            f"{one['states']:,}",
+            f"{100 * one['forecast']:.2f}",
+            f"{100 * one['true']:.2f}",
+        ]
+        for count, one in found.items()
+    ]
+    return markdown_table(head, rows)
+
+
 def _signed(bounds: Sequence[float]) -> str:
     mean, low, high = (100 * bound for bound in bounds)
     text = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -216,16 +263,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for most in options.calibration:
         rules[f"ours, {most} problems"] = shipped_rules(traces, records, most, options.seed, console.print)
     tested = Tested(traces, records, budgets_of(records), rules)
-    found = measure(tested, options.orders, lambda name: console.print(f"replaying {name}"))
+    curves_of = measure(tested, options.orders, lambda name: console.print(f"replaying {name}"))
     ours = [name for name in rules if name.startswith("ours")]
-    figures = figures_of(tested, found, ours[-1])
+    figures = figures_of(tested, curves_of, ours[-1])
     figures["by_calibration"] = {
         name: {
-            "less_uniform": less(found[name], found["uniform"], tested.budgets),
-            "less_adaptive_consistency": less(found[name], found["adaptive_consistency"], tested.budgets),
+            "less_uniform": less(curves_of[name], curves_of["uniform"], tested.budgets),
+            "less_adaptive_consistency": less(curves_of[name], curves_of["adaptive_consistency"], tested.budgets),
         }
         for name in ours
     }
+    console.print("slopes")
+    found = slopes(traces, records, options.slopes, options.seed)
+    figures["slopes"] = {count: asdict(one) for count, one in found.items()}
     return figures
 
 
@@ -235,6 +285,14 @@ def main() -> None:
     parser.add_argument("--traces", nargs="+", type=Path, required=True, metavar="FILE", help="see docs/traces.md")
     parser.add_argument(
         "--calibration", nargs="*", type=int, default=[40, 100], metavar="K", help="problems to fit to (default 40 100)"
+    )
+    parser.add_argument(
+        "--slopes",
+        nargs="*",
+        type=int,
+        default=[0, 30, 100, 400],
+        metavar="K",
+        help="problems that forecasts are fitted to whose slopes are shown, where the set holds so many (0 30 100 400)",
     )
     parser.add_argument("--orders", type=int, default=8, help="random orders of every problem's samples (8)")
     parser.add_argument("--limit", type=int, help="problems, from the first on (default: all)")
@@ -246,11 +304,12 @@ def main() -> None:
     except AdaptiveTTCError as error:
         parser.error(str(error))
     Console(width=200).print(table(figures), markup=False)
+    Console(width=200).print(slope_table(figures["slopes"]), markup=False)
     Console().print(figures["tokens_for_uniform_best"], markup=False)
     write_report(options.json, "traces", figures)
     if options.results:
         name = "traces " + " ".join(file.name.removesuffix(".gz").removesuffix(".jsonl") for file in options.traces)
-        write_section(options.results, name, f"{provenance()}\n\n{table(figures)}")
+        write_section(options.results, name, f"{provenance()}\n\n{table(figures)}\n\n{slope_table(figures['slopes'])}")
 
 
 if __name__ == "__main__":

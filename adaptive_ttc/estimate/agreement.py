@@ -257,8 +257,10 @@ def _behind(rivals: Sequence[float], first: NDArray[np.int64], seated: Array, re
         votes = rivals[place] + _DRAWS
         ahead, tied = votes[None, None] > reached[..., None], votes[None, None] == reached[..., None]  # [cases, j, i]
         kept = np.where(ahead, 0.0, np.where(tied, _Z, 1.0))  # [z, cases, j, i]
-        share = balls[:, :, None] * found[..., np.maximum(_DRAWS[:, None] - _DRAWS, 0)]
-        passed = (share * kept[:, :, None, :, None, :]).sum(axis=-1)
+        passed = np.zeros_like(found)
+        for i in _DRAWS[kept.any(axis=(0, 1, 2))].tolist():  # that many of u go to this one, the others to those after
+            share = balls[:, :, None, i:, i] * found[..., : len(_DRAWS) - i]
+            passed[..., i:] += share * kept[:, :, None, :, None, i]
         found = np.where((first == place)[:, None, None, None], found, passed)
     return found
 

@@ -28,11 +28,11 @@ SCHEMA = 1
 
 _PLAIN = ("tokens", "own", "scale", "center", "agg_strategy", "scored")
 
-UNSETTLED = 2e-4
+UNSETTLED = 0.02
 """Gain of a sample where the lead is as likely wrong as right, over 1 + the samples there are.
 
-It is less than forecasts tell apart, so that where nothing is expected of more, the least settled are still drawn, if a
-budget has units left for them.
+It is about what true gains exceeded forecasts by where these promise less than 0.01 of four samples: the lead may be less
+settled than the prior believes, and the least settled are drawn where little is expected of any.
 """
 
 SETTLED = 0.0025
@@ -44,12 +44,12 @@ LEAST_POOL = 8  # problems from which on a pool says something of each of them
 _REMEMBERED = 512  # problems of a pool whose agreement is kept
 
 
-UNFITTED = VoteWeights(score=2.0, logprob=2.0, length=0.02)
-"""Weights of votes where nothing is fitted: what is known of a sample counts, and of equal votes the answer with the
-shorter solutions leads.
+UNFITTED = VoteWeights(score=2.0, logprob=2.0)
+"""Weights of votes where nothing is fitted. Lengths count only where they were fitted: of answers of equal votes, that
+with the shorter solutions is right more often for some pairs and less often for others.
 """
 
-SIGNS = VoteWeights(score=1.0, logprob=1.0, length=0.25)
+SIGNS = VoteWeights(score=1.0, logprob=1.0)
 """How much rather right than wrong a sample looks, where nothing is fitted."""
 
 

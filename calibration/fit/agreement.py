@@ -16,6 +16,7 @@ from itertools import product
 import numpy as np
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.judge.held_out import crossfit
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array, log_likelihood, log_silent
@@ -33,8 +34,10 @@ STRENGTHS = (10.0, 30.0, 100.0, 300.0)
 SURENESSES = (0.5, 2.0, 8.0)  # exponents of how sure the policy was of its answer
 _LOOKS = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of samples at which votes and forecasts are compared
 _ORDERS = 4
-_JUDGED = 40  # problems of a half by which signs and the scale of gains are chosen, at most
-_SURE = 60.0  # problems from which on the slope of gains counts for more than half
+_JUDGED = 40  # problems of a fold by which signs and the scale of gains are chosen, at most
+_SCALED = (1, 3, 6, 12)  # numbers of samples from which the scale of gains is measured
+_SLOPES = 0.3  # standard deviation of slopes between pairs
+_STEEPEST = 3.0  # slope, and its inverse the flattest
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +150,13 @@ def choose_signs(
     """What samples' looks tell of their being right: by the log-probability of outcomes of the leading answer, each of
     half of the problems by what was ``fitted`` to the other half.
     """
-    if len(records) < 2:
+    parts = _parts(records, 2)
+    if not parts:
         return SIGNS
 
     def foretold(signs: VoteWeights) -> Array:
         found = np.full(len(records), np.nan)
-        for learn, judge in _halves(len(records)):
+        for learn, judge in parts:
             model = fitted(learn, signs)
             for row in judge[:_JUDGED]:
                 found[row] = _foretold(model, Order.of(records[row], 0))
@@ -161,27 +165,32 @@ def choose_signs(
     told, scored = _known(records)
     rates = (SIGNS.logprob, 0.0, 4.0) if told else (0.0,)
     powers = (SIGNS.score, 0.0, 4.0) if scored else (0.0,)
-    found = _best([VoteWeights(*one) for one in product(powers, rates, (SIGNS.length, 0.0, 1.0))], foretold)
+    found = _best([VoteWeights(*one) for one in product(powers, rates, (SIGNS.length, 0.25, 1.0))], foretold)
     return _best(_surenesses(found, records), foretold)
 
 
 def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]], AgreementGainModel]) -> float:
-    """Slope of true on forecast gains, four samples ahead, of each half of the problems under what was ``fitted`` to
-    the other half; it counts in full where there are many problems, and hardly where there are few.
+    """Slope of true on forecast gains, four samples ahead, of problems under what was ``fitted`` to others, shrunk
+    toward 1 by its standard error (problems of a group err together).
     """
-    forecast, true = [0.0], [0.0]
-    for learn, judge in _halves(len(records)):
+    square, product = (dict.fromkeys((_group(record) for record in records), 0.0) for _ in range(2))
+    for learn, judge in _parts(records):
         model = fitted(learn)
         for row in judge[:_JUDGED]:
-            order = Order.of(records[row], 0)
-            right = order.accuracy(model.weight)
-            for look in (1, 2, 4):
-                if look + AHEAD[3] < len(right):
-                    forecast.append(model.model.outlook(*model.answers(order.attempts[:look])).gains[3])
-                    true.append(float(right[look + AHEAD[3]] - right[look]))
-    product, square = float(np.dot(forecast, true)), float(np.dot(forecast, forecast))
-    slope = min(2.0, max(0.5, product / square)) if square > 0 else 1.0
-    return 1 + (slope - 1) * len(records) / (len(records) + _SURE)
+            for seed in range(2):
+                order = Order.of(records[row], seed)
+                right = order.accuracy(model.weight)
+                for look in _SCALED:
+                    if look + AHEAD[3] < len(right):
+                        forecast = model.model.outlook(*model.answers(order.attempts[:look])).gains[3]
+                        square[_group(records[row])] += forecast**2
+                        product[_group(records[row])] += forecast * float(right[look + AHEAD[3]] - right[look])
+    total = math.fsum(square.values())
+    if not total:
+        return 1.0
+    slope = math.fsum(product.values()) / total
+    error = math.fsum((product[group] - slope * square[group]) ** 2 for group in square) / total**2
+    return min(_STEEPEST, max(1 / _STEEPEST, 1 + (slope - 1) * _SLOPES**2 / (_SLOPES**2 + error)))
 
 
 def own_length(records: Sequence[ProblemRecord]) -> float:
@@ -198,10 +207,22 @@ def own_length(records: Sequence[ProblemRecord]) -> float:
     return min(4.0, max(0.1, within / between)) if between > 0 else 4.0
 
 
-def _halves(count: int) -> list[tuple[range, range]]:
-    """Rows to learn from and rows to judge, both ways; none where there is one row."""
-    even, odd = range(0, count, 2), range(1, count, 2)
-    return [(even, odd), (odd, even)] if odd else []
+def _parts(records: Sequence[ProblemRecord], most: int = 5) -> list[tuple[list[int], list[int]]]:
+    """Rows to learn from and rows to judge, of other groups, for every fold; none where there are too few groups."""
+    folds = min(most, len({_group(record) for record in records}) // 2)
+    if folds < 2:
+        return []
+    fold = crossfit(records, folds, 0).fold
+    numbers = [fold[record.id] for record in records]
+    rows = range(len(records))
+    return [
+        ([row for row in rows if numbers[row] != out], [row for row in rows if numbers[row] == out])
+        for out in range(folds)
+    ]
+
+
+def _group(record: ProblemRecord) -> str:
+    return record.group or record.id
 
 
 def _best(candidates: Sequence[VoteWeights], worth: Callable[[VoteWeights], Array]) -> VoteWeights:
@@ -234,7 +255,7 @@ def _candidates(records: Sequence[ProblemRecord]) -> Iterator[VoteWeights]:
     told, scored = _known(records)
     rates = (UNFITTED.logprob, 0.05, 4.0, 8.0) if told else (0.0,)
     powers = (UNFITTED.score, 1.0, 4.0, 0.0) if scored else (0.0,)
-    for power, rate, length in product(powers, rates, (UNFITTED.length, 0.0, 0.25, 0.5)):
+    for power, rate, length in product(powers, rates, (UNFITTED.length, 0.02, 0.25, 0.5)):
         yield VoteWeights(power, rate, length)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel, PoolGainModel
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
+from adaptive_ttc.estimate.gain import Forecast
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.strategies.adaptive import SAMPLE
 
@@ -91,17 +92,21 @@ class Rule:
 
 
 def by_forecast(name: str, model: AgreementGainModel) -> Rule:
-    """What a gain model decides: the best ratio of gain to cost over all that may be done in one go."""
+    """What a gain model decides, see :func:`worth_of`."""
 
     def worth(order: Order, n: int) -> float:
-        (forecast,) = model.forecasts([order.evidence(n)])
-        return max(0.0, *(option.gain / option.cost for option in forecast.options))
+        return worth_of(*model.forecasts([order.evidence(n)]))
 
     def learn(orders: Sequence[Order], taken: Sequence[int]) -> None:
         assert isinstance(model, PoolGainModel)
         model.learn([order.evidence(n) for order, n in zip(orders, taken, strict=True)])
 
     return Rule(name, worth, model.weight, learn if isinstance(model, PoolGainModel) else None)
+
+
+def worth_of(forecast: Forecast) -> float:
+    """The best ratio of gain to cost over all that may be done in one go; 0: nothing gains."""
+    return max(0.0, *(option.gain / option.cost for option in forecast.options))
 
 
 def by_rule(rule: StoppingRule, weigh: Weigh = alike) -> Rule:
