@@ -31,8 +31,8 @@ _PLAIN = ("tokens", "own", "scale", "center", "agg_strategy", "scored")
 UNSETTLED = 0.02
 """Gain of a sample where the lead is as likely wrong as right, over 1 + the samples there are.
 
-It is about what true gains exceeded forecasts by where these promise less than 0.01 of four samples: the lead may be less
-settled than the prior believes, and the least settled are drawn where little is expected of any.
+It is about what true gains exceeded forecasts by where these promise less than 0.01 of four samples: the lead may be
+less settled than the prior believes, and the least settled are drawn where little is expected of any.
 """
 
 SETTLED = 0.0025
