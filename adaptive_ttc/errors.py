@@ -52,3 +52,7 @@ class RevisionWarning(UserWarning):
 
 class CalibrationWarning(UserWarning):
     """A pair of models is used without a calibration of its own."""
+
+
+class VerifyWarning(UserWarning):
+    """A caller's check of answers failed, or took too long."""

@@ -159,6 +159,7 @@ class CandidateEvent(Event):
     answer: str | None
     answer_class: str | None
     score: float | None
+    verdict: bool | None = None  # of the caller's check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

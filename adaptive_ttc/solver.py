@@ -26,6 +26,7 @@ from adaptive_ttc.run.request import Priority, Question, Resources, check_severa
 from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
 from adaptive_ttc.run.stream import Begin, SolutionStream
+from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import StoppingRule
 from adaptive_ttc.strategies import Strategy
@@ -50,6 +51,10 @@ class Solver:
         allow_mismatch: use a calibration that was fitted for another pair, with a warning.
         rule: in place of a calibration, a published rule of :mod:`adaptive_ttc.stopping` that says when to stop, and
             which problem is sampled next: a name such as ``adaptive_consistency`` or ``cite:level=0.99``.
+        verify: a check of answers that may be used while solving, such as tests of a program: called with the problem
+            and an answer, it says True, False or None (not known), and may be async. A verified answer settles its
+            problem with confidence 1, a refuted one has no vote, and pools learn from both; a check that raises, or
+            takes more than 10 seconds, says None.
 
     Raises:
         ConfigError: no such rule, or one beside a calibration.
@@ -67,11 +72,13 @@ class Solver:
         calibration: Calibrated | str | Path | None = None,
         allow_mismatch: bool = False,
         rule: StoppingRule | str | None = None,
+        verify: Verify | None = None,
     ) -> None:
         self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch, rule=rule)
         self.policy = policy
         self.prm = prm
         self.seed = seed
+        self.verify = verify
         self.grader = grader or getattr(policy, "grader", None) or Grader()
         self._config = config or DriverConfig()
         self._runner: asyncio.Runner | None = None
@@ -91,6 +98,7 @@ class Solver:
         calibration: str | Path | None = None,
         allow_mismatch: bool = False,
         rule: StoppingRule | str | None = None,
+        verify: Verify | None = None,
     ) -> Self:
         """Load a pair of models by folder or Hub name; further arguments as for the constructor.
 
@@ -115,7 +123,7 @@ class Solver:
             model = load_policy(policy, engine=engine, **(policy_settings or {}))
             loaded.append(model)
             settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            return cls(model, reward_model, seed=seed, config=config, **settings)
+            return cls(model, reward_model, seed=seed, config=config, verify=verify, **settings)
         except BaseException:
             with suppress(Exception):  # what went wrong first is what the caller must know
                 _close_all(loaded)
@@ -123,13 +131,19 @@ class Solver:
 
     @classmethod
     def mini(
-        cls, *, seed: int = 0, calibration: str | Path | None = None, rule: StoppingRule | str | None = None
+        cls,
+        *,
+        seed: int = 0,
+        calibration: str | Path | None = None,
+        rule: StoppingRule | str | None = None,
+        verify: Verify | None = None,
     ) -> Self:
         """The embedded policy and PRM; their calibration unless another or a rule is given. Errors as :meth:`load`."""
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
         calibration = calibration or (None if rule else mini_calibration())
-        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, calibration=calibration, rule=rule)
+        chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify}
+        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)
 
     async def solve(
         self,
@@ -283,8 +297,9 @@ class Solver:
 
     @property
     def resources(self) -> Resources:
-        """The models, the grader and how requests are sent, as they are now."""
-        return Resources(policy=self.policy, prm=self.prm, grader=self.grader, config=self._config)
+        """The models, the grader, how requests are sent and the check of answers, as they are now."""
+        models: dict[str, Any] = {"policy": self.policy, "prm": self.prm}
+        return Resources(**models, grader=self.grader, config=self._config, verify=self.verify)
 
     def _checked(
         self, problem: Question, options: Mapping[str, Any], id: str | None, seed: int | None, **asked: Any

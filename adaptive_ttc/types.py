@@ -147,12 +147,14 @@ class Candidate:
         answer: the extracted final answer in canonical form, or None when it holds none.
         answer_class: the canonical text of its equivalence class among the candidates, or None.
         score: its step scores reduced to one number in [0, 1], or None if it was not scored.
+        verdict: whether a caller's check found its answer to be right; None where it did not say.
     """
 
     prefix: Prefix
     answer: str | None = None
     answer_class: str | None = None
     score: float | None = None
+    verdict: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

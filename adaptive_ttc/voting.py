@@ -80,8 +80,11 @@ def select(candidates: Sequence[Candidate], vote: VoteName, b: float = 0.5, weig
 
 
 def voters(candidates: Iterable[Candidate], vote: VoteName) -> tuple[Candidate, ...]:
-    """The candidates with an answer; where scores count, only the scored ones, if there are any."""
-    able = tuple(candidate for candidate in candidates if candidate.answer)
+    """The candidates with an answer that was not refuted, or only the verified ones, if there are any; where scores
+    count, only the scored ones, if there are any.
+    """
+    able = tuple(candidate for candidate in candidates if candidate.answer and candidate.verdict is not False)
+    able = tuple(candidate for candidate in able if candidate.verdict) or able
     scored = tuple(candidate for candidate in able if candidate.score is not None)
     return scored if vote != "majority" and scored else able
 

@@ -31,6 +31,7 @@ Standing = Literal["waiting", "running", "open", "ready", "parked", "outbid", "c
 OVER: frozenset[Standing] = frozenset(("outbid", "content", "short", "settled", "failed"))
 """Standings of problems that get nothing more, by what is known of them."""
 
+VERIFIED = Ending(Stopped.SETTLED, "its answer was verified")
 NOTHING_GAINS = Ending(Stopped.SETTLED, "no further work is expected to gain anything")
 NOTHING_KNOWN = Ending(Stopped.NO_OPTION_FITS, "no further work is on offer, as none was measured")
 NOT_WORTH_IT = Ending(Stopped.NOT_WORTH_IT, "what more work gains is less than is worth its cost")

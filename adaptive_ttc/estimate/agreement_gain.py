@@ -202,7 +202,10 @@ class PoolGainModel(AgreementGainModel):
         return self._base.pool()
 
     def learn(self, states: Sequence[Evidence]) -> None:
-        """Take in how the problems of the pool stand, in place of what was learned before."""
+        """Take in how the problems of the pool stand, in place of what was learned before.
+
+        Of a verified problem it is known which answer is right; of the others it follows from their agreement.
+        """
         drawn = [[one for unit in state.units for one in unit.attempts] for state in states]
         if len(drawn) < LEAST_POOL:
             return
@@ -214,9 +217,12 @@ class PoolGainModel(AgreementGainModel):
         if self._base.center is None and signs:
             self.center = math.fsum(signs) / len(signs)
         seen = []
-        for attempts in drawn[-_REMEMBERED:]:
+        for state, attempts in list(zip(states, drawn, strict=True))[-_REMEMBERED:]:
             answers, silent = self.answers(attempts)
-            if len(attempts) > 1:  # a single vote tells nothing of agreement
-                seen.append(likelihood([votes for votes, _ in answers], silent))
+            right = None
+            if state.verified is not None:
+                right = float(sum(one.answer == state.verified for one in attempts))
+            if len(attempts) > 1 or right:  # a single vote tells nothing of agreement
+                seen.append(likelihood([votes for votes, _ in answers], silent, right))
         self.prior = self._base.prior.sharpened(seen)
         self.model = AgreementModel(self.prior.weights, self.edges)

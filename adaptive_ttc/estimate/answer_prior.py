@@ -116,11 +116,13 @@ class AnswerPrior:
             raise CalibrationError(f"{path} is cut off or damaged ({error}): fit anew") from error
 
 
-def likelihood(votes: Sequence[float], silent: int) -> Array:
-    """P(these votes | p, theta, q) over all that may be right, up to a factor; shape SHAPE, at most 1."""
-    levels = Counter(votes)
-    held = np.array([*levels, 0.0])
-    several = np.log([*levels.values(), 1.0])
+def likelihood(votes: Sequence[float], silent: int, right: float | None = None) -> Array:
+    """P(these votes | p, theta, q) up to a factor; shape SHAPE, at most 1.
+
+    ``right``: votes of the right answer, 0 for none; None where any may be right, or none.
+    """
+    levels = Counter({right: 1} if right is not None else {**Counter(votes), 0.0: 1})
+    held, several = np.array([*levels]), np.log([*levels.values()])
     log = (log_likelihood(held, votes) + several[:, None, None])[..., None] + log_silent(math.fsum(votes), silent)
     return np.asarray(np.exp(log - log.max()).sum(axis=0) / len(log))
 

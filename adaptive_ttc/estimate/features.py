@@ -71,6 +71,7 @@ class Evidence:
     units: tuple[Unit, ...] = ()  # what was done, in any order
     # what a budget cut, to be continued first; no feature reads it, as calibration knows no half unit
     begun: tuple[Unit, ...] = ()
+    verified: str | None = None  # the answer that a check found right; refuted ones are no answers
 
     def counts(self) -> Counter[str]:
         """Units of every kind."""

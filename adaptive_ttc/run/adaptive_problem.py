@@ -99,13 +99,19 @@ class AdaptiveProblem(ProblemRun):
     def evidence(self) -> Evidence:
         """The evidence so far, as calibration reads it."""
         begun = tuple(self._half(path, kind) for path, kind in self._cut.items())
-        return replace(self._nothing, units=tuple(self._unit(one) for one in self._units), begun=begun)
+        units = tuple(self._unit(one) for one in self._units)
+        return replace(self._nothing, units=units, begun=begun, verified=self._verifier.right)
 
     @property
     def left_to_draw(self) -> int | None:
         """Recorded samples that were not drawn yet, the rest of begun ones included; None where any can be drawn."""
         drawn = sum(not isinstance(one, _Search) for one in self._units)
         return None if self._recorded is None else self._recorded - drawn
+
+    @property
+    def verified(self) -> bool:
+        """Whether an answer was found to be right."""
+        return self._verifier.right is not None
 
     def opening_units(self) -> int:
         """Units to set aside for its first slice."""
@@ -199,13 +205,16 @@ class AdaptiveProblem(ProblemRun):
             self._units.append(_Search(kind, tuple(new), steps, generated, prm))
 
     async def _read_answers(self) -> None:
-        """Extract the answers of new solutions and put them into classes, over all answers of the problem."""
+        """Extract the answers of new solutions, put them into classes, over all answers of the problem, and have these
+        checked.
+        """
         for path, one in self._candidates.items():
             if path not in self._answers:
                 self._answers[path] = extract_answer(one.text)
         texts = sorted({answer for answer in self._answers.values() if answer is not None})
         if any(text not in self._class_of for text in texts):
             self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))
+        await self._verifier.ask(self._class_of.values())
 
     def _unit(self, held: tuple[str, Route] | _Search) -> Unit:
         if isinstance(held, _Search):
@@ -248,6 +257,7 @@ class AdaptiveProblem(ProblemRun):
 
     def _attempt(self, one: Prefix) -> Attempt:
         answer = self._class_of.get(self._answers[one.path] or "")
+        answer = None if self._verifier.refuted(answer) else answer
         finish = one.finish or "abort"
         return Attempt(answer, one.scores, len(one.token_ids), one.logprob, finish, one.answer_logprob)
 

@@ -14,6 +14,7 @@ from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Demand, Policy, check_demand, recorded_problem, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.strategies.registry import make_strategy
@@ -26,12 +27,13 @@ Priority = Callable[[Problem], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a solver works with: the models, the grader of answers, and how requests are sent."""
+    """What a solver works with: the models, the grader of answers, how requests are sent, a check of answers."""
 
     policy: Policy
     prm: RewardModel | None = None
     grader: Grader = field(default_factory=Grader)
     config: DriverConfig = field(default_factory=DriverConfig)
+    verify: Verify | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

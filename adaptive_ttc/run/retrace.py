@@ -56,7 +56,9 @@ async def retrace(trace: Trace, grader: Grader) -> Solution:
         budget=opening.budget,
         seed=opening.seed,
     )
-    candidates = await grade(prefixes, strategy, grader)
+    verdicts = {event.path: event.verdict for event in trace.of(CandidateEvent)}
+    graded = await grade(prefixes, strategy, grader)
+    candidates = tuple(replace(one, verdict=verdicts.get(one.prefix.path)) for one in graded)
     told = [event.difficulty for event in trace.of(AllocationEvent)]
     usage = Usage(**done.usage)  # type: ignore[arg-type]
     ending, difficulty = Ending(Stopped(done.stopped), done.why), told[-1] if told else None

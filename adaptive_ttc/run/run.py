@@ -14,6 +14,7 @@ from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.request import Resources, SolveRequest
+from adaptive_ttc.run.verify import Verifier
 from adaptive_ttc.run.vote import conclude, grade
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
@@ -38,6 +39,7 @@ class ProblemRun:
         self.request = request
         self.trace = Trace(anyio.current_time(), listener)
         self._grader = resources.grader
+        self._verifier = Verifier(resources.verify, request.problem, stop)
         self._ledger = ledger
         self._driver = Driver(
             request.problem,
@@ -89,8 +91,10 @@ class ProblemRun:
         right: float | None = None,
         error: AdaptiveTTCError | None = None,
     ) -> Solution:
-        """Grade what was drawn, and vote over it; ``right`` is the probability that the answer is right, if known."""
-        candidates = await grade(prefixes, strategy, self._grader)
+        """Grade and check what was drawn, and vote over it; ``right`` is the probability that the answer is right, if
+        known.
+        """
+        candidates = await self._verifier.checked(await grade(prefixes, strategy, self._grader))
         usage = replace(self.usage, wall_time=self._now())
         request = replace(self.request, vote=strategy)
         told: dict[str, Any] = {"right": right, "difficulty": difficulty, "error": error}

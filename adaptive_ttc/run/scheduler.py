@@ -17,7 +17,15 @@ from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.allocation.options import Forecaster, Pace, within_record
-from adaptive_ttc.allocation.report import NO_ROUNDS, NOTHING_FITS, NOTHING_LEFT, OVER, AllocationReport, Decision
+from adaptive_ttc.allocation.report import (
+    NO_ROUNDS,
+    NOTHING_FITS,
+    NOTHING_LEFT,
+    OVER,
+    VERIFIED,
+    AllocationReport,
+    Decision,
+)
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
@@ -181,7 +189,7 @@ class Scheduler:
             problem.forecast = replace(forecast, options=tuple(offered))
         self._arrive(arrived)
         for problem in going:
-            if self._allocator.offer(problem.name, self._options(problem)) in OVER:
+            if problem.verified or self._allocator.offer(problem.name, self._options(problem)) in OVER:
                 self._settle(problem, work)
             elif (most := self._request.max_rounds) is not None and problem.rounds >= most:
                 self._settle(problem, work, NO_ROUNDS)
@@ -322,6 +330,7 @@ class Scheduler:
             left = self._allocator.available
             ending = NOTHING_LEFT if left is not None and left < problem.least(1) else NOTHING_FITS
         ending = ending or given or self._allocator.ending(problem.name, problem.least(1))
+        ending = VERIFIED if problem.verified else ending
         self._allocator.settled(problem.name, ending)
         self._conclude(problem, ending, work)
 

@@ -61,7 +61,7 @@ def conclude(
         difficulty=difficulty,
         abstained=f"it failed: {error}" if error else None if classes else _why_no_answer(candidates, ending),
         stopped=Stopped.FAILED if error else ending.stopped,
-        confidence=right if classes else 0.0,
+        confidence=(1.0 if any(one.verdict for one in candidates) else right) if classes else 0.0,
         error=error,
         trace=trace,
     )
@@ -74,7 +74,12 @@ def _record(solution: Solution, why: str) -> None:
     for one in solution.candidates:
         trace.record(
             CandidateEvent(
-                time=time, path=one.prefix.path, answer=one.answer, answer_class=one.answer_class, score=one.score
+                time=time,
+                path=one.prefix.path,
+                answer=one.answer,
+                answer_class=one.answer_class,
+                score=one.score,
+                verdict=one.verdict,
             )
         )
     trace.record(VoteEvent(time=time, method=solution.vote, classes=solution.answer_classes, answer=solution.answer))
@@ -96,7 +101,7 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending) -> str:
     if not candidates:
         return f"sampling ended before the first token: {ending.why}."
     late = ending.stopped == Stopped.DEADLINE
-    ends = Counter(candidate.prefix.finish for candidate in candidates)
+    ends = Counter(candidate.prefix.finish for candidate in candidates if candidate.verdict is None)
     remedies: dict[Finish, str] = {
         "budget": "cut by the budget (give a larger one)",
         "length": "at the length limit (give a larger max_tokens)",
@@ -104,4 +109,6 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending) -> str:
         "eos": "ended without \\boxed{...} (the policy's prompt should ask for it)",
     }
     causes = [f"{ends[finish]} {remedy}" for finish, remedy in remedies.items() if ends[finish]]
+    if refuted := sum(candidate.verdict is False for candidate in candidates):
+        causes.append(f"{refuted} with an answer that was refuted")
     return f"none of {len(candidates)} candidates holds one: {', '.join(causes)}."

@@ -19,7 +19,7 @@ from adaptive_ttc.events import (
 from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, trees
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import ROOT, Candidate, Stopped, Usage, bin_names
-from adaptive_ttc.voting import select
+from adaptive_ttc.voting import select, voters
 
 SHOWN_ROUNDS = 12
 SHOWN_CLASSES = 8
@@ -260,5 +260,6 @@ def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
         tied = " as well: the tie broke by score, then by text" if others[0].votes == winner.votes else ""
         return f"{held}, with {others[0].votes}{tied}."
     line = f"{held}, with a weight of {others[0].weight:.4f} against {winner.weight:.4f}."
-    popular = select([Candidate(ROOT, one.answer, one.answer_class, one.score) for one in handed_in], "majority")
+    voted = [Candidate(ROOT, one.answer, one.answer_class, one.score, one.verdict) for one in handed_in]
+    popular = select(voters(voted, "majority"), "majority")
     return line if popular == vote.answer else f"{line} The majority vote would have chosen {popular}."

@@ -19,9 +19,9 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.held_out import crossfit
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array, log_likelihood, log_silent
+from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array
 from adaptive_ttc.estimate.agreement_gain import SIGNS, UNFITTED, AgreementGainModel
-from adaptive_ttc.estimate.answer_prior import AnswerPrior, Component, shipped_prior
+from adaptive_ttc.estimate.answer_prior import AnswerPrior, Component, likelihood, shipped_prior
 from adaptive_ttc.estimate.features import Attempt
 from adaptive_ttc.estimate.lengths import OWN
 from adaptive_ttc.strategies.adaptive import SAMPLE
@@ -113,9 +113,7 @@ def graded_likelihood(record: ProblemRecord) -> Array:
             right += 1
         else:
             wrong[answer] = wrong.get(answer, 0.0) + 1
-    votes = [*([right] if right else []), *wrong.values()]
-    log = log_likelihood(np.array([right]), votes)[0][..., None] + log_silent(math.fsum(votes), silent)
-    return np.asarray(np.exp(log - log.max()))
+    return likelihood([*([right] if right else []), *wrong.values()], silent, right)
 
 
 def maximised(seen: Array, base: Array, strength: float, rounds: int = 60) -> Array:
