@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from adaptive_ttc.answers.extraction import MAX_CHARS, canonical, decide_plain, exact_value
-from adaptive_ttc.answers.grading_process import GradingConfig, Request, Supervisor
+from adaptive_ttc.answers.grading_process import GradingConfig, Request
+from adaptive_ttc.answers.outcomes import Outcomes
+from adaptive_ttc.answers.worker_pool import Allowance, WorkerPool
 
 Comparison = tuple[str, str]
 """(gold, answer), both canonical: "is ``answer`` right where ``gold`` is the right answer?"."""
@@ -57,30 +60,34 @@ def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tupl
 class GraderStatistics:
     """What a grader has done so far."""
 
-    plain: int  # comparisons of plain numbers, decided without the worker
+    plain: int  # comparisons of plain numbers, decided without a worker
     cached: int  # comparisons that were remembered
-    requests: int  # readings and comparisons that the worker was asked for
+    undecided: int  # readings and comparisons that time or memory did not suffice for, or that were not tried for it
+    requests: int  # readings and comparisons that workers were asked for
     timeouts: int  # requests that were cut off by ``time_limit`` or ``wall_limit``
-    crashes: int  # requests under which the worker died twice
+    crashes: int  # requests under which a worker died (of want of memory, mostly), and a fresh one as well
     starts: int  # worker processes started
 
 
 _T = TypeVar("_T")
 
-_Inquiry = Generator[Request, bool, _T]  # A decision that may need the worker: yields requests, is sent their outcomes
+# A decision that may need a worker: yields requests, is sent their outcomes, where None is "undecided"
+_Inquiry = Generator[Request, bool | None, _T]
 
-_threads: RunVar[anyio.CapacityLimiter] = RunVar("adaptive_ttc.answers.threads")
-"""Threads of an event loop that may wait for a worker, kept apart from those that others need."""
+_threads: RunVar[tuple[anyio.CapacityLimiter, ...]] = RunVar("adaptive_ttc.answers.threads")
+"""Threads of an event loop that may wait for a worker, apart from those that others need; a second set of them is for
+problems that have wasted time."""
 
 
 class Grader:
-    """Decides equality of answers with math-verify, in a worker process that is killed when it hangs.
+    """Decides equality of answers with math-verify, in worker processes that are killed when they hang.
 
-    Most questions need no worker: equal canonical texts, plain numbers (compared as fractions) and everything asked
-    before. Texts longer than 1000 characters are compared as text. An answer that cannot be read in time, or makes the
-    library fail, equals nothing but itself. The worker starts at the first question that needs it and ends with
-    :meth:`aclose` or :meth:`close` (or the ``with`` block); the methods may be called from any thread and any event
-    loop.
+    Most questions need no worker: equal canonical texts, plain numbers (compared as fractions) and everything decided
+    before. Texts longer than 1000 characters are compared as text. An answer that cannot be read, or makes the library
+    fail, equals nothing but itself. So does one that cannot be read in the time and memory that there is, but that is
+    no verdict: it is counted as ``undecided``, and another problem with such an answer asks again. Workers start at
+    questions that need them and end with :meth:`aclose` or :meth:`close` (or the ``with`` block); the methods may be
+    called from any thread and any event loop.
 
     ``equal(gold, answer)`` is math-verify's one-sided check, as used in published evaluations; ``classes`` demands
     agreement in both directions, as for a vote no side is the gold one.
@@ -88,10 +95,20 @@ class Grader:
 
     def __init__(self, config: GradingConfig | None = None) -> None:
         self.config = config or GradingConfig()
-        self._supervisor = Supervisor(self.config)
-        self._outcomes: OrderedDict[Comparison | str, bool] = OrderedDict()
-        self._mutex = threading.Lock()
-        self._plain = self._cached = 0
+        self._pool = WorkerPool(self.config)
+        self._outcomes = Outcomes(self.config.cache_size, self.config.cache_mb << 20)
+        self._counts = Counter[str]()
+        self._allowance: Allowance | None = None
+
+    def for_problem(self) -> Self:
+        """This grader, with one allowance of grading time for all that is asked through it.
+
+        It shares workers and memory with this one, and closing one closes both. Without it, every call of a method has
+        an allowance of its own (``GradingConfig.problem_limit``).
+        """
+        grader = copy.copy(self)
+        grader._allowance = Allowance(self.config)
+        return grader
 
     async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
         """Map every answer to the canonical text of its equivalence class; None and empty answers to None.
@@ -99,46 +116,46 @@ class Grader:
         The result depends on the set of answers alone; the shortest text stands for a class. Earlier comparisons are
         remembered. GradingError: the worker was needed and cannot be started.
         """
-        return await self._run(self._classes(answers))
+        return await self._run(lambda allowance: self._classes(answers, allowance))
 
     def classes_sync(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
         """:meth:`classes` for code without an event loop."""
-        return self._run_sync(self._classes(answers))
+        return self._run_sync(lambda allowance: self._classes(answers, allowance))
 
     async def equal(self, gold: str, answer: str | None) -> bool:
         """Whether ``answer`` is right where ``gold`` is the right answer; None never is.
 
         ValueError: the gold answer is empty. GradingError: the worker was needed and cannot be started.
         """
-        return await self._run(self._equal(gold, answer))
+        return await self._run(lambda allowance: self._equal(gold, answer, allowance))
 
     def equal_sync(self, gold: str, answer: str | None) -> bool:
         """:meth:`equal` for code without an event loop."""
-        return self._run_sync(self._equal(gold, answer))
+        return self._run_sync(lambda allowance: self._equal(gold, answer, allowance))
 
     def start(self) -> None:
-        """Start the worker now, without waiting, so that its start (a second) overlaps with other work."""
-        self._supervisor.start()
+        """Start a worker now, without waiting, so that its start (a second) overlaps with other work."""
+        self._pool.start()
 
     @property
     def worker_pid(self) -> int | None:
-        """The process id of the worker, or None while there is none."""
-        return self._supervisor.pid
+        """The process id of the first worker, or None while there is none."""
+        return self._pool.pid
 
     def statistics(self) -> GraderStatistics:
         """What was done so far."""
-        worker = self._supervisor
-        counts = {name: getattr(worker, name) for name in ("requests", "timeouts", "crashes", "starts")}
-        return GraderStatistics(plain=self._plain, cached=self._cached, **counts)
+        mine = {name: self._counts[name] for name in ("plain", "cached", "undecided")}
+        theirs = {name: self._pool.count(name) for name in ("requests", "timeouts", "crashes", "starts")}
+        return GraderStatistics(**mine, **theirs)
 
     async def aclose(self) -> None:
-        """End the worker, also under cancellation; waiting calls get a GradingError."""
+        """End the workers, also under cancellation; waiting calls get a GradingError."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.close)
 
     def close(self) -> None:
         """:meth:`aclose` for code without an event loop."""
-        self._supervisor.close()
+        self._pool.close()
 
     async def __aenter__(self) -> Grader:
         return self
@@ -152,87 +169,93 @@ class Grader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    async def _run(self, inquiry: _Inquiry[_T]) -> _T:
+    async def _run(self, inquire: Callable[[Allowance], _Inquiry[_T]]) -> _T:
+        allowance = self._allowance or Allowance(self.config)
+        inquiry = inquire(allowance)
         try:
             request = next(inquiry)
             while True:
-                request = inquiry.send(await self._ask(request))
+                request = inquiry.send(await self._ask(request, allowance))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    def _run_sync(self, inquiry: _Inquiry[_T]) -> _T:
+    def _run_sync(self, inquire: Callable[[Allowance], _Inquiry[_T]]) -> _T:
+        allowance = self._allowance or Allowance(self.config)
+        inquiry = inquire(allowance)
         try:
             request = next(inquiry)
             while True:
-                request = inquiry.send(self._supervisor.ask(request, lambda: False))
+                request = inquiry.send(self._pool.ask(request, allowance, lambda: False))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _ask(self, request: Request) -> bool:
+    async def _ask(self, request: Request, allowance: Allowance) -> bool | None:
         try:
-            limiter = _threads.get()
+            limiters = _threads.get()
         except LookupError:
-            limiter = anyio.CapacityLimiter(4)
-            _threads.set(limiter)
+            limiters = anyio.CapacityLimiter(4), anyio.CapacityLimiter(4)
+            _threads.set(limiters)
         abandoned = threading.Event()
         try:
             return await anyio.to_thread.run_sync(
-                self._supervisor.ask, request, abandoned.is_set, abandon_on_cancel=True, limiter=limiter
+                self._pool.ask,
+                request,
+                allowance,
+                abandoned.is_set,
+                abandon_on_cancel=True,
+                limiter=limiters[allowance.is_slow],
             )
         finally:
             abandoned.set()  # the thread sees it when this task was cancelled, and leaves the worker fit for use
 
-    def _classes(self, answers: Sequence[str | None]) -> _Inquiry[tuple[str | None, ...]]:
+    def _classes(self, answers: Sequence[str | None], allowance: Allowance) -> _Inquiry[tuple[str | None, ...]]:
         search = partition(answers)
         try:
             gold, answer = next(search)
             while True:
-                gold, answer = search.send((yield from self._agree(gold, answer)))
+                gold, answer = search.send((yield from self._agree(gold, answer, allowance)))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    def _equal(self, gold: str, answer: str | None) -> _Inquiry[bool]:
+    def _equal(self, gold: str, answer: str | None, allowance: Allowance) -> _Inquiry[bool]:
         gold_text = canonical(gold)
         if not gold_text:
             raise ValueError("the gold answer is empty; give the answer that the problem's author gave")
         text = canonical(answer) if answer is not None else ""
-        return bool(text) and (yield from self._agree(gold_text, text))
+        return bool(text) and (yield from self._agree(gold_text, text, allowance))
 
-    def _agree(self, gold: str, answer: str) -> _Inquiry[bool]:
+    def _agree(self, gold: str, answer: str, allowance: Allowance) -> _Inquiry[bool]:
         if gold == answer:
             return True
         if max(len(gold), len(answer)) > MAX_CHARS:
             return False
         plain = decide_plain(gold, answer)
         if plain is not None:
-            self._plain += 1
+            self._counts["plain"] += 1
             return plain
-        known = self._recall((gold, answer))
-        if known is not None:
-            self._cached += 1
-            return known
-        outcome = (yield from self._readable(gold)) and (yield from self._readable(answer))
-        outcome = outcome and (yield {"gold": gold, "answer": answer})
-        self._remember((gold, answer), outcome)
-        return outcome
-
-    def _readable(self, text: str) -> _Inquiry[bool]:
-        """Try each text alone first: one that hangs costs one time limit, not one for every other answer."""
-        known = self._recall(text)
-        if known is None:
-            known = yield {"read": text}
-            self._remember(text, known)
-        return known
-
-    def _recall(self, key: Comparison | str) -> bool | None:
-        with self._mutex:
-            outcome = self._outcomes.get(key)
-            if outcome is not None:
-                self._outcomes.move_to_end(key)
+        outcome = self._outcomes.get((gold, answer))
+        if outcome is not None:
+            self._counts["cached"] += 1
             return outcome
+        # Each text is tried alone first: one that hangs costs one time limit, not one for every other answer.
+        for key in (gold, answer, (gold, answer)):
+            outcome = yield from self._decide(key, allowance)
+            if not outcome:
+                break
+        if outcome is not None:
+            self._outcomes.put((gold, answer), outcome)
+        return bool(outcome)
 
-    def _remember(self, key: Comparison | str, outcome: bool) -> None:
-        with self._mutex:
-            self._outcomes[key] = outcome
-            while len(self._outcomes) > self.config.cache_size:
-                self._outcomes.popitem(last=False)
+    def _decide(self, key: Comparison | str, allowance: Allowance) -> _Inquiry[bool | None]:
+        """Whether a text can be read, or an answer agrees with a gold one; None where that cannot be told."""
+        outcome = self._outcomes.get(key)
+        if outcome is not None:
+            return outcome
+        if key not in allowance.undecided and allowance.limit:
+            outcome = yield {"read": key} if isinstance(key, str) else {"gold": key[0], "answer": key[1]}
+        if outcome is None:
+            self._counts["undecided"] += 1
+            allowance.undecided.add(key)
+        else:
+            self._outcomes.put(key, outcome)
+        return outcome

@@ -8,6 +8,8 @@ from functools import lru_cache
 
 MAX_CHARS = 1000  # longer answers are compared as text only; no answer to a verifiable problem is that long
 
+_CACHED_CHARS = 100  # what is read off longer texts is not remembered: eight thousand of them would be large
+
 _BRACES = re.compile(r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,8}\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
 
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:,\\!|\{,\}(?:\\!)?) ?(?=[0-9]{3}(?![0-9]))")
@@ -83,11 +85,17 @@ def canonical(answer: str) -> str:
     if not answer.isprintable():  # control characters and lone surrogates cannot be printed or encoded
         answer = "".join(char if char.isprintable() else " " for char in answer)
     text = " ".join(answer.split())
-    return _canonical_cached(text) if len(text) <= MAX_CHARS else text
+    if len(text) <= _CACHED_CHARS:
+        return _canonical_cached(text)
+    return _canonical(text)
 
 
 @lru_cache(maxsize=8192)
 def _canonical_cached(text: str) -> str:
+    return _canonical(text)
+
+
+def _canonical(text: str) -> str:
     while len(text) <= MAX_CHARS:
         before = text
         text = _one_pass(text)
@@ -130,8 +138,16 @@ def exact_value(text: str) -> Fraction | tuple[Fraction, ...] | None:
     return _plain_point(text) if number is None else number
 
 
-@lru_cache(maxsize=8192)
 def _plain_point(text: str) -> tuple[Fraction, ...] | None:
+    return _point_cached(text) if len(text) <= _CACHED_CHARS else _point(text)
+
+
+@lru_cache(maxsize=8192)
+def _point_cached(text: str) -> tuple[Fraction, ...] | None:
+    return _point(text)
+
+
+def _point(text: str) -> tuple[Fraction, ...] | None:
     if not (text.startswith("(") and text.endswith(")")) or "." in text:
         return None
     coordinates = [_plain_number(part.strip()) for part in text[1:-1].split(",")]
@@ -139,10 +155,12 @@ def _plain_point(text: str) -> tuple[Fraction, ...] | None:
     return plain if len(plain) == len(coordinates) > 1 else None
 
 
-@lru_cache(maxsize=8192)
 def _plain_number(text: str) -> Fraction | None:
-    if len(text) > 60:
-        return None
+    return _number_cached(text) if len(text) <= 60 else None
+
+
+@lru_cache(maxsize=8192)
+def _number_cached(text: str) -> Fraction | None:
     if _NUMBER.fullmatch(text):
         return Fraction(text)
     match = _RATIO.fullmatch(text)

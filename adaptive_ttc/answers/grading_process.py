@@ -1,164 +1,45 @@
-"""Keeps one grading worker alive and puts requests to it under a time limit."""
+"""Keeps one grading worker alive and puts requests to it under limits of time and memory."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import IO, Any
+from typing import Any
 
+from adaptive_ttc.answers.worker_process import WaitAbandonedError, WorkerDiedError, WorkerLateError, WorkerProcess
 from adaptive_ttc.errors import ConfigError, GradingError
-
-_POLL = 0.05  # seconds after which a wait looks whether it was abandoned
-
-
-class WorkerLateError(Exception):
-    """No reply within the limit; the process is still at work."""
-
-
-class WorkerDiedError(Exception):
-    """The process has ended, or speaks no protocol; the message is what it said last."""
-
-
-class WaitAbandonedError(Exception):
-    """The caller no longer wants the reply; the process is still at work."""
-
-
-class WorkerProcess:
-    """A subprocess (``command``) that speaks JSON lines, in a session of its own so that Ctrl-C does not reach it.
-
-    It is executed, never forked from a process that has threads, and is not bound to an event loop. Standard error is
-    read together with standard output, so that a failed start can say why. Not thread-safe: one request at a time.
-    OSError if the program cannot be executed.
-    """
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # Symbols are ordered by hash in places: the same comparison must come out the same tomorrow.
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input: IO[bytes] = self._process.stdin
-        self._lines: SimpleQueue[bytes] = SimpleQueue()
-        self._noise: deque[str] = deque(maxlen=12)
-        reader = threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True)
-        reader.start()
-        self._finalizer = weakref.finalize(self, _end, self._process, reader, os.getpid())
-        self.pid = self._process.pid
-        self.owner = os.getpid()
-
-    def send(self, message: Mapping[str, object]) -> None:
-        """Write one request; raises :class:`WorkerDiedError`."""
-        try:
-            self._input.write(json.dumps(message).encode("ascii") + b"\n")
-            self._input.flush()
-        except OSError as error:
-            raise WorkerDiedError(self._last_output()) from error
-
-    def receive(self, limit: float, abandoned: Callable[[], bool]) -> dict[str, Any]:
-        """Wait at most ``limit`` seconds for one reply.
-
-        Raises WorkerLateError when there is none in time, WorkerDiedError when the process ended, and
-        WaitAbandonedError once ``abandoned()`` is true.
-        """
-        deadline = time.monotonic() + limit
-        while True:
-            if abandoned():
-                raise WaitAbandonedError
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise WorkerLateError
-            try:
-                line = self._lines.get(timeout=min(remaining, _POLL))
-            except Empty:
-                continue
-            if not line:
-                raise WorkerDiedError(self._last_output())
-            with contextlib.suppress(ValueError):
-                message = json.loads(line)
-                if isinstance(message, dict):
-                    return message
-            self._noise.append(line.decode("utf-8", "replace").rstrip())
-
-    def ran_out_of_time(self) -> bool:
-        """Whether this process, which has died, was ended by its timer of processor time."""
-        if sys.platform == "win32":
-            return False
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # A sandbox around the worker reports its signal as 128 + signal.
-            return self._process.wait(timeout=1) in (-signal.SIGPROF, 128 + signal.SIGPROF)
-        return False
-
-    def kill(self) -> None:
-        """End the process and all that it started, and reap it; may be called again."""
-        self._finalizer()
-
-    def _last_output(self) -> str:
-        return "\n".join(self._noise) or "it said nothing"
-
-
-def _read(stream: IO[bytes], lines: SimpleQueue[bytes]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(b"")
-
-
-def _end(process: subprocess.Popen[bytes], reader: threading.Thread, owner: int) -> None:
-    if os.getpid() != owner:  # a forked copy of the owner: the process is not its to end
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            process.kill()
-        elif process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.close()
-    process.wait()
-    if reader is not threading.current_thread():
-        reader.join()
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradingConfig:
-    """How the grading worker is run."""
+    """How the grading workers are run."""
 
     # seconds of processor time (wall time would depend on the machine's load) to read one answer or compare two; what
-    # takes longer is unreadable, or not equal
+    # takes longer is left undecided
     time_limit: float = 3.0
     wall_limit: float = 60.0  # the same of wall time, for a worker that is stopped, or a system without such timers
+    problem_limit: float = 60.0  # seconds of processor time for the answers of one problem
     start_limit: float = 120.0  # seconds of wall time that the worker may take to start
-    memory_mb: int = 2048  # address space of the worker in MiB, where the system can bound it
+    workers: int = 4  # processes at most; another is started when a question has waited for a second
+    memory_mb: int = 2048  # address space of a worker in MiB, where the system can bound it
     cache_size: int = 65536  # comparisons and readings that are remembered
+    cache_mb: int = 64  # MiB that these may take
     command: tuple[str, ...] = ()  # the worker's, for a sandbox around it; see :attr:`worker_command` for the default
 
     def __post_init__(self) -> None:
-        for name in ("time_limit", "wall_limit", "start_limit"):
+        for name in ("time_limit", "wall_limit", "problem_limit", "start_limit"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is a number of seconds above 0; got {getattr(self, name)!r}")
         if self.memory_mb < 512:
             raise ConfigError(f"memory_mb is at least 512, which SymPy needs; got {self.memory_mb!r}")
-        if self.cache_size < 1:
-            raise ConfigError(f"cache_size is at least 1; got {self.cache_size!r}")
+        for name in ("workers", "cache_size", "cache_mb"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is at least 1; got {getattr(self, name)!r}")
 
     @property
     def worker_command(self) -> tuple[str, ...]:
@@ -172,6 +53,14 @@ Request = Mapping[str, str]
 _GRACE = 0.2  # seconds that an abandoned request may still take, before the worker is killed rather than kept
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a worker said to one request."""
+
+    value: bool | None  # None: undecided, for want of time or memory
+    seconds: float  # of processor time, or of wall time where the worker cannot tell
+
+
 class Supervisor:
     """One worker process, started when it is first needed and replaced when it hangs or dies.
 
@@ -179,12 +68,13 @@ class Supervisor:
     :class:`~adaptive_ttc.answers.equivalence.GraderStatistics` that concern the worker.
     """
 
-    def __init__(self, config: GradingConfig) -> None:
+    def __init__(self, config: GradingConfig, closing: threading.Event) -> None:
         self._config = config
         self._turn = threading.Lock()
-        self._closing = threading.Event()
+        self._closing = closing
         self._worker: WorkerProcess | None = None
         self._ready = False
+        self.ready_at = float("inf")  # monotonic seconds; infinite while there is no worker, or it starts
         self.requests = self.timeouts = self.crashes = self.starts = 0
 
     @property
@@ -200,44 +90,56 @@ class Supervisor:
             finally:
                 self._turn.release()
 
-    def ask(self, request: Request, abandoned: Callable[[], bool]) -> bool:
+    def ask(self, request: Request, limit: float, abandoned: Callable[[], bool]) -> Verdict:
         """Put a question to the worker; GradingError: the worker cannot be started, or the supervisor is closed.
 
-        A request that exceeds its time, or under which the worker dies twice, is answered with False, and the worker
-        replaced. ``abandoned`` is polled from this thread; once it is true the call ends soon with
-        :class:`WaitAbandonedError`.
+        A question that ends the worker, for want of memory or for a reason unknown, is put once more to a fresh one;
+        one that exceeds its ``limit`` of processor time is not, as that does not depend on what the worker did before.
+        ``abandoned`` is polled from this thread; once it is true the call ends soon with
+        :class:`~adaptive_ttc.answers.worker_process.WaitAbandonedError`.
         """
-        message = {**request, "limit": self._config.time_limit}
 
         def unwanted() -> bool:
             return abandoned() or self._closing.is_set()
 
+        seconds = 0.0
+        lost = ""
         with self._turn:
             self.requests += 1
-            for _ in range(2):  # a death need not be the request's fault: the system may have taken the memory
-                worker = self._started(unwanted)
-                try:
-                    worker.send(message)
-                    return worker.receive(self._config.wall_limit, unwanted).get("value") is True
-                except (WorkerDiedError, WorkerLateError) as error:
-                    late = isinstance(error, WorkerLateError) or worker.ran_out_of_time()
-                    self._discard()
-                    if late:
-                        self.timeouts += 1
-                        return False
-                except WaitAbandonedError:
-                    self._settle(worker)
-                    self._refuse_if_closed()
-                    raise
-                except BaseException:  # Ctrl-C between question and reply: the next reply would answer the wrong one
-                    self._discard()
-                    raise
-            self.crashes += 1
-            return False
+            for _ in range(2):
+                reply = self._reply({**request, "limit": limit}, unwanted)
+                seconds += reply["seconds"]
+                if "value" in reply:
+                    return Verdict(reply["value"] is True, seconds)
+                lost = reply["lost"]
+                if lost == "time" or reply["fresh"]:
+                    break
+            if lost in ("time", "late"):
+                self.timeouts += 1
+            else:
+                self.crashes += 1
+            return Verdict(None, seconds)
+
+    def _reply(self, message: Mapping[str, object], unwanted: Callable[[], bool]) -> dict[str, Any]:
+        worker = self._started(unwanted)
+        began = time.monotonic()
+        try:
+            worker.send(message)
+            return worker.receive(self._config.wall_limit, unwanted)
+        except (WorkerDiedError, WorkerLateError) as error:
+            self._discard()
+            lost = "late" if isinstance(error, WorkerLateError) else "death"
+            return {"lost": lost, "fresh": False, "seconds": time.monotonic() - began}
+        except WaitAbandonedError:
+            self._settle(worker)
+            self._refuse_if_closed()
+            raise
+        except BaseException:  # Ctrl-C between question and reply: the next reply would answer the wrong one
+            self._discard()
+            raise
 
     def close(self) -> None:
-        """End the worker, and waiting requests with :class:`GradingError`; may be called again."""
-        self._closing.set()
+        """End the worker; may be called again. What it is asked meanwhile ends once ``closing`` is set."""
         with self._turn:
             self._discard()
 
@@ -260,6 +162,7 @@ class Supervisor:
             else:
                 self._ready = message.get("ready") is True
                 if self._ready:
+                    self.ready_at = time.monotonic()
                     return worker
                 said = str(message.get("error", message))
             self._discard()
@@ -281,6 +184,7 @@ class Supervisor:
                     f"the grading worker cannot be executed: {error}; check GradingConfig.command"
                 ) from error
             self._ready = False
+            self.ready_at = float("inf")
             self.starts += 1
         return self._worker
 

@@ -155,7 +155,7 @@ async def draw_pools(
 
     async def one(index: int, row: Row) -> None:
         solution = await solver.solve(row["problem"], id=row["unique_id"], **request)
-        pools[index] = await _pool(row, solution, solver.grader)
+        pools[index] = await _pool(row, solution, solver.grader.for_problem())
         report(pools[index])
 
     await _side_by_side(rows, one, concurrency)

@@ -38,7 +38,7 @@ class ProblemRun:
     ) -> None:
         self.request = request
         self.trace = Trace(anyio.current_time(), listener)
-        self._grader = resources.grader
+        self._grader = resources.grader.for_problem()
         self._verifier = Verifier(resources.verify, request.problem, stop)
         self._ledger = ledger
         self._driver = Driver(

@@ -119,7 +119,7 @@ class RunningVote:
     """The vote over the solutions finished so far; each answer is read once, each text classified once."""
 
     def __init__(self, grader: Grader, strategy: Strategy) -> None:
-        self._grader = grader
+        self._grader = grader.for_problem()
         self._strategy = strategy
         self._finished: dict[tuple[int, ...], Candidate] = {}
         self._class_of: dict[str, str | None] = {}

@@ -191,7 +191,7 @@ class _Crew:
         """Grade what is not graded yet."""
         held = self.store.holding(number)
         if held.answers - held.grades.keys():
-            self.store.judge(number, await grades_of(held, row["answer"], self.grader))
+            self.store.judge(number, await grades_of(held, row["answer"], self.grader.for_problem()))
             held = self.store.holding(number)
         record = record_of(row, held, self.demand)
         assert record is not None

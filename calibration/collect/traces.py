@@ -59,7 +59,7 @@ def read_traces(paths: str | Path | Sequence[str | Path], *, grader: Grader | No
     found = read_trace_files(paths)
     with ExitStack() as stack:
         grader = grader or stack.enter_context(Grader())
-        records = tuple(record_of_trace(one, grader) for one in found.problems)
+        records = tuple(record_of_trace(one, grader.for_problem()) for one in found.problems)
     notes = list(found.notes)
     if graded := sum(sample.correct is None for one in found.problems for sample in one.samples):
         notes.append(f"{graded:,} samples do not say whether they are right: they were graded")

@@ -130,7 +130,7 @@ async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
             problem = recorded[row["problem"]]
             drawn = {index: _drawn(index, sample, record) for index, sample in enumerate(problem.samples)}
             held = StoredProblem(row["unique_id"], row_digest(row), len(problem.prompt_ids), {SAMPLE: drawn}, {})
-            grades = await grades_of(held, row["answer"], grader)
+            grades = await grades_of(held, row["answer"], grader.for_problem())
             one = record_of(row, replace(held, grades=grades), None)
             assert one is not None
             found.append(one)

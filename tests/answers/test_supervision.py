@@ -6,8 +6,10 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -16,6 +18,7 @@ import pytest
 
 from adaptive_ttc.answers import Grader, GradingConfig
 from adaptive_ttc.answers.grading_process import Supervisor
+from adaptive_ttc.answers.outcomes import Outcomes
 from adaptive_ttc.errors import ConfigError, GradingError
 from tests.answers import workers
 
@@ -112,25 +115,75 @@ print(grader.statistics().starts)
     assert ended.stdout == "1\n"
 
 
-@pytest.mark.parametrize(("bad", "wall_limit"), [("hang", 2.0), ("spin", 60.0)])
-def test_what_takes_too_long_is_unequal_and_is_tried_once_however_many_others_there_are(
-    tmp_path: Path, bad: str, wall_limit: float
+@pytest.mark.parametrize(("bad", "wall_limit", "starts"), [("hang", 1.0, 3), ("spin", 60.0, 1)])
+def test_what_takes_too_long_equals_nothing_and_is_asked_once_a_problem_however_many_others_there_are(
+    tmp_path: Path, bad: str, wall_limit: float, starts: int
 ) -> None:
     with Grader(workers.config(tmp_path, wall_limit=wall_limit)) as grader:
         assert grader.equal_sync("ab", "ba")
-        hung = worker_of(grader)
+        first = worker_of(grader)
         answers = [bad, "ab", "ba", "cd", "dc", "longer", "regnol"]
-        assert grader.classes_sync(answers) == (bad, "ab", "ab", "cd", "cd", "longer", "longer")
+        problem = grader.for_problem()
+        assert problem.classes_sync(answers) == (bad, "ab", "ab", "cd", "cd", "longer", "longer")
         assert grader.statistics().timeouts == 1
-        assert grader.statistics().starts == 2
-        assert not workers.alive(hung)
+        assert grader.statistics().starts == starts  # one that hangs is replaced, and so is the one that it hangs again
+        assert workers.alive(first) == (starts == 1)
         asked = grader.statistics().requests
-        assert grader.classes_sync(answers * 8)[:3] == (bad, "ab", "ab")
-        assert not grader.equal_sync("ab", bad)
+        assert problem.classes_sync(answers * 8)[:3] == (bad, "ab", "ab")
+        assert not problem.equal_sync("ab", bad)
         assert grader.statistics().requests == asked
 
 
-def test_what_kills_the_worker_is_unequal_and_the_others_are_still_compared(grader: Grader) -> None:
+def test_what_was_undecided_is_asked_again_for_another_problem(tmp_path: Path) -> None:
+    settings = workers.config(tmp_path)
+    with Grader(settings) as grader:
+        assert not grader.equal_sync("short of memory", "memory of short")
+        assert grader.statistics().undecided == 1
+        assert grader.statistics().crashes == 1
+        (tmp_path / "memory").touch()
+        assert grader.equal_sync("short of memory", "memory of short")
+        assert grader.statistics().crashes == 1
+
+
+def test_what_ran_out_of_memory_in_a_worn_process_is_asked_once_more(tmp_path: Path) -> None:
+    with Grader(workers.config(tmp_path)) as grader:
+        assert grader.equal_sync("worn out", "out worn")
+        assert grader.statistics().undecided == 0
+        assert grader.statistics().requests == 3
+
+
+def test_a_problem_has_an_allowance_and_its_quick_answers_are_compared_when_the_slow_ones_have_used_theirs(
+    tmp_path: Path,
+) -> None:
+    settings = replace(workers.config(tmp_path), time_limit=3.0)
+    slow = [f"spin{i}" for i in range(25)]
+    with Grader(settings) as grader:
+        problem = grader.for_problem()
+        assert problem.classes_sync([*slow, "a quick one", "one quick a"])[-1] == "a quick one"
+        assert problem._allowance is not None
+        assert problem._allowance.left > 0
+        assert problem._allowance.limit == 0.25  # each is still given so long
+    with Grader(replace(settings, problem_limit=5.0, time_limit=2.0)) as grader:
+        assert grader.classes_sync([*slow, "a quick one", "one quick a"])[-2:] == ("a quick one", "one quick a")
+        assert grader.statistics().requests < 12
+        assert grader.statistics().undecided > grader.statistics().requests
+
+
+async def test_a_problem_with_answers_that_hang_does_not_hold_up_the_others(grader: Grader, tmp_path: Path) -> None:
+    """Two workers of four hang for a problem that has wasted time; the rest are for others, and start when needed."""
+    hostile = grader.for_problem()
+    assert not await hostile.equal("ab", "spin a long time")
+    async with anyio.create_task_group() as tasks:
+        for i in range(3):
+            tasks.start_soon(hostile.equal, "ab", f"hang{i}")
+        await anyio.to_thread.run_sync((tmp_path / "hanging").read_text)
+        assert await grader.equal("ab", "ba")
+        assert await grader.equal("abc", "bca")
+        tasks.cancel_scope.cancel()
+    assert grader.statistics().starts >= 2
+
+
+def test_what_kills_the_worker_equals_nothing_and_the_others_are_still_compared(grader: Grader) -> None:
     assert grader.classes_sync(["ab", "die", "ba"]) == ("ab", "die", "ab")
     assert grader.statistics().crashes == 1
     assert grader.statistics().timeouts == 0
@@ -173,15 +226,15 @@ def test_a_program_that_does_not_exist_is_an_error() -> None:
 
 
 def test_ctrl_c_between_question_and_reply_loses_no_synchrony(tmp_path: Path) -> None:
-    supervisor = Supervisor(workers.config(tmp_path))
+    supervisor = Supervisor(workers.config(tmp_path), threading.Event())
 
     def interrupt() -> bool:  # first called when the question has been sent
         raise KeyboardInterrupt
 
-    assert supervisor.ask({"gold": "ab", "answer": "ba"}, lambda: False)
+    assert supervisor.ask({"gold": "ab", "answer": "ba"}, 1.0, lambda: False).value is True
     with pytest.raises(KeyboardInterrupt):
-        supervisor.ask({"gold": "ab", "answer": "ba"}, interrupt)
-    assert not supervisor.ask({"gold": "ab", "answer": "cd"}, lambda: False)
+        supervisor.ask({"gold": "ab", "answer": "ba"}, 1.0, interrupt)
+    assert supervisor.ask({"gold": "ab", "answer": "cd"}, 1.0, lambda: False).value is False
     assert supervisor.starts == 2
     supervisor.close()
 
@@ -298,9 +351,29 @@ def test_the_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
         assert after.cached == before.cached
 
 
+def test_the_memory_of_outcomes_is_bounded_in_bytes() -> None:
+    outcomes = Outcomes(entries=1000, size=20_000)
+    for i in range(500):
+        outcomes.put((str(i) * 300, "x"), True)
+        assert outcomes.bytes <= 20_000
+    assert outcomes.get(("499" * 300, "x")) is True
+    assert outcomes.get(("0" * 300, "x")) is None
+    outcomes.put("x" * 50_000, False)  # larger than all there is room for
+    assert outcomes.bytes == 0
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("time_limit", 0.0), ("wall_limit", -1.0), ("start_limit", float("inf")), ("memory_mb", 100), ("cache_size", 0)],
+    [
+        ("workers", 0),
+        ("cache_mb", 0),
+        ("problem_limit", 0.0),
+        ("time_limit", 0.0),
+        ("wall_limit", -1.0),
+        ("start_limit", float("inf")),
+        ("memory_mb", 100),
+        ("cache_size", 0),
+    ],
 )
 def test_settings_are_checked(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=field):

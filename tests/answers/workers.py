@@ -9,7 +9,7 @@ from pathlib import Path
 from adaptive_ttc.answers import GradingConfig
 
 SCRIPT = r"""
-import json, os, signal, sys, threading
+import json, os, sys, threading
 
 def reply(**fields):
     print(json.dumps(fields), flush=True)
@@ -24,6 +24,7 @@ if {start!r} == "silent":
     threading.Event().wait()
 print("a warning of some library")
 reply(ready=True)
+asked = 0
 for line in sys.stdin:
     request = json.loads(line)
     text = request.get("read", request.get("answer"))
@@ -35,13 +36,19 @@ for line in sys.stdin:
             open(fifos + "/hanging", "w").write("now")
         threading.Event().wait()
     if "spin" in text:
-        signal.setitimer(signal.ITIMER_PROF, request["limit"])
-        while True:
-            pass
+        reply(lost="time", seconds=request["limit"], fresh=False, last=True)
+        continue
+    if "memory" in text and not os.path.exists(fifos + "/memory"):
+        reply(lost="memory", seconds=0.0, fresh=True, last=True)
+        continue
+    asked += 1
+    if "worn" in text and asked == 2:
+        reply(lost="memory", seconds=0.0, fresh=False, last=True)
+        continue
     if "slow" in text and "gold" in request:
         open(fifos + "/hanging", "w").write("now")
         open(fifos + "/go").read()
-    reply(value="read" in request or sorted(request["gold"]) == sorted(text))
+    reply(value="read" in request or sorted(request["gold"]) == sorted(text), seconds=0.01, last=False)
 """
 
 
