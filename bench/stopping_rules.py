@@ -31,9 +31,10 @@ from statistics import fmean
 import numpy as np
 from measuring import markdown_table, parser_of, provenance, report, write_section
 
-from adaptive_ttc.stopping.base import Draw, Pool, StoppingRule
+from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.pandora_ucb import PandoraUcb
 from adaptive_ttc.stopping.registry import make_rule
+from adaptive_ttc.stopping.simulated import leader, shared
 
 ALPHA = 0.05
 HORIZON = 200
@@ -104,14 +105,6 @@ def drawn(name: str, rng: np.random.Generator, weighted: bool) -> tuple[list[Dra
     return [Draw(answer, 1, weight) for answer, weight in zip(answers, weights, strict=True)], modes
 
 
-def leader(draws: Sequence[Draw]) -> str | None:
-    """The answer with the most votes, the first seen of equal ones."""
-    votes: dict[str | None, int] = {}
-    for draw in draws:
-        votes[draw.answer] = votes.get(draw.answer, 0) + 1
-    return max(votes, key=votes.__getitem__) if votes else None
-
-
 def stopped(rule: StoppingRule, draws: Sequence[Draw]) -> int | None:
     """After how many samples a rule stops; None if never."""
     n = 0
@@ -143,22 +136,9 @@ def fixed_number(distribution: str) -> float:
     return 2 * math.log(others / ALPHA) / (first - second) ** 2 if first > second else math.nan
 
 
-def shared(rule: StoppingRule, problems: Sequence[Sequence[Draw]], budget: int) -> float:
+def mode_share(rule: StoppingRule, problems: Sequence[Sequence[Draw]], budget: int) -> float:
     """Share of problems whose vote is answer 0, the most frequent, with one budget in samples for all."""
-    given: list[list[Draw]] = [[] for _ in problems]
-    spent, pool = 0, Pool(1.0, len(problems), budget)
-    worths = [rule.worth(one, pool) for one in given]
-    while spent < budget:
-        best = max(range(len(problems)), key=worths.__getitem__)
-        if worths[best] <= 0:
-            break
-        have = len(given[best])
-        more = min(rule.samples(given[best]), budget - spent, len(problems[best]) - have)
-        given[best] += problems[best][have : have + more]
-        spent += more
-        pool = Pool(1 - spent / budget, len(problems), budget - spent)
-        worths[best] = rule.worth(given[best], pool) if len(given[best]) < len(problems[best]) else 0.0
-    return fmean(leader(one) == "0" for one in given)
+    return fmean(leader(one) == "0" for one in shared(rule, problems, budget))
 
 
 def pools(seed: int, number: int = 100, pools: int = 5) -> list[list[list[Draw]]]:
@@ -231,7 +211,7 @@ def measure(runs: int, seed: int) -> dict[str, float]:
     made = pools(seed)
     for name, rule in SHARED.items():
         for each in EACH:
-            found[f"mode.{name}.{each}"] = fmean(shared(rule, one, each * len(one)) for one in made)
+            found[f"mode.{name}.{each}"] = fmean(mode_share(rule, one, each * len(one)) for one in made)
     for name in SCORES:
         found |= {f"net.{rule}.{name}": value for rule, value in net(name, runs, seed).items()}
     every = {**RULES, **SHARED, "pandora_ucb": PandoraUcb()}

@@ -12,7 +12,8 @@ from adaptive_ttc.stopping.bayesian_stopping import SHAPES, posterior
 from adaptive_ttc.stopping.beta import incomplete_beta, leads
 from adaptive_ttc.stopping.gamma import first_is_largest
 from adaptive_ttc.stopping.registry import make_rule
-from tests.stopping.simulation import draws_of, leader, stops_after
+from adaptive_ttc.stopping.simulated import leader
+from tests.stopping.simulation import draws_of, stops_after
 
 
 def test_the_largest_of_two_shares_is_a_beta_tail():

@@ -12,7 +12,8 @@ from adaptive_ttc.stopping.beta import leads
 from adaptive_ttc.stopping.pandora_ucb import PandoraUcb
 from adaptive_ttc.stopping.pets import SHARES, agreement, allotment, gain
 from adaptive_ttc.stopping.registry import make_rule
-from tests.stopping.simulation import draws_of, leader, shared
+from adaptive_ttc.stopping.simulated import leader, shared
+from tests.stopping.simulation import draws_of
 
 EARLY, LATE = Pool(left=1.0, problems=10, samples=100), Pool(left=0.0, problems=10, samples=0)
 
