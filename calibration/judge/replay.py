@@ -94,11 +94,16 @@ class UnitOrder:
 
     def accuracy(self, totals: Mapping[str, float]) -> float:
         """1 where the answer with the largest total is right; answers that tie share the win."""
-        if not totals:
-            return 0.0
-        best = max(totals.values())
-        tied = [answer for answer, total in totals.items() if total >= best - _TIE * max(1.0, abs(best))]
-        return sum(self.right[answer] for answer in tied) / len(tied)
+        return share_right(totals, self.right)
+
+
+def share_right(totals: Mapping[str, float], right: Mapping[str, float]) -> float:
+    """How right the answer with the largest total is, the mean of those that tie; 0 where there is none."""
+    if not totals:
+        return 0.0
+    best = max(totals.values())
+    tied = [answer for answer, total in totals.items() if total >= best - _TIE * max(1.0, abs(best))]
+    return sum(right[answer] for answer in tied) / len(tied)
 
 
 @dataclass(frozen=True, slots=True)

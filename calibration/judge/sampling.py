@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.judge.replay import share_right
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel, PoolGainModel
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
 from adaptive_ttc.estimate.gain import Forecast
@@ -25,7 +26,6 @@ from adaptive_ttc.strategies.adaptive import SAMPLE
 
 Array = NDArray[np.float64]
 Weigh = Callable[[Attempt], float]
-_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class Order:
 
     record: ProblemRecord
     attempts: tuple[Attempt, ...]
-    correct: tuple[bool, ...]
     spent: Array  # tokens of the first n samples, shape [samples + 1]
 
     @classmethod
@@ -43,8 +42,7 @@ class Order:
         drawn = list(record.units.get(SAMPLE, ()))
         random.Random(f"{seed}/{record.id}").shuffle(drawn)
         attempts = tuple(one.unit.attempts[0] for one in drawn[:most])
-        correct = tuple(one.correct[0] for one in drawn[:most])
-        return cls(record, attempts, correct, np.cumsum([0.0, *(one.tokens for one in attempts)]))
+        return cls(record, attempts, np.cumsum([0.0, *(one.tokens for one in attempts)]))
 
     def evidence(self, n: int) -> Evidence:
         """The first n samples."""
@@ -52,20 +50,14 @@ class Order:
         return Evidence(self.record.question, self.record.prompt_tokens, units)
 
     def accuracy(self, weigh: Weigh) -> Array:
-        """Whether the answer of largest weight is right after n samples, ties shared; shape [samples + 1]."""
+        """How right the answer of largest weight is after n samples, ties shared; shape [samples + 1]."""
+        right = self.record.right()
         totals: dict[str, float] = {}
-        right: dict[str, bool] = {}
         found = [0.0]
-        for attempt, correct in zip(self.attempts, self.correct, strict=True):
+        for attempt in self.attempts:
             if attempt.answer is not None:
                 totals[attempt.answer] = totals.get(attempt.answer, 0.0) + weigh(attempt)
-                right[attempt.answer] = correct
-            if totals:
-                best = max(totals.values()) - _TIE
-                tied = [right[answer] for answer, total in totals.items() if total >= best]
-                found.append(sum(tied) / len(tied))
-            else:
-                found.append(0.0)
+            found.append(share_right(totals, right))
         return np.array(found)
 
 
