@@ -25,6 +25,8 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
     to the cheapest arm that reaches the target on calibration problems.
 ``equal_accuracy``: {curve: {accuracy, value, low, high}}
     the same ratio at 95 % of the curve's own rise.
+``cold_start``: {target: {value, low, high}}
+    cost of ours without a calibration (``ours_cold``) to ours with one, paired.
 ``oracle_gain_kept``
     share of the gain in accuracy of ``oracle`` over the best fixed arm, over the budgets at which it gains 5 points.
 ``log_saving_kept``: {oracle: {target: {value, low, high}}}
@@ -58,6 +60,7 @@ from pareto_parts import inputs, rules
 from pareto_parts.ablation import ablation, ablation_figures, ablation_table
 from pareto_parts.curves import OURS, TARGETS, Findings, Line, Point, Reference, cost_to_reach
 from pareto_parts.inputs import Guide, Tested, calibration_of, collected, tuning_records
+from pareto_parts.pooled import in_pool, pooled_lines
 from pareto_parts.report import csv_text, draw, figures_of, overview, page, section, sentences
 from pareto_parts.sampling_rules import sampling_lines
 from rich.console import Console
@@ -72,6 +75,7 @@ from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.options import add_model_options, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.evaluation.result_file import write_record
+from adaptive_ttc.strategies.adaptive import SAMPLE
 
 DATASET = "minimath-500"
 LIMIT = 200
@@ -191,6 +195,7 @@ def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], con
     """
     weights, seed, records = tested.weights(options.axis), options.seed or 0, tested.records
     guides, notes = known(options, tested, arms, tell)
+    guides = list(map(in_pool, guides))
     curves = measured_arms(tested, guides, arms, seed)
     tuned_on = tuning_records(options)
     where = "on calibration problems" if tuned_on is not None else f"in {options.folds} folds of these problems"
@@ -207,12 +212,16 @@ def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], con
     budgets = tuple(np.geomspace(cost.min(), cost.max(), options.budgets).tolist())
     together = rules.replays(OURS, rules.shared, records, guides, weights, budgets, options.decks, tell)
     alone = rules.replays("ours", rules.alone, records, guides, weights, budgets, max(1, options.decks // 2), tell)
+    pooled = []
+    if all(record.units.get(SAMPLE) for record in records):
+        few = max(1, options.decks // 4)
+        pooled = pooled_lines(records, weights, budgets, few, tell, scored=tested.scored)
     found = Findings(
         axis=options.axis,
         budgets=budgets,
-        lines=(*lines, alone.line, together.line),
+        lines=(*lines, *(one.line for one in pooled), alone.line, together.line),
         arms=cheapest_arms(guides, curves, weights),
-        overspent=together.overspent + alone.overspent,
+        overspent=together.overspent + alone.overspent + sum(one.overspent for one in pooled),
         notes=tuple(notes),
     )
     if options.ablation:

@@ -84,7 +84,7 @@ def ablation(
     lines = {}
     for name in NAMES:
         if all(name in known for _, known in parts):
-            part = [replace(guide, forecast=known[name]) for guide, known in parts]
+            part = [replace(guide, forecast=known[name], begin=None) for guide, known in parts]
             lines[name] = rules.replays(name, rules.shared, records, part, weights, budgets, decks, tell).line
     return lines
 

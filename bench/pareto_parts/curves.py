@@ -31,6 +31,7 @@ MANY = 40
 """Points from which on a curve is shown at the budgets alone."""
 
 OURS = "ours_pooled"
+COLD = "ours_cold"
 FIXED = "best_fixed"
 ORACLE = "oracle"
 ORACLES = ("table_oracle", "rate_oracle", ORACLE)
@@ -296,6 +297,11 @@ class Findings:
         """Our cost of a target to that of the arm which calibration found the cheapest to reach it."""
         paid = self.resampled.means(Line("arm", (self.arms[share],)))[0][:, 0]
         return ratio_of(self.resampled.costs_to_reach(self.line(OURS), self.targets(share)), paid)
+
+    def cold_ratio(self, share: float) -> Ratio | None:
+        """Cost of a target without a calibration to that with one; None where the former was not replayed."""
+        cold = [line for line in self.lines if line.name == COLD]
+        return self.resampled.ratio(cold[0], self.line(OURS), self.targets(share)) if cold else None
 
     def equal_accuracy(self, rival: Line) -> tuple[float, Ratio]:
         """What a rival reaches at 95 % of its own rise, and our cost of that to its own."""

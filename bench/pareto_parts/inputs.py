@@ -22,24 +22,24 @@ from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import pool_key
-from adaptive_ttc.calibration.fit.accuracy import answerable, by_bins, choose_vote, measure
-from adaptive_ttc.calibration.fit.difficulty import DifficultyTrainer
-from adaptive_ttc.calibration.fit.gain import GainLearner
 from adaptive_ttc.calibration.fit.inputs import weights_of
-from adaptive_ttc.calibration.fit.pipeline import membership, table_of
+from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
 from adaptive_ttc.calibration.fit.recorded import from_recorded
-from adaptive_ttc.calibration.judge.gains import opening_of
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
-from adaptive_ttc.calibration.judge.kinds import offered
 from adaptive_ttc.calibration.judge.replay import Forecaster
 from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
-from adaptive_ttc.estimate.gain import GainModel, Posteriors
+from adaptive_ttc.estimate.gain import GainModel, Posteriors, TableGainModel
+from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.loading import mini_calibration
+from adaptive_ttc.stopping.registry import parse_rule
 from adaptive_ttc.strategies.adaptive import SAMPLE
+
+INNER = 3
+"""Folds in which a calibration that is learned here judges what it keeps."""
 
 AXES = ("flops", "generated+prm", "generated")
 
@@ -91,6 +91,8 @@ class Guide:
         opening: what a problem begins with.
         vote: over all solutions of a problem.
         gain: what forecasts; None where that has no parts to leave out.
+        begin: (units, problems, weights) -> forecasts of a new pool with that budget; None where a pool tells nothing.
+        measured: whether gains are measured probabilities, of which there is a least that is worth its cost.
     """
 
     rows: NDArray[np.int64]
@@ -100,6 +102,8 @@ class Guide:
     opening: Opening
     vote: Vote
     gain: GainModel | None = None
+    begin: Callable[[float, int, Weights], Forecaster] | None = None
+    measured: bool = True
 
 
 def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> Tested:
@@ -190,16 +194,13 @@ def crossfitted(
 def learned(
     records: Sequence[ProblemRecord], arms: Sequence[Arm], rows: NDArray[np.int64], weights: Weights, seed: int
 ) -> Guide:
-    """What some problems teach about others, of these numbers."""
-    inner = crossfit(records, 2, seed)
-    vote = choose_vote(records, np.array([inner.fold[record.id] for record in records]), seed=seed).vote
-    curves = measure(records, answerable(records, arms)[0], vote, seed=seed)
-    difficulty = DifficultyTrainer(records, vote.reading).train(list(records))
-    by_bin = by_bins(curves, membership(records, difficulty.bins), seed=seed)
-    table = table_of(curves, by_bin, difficulty.bins, vote, records, "cross-fitted")
-    learned = GainLearner.of(records, vote, kinds=offered(curves, by_bin, weights).kinds).learn()
-    opening = opening_of(records, curves, weights)
-    return Guide(rows, table, difficulty.model.posteriors, learned.forecasts, opening, vote, learned)
+    """What some problems teach about others, of these numbers: what :func:`calibrate` keeps, by its own contest."""
+    made = calibrate(records, arms, Settings(weights, folds=INNER, seed=seed), "cross-fitted")
+    posteriors, opening = made.difficulty.model.posteriors, made.opening
+    gain: GainModel = made.gain_model or TableGainModel(made.table, posteriors)
+    if made.gain_model is None and made.contest is not None:
+        gain = RuleGainModel(parse_rule(made.contest.chosen), opening.generated, scored=opening.scored)
+    return Guide(rows, made.table, posteriors, gain.forecasts, opening, made.table.ballot, gain)
 
 
 def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | None:

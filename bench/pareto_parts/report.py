@@ -9,18 +9,19 @@ from dataclasses import asdict
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from measuring import command, markdown_table, picture_links, provenance
-from pareto_parts.curves import FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
-from plots import MARKERS, Curve, End, label_axes, name_ends, name_of, save, styled, whiskers
+from pareto_parts.curves import COLD, FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
+from pareto_parts.looks import LOOKS, STRATEGY_LINES
+from pareto_parts.pooled import PUBLISHED
+from plots import Curve, End, label_axes, name_ends, save, styled, whiskers
 from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.evaluation.metrics import Interval
-from adaptive_ttc.evaluation.plot_style import colour_of
 from adaptive_ttc.evaluation.result_file import git_state
 
 Cells = tuple[str, ...]
@@ -47,43 +48,6 @@ AXIS_NAMES: Mapping[str, str] = {
     "flops": "compute a problem, in tokens of the policy (logarithmic)",
     "generated+prm": "generated and PRM tokens a problem (logarithmic)",
     "generated": "generated tokens a problem (logarithmic)",
-}
-
-
-class Look(NamedTuple):
-    """How a curve is named and drawn."""
-
-    name: str
-    colour: str
-    line: str
-    marker: str = ""
-
-
-STRATEGY_LINES: Mapping[str, str] = {
-    "greedy": "-",
-    "majority": ":",
-    "best_of_n": "--",
-    "weighted_best_of_n": "-.",
-    "beam_search": "--",
-    "dvts": "-",
-    "revision": ":",
-}
-LOOKS: Mapping[str, Look] = {
-    **{
-        name: Look(name_of(name), colour_of(name), line, MARKERS.get(name, "")) for name, line in STRATEGY_LINES.items()
-    },
-    "best_fixed": Look("best fixed arm", "#555555", "-"),
-    "table_oracle": Look("bin table, true bins", "#E69F00", "--", "D"),
-    "table_predicted": Look("bin table, predicted", "#D55E00", "-.", "s"),
-    "adaptive_consistency": Look("Adaptive-Consistency", "#0072B2", ":", "o"),
-    "uab": Look("UAB", "#56B4E9", "-.", "v"),
-    "ias": Look("IAS", "#CC79A7", "--", "^"),
-    "rate_oracle": Look("oracle of pass rates", "#009E73", "--"),
-    "oracle": Look("oracle of outcomes", "#009E73", ":"),
-    "ours": Look("ours, each problem", "#000000", "--"),
-    "ours_pooled": Look("ours, one budget", "#000000", "-", "*"),
-    "larger": Look("larger policy, majority", "#8c564b", "-.", "X"),
-    "larger_greedy": Look("larger policy, greedy", "#8c564b", "", "X"),
 }
 
 
@@ -125,6 +89,9 @@ def figures_of(found: Findings) -> dict[str, Any]:
             line.name: {"accuracy": accuracy, **asdict(ratio)}
             for line in found.rivals
             for accuracy, ratio in [found.equal_accuracy(line)]
+        },
+        "cold_start": {
+            name: asdict(ratio) for name, share in shares.items() if (ratio := found.cold_ratio(share)) is not None
         },
         "oracle_gain_kept": found.gain_kept(),
         "log_saving_kept": {
@@ -213,6 +180,11 @@ def sentences(found: Findings) -> list[str]:
         f"Budgets at which ours is significantly below the best fixed arm: {below}. Of the oracle's gain in accuracy "
         f"it keeps {found.gain_kept():.0%}. Units spent beyond a budget: {found.overspent:g}."
     )
+    cold = found.cold_ratio(TARGETS[0])
+    if cold is not None:
+        said.append(
+            f"Without a calibration {TARGETS[0]:.0%} of the rise costs {_ratio(cold)} of what it costs with it."
+        )
     if found.reference is not None:
         one = found.reference
         said.append(
@@ -329,14 +301,16 @@ def _ratio(ratio: Ratio) -> str:
 
 
 def draw(found: Findings, path: Path) -> list[Path]:
-    """Strategies above, rules that choose below, ours in both; PNG and SVG."""
+    """Strategies, rules that choose, and rules of one budget without a calibration, ours in all; PNG and SVG."""
     strategies = [line for line in found.lines if line.name in STRATEGY_LINES]
-    rules = [line for line in found.lines if line.name not in STRATEGY_LINES]
+    pooled = [line for line in found.lines if line.name in (*PUBLISHED, COLD)]
+    rules = [line for line in found.lines if line.name not in STRATEGY_LINES and line not in pooled]
     ours = found.line(OURS)
-    with styled(7.4, 9.2, nrows=2, sharex=True, sharey=True) as (figure, (above, below)):
+    with styled(7.4, 13.6, nrows=3, sharex=True, sharey=True) as (figure, (above, below, last)):
         for axes, lines, title in (
             (above, [*strategies, *_larger_lines(found), ours], "Ours and every strategy at every N"),
             (below, rules, "Ours and rules that choose"),
+            (last, [*pooled, ours], "One budget without a calibration, and ours"),
         ):
             _draw_curves(axes, found, lines)
             axes.set_xscale("log")
@@ -346,7 +320,7 @@ def draw(found: Findings, path: Path) -> list[Path]:
             axes.set_title(f"{title}, {found.problems} problems")
             name_ends(axes, [_end(line) for line in lines])
         _draw_live(below, found.live)
-        below.set_xlabel(AXIS_NAMES[found.axis])
+        last.set_xlabel(AXIS_NAMES[found.axis])
         figure.tight_layout()
         return save(figure, path, ".svg")
 

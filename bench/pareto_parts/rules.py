@@ -252,8 +252,9 @@ def replays(
 def shared(orders: Sequence[UnitOrder], guide: Guide, budget: float, weights: Weights) -> tuple[list[Replayed], int]:
     """One budget over all problems: the runs, and the units beyond it."""
     total = int(budget * len(orders))
-    least = guide.opening.least_gain(weights.generated, weights.prm)
-    runs = replay(orders, guide.forecast, guide.vote, total, weights, guide.opening, least)
+    least = guide.opening.least_gain(weights.generated, weights.prm) if guide.measured else 0.0
+    forecast = guide.forecast if guide.begin is None else guide.begin(total, len(orders), weights)
+    runs = replay(orders, forecast, guide.vote, total, weights, guide.opening, least)
     return runs, max(0, sum(one.cost for one in runs) - total)
 
 

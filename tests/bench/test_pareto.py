@@ -96,12 +96,13 @@ def test_a_whole_trial(trial, tmp_path, capsys):
         "rate_oracle",
         "oracle",
     }
-    assert names == strategies | rules | {"ours", "ours_pooled"}
+    rules |= {"ac_pooled", "esc", "martingale", "cite", "blend_asc", "pets", "least_settled", "pandora_ucb"}
+    assert names == strategies | rules | {"ours", "ours_pooled", "ours_cold"}
     by_name = {curve["name"]: curve["points"] for curve in figures["curves"]}
     assert len(figures["budgets"]) == len(by_name["ours_pooled"]) == 8
     for points in by_name.values():
         assert all(point["low"] <= point["accuracy"] <= point["high"] for point in points)
-    for name in ("ours", "ours_pooled"):
+    for name in ("ours", "ours_pooled", "ours_cold"):
         assert all(point["cost"] <= point["budget"] for point in by_name[name])
     assert figures["overspent"] == 0
     oracle, fixed = ({p["budget"]: p["accuracy"] for p in by_name[name]} for name in ("oracle", "best_fixed"))
@@ -111,7 +112,7 @@ def test_a_whole_trial(trial, tmp_path, capsys):
         assert set(costs) == names
         assert costs["oracle"] < costs["rate_oracle"]
         assert costs["oracle"] < costs["best_fixed"]
-        assert figures["ratio"][target].keys() == names - {"ours", "ours_pooled"}
+        assert figures["ratio"][target].keys() == names - {"ours", "ours_pooled", "ours_cold"}
     assert [one["budget"] for one in figures["difference_from_best_fixed"]] == figures["budgets"]
     assert set(figures["significantly_below_best_fixed"]) <= set(figures["budgets"])
     text = results.read_text()
