@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import shlex
@@ -12,12 +11,14 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError
@@ -54,7 +55,8 @@ def run_measurement(
     asked = vars(parser.parse_args())
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of reading small files are noise here
     path = asked.pop("json")
-    report(path, name, asyncio.run(measure(**asked)))
+    work = partial(measure, **asked)
+    sys.exit(exit_code(lambda: report(path, name, interruption.run(work)), interrupted="nothing is kept"))
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

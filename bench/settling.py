@@ -12,7 +12,6 @@ budget; ``settled_at``, the share of what is spent in the end that was spent whe
 from __future__ import annotations
 
 import argparse
-import asyncio
 import itertools
 import sys
 import warnings
@@ -22,6 +21,7 @@ from statistics import fmean
 from measuring import parser_of, report
 
 from adaptive_ttc.allocation import allocator
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.traces import read_trace_files
 from adaptive_ttc.loading import REPLAY
@@ -77,8 +77,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    report(options.json, "settling", asyncio.run(measure(options)))
-    return 0
+    return exit_code(
+        lambda: report(options.json, "settling", interruption.run(measure, options)), interrupted="nothing is kept"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ report that the pool keeps). Exit code 1 where memory grew, or the rate fell, by
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import gc
 import os
 import random
@@ -31,6 +31,7 @@ from typing import Any
 
 from measuring import parser_of, report
 
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.base import Scored, ScoreRequest
@@ -133,7 +134,12 @@ def main() -> int:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     gc.collect()
-    figures, looks = asyncio.run(soak(options.problems, options.live, options.budget, options.checkpoint))
+    return exit_code(lambda: run(options), interrupted="nothing is kept")
+
+
+def run(options: argparse.Namespace) -> int:
+    asked = (options.problems, options.live, options.budget, options.checkpoint)
+    figures, looks = interruption.run(soak, *asked)
     figures |= compared(looks, options.problems, options.live)
     report(options.json, "soak", figures)
     return int(figures["memory_growth"] > MOST or figures["slowdown"] > MOST or figures["overspent"] > 0)

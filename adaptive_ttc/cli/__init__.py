@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import adaptive_ttc
 from adaptive_ttc.cli import evaluate, show, solve
+from adaptive_ttc.cli.interruption import interruptible
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.tracing.tree_text import printable
 
@@ -43,36 +44,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
-        return exit_code(lambda: options.run(options), interrupted="")
+        return exit_code(lambda: options.run(options))
 
 
 def exit_code(
     work: Callable[[], int | None],
     *,
-    interrupted: str | None = None,
+    interrupted: str = "",
     impossible: type[Exception] | tuple[type[Exception], ...] = ConfigError,
 ) -> int:
     """Do the work of a command; an error is printed as one line.
 
     Args:
         work: what the command does; it may return an exit code of its own.
-        interrupted: message after Ctrl-C, such as how to resume; None lets KeyboardInterrupt pass.
+        interrupted: message after Ctrl-C or SIGTERM, such as how to resume.
         impossible: the errors that mean an impossible request.
 
     Returns:
         0 (or what ``work`` returned), 1 when an engine failed, 2 when the request is impossible, 130 after Ctrl-C,
-        141 when nobody reads the output any more.
+        143 after SIGTERM, 141 when nobody reads the output any more.
     """
+    with interruptible() as interruption:
+        try:
+            return _exit_code(work, impossible)
+        except KeyboardInterrupt:
+            print(f"interrupted: {interrupted}" if interrupted else "interrupted", file=sys.stderr)
+            return interruption.code
+
+
+def _exit_code(work: Callable[[], int | None], impossible: type[Exception] | tuple[type[Exception], ...]) -> int:
     try:
         return work() or 0
     except AdaptiveTTCError as error:
         print("error:", printable(str(error)), file=sys.stderr)
         return 2 if isinstance(error, impossible) else 1
-    except KeyboardInterrupt:
-        if interrupted is None:
-            raise
-        print(f"interrupted: {interrupted}" if interrupted else "interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # whatever read the output has enough, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
         return 141

@@ -11,12 +11,12 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-import anyio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_ttc.cli import interruption
 from adaptive_ttc.cli.options import (
     add_model_options,
     add_request_options,
@@ -127,11 +127,12 @@ def run(options: argparse.Namespace) -> int:
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, seed)
     outcomes: dict[int, Outcome] = {}
-    started, interrupted = time.perf_counter(), False
+    Console(stderr=True).print(f"solving {len(rows):,} problems")
+    started, interrupted = time.perf_counter(), None
     try:
-        anyio.run(_evaluate, solver, rows, request, options, outcomes)
-    except KeyboardInterrupt:
-        interrupted = True
+        interruption.run(_evaluate, solver, rows, request, options, outcomes)
+    except KeyboardInterrupt as error:
+        interrupted = error
     ended = [outcomes[index] for index in sorted(outcomes)]
     figures = figures_of(ended, len(rows), time.perf_counter() - started)
     if options.shared_budget is not None:
@@ -143,8 +144,8 @@ def run(options: argparse.Namespace) -> int:
     show(f"{options.dataset}: {', '.join(asked)}", figures, ended, Console())
     if options.json is not None:
         write_record(options.json, f"eval {options.dataset}", options.command, figures)
-    if interrupted:
-        return 130
+    if interrupted is not None:
+        raise interrupted
     return 1 if figures["failed"] == len(rows) else 0
 
 

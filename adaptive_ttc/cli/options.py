@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.cli.interruption import GRACE
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
@@ -180,7 +181,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
 def load_solver(options: argparse.Namespace, seed: int) -> Solver:
     """Load the models that the options name, with their calibration if asked for. ConfigError: one cannot be loaded."""
     if options.recipe is not None:
-        return read_recipe(options.recipe).load(seed=seed, **_calibration(options))
+        return read_recipe(options.recipe).load(seed=seed, config=DriverConfig(grace=GRACE), **_calibration(options))
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
     policy_settings, prm_settings = _settings(options, seed)
@@ -191,7 +192,7 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         policy_settings=policy_settings,
         prm_settings=prm_settings,
         seed=seed,
-        config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS),
+        config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS, grace=GRACE),
         **_calibration(options),
     )
 

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import anyio
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_ttc.cli import interruption
 from adaptive_ttc.cli.options import add_model_options, add_request_options, load_solver, request_of
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.run.stream import SolutionStream
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     problem = Problem.of(sys.stdin.read() if options.problem == "-" else options.problem)
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, options.seed)
-    solution = anyio.run(_solve, solver, problem, request, options.trace)
+    solution = interruption.run(_solve, solver, problem, request, options.trace)
     if options.json is not None:
         text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
         if options.json == "-":

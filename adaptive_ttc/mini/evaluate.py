@@ -39,14 +39,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from adaptive_ttc.cli import exit_code
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Outcome, Pool, draw_pools, solve_rows
@@ -114,12 +113,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     models = _models(options.models, options.pair)
     seed, console = options.seed or 0, Console()
     solver = Solver.load(models / "policy", options.prm or models / "prm", seed=seed)
-    measured = anyio.run(measure, solver, rows, options.samples)
+    measured = interruption.run(measure, solver, rows, options.samples)
     figures = figures_of(measured)
     show(f"{options.pair}: {len(rows)} problems, {options.samples} samples each", figures, console)
     if options.reference:
         samples = min(options.samples, REFERENCE_SAMPLES)
-        large = anyio.run(measure, Solver.load(models / "large", seed=seed), rows, samples)
+        large = interruption.run(measure, Solver.load(models / "large", seed=seed), rows, samples)
         figures["reference"] = reference_figures(large)
         show("the larger policy", figures["reference"], console)
     return figures

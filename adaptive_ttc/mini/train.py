@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from adaptive_ttc.cli.interruption import Interruption, interruptible
 from adaptive_ttc.mini.settings import PAIRS, PARTS, Pair
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, run the workers, show their progress; 130 after Ctrl-C."""
+    """Parse the command line, run the workers, show their progress; 130 after Ctrl-C, 143 after SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m adaptive_ttc.mini.train", description=__doc__)
     parser.add_argument("--pair", choices=sorted(PAIRS), default="mini", help="families, mistakes and sizes")
     parser.add_argument("--seed", type=int, help="another seed than the pair's own")
@@ -42,15 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     if not _same_run(pair, work / "pair.json"):
         parser.error(f"{work} holds a run with other settings: give another --work or remove it")
-    try:
-        if options.worker is not None:
-            _work(options.worker, options.workers, pair, work, models, options.parts)
-            return 0
-        code = _run_workers(sys.argv[1:] if arguments is None else arguments, options.workers, work)
-    except KeyboardInterrupt:
-        if options.worker is None:
+    if options.worker is not None:
+        return _work_until_stopped(options.worker, options.workers, pair, work, models, options.parts)
+    with interruptible() as interruption:
+        try:
+            code = _run_workers(sys.argv[1:] if arguments is None else arguments, options.workers, work, interruption)
+        except KeyboardInterrupt:
             print("Stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
+            return interruption.code
     if code == 0:
         from adaptive_ttc.mini.card import write_card
 
@@ -65,6 +67,23 @@ def _same_run(pair: Pair, file: Path) -> bool:
         return bool(json.loads(file.read_text())["settings"] == settings)
     file.write_text(json.dumps({"settings": settings}))
     return True
+
+
+def _work_until_stopped(*arguments: Any) -> int:
+    """A worker's life; after the first signal, whoever sent it, the checkpoint is written undisturbed."""
+
+    def stop(number: int, frame: object) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, stop)
+    try:
+        _work(*arguments)
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def _work(number: int, workers: int, pair: Pair, work: Path, models: Path, parts: list[str]) -> None:
@@ -89,7 +108,7 @@ def _work(number: int, workers: int, pair: Pair, work: Path, models: Path, parts
     Workshop(pair, work, models, report).run(parts)
 
 
-def _run_workers(arguments: list[str], workers: int, work: Path) -> int:
+def _run_workers(arguments: list[str], workers: int, work: Path, interruption: Interruption) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     (work / "meeting").unlink(missing_ok=True)
@@ -111,11 +130,12 @@ def _run_workers(arguments: list[str], workers: int, work: Path) -> int:
                     bars.update(task, completed=state["step"], loss=loss)
                 time.sleep(0.5)
     finally:
-        failed = any(run.poll() for run in runs)
+        interruption.relax()
+        ending = interruption.signal is not None or any(run.poll() for run in runs)
         for run in runs:
-            if failed and run.poll() is None:
+            if ending and run.poll() is None:
                 run.terminate()
-            run.wait()  # after Ctrl-C the workers, which got it too, are writing their checkpoint
+            run.wait()  # those that were interrupted are writing their checkpoint
     return next((run.returncode for run in runs if run.returncode), 0)
 
 

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from functools import partial
 from pathlib import Path
 
-import anyio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -28,7 +27,7 @@ from adaptive_ttc.calibration.collect.ray_workers import LOCAL, ray_actors, ray_
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
-from adaptive_ttc.cli import exit_code
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cli.options import add_pair_options, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems
@@ -148,7 +147,7 @@ def draw_missing(
                         solver, rows, wanted, store, key, concurrency=each, max_tokens_total=limit, report=report
                     )
 
-            collected = anyio.run(here)
+            collected = interruption.run(here)
         else:
             solver.close()
             job = Job(load=load, demand=wanted, key=key, concurrency=options.concurrency)

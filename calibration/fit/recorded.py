@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import anyio
-
 from adaptive_ttc.answers import Grader, extract_answer
 from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.calibration.collect.arms import Arm, sampling_arms
@@ -22,6 +20,7 @@ from adaptive_ttc.calibration.collect.traces import Traces, read_traces
 from adaptive_ttc.calibration.collect.units import Drawn, Work, row_digest
 from adaptive_ttc.calibration.fit.accuracy import answerable
 from adaptive_ttc.calibration.fit.inputs import FitData, counts_of_work, dataset_fingerprint, weights_of
+from adaptive_ttc.cli import interruption
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
@@ -104,7 +103,7 @@ def _of_record(file: Path, dataset: str | Path, options: argparse.Namespace) -> 
     if not record.counted and record.prm is not None and options.count not in (None, "generated"):
         raise ConfigError(f"{file} does not say how many PRM tokens there were: take --count generated")
     rows = _matched(record, load_problems(dataset), str(dataset))[: options.limit]
-    records = anyio.run(graded, record, rows)
+    records = interruption.run(graded, record, rows)
     ratio = record.prm.parameters / max(record.policy.parameters, 1) if record.prm is not None else 0.0
     return FitData(
         records,

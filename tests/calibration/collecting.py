@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from adaptive_ttc.calibration.collect.records import load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import pool_key, with_starts
 from adaptive_ttc.calibration.collect.workers import Job, WorkerProcess, collect_with_workers
+from adaptive_ttc.cli import exit_code
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
@@ -109,6 +111,9 @@ def stopped_with_workers(path, folder, number):
         if advance.units:
             os.kill(os.getpid(), number)
 
-    job = toy_job(partial(marked_by_pid, folder))
-    with Store(path) as store:
-        collect_with_workers(job, ROWS, store, 2, partial(WorkerProcess, job), report=report)
+    def run():
+        job = toy_job(partial(marked_by_pid, folder))
+        with Store(path) as store:
+            collect_with_workers(job, ROWS, store, 2, partial(WorkerProcess, job), report=report)
+
+    sys.exit(exit_code(run, interrupted="what is stored stays"))

@@ -97,14 +97,17 @@ def test_the_ceiling_is_divided_among_the_workers(store):
         spread(toy_job(), ROWS, store, 2, max_tokens_total=1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_command_and_what_is_stored_stays(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_workers_end_with_the_command_and_what_is_stored_stays(tmp_path, number, code):
     path, folder = tmp_path / "units.sqlite", tmp_path / "pids"
     folder.mkdir()
     script = "from tests.calibration.collecting import stopped_with_workers as run; "
     script += f"run({str(path)!r}, {str(folder)!r}, {int(number)})"
     command = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert command.returncode == -number, command.stderr
+    assert command.returncode == code, command.stderr
+    assert ("interrupted: what is stored stays" in command.stderr) == (code > 0)
     for pid in folder.iterdir():
         with suppress(ProcessLookupError):
             assert select.select([os.pidfd_open(int(pid.name))], [], [], 60)[0]
