@@ -36,8 +36,8 @@ _LOOKS = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of samples at which votes and for
 _ORDERS = 4
 _JUDGED = 40  # problems of a fold by which signs and the scale of gains are chosen, at most
 _SCALED = (1, 3, 6, 12)  # numbers of samples from which the scale of gains is measured
-_SLOPES = 0.3  # standard deviation of slopes between pairs
-_STEEPEST = 3.0  # slope, and its inverse the flattest
+_SLOPES = 0.15  # standard deviation of slopes between pairs
+_STEEPEST = 2.0  # slope, and its inverse the flattest
 
 
 @dataclass(frozen=True, slots=True)
