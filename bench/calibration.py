@@ -6,7 +6,8 @@ What the store lacks is drawn first; ``--help`` lists the options of drawing, wh
 ``python -m calibration.fit``. ``--seed`` is of folds, replays and estimators. All figures but the times are
 cross-fitted: what decides on a problem was fitted without it.
 
-Figures; a stage is one of ``prompt``, ``first_steps_2``, ``first_steps_4``, ``greedy``, ``finished_4``, ``finished_8``:
+Figures; a stage is one of ``prompt``, ``first_steps_2``, ``first_steps_4``, ``unscored_1``, ``unscored_2``,
+``unscored_4``, ``unscored_greedy``, ``unscored_8``, ``greedy``, ``finished_4``, ``finished_8``:
 
 ``log_loss.<stage>``, ``brier.<stage>``, ``ece.<stage>``, ``spearman.<stage>``, ``spearman_ceiling.<stage>``
     of the posterior over five bins of difficulty; the first in nats, with its least possible value beside it

@@ -5,6 +5,7 @@ A calibration is a directory::
     table.json          the compute-optimal table
     classifier.skops    difficulty classifiers of all stages of evidence
     outlook.skops       gains of more work; missing where the table's own forecasts were as good
+    blend.json          what agreement among samples adds to the outlook, and how far either is believed
     agreement.json      gains of more samples by their agreement, where these won the contest of rules; no outlook then
     meta.json           schema, fingerprints of the pair, opening, checksums of the files above, how it was made
 """
@@ -22,6 +23,7 @@ from typing import Any
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
+from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.difficulty import DifficultyModel
 from adaptive_ttc.estimate.gain import GainModel, LearnedGainModel, TableGainModel
 from adaptive_ttc.estimate.model_names import models_of_traces, same_model
@@ -34,7 +36,7 @@ from adaptive_ttc.stopping.registry import parse_rule
 
 SCHEMA = 1
 TABLE, CLASSIFIER, GAIN, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
-AGREEMENT = "agreement.json"
+AGREEMENT, BLEND = "agreement.json", "blend.json"
 
 SCORED_OPENINGS = 1.25
 """Scored openings that the budget of a problem has to pay for before its opening is scored at once.
@@ -118,7 +120,7 @@ class Calibrated:
         folder = Path(path)
         meta = read_meta(folder)
         sums = meta["files"]
-        for name in (TABLE, CLASSIFIER, *(name for name in (GAIN, AGREEMENT) if name in sums)):
+        for name in (TABLE, CLASSIFIER, *(name for name in (GAIN, AGREEMENT, BLEND) if name in sums)):
             if name not in sums:
                 raise CalibrationError(f"{folder / META} names no checksum of {name}: {REMEDY}")
             if _sha256(folder / name) != sums[name]:
@@ -133,16 +135,18 @@ class Calibrated:
                 f"{folder / META} does not say how a problem is opened ({error}): {REMEDY}"
             ) from error
         gain: GainModel = learned or TableGainModel(table, difficulty.posteriors)
-        if AGREEMENT in sums:
-            gain = _agreement(folder / AGREEMENT)
+        if learned is not None and BLEND in sums:
+            gain = BlendedGainModel.of_data(learned, _json(folder / BLEND))
+        elif AGREEMENT in sums:
+            gain = AgreementGainModel.of_data(_json(folder / AGREEMENT))
         elif rule := meta.get("rule"):
             gain = RuleGainModel(parse_rule(rule), opening.generated, scored=opening.scored)
         return cls(table, difficulty, gain, opening, meta)
 
 
-def _agreement(path: Path) -> AgreementGainModel:
+def _json(path: Path) -> Any:
     try:
-        return AgreementGainModel.of_data(json.loads(path.read_text(encoding="utf-8")))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{path} is cut off or damaged ({error}): {REMEDY}") from error
 

@@ -171,9 +171,10 @@ class Stage:
     steps: int = 0  # scored first steps of independent samples, finished or not
     finished: int = 0  # finished samples
     greedy: int = 0  # finished greedy solutions
+    scored: bool = True  # whether a PRM has seen the solutions; if not, scores that there are already are not shown
 
     def view(self, evidence: Evidence) -> Evidence | None:
-        """The evidence cut down to this stage; None where it holds less, or where no PRM has scored it yet."""
+        """The evidence cut down to this stage; None where it holds less, or no scores where these are wanted."""
         units: list[Unit] = []
         if self.steps:
             units += _first_steps(evidence)[: self.steps]
@@ -183,8 +184,9 @@ class Stage:
             units += _finished(evidence, "greedy")[: self.greedy]
         if len(units) < self.steps + self.finished + self.greedy:
             return None
-        scored = any(attempt.scores for unit in units for attempt in unit.attempts)
-        if (self.finished or self.greedy) and not scored:
+        if not self.scored:
+            units = [unit.unscored() for unit in units]
+        elif (self.finished or self.greedy) and not any(one.scores for unit in units for one in unit.attempts):
             return None
         return Evidence(evidence.question, evidence.prompt_tokens, tuple(units))
 
@@ -193,11 +195,14 @@ STAGES = (
     Stage("prompt"),
     Stage("first_steps_2", steps=2),
     Stage("first_steps_4", steps=4),
+    *(Stage(f"unscored_{count}", finished=count, scored=False) for count in (1, 2, 4)),
+    Stage("unscored_greedy", greedy=1, scored=False),
+    Stage("unscored_8", finished=8, scored=False),
     Stage("greedy", greedy=1),
     Stage("finished_4", finished=4),
     Stage("finished_8", finished=8),
 )
-"""From the poorest to the richest."""
+"""From the poorest to the richest. What no PRM has scored still shows agreement, lengths and log-probabilities."""
 
 
 class DifficultyModel:

@@ -61,6 +61,12 @@ class Unit:
     generated: int = 0  # tokens that the policy delivered
     prm: int = 0  # tokens that scoring takes with an ideal cache, see :class:`adaptive_ttc.cost.Price`
 
+    def unscored(self) -> Unit:
+        """The unit before a PRM saw it, without that cost."""
+        attempts = tuple(replace(attempt, scores=()) for attempt in self.attempts)
+        steps = tuple(replace(step, score=NAN) for step in self.first_steps)
+        return replace(self, attempts=attempts, first_steps=steps, prm=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

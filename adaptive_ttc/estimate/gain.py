@@ -202,12 +202,14 @@ class LearnedGainModel(GainModel):
                 found.append((index, min(1.0, most / units)))
         return found
 
-    def forecasts(self, states: Sequence[Evidence]) -> list[Forecast]:
-        """One for each state; many at once cost little more than one."""
+    def forecasts(self, states: Sequence[Evidence], revised: Callable[[Array], Array] | None = None) -> list[Forecast]:
+        """One for each state; many at once cost little more than one. ``revised``: what else is known of the
+        probabilities that the answers in hand are right, from those read off the evidence; both of shape [states].
+        """
         if not states:
             return []
         features = np.stack([self.reading.features(state) for state in states])
-        right = self.right(features)
+        right = self.right(features) if revised is None else revised(self.right(features))
         right[[bool(state.units) and not answered(state) for state in states]] = 0.0
         now = [in_hand(state, p) for state, p in zip(states, right.tolist(), strict=True)]
         tried, seen = self._tried(states, features)

@@ -28,6 +28,8 @@ from pareto_parts.inputs import Guide
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.difficulty import counts_of
 from adaptive_ttc.calibration.judge.replay import Forecaster
+from adaptive_ttc.estimate.bin_gains import BinGains
+from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import LearnedGainModel, Posteriors, TableGainModel
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
@@ -43,7 +45,7 @@ NAMES = {
 def forecasters(guide: Guide, records: Sequence[ProblemRecord]) -> dict[str, Forecaster]:
     """Name -> forecasts without a part; those of a part that the calibration does not have are left out."""
     found: dict[str, Forecaster] = {"table": TableGainModel(guide.table, guide.posteriors).forecasts}
-    model = guide.gain
+    model = guide.gain.learned if isinstance(guide.gain, BlendedGainModel) else guide.gain
     if isinstance(model, LearnedGainModel) and model.bins is not None:
         share, bins = guide.table.share, model.bins
         place = {record.question: row for record, row in zip(records, _true_bins(guide, records), strict=True)}
@@ -54,13 +56,12 @@ def forecasters(guide: Guide, records: Sequence[ProblemRecord]) -> dict[str, For
         def true(states: Sequence[Evidence]) -> list[tuple[float, ...]]:
             return [place[state.question] for state in states]
 
-        def believing(posteriors: Posteriors) -> Forecaster:
-            return LearnedGainModel(
-                model.estimators, model.actions, model.reading, model.most, bins, posteriors
-            ).forecasts
+        def without(bins: BinGains, posteriors: Posteriors | None = None) -> Forecaster:
+            other = LearnedGainModel(model.estimators, model.actions, model.reading, model.most, bins, posteriors)
+            return (guide.gain.around(other) if isinstance(guide.gain, BlendedGainModel) else other).forecasts
 
-        alone = LearnedGainModel(model.estimators, model.actions, model.reading, model.most, replace(bins, weight=0.0))
-        found |= {"shares": believing(average), "true": believing(true), "trees": alone.forecasts}
+        found |= {"shares": without(bins, average), "true": without(bins, true)}
+        found["trees"] = without(replace(bins, weight=0.0))
     return found
 
 

@@ -6,7 +6,7 @@ gains by which the weight is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,34 +19,28 @@ from adaptive_ttc.estimate.bin_gains import BinGains, Row, split
 from adaptive_ttc.estimate.difficulty import BINS, StageModel
 
 Array = NDArray[np.float64]
-FOLDS = 2  # of problems, for posteriors and the weight
 PRIOR = 500.0  # trials that a weight of one half counts for
 STRENGTH = 20.0  # trials that the mean over all actions of a bin counts for in the chances of one
 
 
 def fit_bin_gains(
-    rows: TrainingRows,
-    actions: int,
-    names: Sequence[str],
-    counts: Counts,
-    boosted: Callable[[TrainingRows, TrainingRows], Array],
-    now: Array,
-) -> BinGains | None:
-    """Fit it; None where there is no difficulty to learn: too few problems or samples, or all alike.
+    rows: TrainingRows, actions: int, names: Sequence[str], counts: Counts, trees: Array, now: Array
+) -> tuple[BinGains, Array] | None:
+    """Fit it, and blend it with the boosted model's gains: both out of fold, shape [trials].
+
+    None where there is no difficulty to learn: too few problems or samples, or all alike.
 
     Args:
         rows: replayed states.
         actions: how many there are.
         names: of the features.
         counts: right and drawn samples of all problems.
-        boosted: gains of all trials of the second rows by the boosted model fitted to the first.
+        trees: shape [trials]: out of fold, gains by the boosted model.
         now: shape [states]: out of fold, probability that the answer in hand is right.
     """
-    known, place = np.unique(rows.problem, return_inverse=True)
-    fold = place % FOLDS
-    parts = [
-        (fold == number, rows.of(known[np.arange(len(known)) % FOLDS != number].tolist())) for number in range(FOLDS)
-    ]
+    known, fold = np.unique(rows.problem), rows.fold()
+    folds = np.unique(fold).tolist()
+    parts = [(fold == number, rows.of(np.unique(rows.problem[fold != number]).tolist())) for number in folds]
     try:
         bins = Bins.fit(Counts(counts.right[known], counts.drawn[known]))
         posterior = _posterior(rows, names, counts, bins)
@@ -55,14 +49,14 @@ def fit_bin_gains(
             belief[out] = _posterior(others, names, counts, bins).predict_proba(rows.states[out])
     except CalibrationError:
         return None
-    trees, table = np.zeros(len(rows.after)), np.zeros(len(rows.after))
+    table = np.zeros(len(rows.after))
     for out, others in parts:
-        held, trials = rows.of(np.unique(rows.problem[out]).tolist()), out[rows.owner]
-        trees[trials] = boosted(others, held)
+        trials = out[rows.owner]
         chances = BinGains(posterior, *_chances(others, belief[~out], actions))
-        table[trials] = chances.gains(belief[out][held.owner], held.tried, now[out][held.owner])
+        owner = rows.owner[trials]
+        table[trials] = chances.gains(belief[owner], rows.tried[trials], now[owner])
     weight = best_weight(rows.after - rows.right[rows.owner], trees, table)
-    return BinGains(posterior, *_chances(rows, belief, actions), weight)
+    return BinGains(posterior, *_chances(rows, belief, actions), weight), trees + weight * (table - trees)
 
 
 def best_weight(gained: Array, trees: Array, table: Array) -> float:
@@ -80,8 +74,8 @@ def _posterior(rows: TrainingRows, names: Sequence[str], counts: Counts, bins: B
     """All that is known of a state -> P(bin); every problem counts alike."""
     soft = bins.soft(counts.right, counts.drawn)[rows.problem]
     weight = 1 / np.bincount(rows.problem)[rows.problem]
-    ids = rows.problem.astype(np.str_)
-    return DifficultyClassifier(names, Fitting(families=("boosting",))).fit(rows.states, soft, weight, ids).model_
+    groups = rows.group.astype(np.str_)
+    return DifficultyClassifier(names, Fitting(families=("boosting",))).fit(rows.states, soft, weight, groups).model_
 
 
 def _chances(rows: TrainingRows, belief: Array, actions: int) -> tuple[Row, tuple[Row, ...], tuple[Row, ...]]:

@@ -7,7 +7,6 @@ only fall with difficulty. The better out of fold is kept and its probabilities 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +19,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from adaptive_ttc.calibration.judge.held_out import check_folds
+from adaptive_ttc.calibration.judge.held_out import check_folds, folds_of
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.difficulty import (
     BINS,
@@ -84,15 +83,15 @@ class DifficultyClassifier:
     model_: StageModel = field(init=False)  # what runs; see :class:`adaptive_ttc.estimate.difficulty.StageModel`
     losses_: Mapping[str, float] = field(init=False)  # family -> log-loss out of fold, in nats, before calibration
 
-    def fit(self, X: Array, soft: Array, weight: Array, problem: NDArray[np.str_]) -> DifficultyClassifier:  # noqa: N803
+    def fit(self, X: Array, soft: Array, weight: Array, group: NDArray[np.str_]) -> DifficultyClassifier:  # noqa: N803
         """Fit; CalibrationError where problems are too few, or all in one bin.
 
         ``X``: shape [rows, features], nan for unknown; ``soft``: P(bin), shape [rows, 5], see
         :meth:`adaptive_ttc.calibration.fit.difficulty.Bins.soft`; ``weight``: shape [rows], 1 in sum for a problem;
-        ``problem``: ids, shape [rows]; the rows of a problem stay in one fold.
+        ``group``: of the rows' problems, shape [rows]; the rows of a group stay in one fold.
         """
-        ids = sorted(set(problem.tolist()))
-        check_folds(len(ids), self.fitting.folds)
+        groups = set(group.tolist())
+        check_folds(len(groups), self.fitting.folds)
         most = float(np.average(soft, axis=0, weights=weight).max())
         if most > 0.98:
             raise CalibrationError(
@@ -102,9 +101,8 @@ class DifficultyClassifier:
         columns = _columns(X)
         features, harder = X[:, columns], 1 - np.cumsum(soft, axis=1)[:, :-1]
         names = [self.names[column] for column in columns]
-        order = sorted(ids, key=lambda id: hashlib.sha256(f"inner/{self.fitting.seed}/{id}".encode()).digest())
-        fold = {id: rank % self.fitting.folds for rank, id in enumerate(order)}
-        folds = np.array([fold[id] for id in problem.tolist()])
+        fold = folds_of(groups, self.fitting.folds, f"inner/{self.fitting.seed}")
+        folds = np.array([fold[name] for name in group.tolist()])
         raw = {
             family: self._out_of_fold(family, names, features, harder, weight, folds)
             for family in self.fitting.families
@@ -112,7 +110,7 @@ class DifficultyClassifier:
         self.losses_ = {family: log_loss(bins_of(one), soft, weight) for family, one in raw.items()}
         best = min(self.fitting.families, key=lambda family: self.losses_[family])
         estimator = self._fitted(best, names, features, harder, weight)
-        calibrate = isotonic if len(ids) >= ISOTONIC_FROM else platt
+        calibrate = isotonic if len(groups) >= ISOTONIC_FROM else platt
         curves = tuple(calibrate(raw[best][:, k], harder[:, k], weight) for k in range(BINS - 1))
         self.model_ = StageModel(best, estimator, tuple(columns), curves)
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -169,6 +169,7 @@ class StageRows:
 
     features: Array  # shape [rows, features]
     problem: NDArray[np.str_]  # shape [rows], ids
+    group: NDArray[np.str_]  # shape [rows], of the problems: folds keep it together
     # right, drawn: shape [rows]: samples that the row does not show
     right: Array
     drawn: Array
@@ -180,7 +181,7 @@ class StageRows:
     def of(self, ids: Sequence[str]) -> StageRows:
         """Rows of these problems."""
         kept = np.isin(self.problem, list(ids))
-        return StageRows(self.features[kept], self.problem[kept], self.right[kept], self.drawn[kept], self.weight[kept])
+        return StageRows(**{one.name: getattr(self, one.name)[kept] for one in fields(self)})
 
 
 def stage_evidence(record: ProblemRecord, stage: Stage, order: Sequence[int]) -> Evidence | None:
@@ -201,7 +202,7 @@ def stage_rows(
     records: Sequence[ProblemRecord], stage: Stage, reading: Reading, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> StageRows:
     """Rows of all problems that hold the stage; so many random orders of the samples, one where none is shown."""
-    features, problem, right, drawn, weight = [], [], [], [], []
+    features, problem, group, right, drawn, weight = [], [], [], [], [], []
     orders = permutations if _shown(stage) else 1
     for record in records:
         if not _holds(record, stage):
@@ -215,13 +216,13 @@ def stage_rows(
             won, rest = counts_without(record, order[: _shown(stage)])
             features.append(reading.features(evidence))
             problem.append(record.id)
+            group.append(record.group or record.id)
             right.append(won)
             drawn.append(rest)
             weight.append(1 / orders)
     shape = (len(features), len(reading.names))
-    return StageRows(
-        np.array(features).reshape(shape), np.array(problem), np.array(right), np.array(drawn), np.array(weight)
-    )
+    columns = (np.array(column) for column in (problem, group, right, drawn, weight))
+    return StageRows(np.array(features).reshape(shape), *columns)
 
 
 def _shown(stage: Stage) -> int:
@@ -260,7 +261,7 @@ class DifficultyTrainer:
             rows = all_rows.of(ids)
             soft = bins.soft(rows.right, rows.drawn)
             classifier = DifficultyClassifier(self.reading.names, self.fitting)
-            models[name] = classifier.fit(rows.features, soft, rows.weight, rows.problem).model_
+            models[name] = classifier.fit(rows.features, soft, rows.weight, rows.group).model_
             losses[name] = dict(classifier.losses_)
         return Difficulty(bins, DifficultyModel(bins.edges, self.reading, models), losses)
 

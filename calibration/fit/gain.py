@@ -12,13 +12,18 @@ from sklearn.linear_model import LogisticRegression
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit.bin_gains import fit_bin_gains
+from adaptive_ttc.calibration.fit.blend import OutOfFold, VoteLevel, fit_weights
 from adaptive_ttc.calibration.fit.classifier import coarse, fillable
 from adaptive_ttc.calibration.fit.difficulty import Counts, counts_of
 from adaptive_ttc.calibration.fit.rows import GainSettings, TrainingRows, possible_actions, recorded, training_rows
 from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.difficulty import Platt
 from adaptive_ttc.estimate.gain import Action, Array, Estimators, LearnedGainModel, action_columns
 from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.strategies.adaptive import SAMPLE
+
+Learned = LearnedGainModel | BlendedGainModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class GainLearner:
     most: Mapping[str, int]  # units recorded of every kind
     learning: GainSettings  # how
     counts: Counts  # right and drawn samples of all problems
+    votes: VoteLevel | None  # agreement among them; None without samples
 
     @classmethod
     def of(
@@ -47,12 +53,24 @@ class GainLearner:
         if not actions:
             raise CalibrationError("no unit of work was recorded for every problem: collect at least `sample` units")
         rows = training_rows(records, actions, vote, learning)
-        return cls(rows, actions, vote, most, learning, counts_of(records))
+        votes = VoteLevel.of(records, vote) if SAMPLE in most else None
+        return cls(rows, actions, vote, most, learning, counts_of(records), votes)
 
     def learn(self, problems: Sequence[int] | None = None) -> LearnedGainModel:
         """Fit on these problems, by their numbers, and on no others."""
-        rows = self.rows if problems is None else self.rows.of(problems)
-        return fit(rows, self.actions, self.vote, self.most, self.learning, self.counts)
+        return fit(self._rows(problems), self.actions, self.vote, self.most, self.learning, self.counts)[0]
+
+    def blended(self, problems: Sequence[int] | None = None) -> Learned:
+        """The same, blended with what agreement among the votes tells, where there are samples."""
+        rows = self._rows(problems)
+        learned, outside = fit(rows, self.actions, self.vote, self.most, self.learning, self.counts)
+        weights = fit_weights(self.votes, rows, self.actions, outside) if self.votes else None
+        if self.votes is None or weights is None:
+            return learned
+        return BlendedGainModel(learned, self.votes.fitted(np.unique(rows.problem).tolist()), weights)
+
+    def _rows(self, problems: Sequence[int] | None) -> TrainingRows:
+        return self.rows if problems is None else self.rows.of(problems)
 
 
 def fit(
@@ -62,12 +80,12 @@ def fit(
     most: Mapping[str, int],
     learning: GainSettings,
     counts: Counts,
-) -> LearnedGainModel:
+) -> tuple[LearnedGainModel, OutOfFold]:
     """Fit the boosted model to rows, and the gains by difficulty; ``counts``: right and drawn samples of all problems.
 
-    CalibrationError: no answer is right, or none wrong.
+    Also what these foretell out of fold. CalibrationError: no answer is right, or none wrong, or there is one group.
     """
-    if rows.right.min() == rows.right.max():
+    if rows.right.min() == rows.right.max() or len(np.unique(rows.group)) < 2:
         raise CalibrationError(
             "every replayed answer is right, or every one wrong: there is nothing to learn; take problems of mixed "
             "difficulty, or more of them"
@@ -77,14 +95,17 @@ def fit(
     def boosted(part: TrainingRows) -> LearnedGainModel:
         return LearnedGainModel(_estimators(part, actions, learning), actions, vote.reading, most)
 
-    def gains(part: TrainingRows, held: TrainingRows) -> Array:
-        model = boosted(part)
-        return model.boosted_gains(held.states, held.owner, held.tried, model.right(held.states))
-
-    model, outside = boosted(rows), _out_of_fold(rows, learning)
-    now = _platt(outside, rows.right)(outside)
-    bins = fit_bin_gains(rows, len(actions), vote.reading.names, counts, gains, now)
-    return LearnedGainModel(model.estimators, actions, vote.reading, most, bins)
+    model, outside, trees = boosted(rows), _out_of_fold(rows, learning), np.zeros(len(rows.after))
+    now, fold = _platt(outside, rows.right)(outside), rows.fold()
+    for number in np.unique(fold).tolist():
+        others, held = (rows.of(np.unique(rows.problem[part]).tolist()) for part in (fold != number, fold == number))
+        known = boosted(others)
+        trees[(fold == number)[rows.owner]] = known.boosted_gains(
+            held.states, held.owner, held.tried, known.right(held.states)
+        )
+    bins = fit_bin_gains(rows, len(actions), vote.reading.names, counts, trees, now)
+    learned = LearnedGainModel(model.estimators, actions, vote.reading, most, bins[0] if bins else None)
+    return learned, OutOfFold(now, bins[1] if bins else trees)
 
 
 def _estimators(rows: TrainingRows, actions: Sequence[Action], learning: GainSettings) -> Estimators:
@@ -111,11 +132,11 @@ def _estimators(rows: TrainingRows, actions: Sequence[Action], learning: GainSet
 
 
 def _out_of_fold(rows: TrainingRows, learning: GainSettings, folds: int = 3) -> Array:
-    """P(the answer in hand is right) of every state, by an estimator that has not seen its problem."""
+    """P(the answer in hand is right) of every state, by an estimator that has not seen its group."""
     found = np.zeros(len(rows.right))
-    _, number = np.unique(rows.problem, return_inverse=True)
+    number = rows.fold(folds)
     for fold in range(folds):
-        out = number % folds == fold
+        out = number == fold
         if out.any() and not out.all():
             model = _classifier(rows.states[~out], rows.right[~out], learning)
             found[out] = model.predict_proba(rows.states[out])[:, 1]

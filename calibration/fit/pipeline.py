@@ -32,10 +32,10 @@ from adaptive_ttc.calibration.fit.difficulty import (
     counts_of,
     crossfitted_difficulty,
 )
-from adaptive_ttc.calibration.fit.gain import GainLearner
+from adaptive_ttc.calibration.fit.gain import GainLearner, Learned
 from adaptive_ttc.calibration.fit.rows import GainSettings
 from adaptive_ttc.calibration.judge import gains
-from adaptive_ttc.calibration.judge.contest import Contest, ballot_of, contest, shipped
+from adaptive_ttc.calibration.judge.contest import OUTLOOK, Contest, Outlooks, ballot_of, contest, shipped
 from adaptive_ttc.calibration.judge.difficulty import (
     StageMetrics,
     held_out_predictions,
@@ -47,7 +47,7 @@ from adaptive_ttc.calibration.judge.kinds import Offer, offered
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
+from adaptive_ttc.estimate.gain import TableGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, TableArm, Vote
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
@@ -82,7 +82,7 @@ class Calibration:
     digests: tuple[str, ...]  # of their texts
     table: ComputeOptimalTable  # what every arm reaches and costs
     difficulty: Difficulty  # bins, and classifiers of all stages
-    gain_model: LearnedGainModel | AgreementGainModel | None  # what more work brings; None: as the table or a rule says
+    gain_model: Learned | AgreementGainModel | None  # what more work brings; None: as the table or a rule says
     contest: Contest | None  # of rules, where samples are all that is drawn; None where searches are
     opening: Opening  # what a problem is begun with
     offer: Offer  # kinds of units that the gain model knows, and why it knows no others
@@ -136,8 +136,12 @@ def calibrate(
     tell("replaying adaptive runs on unseen problems")
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems, and comparing rules where samples are all there is")
-    learned = learner.learn() if met.keeps_learned else None
-    contended, model, table, opening = _contended(records, offer, learned, table, opening, settings)
+    outlooks = Outlooks([one.learned for one in fold_models], vote)
+    model, contended = None, None
+    if _only_samples(records, offer):
+        contended, model, table, opening = _contended(records, outlooks, learner, table, opening, settings)
+    elif met.keeps_learned:
+        model = learner.blended()
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
@@ -160,25 +164,31 @@ def calibrate(
     )
 
 
+def _only_samples(records: Sequence[ProblemRecord], offer: Offer) -> bool:
+    """Whether samples are all that is drawn, so that rules for samples may be compared."""
+    return set(offer.kinds) <= {GREEDY, SAMPLE} and all(record.units.get(SAMPLE) for record in records)
+
+
 def _contended(
     records: Sequence[ProblemRecord],
-    offer: Offer,
-    learned: LearnedGainModel | None,
+    outlooks: Outlooks,
+    learner: GainLearner,
     table: ComputeOptimalTable,
     opening: Opening,
     settings: Settings,
-) -> tuple[Contest | None, LearnedGainModel | AgreementGainModel | None, ComputeOptimalTable, Opening]:
-    """Where samples are all that is drawn: the contest of rules, the winner's forecasts (None where a published rule
-    won), the table with its vote, and an opening that is a vote. Elsewhere what was ``learned``, and all else as it is.
+) -> tuple[Contest, Learned | AgreementGainModel | None, ComputeOptimalTable, Opening]:
+    """The contest of rules, the winner's forecasts (None where a published rule won), the table with its vote, and an
+    opening that is a vote.
     """
-    if not set(offer.kinds) <= {GREEDY, SAMPLE} or any(not record.units.get(SAMPLE) for record in records):
-        return None, learned, table, opening
     vote = table.ballot
     scored = settings.weights.prm > 0 and vote.name != "majority"
-    won = contest(records, agg_strategy=vote.agg_strategy, scored=scored, seed=settings.seed)
-    model = shipped(won, records, agg_strategy=vote.agg_strategy, scored=scored, edges=table.edges)
-    table = table if model is None else replace(table, ballot=ballot_of(model, vote))
-    return won, model, table, replace(opening, kind=SAMPLE)
+    told = {"agg_strategy": vote.agg_strategy, "scored": scored}
+    won = contest(records, **told, outlooks=outlooks, folds=settings.folds, seed=settings.seed)
+    opening = replace(opening, kind=SAMPLE)
+    if won.chosen == OUTLOOK:
+        return won, learner.blended(), table, opening
+    model = shipped(won, records, **told, edges=table.edges)
+    return won, model, table if model is None else replace(table, ballot=ballot_of(model, vote)), opening
 
 
 def _numbers(records: Sequence[ProblemRecord], folds: Folds) -> NDArray[np.int64]:
@@ -208,7 +218,7 @@ def _fold_models(
         train = [records[row] for row in fold.train]
         table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
         yield gains.FoldModels(
-            part[:most], TableGainModel(table, held.model.posteriors), learner.learn(fold.train.tolist())
+            part[:most], TableGainModel(table, held.model.posteriors), learner.blended(fold.train.tolist())
         )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.replay import State, UnitOrder, VoteTotals
-from adaptive_ttc.estimate.features import family_of
+from adaptive_ttc.estimate.features import Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Array
 from adaptive_ttc.estimate.table import Vote
 
@@ -37,6 +37,9 @@ class GainSettings:
         return min(8, max(1, round(self.states / (self.depth * max(1, problems)))))
 
 
+MANY = 120  # problems from which on what a half of them teaches is as good as what all teach, about
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
     """States of replayed runs, and the actions tried in them."""
@@ -50,6 +53,13 @@ class TrainingRows:
     generated: Array
     prm: Array
     problem: NDArray[np.int64]  # shape [states]: number of the problem
+    group: NDArray[np.int64]  # shape [states]: number of the problem's group; folds keep it together
+    seen: tuple[Evidence, ...]  # in every state
+
+    def fold(self, folds: int | None = None) -> NDArray[np.int64]:
+        """Fold of every state, shape [states]; by default one of two, of three where there are few problems."""
+        names, number = np.unique(self.group, return_inverse=True)
+        return np.asarray(number % (folds or (2 if len(names) >= MANY else 3)))
 
     def of(self, problems: Sequence[int]) -> TrainingRows:
         """Rows of some problems."""
@@ -65,6 +75,8 @@ class TrainingRows:
             generated=self.generated[trials],
             prm=self.prm[trials],
             problem=self.problem[kept],
+            group=self.group[kept],
+            seen=tuple(self.seen[row] for row in np.flatnonzero(kept).tolist()),
         )
 
 
@@ -92,6 +104,7 @@ def training_rows(
     states: list[Array] = []
     right: list[float] = []
     problem: list[int] = []
+    seen: list[Evidence] = []
     trials: list[tuple[int, int, float, float, float]] = []
     ballots = VoteTotals(vote)
     for number, record in enumerate(records):
@@ -101,12 +114,17 @@ def training_rows(
             for state in _walk(order, actions, rng, learning.depth):
                 tried = _tried(order, state, actions, ballots, rng, learning.trials)
                 trials += [(len(states), *trial) for trial in tried]
-                states.append(vote.reading.features(state.evidence(order)))
+                seen.append(state.evidence(order))
+                states.append(vote.reading.features(seen[-1]))
                 right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
     owner, tries, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
-    features, numbers = np.stack(states), np.array(problem)
-    return TrainingRows(features, np.array(right), owner, tries, after, generated, prm, numbers)
+    names = [record.group or record.id for record in records]
+    _, groups = np.unique(names, return_inverse=True)
+    numbers = np.array(problem)
+    return TrainingRows(
+        np.stack(states), np.array(right), owner, tries, after, generated, prm, numbers, groups[numbers], tuple(seen)
+    )
 
 
 def _able(order: UnitOrder, state: State, actions: Sequence[Action]) -> list[int]:

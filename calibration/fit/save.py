@@ -18,7 +18,18 @@ from adaptive_ttc.calibration.report.html import page
 from adaptive_ttc.calibration.report.tables import as_markdown, findings, sentences, title
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
-from adaptive_ttc.estimate.artefact import AGREEMENT, CLASSIFIER, GAIN, META, SCHEMA, TABLE, Calibrated, meta_digest
+from adaptive_ttc.estimate.artefact import (
+    AGREEMENT,
+    BLEND,
+    CLASSIFIER,
+    GAIN,
+    META,
+    SCHEMA,
+    TABLE,
+    Calibrated,
+    meta_digest,
+)
+from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.evaluation.result_file import git_state
 
 MARKDOWN, PAGE = "report.md", "report.html"
@@ -49,8 +60,12 @@ def save_calibration(
         if isinstance(calibration.gain_model, AgreementGainModel):
             _write_json(partial / AGREEMENT, calibration.gain_model.as_data())
             sums[AGREEMENT] = hashlib.sha256((partial / AGREEMENT).read_bytes()).hexdigest()
-        elif calibration.gain_model is not None:
-            sums[GAIN] = calibration.gain_model.save(partial / GAIN)
+        elif isinstance(model := calibration.gain_model, BlendedGainModel):
+            sums[GAIN] = model.learned.save(partial / GAIN)
+            _write_json(partial / BLEND, model.as_data())
+            sums[BLEND] = hashlib.sha256((partial / BLEND).read_bytes()).hexdigest()
+        elif model is not None:
+            sums[GAIN] = model.save(partial / GAIN)
         sums[TABLE] = hashlib.sha256((partial / TABLE).read_bytes()).hexdigest()
         meta = {
             "schema": SCHEMA,
@@ -65,7 +80,7 @@ def save_calibration(
         _write_json(partial / META, {**meta, "digest": meta_digest(meta)})
         loaded = Calibrated.load(partial)
         target.mkdir(parents=True, exist_ok=True)
-        for name in (GAIN, AGREEMENT):
+        for name in (GAIN, AGREEMENT, BLEND):
             (target / name).unlink(missing_ok=True)
         for name in (*sums, META):  # the metadata last: until then the checksums are those of the older files
             (partial / name).replace(target / name)

@@ -1,8 +1,8 @@
 """Which rule ships where only samples are drawn: a contest on problems that no contender was fitted to.
 
-The contenders are the published rules, and forecasts from agreement, unfitted and fitted to the pair. What ships is the
-best of those that are better than the unfitted forecasts by their interval; else these, which need no calibration, or a
-published rule that is better than they are by its own.
+The contenders are the published rules, forecasts from agreement, unfitted and fitted to the pair, and the outlook: the
+boosted model blended with agreement. What ships is the best of those that are better than the unfitted forecasts by
+their interval; else these, which need no calibration.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit.agreement import model_of
 from adaptive_ttc.calibration.judge.held_out import crossfit
-from adaptive_ttc.calibration.judge.sampling import Rule, by_forecast, by_rule, curves, mean_tokens
+from adaptive_ttc.calibration.judge.sampling import Rule, by_forecast, by_outlook, by_rule, curves, mean_tokens
 from adaptive_ttc.estimate.agreement import EDGES
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import AnswerPrior, shipped_prior
+from adaptive_ttc.estimate.gain import GainModel
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 from adaptive_ttc.stopping.registry import parse_rule
@@ -29,13 +30,21 @@ from adaptive_ttc.voting import VoteName
 
 Make = Callable[[Sequence[ProblemRecord]], Rule]
 
-UNFITTED, FITTED = "votes", "votes, fitted"
+UNFITTED, FITTED, OUTLOOK = "votes", "votes, fitted", "outlook"
 PUBLISHED = ("uniform", "adaptive_consistency:level=0.8", "adaptive_consistency:level=0.95", "esc")
 
 _BUDGETS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # mean samples a problem
 _MOST = 12  # samples of a problem that are replayed
 _ORDERS = 2
 _PROBLEMS = 120  # that are replayed, at most; all are fitted to
+
+
+@dataclass(frozen=True, slots=True)
+class Outlooks:
+    """Learned gain models, each of the problems outside of a fold, and the vote that they were learned for."""
+
+    models: Sequence[GainModel]
+    vote: Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +62,14 @@ def contest(
     general: AnswerPrior | None = None,
     agg_strategy: Aggregation = "last",
     scored: bool = False,
+    outlooks: Outlooks | None = None,
     folds: int = 3,
     seed: int = 0,
 ) -> Contest:
-    """Replay all contenders on every problem, each fitted to the problems of other groups."""
+    """Replay all contenders on every problem, each fitted to the problems of other groups.
+
+    ``outlooks``: of the same ``folds`` and ``seed``; where they are those of the first folds only, so is all else.
+    """
     general = general or shipped_prior()
 
     def unfitted(train: Sequence[ProblemRecord]) -> Rule:
@@ -69,19 +82,35 @@ def contest(
     makers: dict[str, Make] = {UNFITTED: unfitted, FITTED: fitted}
     makers |= {name: _published(name) for name in PUBLISHED}
     number = folds_of(records, folds, seed)
-    held = float(np.mean([len(record.units[SAMPLE]) for record in records]))
-    budgets = [mean_tokens(records) * each for each in _BUDGETS if each <= held] or [mean_tokens(records)]
-    reached: dict[str, NDArray[np.float64]] = {}
+    judged = range(folds if outlooks is None else len(outlooks.models))
+    rules: dict[str, list[Rule]] = {}
     for name, make in makers.items():
-        rules = [make([one for one, fold in zip(records, number, strict=True) if fold != out]) for out in range(folds)]
-        of_record = {one.id: rules[fold] for one, fold in zip(records, number, strict=True)}
-        found = curves(records[:_PROBLEMS], lambda record: of_record[record.id], budgets, orders=_ORDERS, most=_MOST)  # noqa: B023
-        reached[name] = found.accuracy.mean(axis=0)
+        parts = ([one for one, fold in zip(records, number, strict=True) if fold != out] for out in judged)
+        rules[name] = [make(part) for part in parts]
+    if outlooks is not None:
+        rules[OUTLOOK] = [by_outlook(OUTLOOK, model, outlooks.vote) for model in outlooks.models]
+    reached = _reached([(one, fold) for one, fold in zip(records, number, strict=True) if fold in judged], rules)
     ahead = {name: paired_interval(one, reached[UNFITTED], resamples=2_000, seed=seed) for name, one in reached.items()}
     accuracy = {name: float(one.mean()) for name, one in reached.items()}
     better = [name for name, known in ahead.items() if known.low > 0]
     chosen = max(better, key=lambda name: accuracy[name]) if better else UNFITTED
     return Contest(chosen, accuracy, ahead)
+
+
+def _reached(
+    records: Sequence[tuple[ProblemRecord, int]], rules: Mapping[str, Sequence[Rule]]
+) -> dict[str, NDArray[np.float64]]:
+    """Mean accuracy over budgets by every rule, shape [problems]; ``records``: each with its fold, for its rule."""
+    fold_of = {one.id: fold for one, fold in records}
+    problems = [one for one, _ in records]
+    held = float(np.mean([len(record.units[SAMPLE]) for record in problems]))
+    budgets = [mean_tokens(problems) * each for each in _BUDGETS if each <= held] or [mean_tokens(problems)]
+    reached: dict[str, NDArray[np.float64]] = {}
+    for name, some in rules.items():
+        rule_of = {one.id: some[fold_of[one.id]] for one in problems}
+        found = curves(problems[:_PROBLEMS], lambda record: rule_of[record.id], budgets, orders=_ORDERS, most=_MOST)  # noqa: B023
+        reached[name] = found.accuracy.mean(axis=0)
+    return reached
 
 
 def shipped(
@@ -93,7 +122,7 @@ def shipped(
     scored: bool = False,
     edges: Sequence[float] = EDGES,
 ) -> AgreementGainModel | None:
-    """The winner's forecasts, fitted to all records; None where a published rule won, which is named in the contest."""
+    """The winner's forecasts from agreement, fitted to all records; None where a published rule or the outlook won."""
     if won.chosen == FITTED:
         return model_of(records, general=general, agg_strategy=agg_strategy, scored=scored, edges=edges).model
     if won.chosen == UNFITTED:

@@ -17,7 +17,7 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
 from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
-from adaptive_ttc.estimate.gain import LearnedGainModel, TableGainModel
+from adaptive_ttc.estimate.gain import GainModel, TableGainModel
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
@@ -131,7 +131,7 @@ class FoldModels:
 
     records: Sequence[ProblemRecord]
     table: TableGainModel
-    learned: LearnedGainModel
+    learned: GainModel
 
 
 def compare_adaptive(

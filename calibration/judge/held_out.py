@@ -90,9 +90,14 @@ def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
         raise CalibrationError(
             f"{len(groups)} problem(s) make no {folds} folds: take at least 2 folds and two problems for each"
         )
-    order = sorted(groups, key=lambda id: (hashlib.sha256(f"{seed}/{id}".encode()).digest(), id))
-    fold = {id: rank % folds for rank, id in enumerate(order)}
+    fold = folds_of(groups, folds, seed)
     return Folds(folds, {record.id: fold[record.group or record.id] for record in records})
+
+
+def folds_of(groups: Iterable[str], folds: int, seed: int | str) -> dict[str, int]:
+    """Group -> its fold: by a hash of seed and name, as evenly as possible."""
+    order = sorted(set(groups), key=lambda name: (hashlib.sha256(f"{seed}/{name}".encode()).digest(), name))
+    return {name: rank % folds for rank, name in enumerate(order)}
 
 
 def check_folds(problems: int, folds: int) -> None:

@@ -144,9 +144,7 @@ def unscored(unit: Unit) -> Unit:
     """The unit before a PRM saw it, without that cost; only whole solutions can be: searches choose by scores."""
     if family_of(unit.kind) not in ("greedy", "sample"):
         raise ValueError(f"a unit of {unit.kind} cannot be had without scores")
-    attempts = tuple(replace(attempt, scores=()) for attempt in unit.attempts)
-    steps = tuple(replace(step, score=math.nan) for step in unit.first_steps)
-    return replace(unit, attempts=attempts, first_steps=steps, prm=0)
+    return unit.unscored()
 
 
 def _orders(record: ProblemRecord, rng: random.Random, block: int) -> dict[str, tuple[UnitRecord, ...]]:

@@ -8,6 +8,7 @@ the pass.
 from __future__ import annotations
 
 import math
+import operator
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.replay import share_right
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel, PoolGainModel
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit
-from adaptive_ttc.estimate.gain import Forecast
+from adaptive_ttc.estimate.gain import Forecast, GainModel
+from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.voting import weight_of
 
 Array = NDArray[np.float64]
 Weigh = Callable[[Attempt], float]
@@ -49,14 +52,15 @@ class Order:
         units = tuple(Unit(SAMPLE, (one,), generated=one.tokens) for one in self.attempts[:n])
         return Evidence(self.record.question, self.record.prompt_tokens, units)
 
-    def accuracy(self, weigh: Weigh) -> Array:
-        """How right the answer of largest weight is after n samples, ties shared; shape [samples + 1]."""
+    def accuracy(self, weigh: Weigh, total: Callable[[float, float], float] = operator.add) -> Array:
+        """How right the answer of largest ``total`` weight is after n samples, ties shared; shape [samples + 1]."""
         right = self.record.right()
         totals: dict[str, float] = {}
         found = [0.0]
         for attempt in self.attempts:
             if attempt.answer is not None:
-                totals[attempt.answer] = totals.get(attempt.answer, 0.0) + weigh(attempt)
+                weight, before = weigh(attempt), totals.get(attempt.answer)
+                totals[attempt.answer] = weight if before is None else total(before, weight)
             found.append(share_right(totals, right))
         return np.array(found)
 
@@ -74,6 +78,7 @@ class Rule:
         name: for people.
         worth: of one more sample after those of an order up to n, on a scale that compares problems; 0: none.
         weigh: a vote's weight.
+        total: of two weights of an answer: their sum, or the larger one.
         learn: is told how all problems stand whenever the number of samples has doubled, if it learns from that.
     """
 
@@ -81,24 +86,38 @@ class Rule:
     worth: Callable[[Order, int], float]
     weigh: Weigh = alike
     learn: Callable[[Sequence[Order], Sequence[int]], None] | None = None
+    total: Callable[[float, float], float] = operator.add
+
+
+def by_outlook(name: str, model: GainModel, vote: Vote) -> Rule:
+    """What a gain model that was learned decides, under the vote that it was learned for."""
+
+    def weigh(attempt: Attempt) -> float:
+        if not attempt.scores and vote.name != "majority":
+            return 0.0
+        score = vote.score(attempt) if attempt.scores else None
+        return weight_of(score, vote.name, vote.b, vote.weights, attempt.logprob, attempt.tokens)
+
+    return Rule(name, _worth_by(model), weigh, total=max if vote.name == "best" else operator.add)
 
 
 def by_forecast(name: str, model: AgreementGainModel) -> Rule:
-    """What a gain model decides, see :func:`worth_of`."""
-
-    def worth(order: Order, n: int) -> float:
-        return worth_of(*model.forecasts([order.evidence(n)]))
+    """What agreement decides, see :func:`worth_of`."""
 
     def learn(orders: Sequence[Order], taken: Sequence[int]) -> None:
         assert isinstance(model, PoolGainModel)
         model.learn([order.evidence(n) for order, n in zip(orders, taken, strict=True)])
 
-    return Rule(name, worth, model.weight, learn if isinstance(model, PoolGainModel) else None)
+    return Rule(name, _worth_by(model), model.weight, learn if isinstance(model, PoolGainModel) else None)
+
+
+def _worth_by(model: GainModel) -> Callable[[Order, int], float]:
+    return lambda order, n: worth_of(*model.forecasts([order.evidence(n)]))
 
 
 def worth_of(forecast: Forecast) -> float:
-    """The best ratio of gain to cost over all that may be done in one go; 0: nothing gains."""
-    return max(0.0, *(option.gain / option.cost for option in forecast.options))
+    """The best ratio of gain to cost over all samples that may be drawn in one go; 0: nothing gains."""
+    return max((0.0, *(one.gain / one.cost for one in forecast.options if one.action.kind == SAMPLE)))
 
 
 def by_rule(rule: StoppingRule, weigh: Weigh = alike) -> Rule:
@@ -123,7 +142,7 @@ class Curve:
 def curve(orders: Sequence[Order], rules: Sequence[Rule], budgets: Sequence[float]) -> Curve:
     """Spend every budget (rising, in tokens on all problems together); ``rules``: one for each problem."""
     n = len(orders)
-    accuracy = [order.accuracy(rule.weigh) for order, rule in zip(orders, rules, strict=True)]
+    accuracy = [order.accuracy(rule.weigh, rule.total) for order, rule in zip(orders, rules, strict=True)]
     taken, spent, due = [0] * n, 0.0, n
     learning = list({id(rule): rule.learn for rule in rules if rule.learn is not None}.values())
     # every problem draws once, in order of arrival, before any draws again

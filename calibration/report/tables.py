@@ -13,8 +13,9 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import name_of
-from adaptive_ttc.calibration.judge.contest import UNFITTED, Contest
+from adaptive_ttc.calibration.judge.contest import OUTLOOK, UNFITTED, Contest
 from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
+from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.gain import LearnedGainModel
 from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
 from adaptive_ttc.evaluation.metrics import Interval
@@ -123,7 +124,7 @@ def sentences(calibration: Calibration) -> Iterator[str]:
         yield _contest(calibration.contest)
     better = "kept" if calibration.gain_model is not None else "not kept: the table forecasts in its place"
     if calibration.contest is not None:
-        better = "not kept: the contest of rules decides"
+        better = "kept" if calibration.contest.chosen == OUTLOOK else "not kept: the contest of rules decides"
     yield (
         f"Outlook less table in adaptive runs on unseen problems: {interval_in_words(met.difference)}; the outlook is "
         f"{better}."
@@ -133,8 +134,16 @@ def sentences(calibration: Calibration) -> Iterator[str]:
     yield f"Kinds of work on offer, beside stopping: {', '.join(offer.kinds)}." + (
         f" Dropped: {dropped}." * bool(dropped)
     )
-    if isinstance(model, LearnedGainModel) and model.bins is not None:
-        yield f"Weight of the gains by difficulty in a forecast, chosen out of fold: {model.bins.weight:.2f}."
+    learned = model.learned if isinstance(model, BlendedGainModel) else model
+    if isinstance(model, BlendedGainModel):
+        first, second, _ = model.weights.right
+        yield (
+            "While a problem holds votes alone, agreement among them has so much weight, chosen out of fold: "
+            f"{model.weights.gain:.2f} in gains of samples, {first:.2f} in the logit of being right, where the rest of "
+            f"the outlook has {second:.2f}."
+        )
+    if isinstance(learned, LearnedGainModel) and learned.bins is not None:
+        yield f"Weight of the gains by difficulty in a forecast, chosen out of fold: {learned.bins.weight:.2f}."
     if calibration.left_out:
         yield f"Arms left out for want of units: {', '.join(arm.name for arm in calibration.left_out)}."
     yield f"Fitted on {len(calibration.problems)} problems in {calibration.seconds:,.0f} s."

@@ -157,7 +157,8 @@ def test_isotonic_holds_its_ends():
 
 def test_stages_go_from_poor_to_rich():
     assert [stage.name for stage in STAGES] == [
-        "prompt", "first_steps_2", "first_steps_4", "greedy", "finished_4", "finished_8",
+        "prompt", "first_steps_2", "first_steps_4", "unscored_1", "unscored_2", "unscored_4", "unscored_greedy",
+        "unscored_8", "greedy", "finished_4", "finished_8",
     ]  # fmt: skip
 
 

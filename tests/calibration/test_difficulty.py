@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,25 @@ def test_more_evidence_tells_more_and_never_more_than_the_truth_would(records, c
     assert above_floor["finished_8"] < above_floor["first_steps_2"] - 0.1
     assert found["finished_8"].spearman > found["first_steps_2"].spearman
     assert found["finished_4"].ece < 0.12
+
+
+def test_agreement_tells_difficulty_where_nothing_was_scored(records):
+    plain = [
+        replace(
+            record, units={"sample": tuple(replace(one, unit=one.unit.unscored()) for one in record.units["sample"])}
+        )
+        for record in records
+    ]
+    trainer = DifficultyTrainer(plain, Reading(), fitting=FITTING)
+    crossed = crossfitted_difficulty(plain, crossfit(plain, 3, seed=0), trainer)
+    found = measured_difficulty(plain, crossed, trainer)
+    assert list(found) == ["prompt", "unscored_1", "unscored_2", "unscored_4", "unscored_8"]
+    assert found["unscored_8"].log_loss < found["prompt"].log_loss - 0.1
+    assert found["unscored_8"].spearman > max(0.8, found["prompt"].spearman)
+    live = plain[0].nothing().plus(*(one.unit for one in plain[0].units["sample"][:3]))
+    model = crossed.models[0].for_problems([]).model
+    assert model.stage(live).name == "unscored_2"
+    assert model.posterior(live) != model.posterior(plain[0].nothing())
 
 
 def test_problems_are_never_predicted_by_what_was_fitted_on_them(records, crossed, trainer):

@@ -71,16 +71,31 @@ def test_first_steps_of_trees_count_and_those_of_a_greedy_solution_do_not(record
     assert stage.view(record.nothing().plus(*[record.units["greedy"][0].unit] * 4)) is None
 
 
-def test_what_no_prm_has_scored_satisfies_no_stage_but_the_prompt(record):
-    def unscored(unit):
-        attempts = tuple(replace(attempt, scores=()) for attempt in unit.attempts)
-        return replace(
-            unit, attempts=attempts, first_steps=tuple(replace(step, score=math.nan) for step in unit.first_steps)
-        )
+def unscored(record):
+    units = {
+        kind: tuple(replace(one, unit=one.unit.unscored()) for one in drawn)
+        for kind, drawn in record.units.items()
+        if kind in ("greedy", "sample")
+    }
+    return replace(record, units=units)
 
-    live = everything(record)
-    plain = replace(live, units=tuple(unscored(unit) for unit in live.units))
-    assert [stage.name for stage in STAGES if stage.view(plain) is not None] == ["prompt"]
+
+UNSCORED = ["unscored_1", "unscored_2", "unscored_4", "unscored_greedy", "unscored_8"]
+
+
+def test_what_no_prm_has_scored_satisfies_the_stages_that_want_no_scores(record):
+    plain = everything(unscored(record))
+    assert [stage.name for stage in STAGES if stage.view(plain) is not None] == ["prompt", *UNSCORED]
+
+
+def test_stages_that_want_no_scores_show_none(record):
+    names = Reading().names
+    shown = stage_evidence(record, STAGE["unscored_4"], range(12))
+    assert shown == stage_evidence(unscored(record), STAGE["unscored_4"], range(12))
+    known = dict(zip(names, Reading().features(shown), strict=True))
+    assert all(math.isnan(value) for name, value in known.items() if "score" in name)
+    told = ("votes.top", "votes.entropy", "answers.distinct", "attempts.no_answer", "attempts.tokens_mean")
+    assert not any(math.isnan(known[name]) for name in (*told, "attempts.logprob_mean"))
 
 
 def test_stages_that_were_not_recorded_are_left_out():
@@ -88,10 +103,12 @@ def test_stages_that_were_not_recorded_are_left_out():
     assert possible_stages(whole) == STAGES
     small = simulated_records(25, 6, seed=0, trees=0, beams=0)
     assert [stage.name for stage in possible_stages(small)] == [
-        "prompt", "first_steps_2", "first_steps_4", "greedy", "finished_4",
+        "prompt", "first_steps_2", "first_steps_4", *UNSCORED[:4], "greedy", "finished_4",
     ]  # fmt: skip
     plain = [replace(record, units={"sample": record.units["sample"]}) for record in whole]
     assert STAGE["greedy"] not in possible_stages(plain)
+    without = possible_stages([unscored(record) for record in whole])
+    assert [stage.name for stage in without] == ["prompt", *UNSCORED]
 
 
 def test_a_label_is_counted_on_samples_that_the_row_does_not_show():
