@@ -136,12 +136,8 @@ def calibrate(
     tell("replaying adaptive runs on unseen problems")
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems, and comparing rules where samples are all there is")
-    outlooks = Outlooks([one.learned for one in fold_models], vote)
-    model, contended = None, None
-    if _only_samples(records, offer):
-        contended, model, table, opening = _contended(records, outlooks, learner, table, opening, settings)
-    elif met.keeps_learned:
-        model = learner.blended()
+    outlooks = Outlooks([one.learned for one in fold_models], vote) if _only_samples(records, offer) else None
+    won, model, table, opening = _contended(records, outlooks, learner, met.keeps_learned, table, opening, settings)
     return Calibration(
         settings=settings,
         problems=tuple(record.id for record in records),
@@ -149,7 +145,7 @@ def calibrate(
         table=table,
         difficulty=difficulty,
         gain_model=model,
-        contest=contended,
+        contest=won,
         opening=opening,
         offer=offer,
         vote=choice,
@@ -171,23 +167,33 @@ def _only_samples(records: Sequence[ProblemRecord], offer: Offer) -> bool:
 
 def _contended(
     records: Sequence[ProblemRecord],
-    outlooks: Outlooks,
+    outlooks: Outlooks | None,
     learner: GainLearner,
+    keeps_learned: bool,
     table: ComputeOptimalTable,
     opening: Opening,
     settings: Settings,
-) -> tuple[Contest, Learned | AgreementGainModel | None, ComputeOptimalTable, Opening]:
-    """The contest of rules, the winner's forecasts (None where a published rule won), the table with its vote, and an
-    opening that is a vote.
+) -> tuple[Contest | None, Learned | AgreementGainModel | None, ComputeOptimalTable, Opening]:
+    """With ``outlooks``, where samples are all that is drawn: the contest of rules, the winner's forecasts (None where
+    a published rule won), the table with its vote, and an opening that is a vote. Elsewhere what is learned, if it is
+    kept, and all else as it is.
     """
+    if outlooks is None:
+        return None, learner.blended() if keeps_learned else None, table, opening
     vote = table.ballot
     scored = settings.weights.prm > 0 and vote.name != "majority"
-    told = {"agg_strategy": vote.agg_strategy, "scored": scored}
-    won = contest(records, **told, outlooks=outlooks, folds=settings.folds, seed=settings.seed)
+    won = contest(
+        records,
+        agg_strategy=vote.agg_strategy,
+        scored=scored,
+        outlooks=outlooks,
+        folds=settings.folds,
+        seed=settings.seed,
+    )
     opening = replace(opening, kind=SAMPLE)
     if won.chosen == OUTLOOK:
         return won, learner.blended(), table, opening
-    model = shipped(won, records, **told, edges=table.edges)
+    model = shipped(won, records, agg_strategy=vote.agg_strategy, scored=scored, edges=table.edges)
     return won, model, table if model is None else replace(table, ballot=ballot_of(model, vote)), opening
 
 
