@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.secrets import redacted, split_credentials
 from adaptive_ttc.prm.checkpoint import backbone_parameters, locate, read_config
 from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
 
@@ -41,7 +42,7 @@ class ServedStates:
     """One server; see :class:`~adaptive_ttc.prm.remote.StateSource`. Times are in seconds, ``transport`` is for tests.
 
     Args:
-        url: of the server, without ``/pooling``.
+        url: of the server, without ``/pooling``; user and password in it are sent, and never shown.
         model: its name on the server.
         max_context: tokens that it can read, or None.
         timeout: longest wait for an answer.
@@ -58,8 +59,7 @@ class ServedStates:
         concurrency: int = 64,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"url={url!r} must begin with http:// or https://")
+        url, self._credentials = split_credentials(url, example="http://localhost:8000")
         if timeout <= 0 or concurrency < 1:
             raise ConfigError(f"timeout={timeout} must be positive, concurrency={concurrency} at least 1")
         self.name = f"{model} at {url}"
@@ -116,11 +116,11 @@ class ServedStates:
         if self._client is None or self._loop is not loop:
             # connections belong to the loop that they were opened on
             self._loop, self._free = loop, anyio.Semaphore(self._concurrency)
-            self._client = httpx2.AsyncClient(timeout=self._timeout, transport=self._transport)
+            self._client = httpx2.AsyncClient(timeout=self._timeout, transport=self._transport, auth=self._credentials)
         return self._client
 
     def _refusal(self, response: httpx2.Response) -> ConfigError | EngineError:
-        said = response.text[:300]
+        said = redacted(response.text, [self._credentials])[:300]
         if response.status_code >= 500 or response.status_code in _RETRYABLE:
             return EngineError(f"{self.name} failed with {response.status_code}: {said}", retryable=True)
         return ConfigError(

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,41 @@ class Recipe:
     prm_settings: Mapping[str, Any]
     commands: Mapping[str, str]  # command lines for the pair, by name
 
-    def load(self, **settings: Any) -> Solver:
-        """Load the models with further ``settings`` of ``Solver.load``, such as ``seed``; its errors."""
-        settings |= {"policy_settings": self.policy_settings, "prm_settings": self.prm_settings}
+    def load(self, *, api_key_env: str | None = None, trust_remote_code: bool = False, **settings: Any) -> Solver:
+        """Load the models with further ``settings`` of ``Solver.load``, such as ``seed``; its errors.
+
+        Args:
+            api_key_env: the environment variable whose value the recipe's servers get as their API key.
+            trust_remote_code: whether vLLM may run code that comes with the models.
+        """
+        policy, prm = dict(self.policy_settings), dict(self.prm_settings)
+        if self.engine == "openai":
+            policy["api_key_env"] = _checked_variable(api_key_env)
+        elif api_key_env is not None:
+            raise ConfigError(f"the engine {self.engine!r} of this recipe takes no API key: leave out --api-key-env")
+        if trust_remote_code:
+            trusting = [one for one, engine in ((policy, self.engine), (prm, prm.get("engine"))) if engine == "vllm"]
+            if not trusting:
+                raise ConfigError("only vLLM runs code of models: leave out --trust-remote-code")
+            for one in trusting:
+                one["trust_remote_code"] = True
+        settings |= {"policy_settings": policy, "prm_settings": prm}
         return Solver.load(self.policy, self.prm, engine=self.engine, **settings)
+
+
+def _checked_variable(name: str | None) -> str | None:
+    if name is not None and not os.environ.get(name):
+        raise ConfigError(f"the environment variable {name} is not set; set it to the API key, or name another")
+    return name
+
+
+_USERS_OWN = {
+    "api_key_env": "which key a server gets is yours to say: --api-key-env NAME",
+    "trust_remote_code": "whether a model's own code may run is yours to say: --trust-remote-code",
+    "hf_token": "it would be sent to the Hub as yours",
+    "logits_processors": "it names code to run",
+}
+"""Settings that a recipe, which may come from anybody, cannot make, and why."""
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -81,7 +112,21 @@ def read_recipe(path: str | Path) -> Recipe:
 def _model(path: str | Path, table: str, entries: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(entries, dict) or not isinstance(entries.get("model"), str):
         raise ConfigError(f'{path} names no model: give the table [{table}] an entry model = "owner/name"')
+    for name in _names(entries):
+        if name in _USERS_OWN or name.endswith(("_cls", "_plugin")):
+            reason = _USERS_OWN.get(name, "it names code to run")
+            raise ConfigError(f"{path}: leave {name} out of the table [{table}]; {reason}")
     return entries["model"], {key: value for key, value in entries.items() if key != "model"}
+
+
+def _names(entries: Any) -> Iterator[str]:
+    """The names of all entries, those of tables within included; hyphens are read as vLLM does."""
+    inner: Iterable[Any] = entries if isinstance(entries, list) else ()
+    if isinstance(entries, dict):
+        yield from (name.replace("-", "_") for name in entries)
+        inner = entries.values()
+    for one in inner:
+        yield from _names(one)
 
 
 _FIELDS = (
@@ -125,6 +170,10 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
     group = parser.add_argument_group("models (by default the embedded pair)")
     option = group.add_argument
     option("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
+    option(
+        "--api-key-env", metavar="NAME", help="environment variable with the API key that the recipe's servers may have"
+    )
+    option("--trust-remote-code", action="store_true", help="let vLLM run code that comes with the recipe's models")
     option("--policy", metavar="MODEL", help="folder, Hub name or recorded file; without a PRM unless --prm names one")
     option("--prm", metavar="MODEL", help="folder, Hub name or recorded file")
     option(
@@ -181,7 +230,11 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
 def load_solver(options: argparse.Namespace, seed: int) -> Solver:
     """Load the models that the options name, with their calibration if asked for. ConfigError: one cannot be loaded."""
     if options.recipe is not None:
-        return read_recipe(options.recipe).load(seed=seed, config=DriverConfig(grace=GRACE), **_calibration(options))
+        word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
+        config = DriverConfig(grace=GRACE)
+        return read_recipe(options.recipe).load(seed=seed, config=config, **word, **_calibration(options))
+    if options.api_key_env is not None or options.trust_remote_code:
+        raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
     policy_settings, prm_settings = _settings(options, seed)

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 import anyio
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.secrets import Credentials, check_key, redacted, split_credentials
 from adaptive_ttc.tasks import side_by_side
 
 Api = Literal["tokens", "chat", "text"]
@@ -32,7 +32,9 @@ class FleetConfig:
     """How a fleet of servers is reached. Times are in seconds.
 
     Attributes:
-        base_urls: of replicas that serve the same model, each up to and with ``/v1``.
+        base_urls: of replicas that serve the same model, each up to and with ``/v1``. User and password, if a URL has
+            them (``http://user:password@host/v1``), are kept apart.
+        credentials: these, by base URL.
         api: the protocol; see :data:`Api`.
         model: its name on the servers; None takes the only one that a replica serves.
         api_key: sent as a bearer token; None sends none.
@@ -55,6 +57,7 @@ class FleetConfig:
     """
 
     base_urls: tuple[str, ...]
+    credentials: Mapping[str, Credentials] = field(init=False, repr=False)
     api: Api = "tokens"
     model: str | None = None
     api_key: str | None = field(default=None, repr=False)
@@ -76,10 +79,12 @@ class FleetConfig:
             raise ConfigError("base_urls is empty; give at least one, such as http://localhost:8000/v1")
         if self.api not in get_args(Api):
             raise ConfigError(f"api={self.api!r} is not one of {', '.join(get_args(Api))}")
-        for url in self.base_urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ConfigError(f"{url!r} is no base URL; give one such as http://localhost:8000/v1")
+        if self.api_key:
+            check_key(self.api_key)
+        servers = [split_credentials(url, example="http://localhost:8000/v1") for url in self.base_urls]
+        object.__setattr__(self, "base_urls", tuple(url for url, _ in servers))
+        found = {url.rstrip("/"): credentials for url, credentials in servers if credentials}
+        object.__setattr__(self, "credentials", found)
         if len({url.rstrip("/") for url in self.base_urls}) < len(self.base_urls):
             raise ConfigError(f"a base URL stands twice in {', '.join(self.base_urls)}; name every replica once")
         for name in ("max_concurrency", "stream_interval", "patience", "backoff", "affinity_block", "spill"):
@@ -92,6 +97,10 @@ class FleetConfig:
         own = {"model", "prompt", "messages", "max_tokens", "seed", "stream", "n", "stop"} & set(self.extra)
         if own:
             raise ConfigError(f"extra may not set {', '.join(sorted(own))}: the policy sets them for every request")
+
+    def redacted(self, text: str) -> str:
+        """A text, such as what a server said, without the key and the passwords."""
+        return redacted(text, (self.api_key, *self.credentials.values()))
 
 
 class UnavailableError(Exception):

@@ -53,16 +53,18 @@ class Connections:
             EngineError: it failed or broke off, perhaps after it had generated something (then retryable).
         """
         try:
-            request = self._http().stream("POST", replica.url + path, content=json.dumps(body).encode())
+            request = self._http().stream(
+                "POST", replica.url + path, content=json.dumps(body).encode(), auth=self._auth(replica)
+            )
             async with request as response:
                 if response.status_code != 200:
                     await response.aread()
-                    raise _refusal(replica, path, response)
+                    raise _refusal(replica, path, response, self._config)
                 async with aclosing(aiter(httpx2.EventSource(response))) as events:  # type: ignore[type-var]
                     async for event in events:
                         # read on to the body's end: only then can the connection serve another request
                         if event.data != "[DONE]":
-                            yield _parsed(replica, event.data)
+                            yield _parsed(replica, event.data, self._config)
         except _UNSENT as error:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         except httpx2.TransportError as error:
@@ -78,11 +80,11 @@ class Connections:
             # health is beside ``/v1``, not below it
             parts = urlsplit(replica.url)
             root = urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix("/v1"), "", ""))
-            health = await self._get(root + "/health")
+            health = await self._get(replica, root + "/health")
             # a server without that path, as some routers, is well if it lists its models
             if health.status_code not in (200, 404, 405):
                 raise UnavailableError(f"/health says {health.status_code}", must_check=True)
-            models = await self._get(replica.url + "/models")
+            models = await self._get(replica, replica.url + "/models")
         except httpx2.TransportError as error:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         if models.status_code in (401, 403):
@@ -99,8 +101,12 @@ class Connections:
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.aclose()
 
-    async def _get(self, url: str) -> httpx2.Response:
-        return await self._http().get(url, timeout=self._config.connect_timeout)
+    async def _get(self, replica: Replica, url: str) -> httpx2.Response:
+        return await self._http().get(url, timeout=self._config.connect_timeout, auth=self._auth(replica))
+
+    def _auth(self, replica: Replica) -> httpx2.BasicAuth | None:
+        credentials = self._config.credentials.get(replica.url)
+        return None if credentials is None else httpx2.BasicAuth(*credentials)
 
     def _http(self) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
@@ -137,9 +143,9 @@ class Connections:
         return dict(cards[wanted])
 
 
-def _refusal(replica: Replica, path: str, response: httpx2.Response) -> Exception:
+def _refusal(replica: Replica, path: str, response: httpx2.Response, config: FleetConfig) -> Exception:
     """The error for a status other than 200."""
-    status, said = response.status_code, response.text[:500]
+    status, said = response.status_code, config.redacted(response.text)[:500]
     if status in (429, 503):
         return UnavailableError(f"says {status}: {said}", retry_after=_seconds(response.headers.get("retry-after")))
     if status in _MISFIT:
@@ -149,13 +155,14 @@ def _refusal(replica: Replica, path: str, response: httpx2.Response) -> Exceptio
     return EngineError(f"{replica.url} refuses with {status}: {said}; check the URL and the API key")
 
 
-def _parsed(replica: Replica, data: str) -> Json:
+def _parsed(replica: Replica, data: str, config: FleetConfig) -> Json:
     try:
         event = json.loads(data)
-    except ValueError as error:
-        raise EngineError(f"{replica.url} sent an event that is not JSON: {data[:200]!r}", retryable=True) from error
+    except ValueError:
+        said = config.redacted(data)[:200]
+        raise EngineError(f"{replica.url} sent an event that is not JSON: {said!r}", retryable=True) from None
     if not isinstance(event, dict) or event.get("error"):
-        raise EngineError(f"{replica.url} failed while it answered: {data[:500]}", retryable=True)
+        raise EngineError(f"{replica.url} failed while it answered: {config.redacted(data)[:500]}", retryable=True)
     return event
 
 

@@ -10,6 +10,7 @@ import heapq
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -76,6 +77,7 @@ class OpenAIPolicy(ChatModelPolicy):
         max_context: int | None = None,
         revision: str | None = None,
         api_key: str | None = None,
+        api_key_env: str | None = "OPENAI_API_KEY",
         **settings: Any,
     ) -> Self:
         """Make a policy for a model that others serve; nothing is sent before the first sample.
@@ -87,26 +89,27 @@ class OpenAIPolicy(ChatModelPolicy):
             system_prompt: as for :class:`~adaptive_ttc.policies.transformers.TransformersPolicy`.
             max_context: prompt and new tokens together; None takes what the model knows.
             revision: of the model on the Hub.
-            api_key: None takes the environment variable ``OPENAI_API_KEY``, if it is set.
+            api_key: sent to every replica; None takes what ``api_key_env`` holds, the empty string sends none.
+            api_key_env: an environment variable with the key, if it is set; None looks for none.
             **settings: see :class:`~adaptive_ttc.policies.openai.FleetConfig`; ``api="chat"`` for servers that name
                 no token ids.
 
         Raises:
             ConfigError: files are missing or unfit, or a setting is unknown or out of its range.
         """
-        if unknown := set(settings) - set(FleetConfig.__dataclass_fields__):
-            fields = ", ".join(FleetConfig.__dataclass_fields__)
-            raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}; a fleet has {fields}")
+        known = [field.name for field in fields(FleetConfig) if field.init]
+        if unknown := set(settings) - set(known):
+            raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}; a fleet has {', '.join(known)}")
         urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
-        key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
+        key = api_key if api_key is not None else os.environ.get(api_key_env or "")
         config = FleetConfig(base_urls=urls, api_key=key, **settings)
         model = read_chat_model(path_or_hub_name, system_prompt=system_prompt, revision=revision)
-        known = model.positions
-        if max_context is not None and not 2 <= max_context <= (known or max_context):
-            raise ConfigError(f"max_context={max_context} must be 2 to {known}, which the model knows")
-        if known is None and max_context is None:
+        most = model.positions
+        if max_context is not None and not 2 <= max_context <= (most or max_context):
+            raise ConfigError(f"max_context={max_context} must be 2 to {most}, which the model knows")
+        if most is None and max_context is None:
             raise ConfigError(f"the config of {path_or_hub_name} names no max_position_embeddings; pass max_context")
-        return cls(model, config, max_context or known or 0)
+        return cls(model, config, max_context or most or 0)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:

@@ -54,6 +54,55 @@ def engines(monkeypatch):
     return recorder
 
 
+@pytest.fixture
+def served(tmp_path):
+    """A recipe from somebody else, that names a server."""
+    path = tmp_path / "theirs.toml"
+    path.write_text('[policy]\nmodel = "m"\nengine = "openai"\nbase_url = "http://elsewhere.example/v1"\n')
+    return path
+
+
+def test_a_recipe_gets_no_api_key_unless_the_user_names_the_variable(engines, served, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    monkeypatch.delenv("THEIR_KEY", raising=False)
+    read_recipe(served).load()
+    read_recipe(served).load(api_key_env="OPENAI_API_KEY")
+    assert [settings["api_key_env"] for _, _, settings in engines.policies] == [None, "OPENAI_API_KEY"]
+    assert main(["solve", "x", "--recipe", str(served), "--api-key-env", "THEIR_KEY", "--n", "1"]) == 2
+    assert "THEIR_KEY is not set" in capsys.readouterr().err
+    assert main(["solve", "x", "--api-key-env", "OPENAI_API_KEY", "--n", "1"]) == 2
+    assert "are for what a --recipe names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "trust_remote_code = true",
+        "trust-remote-code = true",
+        'api_key_env = "OPENAI_API_KEY"',
+        "speculative_config = {trust_remote_code = true}",
+        "parts = [[{trust_remote_code = true}]]",
+        'worker_cls = "os.system"',
+        'reasoning_parser_plugin = "here.py"',
+    ],
+)
+@pytest.mark.parametrize("table", ["policy", "prm"])
+def test_what_is_the_users_own_to_say_no_recipe_says(tmp_path, table, line):
+    path = tmp_path / "theirs.toml"
+    other = {"policy": "prm", "prm": "policy"}[table]
+    path.write_text(f'[{other}]\nmodel = "m"\n[{table}]\nmodel = "m"\nengine = "vllm"\n{line}\n')
+    with pytest.raises(ConfigError, match=rf"leave \w+ out of the table \[{table}\]"):
+        read_recipe(path)
+
+
+def test_code_of_models_is_run_at_the_users_word_alone(engines):
+    recipe = read_recipe(next(iter(RECIPES.values())))
+    recipe.load()
+    recipe.load(trust_remote_code=True)
+    for calls in (engines.policies, engines.prms):
+        assert [settings.get("trust_remote_code", False) for _, _, settings in calls] == [False, True]
+
+
 def test_every_known_pair_has_one():
     assert {(one.policy, one.prm) for one in map(read_recipe, RECIPES.values())} == PAIRS
     assert len(RECIPES) == len(PAIRS)
