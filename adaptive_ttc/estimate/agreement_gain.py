@@ -145,6 +145,25 @@ class AgreementGainModel(GainModel):
         ranked = sorted(totals.values(), reverse=True)
         return [(votes, tilt) for _, votes, tilt in ranked], len(attempts) - len(heard)
 
+    def votes(self, state: Evidence) -> list[Attempt]:
+        """Attempts that count as independent: every sample, and of a search the best attempt at its leading answer.
+
+        Solutions of one tree share their beginning: that they agree says little more than one of them does.
+        """
+        return [one for unit in state.units for one in self._independent(unit.attempts)]
+
+    def _independent(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+        if len(attempts) < 2:
+            return attempts
+        weights: dict[str, float] = {}
+        for one in attempts:
+            if one.answer is not None:
+                weights[one.answer] = weights.get(one.answer, 0.0) + self.weight(one)
+        if not weights:
+            return attempts[:1]
+        leading = max(weights, key=weights.__getitem__)
+        return [max((one for one in attempts if one.answer == leading), key=self.weight)]
+
     def weight(self, attempt: Attempt) -> float:
         """Of its vote."""
         return self._weight(attempt, self.weights)
@@ -164,7 +183,7 @@ class AgreementGainModel(GainModel):
         return next_length(lengths, self.tokens, self.own)
 
     def _forecast(self, state: Evidence) -> Forecast:
-        attempts = [one for unit in state.units for one in unit.attempts]
+        attempts = self.votes(state)
         answers, silent = self.answers(attempts)
         outlook = self.model.outlook(answers, silent)
         first, second, *_ = (*sorted((votes for votes, _ in answers), reverse=True), 0.0, 0.0)
@@ -206,7 +225,7 @@ class PoolGainModel(AgreementGainModel):
 
         Of a verified problem it is known which answer is right; of the others it follows from their agreement.
         """
-        drawn = [[one for unit in state.units for one in unit.attempts] for state in states]
+        drawn = [self.votes(state) for state in states]
         if len(drawn) < LEAST_POOL:
             return
         first = [attempts[0] for attempts in drawn if attempts]  # those of hard problems would count more often

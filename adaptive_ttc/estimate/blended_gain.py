@@ -114,7 +114,7 @@ def only_votes(state: Evidence) -> bool:
 
 def outlook_of(agreement: AgreementGainModel, state: Evidence) -> Outlook:
     """What agreement among all solutions of a state lets expect."""
-    return agreement.model.outlook(*agreement.answers([one for unit in state.units for one in unit.attempts]))
+    return agreement.model.outlook(*agreement.answers(agreement.votes(state)))
 
 
 def gain_at(outlook: Outlook, count: int) -> float:

@@ -205,6 +205,20 @@ def test_votes_with_higher_log_probability_lead_and_are_surer():
     assert weigh.of(None, math.nan, 100) == 1.0
 
 
+def test_solutions_of_one_tree_are_one_vote_and_its_leading_answer_is_heard():
+    def solution(answer):
+        return Attempt(answer, (0.5,), 100, math.nan, False)
+
+    model = AgreementGainModel(shipped_prior(), tokens=100.0)
+    tree = Unit("dvts-4", (solution("8"), solution("7"), solution("7"), solution(None)), 400, 500)
+    sample = Unit("sample", (solution("7"),), 100, 100)
+    searched, sampled = model.forecasts([Evidence("q", 10, (sample, tree)), Evidence("q", 10, (sample, sample))])
+    assert searched.right == sampled.right
+    assert [one.gain for one in searched.options] == [one.gain for one in sampled.options]
+    (silent,) = model.forecasts([Evidence("q", 10, (Unit("dvts-4", (solution(None), solution(None)), 200, 200),))])
+    assert silent.right == model.forecasts([evidence(None)])[0].right
+
+
 def test_a_pool_learns_lengths_and_what_its_problems_are_like():
     prior = AnswerPrior.of([component(at(1, 4, 0), "hard"), component(at(11, 0, 0), "easy")])
     pool = AgreementGainModel(prior, tokens=1000.0).pool()
