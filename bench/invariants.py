@@ -1,6 +1,6 @@
 """What must hold in every run, checked in thousands of random ones over fake engines.
 
-    python bench/invariants.py --json FILE [--runs R] [--seed S] [--workers W] [--only NUMBER]
+    python bench/invariants.py --json FILE [--pools] [--runs R] [--seed S] [--workers W] [--only NUMBER]
 
 A run draws everything at random: strategy (all, and none named), N, M, budget and what it bounds, evidence, deadline,
 stop, cancellation, failures of policy and PRM, engines that ignore aborts, delays. It is the same run whenever seed
@@ -16,6 +16,11 @@ Figures: ``runs``, and the runs in which
 - ``duplicates``: a sample was handed in twice, or a search over steps handed in two equal texts;
 - ``order_dependent``: other delays, with nothing failing or ending early, gave another result;
 - ``crashed``: it raised what it should not, or never ended.
+
+With ``--pools`` the runs are pools of problems that share a budget, and streams: of lists and sources, looped over,
+awaited, left, stopped or cancelled, some with a checkpoint from which the same call is made again. Then there are, in
+place of the last four but ``crashed``: ``missing``, a problem had no solution, or one with neither an answer nor a
+reason; ``lost``, something settled, or spent, was not there again; and beside them ``streams`` and ``resumed``.
 
 Beside them ``calm_runs`` (nothing fails or ends early; these run twice), ``solutions``, ``errors``, ``cancelled``,
 ``calls`` (of the policy) and ``runs_per_s``.
@@ -34,6 +39,7 @@ from itertools import takewhile
 from math import inf
 
 from invariants_fake_runs import Call, Case, Outcome, Recorder, Scoring, carry_out, draw, enough
+from invariants_pools import check_pool, draw_pool
 from measuring import parser_of, report
 
 from adaptive_ttc.answers import Grader
@@ -54,6 +60,7 @@ VIOLATIONS = (
     "order_dependent",
     "crashed",
 )
+OF_POOLS = ("overspent", "leaked_reservations", "leaked_requests", "miscounted", "missing", "lost", "crashed")
 COUNTS = ("calm_runs", "solutions", "errors", "cancelled", "calls")
 SHARE = 50
 """Runs that a worker does at a time."""
@@ -242,23 +249,25 @@ def result(outcome: Outcome) -> object:
     return solution.answer, solution.candidates, solution.spent, replace(solution.usage, wall_time=0.0)
 
 
-def check_share(seed: int, first: int, last: int) -> tuple[Counter[str], dict[int, list[str]]]:
+def check_share(seed: int, pools: bool, first: int, last: int) -> tuple[Counter[str], dict[int, list[str]]]:
     """The runs of these numbers: sums, and by number what was found."""
     total: Counter[str] = Counter()
     found: dict[int, list[str]] = {}
     with Grader() as grader:
         for index in range(first, last):
-            counts, words = check(draw(seed, index), grader)
+            counts, words = check_pool(draw_pool(seed, index), grader) if pools else check(draw(seed, index), grader)
             total.update(counts)
             if words:
                 found[index] = words
     return total, found
 
 
-def check_all(seed: int, runs: int, workers: int = 1) -> tuple[Counter[str], dict[int, list[str]]]:
+def check_all(
+    seed: int, runs: int, workers: int = 1, *, pools: bool = False
+) -> tuple[Counter[str], dict[int, list[str]]]:
     """All runs of a seed, in so many processes."""
     firsts = range(0, runs, SHARE)
-    work = partial(check_share, seed), list(firsts), [min(first + SHARE, runs) for first in firsts]
+    work = partial(check_share, seed, pools), list(firsts), [min(first + SHARE, runs) for first in firsts]
     total: Counter[str] = Counter()
     found: dict[int, list[str]] = {}
     with ProcessPoolExecutor(workers) as pool:
@@ -271,20 +280,22 @@ def check_all(seed: int, runs: int, workers: int = 1) -> tuple[Counter[str], dic
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--runs", "--limit", type=int, default=10_000)
+    parser.add_argument("--pools", action="store_true", help="of pools and streams, in place of single problems")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="repeat the run of this number, and show it")
     options = parser.parse_args()
     if options.only is not None:
-        print(draw(options.seed, options.only))
-        _, found = check_share(options.seed, options.only, options.only + 1)
+        print((draw_pool if options.pools else draw)(options.seed, options.only))
+        _, found = check_share(options.seed, options.pools, options.only, options.only + 1)
         print("\n".join(found.get(options.only, ["all holds"])))
         return 1 if found else 0
     started = time.perf_counter()
-    total, found = check_all(options.seed, options.runs, options.workers)
-    figures = {"runs": options.runs, **{name: total[name] for name in (*VIOLATIONS, *COUNTS)}}
+    total, found = check_all(options.seed, options.runs, options.workers, pools=options.pools)
+    names = (*OF_POOLS, *COUNTS, "streams", "resumed") if options.pools else (*VIOLATIONS, *COUNTS)
+    figures = {"runs": options.runs, **{name: total[name] for name in names}}
     figures["runs_per_s"] = options.runs / (time.perf_counter() - started)
-    report(options.json, "invariants", figures)
+    report(options.json, "invariants of pools" if options.pools else "invariants", figures)
     for index, words in list(found.items())[:10]:
         print(f"--only {index}: {words[0][:200]}")
     return 1 if found else 0

@@ -348,7 +348,7 @@ def carry_out(case: Case, grader: Grader) -> Outcome:
     """Run it, with the engines' calls and the accounts watched."""
     policy, prm = engines(case)
     outcome = Outcome(Recorder(), policy, prm)
-    with outcome.recorder.watching(), asyncio.Runner(loop_factory=_TurnCountingLoop) as runner:
+    with outcome.recorder.watching(), turn_counting() as runner:
         runner.run(_main(case, grader, outcome))
     return outcome
 
@@ -363,9 +363,9 @@ async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as clock:
                 if case.cancelled_after is not None and not case.natively:
-                    clock.start_soon(_after, case.cancelled_after, scope.cancel)
+                    clock.start_soon(after, case.cancelled_after, scope.cancel)
                 if case.stopped_after is not None:
-                    clock.start_soon(_after, case.stopped_after, stop.set)
+                    clock.start_soon(after, case.stopped_after, stop.set)
                 try:
                     outcome.solution = await solver.solve(case.question, stop=stop, **case.request)
                 except EngineError as error:
@@ -374,7 +374,7 @@ async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
 
     task = asyncio.ensure_future(guarded())
     if case.natively and case.cancelled_after is not None:
-        await _after(case.cancelled_after, task.cancel)
+        await after(case.cancelled_after, task.cancel)
     _, unfinished = await asyncio.wait([task], timeout=STUCK)
     if unfinished:
         outcome.crash = "it never ended"
@@ -382,10 +382,16 @@ async def _main(case: Case, grader: Grader, outcome: Outcome) -> None:
         outcome.crash = repr(error)
 
 
-async def _after(turns: int, action: Any) -> None:
+async def after(turns: int, action: Any) -> None:
+    """Do something after so many turns of the event loop."""
     for _ in range(turns):
         await anyio.lowlevel.checkpoint()
     action()
+
+
+def turn_counting() -> asyncio.Runner:
+    """What runs coroutines on a clock that counts turns."""
+    return asyncio.Runner(loop_factory=_TurnCountingLoop)
 
 
 class _Impatient(selectors.DefaultSelector):

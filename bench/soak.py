@@ -73,7 +73,7 @@ class ForgetfulPRM(FakePRM):
 def question(number: int) -> str:
     """A sum, hard or easy."""
     chances = random.Random(number)
-    return "Add " + " + ".join(str(chances.randint(1, 999)) for _ in range(chances.randint(2, 6))) + "."
+    return "Add " + " + ".join(str(chances.randint(1, 999)) for _ in range(chances.randint(2, 4))) + "."
 
 
 def resident() -> int:
@@ -129,7 +129,7 @@ def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--problems", "--limit", type=int, default=20_000)
     parser.add_argument("--live", type=int, default=2_000, help="problems open at once")
-    parser.add_argument("--budget", type=int, default=400, help="tokens for each problem, on average")
+    parser.add_argument("--budget", type=int, default=200, help="tokens for each problem, on average")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep one meanwhile")
     options = parser.parse_args()
     warnings.simplefilter("ignore")

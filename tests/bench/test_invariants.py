@@ -36,11 +36,17 @@ def bench(monkeypatch):
 @pytest.mark.parametrize("share", range(SHARES))
 def test_what_must_hold_holds_in_random_runs(bench, share):
     size = RUNS // SHARES
-    counts, found = bench.check_share(0, share * size, (share + 1) * size)
+    counts, found = bench.check_share(0, False, share * size, (share + 1) * size)
     assert found == {}
     assert {name: counts[name] for name in bench.VIOLATIONS} == dict.fromkeys(bench.VIOLATIONS, 0)
     assert counts["solutions"] > size / 2
     assert counts["calls"] > 2 * size
+
+
+def test_what_must_hold_holds_in_random_pools_and_streams(bench):
+    counts, found = bench.check_share(0, True, 0, 40)
+    assert found == {}
+    assert min(counts[name] for name in ("calm_runs", "solutions", "cancelled", "streams", "resumed")) > 0
 
 
 def test_runs_of_every_kind_are_drawn(bench):
