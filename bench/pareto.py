@@ -35,6 +35,8 @@ Figures, in the units of the axis (``flops``: tokens weighted by the models' par
     rate.
 ``difference_from_best_fixed``, ``significantly_below_best_fixed``
     ours less the best fixed arm at every budget, paired; budgets at which that interval is below 0.
+``each_less_best_fixed``
+    the same of ours with a budget for each problem.
 ``live``: [{budget, cost, accuracy, low, high, replayed, difference, agrees}]
 ``reference``: {name, greedy_cost, passed_at}
     of the larger policy, and what ours costs where it is as right.

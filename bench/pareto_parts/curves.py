@@ -31,6 +31,7 @@ MANY = 40
 """Points from which on a curve is shown at the budgets alone."""
 
 OURS = "ours_pooled"
+EACH = "ours"
 COLD = "ours_cold"
 FIXED = "best_fixed"
 ORACLE = "oracle"
@@ -315,6 +316,10 @@ class Findings:
     def below_fixed(self, ours: str = OURS) -> list[float]:
         """Budgets at which ours is significantly below the best fixed arm."""
         return [budget for budget in self.budgets if self.difference(budget, ours).high < 0]
+
+    def above_fixed(self, ours: str = OURS) -> list[float]:
+        """Budgets at which ours is significantly above the best fixed arm."""
+        return [budget for budget in self.budgets if self.difference(budget, ours).low > 0]
 
     def log_saving_kept(self, share: float, oracle: str = ORACLE) -> Ratio:
         """Our log-saving over the best fixed curve at a target, as a share of an oracle's."""

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from measuring import command, markdown_table, picture_links, provenance
-from pareto_parts.curves import COLD, FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
+from pareto_parts.curves import COLD, EACH, FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
 from pareto_parts.looks import LOOKS, STRATEGY_LINES
 from pareto_parts.pooled import PUBLISHED
 from plots import Curve, End, label_axes, name_ends, save, styled, whiskers
@@ -102,6 +102,9 @@ def figures_of(found: Findings) -> dict[str, Any]:
             {"budget": budget, **asdict(found.difference(budget))} for budget in found.budgets
         ],
         "significantly_below_best_fixed": found.below_fixed(),
+        "each_less_best_fixed": [
+            {"budget": budget, **asdict(found.difference(budget, EACH))} for budget in found.budgets
+        ],
         "overspent": found.overspent + sum(one.overspent for one in found.live),
         "live": [
             {
@@ -147,7 +150,7 @@ def budget_lines(found: Findings) -> list[Cells]:
     lines = []
     for budget in found.budgets:
         less = found.difference(budget)
-        reached = [float(found.line(name).at(budget).mean()) for name in (OURS, "ours", "best_fixed", "oracle")]
+        reached = [float(found.line(name).at(budget).mean()) for name in (OURS, EACH, "best_fixed", "oracle")]
         lines.append(
             (
                 f"{budget:,.0f}",
@@ -175,10 +178,15 @@ def target_lines(found: Findings) -> list[Cells]:
 def sentences(found: Findings) -> list[str]:
     """What was found, in sentences."""
     said = [_target_in_words(found, share) for share in TARGETS]
-    below = ", ".join(f"{one:,.0f}" for one in found.below_fixed()) or "none"
+    for name, ours in (("one budget", OURS), ("a budget for each problem", EACH)):
+        below, above = (
+            ", ".join(f"{one:,.0f}" for one in budgets) or "none"
+            for budgets in (found.below_fixed(ours), found.above_fixed(ours))
+        )
+        said.append(f"With {name}, significantly below the best fixed arm at: {below}; above it at: {above}.")
     said.append(
-        f"Budgets at which ours is significantly below the best fixed arm: {below}. Of the oracle's gain in accuracy "
-        f"it keeps {found.gain_kept():.0%}. Units spent beyond a budget: {found.overspent:g}."
+        f"Of the oracle's gain in accuracy it keeps {found.gain_kept():.0%}. Units spent beyond a budget: "
+        f"{found.overspent:g}."
     )
     cold = found.cold_ratio(TARGETS[0])
     if cold is not None:

@@ -114,6 +114,7 @@ def test_a_whole_trial(trial, tmp_path, capsys):
         assert costs["oracle"] < costs["best_fixed"]
         assert figures["ratio"][target].keys() == names - {"ours", "ours_pooled", "ours_cold"}
     assert [one["budget"] for one in figures["difference_from_best_fixed"]] == figures["budgets"]
+    assert [one["budget"] for one in figures["each_less_best_fixed"]] == figures["budgets"]
     assert set(figures["significantly_below_best_fixed"]) <= set(figures["budgets"])
     text = results.read_text()
     assert "said beforehand" in text
