@@ -28,6 +28,7 @@ from adaptive_ttc.strategies.adaptive import SAMPLE
 
 PRIOR = 10.0  # problems
 STATES = 2_000  # by which weights are chosen, at most
+LEAST = 0.1  # weight of agreement that is worth the time it takes
 STRENGTH = 20.0  # problems that the prior of other pairs counts for in that of a pair
 
 
@@ -73,7 +74,10 @@ class VoteLevel:
 def fit_weights(
     level: VoteLevel, rows: TrainingRows, actions: Sequence[Action], learned: OutOfFold
 ) -> BlendWeights | None:
-    """Weights of both levels; ``learned`` is of all rows. None where no state holds votes alone."""
+    """Weights of both levels; ``learned`` is of all rows.
+
+    None where no state holds votes alone, or agreement adds next to nothing.
+    """
     looked, right, gains = _foretold(level, rows, actions)
     problems = len(np.unique(rows.group))
     able = np.array([answered(rows.seen[row]) for row in looked.tolist()], dtype=bool)
@@ -85,8 +89,8 @@ def fit_weights(
     gained = (rows.after - rows.right[rows.owner])[trials]
     apart = gains[trials] - learned.gains[trials]
     missed = problems * float((gained - learned.gains[trials]) @ apart) + PRIOR * float(apart @ apart)
-    share = missed / max((problems + PRIOR) * float(apart @ apart), 1e-12)
-    return BlendWeights(of_right, min(1.0, max(0.0, share)))
+    share = min(1.0, max(0.0, missed / max((problems + PRIOR) * float(apart @ apart), 1e-12)))
+    return BlendWeights(of_right, share) if max(share, of_right[0]) >= LEAST else None
 
 
 def _foretold(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from adaptive_ttc.calibration.fit import blend
 from adaptive_ttc.calibration.fit.blend import OutOfFold, VoteLevel, fit_weights
 from adaptive_ttc.calibration.fit.gain import GainLearner
 from adaptive_ttc.calibration.fit.rows import GainSettings
@@ -50,6 +51,12 @@ def test_few_problems_lean_towards_agreement(learner):
     few = replace(learner, rows=learner.rows.of(range(8)))
     truth = OutOfFold(few.rows.right, few.rows.after - few.rows.right[few.rows.owner])
     assert weights_for(few, truth).gain == pytest.approx(10 / 18, abs=0.02)
+
+
+def test_agreement_that_adds_next_to_nothing_is_left_out(learner, monkeypatch):
+    monkeypatch.setattr(blend, "PRIOR", 0.1)  # as if there were a hundred times the problems
+    rows = learner.rows
+    assert weights_for(learner, OutOfFold(rows.right, rows.after - rows.right[rows.owner])) is None
 
 
 def test_the_general_level_is_fitted_to_no_problem_that_it_is_judged_on(learner):
