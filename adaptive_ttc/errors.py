@@ -7,14 +7,29 @@ Programming mistakes stay ``ValueError`` and ``TypeError``::
     ├── CalibrationError   an artefact that is missing, foreign, edited or not fit for use
     ├── CheckpointError    the file to go on from is of another call, damaged, in use, or cannot be written
     ├── EngineError        a policy or PRM failed; ``retryable`` says whether the same call may succeed later
+    │   ├── ReplyError     it answered something that cannot be: NaN, too few scores, foreign tokens
+    │   ├── OverdueError   a call did not come back in time
+    │   └── OutageError    it is gone, or lost too much of the budget: the whole run ends with what it has
+    ├── SourceError        a source of problems failed
     └── GradingError       the grading worker itself failed (a wrong or unreadable answer is not an error)
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AdaptiveTTCError(Exception):
-    """Root of everything that this library raises on purpose."""
+    """Root of everything that this library raises on purpose.
+
+    Attributes:
+        generated: whether the call that failed may have generated something, and so has to be paid for.
+        solution: the :class:`~adaptive_ttc.solution.Solution` made of what was finished before, where a solver raised
+            this; None elsewhere.
+    """
+
+    generated = False
+    solution: Any = None
 
 
 class ConfigError(AdaptiveTTCError, ValueError):
@@ -35,11 +50,33 @@ class EngineError(AdaptiveTTCError):
     Args:
         message: what failed and what to do.
         retryable: True when the same request may succeed later (overload, lost connection).
+        generated: False when it surely generated nothing, so that the call costs nothing.
+        retry_after: seconds after which the engine asks to be tried again; None where it does not say.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = False, generated: bool = True, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.generated = generated
+        self.retry_after = retry_after
+
+
+class ReplyError(EngineError):
+    """An engine answered something that cannot be; the call is paid for, and may be repeated."""
+
+
+class OverdueError(EngineError):
+    """A call did not come back in time and was given up; it is paid for, and may be repeated."""
+
+
+class OutageError(EngineError):
+    """An engine is gone, or its failures took more than their share of the budget: the run ends with what it has."""
+
+
+class SourceError(AdaptiveTTCError):
+    """A source of problems failed; those that it had brought are solved."""
 
 
 class GradingError(AdaptiveTTCError):

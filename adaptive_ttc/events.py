@@ -98,7 +98,7 @@ class RequestEvent(Event):
     seed: int  # the sample's seed
     max_tokens: int  # what it was granted
     token_ids: tuple[int, ...]  # what it delivered
-    finish: str  # as the policy said; ``lost`` when it failed without telling a count
+    finish: str  # as the policy said; ``lost`` when it failed without telling a count, ``refused`` when nothing came
     prompt_tokens: int = 0  # prompt tokens computed; ``cached_tokens`` were not
     cached_tokens: int = 0
     discarded_tokens: int = 0  # tokens computed and not delivered
@@ -212,6 +212,7 @@ class DoneEvent(Event):
     confidence: float | None  # probability that the answer is right; 0 where there is none, None where it is unknown
     spent: int  # what the ledger was charged
     usage: Mapping[str, float]  # the fields of :class:`~adaptive_ttc.types.Usage`
+    error: str | None = None  # what an engine, the grader or a source failed with; None where nothing ended it
 
 
 # fmt: off

@@ -8,6 +8,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from adaptive_ttc.types import Aggregation, Message, Problem
 
+SampleFinish = Literal["eos", "stop", "length", "abort"]
+"""Why an engine ended a sample, see :class:`Sampled`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRequest:
@@ -61,7 +64,7 @@ class Sampled:
     """
 
     token_ids: tuple[int, ...]
-    finish: Literal["eos", "stop", "length", "abort"]
+    finish: SampleFinish
     logprobs: tuple[float, ...] = ()
     answer_logprob: float | None = None
     prompt_tokens: int = 0

@@ -50,7 +50,8 @@ class Solution:
         confidence: probability that the answer is right, as calibrated; 0 where there is no answer, None where it is
             not known: under a named strategy, without a calibration of the pair, or where only half-written solutions
             hold an answer.
-        error: what ended a problem of many, which then has no answer; None where nothing failed.
+        error: what ended it early: an engine, the grader or a source of problems failed; the vote is then over what was
+            finished before. None where nothing ended it, though single calls may have failed, which the trace tells.
         trace: what happened.
     """
 

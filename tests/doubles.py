@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
 import random
 
@@ -9,10 +11,28 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.fake import VirtualTimeLoop
 from adaptive_ttc.policy import Sampled
 
 EOS = 0
 TEXT = {0: "", 1: "x", 2: "y", 3: "\n", 4: "\\boxed{1}", 5: "\\boxed{2}", 6: "\\boxed{3}"}
+
+
+def in_virtual_time(main, *arguments):
+    """What a coroutine function returns, in a loop where waiting takes no time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main(*arguments))
+
+
+def virtually(test):
+    """Run an async test in virtual time."""
+
+    @functools.wraps(test)
+    def run(*arguments, **settings):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(test(*arguments, **settings))
+
+    return run
 
 
 class TinyPolicy:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import anyio
 
 from adaptive_ttc.cost import Price, flops
-from adaptive_ttc.driver.engines import DriverConfig, Engines, PolicyCalls
+from adaptive_ttc.driver.boundary import checked_policy, checked_prm
+from adaptive_ttc.driver.engines import DriverConfig, Engines, Halt, PolicyCalls
 from adaptive_ttc.driver.expand import Expansion, score_held
 from adaptive_ttc.driver.growing_sample import Sample
+from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.prompts import Prompts
 from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder, asked_of
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.driver.state import SearchState, derive_seed
+from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import Event, Route
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
@@ -27,6 +30,14 @@ from adaptive_ttc.types import Prefix, Problem, Usage
 _DERIVED = ("flops", "wall_time")  # fields of the usage that are computed from others, or measured elsewhere
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search handed in, and what ended it early, if an engine failed for good."""
+
+    candidates: tuple[Prefix, ...]
+    error: AdaptiveTTCError | None
+
+
 class Driver:
     """Runs searches for one problem on one account.
 
@@ -35,9 +46,10 @@ class Driver:
     - The ledger is never overspent and no reservation is left open, errors and cancellation included.
     - A child that cannot be paid for comes back with ``finish="budget"``; nothing is raised for it.
     - On cancellation the requests in flight are aborted, their tokens counted and settled, and the
-      cancellation goes on. When an engine fails for good, the same happens and its error is raised.
+      cancellation goes on.
     - With ``stop`` set, what is in flight is aborted, children come back with ``finish="abort"``, and
-      the search winds down.
+      the search winds down. When an engine fails for good, the same happens, and what was drawn is kept.
+    - Whatever an engine raises or delivers passes :mod:`adaptive_ttc.driver.boundary`.
     - Seeds, paths and lease lengths depend on the seed, the problem and the account alone.
 
     Args:
@@ -50,6 +62,7 @@ class Driver:
         trace: where events go.
         stop: ends the run early when set.
         config: how requests are sent.
+        health: of the engines, where several problems share them.
     """
 
     def __init__(
@@ -64,22 +77,26 @@ class Driver:
         trace: Trace | None = None,
         stop: anyio.Event | None = None,
         config: DriverConfig | None = None,
+        health: Health | None = None,
     ) -> None:
         self._problem = problem
-        self._policy = policy
-        self._prm = prm
+        self._policy = policy = checked_policy(policy)
+        self._prm = prm = checked_prm(prm)
         self._seed = seed
         self._account = SearchState(ledger)
         self._prompts = Prompts(problem, policy)
         config, price = config or DriverConfig(), price or Price()
         self._recorder = RunRecorder(Trace() if trace is None else trace)
+        self._halt, health = Halt(stop or anyio.Event()), health or config.health()
         self._engines = Engines(
             policy=policy,
-            scorer=Scorer(prm, problem.question, price, self._recorder, config.attempts),
+            scorer=Scorer(prm, problem.question, price, self._recorder, config.attempts, health, self._halt),
             price=price,
             recorder=self._recorder,
-            stop=stop or anyio.Event(),
+            halt=self._halt,
             config=config,
+            health=health,
+            budget=ledger,
             in_flight=set[PolicyCalls](),
         )
         self._branch = SearchRecorder(self._recorder)
@@ -96,6 +113,11 @@ class Driver:
         """What happened so far."""
         return self._recorder.trace
 
+    @property
+    def last_error(self) -> AdaptiveTTCError | None:
+        """What a call of an engine failed with last, whether or not it ended the problem; None where none failed."""
+        return self._engines.halt.last_error
+
     def observe(self, evidence: Iterable[Prefix]) -> None:
         """Register samples that other drivers drew, so that none is drawn again."""
         self._account.observe(evidence)
@@ -110,28 +132,39 @@ class Driver:
         self._prompt_paid = self._prompt_paid or bool(events)
 
     async def run(self, search: Search, ledger: Ledger | None = None) -> tuple[Prefix, ...]:
-        """Answer the search's requests until it returns; its result. May be called again with another search.
-
-        Args:
-            search: the generator of requests.
-            ledger: what this search alone may spend, closed when it is over; the driver's own account by default.
+        """The result of :meth:`attempt`; what was drawn before an engine failed is lost.
 
         Raises:
             EngineError: an engine failed for good, or too often.
             ConfigError: a request that can never be served; scores asked for without a PRM.
         """
+        found = await self.attempt(search, ledger)
+        if found.error is not None:
+            raise found.error
+        return found.candidates
+
+    async def attempt(self, search: Search, ledger: Ledger | None = None) -> Found:
+        """Answer the search's requests until it returns; its result. May be called again with another search.
+
+        Args:
+            search: the generator of requests.
+            ledger: what this search alone may spend, closed when it is over; the driver's own account by default.
+        """
         parts = () if ledger is None else self._account.fork((ledger,))
         account = parts[0] if parts else self._account
+        candidates: tuple[Prefix, ...] = ()
         try:
             async with side_by_side() as watch:
-                watch.start_soon(self._recall_when_stopped)
-                self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
-                candidates = await self._drive(search, account, self._branch)
+                watch.start_soon(self._halt.follow_stop)
+                watch.start_soon(self._engines.recall_when_ended)
+                with self._halt.on_failure():
+                    self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
+                    candidates = await self._drive(search, account, self._branch)
                 watch.cancel_scope.cancel()
         finally:
             if parts:
                 self._account.join(parts)
-        return candidates
+        return Found(candidates, self._halt.error)
 
     async def _drive(self, search: Search, account: SearchState, branch: SearchRecorder) -> tuple[Prefix, ...]:
         reply: object = None
@@ -235,8 +268,3 @@ class Driver:
         if money is not None:
             money.settle(money.amount)
         return money is not None
-
-    async def _recall_when_stopped(self) -> None:
-        await self._engines.stop.wait()
-        for calls in tuple(self._engines.in_flight):
-            await calls.recall()

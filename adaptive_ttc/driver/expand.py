@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from adaptive_ttc.driver.engines import Engines, PolicyCalls
+from adaptive_ttc.driver.engines import LOST, Engines, PolicyCalls, Reply
 from adaptive_ttc.driver.growing_sample import Sample
+from adaptive_ttc.driver.health import backoff
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
 from adaptive_ttc.driver.state import SearchState
-from adaptive_ttc.errors import EngineError
+from adaptive_ttc.errors import AdaptiveTTCError, EngineError
 from adaptive_ttc.events import DecisionEvent, FinishedEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Reservation
 from adaptive_ttc.policy import Sampled, SampleRequest, whole_samples
@@ -104,19 +105,21 @@ class ExpansionScores:
         self._tasks.start_soon(self._score, sample)
 
     async def _score(self, sample: Sample) -> None:
-        await self._engines.scorer.score(sample, self._account.ledger)
+        with self._engines.halt.on_failure():
+            await self._engines.scorer.score(sample, self._account.ledger)
         self.tell(sample)
 
 
 async def score_held(engines: Engines, account: SearchState, samples: Iterable[Sample]) -> None:
     """Score solutions that ended before, in this order, as far as the account can pay; a stopped run scores none."""
-    if engines.stop.is_set():
+    if engines.halt.is_set():
         return
     async with side_by_side() as tasks:
         scores = ExpansionScores(engines, account, tasks)
-        for sample in samples:
-            if not sample.scores:
-                scores.pay_and_score(sample)
+        with engines.halt.on_failure():
+            for sample in samples:
+                if not sample.scores:
+                    scores.pay_and_score(sample)
     scores.share()
 
 
@@ -145,6 +148,7 @@ class Expansion:
         self._samples = samples
         self._beside = beside
         self._account = account
+        self._pause = 0.0  # seconds before the next round, after calls that failed
 
     async def run(self) -> tuple[Prefix, ...]:
         """Grow every sample as far as the account allows; the children in order."""
@@ -153,31 +157,53 @@ class Expansion:
             for sample in self._samples:
                 if sample.ended is not None:
                     self._end(sample, sample.ended, scores)
-            while leases := self._reserve():
+            while leases := await self._next_round():
                 await self._round(leases, scores)
-                scores.score_late(self._samples)
-            self._cut(scores)
+                with self._engines.halt.on_failure():
+                    scores.score_late(self._samples)
+            with self._engines.halt.on_failure():
+                self._cut(scores)
         scores.share()
         for sample in self._samples:
             scores.tell(sample)
         return tuple(sample.child() for sample in self._samples)
 
+    async def _next_round(self) -> list[Lease]:
+        """The leases of the next round, once calls that failed may be repeated and the policy takes calls."""
+        breaker, halt = self._engines.health.policy, self._engines.halt
+        if self._pause:
+            with anyio.move_on_after(self._pause):
+                await halt.wait()
+            self._pause = 0.0
+        with halt.on_failure():
+            while breaker.pausing and not halt.is_set():
+                self._record_pause()
+                await breaker.wait()
+            return self._reserve()
+        return []
+
     def _reserve(self) -> list[Lease]:
         """The leases of the next round, all paid for; none when every sample has ended or no money is left."""
         live = [sample for sample in self._samples if sample.ended is None]
-        if not live or self._engines.stop.is_set():
+        if not live or self._engines.halt.is_set():
             return []
         terms, ledger = self._terms(), self._account.ledger
-        plan = plan_round(
-            terms, [Member(one.length, one.remaining, self._finish(one), self._overhead(one)) for one in live]
-        )
+        members = [Member(one.length, one.remaining, self._finish(one), self._overhead(one)) for one in live]
         leases = []
-        for sample, tokens in zip(live, plan, strict=True):
-            if tokens and (money := ledger.reserve(self._overhead(sample) + terms.rate * tokens)):
+        for sample, member, tokens in zip(live, members, plan_round(terms, members), strict=True):
+            tokens = self._at_risk(sample, tokens, terms)
+            if tokens and (money := ledger.reserve(member.overhead + terms.rate * tokens)):
                 leases.append(Lease(sample, tokens, money))
         if any(lease.tokens < lease.sample.remaining for lease in leases) or len(leases) < len(live):
             self._record_tight_round(terms, live, leases)
         return leases
+
+    def _at_risk(self, sample: Sample, tokens: int, terms: Terms) -> int:
+        """As many of a lease's tokens as one call may lose."""
+        if terms.whole:
+            return tokens
+        most = self._engines.health.losses.longest(self._engines.budget, terms.rate, len(sample.token_ids))
+        return int(min(tokens, most))
 
     def _terms(self) -> Terms:
         rate = self._engines.price.decode + (self._engines.scorer.planned_rate if self._request.score else 0)
@@ -207,19 +233,19 @@ class Expansion:
 
     async def _round(self, leases: list[Lease], scores: ExpansionScores) -> None:
         """Send every lease at once and wait for all; when cancelled, recall and settle them first."""
-        calls = PolicyCalls(self._engines.policy, self._engines.config.grace)
-        self._engines.in_flight.add(calls)
         waiting, back = len(leases), anyio.Event()
+        async with side_by_side() as sampling:
+            calls = PolicyCalls(self._engines.policy, self._engines.health, self._engines.config.grace, sampling)
+            self._engines.in_flight.add(calls)
 
-        async def serve(lease: Lease) -> None:
-            nonlocal waiting
-            await self._serve(lease, calls, scores)
-            waiting -= 1
-            if not waiting:
-                back.set()
+            async def serve(lease: Lease) -> None:
+                nonlocal waiting
+                await self._serve(lease, calls, scores)
+                waiting -= 1
+                if not waiting:
+                    back.set()
 
-        try:
-            async with side_by_side() as sampling:
+            try:
                 for lease in leases:
                     sampling.start_soon(serve, lease)
                 try:
@@ -227,36 +253,66 @@ class Expansion:
                 except anyio.get_cancelled_exc_class():
                     await calls.recall()
                     raise
-        finally:
-            self._engines.in_flight.discard(calls)
+            finally:
+                self._engines.in_flight.discard(calls)
 
     async def _serve(self, lease: Lease, calls: PolicyCalls, scores: ExpansionScores) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
-        sample = lease.sample
-        asked = sample.ask(lease.tokens, self._engines.config.priority)
-        started = self._recorder.now()
-        sampled: Sampled | None = None
+        asked = lease.sample.ask(lease.tokens, self._engines.config.priority)
+        started, reply = self._recorder.now(), LOST
         try:
-            sampled = _checked(await calls.sample(asked), asked)
-            if sampled is None:
-                self._end(sample, "abort", scores)
-        except EngineError as error:
-            sample.attempts += 1
-            if not error.retryable or sample.attempts >= self._engines.config.attempts:
-                raise
+            reply = await calls.sample(asked)
         finally:
-            self._record_call(sample, asked, sampled, started)
-            if sampled is None:
-                lease.reservation.settle(self._engines.price.decode * lease.tokens)
-            else:
-                self._settle(lease, sampled, scores)
+            if reply.sent:
+                self._record_call(lease.sample, asked, reply, started)
+            self._settle(lease, reply, scores)
 
-    def _settle(self, lease: Lease, sampled: Sampled, scores: ExpansionScores) -> None:
-        sample, used = lease.sample, self._engines.price.decode * len(sampled.token_ids)
-        sample.absorb(sampled, lease.tokens)
+    def _settle(self, lease: Lease, reply: Reply, scores: ExpansionScores) -> None:
+        """Charge what a call cost, then see what came of it."""
+        sample, used = lease.sample, self._engines.price.decode * reply.tokens(lease.tokens)
+        lost, error = 0 if reply.sampled else used, reply.error
+        try:
+            if reply.sampled is not None:
+                used += self._absorb(lease, reply, used, scores)
+        except AdaptiveTTCError as failure:
+            lost, error = used, failure
+        finally:
+            lease.reservation.settle(used)
+        if error is not None:
+            self._failed(sample, error, lost)
+        elif reply.sampled is not None:
+            sample.attempts = 0
+            self._engines.health.losses.came_back()
+        elif reply.sent:
+            self._end(sample, "abort", scores)
+
+    def _absorb(self, lease: Lease, reply: Reply, used: int, scores: ExpansionScores) -> int:
+        """Add what was delivered; returns what its score costs, if that is called for and paid from the lease."""
+        assert reply.sampled is not None
+        sample = lease.sample
+        sample.absorb(reply.sampled, lease.tokens, late=reply.error is not None)
         if sample.ended is not None and self._end(sample, sample.ended, scores):
-            used += scores.score_within(sample, lease.reservation.amount - used)
-        lease.reservation.settle(used)
+            return scores.score_within(sample, lease.reservation.amount - used)
+        return 0
+
+    def _failed(self, sample: Sample, error: AdaptiveTTCError, lost: int) -> None:
+        """A call failed, which cost so many units: repeat it, or end the problem with what it has."""
+        health, halt, most = self._engines.health, self._engines.halt, self._engines.config.attempts
+        health.losses.lost(lost, error)
+        halt.last_error = error
+        sample.attempts += not health.policy.gone
+        name = ".".join(map(str, sample.path))
+        self._recorder.record(
+            DecisionEvent(
+                time=self._recorder.now(), what=f"a call of {name} failed", why=str(error), numbers={"lost": lost}
+            )
+        )
+        with halt.on_failure():
+            health.losses.check(self._engines.budget)
+        if not isinstance(error, EngineError) or not error.retryable or sample.attempts >= most:
+            halt.fail(error)
+        else:
+            self._pause = max(self._pause, backoff(max(sample.attempts, 1), sample.seed, error.retry_after))
 
     def _end(self, sample: Sample, finish: Finish, scores: ExpansionScores) -> bool:
         """Note that a sample has ended; whether it is to be scored. A stopped run waits for no more scores."""
@@ -281,19 +337,20 @@ class Expansion:
         """End what the budget, or a stop, did not let end by itself."""
         for sample in self._samples:
             if sample.ended is None:
-                finish: Finish = "abort" if self._engines.stop.is_set() else "budget"
+                finish: Finish = "abort" if self._engines.halt.is_set() else "budget"
                 if self._end(sample, finish, scores):
                     scores.pay_and_score(sample)
 
-    def _record_call(self, sample: Sample, asked: SampleRequest, sampled: Sampled | None, started: float) -> None:
-        outcome = sampled or Sampled(token_ids=(), finish="abort")
+    def _record_call(self, sample: Sample, asked: SampleRequest, reply: Reply, started: float) -> None:
+        outcome = reply.sampled or Sampled(token_ids=(), finish="abort")
+        lost = 0 if reply.sampled else reply.tokens(asked.max_tokens)
         self._recorder.add(
             num_calls=1,
             completion_tokens=len(outcome.token_ids),
             prompt_tokens=outcome.prompt_tokens,
             cached_prompt_tokens=outcome.cached_tokens,
             discarded_tokens=outcome.discarded_tokens,
-            lost_tokens=0 if sampled else asked.max_tokens,
+            lost_tokens=lost,
         )
         self._recorder.record(
             RequestEvent(
@@ -304,24 +361,19 @@ class Expansion:
                 seed=asked.seed,
                 max_tokens=asked.max_tokens,
                 token_ids=outcome.token_ids,
-                finish=outcome.finish if sampled else "lost",
+                finish=outcome.finish if reply.sampled else "lost" if lost else "refused",
                 prompt_tokens=outcome.prompt_tokens,
                 cached_tokens=outcome.cached_tokens,
                 discarded_tokens=outcome.discarded_tokens,
             )
         )
 
+    def _record_pause(self) -> None:
+        why = f"the policy is gone: {self._engines.health.policy.last_error}"
+        self._recorder.record(DecisionEvent(time=self._recorder.now(), what="paused", why=why))
+
     def _record_tight_round(self, terms: Terms, live: list[Sample], leases: list[Lease]) -> None:
         tokens = sum(lease.tokens for lease in leases)
         numbers = {"balance": terms.balance, "live": len(live), "leases": len(leases), "tokens": tokens}
         why = "the balance does not cover the worst case of every sample"
         self._recorder.record(DecisionEvent(time=self._recorder.now(), what="leases", why=why, numbers=numbers))
-
-
-def _checked(sampled: Sampled | None, asked: SampleRequest) -> Sampled | None:
-    if sampled is not None and len(sampled.token_ids) > asked.max_tokens:
-        raise EngineError(
-            f"the policy delivered {len(sampled.token_ids)} tokens to a request for at most {asked.max_tokens}: "
-            "its max_tokens must be obeyed, or no budget can hold"
-        )
-    return sampled

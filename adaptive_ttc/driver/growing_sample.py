@@ -93,17 +93,22 @@ class Sample:
             messages=() if self.token_ids else self._messages,
         )
 
-    def absorb(self, sampled: Sampled, granted: int) -> None:
-        """Add what a request delivered; it has ended unless only the lease did."""
+    def absorb(self, sampled: Sampled, granted: int, *, late: bool = False) -> None:
+        """Add what a request delivered; it has ended unless only the lease did, or the request was aborted as ``late``.
+
+        EngineError: the policy cannot decode it; nothing is added then.
+        """
+        if sampled.token_ids:
+            self.text = self._decode(self.token_ids + sampled.token_ids)
+            self.scores = ()
         self.token_ids += sampled.token_ids
         self.logprob += sum(sampled.logprobs)
         self.logprobs += sampled.logprobs
         self._told = sampled.answer_logprob
         self.remaining -= len(sampled.token_ids)
-        if sampled.token_ids:
-            self.text = self._decode(self.token_ids)
-            self.scores = ()
-        if sampled.finish == "length" and len(sampled.token_ids) == granted and self.remaining > 0:
+        if late and self.remaining > 0:
+            self.ended = None
+        elif sampled.finish == "length" and len(sampled.token_ids) == granted and self.remaining > 0:
             self.ended = None  # only the lease ended
         elif sampled.finish == "stop" and self.remaining == 0:
             self.ended = "length"  # its step is complete, but the solution may not go on

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+import anyio
+
 from adaptive_ttc.cost import Price
+from adaptive_ttc.driver.boundary import CheckedPRM
 from adaptive_ttc.driver.growing_sample import Sample
+from adaptive_ttc.driver.health import Health, backoff
 from adaptive_ttc.driver.recording import RunRecorder
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, EngineError, OverdueError
 from adaptive_ttc.events import DecisionEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
@@ -14,12 +20,23 @@ PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""
 
 PRM_TOKENS_PER_SAMPLE = 32  # PRM tokens to set aside for the text around a step
+SCORE_GRACE = 1.0  # seconds that scores under way have when the problem is to end
 
 
 def least_score(prm: RewardModel, question: str, price: Price) -> int:
     """Units to set aside for scoring a sample of one token. Raises ConfigError: the PRM cannot read the question."""
     tokens = prm.count_tokens(ScoreRequest(question, ("?",)))
     return price.score * (tokens + PRM_TOKENS_PER_SAMPLE + PRM_TOKENS_PER_TOKEN)
+
+
+class Ending(Protocol):
+    """Whether a problem is to end."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+
+    async def wait(self) -> None:
+        """Wait until it is."""
 
 
 class Scorer:
@@ -30,13 +47,23 @@ class Scorer:
     """
 
     def __init__(
-        self, prm: RewardModel | None, question: str, price: Price, recorder: RunRecorder, attempts: int
+        self,
+        prm: CheckedPRM | None,
+        question: str,
+        price: Price,
+        recorder: RunRecorder,
+        attempts: int,
+        health: Health,
+        halt: Ending,
     ) -> None:
         self._prm = prm
         self._question = question
         self._price = price
         self._recorder = recorder
         self._attempts = attempts
+        self._health = health
+        self._halt = halt
+        self._calls: set[anyio.CancelScope] = set()
 
     @property
     def planned_rate(self) -> int:
@@ -66,31 +93,35 @@ class Scorer:
             return None
 
     async def score(self, sample: Sample, ledger: Ledger) -> None:
-        """Score a sample whose first call is paid for; a call that fails is paid for again before it is repeated."""
-        assert self._prm is not None
-        request = ScoreRequest(self._question, sample.steps)
-        for attempt in range(1, self._attempts + 1):
+        """Score a sample whose first call is paid for; a call that fails is paid for again before it is repeated, if
+        it may have computed anything.
+        """
+        request, paid, failures = ScoreRequest(self._question, sample.steps), True, 0
+        while await self._admitted():
+            if not paid and not self._pay_again(sample, ledger):
+                self._health.prm.withdrawn()
+                return
             started = self._recorder.now()
-            self._recorder.add(num_prm_calls=1)
             try:
-                scored = await self._prm.score(request)
+                scored = await self._call(request)
             except ConfigError as error:
                 return self._leave_unscored(sample, error)
             except EngineError as error:
-                if not error.retryable or attempt == self._attempts:
+                paid, failures = not error.generated, failures + (not self._health.prm.gone)
+                self._record_failure(sample, error)
+                if error.generated:
+                    self._health.losses.lost(self.bill(sample) or 0, error)
+                if not error.retryable or failures >= self._attempts:
                     raise
+                with anyio.move_on_after(backoff(max(failures, 1), sample.seed, error.retry_after)):
+                    await self._halt.wait()
+                if self._halt.is_set():
+                    return
             else:
-                return self.take(sample, scored, started)
-            again = ledger.reserve(self.bill(sample) or 0)
-            if again is None:
-                return None
-            again.settle(again.amount)
-        return None
+                return None if scored is None else self.take(sample, scored, started)
 
     def take(self, sample: Sample, scored: Scored, started: float) -> None:
         """Set a sample's scores, and record what they took."""
-        if len(scored.scores) != len(sample.steps):
-            raise EngineError(f"the PRM gave {len(scored.scores)} scores for {len(sample.steps)} steps")
         sample.scores = scored.scores
         self._recorder.add(prm_tokens=scored.prm_tokens, prm_cached_tokens=scored.cached_tokens)
         self._recorder.record(
@@ -103,6 +134,60 @@ class Scorer:
                 cached_tokens=scored.cached_tokens,
             )
         )
+
+    def recall(self) -> None:
+        """Give scores under way a moment; those that are not in by then are not waited for."""
+        limit = anyio.current_time() + SCORE_GRACE
+        for call in self._calls:
+            call.deadline = min(call.deadline, limit)
+
+    async def _admitted(self) -> bool:
+        """Wait while the PRM is gone; False where the problem is to end meanwhile. OutageError: gone for too long."""
+        while not self._health.prm.admits():
+            if self._halt.is_set():
+                return False
+            await self._health.prm.wait()
+        return True
+
+    async def _call(self, request: ScoreRequest) -> Scored | None:
+        """Call the PRM; None where the problem is to end first."""
+        assert self._prm is not None
+        breaker, speed, scored = self._health.prm, self._health.scores, None
+        now = anyio.current_time()
+        due = now + speed.limit(0)
+        self._recorder.add(num_prm_calls=1)
+        with anyio.CancelScope(deadline=min(due, now + SCORE_GRACE) if self._halt.is_set() else due) as call:
+            self._calls.add(call)
+            try:
+                scored = await self._prm.score(request)
+                breaker.succeeded()
+                speed.took(anyio.current_time() - now, 0)
+            except EngineError as error:
+                breaker.failed(error)
+                raise
+            finally:
+                self._calls.discard(call)
+                breaker.withdrawn()
+        if scored is None and not self._halt.is_set():
+            overdue = OverdueError(
+                f"a score of {self._prm.name} did not come back in {speed.limit(0):,.0f} s and was given up "
+                "(DriverConfig.score_timeout says how long one may take)",
+                retryable=True,
+            )
+            breaker.failed(overdue)
+            raise overdue
+        return scored
+
+    def _pay_again(self, sample: Sample, ledger: Ledger) -> bool:
+        again = ledger.reserve(self.bill(sample) or 0)
+        if again is not None:
+            again.settle(again.amount)
+        return again is not None
+
+    def _record_failure(self, sample: Sample, error: EngineError) -> None:
+        name = ".".join(map(str, sample.path))
+        event = DecisionEvent(time=self._recorder.now(), what=f"a score of {name} failed", why=str(error))
+        self._recorder.record(event)
 
     def _tokens(self, sample: Sample, steps: tuple[str, ...]) -> int:
         """PRM tokens beyond those of the parent's scored steps."""

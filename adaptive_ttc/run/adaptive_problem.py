@@ -65,6 +65,7 @@ class AdaptiveProblem(ProblemRun):
         super().__init__(request, resources, ledger, stop, listener)
         policy, prm, price = resources.policy, resources.prm, request.price
         self.name = request.problem.id  # in the allocator
+        self.weight = request.weight()
         self.opening = Opening()  # its first slice
         self.forecast: Forecast | None = None  # gains expected of further slices; None before the first look
         self.error: AdaptiveTTCError | None = None  # what ended it
@@ -136,7 +137,7 @@ class AdaptiveProblem(ProblemRun):
         return len(self._accounts)
 
     async def advance(self, todo: Action, account: Ledger, *, opening: bool = False) -> bool:
-        """Run a slice on ``account``; whether it was charged anything. After an EngineError, earlier draws are kept."""
+        """Run a slice on ``account``; whether it was charged anything. AdaptiveTTCError: what was drawn is kept."""
         # the rest of an opening that was cut is one too
         ended = any(not isinstance(one, _Search) or one.attempts for one in self._units)
         opening = opening or (todo.kind == self.opening.kind and not ended)
@@ -146,9 +147,11 @@ class AdaptiveProblem(ProblemRun):
         self._accounts.append(account)
         self._record_search(part, start)
         events = len(self.trace)
-        found = await self._driver.run(part.search(start), account)
-        self._take(part, cut, found, self.trace.since(events))
-        await self._read_answers()
+        found = await self._driver.attempt(part.search(start), account)
+        self._take(part, cut, found.candidates, self.trace.since(events))
+        await self._in_time(self._read_answers)
+        if found.error is not None:
+            raise found.error
         return account.spent > 0
 
     async def conclude(self, ending: Ending, price: float) -> Solution:

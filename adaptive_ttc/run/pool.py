@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from operator import itemgetter
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 from adaptive_ttc.allocation.report import FAILED, AllocationReport
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, ConfigError, SourceError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.checkpoint import Checkpoint, call_of
@@ -26,6 +26,17 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.tasks import Background
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Message, Problem, Usage
+
+_SOURCE_FAILURES = 3  # failures of a source, one after the other, after which it is asked no more
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A solution that nobody has taken yet, of the problem of that number."""
+
+    number: int
+    solution: Solution
+    has_place: bool  # whether its problem counts as open until it is taken
 
 
 class SolutionPool(Background[Solution, None]):
@@ -70,9 +81,8 @@ class SolutionPool(Background[Solution, None]):
         self._places = anyio.Semaphore(request.max_concurrency)  # for problems of an asynchronous source
         self._open: dict[AdaptiveProblem, int] = {}
         self._settled_usage = Usage()
-        self._order: deque[tuple[int, bool]] = deque()  # of the solutions in the queue: problem, whether it has a place
+        self._settled_ones: deque[_Settled] = deque()  # those in the queue
         self._awaited = False
-        self._all_solutions: list[Solution] | None = None
 
     @property
     def spent(self) -> int:
@@ -83,6 +93,11 @@ class SolutionPool(Background[Solution, None]):
     def usage(self) -> Usage:
         """What was computed so far, for all problems together, without the wall time."""
         return sum((problem.usage for problem in self._open), self._settled_usage)
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """Those that have settled, in the order of the problems, whatever else happened; a loop's are not kept."""
+        return [one.solution for one in sorted(self._settled_ones, key=attrgetter("number"))]
 
     def report(self) -> AllocationReport:
         """Who got what so far, and why."""
@@ -107,18 +122,14 @@ class SolutionPool(Background[Solution, None]):
         await self._wait()
         if self._iterated:
             raise ConfigError(self._once)
-        if self._all_solutions is None:
-            found = [(number, self._told.get_nowait()) for number, _ in self._order]
-            self._all_solutions = [solution for _, solution in sorted(found, key=itemgetter(0)) if solution is not None]
-        return self._all_solutions
+        return self.solutions
 
     async def _listen(self) -> AsyncIterator[Solution]:
         self._start()
         try:
             with self._following():
                 while (solution := await self._told.get()) is not None:
-                    _, has_place = self._order.popleft()
-                    if has_place:  # a problem is open until its solution is taken
+                    if self._settled_ones.popleft().has_place:  # a problem is open until its solution is taken
                         self._places.release()
                     yield solution
                 self._result()
@@ -148,38 +159,50 @@ class SolutionPool(Background[Solution, None]):
         self._settled_usage += replace(solution.usage, wall_time=0.0)
         if not self._keep_traces:
             solution = replace(solution, trace=Trace(solution.trace.started))
-        self._order.append((number, self._iterated))
+        self._settled_ones.append(_Settled(number, solution, has_place=self._iterated))
         self._told.put_nowait(solution)
         if not self._iterated:
             self._places.release()
 
     async def _arrivals(self, file: Checkpoint | None) -> AsyncIterator[Sequence[AdaptiveProblem]]:
         """Problems as they come, those of a list together; of an async source, no more than may be open at once."""
-        if isinstance(self._problems, AsyncIterable):
-            source, number = aiter(self._problems), 0
-            try:
-                while True:
-                    await self._places.acquire()
-                    yield await self._begun(number, await anext(source), file)
-                    number += 1
-            except StopAsyncIteration:
-                return
-            finally:
-                if isinstance(source, AsyncGenerator):
-                    with anyio.CancelScope(shield=True):
-                        await source.aclose()
-        else:
-            begun = [await self._begun(number, one, file) for number, one in enumerate(self._problems)]
+        if not isinstance(self._problems, AsyncIterable):
+            begun = [await self._begun(number, one, file) for number, one in enumerate(_guarded(self._problems))]
             yield [problem for found in begun for problem in found]
+            return
+        source, number, failures = aiter(self._problems), 0, 0
+        try:
+            while failures < _SOURCE_FAILURES:
+                await self._places.acquire()
+                question: Question | SourceError
+                try:
+                    question, failures = await anext(source), 0
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    question, failures = _source_error(error), failures + 1
+                yield await self._begun(number, question, file)
+                number += 1
+        finally:
+            if isinstance(source, AsyncGenerator):
+                with anyio.CancelScope(shield=True), suppress(Exception):
+                    await source.aclose()
 
-    async def _begun(self, number: int, question: Question, file: Checkpoint | None) -> list[AdaptiveProblem]:
-        """The problem, begun; none where it is impossible, or was settled before, whose solution is handed out."""
+    async def _begun(
+        self, number: int, question: Question | SourceError, file: Checkpoint | None
+    ) -> list[AdaptiveProblem]:
+        """The problem, begun; none where it is impossible, did not come, or was settled: its solution says so."""
         problem = None
         try:
+            if isinstance(question, SourceError):
+                raise question
             problem = Problem.of(question)
             request = self._request.of_problem(problem, self._resources)
             begun = await self._taken_up(number, request, file)
-        except ConfigError as error:
+        except CheckpointError:
+            raise
+        except Exception as failure:
+            error = failure if isinstance(failure, AdaptiveTTCError) else ConfigError(f"this is no problem: {failure}")
             problem = problem or Problem((Message("user", str(question)),), f"problem {number + 1}")
             request = replace(self._request, problem=problem, budget=self._request.per_problem_max)
             self._hand_out(number, conclude(request, (), Usage(), 0, Trace(anyio.current_time()), FAILED, error=error))
@@ -202,3 +225,24 @@ class SolutionPool(Background[Solution, None]):
         self._scheduler.settled_before(begun, stored.ending)
         self._hand_out(number, solution)
         return None
+
+
+def _source_error(error: Exception) -> SourceError:
+    failure = SourceError(f"the source of problems failed in place of this one ({type(error).__name__}: {error})")
+    failure.__cause__ = error
+    return failure
+
+
+def _guarded(problems: Iterable[Question]) -> Iterator[Question | SourceError]:
+    """The problems, and the failures of what brings them."""
+    failures, source = 0, iter(problems)
+    while failures < _SOURCE_FAILURES:
+        try:
+            question, failures = next(source), 0
+        except StopIteration:
+            return
+        except Exception as error:
+            failures += 1
+            yield _source_error(error)
+        else:
+            yield question

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,9 @@ from typing import Any
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import Price, price_of
+from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Demand, Policy, check_demand, recorded_problem, strategy_defaults
@@ -27,13 +30,23 @@ Priority = Callable[[Problem], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a solver works with: the models, the grader of answers, how requests are sent, a check of answers."""
+    """What one run works with: the models, behind the boundary, the grader of answers, how requests are sent, a
+    check of answers.
+
+    Its problems share the ``health`` of the engines.
+    """
 
     policy: Policy
     prm: RewardModel | None = None
     grader: Grader = field(default_factory=Grader)
     config: DriverConfig = field(default_factory=DriverConfig)
     verify: Verify | None = None
+    health: Health = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy", checked_policy(self.policy))
+        object.__setattr__(self, "prm", checked_prm(self.prm))
+        object.__setattr__(self, "health", self.config.health())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +75,12 @@ class SolveRequest:
         return replace(self, problem=problem, budget=self.per_problem_max)
 
     def weight(self) -> float:
-        """How much a right answer to the problem counts. Raises ConfigError: the priority is not above 0."""
-        weight = 1.0 if self.priority is None else self.priority(self.problem)
-        if not weight > 0:
+        """How much a right answer to the problem counts. Raises ConfigError: the priority fails, or is not above 0."""
+        try:
+            weight = 1.0 if self.priority is None else self.priority(self.problem)
+        except Exception as error:
+            raise ConfigError(f"the priority of {self.problem.id!r} fails: {type(error).__name__}: {error}") from error
+        if not 0 < weight < math.inf:
             raise ConfigError(f"the priority of a problem is above 0; {self.problem.id!r} has {weight}")
         return weight
 

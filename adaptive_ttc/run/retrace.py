@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.cost import Price
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.events import (
     AllocationEvent,
     CandidateEvent,
@@ -62,7 +62,9 @@ async def retrace(trace: Trace, grader: Grader) -> Solution:
     told = [event.difficulty for event in trace.of(AllocationEvent)]
     usage = Usage(**done.usage)  # type: ignore[arg-type]
     ending, difficulty = Ending(Stopped(done.stopped), done.why), told[-1] if told else None
-    return conclude(request, candidates, usage, done.spent, again, ending, right=done.confidence, difficulty=difficulty)
+    error = None if done.error is None else AdaptiveTTCError(done.error)
+    said: dict[str, Any] = {"right": done.confidence, "difficulty": difficulty, "error": error}
+    return conclude(request, candidates, usage, done.spent, again, ending, **said)
 
 
 E = TypeVar("E", bound=Event)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 
+from adaptive_ttc.driver.boundary import grading
 from adaptive_ttc.driver.driver import Driver
-from adaptive_ttc.errors import AdaptiveTTCError
-from adaptive_ttc.events import Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
+from adaptive_ttc.errors import AdaptiveTTCError, GradingError
+from adaptive_ttc.events import DecisionEvent, Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.verify import Verifier
-from adaptive_ttc.run.vote import conclude, grade
+from adaptive_ttc.run.vote import conclude, grade, grade_by_text
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import Ending, Prefix, Stopped, Usage
+from adaptive_ttc.types import Candidate, Ending, Prefix, Stopped, Usage
 
 Listener = Callable[[Event], None]
+T = TypeVar("T")
+
+VOTE_GRACE = 1.0  # seconds that answers have to be compared once a run was ended, by its deadline too
 
 
 class ProblemRun:
@@ -51,7 +56,9 @@ class ProblemRun:
             trace=self.trace,
             stop=stop,
             config=resources.config,
+            health=resources.health,
         )
+        self._stop = stop
         self.trace.record(
             RunEvent(
                 time=0.0,
@@ -92,16 +99,51 @@ class ProblemRun:
         error: AdaptiveTTCError | None = None,
     ) -> Solution:
         """Grade and check what was drawn, and vote over it; ``right`` is the probability that the answer is right, if
-        known.
+        known. Where answers cannot be compared, those of the same text agree.
         """
-        candidates = await self._verifier.checked(await grade(prefixes, strategy, self._grader))
+        candidates, failure = await self._graded(prefixes, strategy)
+        error = error or failure
+        finished = any(one.prefix.finish in ("eos", "length") for one in candidates)
+        if ending.stopped in (Stopped.BUDGET, Stopped.NO_OPTION_FITS) and not finished:
+            error = error or self._driver.last_error  # which cost what would have paid for a solution
+        candidates = await self._verifier.checked(candidates)
         usage = replace(self.usage, wall_time=self._now())
         request = replace(self.request, vote=strategy)
         told: dict[str, Any] = {"right": right, "difficulty": difficulty, "error": error}
         return conclude(request, candidates, usage, self.spent, self.trace, ending, **told)
 
+    async def _graded(
+        self, prefixes: Sequence[Prefix], strategy: Strategy
+    ) -> tuple[tuple[Candidate, ...], GradingError | None]:
+        """The candidates, and what kept their answers from being compared other than by their text."""
+        try:
+            candidates = await self._in_time(partial(grade, prefixes, strategy, self._grader))
+        except GradingError as failure:
+            return grade_by_text(prefixes, strategy), failure
+        if candidates is not None:
+            return candidates, None
+        why = "the run was ended: answers of the same text agree"
+        self.trace.record(DecisionEvent(time=self._now(), what="compared answers by their text", why=why))
+        return grade_by_text(prefixes, strategy), None
+
+    async def _in_time(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What grading brings; None where it takes longer than a moment after the run was ended."""
+        found: T | None = None
+        with anyio.CancelScope() as scope:
+            async with side_by_side() as watch:
+                watch.start_soon(_end_after, self._stop, scope)
+                with grading():
+                    found = await work()
+                watch.cancel_scope.cancel()
+        return found
+
     def _now(self) -> float:
         return anyio.current_time() - self.trace.started
+
+
+async def _end_after(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    await stop.wait()
+    scope.deadline = anyio.current_time() + VOTE_GRACE
 
 
 class Run(ProblemRun):
@@ -111,16 +153,27 @@ class Run(ProblemRun):
         self, request: SolveRequest, resources: Resources, stop: anyio.Event, listener: Listener | None = None
     ) -> None:
         super().__init__(request, resources, Ledger(request.budget), stop, listener)
-        self._stop = stop
 
     async def solve(self, until: anyio.Event | None = None) -> Solution:
-        """Search, grade, vote; ``until`` ends the search early as well and is never set here."""
+        """Search, grade, vote; ``until`` ends the search early as well and is never set here.
+
+        EngineError, with the vote over what was finished: an engine failed for good.
+        """
         strategy = self.request.strategy
         async with ending_early(self._stop, self.request.deadline, until) as early:
             self._record_search(strategy)
-            prefixes = await self._driver.run(strategy.search())
+            found = await self._driver.attempt(strategy.search())
             ending = _ending(self.trace, early)
-        return await self._vote(prefixes, strategy, ending)
+            solution = await self._vote(found.candidates, strategy, ending, error=found.error)
+        return told(solution)
+
+
+def told(solution: Solution) -> Solution:
+    """The solution of one problem, unless something failed: its error is raised then, with the solution."""
+    if solution.error is None:
+        return solution
+    solution.error.solution = solution
+    raise solution.error
 
 
 DONE = Ending(Stopped.SETTLED, "it did what it was asked for")
@@ -131,14 +184,22 @@ ENDED = Ending(Stopped.STOPPED, "it was stopped")
 
 @dataclass(slots=True)
 class Early:
-    """Whether ``stop`` was set, and whether the deadline set it."""
+    """Whether ``stop`` was set, and whether the deadline or an engine's outage set it."""
 
     stop: anyio.Event
     overtime: bool = False
+    error: AdaptiveTTCError | None = None
+
+    def fail(self, error: AdaptiveTTCError) -> None:
+        """End the run, as nothing more can be had of an engine."""
+        self.error = self.error or (None if self.stop.is_set() else error)
+        self.stop.set()
 
     @property
     def ending(self) -> Ending | None:
         """Why the run was ended before its time; None while it was not."""
+        if self.error is not None:
+            return Ending(Stopped.FAILED, f"the run was ended: {self.error}")
         return (OVERTIME if self.overtime else ENDED) if self.stop.is_set() else None
 
 

@@ -26,7 +26,7 @@ from adaptive_ttc.allocation.report import (
     AllocationReport,
     Decision,
 )
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
+from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, OutageError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action, Option
@@ -34,7 +34,7 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_problem, whole_samples
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest
-from adaptive_ttc.run.run import Early, Listener, ending_early
+from adaptive_ttc.run.run import Early, Listener, ending_early, told
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
 from adaptive_ttc.strategies.adaptive import SAMPLE
@@ -279,7 +279,7 @@ class Scheduler:
 
     def _options(self, problem: AdaptiveProblem) -> list[Option]:
         assert problem.forecast is not None
-        weight, least = problem.request.weight(), problem.least(1)
+        weight, least = problem.weight, problem.least(1)
         return [
             replace(one, gain=weight * one.gain, slice_cost=max(one.slice_cost, least))
             for one in problem.forecast.options
@@ -309,8 +309,12 @@ class Scheduler:
         error: AdaptiveTTCError | None = None
         try:
             moved = await problem.advance(todo, self._allocator.promise(problem.name), opening=option is None)
-        except (EngineError, ConfigError) as failure:
+        except CheckpointError:
+            raise
+        except AdaptiveTTCError as failure:
             error = failure
+            if isinstance(failure, OutageError):
+                self._early.fail(failure)
         finally:
             self._slices, self._seconds = self._slices + 1, self._seconds + anyio.current_time() - started
             self._inbox.ended.append(_Ended(problem, moved, error))
@@ -325,6 +329,8 @@ class Scheduler:
 
     def _settle(self, problem: AdaptiveProblem, work: TaskGroup, given: Ending | None = None) -> None:
         standing = self._allocator.standing(problem.name)
+        if standing != "content":
+            problem.error = problem.error or self._early.error
         ending = None if standing == "content" else self._early.ending  # it had got all that would have helped
         if ending is None and standing == "open":  # what it was given did not pay for a token
             left = self._allocator.available
@@ -368,7 +374,6 @@ class AdaptiveRun(AdaptiveProblem):
     ) -> None:
         self._scheduler = Scheduler(request, resources, calibrated, stop, alone=True)
         super().__init__(request, resources, self._scheduler.ledger, stop, listener)
-        self._stop = stop
 
     async def solve(self, until: anyio.Event | None = None) -> Solution:
         """Spend the budget, and vote; ``until`` ends the run early as well. EngineError: an engine failed for good."""
@@ -379,9 +384,7 @@ class AdaptiveRun(AdaptiveProblem):
 
         async with ending_early(self._stop, self.request.deadline, until) as early:
             await self._scheduler.run(_all_at_once([self]), keep, early)
-        if self.error is not None:
-            raise self.error
-        return found[0]
+        return told(found[0])
 
 
 def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable[str], *, prm: bool) -> SolveRequest:

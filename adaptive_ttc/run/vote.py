@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.answers import Grader, canonical, extract_answer
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
 from adaptive_ttc.run.request import SolveRequest
@@ -20,7 +20,22 @@ from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """Candidates in the order of the prefixes, with classes and aggregated scores. GradingError: no grader starts."""
     answers = [extract_answer(prefix.text) for prefix in prefixes]
-    classes = await grader.classes(answers)
+    return _candidates(prefixes, answers, await grader.classes(answers), strategy)
+
+
+def grade_by_text(prefixes: Sequence[Prefix], strategy: Strategy) -> tuple[Candidate, ...]:
+    """The same where nothing compares answers: those of one canonical text are a class."""
+    answers = [extract_answer(prefix.text) for prefix in prefixes]
+    classes = [None if answer is None else canonical(answer) or None for answer in answers]
+    return _candidates(prefixes, answers, classes, strategy)
+
+
+def _candidates(
+    prefixes: Sequence[Prefix],
+    answers: Sequence[str | None],
+    classes: Sequence[str | None],
+    strategy: Strategy,
+) -> tuple[Candidate, ...]:
     scores = [aggregate(prefix.scores, strategy.agg_strategy) if prefix.scores else None for prefix in prefixes]
     return tuple(Candidate(*parts) for parts in zip(prefixes, answers, classes, scores, strict=True))
 
@@ -44,9 +59,12 @@ def conclude(
     difficulty: tuple[float, ...] | None = None,
     error: AdaptiveTTCError | None = None,
 ) -> Solution:
-    """Vote and record the result; after an error there is no vote. ``right``: how probably the answer is, if known."""
+    """Vote and record the result, after an ``error`` over what was finished; ``right``: how probably the answer is, if
+    known.
+    """
     strategy = request.vote
-    vote, classes = poll(() if error else candidates, strategy)
+    vote, classes = poll(candidates, strategy)
+    failed = f"it failed: {error}" if error else ""
     solution = Solution(
         problem=request.problem,
         answer=classes[0].answer if classes else None,
@@ -59,13 +77,13 @@ def conclude(
         count=request.count,
         spent=spent,
         difficulty=difficulty,
-        abstained=f"it failed: {error}" if error else None if classes else _why_no_answer(candidates, ending),
+        abstained=None if classes else failed or _why_no_answer(candidates, ending),
         stopped=Stopped.FAILED if error else ending.stopped,
         confidence=(1.0 if any(one.verdict for one in candidates) else right) if classes else 0.0,
         error=error,
         trace=trace,
     )
-    _record(solution, f"it failed: {error}" if error else ending.why)
+    _record(solution, failed or ending.why)
     return solution
 
 
@@ -91,6 +109,7 @@ def _record(solution: Solution, why: str) -> None:
             stopped=solution.stopped.value,
             why=why,
             confidence=solution.confidence,
+            error=None if solution.error is None else str(solution.error),
             spent=solution.spent,
             usage=asdict(solution.usage),
         )

@@ -235,9 +235,11 @@ def _votes(vote: VoteEvent | None) -> list[str]:
 
 def _early(search: SearchEvent | None, done: DoneEvent | None) -> str:
     """What ended a named strategy before it was done; an adaptive run's decisions end with the same."""
-    if done is None or search is None or search.strategy == "adaptive" or done.stopped == Stopped.SETTLED:
+    if done is None or search is None or done.stopped == Stopped.SETTLED:
         return ""
-    return f"Stopped early: {done.why}."
+    if search.strategy == "adaptive" and not (done.error and done.answer is not None):
+        return ""
+    return f"Stopped early: {done.why}{' (the vote is over what was finished)' if done.error else ''}."
 
 
 def _outcome(search: SearchEvent | None, vote: VoteEvent | None, done: DoneEvent | None) -> str:

@@ -18,7 +18,7 @@ from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.strategies.requests import Expand, Fork
 from adaptive_ttc.types import ROOT, Problem
-from tests.doubles import TinyPolicy
+from tests.doubles import TinyPolicy, in_virtual_time
 
 PROBLEM = Problem.of("how much?", id="p")
 STEP = ("\n\n",)
@@ -46,7 +46,7 @@ def drive(search, policy=None, budget=None, **settings):
     ledger = Ledger(budget)
     policy = policy or TinyPolicy()
     driver = Driver(PROBLEM, policy, ledger, **settings)
-    prefixes = anyio.run(driver.run, search)
+    prefixes = in_virtual_time(driver.run, search)
     assert_settled(ledger, policy, driver)
     return prefixes, driver, ledger, policy
 
@@ -395,7 +395,7 @@ def test_cancelling_at_any_moment_counts_every_token(turns, chaos, budget):
 
 async def test_a_policy_that_ignores_aborts_is_charged_in_full_after_the_grace():
     frozen = {derive_seed(0, PROBLEM.id, (index,)) for index in range(2)}
-    policy, ledger = TinyPolicy(frozen=frozen, deaf=True), Ledger(1000)
+    policy, ledger = TinyPolicy(frozen=frozen, deaf=True), Ledger(2000)
     driver = Driver(PROBLEM, policy, ledger, config=DriverConfig(grace=0))
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
@@ -459,19 +459,19 @@ def test_a_call_that_failed_is_charged_in_full_and_repeated():
 
 def test_a_lost_call_may_leave_nothing_to_repeat_it_with():
     policy = Failing({1}, EngineError("gone", retryable=True))
-    prefixes, driver, ledger, _ = drive(whole(1, max_tokens=100), policy, 100)
+    prefixes, driver, ledger, _ = drive(whole(1, max_tokens=100), policy, 64)
     assert [prefix.finish for prefix in prefixes] == ["budget"]
-    assert ledger.spent == driver.usage.lost_tokens == 100
+    assert ledger.spent == driver.usage.lost_tokens == 64
 
 
 def test_failing_too_often_raises_the_error_itself():
     policy = Failing(set(range(99)), EngineError("gone", retryable=True))
     with pytest.raises(EngineError, match="gone"):
-        drive(whole(2), policy)
-    assert policy.calls <= 6
+        drive(whole(1), policy)
+    assert policy.calls == 3
 
 
-@pytest.mark.parametrize("error", [EngineError("broken"), ConfigError("cannot"), RuntimeError("bug")])
+@pytest.mark.parametrize("error", [EngineError("broken"), ConfigError("cannot")])
 async def test_a_final_failure_aborts_the_others_settles_and_is_raised_as_itself(error):
     frozen = {derive_seed(0, PROBLEM.id, (index,)) for index in range(4)}
     policy, ledger = Failing({6}, error, frozen=frozen), Ledger(10_000)
@@ -484,7 +484,7 @@ async def test_a_final_failure_aborts_the_others_settles_and_is_raised_as_itself
     with pytest.raises(type(error)) as raised:
         await driver.run(search())
     assert raised.value is error
-    assert driver.usage.lost_tokens == 100
+    assert driver.usage.lost_tokens == (100 if error.generated else 0)
     assert_settled(ledger, policy, driver)
 
 
@@ -496,7 +496,7 @@ def test_a_policy_that_delivers_too_much_is_an_engine_error():
     policy, ledger = Greedy(), Ledger(100)
     driver = Driver(PROBLEM, policy, ledger)
     with pytest.raises(EngineError, match="must be obeyed"):
-        anyio.run(driver.run, whole(1, max_tokens=10))
+        in_virtual_time(driver.run, whole(1, max_tokens=10))
     assert (ledger.spent, ledger.statistics().reserved) == (10, 0)
 
 
@@ -512,7 +512,7 @@ def test_random_failures_never_overspend_or_leak(chaos, n, budget, failure, fata
     policy, ledger = TinyPolicy(chaos=chaos, failure=failure, fatal=fatal), Ledger(budget)
     driver = Driver(PROBLEM, policy, ledger, prm=scorer())
     try:
-        prefixes = anyio.run(driver.run, whole(n, max_tokens=200, score=True))
+        prefixes = in_virtual_time(driver.run, whole(n, max_tokens=200, score=True))
     except EngineError:
         pass
     else:

@@ -1,0 +1,216 @@
+"""Where the engines end and the solver begins: what they deliver is checked, whatever they raise is made one of ours.
+
+Nothing beyond this line has to expect a foreign exception or a reply that cannot be: a call returns a sound
+:class:`~adaptive_ttc.policy.Sampled` or :class:`~adaptive_ttc.prm.base.Scored`, or raises an
+:class:`~adaptive_ttc.errors.AdaptiveTTCError`. Cancellation, ``KeyboardInterrupt`` and ``SystemExit`` pass. It knows
+neither budgets nor time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, TypeVar, get_args
+
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, GradingError, ReplyError
+from adaptive_ttc.policy import Policy, Sampled, SampleFinish, SampleRequest
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, is_out_of_memory
+from adaptive_ttc.types import Problem
+from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
+
+T = TypeVar("T")
+
+ROUNDING = 1e-6  # by which a score may lie outside [0, 1]; it is brought back
+LOGPROB_SLACK = 0.1  # nats by which a log-probability may be above 0, as engines compute in half precision
+_REPEATS = 3  # how often a method that costs nothing is tried
+_MOST_TOKENS_PER_CHARACTER = 16  # that any PRM computes for a text, several models and labels of steps included
+
+
+@contextmanager
+def told_as_ours(what: str) -> Iterator[None]:
+    """Raise :class:`EngineError` in place of any exception that is not this library's own; retryable, as nobody knows
+    that it would happen again.
+    """
+    try:
+        yield
+    except AdaptiveTTCError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        hint = "; lower max_tokens or the batch size" if is_out_of_memory(error) else ""
+        raise EngineError(f"{what} failed ({said[:500]}){hint}", retryable=True) from error
+
+
+class CheckedPolicy(WrappedPolicy):
+    """A policy whose replies are sound and whose errors are ours."""
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """The prompt. Raises ConfigError for one that cannot be rendered, EngineError where the engine fails."""
+        ids = _repeated(f"encode of {self.name}", lambda: tuple(self._policy.encode(problem)))
+        if not all(_is_count(one) for one in ids):
+            raise ReplyError(f"encode of {self.name} gave something else than token ids: {_shown(ids)}")
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text. Raises EngineError where the engine fails."""
+        text = _repeated(f"decode of {self.name}", lambda: self._policy.decode(token_ids))
+        if not isinstance(text, str):
+            raise ReplyError(f"decode of {self.name} gave {_shown(text)} in place of a text", retryable=True)
+        return text
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """A sound sample. Raises ConfigError for a request that can never be served, EngineError for the rest."""
+        with told_as_ours(f"a sample of {self.name}"):
+            reply: object = await self._policy.sample(request)
+        return checked_sample(reply, request, self)
+
+    async def abort(self, request_id: str) -> None:
+        """Abort. Raises EngineError where the engine fails."""
+        with told_as_ours(f"abort of {self.name}"):
+            await self._policy.abort(request_id)
+
+
+class CheckedPRM(WrappedPRM):
+    """A PRM whose scores are sound and whose errors are ours."""
+
+    def count_tokens(self, request: ScoreRequest) -> int:
+        """Tokens. Raises ConfigError for a request that can never be served, EngineError where the model fails."""
+        tokens = _repeated(f"count_tokens of {self.name}", lambda: self._prm.count_tokens(request))
+        if not _is_count(tokens) or tokens > _most_tokens(request):
+            raise ReplyError(f"count_tokens of {self.name} gave {_shown(tokens)}")
+        return int(tokens)
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Sound scores. Raises ConfigError for a request that can never be served, EngineError for the rest."""
+        with told_as_ours(f"a score of {self.name}"):
+            reply: object = await self._prm.score(request)
+        return checked_scores(reply, request, self.name)
+
+
+def checked_policy(policy: Policy) -> CheckedPolicy:
+    """The policy behind the boundary; itself if it is."""
+    return policy if isinstance(policy, CheckedPolicy) else CheckedPolicy(policy)
+
+
+def checked_prm(prm: RewardModel | None) -> CheckedPRM | None:
+    """The PRM behind the boundary; itself if it is, or if there is none."""
+    return prm if prm is None or isinstance(prm, CheckedPRM) else CheckedPRM(prm)
+
+
+@contextmanager
+def grading() -> Iterator[None]:
+    """Raise :class:`GradingError` for whatever else a grader raises."""
+    try:
+        yield
+    except AdaptiveTTCError:
+        raise
+    except Exception as error:
+        raise GradingError(f"grading failed ({type(error).__name__}: {error})") from error
+
+
+def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sampled:
+    """The sample, if it is sound; else ReplyError. Too many tokens are final: no budget could hold."""
+    if not isinstance(reply, Sampled):
+        raise ReplyError(f"{policy.name} gave {_shown(reply)} in place of a sample", retryable=True)
+    with _malformed(policy.name):
+        ids = tuple(reply.token_ids)
+        logprobs = tuple(reply.logprobs)
+        if len(ids) > request.max_tokens:
+            raise ReplyError(
+                f"the policy delivered {len(ids)} tokens to a request for at most {request.max_tokens}: "
+                "its max_tokens must be obeyed, or no budget can hold"
+            )
+        _check(all(_is_count(one) and one < 2**31 for one in ids), f"token ids that cannot be: {_shown(ids)}")
+        _check(reply.finish in get_args(SampleFinish), f"finish={_shown(reply.finish)}")
+        _check(reply.finish != "stop" or bool(request.stop), "a stop string where none was asked for")
+        _check(len(logprobs) in (0, len(ids)), f"{len(logprobs)} log-probabilities of {len(ids)} tokens")
+        _check(all(_is_logprob(one) for one in logprobs), f"log-probabilities that cannot be: {_shown(logprobs)}")
+        most = max(policy.max_context, len(request.prompt_ids) + request.max_tokens)
+        for name in ("prompt_tokens", "cached_tokens", "discarded_tokens"):
+            number = getattr(reply, name)
+            _check(_is_count(number) and number <= most, f"{name}={_shown(number)} in a context of {most:,}")
+    if all(type(one) is int for one in ids) and all(type(one) is float for one in logprobs):
+        return reply if ids is reply.token_ids and logprobs is reply.logprobs else _plain(reply, ids, logprobs)
+    return _plain(reply, ids, logprobs)
+
+
+def checked_scores(reply: object, request: ScoreRequest, name: str) -> Scored:
+    """The scores, if they are sound; else ReplyError. What rounding put outside [0, 1] is brought back."""
+    if not isinstance(reply, Scored):
+        raise ReplyError(f"{name} gave {_shown(reply)} in place of scores", retryable=True)
+    with _malformed(name):
+        scores, steps = tuple(reply.scores), len(request.steps)
+        if len(scores) != steps:
+            raise ReplyError(f"the PRM gave {len(scores)} scores for {steps} steps", retryable=True)
+        _check(all(_is_score(one) for one in scores), f"scores that are not in [0, 1]: {_shown(scores)}")
+        for part in ("prm_tokens", "cached_tokens"):
+            number = getattr(reply, part)
+            _check(_is_count(number) and number <= _most_tokens(request), f"{part}={_shown(number)}")
+        return replace(reply, scores=tuple(min(max(float(one), 0.0), 1.0) for one in scores))
+
+
+def _repeated(what: str, call: Callable[[], T]) -> T:
+    """The result of a call that costs nothing, tried again at once where it fails with a foreign exception."""
+    for attempt in range(1, _REPEATS + 1):
+        try:
+            with told_as_ours(what):
+                return call()
+        except ConfigError:
+            raise
+        except EngineError as error:
+            if not error.retryable or attempt == _REPEATS:
+                error.generated = False
+                raise
+    raise AssertionError
+
+
+@contextmanager
+def _malformed(name: str) -> Iterator[None]:
+    """Raise ReplyError, retryable, for what the checks of a reply stumble over."""
+    try:
+        yield
+    except _UnsoundError as wrong:
+        raise ReplyError(f"{name} gave {wrong}", retryable=True) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ReplyError(f"{name} gave a malformed reply ({error})", retryable=True) from error
+
+
+class _UnsoundError(Exception):
+    """Something in a reply that cannot be."""
+
+
+def _check(sound: bool, otherwise: str) -> None:
+    if not sound:
+        raise _UnsoundError(otherwise)
+
+
+def _is_count(number: Any) -> bool:
+    return (type(number) is int and number >= 0) or (
+        isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 0
+    )
+
+
+def _is_logprob(number: Any) -> bool:
+    return isinstance(number, Real) and math.isfinite(number) and float(number) <= LOGPROB_SLACK
+
+
+def _is_score(number: Any) -> bool:
+    return isinstance(number, Real) and not isinstance(number, bool) and -ROUNDING <= float(number) <= 1 + ROUNDING
+
+
+def _most_tokens(request: ScoreRequest) -> int:
+    characters = len(request.question) + sum(map(len, request.steps)) + 64 * len(request.steps) + 1024
+    return _MOST_TOKENS_PER_CHARACTER * characters
+
+
+def _plain(reply: Sampled, ids: Sequence[Any], logprobs: Sequence[Any]) -> Sampled:
+    """With Python's own numbers in tuples, whatever the engine's library has."""
+    return replace(reply, token_ids=tuple(map(int, ids)), logprobs=tuple(map(float, logprobs)))
+
+
+def _shown(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else f"{said[:77]}..."
