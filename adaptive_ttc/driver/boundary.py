@@ -112,7 +112,7 @@ def grading() -> Iterator[None]:
 
 
 def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sampled:
-    """The sample, if it is sound; else ReplyError. Too many tokens are final: no budget could hold."""
+    """The sample, if it is sound; else ReplyError, retryable, as nobody knows that it would happen again."""
     if not isinstance(reply, Sampled):
         raise ReplyError(f"{policy.name} gave {_shown(reply)} in place of a sample", retryable=True)
     with _malformed(policy.name):
@@ -121,7 +121,8 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
         if len(ids) > request.max_tokens:
             raise ReplyError(
                 f"the policy delivered {len(ids)} tokens to a request for at most {request.max_tokens}: "
-                "its max_tokens must be obeyed, or no budget can hold"
+                "its max_tokens must be obeyed, or no budget can hold",
+                retryable=True,
             )
         _check(all(_is_count(one) and one < 2**31 for one in ids), f"token ids that cannot be: {_shown(ids)}")
         _check(reply.finish in get_args(SampleFinish), f"finish={_shown(reply.finish)}")

@@ -19,7 +19,8 @@ LONGEST_BACKOFF = 15.0  # seconds
 FAILURES_IN_A_ROW = 5  # calls that fail, with none between that succeeds, after which an engine counts as gone
 SHORT_LEASE = 64  # tokens at least that a call may risk
 FIRST_LEASE = 512  # tokens at most that a sample's first call may risk
-_FIRST_SHARE = 4  # nor more than one in so many of the whole budget
+_FIRST_SHARE = 4  # nor more than one in so many of the whole budget; where several problems are at work, of each part
+_FIRST_SHARE_OF_MANY = 20
 _STEADY = 8  # calls without a loss, after which one may risk another SHORT_LEASE
 _LEAST_LOSSES = 4  # calls that were lost before a share of the budget ends a run: small budgets have large shares
 
@@ -124,6 +125,7 @@ class Losses:
     """What was paid for calls that told nothing; ``share`` of a budget may go that way."""
 
     share: float
+    width: int = 1  # problems at work at once
     units: int = 0  # lost
     calls: int = 0  # that were lost
     steady: int = 0  # calls that came back since the last loss
@@ -158,7 +160,8 @@ class Losses:
         if budget.limit is None:
             return math.inf
         if not self.calls:
-            return max(min(FIRST_LEASE, budget.limit // (_FIRST_SHARE * rate)), SHORT_LEASE, 4 * grown)
+            parts = _FIRST_SHARE if self.width == 1 else _FIRST_SHARE_OF_MANY * self.width
+            return max(min(FIRST_LEASE, budget.limit // (parts * rate)), SHORT_LEASE, 4 * grown)
         left = (self.share * budget.spent - self.units) / rate
         return max(left, SHORT_LEASE * (1 + self.steady // _STEADY))
 

@@ -92,6 +92,7 @@ class Scheduler:
         revises = policy.revision_prompt is not None
         calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
         self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises, greedy=not recorded)
+        resources.health.losses.width = 1 if alone else request.max_concurrency
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
         self._stop = stop

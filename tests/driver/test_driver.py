@@ -497,7 +497,7 @@ def test_a_policy_that_delivers_too_much_is_an_engine_error():
     driver = Driver(PROBLEM, policy, ledger)
     with pytest.raises(EngineError, match="must be obeyed"):
         in_virtual_time(driver.run, whole(1, max_tokens=10))
-    assert (ledger.spent, ledger.statistics().reserved) == (10, 0)
+    assert (ledger.spent, ledger.statistics().reserved) == (30, 0)
 
 
 @settings(max_examples=80)
