@@ -193,17 +193,12 @@ async def test_answers_that_cannot_be_compared_agree_by_their_text():
 @virtually
 async def test_what_ends_a_run_bounds_grading():
     class Slow(Grader):
-        asked = 0
-
         async def classes(self, answers):
-            self.asked += 1
-            if self.asked == len(QUESTIONS):
-                pool.stop()
-            await asyncio.sleep(100)
+            await asyncio.sleep(1000)
 
-    one = solver(Slow())
+    one, loop = solver(Slow()), asyncio.get_running_loop()
     pool = one.solve_many(QUESTIONS, budget_tokens=BUDGET, max_tokens=200)
+    loop.call_later(50, pool.stop)
     solutions = await pool
-    assert all(solution.error is None for solution in solutions)
-    assert sum(solution.answer is not None for solution in solutions) > 4
-    assert asyncio.get_running_loop().time() < 4.0
+    assert all(solution.answer is not None and solution.error is None for solution in solutions)
+    assert loop.time() < 53
