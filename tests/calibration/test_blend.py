@@ -53,10 +53,12 @@ def test_few_problems_lean_towards_agreement(learner):
     assert weights_for(few, truth).gain == pytest.approx(10 / 18, abs=0.02)
 
 
-def test_agreement_that_adds_next_to_nothing_is_left_out(learner, monkeypatch):
-    monkeypatch.setattr(blend, "PRIOR", 0.1)  # as if there were a hundred times the problems
-    rows = learner.rows
-    assert weights_for(learner, OutOfFold(rows.right, rows.after - rows.right[rows.owner])) is None
+def test_agreement_that_adds_little_is_left_out(learner, model, monkeypatch):
+    weights = model.weights
+    monkeypatch.setattr(blend, "LEAST", max(weights.gain, weights.right[0]) + 0.01)
+    assert not isinstance(learner.blended(), BlendedGainModel)
+    monkeypatch.setattr(blend, "LEAST", max(weights.gain, weights.right[0]) - 0.01)
+    assert learner.blended().weights == weights
 
 
 def test_the_general_level_is_fitted_to_no_problem_that_it_is_judged_on(learner):
