@@ -5,6 +5,7 @@ The names below are the public interface; they are imported when they are first 
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from adaptive_ttc.prm import load_prm as load_prm
     from adaptive_ttc.run.pool import SolutionPool as SolutionPool
     from adaptive_ttc.run.retrace import retrace as retrace
+    from adaptive_ttc.run.statistics import prometheus as prometheus
     from adaptive_ttc.run.stream import SolutionStream as SolutionStream
     from adaptive_ttc.solution import Solution as Solution
     from adaptive_ttc.solver import Solver as Solver
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
     __version__: str
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who wants to read it configures logging
+
 _NAMES = {
     "allocation.report": ("AllocationReport",),
     "driver.driver": ("Driver",),
@@ -69,6 +73,7 @@ _NAMES = {
     "prm": ("RewardModel", "ScoreRequest", "Scored", "load_prm"),
     "run.pool": ("SolutionPool",),
     "run.retrace": ("retrace",),
+    "run.statistics": ("prometheus",),
     "run.stream": ("SolutionStream",),
     "solution": ("Solution",),
     "solver": ("Solver",),

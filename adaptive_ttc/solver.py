@@ -25,6 +25,7 @@ from adaptive_ttc.run.pool import SolutionPool
 from adaptive_ttc.run.request import Priority, Question, Resources, check_several, make_pool_request, make_request
 from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
+from adaptive_ttc.run.statistics import Meter, MeteredPolicy, MeteredPRM, SolverStatistics
 from adaptive_ttc.run.stream import Begin, SolutionStream
 from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.solution import Solution
@@ -81,6 +82,7 @@ class Solver:
         self.verify = verify
         self.grader = grader or getattr(policy, "grader", None) or Grader()
         self._config = config or DriverConfig()
+        self._policy_meter, self._prm_meter = Meter("policy"), Meter("PRM")
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()
 
@@ -298,8 +300,17 @@ class Solver:
     @property
     def resources(self) -> Resources:
         """The models, the grader, how requests are sent and the check of answers, as they are now."""
-        models: dict[str, Any] = {"policy": self.policy, "prm": self.prm}
-        return Resources(**models, grader=self.grader, config=self._config, verify=self.verify)
+        policy = MeteredPolicy(self.policy, self._policy_meter)
+        prm = None if self.prm is None else MeteredPRM(self.prm, self._prm_meter)
+        return Resources(policy=policy, prm=prm, grader=self.grader, config=self._config, verify=self.verify)
+
+    def statistics(self) -> SolverStatistics:
+        """Calls in flight, how many failed, and what the grader does; :func:`adaptive_ttc.prometheus` renders them."""
+        return SolverStatistics(
+            policy=self._policy_meter.statistics(),
+            prm=None if self.prm is None else self._prm_meter.statistics(),
+            grader=self.grader.statistics(),
+        )
 
     def _checked(
         self, problem: Question, options: Mapping[str, Any], id: str | None, seed: int | None, **asked: Any

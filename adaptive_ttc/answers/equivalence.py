@@ -67,6 +67,7 @@ class GraderStatistics:
     timeouts: int  # requests that were cut off by ``time_limit`` or ``wall_limit``
     crashes: int  # requests under which a worker died (of want of memory, mostly), and a fresh one as well
     starts: int  # worker processes started
+    waiting: int  # readings and comparisons that wait for a worker, or are with one
 
 
 _T = TypeVar("_T")
@@ -144,7 +145,7 @@ class Grader:
 
     def statistics(self) -> GraderStatistics:
         """What was done so far."""
-        mine = {name: self._counts[name] for name in ("plain", "cached", "undecided")}
+        mine = {name: self._counts[name] for name in ("plain", "cached", "undecided", "waiting")}
         theirs = {name: self._pool.count(name) for name in ("requests", "timeouts", "crashes", "starts")}
         return GraderStatistics(**mine, **theirs)
 
@@ -196,6 +197,7 @@ class Grader:
             limiters = anyio.CapacityLimiter(4), anyio.CapacityLimiter(4)
             _threads.set(limiters)
         abandoned = threading.Event()
+        self._counts["waiting"] += 1
         try:
             return await anyio.to_thread.run_sync(
                 self._pool.ask,
@@ -206,6 +208,7 @@ class Grader:
                 limiter=limiters[allowance.is_slow],
             )
         finally:
+            self._counts["waiting"] -= 1
             abandoned.set()  # the thread sees it when this task was cancelled, and leaves the worker fit for use
 
     def _classes(self, answers: Sequence[str | None], allowance: Allowance) -> _Inquiry[tuple[str | None, ...]]:

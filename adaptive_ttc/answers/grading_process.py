@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -13,6 +14,8 @@ from typing import Any
 
 from adaptive_ttc.answers.worker_process import WaitAbandonedError, WorkerDiedError, WorkerLateError, WorkerProcess
 from adaptive_ttc.errors import ConfigError, GradingError
+
+_log = logging.getLogger(__package__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,7 @@ class Supervisor:
         except (WorkerDiedError, WorkerLateError) as error:
             self._discard()
             lost = "late" if isinstance(error, WorkerLateError) else "death"
+            _log.warning("the grading worker ended (%s): the next question starts another one", lost)
             return {"lost": lost, "fresh": False, "seconds": time.monotonic() - began}
         except WaitAbandonedError:
             self._settle(worker)

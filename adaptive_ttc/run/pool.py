@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -21,12 +22,14 @@ from adaptive_ttc.run.checkpointed import CheckpointedProblem, settled_before
 from adaptive_ttc.run.request import Question, Questions, Resources, SolveRequest
 from adaptive_ttc.run.run import ending_early
 from adaptive_ttc.run.scheduler import Scheduler
+from adaptive_ttc.run.statistics import PoolStatistics
 from adaptive_ttc.run.vote import conclude
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.tasks import Background
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Message, Problem, Usage
 
+_log = logging.getLogger(__package__)
 _SOURCE_FAILURES = 3  # failures of a source, one after the other, after which it is asked no more
 
 
@@ -81,6 +84,7 @@ class SolutionPool(Background[Solution, None]):
         self._places = anyio.Semaphore(request.max_concurrency)  # for problems of an asynchronous source
         self._open: dict[AdaptiveProblem, int] = {}
         self._settled_usage = Usage()
+        self._arrived = self._settled_number = self._failed = 0  # problems
         self._settled_ones: deque[_Settled] = deque()  # those in the queue
         self._awaited = False
 
@@ -102,6 +106,21 @@ class SolutionPool(Background[Solution, None]):
     def report(self) -> AllocationReport:
         """Who got what so far, and why."""
         return self._scheduler.report()
+
+    def statistics(self) -> PoolStatistics:
+        """How many problems are open, have settled and have failed, and how the budget stands."""
+        ledger = self._scheduler.ledger.statistics()
+        return PoolStatistics(
+            arrived=self._arrived,
+            open=len(self._open),
+            settled=self._settled_number,
+            failed=self._failed,
+            slices=ledger.open_children,
+            budget=ledger.limit,
+            spent=ledger.spent,
+            promised=ledger.reserved,
+            lost_tokens=self.usage.lost_tokens,
+        )
 
     def stop(self) -> None:
         """End what runs; every problem that has arrived settles with the best that it has, as at the deadline."""
@@ -148,6 +167,7 @@ class SolutionPool(Background[Solution, None]):
 
     def _charge(self, units: int) -> None:
         """Charge what earlier runs have spent, or may have; within the budget, as that was theirs too."""
+        _log.info("going on from %s: %d units are spent", self._checkpoint, units)
         money = self._scheduler.ledger.reserve(units)
         assert money is not None
         money.settle(units)
@@ -157,6 +177,10 @@ class SolutionPool(Background[Solution, None]):
 
     def _hand_out(self, number: int, solution: Solution) -> None:
         self._settled_usage += replace(solution.usage, wall_time=0.0)
+        self._settled_number += 1
+        self._failed += solution.error is not None
+        if solution.error is not None:
+            _log.warning("problem %s failed: %s", solution.problem.id, solution.error)
         if not self._keep_traces:
             solution = replace(solution, trace=Trace(solution.trace.started))
         self._settled_ones.append(_Settled(number, solution, has_place=self._iterated))
@@ -193,6 +217,7 @@ class SolutionPool(Background[Solution, None]):
     ) -> list[AdaptiveProblem]:
         """The problem, begun; none where it is impossible, did not come, or was settled: its solution says so."""
         problem = None
+        self._arrived += 1
         try:
             if isinstance(question, SourceError):
                 raise question

@@ -7,6 +7,7 @@ worker that died is drawn again by a new one, which finds in the store what was 
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,8 @@ from adaptive_ttc.calibration.collect.units import PoolKey
 from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.solver import Solver
+
+_log = logging.getLogger(__package__)
 
 TRIES = 3  # workers in a row that may die over the same problems before one gets anything done
 _POLL = 1.0  # seconds between looks into the store for progress
@@ -244,6 +247,7 @@ class _Collection:
     def _replace(self, slot: _Slot, shard: _Shard, death: BaseException) -> None:
         """After the death of a worker, let another one draw its shard again; much of it may be stored."""
         how = slot.worker.kill() or str(death).strip().splitlines()[0].rstrip(".")
+        _log.warning("a worker ended (%s): another one draws what its %d problems lack", how, len(shard.rows))
         self._look(shard)
         shard.deaths += 1
         if shard.deaths == TRIES:

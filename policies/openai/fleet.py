@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import anyio
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.secrets import Credentials, check_key, redacted, split_credentials
 from adaptive_ttc.tasks import side_by_side
+
+_log = logging.getLogger(__package__)
 
 Api = Literal["tokens", "chat", "text"]
 """``tokens``: completions of token ids by servers that name the ids they generate (vLLM, SGLang, llama.cpp).
@@ -173,6 +176,7 @@ class Fleet:
 
     def refused(self, replica: Replica, reason: UnavailableError) -> None:
         """A replica did not take a request."""
+        _log.warning("%s took no request: %s", replica.url, reason)
         if replica.ready or replica.checking:
             replica.failures += 1
             rest = self._config.backoff * min(2 ** (replica.failures - 1), 60)
@@ -183,6 +187,7 @@ class Fleet:
 
     def broke(self, replica: Replica, reason: str) -> None:
         """A replica broke off an answer; if it died, its cache is lost."""
+        _log.warning("%s broke off an answer: %s", replica.url, reason)
         replica.ready, replica.must_check, replica.trouble = False, True, reason
         replica.retry_at = anyio.current_time()
 
@@ -215,6 +220,7 @@ class Fleet:
         except UnavailableError as reason:
             self.refused(replica, reason)
         else:
+            _log.info("%s takes requests", replica.url)
             if replica.failures:
                 self._prefixes.forget(replica.index)  # it may have been started anew
             replica.ready, replica.must_check = True, False

@@ -1,0 +1,144 @@
+"""What a solver is doing, seen from outside: calls of its engines, its grader, and the problems of a pool.
+
+Everything is counted where a call is made, whatever comes of it; reading the counts costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from adaptive_ttc.answers.equivalence import GraderStatistics
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
+from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
+
+_log = logging.getLogger(__package__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatistics:
+    """The calls of a policy or a PRM."""
+
+    calls: int  # that were made
+    in_flight: int  # that have not come back
+    failed: int  # that raised an error, or were cancelled
+    tokens: int  # delivered, or scored
+
+    @property
+    def loss_rate(self) -> float:
+        """Share of the calls that came back which failed; 0 before the first."""
+        return self.failed / max(1, self.calls - self.in_flight)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolverStatistics:
+    """A snapshot of a solver."""
+
+    policy: EngineStatistics
+    prm: EngineStatistics | None
+    grader: GraderStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """A snapshot of a pool; units are budget units."""
+
+    arrived: int  # problems
+    open: int  # that have arrived and not settled
+    settled: int  # that have, failed ones included
+    failed: int  # that settled with an error
+    slices: int  # at work
+    budget: int | None
+    spent: int
+    promised: int  # to what is at work
+    lost_tokens: int  # most tokens of calls that told nothing; they are charged
+
+
+class Meter:
+    """Counts the calls of one engine."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls = self._in_flight = self._failed = self._tokens = 0
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A call is under way; it has failed where this is left by an exception."""
+        self._calls += 1
+        self._in_flight += 1
+        try:
+            yield
+        except Exception as error:
+            self._failed += 1
+            _log.warning("a call of the %s failed: %s: %s", self._name, type(error).__name__, error)
+            raise
+        except BaseException:
+            self._failed += 1
+            raise
+        finally:
+            self._in_flight -= 1
+
+    def add(self, tokens: int) -> None:
+        """So many tokens came of a call."""
+        self._tokens += tokens
+
+    def statistics(self) -> EngineStatistics:
+        """The counts."""
+        return EngineStatistics(calls=self._calls, in_flight=self._in_flight, failed=self._failed, tokens=self._tokens)
+
+
+class MeteredPolicy(WrappedPolicy):
+    """A policy whose calls are counted."""
+
+    def __init__(self, policy: Policy, meter: Meter) -> None:
+        super().__init__(policy)
+        self._meter = meter
+
+    async def sample(self, request: SampleRequest) -> Sampled:
+        """The policy's reply."""
+        with self._meter.call():
+            sampled = await self._policy.sample(request)
+        self._meter.add(len(sampled.token_ids))
+        return sampled
+
+
+class MeteredPRM(WrappedPRM):
+    """A PRM whose calls are counted."""
+
+    def __init__(self, prm: RewardModel, meter: Meter) -> None:
+        super().__init__(prm)
+        self._meter = meter
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """The PRM's reply."""
+        with self._meter.call():
+            scored = await self._prm.score(request)
+        self._meter.add(scored.prm_tokens)
+        return scored
+
+
+def prometheus(*statistics: SolverStatistics | PoolStatistics, prefix: str = "adaptive_ttc") -> str:
+    """Statistics in Prometheus' text format (version 0.0.4), to be served at ``/metrics`` by whatever serves.
+
+    All are gauges, named by their place: ``adaptive_ttc_policy_in_flight``, ``adaptive_ttc_pool_open``.
+    """
+    lines = []
+    for one in statistics:
+        root = f"{prefix}_pool" if isinstance(one, PoolStatistics) else prefix
+        for name, value in _flat(root, one):
+            lines += [f"# TYPE {name} gauge", f"{name} {value}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    if is_dataclass(value):
+        for part in fields(value):
+            yield from _flat(f"{name}_{part.name}", getattr(value, part.name))
+        if isinstance(value, EngineStatistics):
+            yield f"{name}_loss_rate", value.loss_rate
+    elif value is not None:
+        yield name, value
