@@ -21,7 +21,7 @@ SHORT_LEASE = 64  # tokens at least that a call may risk
 FIRST_LEASE = 512  # tokens at most that a sample's first call may risk
 _FIRST_SHARE = 4  # nor more than one in so many of the whole budget; where several problems are at work, of each part
 _FIRST_SHARE_OF_MANY = 20
-_STEADY = 8  # calls without a loss, after which one may risk another SHORT_LEASE
+_STEADY = 50  # calls without a loss, after which one may risk another SHORT_LEASE
 _LEAST_LOSSES = 4  # calls that were lost before a share of the budget ends a run: small budgets have large shares
 
 
