@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import anyio
 
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, OutageError
 from adaptive_ttc.policies.secrets import Credentials, check_key, redacted, split_credentials
 from adaptive_ttc.tasks import side_by_side
 
@@ -151,7 +151,7 @@ class Fleet:
     async def replica(self, prompt: Sequence[int], give_up: float) -> AsyncIterator[Replica]:
         """A ready replica, with the request counted to its load; waited for until ``give_up`` (loop time).
 
-        EngineError if none was ready by then (nothing was sent), ConfigError if a replica does not serve the model.
+        OutageError if none was ready by then (nothing was sent), ConfigError if a replica does not serve the model.
         """
         while not (ready := await self._ready()):
             now = anyio.current_time()
@@ -191,12 +191,13 @@ class Fleet:
         replica.ready, replica.must_check, replica.trouble = False, True, reason
         replica.retry_at = anyio.current_time()
 
-    def exhausted(self) -> EngineError:
+    def exhausted(self) -> OutageError:
         """The error when patience has run out; waiting longer would not help, so it is not retryable."""
         troubles = "; ".join(f"{one.url}: {one.trouble}" for one in self.replicas)
-        return EngineError(
+        return OutageError(
             f"no replica took a request for {self._config.patience:g} seconds ({troubles}); "
-            "start the servers, correct base_urls, or raise patience"
+            "start the servers, correct base_urls, or raise patience",
+            generated=False,
         )
 
     async def _ready(self) -> list[Replica]:

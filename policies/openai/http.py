@@ -152,7 +152,8 @@ def _refusal(replica: Replica, path: str, response: httpx2.Response, config: Fle
         return MisfitError(f"answers {path} with {status}: {said}")
     if status >= 500:  # it, or a server behind a router, may have generated before it failed
         return EngineError(f"{replica.url} failed with {status}: {said}", retryable=True)
-    return EngineError(f"{replica.url} refuses with {status}: {said}; check the URL and the API key")
+    refused = f"{replica.url} refuses with {status}: {said}; check the URL and the API key"
+    return EngineError(refused, generated=False)
 
 
 def _parsed(replica: Replica, data: str, config: FleetConfig) -> Json:

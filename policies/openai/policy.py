@@ -175,6 +175,9 @@ class OpenAIPolicy(ChatModelPolicy):
                         raise self._fleet.exhausted() from reason
                 except MisfitError as reason:
                     raise ConfigError(f"{replica.url} does not take the request: it {reason}; {REMEDY}") from reason
+                except ConfigError as error:
+                    error.generated = pending.answer is not None  # then it was found out from what came
+                    raise
                 except TimeoutError as error:
                     said = f"{replica.url} did not end its answer in {self._config.request_timeout:g} seconds"
                     self._fleet.broke(replica, said)
