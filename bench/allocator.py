@@ -32,35 +32,45 @@ Figures:
   ``samples_share.pooled_uniform``: cost of the dynamic programme for the same accuracy, to what was spent;
 - ``overspent``: pools in which more was spent or promised than there was;
 - ``problems`` of a pool.
+
+**What ships** (``allocator_shipped.py``): the same problems with rates that agreement among votes knows, options by its
+forecasts in place of exact gains, as a scheduler prices them, at the cost of all their samples:
+
+- ``dp_regret.agreement``, ``dp_regret.agreement_weighted``: mean, and all that was missed to all there was to gain,
+  where each sample is looked at; ``dp_regret.agreement_at_once``: up to 8 samples side by side;
+  ``dp_regret.agreement_pooled``: one budget over many problems, as above;
+- ``us_per_forecast.agreement``: microseconds of processor time a state, of patterns that were seen before;
+  ``us_per_forecast.agreement_new``: of others; ``us_per_forecast.blend``: of it and the embedded pair's learned model,
+  a state at a time; ``us_per_forecast.blend_together``: 32 at a time.
 """
 
 from __future__ import annotations
 
-import math
 import random
-import time
-import tracemalloc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
 from allocator_known_model import Action, Frontier, KnownModel, Rule, State, canonical
+from allocator_shipped import AgreementOffers, on_grid
+from allocator_time import AT_ONCE, TOGETHER, forecast_times, memory, timings
 from measuring import command, markdown_table, parser_of, report, write_section
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.estimate.gain import Option
 
 LIVE = (100, 1_000, 10_000)
-OPENING = 90
 
-AT_ONCE = 32
-"""Problems of a pool that run at once."""
+SIDE_BY_SIDE = 8
+"""Samples of a problem that an idle engine would take at once."""
 
 PRICES = (0.001, 0.003, 0.01, 0.03)
+FRONTIER = tuple(10 ** (-5 + 4.5 * i / 30) for i in range(31))
+"""Prices at which the exact programme is solved for pools."""
+
 MEAN_SAMPLES = (2, 4, 8, 16)
 LEVELS = {
     "even": (0.3, 0.45, 0.6, 0.75, 0.9),
@@ -70,70 +80,6 @@ LEVELS = {
     "single": (0.6,),
 }
 """Probabilities, equally likely, that a sample is right. ``torn`` holds problems on which most samples are wrong."""
-
-
-def drawn_options(rng: random.Random) -> tuple[Option, ...]:
-    """Eight options of random cost and gain."""
-    scale, rate = rng.uniform(30, 120), rng.uniform(0.001, 0.2)
-    return tuple(
-        Option((kind, size), scale * size, rate * rng.uniform(0.5, 1) * math.log2(1 + size), int(1.5 * scale))
-        for kind in range(2)
-        for size in (1, 2, 4, 8)
-    )
-
-
-def opened_allocator(live: int, rng: random.Random, more: int = 0) -> Allocator:
-    """An allocator whose problems have all had their opening, and that has a part of what they want and ``more``."""
-    allocator = Allocator(live * (OPENING + 200) + more)
-    for index in range(live):
-        allocator.arrive(str(index), OPENING)
-    for index in range(live):
-        allocator.next()
-        allocator.charged(str(index), OPENING)
-        allocator.offer(str(index), drawn_options(rng))
-    return allocator
-
-
-def decisions(allocator: Allocator, number: int, rng: random.Random) -> Iterator[float]:
-    """Seconds of each of so many decisions, of which each is charged when 32 more were made."""
-    options = [drawn_options(rng) for _ in range(512)]  # made beforehand: they are the caller's work
-    running: list[Decision] = []
-    for index in range(number):
-        start = time.thread_time()
-        decision = allocator.next()
-        if decision:
-            running.append(decision)
-        if running and (decision is None or len(running) > AT_ONCE):
-            first = running.pop(0)
-            allocator.charged(first.problem, first.units // 2)
-            allocator.offer(first.problem, options[index % 512])
-        yield time.thread_time() - start
-
-
-def timings(live: Sequence[int], number: int, rounds: int, seed: int) -> dict[str, float]:
-    """Microseconds a decision, whatever it does, at every number of live problems, in turn."""
-    taken: dict[int, list[float]] = {n: [] for n in live}
-    for turn in range(rounds):
-        for n in live if turn % 2 else live[::-1]:
-            rng = random.Random(seed + turn)
-            taken[n].append(1e6 * fmean(decisions(opened_allocator(n, rng, more=number * OPENING), number, rng)))
-    middle = {n: median(values) for n, values in taken.items()}
-    growth = middle[live[-1]] / middle[live[0]]
-    return {f"us_per_decision.{n}": middle[n] for n in live} | {
-        "growth": growth,
-        "growth_over_log": growth / (math.log(live[-1]) / math.log(live[0])),
-    }
-
-
-def memory(live: int, seed: int) -> float:
-    """Bytes a problem, its options and its part of the log included."""
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    allocator = opened_allocator(live, random.Random(seed))
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert allocator.spent
-    return (after - before) / live
 
 
 def models(seed: int | None, cap: int) -> dict[str, KnownModel]:
@@ -212,8 +158,42 @@ def regrets(priors: Sequence[KnownModel], two_kinds: Sequence[KnownModel]) -> di
     return means | {"dp_regret.max": max(known[""]), "dp_regret.weighted": missed / gained}
 
 
-def pooled(model: KnownModel, mean_samples: int, problems: int, seed: int) -> tuple[float, bool]:
-    """Accuracy of one budget over many problems, and whether it was kept.
+def shipped_regrets(priors: Sequence[KnownModel], problems: int, seed: int) -> dict[str, float]:
+    """The figures of options by agreement."""
+    found: dict[str, list[float]] = {"": [], "_at_once": []}
+    missed = gained = 0.0
+    grid = [on_grid(prior) for prior in priors]
+    for model in grid:
+        for name, at_once in (("", 1), ("_at_once", SIDE_BY_SIDE)):
+            offers = AgreementOffers(model, at_once)
+            for price in PRICES:
+                value = regret(model, allocator_rule(price, offers), price)
+                if value is None:
+                    continue
+                found[name].append(value)
+                if at_once == 1:
+                    gain = model.worth(model.best_rule(price)).at(price) - model.stop(model.start)
+                    missed, gained = missed + value * gain, gained + gain
+    together = Pools()
+    for model in grid:
+        frontier, offers = Frontier.of(model, FRONTIER), AgreementOffers(model)
+        for mean_cost in (one for one in MEAN_SAMPLES if 2 * one <= model.cap):
+            together.add(frontier, pooled(model, mean_cost, problems, seed, offers)[0], mean_cost)
+    return {
+        **{f"dp_regret.agreement{name}": fmean(values) for name, values in found.items()},
+        "dp_regret.agreement_weighted": missed / gained,
+        "dp_regret.agreement_pooled": fmean(together.missed),
+    }
+
+
+def pooled(
+    model: KnownModel,
+    mean_samples: int,
+    problems: int,
+    seed: int,
+    offers: Callable[[State], Iterable[Option]] | None = None,
+) -> tuple[float, bool]:
+    """Accuracy of one budget over many problems, and whether it was kept; ``offers``: options, by default exact ones.
 
     Types are dealt in proportion to their weights; accuracy is that of the votes given the counts.
     """
@@ -225,10 +205,11 @@ def pooled(model: KnownModel, mean_samples: int, problems: int, seed: int) -> tu
     ]
     rng.shuffle(levels)
     counts = [[[0, 0] for _ in model.costs] for _ in levels]
+    offers = offers or model.options
     budget = mean_samples * problems
     allocator = Allocator(budget)
     for index in range(problems):
-        allocator.arrive(str(index), 1, model.options(model.start))
+        allocator.arrive(str(index), 1, offers(model.start))
     running: list[tuple[int, int]] = []  # problem, kind
     kept = True
     while True:
@@ -242,7 +223,7 @@ def pooled(model: KnownModel, mean_samples: int, problems: int, seed: int) -> tu
         index, kind = running.pop(0)
         allocator.charged(str(index), model.costs[kind])
         counts[index][kind][rng.random() >= levels[index][kind]] += 1
-        allocator.offer(str(index), model.options(state_of(counts[index])))
+        allocator.offer(str(index), offers(state_of(counts[index])))
     states = [state_of(one) for one in counts]
     kept = kept and allocator.spent == sum(map(model.spent, states)) <= budget
     return fmean(map(model.stop, states)), kept
@@ -273,7 +254,7 @@ def pools(priors: Sequence[KnownModel], two_kinds: Sequence[KnownModel], problem
     found = {name: Pools() for name in ("pooled", "pooled_two_kinds", "pooled_uniform")}
     overspent = 0
     for model in (*priors, *two_kinds):
-        frontier = Frontier.of(model, [10 ** (-5 + 4.5 * i / 30) for i in range(31)])
+        frontier = Frontier.of(model, FRONTIER)
         for mean_cost in (one for one in MEAN_SAMPLES if 2 * one <= model.cap):
             right, kept = pooled(model, mean_cost, problems, seed)
             overspent += not kept
@@ -298,6 +279,8 @@ def measure(
         "bytes_per_problem": memory(live[-1], seed or 0),
         **regrets(list(priors.values()), two_kinds),
         **pools(list(priors.values()), two_kinds, limit, seed or 0),
+        **shipped_regrets(list(priors.values()), limit, seed or 0),
+        **forecast_times(min(limit, 200), seed or 0),
         "problems": limit,
     }
 
@@ -316,6 +299,16 @@ def section(figures: dict[str, float]) -> str:
         "dp_regret.pooled": "one budget over many problems",
         "dp_regret.pooled_two_kinds": "one budget over many problems, two kinds of unit",
         "dp_regret.pooled_uniform": "as many samples for every problem",
+        "dp_regret.agreement": "what ships: options by agreement, one problem at a price",
+        "dp_regret.agreement_weighted": "all that is missed by it to all there is to gain",
+        "dp_regret.agreement_at_once": f"up to {SIDE_BY_SIDE} samples side by side",
+        "dp_regret.agreement_pooled": "one budget over many problems",
+    }
+    forecasts = {
+        "agreement": "agreement, patterns seen before",
+        "agreement_new": "agreement, new patterns",
+        "blend": "with the learned model, one state",
+        "blend_together": f"{TOGETHER} states at once",
     }
     live = [key.rpartition(".")[2] for key in figures if key.startswith("us_per_decision.")]
     regret_rows = [(text, f"{figures[key]:.2%}") for key, text in names.items()]
@@ -328,6 +321,10 @@ def section(figures: dict[str, float]) -> str:
             ),
             f"Growth {figures['growth']:.2f} from the first to the last, {figures['growth_over_log']:.2f} of that of "
             f"the logarithm; {figures['bytes_per_problem']:,.0f} bytes a problem.",
+            markdown_table(
+                ("forecast of a state by", *forecasts.values()),
+                [("µs", *(f"{figures[f'us_per_forecast.{one}']:,.0f}" for one in forecasts))],
+            ),
             markdown_table(("regret against the exact dynamic programme", "share of its gain"), regret_rows),
             f"Pools of {figures['problems']:,} problems at {', '.join(map(str, MEAN_SAMPLES))} samples a problem: for "
             f"the same accuracy the dynamic programme takes {figures['samples_share.pooled']:.0%} of the allocator's "

@@ -108,3 +108,15 @@ def test_a_pool_keeps_to_its_budget_and_beats_uniform(known, bench):
     right, kept = bench.pooled(model, 4, 300, seed=1)
     assert kept
     assert right > model.future(model.start, known.Action(0, 4))
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_options_by_agreement_are_those_of_single_samples_or_several_within_the_cap(known, bench, at_once):
+    model = bench.on_grid(bench.models(None, 12)["able"])
+    offers = bench.AgreementOffers(model, at_once)
+    assert offers(((12, 0),)) == []
+    assert {one.action.units for one in offers(((1, 1),))} == {1}, "two votes are little to go on"
+    assert max(one.action.units for one in offers(((4, 4),))) == min(4, at_once)
+    best = model.worth(model.best_rule(0.003)).at(0.003)
+    ours = model.worth(bench.allocator_rule(0.003, offers)).at(0.003)
+    assert model.future(model.start, known.Action(0, 1)) < ours <= best + 1e-12
