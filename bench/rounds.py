@@ -11,15 +11,17 @@ Figures: ``tokens_ratio`` (adaptive to one at a time), ``wall_ratio`` (seconds a
 ``wall_ratio_one_at_a_time`` (the same of one at a time), ``cpu_ratio`` and ``cpu_ratio_one_at_a_time`` (the same in
 CPU seconds of this process, which other processes disturb less), each from the sums over all rounds; and of every way
 ``tokens.<way>``, ``seconds.<way>``, ``cpu.<way>``, ``accuracy.<way>``, ``slices.<way>`` (the most of a problem, mean
-over the rounds).
+over the rounds), and ``cpu_us.<way>.<thread>``, microseconds of CPU a token in the threads of the ``policy``, of the
+``prm`` and of the event ``loop`` (decisions and most forecasts are made there).
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from unittest.mock import patch
 
@@ -33,6 +35,8 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 
 WAYS = ("adaptive", "one_at_a_time", "best_of_n")
+THREADS = {"policy": "policy ", "prm": "PRM ", "loop": "MainThread"}
+"""What a thread of such a name does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Ran:
     seconds: float
     cpu: float  # seconds
     accuracy: float
+    threads: Mapping[str, float] = field(default_factory=dict)  # CPU seconds of each of THREADS
 
     @property
     def tokens(self) -> int:
@@ -61,12 +66,23 @@ async def timed(rows: Sequence[Row], solve: Callable[[Solver, list[Problem]], Aw
         others = load_problems("minimath-train", 4, 0)  # code and models are warm, and no cache knows the problems
         await solver.solve_many([row["problem"] for row in others], budget_tokens=2_000)
         problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu, threads = time.perf_counter(), time.process_time(), thread_seconds()
         solutions = await solve(solver, problems)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        threads = {name: seconds - threads[name] for name, seconds in thread_seconds().items()}
         pairs = zip(rows, solutions, strict=True)
         right = [one.answer is not None and await solver.grader.equal(row["answer"], one.answer) for row, one in pairs]
-    return Ran(solutions, wall, cpu, fmean(right))
+    return Ran(solutions, wall, cpu, fmean(right), threads)
+
+
+def thread_seconds() -> dict[str, float]:
+    """CPU seconds of each of :data:`THREADS` so far."""
+    found = dict.fromkeys(THREADS, 0.0)
+    for thread in threading.enumerate():
+        for name, begins in THREADS.items():
+            if thread.ident is not None and thread.name.startswith(begins):
+                found[name] += time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+    return found
 
 
 async def adaptive(solver: Solver, problems: Sequence[Problem], budget: int, each: int, seed: int) -> list[Solution]:
@@ -121,6 +137,8 @@ def figures(found: dict[str, list[Ran]]) -> dict[str, float]:
     }
     for way, runs in found.items():
         shown |= {f"tokens.{way}": tokens[way], f"seconds.{way}": seconds[way], f"cpu.{way}": cpu[way]}
+        for name in runs[0].threads:
+            shown[f"cpu_us.{way}.{name}"] = 1e6 * sum(one.threads[name] for one in runs) / tokens[way]
         shown |= {f"accuracy.{way}": fmean(one.accuracy for one in runs)}
         shown |= {f"slices.{way}": fmean(one.slices for one in runs)}
     return shown

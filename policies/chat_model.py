@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ _FIXED_CLOCK = (
 )
 
 
+PROMPTS = 256  # problems whose prompt is kept: a run asks for it several times
+
+
 class ChatFormat:
     """A tokenizer's chat template with a fixed date and system prompt.
 
@@ -65,6 +68,7 @@ class ChatFormat:
         # rendering sets options on the tokenizer, which must not happen in two threads at once
         self._lock = threading.Lock()
         self._system = () if system_prompt is None else (Message("system", system_prompt),)
+        self._encoded = lru_cache(maxsize=PROMPTS)(self._encode)
         try:
             self.encode(Problem.of("1 + 1"))
         except ConfigError as error:
@@ -86,10 +90,13 @@ class ChatFormat:
 
         Control tokens in the problem's own text are encoded as ordinary text.
         """
+        return self._encoded(problem.messages)
+
+    def _encode(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         try:
             with self._lock:
                 ids: Sequence[int] = self.tokenizer.apply_chat_template(
-                    self.turns(problem.messages),
+                    self.turns(messages),
                     add_generation_prompt=True,
                     tokenize=True,
                     return_dict=False,

@@ -1,5 +1,6 @@
 """The ratios of rounds, and the figures of the least gain, from made-up runs."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,7 @@ def test_ratios_are_of_seconds_a_token_over_all_rounds(monkeypatch):
         for _ in range(slices):
             trace.record(SearchEvent(time=0.0, strategy="slice", options={}, start=()))
         solution = SimpleNamespace(usage=SimpleNamespace(completion_tokens=tokens), trace=trace)
-        return rounds.Ran([solution], seconds, cpu, 0.5)
+        return rounds.Ran([solution], seconds, cpu, 0.5, {"policy": cpu / 2})
 
     found = {
         "adaptive": [ran(100, 3.0, 2.0, 2), ran(110, 3.3, 2.2, 4)],
@@ -34,6 +35,8 @@ def test_ratios_are_of_seconds_a_token_over_all_rounds(monkeypatch):
     assert told["wall_ratio_one_at_a_time"] == pytest.approx(4.0)
     assert told["cpu_ratio"] == pytest.approx(1.0)
     assert told["slices.adaptive"] == 3
+    assert told["cpu_us.adaptive.policy"] == pytest.approx(10_000)
+    assert 0 < rounds.thread_seconds()["loop"] <= time.process_time()
 
 
 class Little:

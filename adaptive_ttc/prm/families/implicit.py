@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,9 @@ class ImplicitConfig:
         return cls(**given)
 
 
+PROMPTS = 256  # questions whose prompt is kept: every round of a search asks about the same one
+
+
 class ImplicitReader(ChatReader):
     """Two causal LMs with one tokenizer, whose chat template gives the prompt.
 
@@ -87,10 +91,13 @@ class ImplicitReader(ChatReader):
         super().__init__(tokenizer)
         self._config, self._blank_line = config, self._ids("\n\n")
         self.heads = (NextTokenHead(tuned), NextTokenHead(reference))
+        self._prompt = lru_cache(maxsize=PROMPTS)(
+            lambda question: tuple(self._chat(("user", self._safe(question)), answering=True))
+        )
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """Prompt and solution as the policies write them; the last token is only predicted."""
-        ids = self._chat(("user", self._safe(request.question)), answering=True)
+        ids = list(self._prompt(request.question))
         start, ends = len(ids), []
         for number, step in enumerate(self._safe_steps(request)):
             ids += [*(self._blank_line if number else ()), *self._ids(step)]
