@@ -11,6 +11,7 @@ from rich.console import Console
 
 import adaptive_ttc
 from adaptive_ttc.cli import main
+from adaptive_ttc.cli.interruption import GRACE
 from adaptive_ttc.cli.solve import show
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import CalibrationError, EngineError
@@ -180,7 +181,7 @@ def test_which_models_are_loaded(loaded, arguments, policy, prm):
         "engine": "transformers",
         "policy_settings": {"device": "cpu"},
         "prm_settings": {"device": "cpu"},
-        "config": DriverConfig(finish_tokens=200 if policy == MINI_POLICY else None),
+        "config": DriverConfig(finish_tokens=200 if policy == MINI_POLICY else None, grace=GRACE),
         "calibration": mini_calibration() if not arguments else None,
         "allow_mismatch": False,
     }
@@ -352,7 +353,7 @@ def test_an_engine_that_fails_leaves_its_trace(loaded, tmp_path, capsys):
     assert main(["solve", "Add 1 + 1.", "--n", "1", "--trace", str(target)]) == 1
     assert Trace.load(target).of(ExpandEvent)
     assert main(["show", str(target)]) == 0
-    assert "the run did not end" in capsys.readouterr().out
+    assert "it failed: out of memory" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_the_trace_of_what_was_sampled(loaded, tmp_path, capsys):
