@@ -213,7 +213,8 @@ def test_the_shipped_calibration_tells_what_scikit_learn_tells():
     np.testing.assert_allclose(ours.difficulty.posteriors(STATES), model.posteriors(STATES), rtol=0, atol=1e-9)
     learned = ours.gain
     estimators = Estimators(**told["estimators"], curve=learned.estimators.curve)
-    theirs = LearnedGainModel(estimators, learned.actions, learned.reading, learned.most).forecasts(STATES)
+    known = (learned.actions, learned.reading, learned.most, learned.bins)
+    theirs = LearnedGainModel(estimators, *known).forecasts(STATES)
     for one, other in zip(learned.forecasts(STATES), theirs, strict=True):
         assert one.right == pytest.approx(other.right, abs=1e-9)
         assert [option.action for option in one.options] == [option.action for option in other.options]
