@@ -58,6 +58,10 @@ class Database:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         if application != self.application:
             self._make()
+        # a view in place of a table could have any number of rows, and a trigger could change any
+        kinds = "type IN ('view', 'trigger') OR sql LIKE 'CREATE VIRTUAL%'"
+        if found := self._db.execute(f"SELECT name FROM sqlite_master WHERE {kinds}").fetchone():
+            raise self.error(f"{self.path} is {self.words['damaged']} ({found[0]!r} is no table of its own)")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version != self.schema:
             raise self.error(self.words["version"].format(path=self.path, found=version, schema=self.schema))

@@ -87,7 +87,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}; give a recipe, such as those in recipes/"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; recipes/README.md shows the form of a recipe") from error
     unknown = sorted(set(document) - {"policy", "prm", "commands"})
     if unknown:

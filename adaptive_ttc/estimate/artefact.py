@@ -30,6 +30,7 @@ from adaptive_ttc.estimate.model_names import models_of_traces, same_model
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.stopping.registry import parse_rule
@@ -118,6 +119,11 @@ class Calibrated:
         edited.
         """
         folder = Path(path)
+        with damage_told(folder, CalibrationError, REMEDY):
+            return cls._load(folder)
+
+    @classmethod
+    def _load(cls, folder: Path) -> Calibrated:
         meta = read_meta(folder)
         sums = meta["files"]
         for name in (TABLE, CLASSIFIER, *(name for name in (GAIN, AGREEMENT, BLEND) if name in sums)):
@@ -129,8 +135,8 @@ class Calibrated:
         difficulty = DifficultyModel.load(folder / CLASSIFIER, sums[CLASSIFIER])
         learned = LearnedGainModel.load(folder / GAIN, sums[GAIN]) if GAIN in sums else None
         try:
-            opening = Opening(**meta["opening"])
-        except (KeyError, TypeError) as error:
+            opening = checked(Opening(**meta["opening"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise CalibrationError(
                 f"{folder / META} does not say how a problem is opened ({error}): {REMEDY}"
             ) from error
@@ -189,13 +195,14 @@ def read_meta(folder: Path) -> dict[str, Any]:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except OSError as error:
         raise CalibrationError(f"{folder} is no calibration: {META}: {error.strerror or error}; {REMEDY}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CalibrationError(f"{folder / META} is cut off or damaged ({error}): {REMEDY}") from error
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
         found = meta.get("schema") if isinstance(meta, dict) else None
         raise CalibrationError(f"{folder / META} is of schema {found!r}, not {SCHEMA}: {REMEDY}")
-    if not isinstance(meta.get("files"), dict):
-        raise CalibrationError(f"{folder / META} names no checksums: {REMEDY}")
+    for name in ("files", "fingerprints", "models"):
+        if not isinstance(meta.get(name, {}), dict) or (name not in meta and name == "files"):
+            raise CalibrationError(f"{folder / META} holds no object {name!r}: {REMEDY}")
     if meta.get("digest") != meta_digest(meta):
         raise CalibrationError(f"{folder / META} was edited since it was made: {REMEDY}")
     return meta

@@ -125,6 +125,8 @@ class ComputeOptimalTable:
         bins = len(self.share)
         if not self.arms or not bins or len(self.edges) != bins - 1:
             raise CalibrationError("the table has no arms or bins, or not one edge between two bins: fit anew")
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in (*self.share, *self.edges)):
+            raise CalibrationError("the table's shares of bins, or their edges, are no numbers: fit anew")
         for name, rows in asdict(self.cells).items():
             if len(rows) != bins or any(len(row) != len(self.arms) for row in rows):
                 raise CalibrationError(f"the table's {name} is not of {bins} bins x {len(self.arms)} arms: fit anew")

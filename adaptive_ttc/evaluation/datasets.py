@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -59,7 +60,7 @@ def load_problems(name_or_path: str | Path, limit: int | None = None, seed: int 
     name, _, pair = str(name_or_path).partition(":")
     if name in MINIMATH:
         return _minimath(name, pair or "mini", limit, seed)
-    rows = list(_other_rows(name_or_path))
+    rows = list(islice(_other_rows(name_or_path), limit if seed is None else None))
     if not rows:
         raise ConfigError(f"{name_or_path} holds no problems; give a file with one JSON object a line")
     if seed is not None:
@@ -117,7 +118,7 @@ def _file_rows(path: Path) -> Iterator[Row]:
 def _parsed(line: str, where: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not JSON ({error}); the file must hold one JSON object a line") from error
 
 

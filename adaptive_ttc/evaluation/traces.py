@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,13 @@ from typing import Any
 
 from adaptive_ttc.answers import canonical, extract_answer
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.files.typed import damage_told
 
 CHARS_PER_TOKEN = 3
 """Characters that a token is taken for where tokens were not counted; solutions of mathematics have 2.9 to 3.3."""
+
+MOST_TOKENS = 2**24
+"""Tokens of one sample at most: far above any model's, far below what fills a machine."""
 
 NAN = math.nan
 _GZIP = b"\x1f\x8b"
@@ -115,9 +120,10 @@ def read_trace_files(paths: str | Path | Sequence[str | Path]) -> TraceSet:
     for file in files:
         content = _content(file)
         digest.update(content.encode("utf-8", "surrogatepass"))
-        entries = list(_entries(content, file))
-        problems += _problems(entries, file, notes)
-        fields.update(key for _, entry in entries for sample in entry["samples"] for key in _given(sample))
+        with damage_told(file, ConfigError, "docs/traces.md describes the format"):
+            entries = list(_entries(content, file))
+            problems += _problems(entries, file, notes)
+            fields.update(key for _, entry in entries for sample in entry["samples"] for key in _given(sample))
     if not problems:
         raise ConfigError(f"{', '.join(map(str, files)) or 'no file'} holds no samples: give a file of traces")
     return TraceSet(_named(_pooled(problems)), tuple(notes), frozenset(fields), digest.hexdigest()[:16])
@@ -130,7 +136,7 @@ def holds_traces(path: str | Path) -> bool:
             zipped = raw.read(2) == _GZIP
         with gzip.open(path, "rt", encoding="utf-8") if zipped else Path(path).open(encoding="utf-8") as lines:
             first = json.loads(next((line for line in lines if line.strip()), ""))
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return False
     return isinstance(first, dict) and isinstance(first.get("samples"), list) and "messages" not in first
 
@@ -139,7 +145,7 @@ def _content(file: Path) -> str:
     try:
         raw = file.read_bytes()
         return (gzip.decompress(raw) if raw.startswith(_GZIP) else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{file} cannot be read: {error}; give JSON Lines, plain or gzip") from error
 
 
@@ -186,7 +192,7 @@ def _of_records(content: str) -> list[dict[str, Any]] | None:
             }
             for record in whole["records"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -286,9 +292,10 @@ class _Reader:
                 raise ConfigError(f'{where} has no "tokens", and no text to estimate them from: give "tokens"')
             self.estimated += 1
             return max(1, round(len(text) / CHARS_PER_TOKEN))
-        if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not tokens >= 0 or tokens != int(tokens):
-            raise ConfigError(f'{where}: "tokens" is a whole number, 0 or more; got {tokens!r}')
-        return max(1, int(tokens))
+        number = math.nan if isinstance(tokens, bool) or not isinstance(tokens, int | float) else tokens
+        if 0 <= number <= MOST_TOKENS and number == int(number):
+            return max(1, int(number))
+        raise ConfigError(f'{where}: "tokens" is a whole number from 0 to {MOST_TOKENS:,}; got {tokens!r:.80}')
 
     def _scores(self, where: str, entry: Mapping[str, Any]) -> tuple[float, ...]:
         steps, score = entry.get("step_scores"), entry.get("score")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import EVENTS, Event, VoteEvent
+from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.types import AnswerClass
 
 SCHEMA = 3
@@ -61,32 +63,62 @@ class Trace:
         self.started = now - (self._events[-1].time if self._events else 0.0)
 
     def save(self, path: str | Path) -> None:
-        """Write the trace as JSON."""
+        """Write the trace as strict JSON, replacing an older file whole or not at all."""
         events = [event_as_data(event) for event in self._events]
         document = {"schema": SCHEMA, "started": self.started, "events": events}
-        Path(path).write_text(json.dumps(document, default=plain, ensure_ascii=False), encoding="utf-8")
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_bytes(_strict(document))
+        partial.replace(target)
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
         """Read a trace that :meth:`save` wrote, equal event by event. ConfigError: it is no trace of this schema."""
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_bytes()
+        remedy = "give one that is, written by Trace.save or `solve --trace FILE`"
+        with damage_told(path, ConfigError, remedy, "not a trace"):
+            document = json.loads(text.decode("utf-8"), object_hook=_number)
             if document["schema"] != SCHEMA:
                 raise ConfigError(
                     f"{path} is a trace of schema {document['schema']}; this version reads {SCHEMA}: read it with the "
                     "version that wrote it, or solve the problem anew"
                 )
-            trace = cls(document["started"])
-            for entry in document["events"]:
-                trace.record(event_of(entry))
-        except ConfigError:
-            raise
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise ConfigError(
-                f"{path} is not a trace written by Trace.save or `solve --trace FILE`; give one that is ({what})"
-            ) from error
+            trace = cls(float(document["started"]))
+            for number, entry in enumerate(document["events"]):
+                try:
+                    trace.record(checked(event_of(entry)))
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise ValueError(f"event {number}: {type(error).__name__}: {error}") from error
         return trace
+
+
+def _strict(document: Any) -> bytes:
+    """JSON without NaN, in UTF-8; lone surrogates, which models write, are escaped."""
+    options: dict[str, Any] = {"default": plain, "allow_nan": False}
+    try:
+        text = json.dumps(document, ensure_ascii=False, **options)
+    except ValueError:
+        document = _without_nan(document)
+        text = json.dumps(document, ensure_ascii=False, **options)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(document, **options).encode("ascii")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with ``{"number": "nan"}`` for a number that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": str(value)}
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return _without_nan(plain(value)) if is_dataclass(value) else value
+
+
+def _number(entry: dict[str, Any]) -> Any:
+    return float(entry["number"]) if entry.keys() == {"number"} else entry
 
 
 def event_as_data(event: Event) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.types import Prefix
 
 _TABLES = """
@@ -122,12 +123,8 @@ class Store(Database):
         """Settings under which units were drawn, oldest first."""
         with self._errors():
             texts = [text for (text,) in self._db.execute("SELECT key FROM pools ORDER BY id")]
-        try:
-            return [PoolKey(**json.loads(text)) for text in texts]
-        except (ValueError, TypeError) as error:
-            raise CalibrationError(
-                f"{self.path} holds settings that this version does not know ({error}): name another file"
-            ) from error
+        with damage_told(self.path, CalibrationError, "it is of another version: name another file"):
+            return [checked(PoolKey(**json.loads(text))) for text in texts]
 
     def problem(self, key: PoolKey, row: Row, prompt_tokens: int) -> int:
         """Number of a problem in this file, which is entered where it is new: by id, text and right answer."""
@@ -179,7 +176,8 @@ class Store(Database):
                 row = self._db.execute(query, (problem, number)).fetchone()
                 if row is None:
                     raise CalibrationError(f"{self.path} holds no sample {number} of a problem; collect it first")
-                found.append(start_of(row[0]))
+                with damage_told(self.path, CalibrationError, _RESTORE):
+                    found.append(start_of(row[0]))
         return found
 
     def judge(self, problem: int, grades: Mapping[str, Grade]) -> None:
@@ -205,11 +203,13 @@ class Store(Database):
             classes = self._grouped(f"SELECT * FROM classes WHERE problem IN ({chosen}) ORDER BY problem", value)
             query = f"SELECT id, name, digest, prompt_tokens FROM problems {where} ORDER BY id"
             for problem, name, digest, prompt_tokens in self._db.execute(query, (value,)).fetchall():
-                kinds: dict[str, dict[int, Drawn]] = {}
-                for row in units.get(problem, ()):
-                    kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
-                grades = {row[1]: Grade(row[2], bool(row[3])) for row in classes.get(problem, ())}
-                yield StoredProblem(name, digest, prompt_tokens, kinds, grades)
+                with damage_told(self.path, CalibrationError, _RESTORE):
+                    kinds: dict[str, dict[int, Drawn]] = {}
+                    for row in units.get(problem, ()):
+                        kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
+                    grades = {row[1]: Grade(row[2], bool(row[3])) for row in classes.get(problem, ())}
+                    stored = StoredProblem(name, digest, prompt_tokens, kinds, grades)
+                yield stored
 
     def _grouped(self, query: str, value: object) -> dict[int, list[Any]]:
         rows = self._db.execute(query, (value,)).fetchall()
@@ -220,10 +220,12 @@ def _drawn(row: Sequence[Any]) -> Drawn:
     _, kind, number, attempts, first_steps, *charged = row
     work = Work(*charged)
     unit = Unit(kind, tuple(attempts_of(attempts)), steps_of(first_steps), work.generated, work.prm)
-    return Drawn(number, unit, work)
+    return checked(Drawn(number, unit, work))
 
 
 T = TypeVar("T")
+
+_RESTORE = "collect into a new file, or restore this one from a copy"
 
 
 def attempts_to_text(attempts: tuple[Attempt, ...]) -> str:
@@ -284,7 +286,7 @@ def start_of(text: str) -> Start:
 
     def parsed(rows: list[list[Any]]) -> Start:
         (first, first_work), (whole, whole_work) = ((_prefix_of(row), Work(*row[6:10])) for row in rows)
-        return Start(first, first_work, whole, whole_work)
+        return checked(Start(first, first_work, whole, whole_work))
 
     return _read(text, parsed)
 
@@ -308,9 +310,5 @@ def _dump(value: object) -> str:
 
 
 def _read(text: str, make: Callable[[Any], T]) -> T:
-    try:
+    with damage_told("an entry of the store", CalibrationError, _RESTORE):
         return make(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise CalibrationError(
-            f"an entry of the store is damaged ({error}): collect into a new file, or restore this one from a copy"
-        ) from error

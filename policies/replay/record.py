@@ -31,6 +31,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.types import Message, split_steps
 
 Detail = Literal["steps", "mean"]
@@ -213,6 +214,11 @@ def load_record(path: str | Path, *, problems: str | Path | None = None) -> Reco
         ConfigError: there is no such file, it is no record, of another version, or damaged (with the line).
     """
     file = Path(path)
+    with damage_told(file, ConfigError, "record it anew"):
+        return _loaded(file, problems)
+
+
+def _loaded(file: Path, problems: str | Path | None) -> Record:
     try:
         with file.open(encoding="utf-8") as lines:
             header = _parsed(lines.readline())
@@ -237,13 +243,14 @@ def _record(header: dict[str, Any], lines: Iterable[str], file: Path) -> Record:
             if line.strip():
                 problems.append(_problem(json.loads(line)))
         number = 1
-        return Record(
+        record = Record(
             policy=Model(**header["policy"]),
             prm=None if header["prm"] is None else Model(**header["prm"]),
             settings=SampleSettings(**header["settings"]),
             problems=tuple(problems),
             **{key: header[key] for key in ("max_context", "detail", "counted", "left_out")},
         )
+        return checked(record)
     except (KeyError, TypeError, ValueError) as error:  # ConfigError is a ValueError
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, ConfigError) else str(error)
         raise ConfigError(f"{file}, line {number} is damaged ({reason}); record it anew") from error
@@ -311,6 +318,8 @@ def _traced_problem(entry: dict[str, Any], rows: list[Row], max_n: int, max_toke
     samples = []
     for index, trace in enumerate(entry["traces"]):
         tokens, text = trace["tokens"], trace["text"]
+        if not 0 <= tokens <= 4 * len(text) + 16:  # a token is a byte at least
+            raise ConfigError(f"{entry['problem_id']} counts {tokens!r:.40} tokens for {len(text)} characters")
         cut = tokens >= max_tokens
         spoken = tokens if cut else tokens - 1
         first = 1 + len(rows) + (number * max_n + index) * max_tokens

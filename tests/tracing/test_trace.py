@@ -113,3 +113,31 @@ def test_a_saved_trace_is_plain_json(tmp_path):
     kinds = [event["event"] for event in document["events"]]
     assert kinds[:3] == ["run", "search", "expand"]
     assert kinds[-2:] == ["vote", "done"]
+
+
+def test_a_trace_is_strict_json_whatever_is_in_it_and_is_written_whole(tmp_path):
+    trace = Trace(1.5)
+    trace.record(DecisionEvent(time=0.0, what="x", why="\ud800 é", numbers={"a": float("nan"), "b": float("-inf")}))
+    file = tmp_path / "trace.json"
+    file.write_text("older")
+    trace.save(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads(file.read_bytes(), parse_constant=refuse)
+    (event,) = Trace.load(file)
+    assert event.why == "\ud800 é"
+    assert event.numbers["a"] != event.numbers["a"]
+    assert event.numbers["b"] == float("-inf")
+
+
+def test_an_event_with_a_value_of_another_type_is_named(tmp_path):
+    file = tmp_path / "trace.json"
+    solved(budget_tokens=200, n=2).trace.save(file)
+    document = json.loads(file.read_text())
+    document["events"][1]["time"] = "soon"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=r"trace\.json.*event 1: .*\.time is no"):
+        Trace.load(file)
