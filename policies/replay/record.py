@@ -34,6 +34,8 @@ from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.types import Message, split_steps
 
+MOST_ID = 2**31  # above all token ids
+
 Detail = Literal["steps", "mean"]
 """What is known of a solution's scores: one a step, or their mean alone."""
 
@@ -99,6 +101,8 @@ class RecordedSample:
         length = len(self.token_ids)
         if not length or self.finish not in ("eos", "length"):
             raise ConfigError(f"a recorded sample holds tokens and ended by eos or length; got {self.finish!r}")
+        if not all(0 <= one < MOST_ID for one in self.token_ids):
+            raise ConfigError(f"token ids lie between 0 and {MOST_ID}")
         if len(self.ends) != length or list(self.ends) != sorted(self.ends) or self.ends[-1] != len(self.text):
             raise ConfigError(f"ends has one number a token, not falling, the last {len(self.text)}, the text's length")
         if len(self.logprobs) not in (0, length):
@@ -133,6 +137,8 @@ class RecordedProblem:
     def __post_init__(self) -> None:
         if not self.messages or not self.prompt_ids or not self.samples:
             raise ConfigError(f"problem {self.id!r} is recorded without messages, prompt or samples")
+        if not all(0 <= one < MOST_ID for one in self.prompt_ids):
+            raise ConfigError(f"problem {self.id!r}: token ids lie between 0 and {MOST_ID}")
 
     @property
     def question(self) -> str:

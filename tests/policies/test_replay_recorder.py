@@ -167,6 +167,9 @@ async def test_foreign_and_damaged_files_are_refused(tmp_path):
         entry = json.loads(problem)
         entry["samples"][1][field] = value
         refused(f"{header}\n{json.dumps(entry)}", "is damaged")
+    entry = json.loads(problem)
+    entry["prompt_ids"][0] = -1
+    refused(f"{header}\n{json.dumps(entry)}", "is damaged .*token ids lie between 0 and")
     refused('{"problem": "1 + 1", "answer": "2"}\n', "is no record")
     refused("no JSON at all", "is no record")
     with pytest.raises(ConfigError, match="cannot be read"):
