@@ -72,7 +72,6 @@ async def test_problems_share_the_engine_and_keep_their_results():
     assert {q: one.candidates for q, one in together.items()} == {q: one.candidates for q, one in alone.items()}
 
 
-@pytest.mark.xfail(reason="shorter first leases draw other samples after a loss: to be mended", strict=False)
 async def test_a_lost_connection_costs_its_reservation_and_nothing_else():
     policy, prm = fakes()
     policy.lose_connection(after_tokens=10)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import count
+from operator import add
 
 from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.policy import Sampled, SampleRequest
@@ -102,7 +104,7 @@ class Sample:
             self.text = self._decode(self.token_ids + sampled.token_ids)
             self.scores = ()
         self.token_ids += sampled.token_ids
-        self.logprob += sum(sampled.logprobs)
+        self.logprob = reduce(add, sampled.logprobs, self.logprob)  # the same however a solution was leased
         self.logprobs += sampled.logprobs
         self._told = sampled.answer_logprob
         self.remaining -= len(sampled.token_ids)
