@@ -10,7 +10,6 @@ strategies ``majority`` and ``weighted_best_of_n``, N = 1, 4, 16, 64.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import time
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.cli import exit_code
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cli.solve import classes_table
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Pool, draw_pools
@@ -52,7 +51,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Measure, then print, draw and write."""
     started = time.perf_counter()
     rows = load_problems("minimath-500", limit=None, seed=options.seed)
-    pools = asyncio.run(measure(Solver.mini(seed=options.seed or 0), rows, options.limit, console))
+    pools = interruption.run(measure, Solver.mini(seed=options.seed or 0), rows, options.limit, console)
     curves = [curve_of(pools, strategy) for strategy in STRATEGIES]
     console.print(table_of(curves, len(pools)))
     picture = draw(curves, len(pools), options.picture)

@@ -34,7 +34,6 @@ Figures; all are means over problems, lists go from the easiest quintile to the 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import json
 import os
@@ -64,7 +63,7 @@ from strategies_comparison import (
     section,
 )
 
-from adaptive_ttc.cli import exit_code
+from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cost import flops
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems
@@ -117,7 +116,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     notes = [] if revises else ["This policy was not trained to revise: `revision` asks it in words that it never saw."]
     for note in notes:
         console.print(Text(note, style="yellow"))
-    pace = asyncio.run(measure(load, rows, arms, journal, console))
+    pace = interruption.run(measure, load, rows, arms, journal, console)
     comparison = compare(journal, rows, arms)
     console.print(overview(comparison))
     pictures = draw_pictures(comparison, options.pictures or options.out)

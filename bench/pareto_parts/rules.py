@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import anyio
 import numpy as np
 from numpy.typing import NDArray
 from pareto_parts.curves import RESAMPLES, Line, LivePoint, Point
@@ -27,6 +26,7 @@ from adaptive_ttc.calibration.fit.accuracy import Curves, measure
 from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
 from adaptive_ttc.calibration.judge.gains import PRICES, probe_cost
 from adaptive_ttc.calibration.judge.replay import Replayed, UnitOrder, replay, replay_each
+from adaptive_ttc.cli import interruption
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
 from adaptive_ttc.estimate.gain import Posteriors
@@ -273,7 +273,7 @@ def live_points(
     ``load`` makes a solver with empty caches and the calibration; ``axis`` is what budgets count.
     """
     return tuple(
-        anyio.run(_live, load, tested, axis, next(p for p in replayed.points if p.budget == budget))
+        interruption.run(_live, load, tested, axis, next(p for p in replayed.points if p.budget == budget))
         for budget in budgets
     )
 
