@@ -15,12 +15,10 @@ from pareto_parts.curves import COLD
 from pareto_parts.inputs import Guide
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
-from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Forecast, GainModel
-from adaptive_ttc.estimate.pair_calibration import PriorGainModel, calibrated_by, prior_of, prior_table
-from adaptive_ttc.estimate.rule_gain import RuleGainModel
+from adaptive_ttc.estimate.pair_calibration import calibrated_by, prior_of, prior_table
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.stopping.base import Pool, StoppingRule
 from adaptive_ttc.stopping.registry import make_rule
@@ -95,22 +93,6 @@ class PoolForecasts:
         return self._gain.forecasts(states)
 
 
-def in_pool(guide: Guide) -> Guide:
-    """With forecasts that see their pool, where they learn from it or follow a rule; other guides as they are."""
-    gain, opening = guide.gain, guide.opening
-    if not isinstance(gain, AgreementGainModel | PriorGainModel | RuleGainModel):
-        return guide
-
-    def begin(total: float, problems: int, weights: Weights) -> PoolForecasts:
-        standing = Standing(total, problems, weights)
-        if isinstance(gain, RuleGainModel):
-            made = RuleGainModel(gain.rule, opening.generated, scored=opening.scored, look=standing.pool)
-            return PoolForecasts(made, standing)
-        return PoolForecasts(gain.pool(), standing)
-
-    return replace(guide, begin=begin)
-
-
 def uncalibrated(made: Calibrated, problems: int, vote: Vote) -> Guide:
     """What a calibration that was never measured, such as the prior's or a rule's, does with so many problems."""
     table = made.table
@@ -118,8 +100,12 @@ def uncalibrated(made: Calibrated, problems: int, vote: Vote) -> Guide:
     def average(states: Sequence[Evidence]) -> list[tuple[float, ...]]:
         return [table.share] * len(states)
 
-    rows = np.arange(problems)
-    return in_pool(Guide(rows, table, average, made.gain.forecasts, made.opening, vote, made.gain, measured=False))
+    def begin(total: float, problems: int, weights: Weights) -> PoolForecasts:
+        standing = Standing(total, problems, weights)
+        return PoolForecasts(made.gain.pool(look=standing.pool), standing)
+
+    rows, gain = np.arange(problems), made.gain
+    return Guide(rows, table, average, gain.forecasts, made.opening, vote, gain, measured=False, begin=begin)
 
 
 def cold_guide(problems: int, *, scored: bool) -> Guide:
