@@ -93,6 +93,19 @@ class PoolForecasts:
         return self._gain.forecasts(states)
 
 
+def in_pool(guide: Guide) -> Guide:
+    """With forecasts that see their pool; a guide to whose model a pool tells nothing is as it was."""
+    gain = guide.gain
+    if gain is None or gain.pool() is gain:
+        return guide
+
+    def begin(total: float, problems: int, weights: Weights) -> PoolForecasts:
+        standing = Standing(total, problems, weights)
+        return PoolForecasts(gain.pool(look=standing.pool), standing)
+
+    return replace(guide, begin=begin)
+
+
 def uncalibrated(made: Calibrated, problems: int, vote: Vote) -> Guide:
     """What a calibration that was never measured, such as the prior's or a rule's, does with so many problems."""
     table = made.table
@@ -100,12 +113,8 @@ def uncalibrated(made: Calibrated, problems: int, vote: Vote) -> Guide:
     def average(states: Sequence[Evidence]) -> list[tuple[float, ...]]:
         return [table.share] * len(states)
 
-    def begin(total: float, problems: int, weights: Weights) -> PoolForecasts:
-        standing = Standing(total, problems, weights)
-        return PoolForecasts(made.gain.pool(look=standing.pool), standing)
-
-    rows, gain = np.arange(problems), made.gain
-    return Guide(rows, table, average, gain.forecasts, made.opening, vote, gain, measured=False, begin=begin)
+    rows = np.arange(problems)
+    return in_pool(Guide(rows, table, average, made.gain.forecasts, made.opening, vote, made.gain, measured=False))
 
 
 def cold_guide(problems: int, *, scored: bool) -> Guide:
