@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adaptive_ttc.allocation.report import AllocationReport as AllocationReport
+    from adaptive_ttc.answers.spaces.base import AnswerSpace as AnswerSpace
     from adaptive_ttc.driver.driver import Driver as Driver
     from adaptive_ttc.driver.engines import DriverConfig as DriverConfig
     from adaptive_ttc.errors import AdaptiveTTCError as AdaptiveTTCError
@@ -56,6 +57,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # who wants to re
 
 _NAMES = {
     "allocation.report": ("AllocationReport",),
+    "answers.spaces.base": ("AnswerSpace",),
     "driver.driver": ("Driver",),
     "driver.engines": ("DriverConfig",),
     "errors": (

@@ -91,5 +91,9 @@ class CalibrationWarning(UserWarning):
     """A pair of models is used without a calibration of its own."""
 
 
+class AnswerWarning(UserWarning):
+    """No solution gives an answer of the kind that is looked for."""
+
+
 class VerifyWarning(UserWarning):
     """A caller's check of answers failed, or took too long."""

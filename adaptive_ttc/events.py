@@ -37,6 +37,7 @@ class RunEvent(Event):
     seed: int  # of the run
     budget: int | None  # most that the ledger allows in the unit of ``count``; None without a limit
     count: str
+    answers: str = "math"  # the name of the answer space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,9 @@ from typing import Any, Self
 import anyio
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
@@ -27,6 +30,7 @@ from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
 from adaptive_ttc.run.statistics import Meter, MeteredPolicy, MeteredPRM, SolverStatistics
 from adaptive_ttc.run.stream import Begin, SolutionStream
+from adaptive_ttc.run.unread import Unread
 from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import StoppingRule
@@ -56,9 +60,12 @@ class Solver:
             and an answer, it says True, False or None (not known), and may be async. A verified answer settles its
             problem with confidence 1, a refuted one has no vote, and pools learn from both; a check that raises, or
             takes more than 10 seconds, says None.
+        answers: what answers are, where a problem does not say: a space's name such as ``number``, ``choice`` or
+            ``json:result`` (docs/answers.md), or an :class:`~adaptive_ttc.answers.AnswerSpace`; the grader's own, which
+            is ``math``, by default.
 
     Raises:
-        ConfigError: no such rule, or one beside a calibration.
+        ConfigError: no such rule, or one beside a calibration; no such answer space.
         CalibrationError: it is no calibration, or one of another pair.
     """
 
@@ -74,14 +81,17 @@ class Solver:
         allow_mismatch: bool = False,
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
+        answers: str | AnswerSpace | None = None,
     ) -> None:
         self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch, rule=rule)
         self.policy = policy
         self.prm = prm
         self.seed = seed
         self.verify = verify
-        self.grader = grader or getattr(policy, "grader", None) or Grader()
-        self._config = config or DriverConfig()
+        self.grader: Grader = grader or getattr(policy, "grader", None) or Grader()
+        if answers is not None:
+            self.grader = self.grader.with_space(space_of(answers))
+        self._config, self._unread = config or DriverConfig(), Unread()
         self._policy_meter, self._prm_meter = Meter("policy"), Meter("PRM")
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()
@@ -101,6 +111,7 @@ class Solver:
         allow_mismatch: bool = False,
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
+        answers: str | AnswerSpace | None = None,
     ) -> Self:
         """Load a pair of models by folder or Hub name; further arguments as for the constructor.
 
@@ -112,12 +123,12 @@ class Solver:
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
 
         Raises:
-            ConfigError: no such engine, reader or rule, or a model cannot be loaded.
+            ConfigError: no such engine, reader, rule or answer space, or a model cannot be loaded.
             CalibrationError: it is no calibration, or one of another pair.
         """
         from adaptive_ttc.prm import load_prm
 
-        rule = selected_rule(rule, calibration)
+        rule, space = selected_rule(rule, calibration), None if answers is None else space_of(answers)
         loaded: list[Policy | RewardModel] = []
         try:
             reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
@@ -125,7 +136,7 @@ class Solver:
             model = load_policy(policy, engine=engine, **(policy_settings or {}))
             loaded.append(model)
             settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            return cls(model, reward_model, seed=seed, config=config, verify=verify, **settings)
+            return cls(model, reward_model, seed=seed, config=config, verify=verify, answers=space, **settings)
         except BaseException:
             with suppress(Exception):  # what went wrong first is what the caller must know
                 _close_all(loaded)
@@ -139,12 +150,14 @@ class Solver:
         calibration: str | Path | None = None,
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
+        answers: str | AnswerSpace | None = None,
     ) -> Self:
         """The embedded policy and PRM; their calibration unless another or a rule is given. Errors as :meth:`load`."""
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
-        calibration = calibration or (None if rule else mini_calibration())
-        chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify}
+        own = rule is None and space_of(answers) is MATH  # what its calibration was made with
+        calibration = calibration or (mini_calibration() if own else None)
+        chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify, "answers": answers}
         return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)
 
     async def solve(
@@ -291,7 +304,10 @@ class Solver:
         asked |= {"max_concurrency": max_concurrency, "priority": priority, "per_problem_max": per_problem_max}
         request = make_pool_request(self.resources, options=given, **asked)
         problems = check_several(problems)
-        calibrated = self._calibration.calibrated(request.strategy.max_tokens)
+        spaces = {request.answers.name}
+        if isinstance(problems, Sequence):
+            spaces = {space_of(Problem.of(one).answers, request.answers).name for one in problems} or spaces
+        calibrated = self._calibration.calibrated(request.strategy.max_tokens, spaces)
         request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
         return SolutionPool(
             problems, request, self.resources, calibrated, checkpoint=checkpoint, keep_traces=keep_traces
@@ -302,7 +318,8 @@ class Solver:
         """The models, the grader, how requests are sent and the check of answers, as they are now."""
         policy = MeteredPolicy(self.policy, self._policy_meter)
         prm = None if self.prm is None else MeteredPRM(self.prm, self._prm_meter)
-        return Resources(policy=policy, prm=prm, grader=self.grader, config=self._config, verify=self.verify)
+        own: dict[str, Any] = {"config": self._config, "verify": self.verify, "unread": self._unread}
+        return Resources(policy=policy, prm=prm, grader=self.grader, **own)
 
     def statistics(self) -> SolverStatistics:
         """Calls in flight, how many failed, and what the grader does; :func:`adaptive_ttc.prometheus` renders them."""
@@ -322,7 +339,7 @@ class Solver:
         request = make_request(Problem.of(problem, id), resources, options=given, seed=seed, **asked)
         if not isinstance(request.strategy, Adaptive):
             return partial(Run, request, resources)
-        calibrated = self._calibration.calibrated(request.strategy.max_tokens)
+        calibrated = self._calibration.calibrated(request.strategy.max_tokens, {request.answers.name})
         request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
         return partial(AdaptiveRun, request, resources, calibrated)
 

@@ -8,9 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_ttc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adaptive_ttc.answers.spaces.base import AnswerSpace
 
 Finish = Literal["eos", "stop", "length", "budget", "abort"]
 """Why a sample ended.
@@ -39,20 +42,39 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem as the solver sees it: chat messages and an id, never a gold answer."""
+    """A problem as the solver sees it: chat messages and an id, never a gold answer.
+
+    Attributes:
+        messages: its chat turns, the last one the user's.
+        id: its name in seeds and traces.
+        answers: its answer space (:mod:`adaptive_ttc.answers.spaces`) or the space's name; None: the solver's.
+        tests: Python code that raises where an answer is wrong, for the answer space ``code``; it may be used while
+            solving.
+    """
 
     messages: tuple[Message, ...]
     id: str
+    answers: str | AnswerSpace | None = None
+    tests: str = ""
 
     @classmethod
-    def of(cls, problem: str | Sequence[Mapping[str, str]] | Problem, id: str | None = None) -> Problem:
-        """Make a problem from a string, from chat messages (the last one the user's), or from itself.
+    def of(
+        cls,
+        problem: str | Sequence[Mapping[str, str]] | Problem,
+        id: str | None = None,
+        *,
+        answers: str | AnswerSpace | None = None,
+        tests: str = "",
+    ) -> Problem:
+        """Make a problem from a string, from chat messages (the last one the user's), or from itself; the rest are its
+        attributes.
 
         Raises:
             ConfigError: the problem is empty, or its messages are not chat turns ending with the user's.
         """
         if isinstance(problem, Problem):
-            return problem if id is None else replace(problem, id=id)
+            given = {"id": id, "answers": answers, "tests": tests}
+            return replace(problem, **{name: value for name, value in given.items() if value})
         if isinstance(problem, str):
             messages: tuple[Message, ...] = (Message("user", problem),)
         else:
@@ -75,7 +97,7 @@ class Problem:
         if id is None:
             canonical = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
             id = hashlib.sha256(canonical.encode()).hexdigest()[:16]
-        return cls(messages, id)
+        return cls(messages, id, answers, tests)
 
     @property
     def question(self) -> str:

@@ -3,5 +3,7 @@
 from adaptive_ttc.answers.equivalence import Grader, GraderStatistics
 from adaptive_ttc.answers.extraction import canonical, extract_answer
 from adaptive_ttc.answers.grading_process import GradingConfig
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.registry import parse_space
 
-__all__ = ["Grader", "GraderStatistics", "GradingConfig", "canonical", "extract_answer"]
+__all__ = ["AnswerSpace", "Grader", "GraderStatistics", "GradingConfig", "canonical", "extract_answer", "parse_space"]

@@ -6,19 +6,22 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from adaptive_ttc.answers.extraction import answer_span
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH
 
 _BEGIN = 16  # tokens before the end at which the search for an answer begins
 
 
-def answer_logprob(text: str, logprobs: Sequence[float], reached: Callable[[int], int]) -> float:
-    """Mean log-probability, in nats, of the tokens of the final answer of ``text``, as ``extract_answer`` reads it.
+def answer_logprob(
+    text: str, logprobs: Sequence[float], reached: Callable[[int], int], space: AnswerSpace = MATH
+) -> float:
+    """Mean log-probability, in nats, of the tokens of the final answer of ``text``, where ``space`` finds it.
 
     Tokens that the answer shares with what is around it count. ``logprobs``: shape [tokens]; ``reached`` tells how many
     characters the first n tokens stand for, and is asked a few times, where answers usually are: near the end. Returns
-    nan where there is no answer, or no token is told apart.
+    nan where there is no answer, it stands nowhere literally, or no token is told apart.
     """
-    span = answer_span(text) if logprobs else None
+    span = space.span(text) if logprobs else None
     if span is None:
         return math.nan
     first, last = (_token_at(place, len(logprobs), reached) for place in (span[0], span[1] - 1))

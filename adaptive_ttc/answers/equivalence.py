@@ -5,25 +5,28 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Self, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from adaptive_ttc.answers.extraction import MAX_CHARS, canonical, decide_plain, exact_value
 from adaptive_ttc.answers.grading_process import GradingConfig, Request
 from adaptive_ttc.answers.outcomes import Outcomes
+from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.worker_pool import Allowance, WorkerPool
+from adaptive_ttc.types import Finish
 
 Comparison = tuple[str, str]
 """(gold, answer), both canonical: "is ``answer`` right where ``gold`` is the right answer?"."""
 
 
-def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tuple[str | None, ...]]:
+def partition(
+    answers: Sequence[str | None], space: AnswerSpace = MATH
+) -> Generator[Comparison, bool, tuple[str | None, ...]]:
     """Map every answer to the text that stands for its equivalence class; None and empty answers to None.
 
     Answers with the same canonical text are one class at no cost. The remaining texts are taken from short to long
@@ -31,14 +34,14 @@ def partition(answers: Sequence[str | None]) -> Generator[Comparison, bool, tupl
     equivalence checkers are not symmetric; else it founds a class. So the shortest text stands for a class, and the
     result depends on the set of the texts alone, never on the order of the answers.
     """
-    texts = tuple(canonical(answer) if answer is not None else "" for answer in answers)
+    texts = tuple(space.canonical(answer) if answer is not None else "" for answer in answers)
     class_of: dict[str, str] = {}
     representatives: list[str] = []
     # Representatives that are exact values: different ones need no comparison.
-    exact: dict[Fraction | tuple[Fraction, ...], str] = {}
+    exact: dict[Hashable, str] = {}
     inexact: list[str] = []
     for text in sorted(set(texts) - {""}, key=lambda text: (len(text), text)):
-        value = exact_value(text)
+        value = space.key(text)
         found = exact.get(value) if value is not None else None
         for representative in inexact if value is not None else representatives:
             if found is not None:
@@ -81,7 +84,8 @@ problems that have wasted time."""
 
 
 class Grader:
-    """Decides equality of answers with math-verify, in worker processes that are killed when they hang.
+    """Reads answers and decides which are equal, by an answer space; mathematics with math-verify, in worker processes
+    that are killed when they hang.
 
     Most questions need no worker: equal canonical texts, plain numbers (compared as fractions) and everything decided
     before. Texts longer than 1000 characters are compared as text. An answer that cannot be read, or makes the library
@@ -94,22 +98,35 @@ class Grader:
     agreement in both directions, as for a vote no side is the gold one.
     """
 
-    def __init__(self, config: GradingConfig | None = None) -> None:
+    def __init__(self, config: GradingConfig | None = None, space: AnswerSpace = MATH) -> None:
         self.config = config or GradingConfig()
+        self.space = space
         self._pool = WorkerPool(self.config)
         self._outcomes = Outcomes(self.config.cache_size, self.config.cache_mb << 20)
         self._counts = Counter[str]()
         self._allowance: Allowance | None = None
 
-    def for_problem(self) -> Self:
-        """This grader, with one allowance of grading time for all that is asked through it.
+    def for_problem(self, space: AnswerSpace | None = None) -> Self:
+        """This grader, with one allowance of grading time for all that is asked through it, and the problem's own
+        answer space where it has one.
 
         It shares workers and memory with this one, and closing one closes both. Without it, every call of a method has
         an allowance of its own (``GradingConfig.problem_limit``).
         """
         grader = copy.copy(self)
         grader._allowance = Allowance(self.config)
+        grader.space = space or self.space
         return grader
+
+    def with_space(self, space: AnswerSpace) -> Self:
+        """This grader for answers of another space; it shares workers and memory with this one, as above."""
+        grader = copy.copy(self)
+        grader.space = space
+        return grader
+
+    def read(self, text: str, finish: Finish | None = "eos") -> str | None:
+        """The canonical answer of a solution whose text ended by ``finish``, or None. ConfigError: the space fails."""
+        return answer_in(self.space, text, finish)
 
     async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
         """Map every answer to the canonical text of its equivalence class; None and empty answers to None.
@@ -128,10 +145,14 @@ class Grader:
 
         ValueError: the gold answer is empty. GradingError: the worker was needed and cannot be started.
         """
+        if self.space.tested:
+            return await anyio.to_thread.run_sync(self._passes, gold, answer, abandon_on_cancel=True)
         return await self._run(lambda allowance: self._equal(gold, answer, allowance))
 
     def equal_sync(self, gold: str, answer: str | None) -> bool:
         """:meth:`equal` for code without an event loop."""
+        if self.space.tested:
+            return self._passes(gold, answer)
         return self._run_sync(lambda allowance: self._equal(gold, answer, allowance))
 
     def start(self) -> None:
@@ -212,7 +233,7 @@ class Grader:
             abandoned.set()  # the thread sees it when this task was cancelled, and leaves the worker fit for use
 
     def _classes(self, answers: Sequence[str | None], allowance: Allowance) -> _Inquiry[tuple[str | None, ...]]:
-        search = partition(answers)
+        search = partition(answers, self.space)
         try:
             gold, answer = next(search)
             while True:
@@ -221,18 +242,20 @@ class Grader:
             return end.value  # type: ignore[no-any-return]
 
     def _equal(self, gold: str, answer: str | None, allowance: Allowance) -> _Inquiry[bool]:
-        gold_text = canonical(gold)
+        gold_text = self.space.canonical(gold)
         if not gold_text:
             raise ValueError("the gold answer is empty; give the answer that the problem's author gave")
-        text = canonical(answer) if answer is not None else ""
+        text = self.space.canonical(answer) if answer is not None else ""
         return bool(text) and (yield from self._agree(gold_text, text, allowance))
+
+    def _passes(self, gold: str, answer: str | None) -> bool:
+        """Whether an answer passes the tests that are the gold one."""
+        return bool(answer) and bool(self.space.right(gold, self.space.canonical(answer or "")))
 
     def _agree(self, gold: str, answer: str, allowance: Allowance) -> _Inquiry[bool]:
         if gold == answer:
             return True
-        if max(len(gold), len(answer)) > MAX_CHARS:
-            return False
-        plain = decide_plain(gold, answer)
+        plain = self.space.equal(gold, answer)
         if plain is not None:
             self._counts["plain"] += 1
             return plain

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 import anyio
 
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.cost import Price, flops
 from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig, Engines, Halt, PolicyCalls
@@ -58,6 +60,7 @@ class Driver:
         ledger: what may be spent, in the units of ``price``; reserved from by this driver alone meanwhile.
         prm: scores them; searches that ask for scores need it.
         seed: of the run.
+        answers: where the final answer stands in a solution, whose log-probability is told.
         price: what the ledger is charged; generated tokens by default.
         trace: where events go.
         stop: ends the run early when set.
@@ -73,6 +76,7 @@ class Driver:
         *,
         prm: RewardModel | None = None,
         seed: int = 0,
+        answers: AnswerSpace = MATH,
         price: Price | None = None,
         trace: Trace | None = None,
         stop: anyio.Event | None = None,
@@ -83,6 +87,7 @@ class Driver:
         self._policy = policy = checked_policy(policy)
         self._prm = prm = checked_prm(prm)
         self._seed = seed
+        self._answers = answers
         self._account = SearchState(ledger)
         self._prompts = Prompts(problem, policy)
         config, price = config or DriverConfig(), price or Price()
@@ -252,6 +257,7 @@ class Driver:
             max_context=self._policy.max_context,
             decode=self._policy.decode,
             messages=self._prompts.messages(parent.attempts),
+            answers=self._answers,
         )
 
     def _paid(self, prefix: Prefix, account: SearchState) -> bool:

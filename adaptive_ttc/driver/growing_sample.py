@@ -8,6 +8,8 @@ from itertools import count
 from operator import add
 
 from adaptive_ttc.answers.confidence import answer_logprob
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Message, Prefix, split_steps
@@ -20,8 +22,8 @@ class Sample:
 
     # fmt: off
     __slots__ = (
-        "_decode", "_messages", "_prompt_ids", "_request", "_told", "answer_logprob", "attempts", "ended", "logprob",
-        "logprobs", "parent", "path", "remaining", "scores", "seed", "text", "token_ids",
+        "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_told", "answer_logprob", "attempts", "ended",
+        "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "text", "token_ids",
     )
     # fmt: on
 
@@ -36,6 +38,7 @@ class Sample:
         max_context: int,
         decode: Callable[[Sequence[int]], str],
         messages: tuple[Message, ...] = (),
+        answers: AnswerSpace = MATH,
     ) -> None:
         if parent.finished:
             raise ValueError(f"the solution at path {parent.path} has ended: it cannot be expanded")
@@ -54,6 +57,7 @@ class Sample:
         self._prompt_ids = prompt_ids
         self._decode = decode
         self._messages = messages
+        self._answers = answers
         self.remaining = max(0, min(request.max_tokens, max_context - len(prompt_ids)) - len(parent.token_ids))
         self.ended: Finish | None = None if self.remaining else "length"
 
@@ -124,7 +128,8 @@ class Sample:
             self.answer_logprob = self._told
         elif finish != "stop" and len(self.logprobs) == len(self.token_ids):
             ids = self.token_ids
-            self.answer_logprob = answer_logprob(self.text, self.logprobs, lambda n: len(self._decode(ids[:n])))
+            space = self._answers if finish == "eos" else self._answers.of_cut_text
+            self.answer_logprob = answer_logprob(self.text, self.logprobs, lambda n: len(self._decode(ids[:n])), space)
 
     def child(self) -> Prefix:
         """The prefix that the strategy is sent."""

@@ -16,8 +16,9 @@ The length of a mean solution is that of the problem's own solutions, and before
 
 from __future__ import annotations
 
+import shlex
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -227,6 +228,8 @@ class SelectedCalibration:
             "this pair has no calibration: budgets are allocated by agreement among samples, under a rough prior from "
             f"other models. Calibrate it: {remedy}"
         )
+        self._remedy, self._allowed = remedy, allow_mismatch
+        self._told = set[str]()
         self._calibrated: Calibrated | None = None
         if calibration is None:
             return
@@ -242,11 +245,32 @@ class SelectedCalibration:
                 "nevertheless with allow_mismatch=True (--allow-mismatch)"
             )
 
-    def calibrated(self, max_tokens: int) -> Calibrated:
-        """The calibration, or a prior for this ``max_tokens``; warns once where it is not the pair's own."""
+    def calibrated(self, max_tokens: int, answers: Iterable[str] = ("math",)) -> Calibrated:
+        """The calibration, or a prior for this ``max_tokens``; warns once where it is not the pair's own.
+
+        ``answers``: names of the problems' answer spaces. CalibrationError: it was made with another one, unless a
+        mismatch is allowed.
+        """
         if self._rule is not None:
             return calibrated_by(self._rule, prior_table(prm=self._prm), max_tokens, prm=self._prm)
+        self._check_answers({*answers})
         if self._warning:
             message, self._warning = self._warning, ""
             warnings.warn(message, CalibrationWarning, stacklevel=4)
         return self._calibrated or prior_of(max_tokens, prm=self._prm)
+
+    def _check_answers(self, answers: set[str]) -> None:
+        meta = {} if self._calibrated is None else self._calibrated.meta
+        made = meta.get("fingerprints", {}).get("answers", "math") if meta else None
+        others = sorted(answers - {made})
+        if made is None or not others:
+            return
+        foreign = f"it was made with answers={made!r}, and here they are {', '.join(others)}"
+        if not self._allowed:
+            raise CalibrationError(
+                f"the calibration is of no use here: {foreign}. Make one with these ({self._remedy} --answers "
+                f"{shlex.quote(others[0])}), or use this one nevertheless with allow_mismatch=True (--allow-mismatch)"
+            )
+        if foreign not in self._told:
+            self._told.add(foreign)
+            self._warning = self._warning or f"the calibration may not hold here: {foreign}"

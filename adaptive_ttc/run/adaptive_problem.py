@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import anyio
 
 from adaptive_ttc.allocation.report import Decision
-from adaptive_ttc.answers import extract_answer
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.estimate.artefact import Opening
@@ -213,7 +212,7 @@ class AdaptiveProblem(ProblemRun):
         """
         for path, one in self._candidates.items():
             if path not in self._answers:
-                self._answers[path] = extract_answer(one.text)
+                self._answers[path] = self._grader.read(one.text, one.finish)
         texts = sorted({answer for answer in self._answers.values() if answer is not None})
         if any(text not in self._class_of for text in texts):
             self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))

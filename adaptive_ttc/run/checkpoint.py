@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.database import Database
 from adaptive_ttc.errors import CheckpointError
 from adaptive_ttc.estimate.artefact import Calibrated
@@ -200,14 +202,19 @@ def call_of(
         "prm": resources.prm and resources.prm.fingerprint,
         "calibration": f"{type(calibrated.gain).__name__}, {made}",
     }
+    if (space := resources.grader.space) is not MATH:
+        named["answers"] = space.name
     return {name: str(value) for name, value in named.items()}
 
 
 def digest_of(problems: Iterable[Problem]) -> str:
-    """A hash of ids and texts, in order."""
+    """A hash of ids, texts, and what answers are where problems say it, in order."""
     hashed = hashlib.sha256()
     for one in problems:
-        hashed.update(json.dumps([one.id, [[turn.role, turn.content] for turn in one.messages]]).encode() + b"\n")
+        told: list[Any] = [one.id, [[turn.role, turn.content] for turn in one.messages]]
+        if one.answers is not None or one.tests:
+            told += ["" if one.answers is None else space_of(one.answers).name, one.tests]
+        hashed.update(json.dumps(told).encode() + b"\n")
     return hashed.hexdigest()[:32]
 
 

@@ -246,7 +246,7 @@ class SolutionPool(Background[Solution, None]):
         await begun.go_on_from(stored, evidence=stored.closing is None or self._scheduler.learns)
         if stored.closing is None:
             return begun
-        solution = await settled_before(stored, self._resources.grader)
+        solution = await settled_before(stored, self._resources.grader.for_problem(request.answers))
         self._scheduler.settled_before(begun, stored.ending)
         self._hand_out(number, solution)
         return None

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cost import Price, price_of
 from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig
@@ -17,6 +20,7 @@ from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Demand, Policy, check_demand, recorded_problem, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.run.unread import Unread
 from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
 from adaptive_ttc.strategies.base import Strategy
@@ -30,8 +34,8 @@ Priority = Callable[[Problem], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one run works with: the models, behind the boundary, the grader of answers, how requests are sent, a
-    check of answers.
+    """What one run works with: the models, behind the boundary, the grader of answers (with their space), how requests
+    are sent, a check of answers.
 
     Its problems share the ``health`` of the engines.
     """
@@ -41,6 +45,7 @@ class Resources:
     grader: Grader = field(default_factory=Grader)
     config: DriverConfig = field(default_factory=DriverConfig)
     verify: Verify | None = None
+    unread: Unread = field(default_factory=Unread)  # notices that no solution gives an answer
     health: Health = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +65,7 @@ class SolveRequest:
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
     budget: int | None  # units that may be spent, on all problems together; None for no limit
     seed: int  # of all randomness
+    answers: AnswerSpace = MATH  # of the problem
     deadline: float | None = None  # seconds after which sampling ends; None for no limit
     # rise of the probability of a right answer, per 1,000 units, under which nothing is bought; None: see Opening
     min_gain: float | None = None
@@ -72,7 +78,8 @@ class SolveRequest:
     def of_problem(self, problem: Problem, resources: Resources) -> SolveRequest:
         """The same for one of many problems. ConfigError: these models cannot be asked this problem."""
         _check_problem(problem, self.strategy, self.price, self.count, self.budget, resources)
-        return replace(self, problem=problem, budget=self.per_problem_max)
+        answers = space_of(problem.answers, resources.grader.space)
+        return replace(self, problem=problem, budget=self.per_problem_max, answers=answers)
 
     def weight(self) -> float:
         """How much a right answer to the problem counts. Raises ConfigError: the priority fails, or is not above 0."""
@@ -143,6 +150,7 @@ def make_request(
         count=count,
         budget=budget,
         seed=seed,
+        answers=space_of(problem.answers, resources.grader.space),
         deadline=deadline,
         min_gain=min_gain,
         max_rounds=max_rounds,

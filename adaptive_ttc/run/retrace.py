@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cost import Price
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.events import (
@@ -38,11 +39,12 @@ from adaptive_ttc.types import Ending, Finish, Message, Prefix, Problem, Stopped
 async def retrace(trace: Trace, grader: Grader) -> Solution:
     """The solution that a trace of a whole run is of; its own trace ends like the recorded one.
 
-    Timing (a deadline, a stop) is in the replies. ConfigError: the trace is not complete, or its strategy asks for
-    something else now.
+    Timing (a deadline, a stop) is in the replies. Answers are of the space that the trace names, or the grader's own
+    where that has the name. ConfigError: the trace is not complete, or its strategy asks for something else now.
     """
     opening, done = _one(trace, RunEvent), _one(trace, DoneEvent)
     strategy, prefixes = Record(trace).search_again()
+    space = grader.space if grader.space.name == opening.answers else space_of(opening.answers)
     again = Trace(trace.started)
     for event in trace:
         if not isinstance(event, (CandidateEvent, VoteEvent, DoneEvent)):
@@ -55,9 +57,10 @@ async def retrace(trace: Trace, grader: Grader) -> Solution:
         count=opening.count,
         budget=opening.budget,
         seed=opening.seed,
+        answers=space,
     )
     verdicts = {event.path: event.verdict for event in trace.of(CandidateEvent)}
-    graded = await grade(prefixes, strategy, grader)
+    graded = await grade(prefixes, strategy, grader.for_problem(space))
     candidates = tuple(replace(one, verdict=verdicts.get(one.prefix.path)) for one in graded)
     told = [event.difficulty for event in trace.of(AllocationEvent)]
     usage = Usage(**done.usage)  # type: ignore[arg-type]

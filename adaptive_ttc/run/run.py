@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
@@ -13,10 +14,19 @@ import anyio
 from adaptive_ttc.driver.boundary import grading
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import AdaptiveTTCError, GradingError
-from adaptive_ttc.events import DecisionEvent, Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
+from adaptive_ttc.events import (
+    DecisionEvent,
+    Event,
+    ExpandEvent,
+    FinishedEvent,
+    Route,
+    RunEvent,
+    SampledEvent,
+    SearchEvent,
+)
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.request import Resources, SolveRequest
-from adaptive_ttc.run.verify import Verifier
+from adaptive_ttc.run.verify import PATIENCE, Verifier, verify_of
 from adaptive_ttc.run.vote import conclude, grade, grade_by_text
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
@@ -42,9 +52,12 @@ class ProblemRun:
         listener: Listener | None = None,
     ) -> None:
         self.request = request
-        self.trace = Trace(anyio.current_time(), listener)
-        self._grader = resources.grader.for_problem()
-        self._verifier = Verifier(resources.verify, request.problem, stop)
+        self.trace = Trace(anyio.current_time(), self._hear)
+        self._listener, self._unread = listener, resources.unread
+        self._grader = resources.grader.for_problem(request.answers)
+        verify = resources.verify or verify_of(request.answers)
+        patience = PATIENCE if resources.verify else math.inf  # a space limits its own tests
+        self._verifier = Verifier(verify, request.problem, stop, patience=patience)
         self._ledger = ledger
         self._driver = Driver(
             request.problem,
@@ -52,6 +65,7 @@ class ProblemRun:
             ledger,
             prm=resources.prm,
             seed=request.seed,
+            answers=request.answers,
             price=request.price,
             trace=self.trace,
             stop=stop,
@@ -69,6 +83,7 @@ class ProblemRun:
                 seed=request.seed,
                 budget=request.budget,
                 count=request.count,
+                answers=request.answers.name,
             )
         )
 
@@ -81,6 +96,12 @@ class ProblemRun:
     def spent(self) -> int:
         """Units charged so far."""
         return self._ledger.spent
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, FinishedEvent):
+            self._unread.look(event.text, self.request.answers)
+        if self._listener is not None:
+            self._listener(event)
 
     def _record_search(self, strategy: Strategy, start: Sequence[Prefix] = ()) -> None:
         """Record in the trace which search begins, and from what."""
@@ -119,12 +140,12 @@ class ProblemRun:
         try:
             candidates = await self._in_time(partial(grade, prefixes, strategy, self._grader))
         except GradingError as failure:
-            return grade_by_text(prefixes, strategy), failure
+            return grade_by_text(prefixes, strategy, self._grader), failure
         if candidates is not None:
             return candidates, None
         why = "the run was ended: answers of the same text agree"
         self.trace.record(DecisionEvent(time=self._now(), what="compared answers by their text", why=why))
-        return grade_by_text(prefixes, strategy), None
+        return grade_by_text(prefixes, strategy, self._grader), None
 
     async def _in_time(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """What grading brings; None where it takes longer than a moment after the run was ended."""

@@ -103,7 +103,8 @@ class SolutionStream(Background[Event, Solution]):
     async def _listen(self) -> AsyncIterator[Event]:
         self._start()
         assert self._run is not None
-        vote = RunningVote(self._grader, self._run.request.vote)
+        request = self._run.request
+        vote = RunningVote(self._grader.for_problem(request.answers), request.vote)
         try:
             with self._following():
                 while (event := await self._told.get()) is not None:
@@ -119,7 +120,7 @@ class RunningVote:
     """The vote over the solutions finished so far; each answer is read once, each text classified once."""
 
     def __init__(self, grader: Grader, strategy: Strategy) -> None:
-        self._grader = grader.for_problem()
+        self._grader = grader
         self._strategy = strategy
         self._finished: dict[tuple[int, ...], Candidate] = {}
         self._class_of: dict[str, str | None] = {}

@@ -17,6 +17,7 @@ from functools import partial
 
 import anyio
 
+from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.errors import VerifyWarning
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Candidate, Problem
@@ -26,6 +27,13 @@ Verify = Callable[[Problem, str], Verdict | Awaitable[Verdict]]
 """(problem, answer in canonical form) -> verdict; a plain function runs in a thread of its own."""
 
 PATIENCE = 10.0  # seconds after which a verdict is None
+
+
+def verify_of(space: AnswerSpace) -> Verify | None:
+    """The check of answers that a space brings; None for a space without one."""
+    if type(space).verify is AnswerSpace.verify:
+        return None
+    return lambda problem, answer: space.verify(answer, problem)
 
 
 class Verifier:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from adaptive_ttc.answers import Grader, canonical, extract_answer
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
 from adaptive_ttc.run.request import SolveRequest
@@ -19,15 +20,14 @@ from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """Candidates in the order of the prefixes, with classes and aggregated scores. GradingError: no grader starts."""
-    answers = [extract_answer(prefix.text) for prefix in prefixes]
+    answers = [grader.read(prefix.text, prefix.finish) for prefix in prefixes]
     return _candidates(prefixes, answers, await grader.classes(answers), strategy)
 
 
-def grade_by_text(prefixes: Sequence[Prefix], strategy: Strategy) -> tuple[Candidate, ...]:
+def grade_by_text(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """The same where nothing compares answers: those of one canonical text are a class."""
-    answers = [extract_answer(prefix.text) for prefix in prefixes]
-    classes = [None if answer is None else canonical(answer) or None for answer in answers]
-    return _candidates(prefixes, answers, classes, strategy)
+    answers = [grader.read(prefix.text, prefix.finish) for prefix in prefixes]
+    return _candidates(prefixes, answers, answers, strategy)
 
 
 def _candidates(
@@ -62,7 +62,7 @@ def conclude(
     """Vote and record the result, after an ``error`` over what was finished; ``right``: how probably the answer is, if
     known.
     """
-    strategy = request.vote
+    strategy, space = request.vote, request.answers
     vote, classes = poll(candidates, strategy)
     failed = f"it failed: {error}" if error else ""
     solution = Solution(
@@ -77,7 +77,7 @@ def conclude(
         count=request.count,
         spent=spent,
         difficulty=difficulty,
-        abstained=None if classes else failed or _why_no_answer(candidates, ending),
+        abstained=None if classes else failed or _why_no_answer(candidates, ending, space),
         stopped=Stopped.FAILED if error else ending.stopped,
         confidence=(1.0 if any(one.verdict for one in candidates) else right) if classes else 0.0,
         error=error,
@@ -116,7 +116,7 @@ def _record(solution: Solution, why: str) -> None:
     )
 
 
-def _why_no_answer(candidates: Sequence[Candidate], ending: Ending) -> str:
+def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, space: AnswerSpace) -> str:
     if not candidates:
         return f"sampling ended before the first token: {ending.why}."
     late = ending.stopped == Stopped.DEADLINE
@@ -125,7 +125,7 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending) -> str:
         "budget": "cut by the budget (give a larger one)",
         "length": "at the length limit (give a larger max_tokens)",
         "abort": "aborted (give a later deadline)" if late else "aborted when it was stopped",
-        "eos": "ended without \\boxed{...} (the policy's prompt should ask for it)",
+        "eos": f"ended without {space.form} (the policy's prompt should ask for it)",
     }
     causes = [f"{ends[finish]} {remedy}" for finish, remedy in remedies.items() if ends[finish]]
     if refuted := sum(candidate.verdict is False for candidate in candidates):

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.mathematics import MathSpace
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import (
     DoneEvent,
@@ -17,7 +18,6 @@ from adaptive_ttc.events import (
     VoteEvent,
 )
 from adaptive_ttc.prm.fake import FakePRM
-from adaptive_ttc.run import vote as verdict
 from adaptive_ttc.run.stream import RunningVote
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
@@ -194,13 +194,13 @@ async def test_who_listens_is_told_that_somebody_else_closed_the_stream():
 
 async def test_a_running_vote_reads_every_solution_once(monkeypatch):
     read, compared = [], []
-    extract = verdict.extract_answer
+    extract = MathSpace.extract
 
-    def counted(text):
+    def counted(space, text):
         read.append(text)
-        return extract(text)
+        return extract(space, text)
 
-    monkeypatch.setattr(verdict, "extract_answer", counted)
+    monkeypatch.setattr(MathSpace, "extract", counted)
     async with solver() as one:
         classes = one.grader.classes
 

@@ -1,0 +1,1 @@
+"""Answer spaces: what an answer is, where it stands in a solution, and which answers are equal."""

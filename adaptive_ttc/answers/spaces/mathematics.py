@@ -1,0 +1,79 @@
+r"""Mathematics as the field writes it: the content of ``\boxed{...}``, compared by math-verify."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from adaptive_ttc.answers import extraction
+from adaptive_ttc.answers.spaces import phrases
+from adaptive_ttc.answers.spaces.base import AnswerSpace, Span
+from adaptive_ttc.errors import ConfigError
+
+READERS: dict[str, phrases.Reader] = {
+    "the_answer_is": phrases.answer_is,
+    "hashes": phrases.hashes,
+    "last_number": phrases.last_number,
+}
+"""What is read where there is no box, by name."""
+
+
+@dataclass(frozen=True, repr=False)
+class MathSpace(AnswerSpace):
+    """Expressions in LaTeX, equal where math-verify says so.
+
+    Args:
+        also: names of :data:`READERS` that are tried, in this order, where there is no ``\\boxed{...}``.
+
+    Raises:
+        ConfigError: an unknown reader.
+    """
+
+    also: tuple[str, ...] = ()
+    form: str = field(default="\\boxed{...}", init=False)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.also if name not in READERS]:
+            raise ConfigError(
+                f"answers='math:{','.join(self.also)}': unknown {', '.join(unknown)}; known: {', '.join(READERS)}"
+            )
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """``math``, or ``math:the_answer_is,hashes``."""
+        return "math" + (":" + ",".join(self.also) if self.also else "")
+
+    @property
+    def of_cut_text(self) -> AnswerSpace:
+        """The last number of a solution that was cut off is not its answer."""
+        kept = tuple(name for name in self.also if name != "last_number")
+        return self if kept == self.also else MathSpace(kept)
+
+    def span(self, text: str) -> Span | None:
+        """What the first reader finds, the box before all."""
+        return phrases.first_of((phrases.boxed, *(READERS[name] for name in self.also)), text)
+
+    def canonical(self, answer: str) -> str:
+        """See :func:`adaptive_ttc.answers.canonical`."""
+        return extraction.canonical(answer)
+
+    def key(self, answer: str) -> Hashable | None:
+        """The value of a plain number or point."""
+        return extraction.exact_value(answer)
+
+    def equal(self, gold: str, answer: str) -> bool | None:
+        """Numbers are compared here, and texts that are too long for anything else."""
+        if max(len(gold), len(answer)) > extraction.MAX_CHARS:
+            return False
+        return extraction.decide_plain(gold, answer)
+
+    def read_gold(self, text: str) -> str:
+        """As written; of ``... #### 72`` what follows, without thousands commas. ValueError: it is no answer."""
+        span = phrases.hashes(text)
+        gold = text if span is None else text[span[0] : span[1]].replace(",", "")
+        if not extraction.canonical(gold):
+            raise ValueError(f"{text!r:.80} is no answer")
+        return gold
+
+
+MATH = MathSpace()
