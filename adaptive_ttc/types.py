@@ -73,8 +73,9 @@ class Problem:
             ConfigError: the problem is empty, or its messages are not chat turns ending with the user's.
         """
         if isinstance(problem, Problem):
-            given = {"id": id, "answers": answers, "tests": tests}
-            return replace(problem, **{name: value for name, value in given.items() if value})
+            asked: dict[str, Any] = {"id": id, "answers": answers, "tests": tests}
+            given = {name: value for name, value in asked.items() if value not in (None, "")}
+            return replace(problem, **given) if given else problem
         if isinstance(problem, str):
             messages: tuple[Message, ...] = (Message("user", problem),)
         else:
