@@ -74,8 +74,8 @@ class Problem:
         """
         if isinstance(problem, Problem):
             asked: dict[str, Any] = {"id": id, "answers": answers, "tests": tests}
-            given = {name: value for name, value in asked.items() if value not in (None, "")}
-            return replace(problem, **given) if given else problem
+            asked = {name: value for name, value in asked.items() if value not in (None, "")}
+            return replace(problem, **asked) if asked else problem
         if isinstance(problem, str):
             messages: tuple[Message, ...] = (Message("user", problem),)
         else:

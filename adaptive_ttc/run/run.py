@@ -18,7 +18,6 @@ from adaptive_ttc.events import (
     DecisionEvent,
     Event,
     ExpandEvent,
-    FinishedEvent,
     Route,
     RunEvent,
     SampledEvent,
@@ -52,8 +51,7 @@ class ProblemRun:
         listener: Listener | None = None,
     ) -> None:
         self.request = request
-        self.trace = Trace(anyio.current_time(), self._hear)
-        self._listener, self._unread = listener, resources.unread
+        self.trace = Trace(anyio.current_time(), resources.unread.listening(request.answers, listener))
         self._grader = resources.grader.for_problem(request.answers)
         verify = resources.verify or verify_of(request.answers)
         patience = PATIENCE if resources.verify else math.inf  # a space limits its own tests
@@ -96,12 +94,6 @@ class ProblemRun:
     def spent(self) -> int:
         """Units charged so far."""
         return self._ledger.spent
-
-    def _hear(self, event: Event) -> None:
-        if isinstance(event, FinishedEvent):
-            self._unread.look(event.text, self.request.answers)
-        if self._listener is not None:
-            self._listener(event)
 
     def _record_search(self, strategy: Strategy, start: Sequence[Prefix] = ()) -> None:
         """Record in the trace which search begins, and from what."""

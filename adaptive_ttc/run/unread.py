@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.registry import parse_space
 from adaptive_ttc.errors import AnswerWarning, ConfigError
+from adaptive_ttc.events import Event, FinishedEvent
 
 FEW = 4  # finished solutions without an answer, and none with one, after which it is said
 _SHOWN = 2  # solutions whose last lines are shown
@@ -20,6 +22,17 @@ class Unread:
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._over = False
+
+    def listening(self, space: AnswerSpace, other: Callable[[Event], None] | None) -> Callable[[Event], None]:
+        """A listener of a trace that looks at finished solutions, and tells the ``other`` of everything."""
+
+        def hear(event: Event) -> None:
+            if isinstance(event, FinishedEvent):
+                self.look(event.text, space)
+            if other is not None:
+                other(event)
+
+        return hear
 
     def look(self, text: str, space: AnswerSpace) -> None:
         """Take in a finished solution; AnswerWarning once the first few of all hold no answer."""
