@@ -32,10 +32,14 @@ except ModuleNotFoundError as error:
         "served PRMs are read with httpx2, which is not installed: pip install 'adaptive-ttc[openai]'", name=error.name
     ) from None
 
+from adaptive_ttc.policies.bounded_http import beginning, bounded
+
 if TYPE_CHECKING:
     from adaptive_ttc.prm.registry import Family
 
 _RETRYABLE = (408, 425, 429)
+_MOST_BYTES = 2**20  # of an answer's body, and
+_MOST_TOKEN_BYTES = 2**18  # for every token: a hidden size of 49,000
 
 
 class ServedStates:
@@ -86,13 +90,12 @@ class ServedStates:
         try:
             async with self._free:
                 self._open()
-                response = await client.post(f"{self._url}/pooling", json=request)
-        except httpx2.HTTPError as error:
+                response = await self._answer(client, request, _MOST_BYTES + _MOST_TOKEN_BYTES * len(token_ids))
+        except (httpx2.HTTPError, TimeoutError) as error:
             raise EngineError(
-                f"{self.name} did not answer ({type(error).__name__}: {error}); is the server up?", retryable=True
+                f"{self.name} did not answer as it must ({type(error).__name__}: {error}); is the server up?",
+                retryable=True,
             ) from error
-        if response.status_code != 200:
-            raise self._refusal(response)
         try:
             raw = base64.b64decode(response.json()["data"][0]["data"], validate=True)
             flat = np.frombuffer(raw, dtype="<f4").copy()
@@ -109,6 +112,14 @@ class ServedStates:
             await self._client.aclose()
         self._client = None
 
+    async def _answer(self, client: httpx2.AsyncClient, request: dict[str, Any], most: int) -> httpx2.Response:
+        with anyio.fail_after(self._timeout):
+            async with bounded(client, "POST", f"{self._url}/pooling", most=most, json=request) as response:
+                if response.status_code != 200:
+                    raise self._refusal(response.status_code, await beginning(response))
+                await response.aread()
+                return response
+
     def _open(self) -> httpx2.AsyncClient:
         if self._closed:
             raise EngineError(f"the client of {self.name} is closed; make a new one")
@@ -119,12 +130,12 @@ class ServedStates:
             self._client = httpx2.AsyncClient(timeout=self._timeout, transport=self._transport, auth=self._credentials)
         return self._client
 
-    def _refusal(self, response: httpx2.Response) -> ConfigError | EngineError:
-        said = redacted(response.text, [self._credentials])[:300]
-        if response.status_code >= 500 or response.status_code in _RETRYABLE:
-            return EngineError(f"{self.name} failed with {response.status_code}: {said}", retryable=True)
+    def _refusal(self, status: int, said: str) -> ConfigError | EngineError:
+        said = redacted(said, [self._credentials])[:300]
+        if status >= 500 or status in _RETRYABLE:
+            return EngineError(f"{self.name} failed with {status}: {said}", retryable=True)
         return ConfigError(
-            f"{self.name} refuses a request with {response.status_code}: {said} "
+            f"{self.name} refuses a request with {status}: {said} "
             "(it must be vLLM with --runner pooling, --convert embed and the pooler's task token_embed)"
         )
 

@@ -14,9 +14,11 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import anyio
 import httpx2
 
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.bounded_http import beginning, bounded
 from adaptive_ttc.policies.openai.fleet import FleetConfig, Replica, UnavailableError
 
 Json = dict[str, Any]
@@ -30,6 +32,9 @@ _MISFIT = frozenset({400, 404, 405, 413, 415, 422, 501})
 _KEEPALIVE = 2.0
 # Engines, by their name in a list of models, whose answers say which stop string ended them.
 _TELLING = frozenset({"vllm", "sglang"})
+_MOST_BYTES = 4 * 2**20  # of an answer's body, and
+_MOST_TOKEN_BYTES = 16 * 2**10  # for every token that was asked for; 300 are usual, 2,000 with many log-probabilities
+_LAST_BYTES_TIMEOUT = 1.0  # seconds between the last event and the body's end
 
 
 class MisfitError(Exception):
@@ -47,24 +52,30 @@ class Connections:
     async def events(self, replica: Replica, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
         """The events of a streamed answer, each a JSON object. Leaving the iteration closes the connection.
 
+        An answer that is far longer than the request's ``max_tokens`` may need breaks off.
+
         Raises:
             UnavailableError: the replica was out of reach, or refused for now; it generated nothing.
             MisfitError: it does not take such a request; it generated nothing.
             EngineError: it failed or broke off, perhaps after it had generated something (then retryable).
         """
         try:
-            request = self._http().stream(
-                "POST", replica.url + path, content=json.dumps(body).encode(), auth=self._auth(replica)
-            )
-            async with request as response:
+            most = _MOST_BYTES + _MOST_TOKEN_BYTES * body.get("max_tokens", 0)
+            content, auth = json.dumps(body).encode(), self._auth(replica)
+            async with bounded(
+                self._http(), "POST", replica.url + path, most=most, content=content, auth=auth
+            ) as response:
                 if response.status_code != 200:
-                    await response.aread()
-                    raise _refusal(replica, path, response, self._config)
+                    raise _refusal(replica, path, response, self._config.redacted(await beginning(response))[:500])
                 async with aclosing(aiter(httpx2.EventSource(response))) as events:  # type: ignore[type-var]
                     async for event in events:
-                        # read on to the body's end: only then can the connection serve another request
-                        if event.data != "[DONE]":
-                            yield _parsed(replica, event.data, self._config)
+                        if event.data == "[DONE]":
+                            # read on to the body's end: only then can the connection serve another request
+                            with anyio.move_on_after(_LAST_BYTES_TIMEOUT):
+                                async for _ in events:
+                                    pass
+                            return
+                        yield _parsed(replica, event.data, self._config)
         except _UNSENT as error:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         except httpx2.TransportError as error:
@@ -85,7 +96,7 @@ class Connections:
             if health.status_code not in (200, 404, 405):
                 raise UnavailableError(f"/health says {health.status_code}", must_check=True)
             models = await self._get(replica, replica.url + "/models")
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, TimeoutError) as error:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         if models.status_code in (401, 403):
             raise ConfigError(f"{replica.url} refuses the API key ({models.status_code}); pass the right api_key")
@@ -102,7 +113,10 @@ class Connections:
             await client.aclose()
 
     async def _get(self, replica: Replica, url: str) -> httpx2.Response:
-        return await self._http().get(url, timeout=self._config.connect_timeout, auth=self._auth(replica))
+        with anyio.fail_after(self._config.connect_timeout):
+            async with bounded(self._http(), "GET", url, most=_MOST_BYTES, auth=self._auth(replica)) as response:
+                await response.aread()
+                return response
 
     def _auth(self, replica: Replica) -> httpx2.BasicAuth | None:
         credentials = self._config.credentials.get(replica.url)
@@ -143,9 +157,9 @@ class Connections:
         return dict(cards[wanted])
 
 
-def _refusal(replica: Replica, path: str, response: httpx2.Response, config: FleetConfig) -> Exception:
+def _refusal(replica: Replica, path: str, response: httpx2.Response, said: str) -> Exception:
     """The error for a status other than 200."""
-    status, said = response.status_code, config.redacted(response.text)[:500]
+    status = response.status_code
     if status in (429, 503):
         return UnavailableError(f"says {status}: {said}", retry_after=_seconds(response.headers.get("retry-after")))
     if status in _MISFIT:

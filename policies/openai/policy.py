@@ -202,7 +202,7 @@ class OpenAIPolicy(ChatModelPolicy):
                     chunk = read_chunk(event)
                     self._tells_stop = self._tells_stop or chunk.tells_stop
                     answer.take(chunk)
-                    if answer.met_stop and not answer.complete:
+                    if answer.overrun or (answer.met_stop and not answer.complete):
                         break
             except EngineError:
                 if not (answer.complete and answer.counted):  # else only what comes after the answer's end was lost

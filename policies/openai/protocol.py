@@ -181,6 +181,11 @@ class Answer:
         return self._stop_end is not None
 
     @property
+    def overrun(self) -> bool:
+        """Whether more tokens have come than were asked for; those are dropped, and no more are waited for."""
+        return max(len(self._ids), self._latest.completion_tokens or 0) > self._limit
+
+    @property
     def complete(self) -> bool:
         """Whether the server has said why the answer ended."""
         return self._server_finish is not None
@@ -223,7 +228,7 @@ class Answer:
             )
         if self.met_stop:
             return self._made("stop")
-        if self._server_finish == "length":
+        if self._server_finish == "length" or (self.overrun and not self.complete):
             return self._made("length")
         if self._server_finish == "stop":
             return self._made("stop" if self._server_stop in self._request.stop else "eos")
@@ -238,6 +243,8 @@ class Answer:
         ids = self._token_ids(finish, counted)
         if self.met_stop and finish != "abort":
             finish = "stop"
+        if self._named and finish != "abort" and (self._stop_end or len(ids)) > self._limit:
+            finish = "length"  # what ended it comes after the last token that was asked for
         delivered = ids[: min(self._limit, self._stop_end or len(ids))]
         read, cached = self._latest.prompt_tokens, self._latest.cached_tokens or 0
         return Sampled(
