@@ -20,6 +20,7 @@ from adaptive_ttc.cli import interruption
 from adaptive_ttc.cli.options import (
     add_model_options,
     add_request_options,
+    answers_of,
     check_request,
     load_solver,
     request_of,
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
         if options.engine != REPLAY or options.policy is None or not holds_traces(options.policy):
             raise ConfigError(f"--dataset says what is solved: {', '.join(MINIMATH)}, or a file")
         options.dataset = options.policy
-    rows = load_problems(options.dataset, options.limit, options.seed)
+    rows = load_problems(options.dataset, options.limit, options.seed, answers_of(options))
     seed = next((one for one in (options.sampling_seed, options.seed) if one is not None), 0)
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, seed)

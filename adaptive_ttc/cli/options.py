@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
 from adaptive_ttc.cli.interruption import GRACE
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.pair_calibration import selected_rule
-from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.datasets import Row, problem_of
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.run.request import check_early
@@ -37,6 +38,7 @@ class Recipe:
     policy_settings: Mapping[str, Any]
     prm: str | None = None
     prm_settings: Mapping[str, Any]
+    answers: str | None = None  # the answer space, see docs/answers.md; None: the solver's own
     commands: Mapping[str, str]  # command lines for the pair, by name
 
     def load(self, *, api_key_env: str | None = None, trust_remote_code: bool = False, **settings: Any) -> Solver:
@@ -58,6 +60,7 @@ class Recipe:
             for one in trusting:
                 one["trust_remote_code"] = True
         settings |= {"policy_settings": policy, "prm_settings": prm}
+        settings["answers"] = settings.get("answers") or self.answers
         return Solver.load(self.policy, self.prm, engine=self.engine, **settings)
 
 
@@ -77,7 +80,8 @@ _USERS_OWN = {
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: TOML with a table ``policy``, and optionally ``prm`` and ``commands``; ConfigError if it is none.
+    """Read a recipe: TOML with a table ``policy``, and optionally ``prm``, ``commands`` and a line ``answers``;
+    ConfigError if it is none.
 
     Each model's table holds ``model``, and settings beside it; ``engine`` says what runs it.
     """
@@ -89,15 +93,19 @@ def read_recipe(path: str | Path) -> Recipe:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; recipes/README.md shows the form of a recipe") from error
-    unknown = sorted(set(document) - {"policy", "prm", "commands"})
+    unknown = sorted(set(document) - {"policy", "prm", "commands", "answers"})
     if unknown:
-        raise ConfigError(f"{path} holds {', '.join(unknown)}; a recipe has the tables policy, prm and commands alone")
+        raise ConfigError(
+            f"{path} holds {', '.join(unknown)}; a recipe has the tables policy, prm and commands, and answers alone"
+        )
     policy, policy_settings = _model(path, "policy", document.get("policy"))
     engine = policy_settings.pop("engine", DEFAULT_ENGINE)
     prm, prm_settings = _model(path, "prm", document["prm"]) if "prm" in document else (None, {})
     commands = document.get("commands", {})
     if not isinstance(commands, dict) or not all(isinstance(line, str) for line in commands.values()):
         raise ConfigError(f"{path}: the table [commands] holds lines for a shell, each a string")
+    answers = document.get("answers")
+    space_of(answers)
     return Recipe(
         name=Path(path).stem,
         policy=policy,
@@ -105,6 +113,7 @@ def read_recipe(path: str | Path) -> Recipe:
         policy_settings=policy_settings,
         prm=prm,
         prm_settings=prm_settings,
+        answers=answers,
         commands=commands,
     )
 
@@ -184,6 +193,11 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
     option("--device", help="such as cpu or cuda:0, for both models")
     option("--dtype", help="such as float32 or bfloat16, for both models")
     option("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
+    option(
+        "--answers",
+        metavar="SPACE",
+        help=f"what answers are: {', '.join(SPELLINGS)} (default: the data set's own, else math; docs/answers.md)",
+    )
     return group
 
 
@@ -227,12 +241,21 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def answers_of(options: argparse.Namespace) -> str | None:
+    """The answer space that is asked for, by the options or their recipe. ConfigError: there is no such space."""
+    named: str | None = options.answers
+    if named is None and options.recipe is not None:
+        named = read_recipe(options.recipe).answers
+    space_of(named)
+    return named
+
+
 def load_solver(options: argparse.Namespace, seed: int) -> Solver:
     """Load the models that the options name, with their calibration if asked for. ConfigError: one cannot be loaded."""
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
-        config = DriverConfig(grace=GRACE)
-        return read_recipe(options.recipe).load(seed=seed, config=config, **word, **_calibration(options))
+        word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers}
+        return read_recipe(options.recipe).load(seed=seed, **word, **_calibration(options))
     if options.api_key_env is not None or options.trust_remote_code:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
@@ -245,6 +268,7 @@ def load_solver(options: argparse.Namespace, seed: int) -> Solver:
         policy_settings=policy_settings,
         prm_settings=prm_settings,
         seed=seed,
+        answers=options.answers,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS, grace=GRACE),
         **_calibration(options),
     )
@@ -254,7 +278,7 @@ def _calibration(options: argparse.Namespace) -> dict[str, Any]:
     """The solver's arguments about its calibration: the embedded pair has its own."""
     if "calibration" not in options:
         return {}
-    named = options.recipe or options.policy or options.prm or options.rule
+    named = options.recipe or options.policy or options.prm or options.rule or options.answers not in (None, "math")
     calibration = options.calibration or (None if named else mini_calibration())
     rule = selected_rule(options.rule, calibration)
     given = {} if rule is None else {"rule": rule}
@@ -321,7 +345,7 @@ def check_request(solver: Solver, request: dict[str, Any], rows: Iterable[Row]) 
     refusal: ConfigError | None = None
     for row in rows:
         try:
-            solver.stream(row["problem"], id=row["unique_id"], **request)  # checked, but not begun
+            solver.stream(problem_of(row), **request)  # checked, but not begun
             return
         except ConfigError as error:
             refusal = refusal or error

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
-from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.datasets import Row, problem_of
 from adaptive_ttc.evaluation.metrics import NO_ANSWER, best_of_k, pass_at_k, vote_at_k
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
@@ -88,8 +89,8 @@ async def solve_rows(
 
     async def one(index: int, row: Row) -> None:
         try:
-            solution = await solver.solve(row["problem"], id=row["unique_id"], **request)
-            correct = await solver.grader.equal(row["answer"], solution.answer)
+            solution = await solver.solve(problem_of(row), **request)
+            correct = await grader_of(solver, row).equal(row["answer"], solution.answer)
         except AdaptiveTTCError as error:
             report(Outcome(index=index, row=row, solution=None, correct=False, error=error))
         else:
@@ -114,13 +115,18 @@ async def solve_rows_together(
     see :meth:`~adaptive_ttc.solver.Solver.solve_many`.
     """
     numbers = {name: index for index, name in enumerate(_names(rows))}
-    problems = [Problem.of(row["problem"], name) for row, name in zip(rows, numbers, strict=True)]
+    problems = [Problem.of(problem_of(row), name) for row, name in zip(rows, numbers, strict=True)]
     asked = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint, **request}
     async with solver.solve_many(problems, **asked) as pool:
         async for solution in pool:
             index = numbers[solution.problem.id]
-            correct = await solver.grader.equal(rows[index]["answer"], solution.answer)
+            correct = await grader_of(solver, rows[index]).equal(rows[index]["answer"], solution.answer)
             report(Outcome(index=index, row=rows[index], solution=solution, correct=correct, error=solution.error))
+
+
+def grader_of(solver: Solver, row: Row) -> Grader:
+    """The solver's grader for answers to one problem."""
+    return solver.grader.for_problem(space_of(row.get("answers"), solver.grader.space))
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -154,8 +160,8 @@ async def draw_pools(
     pools: dict[int, Pool] = {}
 
     async def one(index: int, row: Row) -> None:
-        solution = await solver.solve(row["problem"], id=row["unique_id"], **request)
-        pools[index] = await _pool(row, solution, solver.grader.for_problem())
+        solution = await solver.solve(problem_of(row), **request)
+        pools[index] = await _pool(row, solution, grader_of(solver, row))
         report(pools[index])
 
     await _side_by_side(rows, one, concurrency)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.answers import canonical, extract_answer
+from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.files.typed import damage_told
 
@@ -102,10 +103,11 @@ class TraceSet:
         return tuple(dict.fromkeys(one.dataset for one in self.problems if one.dataset is not None))
 
 
-def read_trace_files(paths: str | Path | Sequence[str | Path]) -> TraceSet:
+def read_trace_files(paths: str | Path | Sequence[str | Path], space: AnswerSpace = MATH) -> TraceSet:
     """Read files of traces, plain or gzip, and pool them.
 
-    Samples of one id, data set and model are put together; ids that several models share get the model's name.
+    Samples of one id, data set and model are put together; ids that several models share get the model's name. Answers
+    are read off texts, and written, as the ``space`` has them.
 
     Raises:
         ConfigError: a file cannot be read, a line is not of the format (with its number), or there are no samples.
@@ -122,7 +124,7 @@ def read_trace_files(paths: str | Path | Sequence[str | Path]) -> TraceSet:
         digest.update(content.encode("utf-8", "surrogatepass"))
         with damage_told(file, ConfigError, "docs/traces.md describes the format"):
             entries = list(_entries(content, file))
-            problems += _problems(entries, file, notes)
+            problems += _problems(entries, file, notes, space)
             fields.update(key for _, entry in entries for sample in entry["samples"] for key in _given(sample))
     if not problems:
         raise ConfigError(f"{', '.join(map(str, files)) or 'no file'} holds no samples: give a file of traces")
@@ -134,7 +136,7 @@ def holds_traces(path: str | Path) -> bool:
     try:
         with Path(path).open("rb") as raw:
             zipped = raw.read(2) == _GZIP
-        with gzip.open(path, "rt", encoding="utf-8") if zipped else Path(path).open(encoding="utf-8") as lines:
+        with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else Path(path).open(encoding="utf-8-sig") as lines:
             first = json.loads(next((line for line in lines if line.strip()), ""))
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return False
@@ -144,7 +146,7 @@ def holds_traces(path: str | Path) -> bool:
 def _content(file: Path) -> str:
     try:
         raw = file.read_bytes()
-        return (gzip.decompress(raw) if raw.startswith(_GZIP) else raw).decode("utf-8")
+        return (gzip.decompress(raw) if raw.startswith(_GZIP) else raw).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{file} cannot be read: {error}; give JSON Lines, plain or gzip") from error
 
@@ -200,11 +202,12 @@ def _given(sample: Mapping[str, Any]) -> list[str]:
     return [name for name, value in sample.items() if value is not None]
 
 
-def _problems(entries: Entries, file: Path, notes: list[str]) -> Iterator[TraceProblem]:
+def _problems(entries: Entries, file: Path, notes: list[str], space: AnswerSpace) -> Iterator[TraceProblem]:
     """The problems of one file that have samples; what is true of the whole file is decided once."""
     samples = [sample for _, entry in entries for sample in entry["samples"]]
     given = {name for sample in samples for name in sample}
     reader = _Reader(
+        space=space,
         answers="answer" in given,
         logits=any(not 0 <= score <= 1 for sample in samples for score in _numbers(sample)),
     )
@@ -232,6 +235,7 @@ def _numbers(sample: Mapping[str, Any]) -> list[float]:
 class _Reader:
     """Reads the objects of one file."""
 
+    space: AnswerSpace
     answers: bool  # whether the file gives answers; one that is missing is none
     logits: bool  # whether its scores are logits
     estimated: int = 0  # samples whose tokens were estimated
@@ -272,7 +276,8 @@ class _Reader:
             )
         if correct is not None and not isinstance(correct, bool):
             raise ConfigError(f'{where}: "correct" is true or false; got {correct!r}')
-        found = canonical(_text(entry, "answer", where)) if self.answers else extract_answer(text or "")
+        canonical = self.space.canonical
+        found = canonical(_text(entry, "answer", where)) if self.answers else answer_in(self.space, text or "")
         if not found and correct:
             found = canonical(gold) or "right"
         tokens = self._tokens(where, entry.get("tokens"), text)

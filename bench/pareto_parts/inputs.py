@@ -27,7 +27,7 @@ from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
 from adaptive_ttc.calibration.fit.recorded import from_recorded
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
 from adaptive_ttc.calibration.judge.replay import Forecaster
-from adaptive_ttc.cli.options import load_solver
+from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
 from adaptive_ttc.estimate.gain import GainModel, Posteriors, TableGainModel
@@ -115,11 +115,11 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
         EngineError: an engine failed for good; what was drawn stays.
     """
     dataset, seed = options.dataset, options.seed or 0
-    rows = load_problems(dataset, options.limit, options.seed)
+    rows = load_problems(dataset, options.limit, options.seed, answers_of(options))
     wanted = demand(arms)
     load = partial(load_solver, options, seed)
     with load() as solver, Store(options.store) as store:
-        key = pool_key(solver, dataset, seed=seed)
+        key = pool_key(solver, dataset, rows, seed=seed)
         parameters = solver.policy.parameters
         ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(parameters, 1)
         records = load_records(store, key, rows, wanted)
@@ -213,9 +213,10 @@ def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | Non
     if options.tuning_store is None or folder is None:
         return None
     dataset = read_meta(folder)["dataset"]
-    name, rows = dataset["name"], load_problems(dataset["name"], dataset.get("problems"))
+    name, answers = dataset["name"], answers_of(options)
+    rows = load_problems(name, dataset.get("problems"), answers=answers)
     with load_solver(options, 0) as solver, Store(options.tuning_store) as store:
-        records = load_records(store, pool_key(solver, name), rows, {SAMPLE: options.most})
+        records = load_records(store, pool_key(solver, name, rows), rows, {SAMPLE: options.most})
     if not records:
         raise CalibrationError(f"{options.tuning_store} holds no {options.most} samples of {name} by this pair")
     return records

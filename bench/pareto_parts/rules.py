@@ -31,11 +31,12 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES
 from adaptive_ttc.estimate.gain import Posteriors
 from adaptive_ttc.estimate.table import ComputeOptimalTable, Vote
+from adaptive_ttc.evaluation.datasets import problem_of
+from adaptive_ttc.evaluation.evaluate import grader_of
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.adaptive import SAMPLE
-from adaptive_ttc.types import Problem
 
 Array = NDArray[np.float64]
 
@@ -285,12 +286,12 @@ async def _live(load: Callable[[], Solver], tested: Tested, axis: str, replayed:
         # a budget in FLOPs bounds the prompts too, which all rules read alike and no curve shows
         prompts = sum(record.prompt_tokens for record in tested.records) if axis == "flops" else 0
         total = unit * (int(replayed.budget * n) + prompts)
-        problems = [Problem.of(row["problem"], row["unique_id"]) for row in rows]
+        problems = [problem_of(row) for row in rows]
         many = solver.solve_many(problems, budget_tokens=total, count=axis)
         solutions = await many
         spent = many.spent
         right = [
-            float(await solver.grader.equal(row["answer"], one.answer))
+            float(await grader_of(solver, row).equal(row["answer"], one.answer))
             for row, one in zip(rows, solutions, strict=True)
         ]
     return LivePoint(

@@ -28,11 +28,10 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code, interruption
-from adaptive_ttc.cli.options import add_pair_options, load_solver
+from adaptive_ttc.cli.options import add_pair_options, answers_of, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
-from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
 from adaptive_ttc.solver import Solver
-from adaptive_ttc.types import Problem
 
 PROBLEMS_AT_ONCE = 8  # of a worker: their samples fill an engine's batch several times over
 MOST = 64  # N of the largest default arm
@@ -91,11 +90,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Draw what is missing, and say what there is."""
     check_workers(options)
     arms = arms_of(options)
-    rows = load_problems(options.dataset, options.limit)
+    rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
     load = partial(load_solver, options, options.seed)
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
-        key = pool_key(solver, options.dataset, **settings)
+        key = pool_key(solver, options.dataset, rows, **settings)
         draw_missing(options, rows, demand(arms, options.repeats), store, key, solver, load, console)
 
 
@@ -184,7 +183,7 @@ def _progress(tally: Tally, console: Console) -> Iterator[Callable[[Advance], No
 
 def _notes_on(solver: Solver, row: Row, wanted: Mapping[str, int], key: PoolKey) -> list[str]:
     """Warnings to show before drawing; ConfigError where these models cannot draw what is asked for."""
-    drawing = UnitSampler(Problem.of(row["problem"], row["unique_id"]), solver.policy, solver.prm, key)
+    drawing = UnitSampler(problem_of(row), solver.policy, solver.prm, key, solver.grader.space)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", RevisionWarning)
         for kind in wanted:

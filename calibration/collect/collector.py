@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import anyio
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.calibration.collect.records import record_of
 from adaptive_ttc.calibration.collect.store import Grade, Store, StoredProblem
 from adaptive_ttc.calibration.collect.units import PoolKey, UnitSampler, starts_of, with_starts
 from adaptive_ttc.errors import CalibrationError, ConfigError, RevisionWarning
-from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.datasets import Row, problem_of
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY
 from adaptive_ttc.ledger import Ledger, Reservation
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
@@ -148,7 +149,7 @@ class _Crew:
 
     async def take(self, row: Row) -> None:
         """Complete one problem."""
-        problem = Problem.of(row["problem"], row["unique_id"])
+        problem = problem_of(row)
         try:
             prompt_tokens = len(self.policy.encode(problem))
         except ConfigError as error:  # longer than the context: no reason to give up the others
@@ -169,7 +170,7 @@ class _Crew:
         await self._finish(row, number)
 
     def _drawing(self, problem: Problem) -> UnitSampler:
-        drawing = UnitSampler(problem, self.policy, self.prm, self.key)
+        drawing = UnitSampler(problem, self.policy, self.prm, self.key, self.grader.space)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RevisionWarning)  # shown once for the command, not for each problem
             for kind in self.demand:
@@ -191,7 +192,8 @@ class _Crew:
         """Grade what is not graded yet."""
         held = self.store.holding(number)
         if held.answers - held.grades.keys():
-            self.store.judge(number, await grades_of(held, row["answer"], self.grader.for_problem()))
+            grader = self.grader.for_problem(space_of(row.get("answers"), self.grader.space))
+            self.store.judge(number, await grades_of(held, row["answer"], grader))
             held = self.store.holding(number)
         record = record_of(row, held, self.demand)
         assert record is not None

@@ -51,14 +51,14 @@ def read_traces(paths: str | Path | Sequence[str | Path], *, grader: Grader | No
 
     Args:
         paths: one file or several, plain or gzip.
-        grader: compares answers; by default one that is made where it is needed, and closed.
+        grader: reads answers and compares them; by default one for mathematics that is made here, and closed.
 
     Raises:
         ConfigError: see :func:`adaptive_ttc.evaluation.traces.read_trace_files`.
     """
-    found = read_trace_files(paths)
     with ExitStack() as stack:
         grader = grader or stack.enter_context(Grader())
+        found = read_trace_files(paths, grader.space)
         records = tuple(record_of_trace(one, grader.for_problem()) for one in found.problems)
     notes = list(found.notes)
     if graded := sum(sample.correct is None for one in found.problems for sample in one.samples):

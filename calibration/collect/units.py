@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
-from adaptive_ttc.answers import extract_answer
+from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.driver.prompts import REVISION_PROMPT
@@ -21,6 +23,7 @@ from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.features import Attempt, Unit, first_step_of
 from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.evaluation.rows import space_named
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel
@@ -72,6 +75,7 @@ class PoolKey:
     top_p: float = 1.0  # nucleus mass
     max_tokens: int = MAX_TOKENS  # most tokens of one solution
     agg_strategy: str = "last"  # how the searches over steps judge a solution by the scores of its steps
+    answers: str = "math"  # the name of the answer space
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -81,8 +85,9 @@ class PoolKey:
 
     @property
     def text(self) -> str:
-        """Canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        """Canonical JSON; without answers that are ``math``, as earlier versions wrote it."""
+        told = {name: value for name, value in asdict(self).items() if (name, value) != ("answers", "math")}
+        return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
     @property
     def options(self) -> Mapping[str, float | int | str]:
@@ -91,9 +96,18 @@ class PoolKey:
 
 
 def pool_key(
-    solver: Solver, dataset: str, *, seed: int = 0, temperature: float = TEMPERATURE, max_tokens: int = MAX_TOKENS
+    solver: Solver,
+    dataset: str,
+    rows: Iterable[Row] = (),
+    *,
+    seed: int = 0,
+    temperature: float = TEMPERATURE,
+    max_tokens: int = MAX_TOKENS,
 ) -> PoolKey:
-    """Settings of units drawn with this pair; options that the models prescribe are taken from them."""
+    """Settings of units drawn with this pair; options that the models prescribe are taken from them.
+
+    ConfigError: the answers of the ``rows`` are of several spaces.
+    """
     own = {**strategy_defaults(solver.policy), **(strategy_defaults(solver.prm) if solver.prm else {})}
     common = WeightedBestOfN()
     return PoolKey(
@@ -106,6 +120,7 @@ def pool_key(
         top_p=own.get("top_p", common.top_p),
         max_tokens=max_tokens,
         agg_strategy=own.get("agg_strategy", common.agg_strategy),
+        answers=space_named(rows, solver.grader.space),
     )
 
 
@@ -167,11 +182,14 @@ class Drawn:
 class UnitSampler:
     """Draws units of one problem; without a PRM nothing is scored, and no search over steps can run."""
 
-    def __init__(self, problem: Problem, policy: Policy, prm: RewardModel | None, key: PoolKey) -> None:
+    def __init__(
+        self, problem: Problem, policy: Policy, prm: RewardModel | None, key: PoolKey, answers: AnswerSpace = MATH
+    ) -> None:
         self._problem = problem
         self._policy = policy
         self._prm = prm
         self._key = key
+        self._space = space_of(problem.answers, answers)
         self._strategies: dict[str, Strategy] = {}
 
     def strategy(self, kind: str) -> Strategy:
@@ -200,7 +218,8 @@ class UnitSampler:
         begun, before = _begin(kind, starts)
         account.driver.observe(begun)
         found = await account.run(self.strategy(kind).search(begun))
-        drawn = _drawn(kind, index, found, before + account.work, [start.first for start in starts])
+        work, first = before + account.work, [start.first for start in starts]
+        drawn = _drawn(kind, index, found, work, first, self._space)
         return replace(drawn, new_tokens=account.work.generated)
 
     async def _sample(self, index: int, account: Charged) -> Drawn:
@@ -210,14 +229,15 @@ class UnitSampler:
         (first,) = await account.run(_first_step(strategy))
         first_work = account.work
         (whole,) = await account.run(strategy.search((first,)))
-        drawn = _drawn(SAMPLE, index, (whole,), account.work, [first])
+        drawn = _drawn(SAMPLE, index, (whole,), account.work, [first], self._space)
         start = Start(first, first_work, whole, account.work)
         return replace(drawn, start=start, new_tokens=account.work.generated)
 
     def _account(self, kind: str, index: int) -> Charged:
         ledger, price = Ledger(None), Price(score=0 if self._prm is None else 1)
         seed = derive_seed(self._key.seed, kind, (index,))
-        return Charged(Driver(self._problem, self._policy, ledger, prm=self._prm, seed=seed, price=price), ledger)
+        models: dict[str, Any] = {"prm": self._prm, "price": price, "answers": self._space}
+        return Charged(Driver(self._problem, self._policy, ledger, seed=seed, **models), ledger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +284,11 @@ def _first_step(strategy: Strategy) -> Search:
     )
 
 
-def _drawn(kind: str, index: int, found: Iterable[Prefix], work: Work, first_steps: Iterable[Prefix]) -> Drawn:
-    attempts = tuple(Attempt.of(Candidate(one, answer_class=extract_answer(one.text))) for one in found)
+def _drawn(
+    kind: str, index: int, found: Iterable[Prefix], work: Work, first_steps: Iterable[Prefix], space: AnswerSpace
+) -> Drawn:
+    answers = ((one, answer_in(space, one.text, one.finish)) for one in found)
+    attempts = tuple(Attempt.of(Candidate(one, answer_class=answer)) for one, answer in answers)
     steps = tuple(first_step_of(prefix) for prefix in first_steps)
     unit = Unit(kind, attempts, steps, work.generated, work.prm)
     return Drawn(index, unit, work)

@@ -20,7 +20,7 @@ from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import PoolKey, pool_key
-from adaptive_ttc.cli.options import load_solver
+from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
@@ -38,7 +38,7 @@ class FitData:
 
     records: list[ProblemRecord]  # of the problems whose units are all there
     models: Mapping[str, str | None]  # ``policy`` and ``prm``, as a person calls them
-    fingerprints: Mapping[str, str]  # ``policy``, ``prm`` and ``prompt``
+    fingerprints: Mapping[str, str]  # ``policy``, ``prm``, ``prompt``, and ``answers`` where these are not ``math``
     dataset: Mapping[str, Any]  # ``name``, ``fingerprint``, and how many ``problems`` were asked for
     weights: Weights  # what a token costs
     counts: Mapping[str, int]  # ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records
@@ -60,11 +60,12 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     check_workers(options)
     if options.resume and not options.store.is_file():
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
-    rows, wanted = load_problems(options.dataset, options.limit), demand(arms, options.repeats)
+    rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
+    wanted = demand(arms, options.repeats)
     load = partial(load_solver, options, options.sampling_seed)
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
-        key = pool_key(solver, options.dataset, seed=options.sampling_seed, **settings)
+        key = pool_key(solver, options.dataset, rows, seed=options.sampling_seed, **settings)
         models = named(solver, embedded=options.policy is None and options.recipe is None)
         ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
         _explain_others(store, key, options, console)
@@ -84,13 +85,18 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     return FitData(
         records,
         models,
-        {"policy": key.policy, "prm": key.prm, "prompt": key.prompt},
+        {"policy": key.policy, "prm": key.prm, "prompt": key.prompt, **told_answers(key.answers)},
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
         weights_of(options.count, ratio),
         counts_of_work(records),
         reading_seconds=seconds,
         reading_cpu_seconds=cpu_seconds,
     )
+
+
+def told_answers(answers: str) -> dict[str, str]:
+    """The answer space among the fingerprints; a calibration without one was made with ``math``."""
+    return {} if answers == "math" else {"answers": answers}
 
 
 def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:

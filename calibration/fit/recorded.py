@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.confidence import answer_logprob
+from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.calibration.collect.arms import Arm, sampling_arms
 from adaptive_ttc.calibration.collect.collector import grades_of
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, record_of
@@ -19,12 +22,14 @@ from adaptive_ttc.calibration.collect.store import StoredProblem
 from adaptive_ttc.calibration.collect.traces import Traces, read_traces
 from adaptive_ttc.calibration.collect.units import Drawn, Work, row_digest
 from adaptive_ttc.calibration.fit.accuracy import answerable
-from adaptive_ttc.calibration.fit.inputs import FitData, counts_of_work, dataset_fingerprint, weights_of
+from adaptive_ttc.calibration.fit.inputs import FitData, counts_of_work, dataset_fingerprint, told_answers, weights_of
 from adaptive_ttc.cli import interruption
+from adaptive_ttc.cli.options import answers_of
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
+from adaptive_ttc.evaluation.rows import space_named
 from adaptive_ttc.evaluation.traces import holds_traces
 from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
 from adaptive_ttc.strategies.adaptive import SAMPLE
@@ -42,8 +47,10 @@ def from_recorded(options: argparse.Namespace) -> FitData:
     files = options.replay
     dataset = _dataset_of(options) if len(files) == 1 and not holds_traces(files[0]) else None
     if dataset is None:
-        found = read_traces(files)
-        return _fit_data(found, options.limit, options.count, ", ".join(map(str, files)))
+        space = space_of(answers_of(options))
+        with Grader(space=space) as grader:
+            found = read_traces(files, grader=grader)
+        return _fit_data(found, options.limit, options.count, ", ".join(map(str, files)), space)
     return _of_record(files[0], dataset, options)
 
 
@@ -62,7 +69,7 @@ def recorded_arms(records: Sequence[ProblemRecord], most: int | None = None) -> 
     return answerable(records, sampling_arms(held if most is None else min(held, most)))[0]
 
 
-def _fit_data(found: Traces, limit: int | None, count: str | None, files: str) -> FitData:
+def _fit_data(found: Traces, limit: int | None, count: str | None, files: str, space: AnswerSpace = MATH) -> FitData:
     if found.scored and count not in (None, "generated"):
         raise ConfigError(f"{files} does not say how many PRM tokens there were: take --count generated")
     records, notes = of_equal_size(found.records[:limit])
@@ -75,6 +82,7 @@ def _fit_data(found: Traces, limit: int | None, count: str | None, files: str) -
             "policy": fingerprint_of_traces(found.models, found.fingerprint),
             "prm": fingerprint_of_traces((), found.fingerprint) if found.scored else "",
             "prompt": "as recorded",
+            **told_answers(space.name),
         },
         {"name": found.name, "fingerprint": dataset_fingerprint(rows), "problems": len(found.records[:limit])},
         Weights(),
@@ -102,7 +110,7 @@ def _of_record(file: Path, dataset: str | Path, options: argparse.Namespace) -> 
     record = load_record(file, problems=dataset if Path(dataset).is_file() else None)
     if not record.counted and record.prm is not None and options.count not in (None, "generated"):
         raise ConfigError(f"{file} does not say how many PRM tokens there were: take --count generated")
-    rows = _matched(record, load_problems(dataset), str(dataset))[: options.limit]
+    rows = _matched(record, load_problems(dataset, answers=answers_of(options)), str(dataset))[: options.limit]
     records = interruption.run(graded, record, rows)
     ratio = record.prm.parameters / max(record.policy.parameters, 1) if record.prm is not None else 0.0
     return FitData(
@@ -112,6 +120,7 @@ def _of_record(file: Path, dataset: str | Path, options: argparse.Namespace) -> 
             "policy": record.policy.fingerprint,
             "prm": "" if record.prm is None else record.prm.fingerprint,
             "prompt": "as recorded",
+            **told_answers(space_named(rows, MATH)),
         },
         {"name": str(dataset), "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
         weights_of(options.count if record.counted else "generated", ratio),
@@ -127,20 +136,21 @@ async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
     async with Grader() as grader:
         for row in rows:
             problem = recorded[row["problem"]]
-            drawn = {index: _drawn(index, sample, record) for index, sample in enumerate(problem.samples)}
+            space = space_of(row.get("answers"))
+            drawn = {index: _drawn(index, sample, record, space) for index, sample in enumerate(problem.samples)}
             held = StoredProblem(row["unique_id"], row_digest(row), len(problem.prompt_ids), {SAMPLE: drawn}, {})
-            grades = await grades_of(held, row["answer"], grader.for_problem())
+            grades = await grades_of(held, row["answer"], grader.for_problem(space))
             one = record_of(row, replace(held, grades=grades), None)
             assert one is not None
             found.append(one)
     return found
 
 
-def _drawn(index: int, sample: RecordedSample, record: Record) -> Drawn:
+def _drawn(index: int, sample: RecordedSample, record: Record, space: AnswerSpace) -> Drawn:
     """A recorded sample as a unit; its first step is known where the scores of steps are."""
     tokens, logprob = len(sample.token_ids), math.fsum(sample.logprobs) if sample.logprobs else NAN
-    sure = answer_logprob(sample.text, sample.logprobs, lambda n: sample.ends[n - 1] if n else 0)
-    attempt = Attempt(extract_answer(sample.text), sample.scores, tokens, logprob, sample.finish, sure)
+    sure = answer_logprob(sample.text, sample.logprobs, lambda n: sample.ends[n - 1] if n else 0, space)
+    attempt = Attempt(answer_in(space, sample.text, sample.finish), sample.scores, tokens, logprob, sample.finish, sure)
     prm = sample.prm_counts[-1] if sample.prm_counts else 0
     steps = (_first_step(sample),) if sample.scores and record.detail == "steps" else ()
     unit = Unit(SAMPLE, (attempt,), steps, tokens, prm)

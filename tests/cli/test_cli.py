@@ -178,6 +178,7 @@ def test_which_models_are_loaded(loaded, arguments, policy, prm):
         "policy": policy,
         "prm": prm,
         "seed": 3,
+        "answers": None,
         "engine": "transformers",
         "policy_settings": {"device": "cpu"},
         "prm_settings": {"device": "cpu"},

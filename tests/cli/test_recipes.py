@@ -140,7 +140,7 @@ def test_its_evaluation_runs_as_it_stands(name, monkeypatch, tmp_path, engines):
     python, module, package, *words = shlex.split(read_recipe(RECIPES[name]).commands["evaluate"])
     assert (python, module, package) == ("python", "-m", "adaptive_ttc")
     assert main(words) == 0
-    assert asked == [("HuggingFaceH4/MATH-500", None, None)]
+    assert asked == [("HuggingFaceH4/MATH-500", None, None, None)]
     assert len(engines.policies) == len(engines.prms) == 1
     assert json.loads((tmp_path / f"{name}.json").read_text())["figures"]["problems"] == 1
 
@@ -210,3 +210,21 @@ def test_a_recipe_and_models_of_ones_own_are_refused(beside, named, monkeypatch,
     monkeypatch.setattr(Solver, "load", None)
     assert main(["solve", "q", "--n", "1", "--recipe", str(next(iter(RECIPES.values()))), *beside]) == 2
     assert f"leave out {named}, or the recipe" in capsys.readouterr().err
+
+
+def test_a_recipe_may_say_what_answers_are(tmp_path, engines, monkeypatch):
+    path = tmp_path / "numbers.toml"
+    path.write_text('answers = "number"\n[policy]\nmodel = "any"\n')
+    with read_recipe(path).load() as solver:
+        assert solver.grader.space.name == "number"
+    with read_recipe(path).load(answers="choice") as solver:
+        assert solver.grader.space.name == "choice"
+    asked = []
+    row = {"problem": "Add 4 + 5 + 6.", "answer": toy_answer("Add 4 + 5 + 6."), "unique_id": "a"}
+    monkeypatch.setattr("adaptive_ttc.cli.evaluate.load_problems", lambda *words: asked.append(words) or [row])
+    assert main(["eval", "--recipe", str(path), "--dataset", "sums", "--n", "1", "--strategy", "majority"]) == 0
+    assert asked == [("sums", None, None, "number")]
+    for text, told in (('answers = "numbers"', "is no answer space"), ("answers = 7", "or an AnswerSpace")):
+        path.write_text(f'{text}\n[policy]\nmodel = "any"\n')
+        with pytest.raises(ConfigError, match=told):
+            read_recipe(path)

@@ -75,7 +75,7 @@ def test_columns_are_taken_over_and_numbers_become_text(tmp_path):
     ("line", "message"),
     [
         ({"problem": "1 + 1?"}, r"line 3 has no 'answer'.*its keys are problem"),
-        ({"answer": "2", "question": "?"}, r"line 3 has no 'problem'.*its keys are answer, question"),
+        ({"answer": "2", "task": "?"}, r"line 3 has no 'problem'.*its keys are answer, task"),
         ({"problem": "  ", "answer": "2"}, r"line 3 has no 'problem'.*is '  '"),
         ({"problem": "?", "answer": None}, r"line 3 has no 'answer'.*is None"),
         ({"problem": "?", "answer": True}, r"line 3 has no 'answer'.*is True"),
@@ -128,8 +128,8 @@ def test_a_hub_name_is_loaded_with_its_config_and_split(monkeypatch):
 
 
 def test_a_hub_set_without_the_columns_says_which_it_has(monkeypatch):
-    hub(monkeypatch, lambda: [{"question": "1 + 1?", "answer": "2"}])
-    with pytest.raises(ConfigError, match=r"owner/set, row 1 has no 'problem'.*question, answer"):
+    hub(monkeypatch, lambda: [{"task": "1 + 1?", "answer": "2"}])
+    with pytest.raises(ConfigError, match=r"owner/set, row 1 has no 'problem'.*task, answer"):
         load_problems("owner/set")
 
 
