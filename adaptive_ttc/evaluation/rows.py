@@ -25,9 +25,11 @@ class Row(TypedDict):
     subject: NotRequired[str]
     level: NotRequired[int]
     answers: NotRequired[str]  # the name of its answer space; missing: the solver's
+    tests: NotRequired[str]  # that may be used while solving, for the space ``code``
 
 
-PROBLEM, ANSWER, CHOICES = ("problem", "question", "prompt"), ("answer", "answerkey"), ("choices", "options")
+PROBLEM, ANSWER, CHOICES = ("problem", "question", "prompt", "text"), ("answer", "answerkey"), ("choices", "options")
+TESTS, PUBLIC_TESTS = ("tests", "test", "test_list"), ("public_tests",)
 """Names of columns, whatever their case; the first that is there counts."""
 
 _LETTERS = "ABCDEFGHIJ"
@@ -35,14 +37,15 @@ _LETTERS = "ABCDEFGHIJ"
 
 def problem_of(row: Row) -> Problem:
     """The problem as the solver sees it."""
-    return Problem.of(row["problem"], row["unique_id"], answers=row.get("answers"))
+    return Problem.of(row["problem"], row["unique_id"], answers=row.get("answers"), tests=row.get("tests", ""))
 
 
 def row_of(entry: object, where: str, default_id: str, answers: str | None = None) -> Row:
     """Check one entry of a data set; other columns are dropped, and so is a level without a number.
 
-    Its answer space is ``answers`` where that is given, ``choice`` where it lists choices, and ``number`` where its
-    answer is GSM8K's ``... #### 72``. Without a column for the answer, the solution's own answer is taken, as in MATH.
+    Its answer space is ``answers`` where that is given, ``choice`` where it lists choices, ``code`` where it has
+    HumanEval's or MBPP's tests, and ``number`` where its answer is GSM8K's ``... #### 72``. Without a column for the
+    answer, the solution's own answer is taken, as in MATH. In the space ``code`` the tests are the right answer.
 
     Raises:
         ConfigError: it has no problem, or no right answer in its space; ``where`` names it.
@@ -54,8 +57,10 @@ def row_of(entry: object, where: str, default_id: str, answers: str | None = Non
     choices = _choices(next((entry[columns[name]] for name in CHOICES if name in columns), None))
     if choices:
         problem += "\n\n" + "\n".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, choices, strict=False))
-    gold = _gold(entry, columns, where)
-    named = answers or ("choice" if choices else _own_space(gold))
+    named = answers or ("choice" if choices else "code" if _is_code(columns) else None)
+    tests = _tests(entry, columns, TESTS) if named and space_of(named).tested else ""
+    gold = tests or _gold(entry, columns, where)
+    named = named or _own_space(gold)
     if choices and named == "choice":
         gold = _letter(gold, entry, columns, choices)
     row = Row(
@@ -71,6 +76,8 @@ def row_of(entry: object, where: str, default_id: str, answers: str | None = Non
         row["level"] = int(level[0])
     if named is not None:
         row["answers"] = named
+    if tests and (public := _tests(entry, columns, PUBLIC_TESTS)):
+        row["tests"] = public
     return row
 
 
@@ -139,6 +146,20 @@ def _gold(entry: Mapping[Any, Any], columns: Mapping[str, Any], where: str) -> s
         if found is not None:
             return found
     return _text(entry, columns, ANSWER, where)
+
+
+def _is_code(columns: Mapping[str, Any]) -> bool:
+    """Whether the tests are those of HumanEval or MBPP."""
+    return "test_list" in columns or {"test", "entry_point"} <= columns.keys()
+
+
+def _tests(entry: Mapping[Any, Any], columns: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Tests as one text, from a text or a list; HumanEval's ``check`` is called. Empty where there are none."""
+    value = next((_value(entry, columns, name) for name in names if name in columns), None)
+    text = "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+    if text and names is TESTS and (entry_point := _value(entry, columns, "entry_point")) and "def check(" in text:
+        text += f"\ncheck({entry_point})"
+    return text
 
 
 def _own_space(gold: str) -> str | None:

@@ -11,19 +11,22 @@ from adaptive_ttc.answers.spaces.json_value import JsonSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH, MathSpace
 from adaptive_ttc.answers.spaces.number import NumberSpace
 from adaptive_ttc.answers.spaces.patterns import RegexSpace, TextSpace
+from adaptive_ttc.answers.spaces.python_code import CodeSpace
 from adaptive_ttc.errors import ConfigError
 
 _SPACES: Mapping[str, Callable[[str], AnswerSpace]] = {
     "math": lambda rest: MathSpace(tuple(part.strip() for part in rest.split(","))),
     "regex": RegexSpace,
     "json": JsonSpace,
+    "code": CodeSpace.of,
 }
-_WITHOUT_SETTINGS: Mapping[str, AnswerSpace] = {
-    "math": MATH,
-    "number": NumberSpace(),
-    "choice": ChoiceSpace(),
-    "json": JsonSpace(),
-    "text": TextSpace(),
+_WITHOUT_SETTINGS: Mapping[str, Callable[[], AnswerSpace]] = {
+    "math": lambda: MATH,
+    "number": NumberSpace,
+    "choice": ChoiceSpace,
+    "json": JsonSpace,
+    "text": TextSpace,
+    "code": CodeSpace,
 }
 
 SPELLINGS = (
@@ -34,6 +37,7 @@ SPELLINGS = (
     "regex:PATTERN",
     "json:a.b[0]",
     "text",
+    "code",
 )
 """The spaces as they are spelled."""
 
@@ -43,7 +47,7 @@ def parse_space(text: str) -> AnswerSpace:
     """The space that a text such as ``number`` or ``json:result.value`` names. ConfigError: there is none."""
     name, colon, rest = text.partition(":")
     if not rest and name.strip() in _WITHOUT_SETTINGS:
-        return _WITHOUT_SETTINGS[name.strip()]
+        return _WITHOUT_SETTINGS[name.strip()]()
     if name.strip() not in _SPACES:
         known = "takes no settings" if name.strip() in _WITHOUT_SETTINGS else "is no answer space"
         raise ConfigError(f"answers={text!r} {known}; known are {', '.join(SPELLINGS)}")
