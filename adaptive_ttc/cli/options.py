@@ -105,7 +105,8 @@ def read_recipe(path: str | Path) -> Recipe:
     if not isinstance(commands, dict) or not all(isinstance(line, str) for line in commands.values()):
         raise ConfigError(f"{path}: the table [commands] holds lines for a shell, each a string")
     answers = document.get("answers")
-    space_of(answers)
+    if space_of(answers).tested:
+        raise ConfigError(f"{path}: leave answers = {answers!r} out; whether programs run is yours to say: --answers")
     return Recipe(
         name=Path(path).stem,
         policy=policy,

@@ -89,7 +89,7 @@ class Driver:
         self._seed = seed
         self._answers = answers
         self._account = SearchState(ledger)
-        self._prompts = Prompts(problem, policy)
+        self._prompts = Prompts(problem, policy, answers)
         config, price = config or DriverConfig(), price or Price()
         self._recorder = RunRecorder(Trace() if trace is None else trace)
         self._halt, health = Halt(stop or anyio.Event()), health or config.health()

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import takewhile
 
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH, MathSpace
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.types import Message, Prefix, Problem
@@ -14,7 +16,15 @@ REVISION_PROMPT = (
     "Check your solution step by step. Then solve the problem again from the beginning, without the mistakes that you "
     "found, and put your final answer within \\boxed{}."
 )
-"""The user turn between two attempts, for a policy that was not trained for a particular one."""
+"""The user turn between two attempts, for a policy that was not trained for a particular one, and mathematics."""
+
+
+def revision_prompt_for(space: AnswerSpace) -> str:
+    """The same for answers of any space."""
+    if isinstance(space, MathSpace):
+        return REVISION_PROMPT
+    begin = REVISION_PROMPT.partition(", and put")[0]
+    return f"{begin}. {space.asks or 'Give the final answer in the same form as before.'}"
 
 
 class Prompts:
@@ -24,8 +34,9 @@ class Prompts:
     them; only where a chat template cannot be cut open are they rendered from text.
     """
 
-    def __init__(self, problem: Problem, policy: Policy) -> None:
+    def __init__(self, problem: Problem, policy: Policy, answers: AnswerSpace = MATH) -> None:
         self._problem = problem
+        self._again = policy.revision_prompt or revision_prompt_for(answers)
         self._policy = policy
         self.opening = policy.encode(problem)
 
@@ -41,7 +52,7 @@ class Prompts:
 
     def messages(self, attempts: tuple[Prefix, ...] = ()) -> tuple[Message, ...]:
         """The same as chat turns."""
-        user = Message("user", self._policy.revision_prompt or REVISION_PROMPT)
+        user = Message("user", self._again)
         turns = (turn for attempt in attempts for turn in (Message("assistant", attempt.text), user))
         return (*self._problem.messages, *turns)
 

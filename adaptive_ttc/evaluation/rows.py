@@ -43,9 +43,9 @@ def problem_of(row: Row) -> Problem:
 def row_of(entry: object, where: str, default_id: str, answers: str | None = None) -> Row:
     """Check one entry of a data set; other columns are dropped, and so is a level without a number.
 
-    Its answer space is ``answers`` where that is given, ``choice`` where it lists choices, ``code`` where it has
-    HumanEval's or MBPP's tests, and ``number`` where its answer is GSM8K's ``... #### 72``. Without a column for the
-    answer, the solution's own answer is taken, as in MATH. In the space ``code`` the tests are the right answer.
+    Its answer space is ``answers`` where that is given, ``choice`` where it lists choices, and ``number`` where its
+    answer is GSM8K's ``... #### 72``. Without a column for the answer, the solution's own answer is taken, as in MATH.
+    In the space ``code``, which only the caller names, the tests are the right answer.
 
     Raises:
         ConfigError: it has no problem, or no right answer in its space; ``where`` names it.
@@ -57,7 +57,9 @@ def row_of(entry: object, where: str, default_id: str, answers: str | None = Non
     choices = _choices(next((entry[columns[name]] for name in CHOICES if name in columns), None))
     if choices:
         problem += "\n\n" + "\n".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, choices, strict=False))
-    named = answers or ("choice" if choices else "code" if _is_code(columns) else None)
+    named = answers or ("choice" if choices else None)
+    if named is None and _is_code(columns):
+        raise ConfigError(f"{where} has tests of programs: say answers='code' (--answers code) to have programs run")
     tests = _tests(entry, columns, TESTS) if named and space_of(named).tested else ""
     gold = tests or _gold(entry, columns, where)
     named = named or _own_space(gold)

@@ -155,13 +155,14 @@ def test_several_run_at_once_from_several_threads():
 
 
 async def test_tests_of_the_problem_decide_while_solving_and_hidden_ones_in_evaluation(tmp_path):
-    rows = load_problems(
-        written(
-            tmp_path,
-            {"prompt": "Square.", "test": HIDDEN, "entry_point": "f", "public_tests": [TESTS]},
-            {"text": "Again.", "test_list": ["assert f(2) == 4", "assert f(0) == 0"]},
-        )
+    path = written(
+        tmp_path,
+        {"prompt": "Square.", "test": HIDDEN, "entry_point": "f", "public_tests": [TESTS]},
+        {"text": "Again.", "test_list": ["assert f(2) == 4", "assert f(0) == 0"]},
     )
+    with pytest.raises(ConfigError, match=r"line 1 has tests of programs: say answers='code'"):
+        load_problems(path)
+    rows = load_problems(path, answers="code")
     assert [row["answers"] for row in rows] == ["code", "code"]
     assert rows[0]["answer"].endswith("\ncheck(f)")
     assert (problem_of(rows[0]).tests, problem_of(rows[1]).tests) == (TESTS, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from adaptive_ttc.answers import Grader, extract_answer
+from adaptive_ttc.answers import Grader, extract_answer, parse_space
+from adaptive_ttc.evaluation.datasets import load_problems
 
 DATA = Path(os.environ.get("ADAPTIVE_TTC_DATA", Path(__file__).parents[2] / "../shared/data"))
 MATH500 = DATA / "math500.jsonl"
 TRACES = DATA / "math500-traces-qwen2.5-1.5b-skywork-prm.json"
 
 needs_math500 = pytest.mark.skipif(not MATH500.exists(), reason="math500.jsonl is not in $ADAPTIVE_TTC_DATA")
+GSM8K = DATA / "traces" / "interlace-gsm8k-half-qwen2.5-0.5b.jsonl.gz"
 needs_traces = pytest.mark.skipif(not TRACES.exists(), reason="the recorded traces are not in $ADAPTIVE_TTC_DATA")
 
 
@@ -85,3 +88,31 @@ def test_answers_of_one_problem_are_right_or_wrong_class_by_class(
             verdicts.setdefault(answer_class, set()).add(grader.equal_sync(record["gold"], answer))
         assert all(len(verdict) == 1 for verdict in verdicts.values())
         assert sum(True in verdict for verdict in verdicts.values()) <= 1
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="the recorded traces are not in $ADAPTIVE_TTC_DATA")
+def test_numbers_are_read_off_all_samples_of_gsm8k_and_none_that_was_right_is_lost() -> None:
+    counts = dict.fromkeys(("samples", "boxed", "read", "right", "lost", "found"), 0)
+    with Grader(space=parse_space("number")) as numbers, gzip.open(GSM8K, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            problem = json.loads(line)
+            for sample in problem["samples"]:
+                answer = numbers.read(sample["text"])
+                right = numbers.equal_sync(problem["gold"], answer)
+                counts["samples"] += 1
+                counts["boxed"] += extract_answer(sample["text"]) is not None
+                counts["read"] += answer is not None
+                counts["right"] += sample["correct"]
+                counts["lost"] += sample["correct"] and not right
+                counts["found"] += right and not sample["correct"]
+    # a wrong one that is right now had no box
+    assert counts == {"samples": 1600, "boxed": 1128, "read": 1600, "right": 547, "lost": 0, "found": 53}
+
+
+@needs_math500
+def test_math500_is_read_as_it_is_written() -> None:
+    with MATH500.open(encoding="utf-8") as lines:
+        golds = [json.loads(line)["answer"] for line in lines]
+    rows = load_problems(MATH500)
+    assert [row["answer"] for row in rows] == golds
+    assert not any("answers" in row for row in rows)

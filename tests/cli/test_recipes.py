@@ -224,7 +224,11 @@ def test_a_recipe_may_say_what_answers_are(tmp_path, engines, monkeypatch):
     monkeypatch.setattr("adaptive_ttc.cli.evaluate.load_problems", lambda *words: asked.append(words) or [row])
     assert main(["eval", "--recipe", str(path), "--dataset", "sums", "--n", "1", "--strategy", "majority"]) == 0
     assert asked == [("sums", None, None, "number")]
-    for text, told in (('answers = "numbers"', "is no answer space"), ("answers = 7", "or an AnswerSpace")):
+    for text, told in (
+        ('answers = "numbers"', "is no answer space"),
+        ("answers = 7", "or an AnswerSpace"),
+        ('answers = "code"', "yours to say"),
+    ):
         path.write_text(f'{text}\n[policy]\nmodel = "any"\n')
         with pytest.raises(ConfigError, match=told):
             read_recipe(path)

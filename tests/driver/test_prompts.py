@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from adaptive_ttc.answers import parse_space
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.driver.prompts import REVISION_PROMPT, Prompts
@@ -107,6 +108,23 @@ def test_the_policys_own_revision_prompt_is_the_turn_between():
         EOS,
         ASSISTANT,
     )
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ("math", REVISION_PROMPT),
+        (
+            "choice",
+            'the mistakes that you found. End with a line "Answer: X", where X is the letter of the right choice.',
+        ),
+        ("json:a", "the mistakes that you found. End with the result as JSON with a."),
+        ("regex:=(.*)", "the mistakes that you found. Give the final answer in the same form as before."),
+    ],
+)
+def test_a_revision_is_asked_for_the_answer_that_is_read(answers, told):
+    messages = Prompts(PROBLEM, Template(), parse_space(answers)).messages((attempt(7),))
+    assert messages[-1].content.endswith(told)
 
 
 @pytest.mark.parametrize(("policy", "start"), [(Thinking(), (THINK,)), (Full(), ())])
