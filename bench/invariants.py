@@ -20,7 +20,8 @@ Figures: ``runs``, and the runs in which
 With ``--pools`` the runs are pools of problems that share a budget, and streams: of lists and sources, looped over,
 awaited, left, stopped or cancelled, some with a checkpoint from which the same call is made again. Then there are, in
 place of the last four but ``crashed``: ``missing``, a problem had no solution, or one with neither an answer nor a
-reason; ``lost``, something settled, or spent, was not there again; and beside them ``streams`` and ``resumed``.
+reason (of a source, those do not count that had not arrived when a stop, a deadline or an outage ended the run);
+``lost``, something settled, or spent, was not there again; and beside them ``streams`` and ``resumed``.
 
 Beside them ``calm_runs`` (nothing fails or ends early; these run twice), ``solutions``, ``errors``, ``cancelled``,
 ``calls`` (of the policy) and ``runs_per_s``.

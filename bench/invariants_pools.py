@@ -33,6 +33,7 @@ from invariants_fake_runs import (
 )
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.errors import OutageError
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.run.pool import SolutionPool
@@ -242,8 +243,10 @@ def _wrong_ends(case: PoolCase, outcome: PoolOutcome) -> Iterator[tuple[str, str
         yield "miscounted", f"the solutions cost {spent}, and the pool {outcome.spent}"
     names = Counter(one.problem.id for one in found)
     asked = Counter(map(str, range(len(case.questions))))
-    early = case.sourced and (case.taken == "stopped" or case.request.get("deadline") is not None)  # some never arrived
-    if not case.streamed and (bool(names - asked) if early else names != asked):
+    early = case.taken == "stopped" or case.request.get("deadline") is not None
+    early = early or any(isinstance(one.error, OutageError) for one in found)  # a run that its engine's outage ended
+    some_never_arrived = case.sourced and early
+    if not case.streamed and (bool(names - asked) if some_never_arrived else names != asked):
         yield "missing", str(names)
     silent = [one.problem.id for one in found if one.answer is None and not one.abstained]
     if silent:

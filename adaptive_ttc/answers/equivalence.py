@@ -155,6 +155,13 @@ class Grader:
             return self._passes(gold, answer)
         return self._run_sync(lambda allowance: self._equal(gold, answer, allowance))
 
+    @property
+    def undecided(self) -> frozenset[Comparison | str]:
+        """Of a problem's grader: texts that could not be read, and comparisons that could not be made, for want of time
+        or memory.
+        """
+        return frozenset(self._allowance.undecided) if self._allowance else frozenset()
+
     def start(self) -> None:
         """Start a worker now, without waiting, so that its start (a second) overlaps with other work."""
         self._pool.start()

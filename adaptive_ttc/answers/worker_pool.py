@@ -29,7 +29,7 @@ class Allowance:
         self.left = config.problem_limit
         self.to_waste = self._wasteful = 8 * config.time_limit
         self._time_limit = config.time_limit
-        self.undecided: set[object] = set()  # questions of this problem that are not asked again
+        self.undecided: set[tuple[str, str] | str] = set()  # questions of this problem that are not asked again
 
     @property
     def limit(self) -> float:

@@ -18,6 +18,7 @@ from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.pair_calibration import selected_rule
 from adaptive_ttc.evaluation.datasets import Row, problem_of
+from adaptive_ttc.files.bounded import RECIPE, read_whole
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
 from adaptive_ttc.run.request import check_early
@@ -86,7 +87,7 @@ def read_recipe(path: str | Path) -> Recipe:
     Each model's table holds ``model``, and settings beside it; ``engine`` says what runs it.
     """
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        document = tomllib.loads(read_whole(path, RECIPE, ConfigError, "give a recipe").decode("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}; give a recipe, such as those in recipes/"

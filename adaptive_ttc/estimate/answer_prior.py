@@ -22,6 +22,7 @@ import numpy as np
 
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import SHAPE, Array, log_likelihood, log_silent
+from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 
 SCHEMA = 1
 SHIPPED = "answer_priors.json"
@@ -109,7 +110,7 @@ class AnswerPrior:
     def read(cls, path: str | Path) -> Self:
         """Read the JSON of :meth:`as_data`. CalibrationError: missing, cut off or damaged."""
         try:
-            return cls.of_data(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.of_data(json.loads(read_whole(path, CALIBRATION, CalibrationError, "fit anew")))
         except OSError as error:
             raise CalibrationError(f"cannot read {path}: {error.strerror or error}") from error
         except ValueError as error:

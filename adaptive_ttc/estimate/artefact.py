@@ -30,6 +30,7 @@ from adaptive_ttc.estimate.model_names import models_of_traces, same_model
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.estimate.table import ComputeOptimalTable
+from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
@@ -152,7 +153,7 @@ class Calibrated:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_whole(path, CALIBRATION, CalibrationError, REMEDY))
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{path} is cut off or damaged ({error}): {REMEDY}") from error
 
@@ -192,7 +193,7 @@ def _fits(made: str | None, name: str | None, model: Policy | RewardModel | None
 def read_meta(folder: Path) -> dict[str, Any]:
     """The metadata of a calibration. CalibrationError: there are none, or they are of another version."""
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = json.loads(read_whole(folder / META, CALIBRATION, CalibrationError, REMEDY))
     except OSError as error:
         raise CalibrationError(f"{folder} is no calibration: {META}: {error.strerror or error}; {REMEDY}") from error
     except (ValueError, RecursionError) as error:
@@ -216,7 +217,7 @@ def meta_digest(meta: Mapping[str, Any]) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_whole(path, CALIBRATION, CalibrationError, REMEDY)).hexdigest()
     except OSError as error:
         raise CalibrationError(f"cannot read {path}: {error.strerror or error}; {REMEDY}") from error
 

@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -179,12 +178,7 @@ class Reading:
 
 def score_of(attempt: Attempt, how: Aggregation) -> float:
     """The aggregated step scores of an attempt; nan where it was not scored."""
-    return _reduced(attempt.scores, how) if attempt.scores else NAN
-
-
-@lru_cache(maxsize=1 << 17)
-def _reduced(scores: tuple[float, ...], how: Aggregation) -> float:
-    return aggregate(scores, how)
+    return aggregate(attempt.scores, how) if attempt.scores else NAN
 
 
 def family_of(kind: str) -> str:

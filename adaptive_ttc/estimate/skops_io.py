@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.errors import CalibrationError
+from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 
 REMEDY = "make it anew with python -m adaptive_ttc.calibration.fit"
 
@@ -51,7 +52,6 @@ _NODES = frozenset(
     f"{name}Node"
     for name in ("Dict", "DType", "Json", "List", "Loss", "NdArray", "Object", "RandomGenerator", "Tuple", "Type")
 )
-_MAX_BYTES = 512 * 2**20  # unpacked: far above any calibration, far below what fills a machine
 _ROWS = 32  # predicted at once: their arrays stay in the processor's cache
 MOST_LEAVES = 64  # leaves of a tree at most: one bit each
 
@@ -155,7 +155,7 @@ def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_whole(path, CALIBRATION, CalibrationError, "fit anew")
     except OSError as error:
         raise CalibrationError(
             f"{path} cannot be read: {error}; make it with python -m adaptive_ttc.calibration.fit"
@@ -197,8 +197,8 @@ class _Reader:
         self._path = path
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
-            if sum(member.file_size for member in self._archive.infolist()) > _MAX_BYTES:
-                raise CalibrationError(f"{path} unpacks to more than {_MAX_BYTES} bytes: no calibration is so large")
+            if sum(member.file_size for member in self._archive.infolist()) > CALIBRATION:
+                raise CalibrationError(f"{path} unpacks to more than {CALIBRATION} bytes: no calibration is so large")
             self.schema = json.loads(self._archive.read("schema.json"))
         except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
             raise CalibrationError(

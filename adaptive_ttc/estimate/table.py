@@ -17,6 +17,7 @@ from typing import Any, Self
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, Reading, score_of
 from adaptive_ttc.estimate.skops_io import REMEDY
+from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy
 from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.types import Aggregation, bin_names
@@ -189,7 +190,7 @@ class ComputeOptimalTable:
     def read(cls, path: str | Path) -> Self:
         """Read the JSON of :meth:`as_data`. CalibrationError: missing, cut off, no table, or of another version."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(read_whole(path, CALIBRATION, CalibrationError, REMEDY))
         except OSError as error:
             raise CalibrationError(f"cannot read {path}: {error.strerror or error}") from error
         except ValueError as error:

@@ -16,6 +16,7 @@ from adaptive_ttc.evaluation.rows import Row as Row
 from adaptive_ttc.evaluation.rows import in_space, read_gold, row_of, with_letters_told
 from adaptive_ttc.evaluation.rows import problem_of as problem_of
 from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
+from adaptive_ttc.files.bounded import PROBLEM, read_lines
 
 if TYPE_CHECKING:
     from adaptive_ttc.mini.minimath import Split
@@ -112,11 +113,11 @@ def _trace_rows(path: Path, answers: str | None) -> Iterator[Row]:
 
 def _file_rows(path: Path, answers: str | None) -> Iterator[Row]:
     try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    yield row_of(_parsed(line, where), where, f"{path.stem}/{number}", answers)
+        lines = read_lines(path, PROBLEM, ConfigError, "give a JSON Lines file, one problem a line")
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield row_of(_parsed(line, where), where, f"{path.stem}/{number}", answers)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text ({error}); give a JSON Lines file") from error
     except OSError as error:

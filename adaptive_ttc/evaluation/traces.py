@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
@@ -19,6 +18,7 @@ from typing import Any
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.files.bounded import SAMPLES, read_lines, read_whole
 from adaptive_ttc.files.typed import damage_told
 
 CHARS_PER_TOKEN = 3
@@ -28,7 +28,7 @@ MOST_TOKENS = 2**24
 """Tokens of one sample at most: far above any model's, far below what fills a machine."""
 
 NAN = math.nan
-_GZIP = b"\x1f\x8b"
+_SMALLER = "give several smaller files of traces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,12 @@ def read_trace_files(paths: str | Path | Sequence[str | Path], space: AnswerSpac
 
 
 def holds_traces(path: str | Path) -> bool:
-    """Whether a file seems to be one of traces: its first line is an object with samples."""
+    """Whether a file seems to be one of traces: its first line is an object with samples. ConfigError: too long."""
     try:
-        with Path(path).open("rb") as raw:
-            zipped = raw.read(2) == _GZIP
-        with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else Path(path).open(encoding="utf-8-sig") as lines:
-            first = json.loads(next((line for line in lines if line.strip()), ""))
+        lines = read_lines(path, SAMPLES, ConfigError, _SMALLER, packed=True)
+        first = json.loads(next((line for line in lines if line.strip()), ""))
+    except ConfigError:
+        raise
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return False
     return isinstance(first, dict) and isinstance(first.get("samples"), list) and "messages" not in first
@@ -145,8 +145,7 @@ def holds_traces(path: str | Path) -> bool:
 
 def _content(file: Path) -> str:
     try:
-        raw = file.read_bytes()
-        return (gzip.decompress(raw) if raw.startswith(_GZIP) else raw).decode("utf-8-sig")
+        return read_whole(file, SAMPLES, ConfigError, _SMALLER, packed=True).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{file} cannot be read: {error}; give JSON Lines, plain or gzip") from error
 

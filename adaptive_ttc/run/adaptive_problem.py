@@ -14,7 +14,7 @@ import anyio
 
 from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
-from adaptive_ttc.errors import AdaptiveTTCError
+from adaptive_ttc.errors import AdaptiveTTCError, EngineError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
 from adaptive_ttc.estimate.gain import Action, Forecast, answered
@@ -207,16 +207,18 @@ class AdaptiveProblem(ProblemRun):
             self._units.append(_Search(kind, tuple(new), steps, generated, prm))
 
     async def _read_answers(self) -> None:
-        """Extract the answers of new solutions, put them into classes, over all answers of the problem, and have these
-        checked.
-        """
+        """Compare the answers, and have those that are new checked."""
+        await self._compare_answers()
+        await self._verifier.ask(self._class_of.values())
+
+    async def _compare_answers(self) -> None:
+        """Extract the answers of new solutions, and put all answers of the problem into classes."""
         for path, one in self._candidates.items():
             if path not in self._answers:
                 self._answers[path] = self._grader.read(one.text, one.finish)
         texts = sorted({answer for answer in self._answers.values() if answer is not None})
         if any(text not in self._class_of for text in texts):
             self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))
-        await self._verifier.ask(self._class_of.values())
 
     def _unit(self, held: tuple[str, Route] | _Search) -> Unit:
         if isinstance(held, _Search):
@@ -228,10 +230,13 @@ class AdaptiveProblem(ProblemRun):
         return Unit(kind, (self._attempt(one),), steps, len(one.token_ids), self._scored_tokens(one))
 
     def _first_step(self, one: Prefix) -> FirstStep:
-        """The first step of a whole solution."""
+        """The first step of a whole solution; all of it, not scored, where the policy cannot decode it now."""
         if one.path not in self._step_lengths:
-            length = first_step_length(one, self._decode)
-            blank = not split_steps(self._decode(one.token_ids[:length]))  # the PRM scores no empty step
+            try:
+                length = first_step_length(one, self._decode)
+                blank = not split_steps(self._decode(one.token_ids[:length]))  # the PRM scores no empty step
+            except EngineError:
+                return FirstStep(NAN, len(one.token_ids), one.logprob)
             self._step_lengths[one.path] = length, blank
         length, blank = self._step_lengths[one.path]
         score = NAN if blank or not one.scores else one.scores[0]

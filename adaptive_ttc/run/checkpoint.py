@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,12 +22,16 @@ from adaptive_ttc.database import Database
 from adaptive_ttc.errors import CheckpointError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.events import DoneEvent, Event, Route
+from adaptive_ttc.files.bounded import SAMPLES
+from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.run.request import Resources, SolveRequest
+from adaptive_ttc.run.verify import Verdict
 from adaptive_ttc.stopping.registry import told
 from adaptive_ttc.tracing.trace import event_as_data, event_of, plain
 from adaptive_ttc.types import Ending, Problem, Stopped, Usage
 
-# Units are text: a budget of floating-point operations may be larger than what SQLite holds as a number.
+# Units are text: a budget of floating-point operations may be larger than what SQLite holds as a number. Answers are
+# text in JSON: a model may write half of a surrogate pair.
 _TABLES = """
 CREATE TABLE call (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE problems (number INTEGER PRIMARY KEY, digest TEXT NOT NULL, closing BLOB);
@@ -35,7 +39,13 @@ CREATE TABLE slices (
     id INTEGER PRIMARY KEY, problem INTEGER NOT NULL REFERENCES problems, units TEXT NOT NULL, drawn BLOB
 );
 CREATE INDEX slices_of_problem ON slices (problem);
+CREATE TABLE verdicts (
+    problem INTEGER NOT NULL REFERENCES problems, answer TEXT NOT NULL, verdict INTEGER, PRIMARY KEY (problem, answer)
+) WITHOUT ROWID;
 """
+
+
+REMEDY = "name another file, or delete it to begin anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class Stored:
     units: tuple[int, ...]  # what each of them spent
     lost: int  # most units that slices have spent of which nothing else is known
     closing: tuple[Event, ...] | None  # of its trace, after its last slice; None where it was not settled
+    verdicts: Mapping[str, Verdict]  # of the caller's check, by answer
 
     @property
     def spent(self) -> int:
@@ -69,7 +80,7 @@ class Stored:
     @property
     def ending(self) -> Ending:
         """Why a settled problem got no more."""
-        (done,) = (event for event in self.closing or () if isinstance(event, DoneEvent))
+        (done,) = (event for event in self.events if isinstance(event, DoneEvent))
         return Ending(Stopped(done.stopped), done.why)
 
 
@@ -81,13 +92,13 @@ class Checkpoint(Database):
     """
 
     application: ClassVar[int] = 0x41545452  # "ATTR"
-    schema: ClassVar[int] = 1
+    schema: ClassVar[int] = 2
     tables: ClassVar[str] = _TABLES
     wait: ClassVar[float] = 2.0
     error: ClassVar[type[CheckpointError]] = CheckpointError
     words: ClassVar[Mapping[str, str]] = {
         "locked": "wait for the run that writes to it, or see to its folder and disk",
-        "damaged": "no checkpoint, or is damaged: name another file, or delete it to begin anew",
+        "damaged": f"no checkpoint, or is damaged: {REMEDY}",
         "version": "{path} is a checkpoint of schema {found}, and this version reads {schema}: finish that run with "
         "the version that began it, or name another file",
     }
@@ -102,7 +113,9 @@ class Checkpoint(Database):
     def spent(self) -> int:
         """Units that all runs so far have spent, or may have."""
         with self._errors():
-            return sum(int(units) for (units,) in self._db.execute("SELECT units FROM slices"))
+            rows = self._db.execute("SELECT units FROM slices").fetchall()
+        with self._reading():
+            return sum(_units(units) for (units,) in rows)
 
     def claim(self, call: Mapping[str, str]) -> None:
         """Enter what is asked in a new file. CheckpointError: the file is of a call that asked for something else."""
@@ -132,18 +145,21 @@ class Checkpoint(Database):
             rows = self._db.execute(
                 "SELECT units, drawn FROM slices WHERE problem = ? ORDER BY id", (number,)
             ).fetchall()
+            judged = self._db.execute("SELECT answer, verdict FROM verdicts WHERE problem = ?", (number,)).fetchall()
         if before != digest:
             raise CheckpointError(
                 f"problem {number + 1} of {self.path} was another one: let the source bring the same problems in the "
                 "same order, or name another file"
             )
-        ended = [(int(units), drawn) for units, drawn in rows if drawn is not None]
-        return Stored(
-            drawn=tuple(self._drawn(drawn) for _, drawn in ended),
-            units=tuple(units for units, _ in ended),
-            lost=sum(int(units) for units, drawn in rows if drawn is None),
-            closing=None if closing is None else self._events(closing),
-        )
+        ended = [(units, drawn) for units, drawn in rows if drawn is not None]
+        with self._reading():
+            return Stored(
+                drawn=tuple(_drawn(drawn) for _, drawn in ended),
+                units=tuple(_units(units) for units, _ in ended),
+                lost=sum(_units(units) for units, drawn in rows if drawn is None),
+                closing=None if closing is None else tuple(_event(entry) for entry in _unpacked(closing)),
+                verdicts={_text(answer): None if verdict is None else bool(verdict) for answer, verdict in judged},
+            )
 
     def begin(self, number: int, units: int) -> int:
         """Enter, before it begins, a slice that may spend ``units``; returns its id."""
@@ -160,29 +176,19 @@ class Checkpoint(Database):
         with self._transaction():
             self._db.execute("UPDATE slices SET units = ?, drawn = ? WHERE id = ?", (str(spent), blob, slice_id))
 
+    def judge(self, number: int, answer: str, verdict: Verdict) -> None:
+        """Enter what the caller's check said of an answer."""
+        with self._transaction():
+            row = (number, json.dumps(answer), verdict)
+            self._db.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", row)
+
     def settle(self, number: int, closing: Iterable[Event]) -> None:
         """Enter that nothing more will be done for a problem, with the rest of its trace."""
         with self._transaction():
             self._db.execute("UPDATE problems SET closing = ? WHERE number = ?", (_packed(_as_data(closing)), number))
 
-    def _drawn(self, blob: bytes) -> Drawn:
-        with self._reading():
-            events, logprobs, usage = _unpacked(blob)
-            found = {tuple(path): tuple(values) for path, values in logprobs}
-            return Drawn(tuple(map(event_of, events)), found, Usage(**usage))
-
-    def _events(self, blob: bytes) -> tuple[Event, ...]:
-        with self._reading():
-            return tuple(map(event_of, _unpacked(blob)))
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, TypeError, KeyError, RecursionError, zlib.error) as error:
-            raise CheckpointError(
-                f"{self.path} is {self.words['damaged']} ({type(error).__name__}: {error})"
-            ) from error
+    def _reading(self) -> AbstractContextManager[None]:
+        return damage_told(self.path, CheckpointError, REMEDY)
 
 
 def call_of(
@@ -200,6 +206,7 @@ def call_of(
         "vote": request.vote,
         "policy": resources.policy.fingerprint,
         "prm": resources.prm and resources.prm.fingerprint,
+        "verify": "none" if resources.verify is None else "given",
         "calibration": f"{type(calibrated.gain).__name__}, {made}",
     }
     if (space := resources.grader.space) is not MATH:
@@ -218,6 +225,23 @@ def digest_of(problems: Iterable[Problem]) -> str:
     return hashed.hexdigest()[:32]
 
 
+def _drawn(blob: bytes) -> Drawn:
+    events, logprobs, usage = _unpacked(blob)
+    found = {tuple(path): tuple(values) for path, values in logprobs}
+    return checked(Drawn(tuple(map(_event, events)), found, checked(Usage(**usage))))
+
+
+def _event(entry: dict[str, Any]) -> Event:
+    return checked(event_of(entry))
+
+
+def _text(value: str) -> str:
+    text = json.loads(value)
+    if not isinstance(text, str):
+        raise ValueError(f"an answer is {text!r:.80}")
+    return text
+
+
 def _as_data(events: Iterable[Event]) -> list[dict[str, Any]]:
     return [event_as_data(event) for event in events]
 
@@ -227,7 +251,18 @@ def _packed(value: object) -> bytes:
 
 
 def _unpacked(blob: bytes) -> Any:
-    return json.loads(zlib.decompress(blob))
+    unpacking = zlib.decompressobj()
+    text = unpacking.decompress(blob, SAMPLES)
+    if not unpacking.eof:
+        raise ValueError(f"an entry is cut off, or holds more than {SAMPLES:,} bytes")
+    return json.loads(text)
+
+
+def _units(text: str) -> int:
+    units = int(text)
+    if units < 0:
+        raise ValueError(f"{units} units were spent")
+    return units
 
 
 def _short(text: str | None) -> str:

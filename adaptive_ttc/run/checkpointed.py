@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 
-from adaptive_ttc.answers import Grader
-from adaptive_ttc.errors import CheckpointError, ConfigError
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, ConfigError, GradingError
 from adaptive_ttc.estimate.gain import Action
-from adaptive_ttc.events import SampledEvent, SearchEvent
+from adaptive_ttc.events import RequestEvent, SampledEvent, SearchEvent
+from adaptive_ttc.files.typed import damage_told
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
-from adaptive_ttc.run.checkpoint import Checkpoint, Drawn, Stored
+from adaptive_ttc.run.checkpoint import REMEDY, Checkpoint, Drawn, Stored
 from adaptive_ttc.run.retrace import Record, retrace
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import Slice
@@ -33,6 +36,7 @@ class CheckpointedProblem(AdaptiveProblem):
         self._number = number
         self._written = 0  # events of the trace that the file holds
         self._lost = 0
+        self._verifier.on_verdict = partial(file.judge, number)
 
     @property
     def spent(self) -> int:
@@ -46,13 +50,24 @@ class CheckpointedProblem(AdaptiveProblem):
 
     async def go_on_from(self, stored: Stored, *, evidence: bool = True) -> None:
         """Take up what earlier runs did: the searches are sent the recorded replies; or, without ``evidence``, only
-        what it has cost. CheckpointError: the file is of another version of the strategies.
+        what it has cost. Where its answers cannot be compared, ``error`` says so. CheckpointError: the file is of
+        another version of the strategies, or damaged.
         """
         self._lost, self.spent_before = stored.lost, stored.spent
+        self._verifier.go_on_from(stored.verdicts)
         usage = stored.drawn[-1].usage if stored.drawn else Usage()
         usage = replace(usage, lost_tokens=usage.lost_tokens + self._lost_tokens)
         if not evidence or not stored.drawn:
             return self._driver.go_on_from((), {}, usage)
+        with damage_told(self._file.path, CheckpointError, REMEDY):
+            self._run_again(stored, usage)
+        try:
+            await self._in_time(self._read_answers if stored.closing is None else self._compare_answers)
+        except GradingError as failure:
+            self.error = failure
+        return None
+
+    def _run_again(self, stored: Stored, usage: Usage) -> None:
         self.trace.go_on_from([event for one in stored.drawn for event in one.events], anyio.current_time())
         self._written = len(self.trace)
         record = Record(self.trace)
@@ -62,32 +77,47 @@ class CheckpointedProblem(AdaptiveProblem):
             raise CheckpointError(f"{self._file.path} cannot be gone on with: {error}") from error
         self._driver.go_on_from(tuple(self.trace), record.drawn, usage)
         for drawn, units, (part, handed_in) in zip(stored.drawn, stored.units, again, strict=True):
-            assert isinstance(part, Slice)
+            if not isinstance(part, Slice):
+                raise ValueError(f"a slice is of {part.name}")
             known = {path: one.logprobs for path, one in self._candidates.items()} | dict(drawn.logprobs)
             found = [replace(one, logprobs=known.get(one.path, ())) for one in handed_in]
             (search,) = (event for event in drawn.events if isinstance(event, SearchEvent))
             cut = [self._candidates[path] for path in search.start if path in self._cut]
             self._take(part, cut, found, drawn.events)
             self._accounts.append(_spent(units))
-        await self._read_answers()
-        return None
 
     async def advance(self, todo: Action, account: Ledger, *, opening: bool = False) -> bool:
         """Run a slice, which is entered before it begins and when it has ended."""
         assert account.limit is not None  # the budget of a pool is one
-        entry = self._file.begin(self._number, account.limit)
+        entry, drawn = self._file.begin(self._number, account.limit), None
         try:
             moved = await super().advance(todo, account, opening=opening)
-        except BaseException:
-            self._file.end(entry, account.spent, None)
+            drawn = self._drawn()
+        except AdaptiveTTCError:
+            drawn = self._drawn() if self._can_be_run_again() else None
             raise
+        finally:
+            self._file.end(entry, account.spent, drawn)
+        return moved
+
+    def _can_be_run_again(self) -> bool:
+        """Whether a slice that failed has drawn something, and its search ended, so that it can be run again."""
+        events = self.trace.since(self._written)
+        if not any(isinstance(event, RequestEvent) and event.token_ids for event in events):
+            return False
+        try:
+            return bool(list(Record(self.trace).searches_again()))
+        except ConfigError:
+            return False
+
+    def _drawn(self) -> Drawn:
+        """What was added since the last slice."""
         events = self.trace.since(self._written)
         self._written += len(events)
         sampled = {event.path for event in events if isinstance(event, SampledEvent)}
         logprobs = {path: one.logprobs for path, one in self._candidates.items() if path in sampled}
         usage = replace(self.usage, lost_tokens=self.usage.lost_tokens - self._lost_tokens)
-        self._file.end(entry, account.spent, Drawn(events, logprobs, usage))
-        return moved
+        return Drawn(events, logprobs, usage)
 
     async def conclude(self, ending: Ending, price: float) -> Solution:
         """Vote; where nothing more will be done, that is entered."""
@@ -97,14 +127,12 @@ class CheckpointedProblem(AdaptiveProblem):
         return solution
 
 
-async def settled_before(stored: Stored, grader: Grader) -> Solution:
+def settled_before(stored: Stored, space: AnswerSpace, path: Path) -> Solution:
     """The solution of a problem that an earlier run has settled. CheckpointError: as for a problem that goes on."""
     trace = Trace()
     trace.go_on_from(stored.events, 0.0)
-    try:
-        return await retrace(trace, grader)
-    except ConfigError as error:
-        raise CheckpointError(f"a settled problem of the checkpoint cannot be read: {error}") from error
+    with damage_told(path, CheckpointError, REMEDY):
+        return retrace(trace, space)
 
 
 def _spent(units: int) -> Ledger:

@@ -17,7 +17,7 @@ from adaptive_ttc.allocation.report import FAILED, AllocationReport
 from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, ConfigError, SourceError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
-from adaptive_ttc.run.checkpoint import Checkpoint, call_of
+from adaptive_ttc.run.checkpoint import REMEDY, Checkpoint, call_of
 from adaptive_ttc.run.checkpointed import CheckpointedProblem, settled_before
 from adaptive_ttc.run.request import Question, Questions, Resources, SolveRequest
 from adaptive_ttc.run.run import ending_early
@@ -169,7 +169,8 @@ class SolutionPool(Background[Solution, None]):
         """Charge what earlier runs have spent, or may have; within the budget, as that was theirs too."""
         _log.info("going on from %s: %d units are spent", self._checkpoint, units)
         money = self._scheduler.ledger.reserve(units)
-        assert money is not None
+        if money is None:
+            raise CheckpointError(f"{self._checkpoint} holds more than the budget, {units:,} units: {REMEDY}")
         money.settle(units)
 
     async def _settled(self, problem: AdaptiveProblem, solution: Solution) -> None:
@@ -246,7 +247,7 @@ class SolutionPool(Background[Solution, None]):
         await begun.go_on_from(stored, evidence=stored.closing is None or self._scheduler.learns)
         if stored.closing is None:
             return begun
-        solution = await settled_before(stored, self._resources.grader.for_problem(request.answers))
+        solution = settled_before(stored, request.answers or self._resources.grader.space, file.path)
         self._scheduler.settled_before(begun, stored.ending)
         self._hand_out(number, solution)
         return None

@@ -50,11 +50,10 @@ OnSolution = Callable[[AdaptiveProblem, Solution], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A slice that came back: whether anything was charged, and its error."""
+    """A slice that came back, and whether anything was charged; what it failed with is the problem's error."""
 
     problem: AdaptiveProblem
-    moved: bool = False
-    error: AdaptiveTTCError | None = None
+    moved: bool
 
 
 @dataclass(slots=True)
@@ -170,13 +169,10 @@ class Scheduler:
         ended, self._inbox.ended = self._inbox.ended, []
         for one in ended:
             self._running.discard(one.problem.name)
-            if one.error is None:
-                self._allocator.charged(one.problem.name)
-            else:
-                one.problem.error = one.error
-                self._allocator.failed(one.problem.name)
-                self._conclude(one.problem, self._allocator.ending(one.problem.name), work)
-        going = [one.problem for one in ended if one.error is None and one.moved]
+            self._allocator.charged(one.problem.name)
+            if one.problem.error is not None:
+                self._fail(one.problem, work)
+        going = [one.problem for one in ended if one.moved and one.problem.error is None]
         self._looks += len(going)
         going += self._learn()
         going += [self._go_on(one) for one in arrived if self._begun_before(one)]
@@ -190,13 +186,14 @@ class Scheduler:
             problem.forecast = replace(forecast, options=tuple(offered))
         self._arrive(arrived)
         for problem in going:
-            if problem.verified or self._allocator.offer(problem.name, self._options(problem)) in OVER:
+            if problem.error is not None:
+                self._fail(problem, work)
+            elif problem.verified or self._allocator.offer(problem.name, self._options(problem)) in OVER:
                 self._settle(problem, work)
             elif (most := self._request.max_rounds) is not None and problem.rounds >= most:
                 self._settle(problem, work, NO_ROUNDS)
-        for one in ended:
-            if one.error is None and not one.moved:
-                self._settle(one.problem, work)
+        for problem in (one.problem for one in ended if not one.moved and one.problem.error is None):
+            self._settle(problem, work)
 
     def _learn(self) -> list[AdaptiveProblem]:
         """Whenever slices have doubled, let the forecasts learn from how all problems stand; those that wait for units,
@@ -307,18 +304,17 @@ class Scheduler:
         option, moved = decision.option, False
         todo = Action(problem.opening.kind, 1) if option is None else Action(option.action.kind, option.at_once)
         started = anyio.current_time()
-        error: AdaptiveTTCError | None = None
         try:
             moved = await problem.advance(todo, self._allocator.promise(problem.name), opening=option is None)
         except CheckpointError:
             raise
         except AdaptiveTTCError as failure:
-            error = failure
+            problem.error = failure
             if isinstance(failure, OutageError):
                 self._early.fail(failure)
         finally:
             self._slices, self._seconds = self._slices + 1, self._seconds + anyio.current_time() - started
-            self._inbox.ended.append(_Ended(problem, moved, error))
+            self._inbox.ended.append(_Ended(problem, moved))
             self._inbox.news.set()
 
     def _settle_unopened(self, work: TaskGroup) -> None:
@@ -340,6 +336,10 @@ class Scheduler:
         ending = VERIFIED if problem.verified else ending
         self._allocator.settled(problem.name, ending)
         self._conclude(problem, ending, work)
+
+    def _fail(self, problem: AdaptiveProblem, work: TaskGroup) -> None:
+        self._allocator.failed(problem.name)
+        self._conclude(problem, self._allocator.ending(problem.name), work)
 
     def _conclude(self, problem: AdaptiveProblem, ending: Ending, work: TaskGroup) -> None:
         del self._live[problem.name]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 import anyio
 
 from adaptive_ttc.answers import Grader
+from adaptive_ttc.driver.boundary import grading
+from adaptive_ttc.errors import GradingError
 from adaptive_ttc.events import (
     AllocationEvent,
     DecisionEvent,
@@ -22,7 +24,7 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun
-from adaptive_ttc.run.vote import grade, poll
+from adaptive_ttc.run.vote import grade_by_text, poll
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.tasks import Background
@@ -117,7 +119,9 @@ class SolutionStream(Background[Event, Solution]):
 
 
 class RunningVote:
-    """The vote over the solutions finished so far; each answer is read once, each text classified once."""
+    """The vote over the solutions finished so far; each answer is read once, each text classified once. Where answers
+    cannot be compared, those of the same text agree: the run's own vote tells the error.
+    """
 
     def __init__(self, grader: Grader, strategy: Strategy) -> None:
         self._grader = grader
@@ -129,14 +133,14 @@ class RunningVote:
     async def after(self, event: FinishedEvent) -> VoteEvent | None:
         """The vote with one more solution, if it changes the leader."""
         prefix = Prefix(text=event.text, scores=event.scores, finish="eos", path=event.path)
-        (candidate,) = await grade([prefix], self._strategy, self._grader)
+        (candidate,) = grade_by_text([prefix], self._strategy, self._grader)
         if candidate.answer is None:
             return None
         await self._classify(candidate.answer)
         # one that was told before comes again with its scores
         self._finished[event.path] = replace(candidate, answer_class=self._class_of[candidate.answer])
         method, classes = poll(tuple(self._finished.values()), self._strategy)
-        if classes[0].answer == self._leader:
+        if not classes or classes[0].answer == self._leader:
             return None
         self._leader = classes[0].answer
         return VoteEvent(time=event.time, method=method, classes=classes, answer=self._leader)
@@ -146,9 +150,16 @@ class RunningVote:
         if answer in self._class_of:
             return
         before, texts = self._class_of, [*self._class_of, answer]
-        self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))
+        self._class_of = dict(zip(texts, await self._classes(texts), strict=True))
         if any(self._class_of[text] != name for text, name in before.items()):
             self._finished = {
                 path: replace(one, answer_class=self._class_of[one.answer or ""])
                 for path, one in self._finished.items()
             }
+
+    async def _classes(self, texts: Sequence[str]) -> Sequence[str | None]:
+        try:
+            with grading():
+                return await self._grader.classes(texts)
+        except GradingError:
+            return texts

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,9 @@ class Verifier:
         problem: whose answers they are.
         stop: ends the wait for verdicts; those that are missing then are None.
         patience: seconds that a verdict may take.
+
+    Attributes:
+        on_verdict: called with every answer that was checked and its verdict; not where the check failed.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Verifier:
         self._stop = stop
         self._patience = patience
         self._verdicts: dict[str, Verdict] = {}
+        self.on_verdict: Callable[[str, Verdict], None] | None = None
 
     @property
     def right(self) -> str | None:
@@ -63,6 +67,10 @@ class Verifier:
     def refuted(self, answer: str | None) -> bool:
         """Whether it was found to be wrong."""
         return answer is not None and self._verdicts.get(answer) is False
+
+    def go_on_from(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Take up those of an earlier run: none of these answers is asked about again."""
+        self._verdicts |= verdicts
 
     async def ask(self, answers: Iterable[str | None]) -> None:
         """Ask about those that were not asked about, side by side; none once one is verified, or the stop came."""
@@ -100,6 +108,9 @@ class Verifier:
             said = f"took {self._patience:g} seconds" if isinstance(error, TimeoutError) else f"failed: {error!r}"
             message = f"verify of {answer!r} for problem {self._problem.id!r} {said}: its verdict is None"
             warnings.warn(message, VerifyWarning, stacklevel=2)
+            return
+        if self.on_verdict is not None:
+            self.on_verdict(answer, verdict)
 
 
 async def _in_thread(work: Callable[[], object]) -> object:

@@ -21,21 +21,22 @@ from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """Candidates in the order of the prefixes, with classes and aggregated scores. GradingError: no grader starts."""
     answers = [grader.read(prefix.text, prefix.finish) for prefix in prefixes]
-    return _candidates(prefixes, answers, await grader.classes(answers), strategy)
+    return candidates_of(prefixes, answers, await grader.classes(answers), strategy)
 
 
 def grade_by_text(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """The same where nothing compares answers: those of one canonical text are a class."""
     answers = [grader.read(prefix.text, prefix.finish) for prefix in prefixes]
-    return _candidates(prefixes, answers, answers, strategy)
+    return candidates_of(prefixes, answers, answers, strategy)
 
 
-def _candidates(
+def candidates_of(
     prefixes: Sequence[Prefix],
     answers: Sequence[str | None],
     classes: Sequence[str | None],
     strategy: Strategy,
 ) -> tuple[Candidate, ...]:
+    """Candidates in the order of the prefixes, with aggregated scores."""
     scores = [aggregate(prefix.scores, strategy.agg_strategy) if prefix.scores else None for prefix in prefixes]
     return tuple(Candidate(*parts) for parts in zip(prefixes, answers, classes, scores, strict=True))
 

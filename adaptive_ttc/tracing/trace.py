@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import EVENTS, Event, VoteEvent
+from adaptive_ttc.files.bounded import SAMPLES, read_whole
 from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.types import AnswerClass
 
@@ -74,8 +75,8 @@ class Trace:
     @classmethod
     def load(cls, path: str | Path) -> Trace:
         """Read a trace that :meth:`save` wrote, equal event by event. ConfigError: it is no trace of this schema."""
-        text = Path(path).read_bytes()
         remedy = "give one that is, written by Trace.save or `solve --trace FILE`"
+        text = read_whole(path, SAMPLES, ConfigError, remedy)
         with damage_told(path, ConfigError, remedy, "not a trace"):
             document = json.loads(text.decode("utf-8"), object_hook=_number)
             if document["schema"] != SCHEMA:

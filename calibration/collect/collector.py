@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Problem
 from adaptive_ttc.wrappers import WrappedPolicy
+
+_log = logging.getLogger(__package__)
 
 UnitName = tuple[str, int]
 """Kind and index."""
@@ -189,12 +192,17 @@ class _Crew:
                 tasks.start_soon(one, *unit)
 
     async def _finish(self, row: Row, number: int) -> None:
-        """Grade what is not graded yet."""
+        """Grade what is not graded yet, or was not decided."""
         held = self.store.holding(number)
-        if held.answers - held.grades.keys():
+        if held.ungraded:
             grader = self.grader.for_problem(space_of(row.get("answers"), self.grader.space))
             self.store.judge(number, await grades_of(held, row["answer"], grader))
             held = self.store.holding(number)
+        if held.ungraded:
+            count, name = len(held.ungraded), row["unique_id"]
+            _log.warning(
+                "%d answers of problem %s were not decided: wrong for now, graded again next time", count, name
+            )
         record = record_of(row, held, self.demand)
         assert record is not None
         right = [correct for unit in record.units.get(SAMPLE, ()) for correct in unit.correct]
@@ -206,14 +214,25 @@ class _Crew:
 
 
 async def grades_of(held: StoredProblem, gold: str, grader: Grader) -> dict[str, Grade]:
-    """Grades of all answers of a problem: answers are put into classes, and each class is graded once."""
+    """Grades of all answers of a problem, by the problem's grader: answers form classes, each is graded once."""
     answers = sorted(held.answers)
     classes = await grader.classes(answers)
     right = {name: await grader.equal(gold, name) for name in sorted({one for one in classes if one is not None})}
-    return {
-        answer: Grade(name, right[name]) if name is not None else Grade(answer, False)
-        for answer, name in zip(answers, classes, strict=True)
-    }
+    unsettled = _unsettled(grader, grader.space.canonical(gold))
+    grades = {}
+    for answer, name in zip(answers, classes, strict=True):
+        correct = name is not None and right[name]
+        decided = correct or not ("" in unsettled or unsettled & {grader.space.canonical(answer), name})
+        grades[answer] = Grade(answer if name is None else name, correct, decided)
+    return grades
+
+
+def _unsettled(grader: Grader, gold: str) -> set[str]:
+    """Canonical answers of which something could not be told; the empty text where the gold answer cannot be read."""
+    found = set()
+    for question in grader.undecided:
+        found |= {question} if isinstance(question, str) else set(question) - {gold}
+    return found - {gold} | ({""} if gold in grader.undecided else set())
 
 
 class TokenLimitReachedError(CalibrationError):

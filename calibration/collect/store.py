@@ -45,13 +45,23 @@ CREATE TABLE classes (
 ) WITHOUT ROWID;
 """
 
+# beside the grades, so that files without it are of the same schema
+_UNDECIDED = """
+CREATE TABLE IF NOT EXISTS undecided (
+    problem INTEGER NOT NULL REFERENCES problems, answer TEXT NOT NULL, PRIMARY KEY (problem, answer)
+) WITHOUT ROWID
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The class of an answer, by its canonical text, and whether it is right."""
+    """The class of an answer, by its canonical text, and whether it is right; where time or memory did not suffice to
+    tell, it counts as wrong for now and is not ``decided``.
+    """
 
     answer_class: str
     correct: bool
+    decided: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,11 @@ class StoredProblem:
         """All answers of all its units."""
         drawn = (one for units in self.units.values() for one in units.values())
         return {attempt.answer for one in drawn for attempt in one.unit.attempts if attempt.answer is not None}
+
+    @property
+    def ungraded(self) -> set[str]:
+        """Those of its answers that have no grade yet, or none that was decided."""
+        return self.answers - {answer for answer, grade in self.grades.items() if grade.decided}
 
 
 class Store(Database):
@@ -92,6 +107,8 @@ class Store(Database):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path if str(path) == ":memory:" else writable(path))
+        with self._errors():
+            self._db.execute(_UNDECIDED)
 
     @classmethod
     def deserialized(cls, data: bytes) -> Self:
@@ -113,8 +130,9 @@ class Store(Database):
             (prompt_tokens,) = other._db.execute("SELECT prompt_tokens FROM problems WHERE id = ?", (found,)).fetchone()
             number = self.problem(key, row, prompt_tokens)
             with self._transaction():
-                self._db.execute("DELETE FROM classes WHERE problem = ?", (number,))
-                for table in ("units", "starts", "classes"):
+                for table in ("classes", "undecided"):
+                    self._db.execute(f"DELETE FROM {table} WHERE problem = ?", (number,))
+                for table in ("units", "starts", "classes", "undecided"):
                     for _, *values in other._db.execute(f"SELECT * FROM {table} WHERE problem = ?", (found,)):
                         places = ", ".join("?" * (len(values) + 1))
                         self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", (number, *values))
@@ -184,8 +202,11 @@ class Store(Database):
         """Replace the grades of a problem."""
         rows = [(problem, answer, one.answer_class, one.correct) for answer, one in grades.items()]
         with self._transaction():
-            self._db.execute("DELETE FROM classes WHERE problem = ?", (problem,))
+            for table in ("classes", "undecided"):
+                self._db.execute(f"DELETE FROM {table} WHERE problem = ?", (problem,))
             self._db.executemany("INSERT INTO classes VALUES (?, ?, ?, ?)", rows)
+            later = [(problem, answer) for answer, one in grades.items() if not one.decided]
+            self._db.executemany("INSERT INTO undecided VALUES (?, ?)", later)
 
     def holding(self, problem: int) -> StoredProblem:
         """All that is stored of one problem."""
@@ -201,13 +222,18 @@ class Store(Database):
         with self._errors():
             units = self._grouped(f"SELECT * FROM units WHERE problem IN ({chosen}) ORDER BY problem", value)
             classes = self._grouped(f"SELECT * FROM classes WHERE problem IN ({chosen}) ORDER BY problem", value)
+            open_ = self._grouped(f"SELECT * FROM undecided WHERE problem IN ({chosen}) ORDER BY problem", value)
             query = f"SELECT id, name, digest, prompt_tokens FROM problems {where} ORDER BY id"
             for problem, name, digest, prompt_tokens in self._db.execute(query, (value,)).fetchall():
                 with damage_told(self.path, CalibrationError, _RESTORE):
                     kinds: dict[str, dict[int, Drawn]] = {}
                     for row in units.get(problem, ()):
                         kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
-                    grades = {row[1]: Grade(row[2], bool(row[3])) for row in classes.get(problem, ())}
+                    later = {answer for _, answer in open_.get(problem, ())}
+                    grades = {
+                        answer: Grade(name, bool(correct), answer not in later)
+                        for _, answer, name, correct in classes.get(problem, ())
+                    }
                     stored = StoredProblem(name, digest, prompt_tokens, kinds, grades)
                 yield stored
 

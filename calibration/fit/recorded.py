@@ -31,6 +31,7 @@ from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
 from adaptive_ttc.evaluation.rows import space_named
 from adaptive_ttc.evaluation.traces import holds_traces
+from adaptive_ttc.files.bounded import SAMPLES, read_whole
 from adaptive_ttc.policies.replay import Record, RecordedSample, load_record
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
@@ -182,7 +183,7 @@ def _dataset_of(options: argparse.Namespace) -> Path | str | None:
     (file,) = options.replay
     named = None if options.dataset in MINIMATH else str(options.dataset)
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))["meta"]
+        meta = json.loads(read_whole(file, SAMPLES, ConfigError, "give fewer samples"))["meta"]
     except (OSError, ValueError, KeyError, TypeError):
         return str(options.dataset)  # a Recorder's file; whatever is wrong with it, reading it says
     beside = file.with_name(f"{meta.get('dataset')}.jsonl")

@@ -31,6 +31,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.files.bounded import SAMPLES, read_lines, read_whole
 from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.types import Message, split_steps
 
@@ -226,11 +227,11 @@ def load_record(path: str | Path, *, problems: str | Path | None = None) -> Reco
 
 def _loaded(file: Path, problems: str | Path | None) -> Record:
     try:
-        with file.open(encoding="utf-8") as lines:
-            header = _parsed(lines.readline())
-            if isinstance(header, dict) and header.get("format") == FORMAT:
-                return _record(header, lines, file)
-        content = _parsed(file.read_text(encoding="utf-8"))
+        lines = read_lines(file, SAMPLES, ConfigError, "record fewer samples of a problem")
+        header = _parsed(next(lines, ""))
+        if isinstance(header, dict) and header.get("format") == FORMAT:
+            return _record(header, lines, file)
+        content = _parsed(read_whole(file, SAMPLES, ConfigError, "give traces of fewer problems").decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read as a record: {error}; give the file that a Recorder saved") from error
     # the layout of traces, see above

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers import Grader, GradingConfig
 from adaptive_ttc.calibration.collect import units
 from adaptive_ttc.calibration.collect.collector import Tally, collect, grades_of, missing_units
 from adaptive_ttc.calibration.collect.records import load_records
@@ -222,6 +222,31 @@ async def test_answers_are_put_into_classes_across_all_units_of_a_problem(store)
         kind: [(one.unit.attempts[0].answer, one.correct[0]) for one in group] for kind, group in record.units.items()
     }
     assert told == {"greedy": [("1/2", True)], "sample": [("1/2", True), (None, False), ("2", False)]}
+
+
+async def test_what_time_did_not_suffice_to_grade_is_graded_again(store, caplog):
+    row = {"problem": "Add 3 + 4.", "answer": "x+1", "unique_id": "one"}
+    starved, fed = toy_solver(), toy_solver()
+    starved.grader = Grader(GradingConfig(problem_limit=1e-9))
+    key, _ = await collected(store, [row], {"sample": 1})
+    number = store.find(key, row)
+    attempts = [replace(DRAWN.unit.attempts[0], answer=answer) for answer in ("1+x", "2", "x+1")]
+    for index, attempt in enumerate(attempts, 1):
+        store.add(number, replace(DRAWN, index=index, unit=replace(DRAWN.unit, attempts=(attempt,)), start=None))
+    for solver, correct in ((starved, False), (fed, True)):
+        await collected(store, [row], {"sample": 4}, solver)
+        held = store.holding(number)
+        assert held.grades["1+x"].correct is correct
+        assert held.grades["x+1"].correct is held.grades["x+1"].decided is True
+        assert ("1+x" in held.ungraded) is not correct
+        assert ("graded again" in caplog.text) is not correct
+        (record,) = load_records(store, key, [row], {"sample": 4})
+        assert [one.correct for one in record.units["sample"]][1:] == [(correct,), (False,), (True,)]
+        caplog.clear()
+        with Store(":memory:") as other:
+            other.copy_from(store, key, [row])
+            assert other.holding(1).grades == held.grades
+    assert held.ungraded == set()
 
 
 async def test_without_a_prm_samples_are_drawn_and_trees_refused(store):

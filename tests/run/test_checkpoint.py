@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_ttc.errors import CheckpointError, EngineError
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.errors import CheckpointError, EngineError, GradingError
 from adaptive_ttc.events import AllocationEvent
 from adaptive_ttc.run.checkpointed import CheckpointedProblem
 from adaptive_ttc.solver import Solver
@@ -156,6 +157,99 @@ async def test_what_failed_is_tried_again_and_what_the_deadline_ended_goes_on(tm
     assert {one.stopped for one in early} == {Stopped.DEADLINE}
     later, _ = await solve(tmp_path / "early.db")
     assert all(one.answer for one in later)
+
+
+@pytest.mark.parametrize("strategies", [SAMPLES, TREES])
+async def test_what_a_slice_drew_before_it_failed_is_there_again(tmp_path, strategies):
+    class Failing(TinyPolicy):
+        async def sample(self, request):
+            if len(self.requests) >= 40:
+                raise EngineError("it is down", generated=False)
+            return await super().sample(request)
+
+    policy, made = Failing(), calibrated(*strategies)
+    found, pool = await solve(tmp_path / "run.db", made=solver(policy, calibration=made), max_concurrency=6)
+    failed = [one for one in found if one.error is not None and any(c.prefix.token_ids for c in one.candidates)]
+    assert failed
+    assert pool.spent == policy.delivered
+    other = TinyPolicy()
+    again, pool = await solve(tmp_path / "run.db", made=solver(other, calibration=made), max_concurrency=6)
+    assert pool.spent == policy.delivered + other.delivered <= BUDGET
+    assert pool.usage.lost_tokens == 0
+    for one in failed:
+        (same,) = (later for later in again if later.problem == one.problem)
+        kept = {c.prefix.path: c.prefix.text for c in same.candidates}
+        assert all(kept[c.prefix.path] == c.prefix.text for c in one.candidates if c.prefix.finished)
+        assert same.answer is not None
+        assert same.spent >= one.spent
+
+
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.VerifyWarning")
+async def test_no_verdict_is_asked_for_again(tmp_path):
+    class Check:
+        def __init__(self):
+            self.asked = []
+
+        async def __call__(self, problem, answer):
+            self.asked.append((problem.question, answer))
+            if answer == "3":
+                raise RuntimeError("it cannot tell now")
+            return {"1": False, "2": None}.get(answer)
+
+    first, second, third = Check(), Check(), Check()
+    asked = {"budget_tokens": BUDGET, "max_concurrency": 3, "checkpoint": tmp_path / "run.db"}
+    async with solver(verify=first) as one, one.solve_many(QUESTIONS, **asked) as pool:
+        async for _ in pool:
+            break
+    async with solver(verify=second) as one:
+        found = await one.solve_many(QUESTIONS, **asked)
+    async with solver(verify=third) as one:
+        assert await one.solve_many(QUESTIONS, **asked) == found
+    twice = set(first.asked) & set(second.asked)
+    assert {answer for _, answer in first.asked} >= {"1", "2", "3"}
+    assert twice
+    assert {answer for _, answer in twice} == {"3"}
+    assert not third.asked
+    assert {one.verdict for solution in found for one in solution.candidates if one.answer == "1"} == {False}
+    async with solver() as one:
+        with pytest.raises(CheckpointError, match="verify was given, is none"):
+            one.solve_many(QUESTIONS, **asked)
+
+
+async def test_what_was_paid_for_comes_back_where_nothing_can_be_graded(tmp_path):
+    class Broken(Grader):
+        def for_problem(self, space=None):
+            return self
+
+        async def classes(self, answers):
+            raise GradingError("no worker starts")
+
+    class Stopping(TinyPolicy):
+        async def sample(self, request):
+            if len(self.requests) == 20:
+                pool.stop()
+            return await super().sample(request)
+
+    async with solver(Stopping(), prm=False) as one:
+        pool = one.solve_many(QUESTIONS, budget_tokens=BUDGET, checkpoint=tmp_path / "stopped.db", max_concurrency=6)
+        drawn = {one.problem.id: one.candidates for one in await pool}
+    broken = solver(prm=False)
+    broken.grader = Broken()
+    found, pool = await solve(tmp_path / "stopped.db", made=broken)
+    assert any(drawn.values())
+    for solution in found:
+        assert isinstance(solution.error, GradingError)
+        if drawn[solution.problem.id]:
+            assert solution.answer is not None
+            assert {one.prefix.path for one in solution.candidates} >= {
+                one.prefix.path for one in drawn[solution.problem.id]
+            }
+    assert sum(one.spent for one in found) == pool.spent
+    settled, _ = await solve(tmp_path / "run.db", made=solver(prm=False))
+    broken = solver(prm=False)
+    broken.grader = Broken()
+    again, _ = await solve(tmp_path / "run.db", made=broken)
+    assert again == settled
 
 
 async def test_a_source_goes_on_where_it_brings_the_same_problems(tmp_path):

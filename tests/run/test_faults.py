@@ -1,6 +1,7 @@
 """Engines that go wrong in every way that we know of: no fault ends a pool, nothing is lost that was paid for."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -100,7 +101,7 @@ async def test_paid_answers_are_voted_on_when_a_problem_fails(grader):
     assert solution.error is raised.value
     assert len([one for one in solution.candidates if one.prefix.finished]) >= 3
     assert "broke down" in solution.explain()
-    again = await retrace(solution.trace, grader)
+    again = retrace(solution.trace)
     assert (again.answer, str(again.error), again.stopped) == ("5", str(solution.error), Stopped.FAILED)
 
 
@@ -202,3 +203,18 @@ async def test_what_ends_a_run_bounds_grading():
     solutions = await pool
     assert all(solution.answer is not None and solution.error is None for solution in solutions)
     assert loop.time() < 53
+
+
+@virtually
+async def test_a_policy_that_decodes_now_and_then_ends_no_pool(grader):
+    class Stammering(FakePolicy):
+        def decode(self, token_ids):
+            if chances.random() < 0.4:
+                raise KeyError("no such piece")
+            return super().decode(token_ids)
+
+    chances = random.Random(0)
+    async with Solver(Stammering.generative(), grader=grader) as one:
+        solutions = await one.solve_many(QUESTIONS, budget_tokens=BUDGET, max_tokens=200)
+    assert sum(solution.answer is not None for solution in solutions) > len(QUESTIONS) // 2
+    assert all(solution.answer is not None or solution.abstained for solution in solutions)
