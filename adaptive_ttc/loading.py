@@ -10,6 +10,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policy import Policy
 
 if TYPE_CHECKING:
+    from adaptive_ttc.answers.spaces.base import AnswerSpace
     from adaptive_ttc.prm.base import RewardModel
 
 POLICY_GROUP = "adaptive_ttc.policies"
@@ -31,13 +32,17 @@ def mini_calibration() -> Path | None:
     return MINI_CALIBRATION if (MINI_CALIBRATION / "meta.json").exists() else None
 
 
-def load_policy(path_or_name: str | Path, *, engine: str = "transformers", **settings: Any) -> Policy:
+def load_policy(
+    path_or_name: str | Path, *, engine: str = "transformers", answers: AnswerSpace | None = None, **settings: Any
+) -> Policy:
     """Load a policy with an engine (the entry point's name in the group ``adaptive_ttc.policies``), given further
-    settings.
+    settings. A replay is told what ``answers`` are, as traces may hold them alone.
 
     ``path_or_name`` is a model folder, or ``owner/name`` on the Hub. ConfigError: there is no such engine, it cannot be
     imported, or it cannot load the model.
     """
+    if engine == REPLAY and answers is not None:
+        settings["answers"] = answers
     policy: Policy = _entry(POLICY_GROUP, "policy engine", engine).from_pretrained(path_or_name, **settings)
     return policy
 

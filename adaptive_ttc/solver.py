@@ -128,15 +128,16 @@ class Solver:
         """
         from adaptive_ttc.prm import load_prm
 
-        rule, space = selected_rule(rule, calibration), None if answers is None else space_of(answers)
+        rule = selected_rule(rule, calibration)
+        told: dict[str, Any] = {} if answers is None else {"answers": space_of(answers)}
         loaded: list[Policy | RewardModel] = []
         try:
-            reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}))
+            reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}), **told)
             loaded += [] if reward_model is None else [reward_model]
-            model = load_policy(policy, engine=engine, **(policy_settings or {}))
+            model = load_policy(policy, engine=engine, **(policy_settings or {}), **told)
             loaded.append(model)
             settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            return cls(model, reward_model, seed=seed, config=config, verify=verify, answers=space, **settings)
+            return cls(model, reward_model, seed=seed, config=config, verify=verify, **told, **settings)
         except BaseException:
             with suppress(Exception):  # what went wrong first is what the caller must know
                 _close_all(loaded)

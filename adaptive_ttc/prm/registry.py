@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.loading import REPLAY, load_recorded_prm, prm_engine
 from adaptive_ttc.prm import checkpoint
@@ -53,7 +54,9 @@ def known_prms() -> tuple[str, ...]:
     return tuple(sorted(_READERS))
 
 
-def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings: Any) -> RewardModel:
+def load_prm(
+    path_or_name: str | Path, *, reader: str | None = None, answers: AnswerSpace | None = None, **settings: Any
+) -> RewardModel:
     """Load a PRM with the reader that fits it.
 
     Args:
@@ -61,13 +64,14 @@ def load_prm(path_or_name: str | Path, *, reader: str | None = None, **settings:
         reader: name of the reader; by default ``replay`` for a file, what a local folder's config.json says under
             ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the config.json on the
             Hub says, else the one whose architecture config.json names.
+        answers: what answers are, for a file of traces; models score any text.
         **settings: passed to the reader: ``engine``, ``device``, ``dtype``, ``max_batch``, ...
 
     Raises:
         ConfigError: no reader fits, or the model cannot be loaded.
     """
     if reader == REPLAY or (reader is None and Path(path_or_name).is_file()):
-        return load_recorded_prm(path_or_name, **settings)
+        return load_recorded_prm(path_or_name, **settings, **({} if answers is None else {"answers": answers}))
     name = reader or _named_reader(path_or_name)
     if name not in _READERS:
         claim = f"names the PRM reader {name!r}, which is not known" if name else "is no PRM that is known by its name"

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 from adaptive_ttc.policies.replay.order import RecordedOrder
@@ -72,12 +73,13 @@ class ReplayPolicy(Turns):
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> Policy:
         """The same as :meth:`load`, or of traces; ConfigError also for settings of engines that run a model."""
+        space = space_of(settings.pop("answers", None))
         if foreign := sorted(set(settings) - {"seed", "problems"}):
             raise ConfigError(
                 f"a replay runs no model and takes seed and problems alone; leave out {', '.join(foreign)}"
             )
         if holds_traces(path_or_name):
-            return TracePolicy(read_trace_files(path_or_name), seed=settings.get("seed", 0))
+            return TracePolicy(read_trace_files(path_or_name, space), seed=settings.get("seed", 0), space=space)
         return cls.load(path_or_name, **settings)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import anyio.lowlevel
 
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 from adaptive_ttc.policies.replay.policy import PrefixIndex
@@ -53,10 +54,11 @@ class ReplayPRM:
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **settings: Any) -> RewardModel:
         """The same as :meth:`load`, or of traces; ConfigError also for settings of PRMs that run a model."""
+        space = space_of(settings.pop("answers", None))
         if foreign := sorted(set(settings) - {"problems"}):
             raise ConfigError(f"a replay runs no model and takes problems alone; leave out {', '.join(foreign)}")
         if holds_traces(path_or_name):
-            return TracePRM(read_trace_files(path_or_name))
+            return TracePRM(read_trace_files(path_or_name, space), space)
         return cls.load(path_or_name, **settings)
 
     @property

@@ -18,7 +18,9 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from adaptive_ttc.answers import Grader, canonical, extract_answer
+from adaptive_ttc.answers import Grader
+from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.traces import TraceSample, TraceSet
@@ -33,20 +35,32 @@ EOS = 0
 _SCORED_BY = "recorded scores"
 
 
-def text_of(sample: TraceSample, number: int) -> str:
+def text_of(sample: TraceSample, number: int, space: AnswerSpace = MATH) -> str:
     """A solution's text, from which its answer is read; ``number`` tells texts of equal answers apart."""
-    if sample.text is not None and (extract_answer(sample.text) or None) == sample.answer:
+    if sample.text is not None and answer_in(space, sample.text) == sample.answer:
         return sample.text
     if sample.answer is None:
-        return f"Recorded sample {number} gives no answer."
-    return f"Recorded sample {number}: \\boxed{{{sample.answer}}}"
+        silent = f"Recorded sample {number} gives no answer."
+        return silent if space is MATH or answer_in(space, silent) is None else "_" * (number + 1)
+    return f"Recorded sample {number}: {space.write(sample.answer)}"
+
+
+def check_read(traces: TraceSet, space: AnswerSpace) -> None:
+    """Refuse traces of answers that cannot be read back off a text (ConfigError)."""
+    for problem in traces.problems:
+        for number, sample in enumerate(problem.samples):
+            if space is not MATH and answer_in(space, text_of(sample, number, space)) != sample.answer:
+                raise ConfigError(
+                    f"{problem.where}, sample {number + 1}: nothing is known of which answers={space.name!r} reads "
+                    f"{sample.answer!r:.60}: leave the answers out and give the texts, or replay without --answers"
+                )
 
 
 class RecordedGrader(Grader):
     """Grades answers of traces as the traces do; any others, and those that traces leave open, as its base class."""
 
-    def __init__(self, traces: TraceSet) -> None:
-        super().__init__()
+    def __init__(self, traces: TraceSet, space: AnswerSpace = MATH) -> None:
+        super().__init__(space=space)
         self._flags: dict[tuple[str, str], list[bool]] = {}
         self._known: set[str] = set()
         for problem in traces.problems:
@@ -54,8 +68,8 @@ class RecordedGrader(Grader):
                 continue
             for number, sample in enumerate(problem.samples):
                 if sample.answer is not None:
-                    answer = extract_answer(text_of(sample, number)) or sample.answer
-                    self._flags.setdefault((canonical(problem.gold), answer), []).append(bool(sample.correct))
+                    answer = answer_in(space, text_of(sample, number, space)) or sample.answer
+                    self._flags.setdefault((space.canonical(problem.gold), answer), []).append(bool(sample.correct))
                     self._known.add(answer)
 
     async def classes(self, answers: Sequence[str | None]) -> tuple[str | None, ...]:
@@ -79,11 +93,11 @@ class RecordedGrader(Grader):
         return super().equal_sync(gold, answer) if known is None else known
 
     def _as_they_stand(self, answers: Sequence[str | None]) -> tuple[str | None, ...] | None:
-        texts = tuple(canonical(answer) if answer is not None else "" for answer in answers)
+        texts = tuple(self.space.canonical(answer) if answer is not None else "" for answer in answers)
         return tuple(text or None for text in texts) if self._known.issuperset(filter(None, texts)) else None
 
     def _as_recorded(self, gold: str, answer: str | None) -> bool | None:
-        flags = self._flags.get((canonical(gold), canonical(answer or "")))
+        flags = self._flags.get((self.space.canonical(gold), self.space.canonical(answer or "")))
         return None if flags is None else 2 * sum(flags) >= len(flags)
 
 
@@ -96,10 +110,13 @@ class TracePolicy(Turns):
     Args:
         traces: the recorded samples.
         seed: of the permutations; 0 takes the samples as they were drawn.
+        space: of the answers.
         turn_tokens: tokens delivered before other tasks have their turn, and an abort its chance.
     """
 
-    def __init__(self, traces: TraceSet, *, seed: int = 0, turn_tokens: int = 512) -> None:
+    def __init__(self, traces: TraceSet, *, seed: int = 0, space: AnswerSpace = MATH, turn_tokens: int = 512) -> None:
+        check_read(traces, space)
+        self._space = space
         names = traces.models
         self.name = (names[0] if names else "traces") + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         self.name += " (replay)"
@@ -107,7 +124,7 @@ class TracePolicy(Turns):
         billions = re.findall(r"(?i)(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", names[0]) if len(names) == 1 else []
         self.parameters = round(float(billions[-1]) * 1e9) if billions else 0
         self.revision_prompt: str | None = None
-        self.grader = RecordedGrader(traces)
+        self.grader = RecordedGrader(traces, space)
         self._longest = max(sample.tokens for problem in traces.problems for sample in problem.samples)
         self.max_context = 1 + self._longest
         super().__init__(turn_tokens)
@@ -158,7 +175,7 @@ class TracePolicy(Turns):
             return ""
         number, place = self._owned(token_ids[0])
         sample = self._held[number].samples[place]
-        text = text_of(sample, place)
+        text = text_of(sample, place, self._space)
         return text if len(token_ids) >= sample.tokens - 1 else text[: len(text) * spoken // (sample.tokens - 1)]
 
     async def sample(self, request: SampleRequest) -> Sampled:
@@ -221,13 +238,13 @@ class TracePRM:
 
     parameters = 0
 
-    def __init__(self, traces: TraceSet) -> None:
+    def __init__(self, traces: TraceSet, space: AnswerSpace = MATH) -> None:
         self.name, self.fingerprint = f"{_SCORED_BY} (replay)", fingerprint_of_traces((), traces.fingerprint)
         self._scores: dict[str, dict[tuple[str, ...], tuple[float, ...]]] = {}
         for text, problem in zip(traces.texts, traces.problems, strict=True):
             known = self._scores.setdefault(text, {})
             for number, sample in enumerate(problem.samples):
-                known.setdefault(split_steps(text_of(sample, number)), sample.scores)
+                known.setdefault(split_steps(text_of(sample, number, space)), sample.scores)
         if not any(scores for known in self._scores.values() for scores in known.values()):
             raise ConfigError("these traces hold no scores: leave the PRM out, take majority")
         self._closed = False

@@ -246,3 +246,34 @@ def test_real_traces_give_the_accuracy_of_their_flags(tmp_path):
     problems = read_trace_files(GSM8K).problems
     assert figures["correct"] == [int(bool(one.samples[0].correct)) for one in problems]
     assert figures["tokens"] == [one.samples[0].tokens for one in problems]
+
+
+@pytest.mark.parametrize(
+    ("answers", "written", "gold", "read"),
+    [
+        ("number", "1,000.0", "1000", "1000"),
+        ("choice", "(b)", "B", "B"),
+        ("json:a[1].b", '{"x": 1}', '{"x":1.0}', '{"x":1}'),
+        ("text", "Paris.", "paris", "paris"),
+        ("code", "x = 1", "assert x == 1", "x = 1"),
+    ],
+)
+async def test_answers_of_any_space_are_replayed_without_texts(tmp_path, answers, written, gold, read):
+    samples = [{"answer": written, "tokens": 5, "correct": True, "score": 0.5}, {"answer": None, "tokens": 7}]
+    samples[1] |= {"correct": False, "score": 0.25}
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps({"id": "p", "question": "which?", "gold": gold, "samples": samples}))
+    async with Solver.load(path, path, engine="replay", answers=answers) as solver:
+        solution = await solver.solve("which?", strategy="weighted_best_of_n", n=2)
+        assert [one.answer for one in solution.candidates] == [read, None]
+        assert solution.answer == read
+        assert await solver.grader.equal(gold, read)
+
+
+def test_answers_that_no_text_can_show_are_refused(tmp_path):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps({"id": "p", "gold": "5", "samples": [{"answer": "5", "tokens": 5}]}))
+    with pytest.raises(
+        ConfigError, match=r"line 1, sample 1: nothing is known of which answers='regex:x=.*give the texts"
+    ):
+        Solver.load(path, engine="replay", answers="regex:x=(.*)")

@@ -87,7 +87,7 @@ class CodeSpace(AnswerSpace):
 
     def write(self, answer: str) -> str:
         """A code block."""
-        return f"```python\n{answer}\n```"
+        return f"\n```python\n{answer}\n```"
 
     def read_gold(self, text: str) -> str:
         """Tests, as they stand. ValueError: there are none, or they are no Python."""
