@@ -17,7 +17,7 @@ from adaptive_ttc.files.typed import damage_told
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.checkpoint import REMEDY, Checkpoint, Drawn, Stored
-from adaptive_ttc.run.retrace import Record, retrace
+from adaptive_ttc.run.retrace import Record, as_recorded
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import Slice
 from adaptive_ttc.tracing.trace import Trace
@@ -132,7 +132,7 @@ def settled_before(stored: Stored, space: AnswerSpace, path: Path) -> Solution:
     trace = Trace()
     trace.go_on_from(stored.events, 0.0)
     with damage_told(path, CheckpointError, REMEDY):
-        return retrace(trace, space)
+        return as_recorded(trace, space)
 
 
 def _spent(units: int) -> Ledger:

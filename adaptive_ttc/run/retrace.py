@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cost import Price
@@ -27,25 +28,43 @@ from adaptive_ttc.events import (
     VoteEvent,
 )
 from adaptive_ttc.run.request import SolveRequest
-from adaptive_ttc.run.vote import candidates_of, conclude
+from adaptive_ttc.run.vote import candidates_of, conclude, grade
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy, make_strategy
 from adaptive_ttc.strategies.adaptive import UNLISTED
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
 from adaptive_ttc.tracing.trace import Trace
-from adaptive_ttc.types import Ending, Finish, Message, Prefix, Problem, Stopped, Usage
+from adaptive_ttc.types import Candidate, Ending, Finish, Message, Prefix, Problem, Stopped, Usage
 
 
-def retrace(trace: Trace, space: AnswerSpace | None = None) -> Solution:
+async def retrace(trace: Trace, grader: Grader) -> Solution:
     """The solution that a trace of a whole run is of; its own trace ends like the recorded one.
 
-    Timing (a deadline, a stop) is in the replies; answers are in the classes that were recorded, and of the space that
-    the trace names, or of ``space`` where that has the name. ConfigError: the trace is not complete, or its strategy
-    asks for something else now.
+    Timing (a deadline, a stop) is in the replies. Answers are of the space that the trace names, or the grader's own
+    where that has the name. ConfigError: the trace is not complete, or its strategy asks for something else now.
     """
-    opening, done = _one(trace, RunEvent), _one(trace, DoneEvent)
     strategy, prefixes = Record(trace).search_again()
-    space = space if space and space.name == opening.answers else space_of(opening.answers)
+    space = _space(trace, grader.space)
+    return _concluded(trace, strategy, await grade(prefixes, strategy, grader.for_problem(space)), space)
+
+
+def as_recorded(trace: Trace, space: AnswerSpace) -> Solution:
+    """The same with answers in the classes that were recorded, which asks no grader."""
+    strategy, prefixes = Record(trace).search_again()
+    read = trace.of(CandidateEvent)
+    if [event.path for event in read] != [prefix.path for prefix in prefixes]:
+        raise ConfigError("the trace names other candidates than its last search hands in: solve the problem anew")
+    answers, classes = [event.answer for event in read], [event.answer_class for event in read]
+    return _concluded(trace, strategy, candidates_of(prefixes, answers, classes, strategy), _space(trace, space))
+
+
+def _space(trace: Trace, own: AnswerSpace) -> AnswerSpace:
+    named = _one(trace, RunEvent).answers
+    return own if own.name == named else space_of(named)
+
+
+def _concluded(trace: Trace, strategy: Strategy, graded: Sequence[Candidate], space: AnswerSpace) -> Solution:
+    opening, done = _one(trace, RunEvent), _one(trace, DoneEvent)
     again = Trace(trace.started)
     for event in trace:
         if not isinstance(event, (CandidateEvent, VoteEvent, DoneEvent)):
@@ -60,12 +79,8 @@ def retrace(trace: Trace, space: AnswerSpace | None = None) -> Solution:
         seed=opening.seed,
         answers=space,
     )
-    read = trace.of(CandidateEvent)
-    if [event.path for event in read] != [prefix.path for prefix in prefixes]:
-        raise ConfigError("the trace names other candidates than its last search hands in: solve the problem anew")
-    answers, classes = [event.answer for event in read], [event.answer_class for event in read]
-    graded = candidates_of(prefixes, answers, classes, strategy)
-    candidates = tuple(replace(one, verdict=event.verdict) for one, event in zip(graded, read, strict=True))
+    verdicts = {event.path: event.verdict for event in trace.of(CandidateEvent)}
+    candidates = tuple(replace(one, verdict=verdicts.get(one.prefix.path)) for one in graded)
     told = [event.difficulty for event in trace.of(AllocationEvent)]
     usage = Usage(**done.usage)  # type: ignore[arg-type]
     ending, difficulty = Ending(Stopped(done.stopped), done.why), told[-1] if told else None

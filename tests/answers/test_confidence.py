@@ -55,7 +55,7 @@ async def test_it_comes_from_the_engine_to_the_evidence_and_back_out_of_a_trace(
     async with Solver(TinyPolicy()) as solver:
         solution = await solver.solve("how?", strategy="majority", n=6, vote_answer=2.0)
         solution.trace.save(tmp_path / "trace.json")
-        again = retrace(Trace.load(tmp_path / "trace.json"))
+        again = await retrace(Trace.load(tmp_path / "trace.json"), solver.grader)
     known = [one for one in solution.candidates if one.answer is not None]
     assert known
     assert {one.prefix.answer_logprob for one in known} == {-0.5}

@@ -81,7 +81,7 @@ async def test_a_trace_is_followed_in_its_own_space(tmp_path):
         solution = await solver.solve(problems()[2], strategy="majority", n=4)
     solution.trace.save(tmp_path / "trace.json")
     async with Grader() as grader:
-        again = retrace(Trace.load(tmp_path / "trace.json"), grader.space)
+        again = await retrace(Trace.load(tmp_path / "trace.json"), grader)
     assert again.answer_classes == solution.answer_classes
 
 

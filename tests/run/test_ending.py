@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
@@ -55,7 +56,7 @@ async def test_every_end_is_told_alike_wherever_it_is_told(case):
     assert f"Right with probability 0.90, stopped: {done.why}" in solution.explain()
     assert report.ending.why in report.explain()
     assert f"{stopped.value}: {done.why}; right with probability 0.90" in render(search_tree(solution.trace))
-    again = retrace(solution.trace)
+    again = await retrace(solution.trace, Grader())
     assert again == solution
     assert again.explain() == solution.explain()
 

@@ -101,7 +101,7 @@ async def test_paid_answers_are_voted_on_when_a_problem_fails(grader):
     assert solution.error is raised.value
     assert len([one for one in solution.candidates if one.prefix.finished]) >= 3
     assert "broke down" in solution.explain()
-    again = retrace(solution.trace)
+    again = await retrace(solution.trace, grader)
     assert (again.answer, str(again.error), again.stopped) == ("5", str(solution.error), Stopped.FAILED)
 
 

@@ -41,7 +41,7 @@ async def test_a_trace_replays_exactly(tmp_path, request_, budget, count):
         budget = budget if count == "generated" else 20 * budget
         solution = await one.solve("how?", budget_tokens=budget, count=count, max_tokens=120, **request_)
         solution.trace.save(tmp_path / "trace.json")
-        again = retrace(Trace.load(tmp_path / "trace.json"))
+        again = await retrace(Trace.load(tmp_path / "trace.json"), one.grader)
     assert again.candidates == solution.candidates
     assert again == solution
 
@@ -58,7 +58,7 @@ async def test_a_run_that_was_stopped_replays_exactly(request_):
                     stream.stop()
             solution = await stream.solution()
             ends.update(candidate.prefix.finish for candidate in solution.candidates)
-            assert retrace(solution.trace) == solution
+            assert await retrace(solution.trace, one.grader) == solution
     assert ends.total() > ends["eos"], "no run was cut"
 
 
@@ -70,4 +70,4 @@ async def test_a_trace_without_its_end_is_refused():
             if type(event) is not DoneEvent:
                 cut.record(event)
         with pytest.raises(ConfigError, match="one 'done' event"):
-            retrace(cut)
+            await retrace(cut, one.grader)

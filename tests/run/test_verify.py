@@ -59,7 +59,7 @@ async def test_refuted_answers_have_no_votes(tmp_path):
     async with Solver(TinyPolicy(), verify=Check(right="none of them")) as solver:
         solution = await solver.solve(QUESTIONS[0], budget_tokens=400)
         solution.trace.save(tmp_path / "trace.json")
-        again = retrace(Trace.load(tmp_path / "trace.json"))
+        again = await retrace(Trace.load(tmp_path / "trace.json"), solver.grader)
     assert {one.verdict for one in solution.candidates if one.answer} == {False}
     assert (solution.answer, solution.answer_classes, solution.confidence) == (None, (), 0.0)
     assert "refuted" in solution.abstained

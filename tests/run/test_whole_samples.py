@@ -48,7 +48,7 @@ async def test_a_budget_alone_buys_them(factor, prm, count):
     async with solver_of(prm=prm) as solver:
         gain = 0.0 if factor == 20 else None  # else what agrees is not asked again
         solution = await solver.solve(QUESTIONS[1], budget_tokens=budget, count=count, max_tokens=MOST, min_gain=gain)
-        assert retrace(solution.trace).answer == solution.answer
+        assert (await retrace(solution.trace, solver.grader)).answer == solution.answer
     asked = check(solution, budget)
     assert asked
     if factor >= 1:
@@ -83,4 +83,4 @@ async def test_a_strategy_draws_them_within_any_budget_and_can_be_retraced(strat
         assert solution.answer is not None
     if budget == 4000:
         assert len(asked) == 8
-        assert retrace(solution.trace).answer == solution.answer
+        assert (await retrace(solution.trace, solver.grader)).answer == solution.answer
