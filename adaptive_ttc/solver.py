@@ -156,7 +156,7 @@ class Solver:
         """The embedded policy and PRM; their calibration unless another or a rule is given. Errors as :meth:`load`."""
         # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
         config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
-        own = rule is None and space_of(answers) is MATH  # what its calibration was made with
+        own = rule is None and space_of(answers) == MATH  # what its calibration was made with
         calibration = calibration or (mini_calibration() if own else None)
         chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify, "answers": answers}
         return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)

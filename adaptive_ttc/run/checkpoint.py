@@ -209,7 +209,7 @@ def call_of(
         "verify": "none" if resources.verify is None else "given",
         "calibration": f"{type(calibrated.gain).__name__}, {made}",
     }
-    if (space := resources.grader.space) is not MATH:
+    if (space := resources.grader.space) != MATH:
         named["answers"] = space.name
     return {name: str(value) for name, value in named.items()}
 

@@ -41,7 +41,7 @@ def text_of(sample: TraceSample, number: int, space: AnswerSpace = MATH) -> str:
         return sample.text
     if sample.answer is None:
         silent = f"Recorded sample {number} gives no answer."
-        return silent if space is MATH or answer_in(space, silent) is None else "_" * (number + 1)
+        return silent if space == MATH or answer_in(space, silent) is None else "_" * (number + 1)
     return f"Recorded sample {number}: {space.write(sample.answer)}"
 
 
@@ -49,7 +49,7 @@ def check_read(traces: TraceSet, space: AnswerSpace) -> None:
     """Refuse traces of answers that cannot be read back off a text (ConfigError)."""
     for problem in traces.problems:
         for number, sample in enumerate(problem.samples):
-            if space is not MATH and answer_in(space, text_of(sample, number, space)) != sample.answer:
+            if space != MATH and answer_in(space, text_of(sample, number, space)) != sample.answer:
                 raise ConfigError(
                     f"{problem.where}, sample {number + 1}: nothing is known of which answers={space.name!r} reads "
                     f"{sample.answer!r:.60}: leave the answers out and give the texts, or replay without --answers"

@@ -42,12 +42,9 @@ class NumberSpace(AnswerSpace):
 
     def span(self, text: str) -> Span | None:
         """In a box, after ``####``, after "the answer is", or the last number; the first of these that holds one."""
-        readers: list[phrases.Reader] = [phrases.boxed, phrases.hashes, phrases.answer_is]
-        for reader in (*readers, phrases.last_number) if self.last else readers:
-            span = reader(text)
-            if span is not None and self.canonical(text[span[0] : span[1]]):
-                return span
-        return None
+        last = phrases.last_number if self.last else None
+        spans = (phrases.boxed(text), phrases.hashes(text), *phrases.answers_said(text), last and last(text))
+        return next((span for span in spans if span and self.canonical(text[slice(*span)])), None)
 
     def canonical(self, answer: str) -> str:
         """The number in its shortest spelling: ``1,234.50`` is ``1234.5``, ``2/6`` is ``1/3``."""

@@ -19,7 +19,8 @@ _NUMBER = re.compile(
     r"(?:/[0-9]+|\s?[\u00bc-\u00be\u2150-\u215e]|\s[0-9]+/[0-9]+)?"
     r"|[\u00bc-\u00be\u2150-\u215e]|\\[dt]?frac\{[0-9]+\}\{[0-9]+\})"
 )
-_SAID = re.compile(r"(?i)\banswer\b[^.\n:=]{0,60}?(?:\b(?:is|be)\b|[:=])[ \t:*_]*\n{0,3}[ \t]*")
+_SAID = re.compile(r"(?i)\banswer\b(?:[*_ \t)]{0,4}[:=]|[^.\n:=?,;]{0,40}?\b(?:is|be)\b)[ \t:=*_]*\n{0,3}[ \t]*")
+_MOST_SAID = 8  # places at which an answer is said that are looked at, the last of them
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
 _LINE = re.compile(r"[^\n]+")
@@ -38,7 +39,12 @@ def hashes(text: str) -> Span | None:
 
 def answer_is(text: str) -> Span | None:
     """What follows the last "the answer is", "Answer:" and the like, up to the end of the sentence or line."""
-    return _first(_sentence(text, start) for start in said(text))
+    return next(answers_said(text), None)
+
+
+def answers_said(text: str) -> Iterator[Span]:
+    """The same of all that are said, the last first."""
+    return (span for start in said(text) if (span := _sentence(text, start)) is not None)
 
 
 def last_number(text: str) -> Span | None:
@@ -61,7 +67,7 @@ def first_of(readers: Iterable[Reader], text: str) -> Span | None:
 
 def said(text: str) -> Iterator[int]:
     """Where what is said to be the answer begins, the last first."""
-    return (match.end() for match in reversed(list(_SAID.finditer(text))))
+    return (match.end() for match in reversed(list(_SAID.finditer(text))[-_MOST_SAID:]))
 
 
 def _sentence(text: str, start: int) -> Span | None:
