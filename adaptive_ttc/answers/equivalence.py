@@ -257,6 +257,8 @@ class Grader:
 
     def _passes(self, gold: str, answer: str | None) -> bool:
         """Whether an answer passes the tests that are the gold one."""
+        if not gold.strip():
+            raise ValueError("there are no tests; give those that a right answer passes")
         return bool(answer) and bool(self.space.right(gold, self.space.canonical(answer or "")))
 
     def _agree(self, gold: str, answer: str, allowance: Allowance) -> _Inquiry[bool]:

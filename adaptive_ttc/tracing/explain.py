@@ -64,9 +64,15 @@ def explain(trace: Trace) -> str:
     """
     found = outcomes(trace)
     search, vote, done = trace.last(SearchEvent), trace.last(VoteEvent), trace.last(DoneEvent)
-    lines = [*_searched(trace, search, found), _ended(trace, found), _cost(trace), *_votes(vote)]
+    lines = [*_searched(trace, search, found), _ended(trace, found), _cost(trace), _space(trace), *_votes(vote)]
     lines += [_early(search, done), _outcome(search, vote, done), _margin(vote, trace.of(CandidateEvent))]
     return "\n".join(line for line in lines if line)
+
+
+def _space(trace: Trace) -> str:
+    """What answers were read as, where that is not mathematics."""
+    run = trace.last(RunEvent)
+    return "" if run is None or run.answers == "math" else f"Answers were read as {run.answers}."
 
 
 def describe_round(one: Round) -> str:

@@ -185,4 +185,6 @@ def test_tests_that_are_no_python_are_named(tmp_path):
         load_problems(path, answers="code")
     with Grader(space=parse_space("code")) as grader:
         assert grader.classes_sync([SQUARE, SQUARE + "\n", None, "x = 1"]) == (SQUARE, SQUARE, None, "x = 1")
+        with pytest.raises(ValueError, match="there are no tests"):
+            grader.equal_sync(" ", SQUARE)
     assert Problem.of("?", tests=TESTS).tests == TESTS

@@ -36,12 +36,14 @@ async def test_a_solver_reads_and_compares_by_its_space():
     assert [one.answer for one in solution.candidates] == ["12", "12", "12", "11"]
     assert (solution.answer, solution.answer_classes[0].votes) == ("12", 3)
     assert solution.trace.of(RunEvent)[0].answers == "number"
+    assert "Answers were read as number." in solution.explain()
 
 
 async def test_without_a_space_boxes_are_read():
     async with Solver(scripted()) as solver:
         solution = await solver.solve(SUM, strategy="majority", n=3)
     assert solution.answer is None
+    assert "Answers were read" not in solution.explain()
     assert "ended without \\boxed{...}" in solution.abstained
 
 
