@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """Where an answer begins and ends in a text, in characters."""
 
+ASKS_FOR_BOX = "End with the final answer as \\boxed{answer}."
+
 
 class AnswerSpace:
     """The answers that problems of one kind have. A space of your own subclasses it and overrides :meth:`extract`.
@@ -24,13 +26,13 @@ class AnswerSpace:
         name: how it is spelled, settings included; two spaces of one name read and compare alike. It stands in
             checkpoints, traces and calibrations.
         form: what a solution is to hold, for messages, such as ``\\boxed{...}``.
-        asks: a sentence for a system prompt that asks a model for it.
+        asks: a sentence for a system prompt that asks a model for it; empty where there is none.
         tested: whether right answers are told by tests in place of a gold answer, see :meth:`right`.
     """
 
     name: str = ""
     form: str = "an answer"
-    asks: str = "End with the final answer as \\boxed{answer}."
+    asks: str = ""
     tested: bool = False
 
     def span(self, text: str) -> Span | None:

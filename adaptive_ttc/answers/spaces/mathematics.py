@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from adaptive_ttc.answers import extraction
 from adaptive_ttc.answers.spaces import phrases
-from adaptive_ttc.answers.spaces.base import AnswerSpace, Span
+from adaptive_ttc.answers.spaces.base import ASKS_FOR_BOX, AnswerSpace, Span
 from adaptive_ttc.errors import ConfigError
 
 READERS: dict[str, phrases.Reader] = {
@@ -31,6 +31,7 @@ class MathSpace(AnswerSpace):
 
     also: tuple[str, ...] = ()
     form: str = field(default="\\boxed{...}", init=False)
+    asks: str = field(default=ASKS_FOR_BOX, init=False)
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.also if name not in READERS]:

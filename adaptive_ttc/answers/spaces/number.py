@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from adaptive_ttc.answers.spaces import phrases
-from adaptive_ttc.answers.spaces.base import AnswerSpace, Span
+from adaptive_ttc.answers.spaces.base import ASKS_FOR_BOX, AnswerSpace, Span
 
 _MOST_CHARS = 300  # of a text that a number is read off
 _SEPARATORS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\,|\\!|,)(?=[0-9]{3}(?![0-9]))")
@@ -34,6 +34,7 @@ class NumberSpace(AnswerSpace):
     last: bool = True
     name: str = field(default="number", init=False)
     form: str = field(default="a number", init=False)
+    asks: str = field(default=ASKS_FOR_BOX, init=False)
 
     @property
     def of_cut_text(self) -> AnswerSpace:

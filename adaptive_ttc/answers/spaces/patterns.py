@@ -29,7 +29,6 @@ class RegexSpace(AnswerSpace):
     pattern: str
     name: str = field(default="", init=False)
     form: str = field(default="", init=False)
-    asks: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         try:
