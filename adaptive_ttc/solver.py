@@ -18,7 +18,6 @@ from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.driver.engines import DriverConfig
-from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.pair_calibration import SelectedCalibration, selected_rule
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
@@ -36,14 +35,16 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import StoppingRule
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
+from adaptive_ttc.tasks import LoopAffinity, refuse_running_loop
 from adaptive_ttc.types import Problem
 
 
 class Solver:
     """Solves verifiable problems with a policy and, optionally, a process reward model.
 
-    Any number of ``solve`` calls may run at once: the engines batch across them. A solver closes its models and grader
-    at :meth:`aclose`; use it as an async context manager, or as a plain one with :meth:`solve_sync`.
+    Any number of ``solve`` calls may run at once in one event loop: the engines batch across them. From a second loop
+    that runs, or after a fork, they are refused (ConfigError): make a solver for each. A solver closes its models and
+    grader at :meth:`aclose`; use it as an async context manager, or as a plain one with :meth:`solve_sync`.
 
     Args:
         policy: writes solutions.
@@ -93,6 +94,7 @@ class Solver:
             self.grader = self.grader.with_space(space_of(answers))
         self._config, self._unread = config or DriverConfig(), Unread()
         self._policy_meter, self._prm_meter = Meter("policy"), Meter("PRM")
+        self._affinity = LoopAffinity("this solver")
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()
 
@@ -320,6 +322,7 @@ class Solver:
         policy = MeteredPolicy(self.policy, self._policy_meter)
         prm = None if self.prm is None else MeteredPRM(self.prm, self._prm_meter)
         own: dict[str, Any] = {"config": self._config, "verify": self.verify, "unread": self._unread}
+        own["affinity"] = self._affinity
         return Resources(policy=policy, prm=prm, grader=self.grader, **own)
 
     def statistics(self) -> SolverStatistics:
@@ -346,13 +349,16 @@ class Solver:
 
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:
         """:meth:`solve` for code without an event loop (ConfigError where one runs); takes the same arguments."""
-        _refuse_running_loop("solve_sync", "await solver.solve(...)")
+        refuse_running_loop("solve_sync", "await solver.solve(...)")
+        self._affinity.check_process()
         with self._turn:
             self._runner = self._runner or asyncio.Runner()
             return self._runner.run(self.solve(problem, **arguments))
 
     async def aclose(self) -> None:
-        """Close policy, PRM and grader."""
+        """Close policy, PRM and grader; in a fork of the process that made the solver there is nothing to close."""
+        if self._affinity.forked:
+            return
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.grader.aclose)
             if self.prm is not None:
@@ -361,7 +367,9 @@ class Solver:
 
     def close(self) -> None:
         """:meth:`aclose` for code without an event loop (ConfigError where one runs)."""
-        _refuse_running_loop("close", "await solver.aclose()")
+        refuse_running_loop("close", "await solver.aclose()")
+        if self._affinity.forked:
+            return
         with self._turn, self._runner or asyncio.Runner() as runner:
             self._runner = None
             runner.run(self.aclose())
@@ -389,11 +397,3 @@ def _close_all(models: Sequence[Policy | RewardModel]) -> None:
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, close()).result()
-
-
-def _refuse_running_loop(name: str, remedy: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise ConfigError(f"{name} cannot be called where an event loop runs: {remedy}")

@@ -1,8 +1,9 @@
-"""Work in a task of its own, so that a listener may stop listening at any time."""
+"""Work in a task of its own, so that a listener may stop listening at any time, and the event loop it belongs to."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -28,6 +29,59 @@ async def side_by_side() -> AsyncIterator[TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from first.__cause__
+
+
+class LoopAffinity:
+    """The process and the event loop that may use an object: of several loops one after the other, never two at once.
+
+    ``owner`` names the object in errors, such as ``this solver``.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check_process(self) -> None:
+        """ConfigError: this process is a fork of the one that made the object; threads and connections are not its."""
+        if self.forked:
+            raise ConfigError(
+                f"{self._owner} was made before this process was forked, and its threads and connections are the other "
+                "process's: make one of its own in every process"
+            )
+
+    def enter(self) -> bool:
+        """Use it from the running loop; whether that is another one than before.
+
+        ConfigError: the one before still runs, or this process is a fork.
+        """
+        self.check_process()
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return False
+        if self._loop is not None and self._loop.is_running():
+            raise ConfigError(f"{self._owner} is used by another event loop that still runs: make one for each loop")
+        self._loop = loop
+        return True
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that made the object."""
+        return os.getpid() != self._process
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop, which must be one, was the last to use it."""
+        return self._loop is asyncio.get_running_loop() and not self.forked
+
+
+def refuse_running_loop(name: str, remedy: str) -> None:
+    """ConfigError, with the remedy, where an event loop runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigError(f"{name} cannot be called where an event loop runs: {remedy}")
 
 
 class Background(ABC, Generic[Told, Done]):

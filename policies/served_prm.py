@@ -9,7 +9,6 @@ HTTP vLLM sends the states of all tokens and computes them anew, so only solutio
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.secrets import redacted, split_credentials
 from adaptive_ttc.prm.checkpoint import backbone_parameters, locate, read_config
 from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
+from adaptive_ttc.tasks import LoopAffinity
 
 try:
     import httpx2
@@ -72,7 +72,7 @@ class ServedStates:
         self._timeout, self._concurrency, self._transport = timeout, concurrency, transport
         self._closed = False
         self._client: httpx2.AsyncClient | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._affinity = LoopAffinity(f"the client of {self.name}")
         self._free = anyio.Semaphore(concurrency)
 
     async def states(self, token_ids: tuple[int, ...], *, whole: bool) -> torch.Tensor:
@@ -108,7 +108,7 @@ class ServedStates:
     async def aclose(self) -> None:
         """Cancel what runs."""
         self._closed = True
-        if self._client is not None and self._loop is asyncio.get_running_loop():
+        if self._client is not None and self._affinity.is_here:
             await self._client.aclose()
         self._client = None
 
@@ -123,10 +123,8 @@ class ServedStates:
     def _open(self) -> httpx2.AsyncClient:
         if self._closed:
             raise EngineError(f"the client of {self.name} is closed; make a new one")
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            # connections belong to the loop that they were opened on
-            self._loop, self._free = loop, anyio.Semaphore(self._concurrency)
+        if self._affinity.enter() or self._client is None:  # connections belong to the loop that they were opened on
+            self._free = anyio.Semaphore(self._concurrency)
             self._client = httpx2.AsyncClient(timeout=self._timeout, transport=self._transport, auth=self._credentials)
         return self._client
 

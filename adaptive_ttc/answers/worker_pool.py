@@ -56,11 +56,13 @@ class WorkerPool:
 
     def __init__(self, config: GradingConfig) -> None:
         self._config = config
-        self._closing = threading.Event()
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, closed: bool = False) -> None:
         self._owner = os.getpid()
+        self._closing = threading.Event()
+        if closed:
+            self._closing.set()
         self._change = threading.Condition()
         self._all = [Supervisor(self._config, self._closing)]
         self._free = list(self._all)
@@ -77,6 +79,7 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the first worker without waiting for it."""
+        self._renew_in_fork()
         self._refuse_if_closed()
         self._all[0].start()
 
@@ -94,14 +97,14 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers, and waiting questions with GradingError; may be called again."""
+        self._renew_in_fork()
         self._closing.set()
         for worker in self._all:
             worker.close()
 
     @contextmanager
     def _worker(self, slow: bool, abandoned: Callable[[], bool]) -> Iterator[Supervisor]:
-        if self._owner != os.getpid():
-            self._begin()  # this process is a fork: the workers, and those that wait for them, are its parent's
+        self._renew_in_fork()
         worker = self._take(slow, abandoned)
         try:
             yield worker
@@ -130,6 +133,11 @@ class WorkerPool:
 
     def _waited(self, began: float) -> float:
         return time.monotonic() - max(began, self._all[-1].ready_at)  # one that still starts may soon be free
+
+    def _renew_in_fork(self) -> None:
+        """Begin anew in a fork: the workers, the locks and those that wait for them are its parent's."""
+        if self._owner != os.getpid():
+            self._begin(self._closing.is_set())
 
     def _refuse_if_closed(self) -> None:
         if self._closing.is_set():

@@ -16,6 +16,7 @@ import anyio
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm.base import is_out_of_memory
+from adaptive_ttc.tasks import LoopAffinity
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -128,7 +129,7 @@ class MicroBatcher(Generic[T, R]):
         self._config = config or BatcherConfig()
         self._injected_clock = clock
         self._executor: ThreadPoolExecutor | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._affinity = LoopAffinity(name)
         self._queue: list[_Entry[T, R]] = []
         self._running: list[_Entry[T, R]] = []
         self._idle = anyio.Event()
@@ -181,13 +182,10 @@ class MicroBatcher(Generic[T, R]):
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         """Attach to the running loop; items of a dead loop have no caller any more."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None and self._loop.is_running():
-                raise RuntimeError(f"{self._name} is in use by another event loop; make one for each loop")
-            self._loop, self._queue, self._running, self._timer = loop, [], [], None
+        if self._affinity.enter():
+            self._queue, self._running, self._timer = [], [], None
             self._pump_is_due = False
-        return loop
+        return asyncio.get_running_loop()
 
     def _pump(self) -> None:
         """Start a batch, if one may start; else arrange to be called again."""

@@ -157,6 +157,7 @@ class SolutionPool(Background[Solution, None]):
                 await self.aclose()
 
     async def _work(self) -> None:
+        self._resources.affinity.enter()
         with ExitStack() as stack:
             file = None if self._checkpoint is None else stack.enter_context(Checkpoint(self._checkpoint))
             if file is not None:

@@ -25,6 +25,7 @@ from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.strategies.registry import make_strategy
+from adaptive_ttc.tasks import LoopAffinity
 from adaptive_ttc.types import Problem
 
 Question = str | Sequence[Mapping[str, str]] | Problem
@@ -46,6 +47,7 @@ class Resources:
     config: DriverConfig = field(default_factory=DriverConfig)
     verify: Verify | None = None
     unread: Unread = field(default_factory=Unread)  # notices that no solution gives an answer
+    affinity: LoopAffinity = field(default_factory=lambda: LoopAffinity("this solver"))  # entered by every run
     health: Health = field(init=False)
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class ProblemRun:
         stop: anyio.Event,
         listener: Listener | None = None,
     ) -> None:
+        resources.affinity.enter()
         self.request = request
         self.trace = Trace(anyio.current_time(), resources.unread.listening(request.answers, listener))
         self._grader = resources.grader.for_problem(request.answers)

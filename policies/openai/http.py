@@ -7,7 +7,6 @@ were generated for them, and has no token ids.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -20,6 +19,7 @@ import httpx2
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.bounded_http import beginning, bounded
 from adaptive_ttc.policies.openai.fleet import FleetConfig, Replica, UnavailableError
+from adaptive_ttc.tasks import LoopAffinity
 
 Json = dict[str, Any]
 
@@ -47,7 +47,12 @@ class Connections:
     def __init__(self, config: FleetConfig, max_context: int) -> None:
         self._config, self._max_context = config, max_context
         self._client: httpx2.AsyncClient | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._affinity = LoopAffinity("a policy over servers")
+
+    def enter(self) -> None:
+        """Be used from the running event loop. ConfigError: another one that uses them still runs."""
+        if self._affinity.enter():
+            self._client = None  # its connections belong to the loop that made them
 
     async def events(self, replica: Replica, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
         """The events of a streamed answer, each a JSON object. Leaving the iteration closes the connection.
@@ -109,7 +114,7 @@ class Connections:
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
         client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
+        if client is not None and self._affinity.is_here:
             await client.aclose()
 
     async def _get(self, replica: Replica, url: str) -> httpx2.Response:
@@ -123,10 +128,9 @@ class Connections:
         return None if credentials is None else httpx2.BasicAuth(*credentials)
 
     def _http(self) -> httpx2.AsyncClient:
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:  # connections belong to the event loop that made them
+        self.enter()
+        if self._client is None:
             config = self._config
-            self._loop = loop
             key = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
             self._client = httpx2.AsyncClient(
                 headers={"Content-Type": "application/json", **key},

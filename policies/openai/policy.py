@@ -133,6 +133,7 @@ class OpenAIPolicy(ChatModelPolicy):
         ConfigError also if the servers serve another model or do not take such requests. EngineError is retryable when
         an answer was lost, final when no replica is there or the policy is closed.
         """
+        self._connections.enter()
         vocab_size = self.model.vocab_size
         check_request(self, request, vocab_size=vocab_size, in_flight=self._pending, closed=self._closed)
         pending = self._pending[request.id] = _Pending()

@@ -258,7 +258,9 @@ class EngineThread:
         self._thread.start()
 
     def post(self, command: Callable[[], object]) -> bool:
-        """Run a command between two steps; False if the thread is closed."""
+        """Run a command between two steps; False if the thread is closed, or is another process's (after a fork)."""
+        if not self._thread.is_alive():
+            return False
         with self._wake:
             if self._closed:
                 return False
@@ -268,6 +270,8 @@ class EngineThread:
 
     def end(self) -> None:
         """Run what was posted before, end the thread, and wait for that."""
+        if not self._thread.is_alive():
+            return
         with self._wake:
             self._closed = True
             self._wake.notify()

@@ -155,7 +155,7 @@ class TransformersPolicy(ChatModelPolicy):
         self._in_flight.add(request.id)
         try:
             if not self._thread.post(partial(self._engine.submit, job)):
-                raise EngineError(f"the policy {self.name} is closed; make a new one")
+                raise EngineError(f"the policy {self.name} is closed, or another process's; make a new one")
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             self._thread.post(partial(self._engine.drop, request.id))

@@ -94,7 +94,7 @@ class EngineHost:
 
     def abort(self, pending: PendingRequest) -> None:
         """End a request soon; its :meth:`run` returns what it has."""
-        if not self._closed:
+        if not self._closed and self._thread.is_alive():
             self._post(self._abort(pending))
 
     async def ended(self, requests: Iterable[PendingRequest]) -> None:
@@ -105,7 +105,7 @@ class EngineHost:
 
     async def aclose(self) -> None:
         """End every request with what it has, then the engine, its processes and its thread."""
-        if self._closed:
+        if self._closed or not self._thread.is_alive():
             return
         self._closed = True
         with anyio.CancelScope(shield=True):
@@ -113,8 +113,8 @@ class EngineHost:
             await anyio.to_thread.run_sync(self._end_loop)
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise EngineError(f"the engine of {self.name} is closed; make a new one")
+        if self._closed or not self._thread.is_alive():
+            raise EngineError(f"the engine of {self.name} is closed, or another process's; make a new one")
 
     def _post(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -108,6 +108,13 @@ if child == 0:
     grader.close()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
+grader._pool._all[0]._turn.acquire()  # as a thread does that waits for the worker
+child = os.fork()
+if child == 0:
+    grader.close()
+    os._exit(0)
+grader._pool._all[0]._turn.release()
+assert os.waitpid(child, 0)[1] == 0
 assert grader.equal_sync("ef", "fe") and grader.worker_pid == mine
 print(grader.statistics().starts)
 """

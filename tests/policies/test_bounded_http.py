@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -69,8 +68,8 @@ def policy_over(body: Body, *, status: int = 200, headers: dict[str, str] | None
 
 def over(answer: Callable[[httpx2.Request], httpx2.Response], **settings: Any) -> Any:
     policy = OpenAIPolicy.from_pretrained(folder(), **{"backoff": 0.0, "patience": 0.0, **settings})
+    policy._connections.enter()
     policy._connections._client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
-    policy._connections._loop = asyncio.get_running_loop()
     return policy
 
 

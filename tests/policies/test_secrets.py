@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import traceback
 from typing import Any
@@ -102,8 +101,8 @@ async def test_the_password_reaches_the_server_and_no_error_repeats_it_or_the_ke
 
     config = FleetConfig(base_urls=(f"http://me:{PASSWORD}@host/v1",), api_key=KEY)
     connections = Connections(config, 64)
+    connections.enter()
     connections._client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
-    connections._loop = asyncio.get_running_loop()
     replica = Replica(config.base_urls[0], 0)
     with pytest.raises((EngineError, UnavailableError, MisfitError)) as failed:
         await anext(connections.events(replica, "/completions", {}))

@@ -402,7 +402,7 @@ async def test_two_loops_at_once_are_refused() -> None:
     worker = Worker()
     batcher = MicroBatcher(worker, config=config())
     assert await batcher.submit(1) == 10
-    with pytest.raises(RuntimeError, match="another event loop"):
+    with pytest.raises(ConfigError, match="another event loop"):
         await anyio.to_thread.run_sync(lambda: asyncio.run(batcher.submit(2)))
     await batcher.aclose()
 
