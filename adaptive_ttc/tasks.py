@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -29,6 +29,29 @@ async def side_by_side() -> AsyncIterator[TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from first.__cause__
+
+
+@asynccontextmanager
+async def watched(*watchers: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run watchers beside the block, and end them with it; one that fails ends the block with its error.
+
+    Each has a scope of its own, in which its cancellation ends: a task that ends as cancelled stays, with all that its
+    frames hold, until the garbage collector comes.
+    """
+    scopes = [anyio.CancelScope() for _ in watchers]
+    async with side_by_side() as tasks:
+        for watcher, scope in zip(watchers, scopes, strict=True):
+            tasks.start_soon(_within, scope, watcher)
+        try:
+            yield
+        finally:
+            for scope in scopes:
+                scope.cancel()
+
+
+async def _within(scope: anyio.CancelScope, watcher: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await watcher()
 
 
 class LoopAffinity:

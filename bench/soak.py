@@ -8,7 +8,8 @@ full.
 
 Figures: ``memory_first_mb`` and ``memory_last_mb``, means of the process's resident memory over the second half of the
 first quarter, and over the last quarter up to where the source ends; ``memory_growth``, the share by which the second
-is above the first; ``rate_first`` and ``rate_last`` (problems settled per second) over the same; ``slowdown``, the
+is above the first; ``rate_first`` and ``rate_last`` (problems settled per second of processor time, as others may work
+on the machine) over the same; ``slowdown``, the
 share by which the second is under the first; ``problems``, ``answered``, ``right`` (shares), ``spent``, ``overspent``
 (tokens beyond the budget: always 0), ``live`` (problems open at most), ``report_bytes`` (a problem's part of the
 report that the pool keeps). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
@@ -48,7 +49,7 @@ class Look:
     """After so many settled problems."""
 
     settled: int
-    seconds: float  # since the run began
+    seconds: float  # of processor time since the run began
     memory: int  # bytes
 
 
@@ -94,7 +95,7 @@ async def soak(problems: int, live: int, budget: int, checkpoint: str | None) ->
             yield Problem.of(question(number), str(number))
 
     looks: list[Look] = []
-    started = time.perf_counter()
+    started = time.process_time()
     policy = Forgetful.generative(error_rate=0.05, turn_tokens=4096, max_batch=live)
     async with Solver(policy, ForgetfulPRM.truthful(toy_right_so_far)) as solver:
         asked: dict[str, Any] = {"budget_tokens": budget * problems, "max_concurrency": live, "expected": problems}
@@ -104,7 +105,7 @@ async def soak(problems: int, live: int, budget: int, checkpoint: str | None) ->
                 answered += solution.answer is not None
                 right += solution.answer == toy_answer(solution.problem.question)
                 if settled % max(1, problems // 400) == 0:
-                    looks.append(Look(settled, time.perf_counter() - started, resident()))
+                    looks.append(Look(settled, time.process_time() - started, resident()))
         figures = {"problems": settled, "answered": answered / settled, "right": right / settled, "live": most}
         return figures | {"spent": pool.spent, "overspent": max(0, pool.spent - budget * problems)}, looks
 

@@ -25,7 +25,7 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
-from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.tasks import side_by_side, watched
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Problem, Usage
 
@@ -159,13 +159,10 @@ class Driver:
         account = parts[0] if parts else self._account
         candidates: tuple[Prefix, ...] = ()
         try:
-            async with side_by_side() as watch:
-                watch.start_soon(self._halt.follow_stop)
-                watch.start_soon(self._engines.recall_when_ended)
+            async with watched(self._halt.follow_stop, self._engines.recall_when_ended):
                 with self._halt.on_failure():
                     self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
                     candidates = await self._drive(search, account, self._branch)
-                watch.cancel_scope.cancel()
         finally:
             if parts:
                 self._account.join(parts)

@@ -29,7 +29,7 @@ from adaptive_ttc.run.verify import PATIENCE, Verifier, verify_of
 from adaptive_ttc.run.vote import conclude, grade, grade_by_text
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.tasks import watched
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Candidate, Ending, Prefix, Stopped, Usage
 
@@ -144,11 +144,9 @@ class ProblemRun:
         """What grading brings; None where it takes longer than a moment after the run was ended."""
         found: T | None = None
         with anyio.CancelScope() as scope:
-            async with side_by_side() as watch:
-                watch.start_soon(_end_after, self._stop, scope)
+            async with watched(partial(_end_after, self._stop, scope)):
                 with grading():
                     found = await work()
-                watch.cancel_scope.cancel()
         return found
 
     def _now(self) -> float:
@@ -223,13 +221,10 @@ async def ending_early(stop: anyio.Event, deadline: float | None, until: anyio.E
     if until is not None and until.is_set():
         stop.set()
     early = Early(stop)
-    async with side_by_side() as watch:
-        if deadline is not None:
-            watch.start_soon(_set_after, early, deadline)
-        if until is not None:
-            watch.start_soon(_set_with, stop, until)
+    watchers = [] if deadline is None else [partial(_set_after, early, deadline)]
+    watchers += [] if until is None else [partial(_set_with, stop, until)]
+    async with watched(*watchers):
         yield early
-        watch.cancel_scope.cancel()
 
 
 def _ending(trace: Trace, early: Early) -> Ending:

@@ -10,6 +10,7 @@ import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -39,7 +40,7 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.tasks import side_by_side, watched
 from adaptive_ttc.types import Ending
 
 _FIRST_LEARNED = 8  # slices after which forecasts learn from them for the first time
@@ -129,11 +130,8 @@ class Scheduler:
         self._on_solution = on_solution
         try:
             async with side_by_side() as work:
-                async with side_by_side() as watch:
-                    watch.start_soon(self._take_in, source)
-                    watch.start_soon(self._wake_when_stopped)
+                async with watched(partial(self._take_in, source), self._wake_when_stopped):
                     await self._allocate(work)
-                    watch.cancel_scope.cancel()
                 for problem in tuple(self._live.values()):
                     self._settle(problem, work)
         finally:

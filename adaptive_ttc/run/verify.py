@@ -19,7 +19,7 @@ import anyio
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.errors import VerifyWarning
-from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.tasks import side_by_side, watched
 from adaptive_ttc.types import Candidate, Problem
 
 Verdict = bool | None
@@ -78,12 +78,10 @@ class Verifier:
         if self._verify is None or not new or self.right is not None or self._stop.is_set():
             return
         self._verdicts |= dict.fromkeys(sorted(new))
-        async with side_by_side() as watch:
-            watch.start_soon(self._end_with_stop, watch.cancel_scope)
-            async with side_by_side() as asking:
+        with anyio.CancelScope() as scope:
+            async with watched(partial(self._end_with_stop, scope)), side_by_side() as asking:
                 for answer in sorted(new):
                     asking.start_soon(self._ask, self._verify, answer)
-            watch.cancel_scope.cancel()
 
     async def checked(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The candidates with the verdicts on their answers."""
