@@ -14,7 +14,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 VLLM_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
 	VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR HF_HUB_OFFLINE=1
 
-.PHONY: demo test check lint types install install-vllm test-vllm test-min test-latest audit lock clean
+.PHONY: demo test check lint types install install-vllm test-vllm test-min test-latest test-browser audit lock clean
 
 install: $(STAMP)
 
@@ -54,6 +54,12 @@ $(VLLM_STAMP): requirements/vllm-cpu-lock.txt requirements/torch.txt pyproject.t
 
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_ENV) $(VLLM_BIN)/python -m pytest tests/vllm
+
+# The page of a trace in a headless browser; `make test` skips it where there is none.
+test-browser: $(STAMP)
+	@command -v chromedriver >/dev/null || \
+	{ echo "there is no browser to test in; install one: apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/tracing/test_page_in_browser.py
 
 # The ends of what pyproject.toml allows: the oldest releases, and the newest of today.
 test-min:

@@ -9,10 +9,9 @@ full.
 Figures: ``memory_first_mb`` and ``memory_last_mb``, means of the process's resident memory over the second half of the
 first quarter, and over the last quarter up to where the source ends; ``memory_growth``, the share by which the second
 is above the first; ``rate_first`` and ``rate_last`` (problems settled per second of processor time, as others may work
-on the machine) over the same; ``slowdown``, the
-share by which the second is under the first; ``problems``, ``answered``, ``right`` (shares), ``spent``, ``overspent``
-(tokens beyond the budget: always 0), ``live`` (problems open at most), ``report_bytes`` (a problem's part of the
-report that the pool keeps). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
+on the machine) over the same; ``slowdown``, the share by which the second is under the first; ``problems``,
+``answered``, ``right`` (shares), ``spent``, ``overspent`` (tokens beyond the budget: always 0), ``live`` (problems open
+at most). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
 """
 
 from __future__ import annotations
