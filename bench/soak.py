@@ -8,10 +8,10 @@ full.
 
 Figures: ``memory_first_mb`` and ``memory_last_mb``, means of the process's resident memory over the second half of the
 first quarter, and over the last quarter up to where the source ends; ``memory_growth``, the share by which the second
-is above the first; ``rate_first`` and ``rate_last`` (problems settled per second of processor time, as others may work
-on the machine) over the same; ``slowdown``, the share by which the second is under the first; ``problems``,
-``answered``, ``right`` (shares), ``spent``, ``overspent`` (tokens beyond the budget: always 0), ``live`` (problems open
-at most). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
+is above the first; ``rate_first`` and ``rate_last`` (tokens charged per second of processor time over the same: late
+problems get more samples, and others may work on the machine); ``slowdown``, the share by which the second is under
+the first; ``problems``, ``answered``, ``right`` (shares), ``spent``, ``overspent`` (tokens beyond the budget: always
+0), ``live`` (problems open at most). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Look:
     settled: int
     seconds: float  # of processor time since the run began
     memory: int  # bytes
+    spent: int  # tokens charged
 
 
 class Forgetful(FakePolicy):
@@ -104,7 +105,7 @@ async def soak(problems: int, live: int, budget: int, checkpoint: str | None) ->
                 answered += solution.answer is not None
                 right += solution.answer == toy_answer(solution.problem.question)
                 if settled % max(1, problems // 400) == 0:
-                    looks.append(Look(settled, time.process_time() - started, resident()))
+                    looks.append(Look(settled, time.process_time() - started, resident(), pool.spent))
         figures = {"problems": settled, "answered": answered / settled, "right": right / settled, "live": most}
         return figures | {"spent": pool.spent, "overspent": max(0, pool.spent - budget * problems)}, looks
 
@@ -114,7 +115,7 @@ def compared(looks: list[Look], problems: int, live: int) -> dict[str, float]:
     first = [one for one in looks if problems / 8 <= one.settled <= problems / 4]
     last = [one for one in looks if 3 * problems / 4 <= one.settled <= problems - live]
     memory = [fmean(one.memory for one in part) / 1e6 for part in (first, last)]
-    rate = [(part[-1].settled - part[0].settled) / (part[-1].seconds - part[0].seconds) for part in (first, last)]
+    rate = [(part[-1].spent - part[0].spent) / (part[-1].seconds - part[0].seconds) for part in (first, last)]
     return {
         "memory_first_mb": memory[0],
         "memory_last_mb": memory[1],
