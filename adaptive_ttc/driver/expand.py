@@ -259,16 +259,16 @@ class Expansion:
     async def _serve(self, lease: Lease, calls: PolicyCalls, scores: ExpansionScores) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
         asked = lease.sample.ask(lease.tokens, self._engines.config.priority)
-        started, reply = self._recorder.now(), LOST
+        started, reply, known = self._recorder.now(), LOST, self._engines.health.losses.incidents
         try:
             reply = await calls.sample(asked)
         finally:
             if reply.sent:
                 self._record_call(lease.sample, asked, reply, started)
-            self._settle(lease, reply, scores)
+            self._settle(lease, reply, scores, known)
 
-    def _settle(self, lease: Lease, reply: Reply, scores: ExpansionScores) -> None:
-        """Charge what a call cost, then see what came of it."""
+    def _settle(self, lease: Lease, reply: Reply, scores: ExpansionScores, known: int) -> None:
+        """Charge what a call cost, sent when so many incidents were known, then see what came of it."""
         sample, used = lease.sample, self._engines.price.decode * reply.tokens(lease.tokens)
         lost, error = 0 if reply.sampled else used, reply.error
         try:
@@ -279,7 +279,7 @@ class Expansion:
         finally:
             lease.reservation.settle(used)
         if error is not None:
-            self._failed(sample, error, lost)
+            self._failed(sample, error, lost, known)
         elif reply.sampled is not None:
             sample.attempts = 0
             self._engines.health.losses.came_back()
@@ -295,10 +295,10 @@ class Expansion:
             return scores.score_within(sample, lease.reservation.amount - used)
         return 0
 
-    def _failed(self, sample: Sample, error: AdaptiveTTCError, lost: int) -> None:
+    def _failed(self, sample: Sample, error: AdaptiveTTCError, lost: int, known: int) -> None:
         """A call failed, which cost so many units: repeat it, or end the problem with what it has."""
         health, halt, most = self._engines.health, self._engines.halt, self._engines.config.attempts
-        health.losses.lost(lost, error)
+        health.losses.lost(lost, error, known)
         halt.last_error = error
         sample.attempts += not health.policy.gone
         name = ".".join(map(str, sample.path))

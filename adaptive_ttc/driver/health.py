@@ -22,7 +22,7 @@ FIRST_LEASE = 512  # tokens at most that a sample's first call may risk
 _FIRST_SHARE = 4  # nor more than one in so many of the whole budget; where several problems are at work, of each part
 _FIRST_SHARE_OF_MANY = 20
 _STEADY = 50  # calls without a loss, after which one may risk another SHORT_LEASE
-_LEAST_LOSSES = 4  # calls that were lost before a share of the budget ends a run: small budgets have large shares
+_LEAST_INCIDENTS = 4  # before a share of the budget that was lost ends a run: small budgets have large shares
 
 
 def backoff(failures: int, seed: int, retry_after: float | None = None) -> float:
@@ -122,21 +122,27 @@ class Breaker:
 
 @dataclass(slots=True)
 class Losses:
-    """What was paid for calls that told nothing; ``share`` of a budget may go that way."""
+    """What was paid for calls that told nothing; ``share`` of a budget may go that way.
+
+    Calls that were under way together when one was lost are one incident: a server that dies takes all of its calls
+    with it, and a run that has another goes on.
+    """
 
     share: float
     width: int = 1  # problems at work at once
     units: int = 0  # lost
     calls: int = 0  # that were lost
+    incidents: int = 0
     steady: int = 0  # calls that came back since the last loss
     last: AdaptiveTTCError | None = None
 
-    def lost(self, units: int, error: AdaptiveTTCError | None) -> None:
-        """So many units were charged for a call that failed."""
+    def lost(self, units: int, error: AdaptiveTTCError | None, known: int) -> None:
+        """So many units were charged for a call that failed, sent when ``known`` incidents were known."""
         self.last = error or self.last
         if units:
             self.units += units
             self.calls += 1
+            self.incidents += known == self.incidents
             self.steady = 0
 
     def came_back(self) -> None:
@@ -144,8 +150,9 @@ class Losses:
         self.steady += 1
 
     def check(self, budget: Ledger) -> None:
-        """Raise OutageError where more than the share of the budget is lost."""
-        if budget.limit is not None and self.calls >= _LEAST_LOSSES and self.units > self.share * budget.limit:
+        """Raise OutageError where more than the share of the budget is lost, again and again."""
+        many = self.incidents >= _LEAST_INCIDENTS
+        if budget.limit is not None and many and self.units > self.share * budget.limit:
             raise OutageError(
                 f"{self.units:,} of {budget.limit:,} units were charged for {self.calls} calls that failed, more than "
                 f"{self.share:.0%}: {self.last}; mend the engine, or raise DriverConfig.loss_share"

@@ -101,7 +101,7 @@ class Scorer:
             if not paid and not self._pay_again(sample, ledger):
                 self._health.prm.withdrawn()
                 return
-            started = self._recorder.now()
+            started, known = self._recorder.now(), self._health.losses.incidents
             try:
                 scored = await self._call(request)
             except ConfigError as error:
@@ -110,7 +110,7 @@ class Scorer:
                 paid, failures = not error.generated, failures + (not self._health.prm.gone)
                 self._record_failure(sample, error)
                 if error.generated:
-                    self._health.losses.lost(self.bill(sample) or 0, error)
+                    self._health.losses.lost(self.bill(sample) or 0, error, known)
                 if not error.retryable or failures >= self._attempts:
                     raise
                 with anyio.move_on_after(backoff(max(failures, 1), sample.seed, error.retry_after)):
