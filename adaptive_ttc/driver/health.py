@@ -18,9 +18,10 @@ FIRST_BACKOFF = 0.1  # seconds, about, before a call that failed is repeated; do
 LONGEST_BACKOFF = 15.0  # seconds
 FAILURES_IN_A_ROW = 5  # calls that fail, with none between that succeeds, after which an engine counts as gone
 SHORT_LEASE = 64  # tokens at least that a call may risk
+_SHORT_LEASE_OF_MANY = 32  # the same where several problems are at work
 FIRST_LEASE = 512  # tokens at most that a sample's first call may risk
-_FIRST_SHARE = 4  # nor more than one in so many of the whole budget; where several problems are at work, of each part
-_FIRST_SHARE_OF_MANY = 20
+_FIRST_SHARE = 4  # nor more than one in so many of the whole budget
+_SHARE_OF_MANY = 20  # the calls of a pool that are under way risk together one in so many of the whole budget
 _STEADY = 50  # calls without a loss, after which one may risk another SHORT_LEASE
 _LEAST_INCIDENTS = 4  # before a share of the budget that was lost ends a run: small budgets have large shares
 
@@ -161,16 +162,20 @@ class Losses:
     def longest(self, budget: Ledger, rate: int, grown: int) -> float:
         """Tokens that a call may risk for a sample that has ``grown`` so many; no bound without a budget.
 
-        Before any loss a sample's first call is bounded, later ones grow with it. After one, calls risk no more than
-        the share of what was spent leaves, or a little more with every few that come back.
+        Before any loss a sample's first call is bounded, later ones grow with it; where several problems are at work
+        all calls are bounded, as one outage loses them together. After a loss, calls risk together no more than the
+        share of what was spent leaves, or a little more with every few that come back.
         """
         if budget.limit is None:
             return math.inf
-        if not self.calls:
-            parts = _FIRST_SHARE if self.width == 1 else _FIRST_SHARE_OF_MANY * self.width
-            return max(min(FIRST_LEASE, budget.limit // (parts * rate)), SHORT_LEASE, 4 * grown)
-        left = (self.share * budget.spent - self.units) / rate
-        return max(left, SHORT_LEASE * (1 + self.steady // _STEADY))
+        if self.width == 1:
+            least, most = SHORT_LEASE, max(min(FIRST_LEASE, budget.limit // (_FIRST_SHARE * rate)), 4 * grown)
+        else:
+            least, most = _SHORT_LEASE_OF_MANY, budget.limit // (_SHARE_OF_MANY * self.width * rate)
+        if self.calls:
+            left = (self.share * budget.spent - self.units) / (rate * self.width)
+            most = min(most, max(left, least * (1 + self.steady // _STEADY)))
+        return max(most, least)
 
 
 @dataclass(slots=True)
