@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Sequence
@@ -73,6 +74,7 @@ class GraderStatistics:
     waiting: int  # readings and comparisons that wait for a worker, or are with one
 
 
+_log = logging.getLogger(__package__)
 _T = TypeVar("_T")
 
 # A decision that may need a worker: yields requests, is sent their outcomes, where None is "undecided"
@@ -290,6 +292,7 @@ class Grader:
             outcome = yield {"read": key} if isinstance(key, str) else {"gold": key[0], "answer": key[1]}
         if outcome is None:
             self._counts["undecided"] += 1
+            _log.info("dropped undecided, as time or memory did not suffice: %.200r", key)
             allowance.undecided.add(key)
         else:
             self._outcomes.put(key, outcome)

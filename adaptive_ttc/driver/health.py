@@ -6,6 +6,7 @@ Time is the event loop's. It knows neither requests nor samples; all problems of
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ import anyio
 
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError, OutageError, ReplyError
 from adaptive_ttc.ledger import Ledger
+
+_log = logging.getLogger(__package__)
 
 FIRST_BACKOFF = 0.1  # seconds, about, before a call that failed is repeated; doubled each time
 LONGEST_BACKOFF = 15.0  # seconds
@@ -38,10 +41,11 @@ class Breaker:
 
     Args:
         patience: seconds that an engine may be gone before its calls fail with :class:`OutageError`.
+        name: of the engine, for logging.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, patience: float, name: str = "engine") -> None:
+        self._patience, self._name = patience, name
         self._in_a_row = 0
         self._pauses = 0
         self._gone_since: float | None = None  # None while it is well
@@ -75,7 +79,8 @@ class Breaker:
     def succeeded(self) -> None:
         """A call came back."""
         self._in_a_row = 0
-        if self.gone:
+        if self._gone_since is not None:
+            _log.warning("the %s is back after %.1f s", self._name, anyio.current_time() - self._gone_since)
             self._gone_since, self._pauses = None, 0
             self._tell()
 
@@ -94,6 +99,7 @@ class Breaker:
             return  # it was sent before
         self._pauses += 1
         self._until = max(self._until, now + backoff(self._pauses + 1, 0, error.retry_after))
+        _log.warning("the %s is gone (%s): paused for %.1f s", self._name, error, self._until - now)
         self._tell()
 
     def withdrawn(self) -> None:
@@ -141,6 +147,7 @@ class Losses:
         """So many units were charged for a call that failed, sent when ``known`` incidents were known."""
         self.last = error or self.last
         if units:
+            _log.warning("%d units were charged for a call that failed: %s", units, error)
             self.units += units
             self.calls += 1
             self.incidents += known == self.incidents
@@ -168,6 +175,7 @@ class Losses:
         """
         if budget.limit is None:
             return math.inf
+        most: float
         if self.width == 1:
             least, most = SHORT_LEASE, max(min(FIRST_LEASE, budget.limit // (_FIRST_SHARE * rate)), 4 * grown)
         else:
@@ -227,7 +235,7 @@ class Health:
     scores: Speed = field(init=False)
 
     def __post_init__(self) -> None:
-        self.policy, self.prm = Breaker(self.patience), Breaker(self.patience)
+        self.policy, self.prm = Breaker(self.patience, "policy"), Breaker(self.patience, "PRM")
         self.losses = Losses(self.share)
         self.samples, self.scores = Speed(self.call_timeout), Speed(self.score_timeout)
 

@@ -231,3 +231,17 @@ async def test_what_is_under_way_when_an_engine_goes_is_a_twentieth_of_the_budge
     assert one.policy.struck[kind] > 0
     assert 0 < pool.usage.lost_tokens <= pool.report().budget / 20
     assert sum(solution.answer is None for solution in solutions) <= 1
+
+
+@virtually
+async def test_what_is_lost_and_when_an_engine_is_gone_and_back_is_logged(grader, caplog):
+    one = solver(grader, [Fault(kind="lost", calls=tuple(range(9, 18)))], loss_share=0.5)
+    caplog.set_level("INFO", "adaptive_ttc")
+    await solve_all(one)
+    told = [record.getMessage() for record in caplog.records if record.name == "adaptive_ttc.driver"]
+    for beginning, ending in (
+        ("32 units were charged for a call that failed: ", "the connection was lost"),
+        ("the policy is gone (the connection was lost): paused for ", " s"),
+        ("the policy is back after ", " s"),
+    ):
+        assert any(line.startswith(beginning) and line.endswith(ending) for line in told), told
