@@ -161,8 +161,7 @@ class Expansion:
                 await self._round(leases, scores)
                 with self._engines.halt.on_failure():
                     scores.score_late(self._samples)
-            with self._engines.halt.on_failure():
-                self._cut(scores)
+            self._cut(scores)
         scores.share()
         for sample in self._samples:
             scores.tell(sample)
@@ -338,8 +337,9 @@ class Expansion:
         for sample in self._samples:
             if sample.ended is None:
                 finish: Finish = "abort" if self._engines.halt.is_set() else "budget"
-                if self._end(sample, finish, scores):
-                    scores.pay_and_score(sample)
+                with self._engines.halt.on_failure():
+                    if self._end(sample, finish, scores):
+                        scores.pay_and_score(sample)
 
     def _record_call(self, sample: Sample, asked: SampleRequest, reply: Reply, started: float) -> None:
         outcome = reply.sampled or Sampled(token_ids=(), finish="abort")
