@@ -128,9 +128,9 @@ def run(options: argparse.Namespace) -> int:
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, seed)
     outcomes: dict[int, Outcome] = {}
-    Console(stderr=True).print(f"solving {len(rows):,} problems")
     started, interrupted = time.perf_counter(), None
     try:
+        Console(stderr=True).print(f"solving {len(rows):,} problems")
         interruption.run(_evaluate, solver, rows, request, options, outcomes)
     except KeyboardInterrupt as error:
         interrupted = error
