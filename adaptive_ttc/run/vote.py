@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from adaptive_ttc.answers import Grader
-from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import CandidateEvent, DoneEvent, VoteEvent
 from adaptive_ttc.run.request import SolveRequest
 from adaptive_ttc.solution import Solution, StrategyRun
 from adaptive_ttc.strategies.base import Strategy
+from adaptive_ttc.strategies.steps import StepSearch
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Ending, Finish, Prefix, Stopped, Usage
 from adaptive_ttc.voting import VoteName, aggregate, tally, voters
@@ -63,7 +63,7 @@ def conclude(
     """Vote and record the result, after an ``error`` over what was finished; ``right``: how probably the answer is, if
     known.
     """
-    strategy, space = request.vote, request.answers
+    strategy = request.vote
     vote, classes = poll(candidates, strategy)
     failed = f"it failed: {error}" if error else ""
     solution = Solution(
@@ -78,7 +78,7 @@ def conclude(
         count=request.count,
         spent=spent,
         difficulty=difficulty,
-        abstained=None if classes else failed or _why_no_answer(candidates, ending, space),
+        abstained=None if classes else failed or _why_no_answer(candidates, ending, request),
         stopped=Stopped.FAILED if error else ending.stopped,
         confidence=(1.0 if any(one.verdict for one in candidates) else right) if classes else 0.0,
         error=error,
@@ -117,7 +117,7 @@ def _record(solution: Solution, why: str) -> None:
     )
 
 
-def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, space: AnswerSpace) -> str:
+def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, request: SolveRequest) -> str:
     if not candidates:
         return f"sampling ended before the first token: {ending.why}."
     late = ending.stopped == Stopped.DEADLINE
@@ -126,9 +126,16 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, space: Answe
         "budget": "cut by the budget (give a larger one)",
         "length": "at the length limit (give a larger max_tokens)",
         "abort": "aborted (give a later deadline)" if late else "aborted when it was stopped",
-        "eos": f"ended without {space.form} (the policy's prompt should ask for it)",
+        "stop": f"left after a step ({_further(request.vote)})",
+        "eos": f"ended without {request.answers.form} (the policy's prompt should ask for it)",
     }
     causes = [f"{ends[finish]} {remedy}" for finish, remedy in remedies.items() if ends[finish]]
     if refuted := sum(candidate.verdict is False for candidate in candidates):
         causes.append(f"{refuted} with an answer that was refuted")
     return f"none of {len(candidates)} candidates holds one: {', '.join(causes)}."
+
+
+def _further(strategy: Strategy) -> str:
+    """What lets a search go on that ended in the midst of its solutions."""
+    more = f"max_steps above {strategy.max_steps}, or " if isinstance(strategy, StepSearch) else ""
+    return f"give {more}a larger budget"

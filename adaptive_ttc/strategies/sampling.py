@@ -18,7 +18,7 @@ from adaptive_ttc.voting import VoteName
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Strategy):
-    """``n`` independent samples."""
+    """``n`` independent samples; one at temperature 0, where all would be the same."""
 
     slice_size: int | None = None  # most samples asked for at once; None asks for all, so that an engine batches them
 
@@ -29,11 +29,16 @@ class Sampling(Strategy):
         if self.slice_size is not None:
             check_count("slice_size", self.slice_size)
 
+    @property
+    def drawn(self) -> int:
+        """Samples that are worth drawing."""
+        return self.n if self.temperature > 0 else 1
+
     def search(self, start: Sequence[Prefix] = ()) -> Search:
-        """Draw until there are ``n`` samples, evidence included; all that hold a token are candidates."""
+        """Draw until there are enough samples, evidence included; all that hold a token are candidates."""
         candidates = [prefix for prefix in start if _ended(prefix)]
         begun = [prefix for prefix in start if not _ended(prefix)]
-        missing = max(0, self.n - len(candidates))
+        missing = max(0, self.drawn - len(candidates))
         parents = [*begun[:missing], *[ROOT] * (missing - len(begun))]
         size = self.slice_size or self.n
         for first in range(0, len(parents), size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -65,7 +66,13 @@ def explain(trace: Trace) -> str:
     found = outcomes(trace)
     search, vote, done = trace.last(SearchEvent), trace.last(VoteEvent), trace.last(DoneEvent)
     lines = [*_searched(trace, search, found), _ended(trace, found), _cost(trace), _space(trace), *_votes(vote)]
-    lines += [_early(search, done), _outcome(search, vote, done), _margin(vote, trace.of(CandidateEvent))]
+    handed_in = trace.of(CandidateEvent)
+    lines += [
+        _early(search, done),
+        _outcome(search, vote, done),
+        _margin(vote, handed_in),
+        _unverified(done, handed_in),
+    ]
     return "\n".join(line for line in lines if line)
 
 
@@ -102,6 +109,8 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
     came = counted(number, "candidate")
     if width > 1:
         came += f" of {n} beams, {width} children for each one kept"
+    elif n > 1 and options["temperature"] == 0:
+        came += f" of {n} planned, as all would be the same"
     elif number < n:
         came += f" of {n} planned"
     settings = f"at temperature {options['temperature']:g}, at most {options['max_tokens']:,} tokens each"
@@ -204,9 +213,13 @@ def _worth(event: AllocationEvent, action: tuple[str, float, float]) -> str:
 
 
 def _ended(trace: Trace, found: Mapping[Route, Outcome]) -> str:
-    candidates = trace.of(CandidateEvent)
-    ends = Counter(found[one.path].finish for one in candidates if one.path in found)
-    parts = [f"{ends[finish]} {phrase}" for finish, phrase in ENDS.items() if ends[finish]]
+    candidates, search = trace.of(CandidateEvent), trace.last(SearchEvent)
+    most = search.options.get("max_steps", math.inf) if search else math.inf
+    known = [one.path for one in candidates if one.path in found]
+    given_up = sum(found[path].finish == "stop" and len(path) >= most for path in known)
+    ends = Counter(found[path].finish for path in known) - Counter(stop=given_up)
+    parts = [f"{given_up} given up after max_steps={most} steps"] if given_up else []
+    parts += [f"{ends[finish]} {phrase}" for finish, phrase in ENDS.items() if ends[finish]]
     if without := sum(one.answer is None for one in candidates):
         parts.append(f"{without} without an answer {'has' if without == 1 else 'have'} no vote")
     return f"Candidates: {'; '.join(parts)}." if parts else ""
@@ -271,3 +284,12 @@ def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
     voted = [Candidate(ROOT, one.answer, one.answer_class, one.score, one.verdict) for one in handed_in]
     popular = select(voters(voted, "majority"), "majority")
     return line if popular == vote.answer else f"{line} The majority vote would have chosen {popular}."
+
+
+def _unverified(done: DoneEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
+    """Where votes alone settled it: neither a PRM nor a check has looked at an answer."""
+    voting = [one for one in handed_in if one.answer is not None]
+    looked_at = any(one.score is not None or one.verdict is not None for one in voting)
+    if done is None or done.answer is None or done.stopped != Stopped.SETTLED or looked_at or len(voting) < 2:
+        return ""
+    return "Settled, not verified: neither a PRM nor a check has looked at the answers."

@@ -111,3 +111,25 @@ def test_a_majority_is_told_in_votes_and_a_tie_as_one():
 def test_an_answer_without_rival():
     _, text = explained(prm=False, strategy="greedy")
     assert text.endswith("No candidate holds another answer.")
+
+
+def test_a_search_that_gave_solutions_up_says_so():
+    policy = TinyPolicy(mean=4000, step=3)
+    solution, text = explained(strategy="beam_search", n=4, beam_width=2, policy=policy, max_steps=5)
+    assert f"Candidates: {len(solution.candidates)} given up after max_steps=5 steps" in text
+    assert "left after a step (give max_steps above 5, or a larger budget)" in solution.abstained
+
+
+@pytest.mark.parametrize("strategy", ["majority", "weighted_best_of_n"])
+def test_samples_that_would_all_be_the_same_are_drawn_once(strategy):
+    solution, text = explained(strategy=strategy, n=8, temperature=0)
+    assert len(solution.candidates) == 1
+    assert "1 candidate of 8 planned, as all would be the same, at temperature 0" in text
+
+
+def test_votes_alone_verify_nothing():
+    said = "Settled, not verified"
+    assert said in explained(prm=False, strategy="majority", n=8)[1]
+    assert said not in explained(strategy="weighted_best_of_n", n=8)[1]
+    assert said not in explained(prm=False, strategy="greedy")[1]
+    assert said not in explained(prm=False, strategy="majority", n=8, budget_tokens=40)[1]
