@@ -115,9 +115,8 @@ class Grader:
         It shares workers and memory with this one, and closing one closes both. Without it, every call of a method has
         an allowance of its own (``GradingConfig.problem_limit``).
         """
-        grader = copy.copy(self)
+        grader = self.with_space(space or self.space)
         grader._allowance = Allowance(self.config)
-        grader.space = space or self.space
         return grader
 
     def with_space(self, space: AnswerSpace) -> Self:

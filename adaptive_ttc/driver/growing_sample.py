@@ -128,7 +128,7 @@ class Sample:
             self.answer_logprob = self._told
         elif finish != "stop" and len(self.logprobs) == len(self.token_ids):
             ids = self.token_ids
-            space = self._answers if finish == "eos" else self._answers.of_cut_text
+            space = self._answers.after(finish)
             self.answer_logprob = answer_logprob(self.text, self.logprobs, lambda n: len(self._decode(ids[:n])), space)
 
     def child(self) -> Prefix:

@@ -248,7 +248,7 @@ class SolutionPool(Background[Solution, None]):
         await begun.go_on_from(stored, evidence=stored.closing is None or self._scheduler.learns)
         if stored.closing is None:
             return begun
-        solution = settled_before(stored, request.answers or self._resources.grader.space, file.path)
+        solution = settled_before(stored, request.answers, file.path)
         self._scheduler.settled_before(begun, stored.ending)
         self._hand_out(number, solution)
         return None

@@ -14,15 +14,7 @@ import anyio
 from adaptive_ttc.driver.boundary import grading
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import AdaptiveTTCError, GradingError
-from adaptive_ttc.events import (
-    DecisionEvent,
-    Event,
-    ExpandEvent,
-    Route,
-    RunEvent,
-    SampledEvent,
-    SearchEvent,
-)
+from adaptive_ttc.events import DecisionEvent, Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.verify import PATIENCE, Verifier, verify_of

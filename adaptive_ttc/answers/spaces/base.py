@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.types import Finish, Problem
@@ -49,6 +50,10 @@ class AnswerSpace:
         """The space for solutions that were cut off, where what would be read off a whole one may not be believed."""
         return self
 
+    def after(self, finish: Finish | None) -> AnswerSpace:
+        """The space for solutions whose text ended by ``finish``."""
+        return self if finish == "eos" else self.of_cut_text
+
     def canonical(self, answer: str) -> str:
         """One spelling for answers that are surely the same; applied twice it changes nothing. Empty: no answer."""
         return " ".join(answer.split())
@@ -87,14 +92,38 @@ class AnswerSpace:
         return f"<answers={self.name}>"
 
 
+@dataclass(frozen=True, repr=False)
+class ExactSpace(AnswerSpace):
+    """Answers that are equal where their canonical texts are the same."""
+
+    def key(self, answer: str) -> Hashable | None:
+        """The canonical text."""
+        return answer
+
+
+@dataclass(frozen=True, repr=False)
+class GuessingSpace(ExactSpace):
+    """Exact answers that are guessed from the end of a solution which says none.
+
+    Args:
+        last: whether they are.
+    """
+
+    last: bool = True
+
+    @property
+    def of_cut_text(self) -> Self:
+        """Without a guess: the end of a solution that was cut off is not its answer."""
+        return replace(self, last=False)
+
+
 def answer_in(space: AnswerSpace, text: str, finish: Finish | None = "eos") -> str | None:
     """The canonical answer of a solution, or None; ``finish``: why its text ended.
 
     ConfigError: the space fails, or gives something else than a text.
     """
     try:
-        reader = space if finish == "eos" else space.of_cut_text
-        found = reader.extract(text)
+        found = space.after(finish).extract(text)
         return None if found is None else space.canonical(_printable(found)) or None
     except Exception as error:  # a caller's space may raise anything
         raise ConfigError(

@@ -3,11 +3,10 @@ r"""Multiple choice: one letter from A to J, however it is spelled: ``(B)``, ``*
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from adaptive_ttc.answers.spaces import phrases
-from adaptive_ttc.answers.spaces.base import AnswerSpace, Span
+from adaptive_ttc.answers.spaces.base import GuessingSpace, Span
 
 # What may stand before a letter and after it. Repetitions are bounded, so that no text is searched for long.
 _OPEN = r"(?:[\s*_`\"'$(\[{]|\\(?:text(?:bf|rm|it)?|mathrm|mathbf|boxed|fbox)\s?\{|\\[(\[]){0,12}"
@@ -28,7 +27,7 @@ _MARKED = re.compile(r"(?:\(|\*\*)(?P<letter>[A-J])(?:\)|[.:)]?\*\*)")
 
 
 @dataclass(frozen=True, repr=False)
-class ChoiceSpace(AnswerSpace):
+class ChoiceSpace(GuessingSpace):
     r"""One letter from A to J.
 
     Looked for in this order: in the last box; after the last "the answer is" and the like; and in the last line, as
@@ -39,15 +38,9 @@ class ChoiceSpace(AnswerSpace):
         last: whether the last line counts.
     """
 
-    last: bool = True
     name: str = field(default="choice", init=False)
     form: str = field(default="a letter from A to J", init=False)
     asks: str = field(default='End with a line "Answer: X", where X is the letter of the right choice.', init=False)
-
-    @property
-    def of_cut_text(self) -> AnswerSpace:
-        """The last line of a solution that was cut off does not tell what it would have chosen."""
-        return _SAID_ALONE
 
     def span(self, text: str) -> Span | None:
         """Where the letter stands."""
@@ -58,19 +51,12 @@ class ChoiceSpace(AnswerSpace):
         match = _CAPITAL.match(answer) or _SMALL.match(answer)
         return "" if match is None else match["letter"].upper()
 
-    def key(self, answer: str) -> Hashable | None:
-        """The letter."""
-        return answer
-
     def read_gold(self, text: str) -> str:
         """The letter, alone or before a bracket, full stop or colon. ValueError: it is another text."""
         match = _ALONE.match(text.strip())
         if match is None:
             raise ValueError(f"{text!r:.80} is no letter from A to J")
         return match["letter"].upper()
-
-
-_SAID_ALONE = ChoiceSpace(last=False)
 
 
 def _boxed(text: str) -> Span | None:

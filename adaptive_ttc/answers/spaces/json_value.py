@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.base import AnswerSpace, ExactSpace
 from adaptive_ttc.answers.spaces.number import spelled
 from adaptive_ttc.errors import ConfigError
 
@@ -23,7 +23,7 @@ _DECODER = json.JSONDecoder(parse_int=lambda text: _number(text), parse_float=la
 
 
 @dataclass(frozen=True, repr=False)
-class JsonSpace(AnswerSpace):
+class JsonSpace(ExactSpace):
     """A value in the last JSON object or array of a text.
 
     Args:
@@ -77,10 +77,6 @@ class JsonSpace(AnswerSpace):
             except (ValueError, RecursionError):
                 break
         return text
-
-    def key(self, answer: str) -> Hashable | None:
-        """The text."""
-        return answer
 
     def write(self, answer: str) -> str:
         """An object, or nested ones, with the answer at the path."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 
 from adaptive_ttc.answers.spaces import phrases
-from adaptive_ttc.answers.spaces.base import ASKS_FOR_BOX, AnswerSpace, Span
+from adaptive_ttc.answers.spaces.base import ASKS_FOR_BOX, GuessingSpace, Span
 
 _MOST_CHARS = 300  # of a text that a number is read off
 _SEPARATORS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\,|\\!|,)(?=[0-9]{3}(?![0-9]))")
@@ -24,22 +23,16 @@ _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 
 
 @dataclass(frozen=True, repr=False)
-class NumberSpace(AnswerSpace):
+class NumberSpace(GuessingSpace):
     """One number; ``27``, ``27.0``, ``$27`` and ``027`` are equal, ``50%`` is 50, units are dropped.
 
     Args:
         last: whether the last number of a finished solution that says no answer otherwise is taken for it.
     """
 
-    last: bool = True
     name: str = field(default="number", init=False)
     form: str = field(default="a number", init=False)
     asks: str = field(default=ASKS_FOR_BOX, init=False)
-
-    @property
-    def of_cut_text(self) -> AnswerSpace:
-        """The last number of a solution that was cut off is not its answer."""
-        return _SAID_ALONE
 
     def span(self, text: str) -> Span | None:
         """In a box, after ``####``, after "the answer is", or the last number; the first of these that holds one."""
@@ -52,17 +45,10 @@ class NumberSpace(AnswerSpace):
         value = value_of(answer)
         return "" if value is None else spelled(value)
 
-    def key(self, answer: str) -> Hashable | None:
-        """The canonical text."""
-        return answer
-
     def read_gold(self, text: str) -> str:
         """Of ``... #### 72`` what follows; else as any text. ValueError: it holds no number."""
         span = phrases.hashes(text)
         return super().read_gold(text if span is None else text[span[0] : span[1]])
-
-
-_SAID_ALONE = NumberSpace(last=False)
 
 
 def value_of(text: str) -> Fraction | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from adaptive_ttc.answers.spaces import phrases
-from adaptive_ttc.answers.spaces.base import AnswerSpace, Span
+from adaptive_ttc.answers.spaces.base import ExactSpace, GuessingSpace, Span
 from adaptive_ttc.errors import ConfigError
 
 _SEARCHED = 5_000  # characters at the end of a solution that a caller's expression is searched in
@@ -16,7 +15,7 @@ _QUOTES = " \t*_`\"'\u2018\u2019\u201c\u201d"
 
 
 @dataclass(frozen=True, repr=False)
-class RegexSpace(AnswerSpace):
+class RegexSpace(ExactSpace):
     """The last match of a regular expression: its group ``answer``, its only group, or all of it.
 
     The pattern is the caller's own word: one that backtracks without end holds up the run. Searched are the last
@@ -52,31 +51,26 @@ class RegexSpace(AnswerSpace):
             found = match.span(group) if (match[group] or "").strip() else found
         return found
 
-    def key(self, answer: str) -> Hashable | None:
-        """The text."""
-        return answer
-
 
 @dataclass(frozen=True, repr=False)
-class TextSpace(AnswerSpace):
+class TextSpace(GuessingSpace):
     r"""A text: the content of the last ``\boxed{...}``, else what follows "the answer is", else the last line.
 
     Equal are texts that are the same but for case, blanks, marks and quotes around them, a full stop, and the Unicode
     spelling of their characters.
+
+    Args:
+        last: whether the last line counts.
     """
 
     name: str = field(default="text", init=False)
     form: str = field(default="a text", init=False)
     asks: str = field(default='End with a line "Answer: ...", which holds the answer and nothing else.', init=False)
 
-    @property
-    def of_cut_text(self) -> AnswerSpace:
-        """The last line of a solution that was cut off is not its answer."""
-        return _SAID_ALONE
-
     def span(self, text: str) -> Span | None:
         """In a box, after "the answer is", or the last line."""
-        return phrases.first_of((phrases.boxed, phrases.answer_is, phrases.last_line), text)
+        guesses = (phrases.last_line,) if self.last else ()
+        return phrases.first_of((phrases.boxed, phrases.answer_is, *guesses), text)
 
     def canonical(self, answer: str) -> str:
         """In small letters, with single blanks, without marks, quotes and a full stop around it."""
@@ -85,18 +79,3 @@ class TextSpace(AnswerSpace):
             before = text
             text = unicodedata.normalize("NFKC", text.strip(_QUOTES).removesuffix(".")).casefold()
         return text
-
-    def key(self, answer: str) -> Hashable | None:
-        """The text."""
-        return answer
-
-
-class _SaidTextSpace(TextSpace):
-    """Without the last line."""
-
-    def span(self, text: str) -> Span | None:
-        """In a box, or after "the answer is"."""
-        return phrases.first_of((phrases.boxed, phrases.answer_is), text)
-
-
-_SAID_ALONE = _SaidTextSpace()

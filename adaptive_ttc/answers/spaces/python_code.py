@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from adaptive_ttc.answers.sandbox import Limits, check_available, run_tests
-from adaptive_ttc.answers.spaces.base import AnswerSpace, Span
+from adaptive_ttc.answers.spaces.base import ExactSpace, Span
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.types import Problem
 
@@ -16,7 +15,7 @@ _PYTHON = ("python", "python3", "py", "")
 
 
 @dataclass(frozen=True, repr=False)
-class CodeSpace(AnswerSpace):
+class CodeSpace(ExactSpace):
     """Python programs, run by :mod:`adaptive_ttc.answers.sandbox`.
 
     Two are equal where their texts are, so that votes seldom agree: give problems tests (``Problem.tests``), by which
@@ -80,10 +79,6 @@ class CodeSpace(AnswerSpace):
     def canonical(self, answer: str) -> str:
         """Without blank lines around it and blanks at line ends."""
         return "\n".join(line.rstrip() for line in answer.expandtabs().splitlines()).strip("\n")
-
-    def key(self, answer: str) -> Hashable | None:
-        """The text."""
-        return answer
 
     def write(self, answer: str) -> str:
         """A code block."""
