@@ -20,6 +20,7 @@ _log = logging.getLogger(__package__)
 FIRST_BACKOFF = 0.1  # seconds, about, before a call that failed is repeated; doubled each time
 LONGEST_BACKOFF = 15.0  # seconds
 FAILURES_IN_A_ROW = 5  # calls that fail, with none between that succeeds, after which an engine counts as gone
+FEWEST_TRIES = 3  # that fail, before an engine is given up: one that hangs may take up all the patience
 SHORT_LEASE = 64  # tokens at least that a call may risk
 _SHORT_LEASE_OF_MANY = 32  # the same where several problems are at work
 FIRST_LEASE = 512  # tokens at most that a sample's first call may risk
@@ -40,7 +41,8 @@ class Breaker:
     """Whether an engine takes calls: while it is gone one call at a time tries it, after longer and longer pauses.
 
     Args:
-        patience: seconds that an engine may be gone before its calls fail with :class:`OutageError`.
+        patience: seconds that an engine may be gone before its calls fail with :class:`OutageError`; it is tried a few
+            times in any case.
         name: of the engine, for logging.
     """
 
@@ -114,7 +116,8 @@ class Breaker:
     async def wait(self) -> None:
         """Wait for a change, or for the time at which a call may try it. OutageError: it has been gone for too long."""
         now = anyio.current_time()
-        if self._gone_since is not None and now - self._gone_since >= self._patience and not self._trying:
+        tried = self._pauses >= FEWEST_TRIES and not self._trying
+        if self._gone_since is not None and now - self._gone_since >= self._patience and tried:
             raise OutageError(
                 f"the engine has been gone for {now - self._gone_since:.0f} s: {self._last}; see that it is up, or "
                 "raise DriverConfig.patience"
