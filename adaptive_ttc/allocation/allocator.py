@@ -26,7 +26,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable
 
-from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, pieces
+from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, divided, pieces
 from adaptive_ttc.allocation.queue import Account, Queue
 from adaptive_ttc.allocation.report import (
     FAILED,
@@ -205,7 +205,7 @@ class Allocator:
             self._openings.popleft()
             self._due -= account.opening
             if units:
-                return self._grant(account, None, units)
+                return self._grant(account, None, units, self._price())
             account.standing = "short"
             self._want(account, ())
         return self._next_slice()
@@ -316,7 +316,7 @@ class Allocator:
             option = option.shrunk(min(most, self._room(account)))
             units = self._affordable(int(min(option.slice_cost, self._room(account))), least=1, kept=self._due)
             # where the best one waits for what runs, others do not take what it waits for
-            return self._grant(account, option, units) if units else None
+            return self._grant(account, option, units, price) if units else None
 
     def _revive(self, price: float) -> None:
         """Make parked problems ready that are worth the price by a margin, or the best one where nothing runs."""
@@ -330,7 +330,7 @@ class Allocator:
         """Store options; those that cannot be finished do not count."""
         account.options = tuple(options)
         most = min(self._left(), self._room(account))
-        account.envelope = Envelope.of(option for option in account.options if option.within(most))
+        account.envelope = Envelope.of([option for option in account.options if option.within(most)])
         self._want(account, pieces(account.envelope, least=self._least, given=given))
 
     def _place(self, account: Account) -> None:
@@ -340,14 +340,14 @@ class Allocator:
         gains = any(option.gain > 0 and option.gain >= self._least * option.cost for option in account.options)
         account.standing = "short" if gains else "content"
 
-    def _grant(self, account: Account, option: Option | None, units: int) -> Decision:
+    def _grant(self, account: Account, option: Option | None, units: int, price: float) -> Decision:
         promise = self._ledger.child(units)
         self._running += 1
         if option:  # until it is offered anew, it wants the rest of what it wanted
-            self._want(account, pieces(account.envelope, least=self._least, given=units))
-        price = self._price() * _PER
-        decision = Decision(number=len(self._prices), problem=account.id, option=option, units=units, price=price)
-        self._prices.append(price)
+            given, account.wanted = divided(account.wanted, units)
+            self._demand.remove(given)
+        self._prices.append(price * _PER)
+        decision = Decision(len(self._prices) - 1, account.id, option, units, price * _PER)
         account.grant(decision, promise)
         return decision
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from adaptive_ttc.allocation.envelope import Envelope, Piece
@@ -48,7 +48,8 @@ class Account:
         """What it got has cost so much."""
         self.promise, self.standing = None, "open"
         self.spent += spent
-        last = self.grants[-1] = replace(self.grants[-1], spent=spent)
+        last = self.grants[-1]
+        self.grants[-1] = Decision(last.number, last.problem, last.option, last.units, last.price, spent)
         self.opened += spent if last.option is None else 0
 
     def forget(self) -> None:

@@ -68,7 +68,7 @@ def ending_of(standing: Standing, options: Sequence[Option], left: float, begin:
 _PRICED = (Stopped.SETTLED, Stopped.BUDGET, Stopped.NO_OPTION_FITS, Stopped.NOT_WORTH_IT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Which problem gets units next, and for what."""
 

@@ -88,7 +88,7 @@ class Option:
 
     def within(self, units: float) -> bool:
         """Whether it may be done with so many units."""
-        return min(self.cost, self.least) <= units
+        return self.cost <= units or self.least <= units
 
     def shrunk(self, units: float) -> Option:
         """With no more units of work in its next slice than ``units`` may be set aside for, but at least one."""

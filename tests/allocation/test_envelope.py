@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_ttc.allocation.envelope import RATIO, Demand, Envelope, pieces
+from adaptive_ttc.allocation.envelope import RATIO, Demand, Envelope, Piece, divided, pieces
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 
@@ -110,6 +110,7 @@ def test_what_is_removed_leaves_no_trace(problems, left):
     wanted = [pieces(Envelope.of(some), least=0.001) for some in problems]
     for one in wanted:
         demand.add(one)
+        demand.price(left)
     other.add(wanted[0])
     for one in wanted[1:]:
         demand.remove(one)
@@ -123,6 +124,10 @@ def test_what_was_given_is_taken_off_the_steepest_pieces(some, given_):
     whole, rest = pieces(envelope, least=0.0), pieces(envelope, least=0.0, given=given_)
     assert sum(piece.units for piece in rest) == max(0, sum(piece.units for piece in whole) - given_)
     assert rest == () or rest[-1].rung == whole[-1].rung
+    taken, left = divided(whole, given_)
+    assert left == rest
+    assert sum(piece.units for piece in taken) == min(given_, sum(piece.units for piece in whole))
+    assert taken == () or taken == (*whole[: len(taken) - 1], Piece(whole[len(taken) - 1].rung, taken[-1].units))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e9, 1e16])
