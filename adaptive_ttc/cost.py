@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.types import Usage
 
 Count = Literal["generated", "generated+prm", "flops"]
@@ -46,7 +47,7 @@ def price_of(count: str, policy: Sized, prm: Sized | None) -> Price:
     if count == "generated":
         return Price()
     if count == "generated+prm":
-        return Price(score=1 if prm else 0)
+        return Price(score=1 if prm and not traits_of(prm).free else 0)
     if count == "flops":
         policy_token = 2 * policy.parameters
         return Price(decode=policy_token, prompt=policy_token, score=2 * prm.parameters if prm else 0)

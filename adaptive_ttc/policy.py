@@ -32,6 +32,8 @@ class SampleRequest:
         priority: lower is served first, where the engine knows priorities.
         path: the sample's place in its search (see :class:`~adaptive_ttc.types.Prefix`); engines that answer from a
             record find it by that.
+        top_logprobs: how many of the most probable tokens' log-probabilities are wanted at every place, beside the
+            sampled token's; an engine that gives fewer, or none, gives those. 0: none are read.
         messages: the chat that ``prompt_ids`` render, for engines that render prompts themselves; empty where a
             solution has begun.
     """
@@ -46,6 +48,7 @@ class SampleRequest:
     stop_context: str = ""
     priority: int = 0
     path: tuple[int, ...] = ()
+    top_logprobs: int = 0
     messages: tuple[Message, ...] = ()
 
 
@@ -57,6 +60,8 @@ class Sampled:
         token_ids: the tokens delivered, EOS included when it was generated; their number is what the ledger charges.
         finish: ``eos``, ``stop`` (a stop string), ``length`` (``max_tokens`` or the context), ``abort``.
         logprobs: log-probability of each delivered token under the temperature-1 model, in nats.
+        top_logprobs: mean log-probability of the most probable tokens at each one's place, likewise; empty where none
+            were asked for, or the engine does not tell them.
         answer_logprob: mean of those of the final answer's tokens, where an engine knows it otherwise; nan where it
             knows that it cannot be told; None: it follows from ``logprobs``.
         prompt_tokens: prompt tokens computed; ``cached_tokens`` were answered by a prefix cache.
@@ -66,6 +71,7 @@ class Sampled:
     token_ids: tuple[int, ...]
     finish: SampleFinish
     logprobs: tuple[float, ...] = ()
+    top_logprobs: tuple[float, ...] = ()
     answer_logprob: float | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0

@@ -117,6 +117,8 @@ class Prefix:
         logprob: sum of the log-probabilities of ``token_ids`` under the sampling policy, in nats.
         logprobs: the log-probability of each of ``token_ids``; empty where the engine does not tell them, and where the
             solution was read from a trace.
+        top_logprobs: mean log-probability of the most probable tokens at each one's place; empty as ``logprobs``, and
+            where nothing reads it.
         answer_logprob: mean log-probability of the tokens of its final answer, in nats; nan where there is none, or the
             engine does not tell.
         finish: why the last sample ended; None at the root.
@@ -132,6 +134,7 @@ class Prefix:
     path: tuple[int, ...] = ()
     attempts: tuple[Prefix, ...] = ()
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    top_logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     answer_logprob: float = field(default=math.nan, compare=False, repr=False)
 
     @property

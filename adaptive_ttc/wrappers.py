@@ -16,7 +16,7 @@ from adaptive_ttc.policy import (
     strategy_defaults,
     whole_samples,
 )
-from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, Traits, traits_of
 from adaptive_ttc.types import Problem
 
 
@@ -102,6 +102,11 @@ class WrappedPRM(_Wrapped):
     def __init__(self, prm: RewardModel) -> None:
         super().__init__(prm)
         self._prm = prm
+
+    @property
+    def traits(self) -> Traits:
+        """Passed on."""
+        return traits_of(self._prm)
 
     def count_tokens(self, request: ScoreRequest) -> int:
         """Passed on."""

@@ -21,6 +21,7 @@ from adaptive_ttc.evaluation.datasets import Row, problem_of
 from adaptive_ttc.files.bounded import RECIPE, read_whole
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
+from adaptive_ttc.prm.registry import spelled
 from adaptive_ttc.run.request import check_early
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.stopping.registry import RULES
@@ -186,7 +187,12 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
     )
     option("--trust-remote-code", action="store_true", help="let vLLM run code that comes with the recipe's models")
     option("--policy", metavar="MODEL", help="folder, Hub name or recorded file; without a PRM unless --prm names one")
-    option("--prm", metavar="MODEL", help="folder, Hub name or recorded file")
+    option(
+        "--prm",
+        metavar="MODEL",
+        help="folder, Hub name or recorded file; READER:MODEL names what reads it, confidence scores by the policy's "
+        "own log-probabilities (docs/verifiers.md)",
+    )
     option(
         "--engine",
         default=DEFAULT_ENGINE,
@@ -300,14 +306,16 @@ def _has_prm(options: argparse.Namespace) -> bool:
 def _settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of policy and PRM. The replay engine alone takes the seed here: others get it with every request."""
     both = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
+    reader, _ = spelled(options.prm or "")
+    runs_model = reader is None or reader.runs_model
     policy = both if options.system_prompt is None else {**both, "system_prompt": options.system_prompt}
     if options.engine != REPLAY:
-        return policy, both
+        return policy, both if runs_model else {}
     if options.policy is None:
         raise ConfigError("--engine replay answers from a file: name it as --policy FILE, and as --prm FILE for scores")
     if policy:
         raise ConfigError(f"--engine replay runs no model: leave out {_flags(policy)}")
-    return {"seed": seed}, {"reader": REPLAY}
+    return {"seed": seed}, {"reader": REPLAY} if runs_model else {}
 
 
 def _flags(names: Iterable[str]) -> str:

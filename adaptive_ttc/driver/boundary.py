@@ -117,7 +117,7 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
         raise ReplyError(f"{policy.name} gave {_shown(reply)} in place of a sample", retryable=True)
     with _malformed(policy.name):
         ids = tuple(reply.token_ids)
-        logprobs = tuple(reply.logprobs)
+        logprobs, top = tuple(reply.logprobs), tuple(reply.top_logprobs)
         if len(ids) > request.max_tokens:
             raise ReplyError(
                 f"the policy delivered {len(ids)} tokens to a request for at most {request.max_tokens}: "
@@ -128,14 +128,16 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
         _check(reply.finish in get_args(SampleFinish), f"finish={_shown(reply.finish)}")
         _check(reply.finish != "stop" or bool(request.stop), "a stop string where none was asked for")
         _check(len(logprobs) in (0, len(ids)), f"{len(logprobs)} log-probabilities of {len(ids)} tokens")
-        _check(all(_is_logprob(one) for one in logprobs), f"log-probabilities that cannot be: {_shown(logprobs)}")
+        _check(len(top) in (0, len(ids)), f"{len(top)} means of log-probabilities at {len(ids)} tokens")
+        for some in (logprobs, top):
+            _check(all(_is_logprob(one) for one in some), f"log-probabilities that cannot be: {_shown(some)}")
         most = max(policy.max_context, len(request.prompt_ids) + request.max_tokens)
         for name in ("prompt_tokens", "cached_tokens", "discarded_tokens"):
             number = getattr(reply, name)
             _check(_is_count(number) and number <= most, f"{name}={_shown(number)} in a context of {most:,}")
-    if all(type(one) is int for one in ids) and all(type(one) is float for one in logprobs):
-        return reply if ids is reply.token_ids and logprobs is reply.logprobs else _plain(reply, ids, logprobs)
-    return _plain(reply, ids, logprobs)
+    # Python's own numbers in tuples, whatever the engine's library has
+    own = tuple(map(int, ids)), tuple(map(float, logprobs)), tuple(map(float, top))
+    return replace(reply, token_ids=own[0], logprobs=own[1], top_logprobs=own[2])
 
 
 def checked_scores(reply: object, request: ScoreRequest, name: str) -> Scored:
@@ -205,11 +207,6 @@ def _is_score(number: Any) -> bool:
 def _most_tokens(request: ScoreRequest) -> int:
     characters = len(request.question) + sum(map(len, request.steps)) + 64 * len(request.steps) + 1024
     return _MOST_TOKENS_PER_CHARACTER * characters
-
-
-def _plain(reply: Sampled, ids: Sequence[Any], logprobs: Sequence[Any]) -> Sampled:
-    """With Python's own numbers in tuples, whatever the engine's library has."""
-    return replace(reply, token_ids=tuple(map(int, ids)), logprobs=tuple(map(float, logprobs)))
 
 
 def _shown(value: object) -> str:

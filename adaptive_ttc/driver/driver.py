@@ -23,7 +23,7 @@ from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import Event, Route
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
-from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
 from adaptive_ttc.tasks import side_by_side, watched
 from adaptive_ttc.tracing.trace import Trace
@@ -236,6 +236,7 @@ class Driver:
         sample = self._grown_from(Prefix(attempts=prefix.attempts), prefix.path, Expand(prefixes=(), score=True))
         sample.token_ids, sample.text, sample.scores = prefix.token_ids, prefix.text, prefix.scores
         sample.logprob, sample.logprobs, sample.ended = prefix.logprob, prefix.logprobs, prefix.finish
+        sample.top_logprobs = prefix.top_logprobs
         return sample
 
     def _sample(self, parent: Prefix, request: Expand, account: SearchState) -> Sample:
@@ -255,6 +256,7 @@ class Driver:
             decode=self._policy.decode,
             messages=self._prompts.messages(parent.attempts),
             answers=self._answers,
+            top_wanted=traits_of(self._prm).top_logprobs,
         )
 
     def _paid(self, prefix: Prefix, account: SearchState) -> bool:

@@ -10,7 +10,9 @@ from operator import add
 from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.driver.step_ends import step_ends
 from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm.base import TokenLogprobs
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Message, Prefix, split_steps
 
@@ -23,7 +25,8 @@ class Sample:
     # fmt: off
     __slots__ = (
         "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_told", "answer_logprob", "attempts", "ended",
-        "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "text", "token_ids",
+        "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "text", "token_ids", "top_logprobs",
+        "top_wanted",
     )
     # fmt: on
 
@@ -39,6 +42,7 @@ class Sample:
         decode: Callable[[Sequence[int]], str],
         messages: tuple[Message, ...] = (),
         answers: AnswerSpace = MATH,
+        top_wanted: int = 0,
     ) -> None:
         if parent.finished:
             raise ValueError(f"the solution at path {parent.path} has ended: it cannot be expanded")
@@ -49,6 +53,8 @@ class Sample:
         self.text = parent.text
         self.logprob = parent.logprob
         self.logprobs = parent.logprobs
+        self.top_logprobs = parent.top_logprobs
+        self.top_wanted = top_wanted
         self.answer_logprob = parent.answer_logprob
         self._told: float | None = None
         self.scores = parent.scores if request.score else ()
@@ -96,6 +102,7 @@ class Sample:
             stop_context=self._seam(),
             priority=priority,
             path=self.path,
+            top_logprobs=self.top_wanted,
             messages=() if self.token_ids else self._messages,
         )
 
@@ -110,6 +117,7 @@ class Sample:
         self.token_ids += sampled.token_ids
         self.logprob = reduce(add, sampled.logprobs, self.logprob)  # the same however a solution was leased
         self.logprobs += sampled.logprobs
+        self.top_logprobs += sampled.top_logprobs
         self._told = sampled.answer_logprob
         self.remaining -= len(sampled.token_ids)
         if late and self.remaining > 0:
@@ -142,8 +150,14 @@ class Sample:
             path=self.path,
             attempts=self.parent.attempts,
             logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs,
             answer_logprob=self.answer_logprob,
         )
+
+    def token_logprobs(self) -> TokenLogprobs:
+        """How probable its tokens were to the policy, as far as that is known of all of them."""
+        known = [some if len(some) == len(self.token_ids) else () for some in (self.logprobs, self.top_logprobs)]
+        return TokenLogprobs(known[0], known[1], step_ends(self.text, self.token_ids, self._decode))
 
     def _seam(self) -> str:
         """The end of this step's text, too short to hold a whole stop string."""

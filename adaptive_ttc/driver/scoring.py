@@ -14,7 +14,7 @@ from adaptive_ttc.driver.recording import RunRecorder
 from adaptive_ttc.errors import ConfigError, EngineError, OverdueError
 from adaptive_ttc.events import DecisionEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, traits_of
 
 PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""
@@ -96,7 +96,7 @@ class Scorer:
         """Score a sample whose first call is paid for; a call that fails is paid for again before it is repeated, if
         it may have computed anything.
         """
-        request, paid, failures = ScoreRequest(self._question, sample.steps), True, 0
+        request, paid, failures = self._request(sample), True, 0
         while await self._admitted():
             if not paid and not self._pay_again(sample, ledger):
                 self._health.prm.withdrawn()
@@ -188,6 +188,10 @@ class Scorer:
         name = ".".join(map(str, sample.path))
         event = DecisionEvent(time=self._recorder.now(), what=f"a score of {name} failed", why=str(error))
         self._recorder.record(event)
+
+    def _request(self, sample: Sample) -> ScoreRequest:
+        tokens = sample.token_logprobs() if traits_of(self._prm).logprobs else None
+        return ScoreRequest(self._question, sample.steps, tokens)
 
     def _tokens(self, sample: Sample, steps: tuple[str, ...]) -> int:
         """PRM tokens beyond those of the parent's scored steps."""

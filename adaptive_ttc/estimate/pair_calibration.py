@@ -33,7 +33,7 @@ from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
 from adaptive_ttc.policy import Policy
-from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.registry import make_rule, parse_rule
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
@@ -191,6 +191,7 @@ def calibrated_by(rule: StoppingRule, table: ComputeOptimalTable, max_tokens: in
     """A rule in the shape of a calibration, for solutions of at most ``max_tokens``; the ``table`` tells the vote."""
     longest = min(max_tokens, LONGEST_OPENING)
     opening = Opening(SAMPLE, prm, longest, 2 * longest)
+    table = table if prm else replace(table, ballot=replace(table.ballot, name="majority"))
     return Calibrated(table, None, RuleGainModel(rule, max_tokens / 4, scored=prm), opening, {})
 
 
@@ -223,7 +224,8 @@ class SelectedCalibration:
         if models_of_traces(policy.fingerprint) is not None:
             models = "--replay FILE, with recorded samples of other problems"
         remedy = f"python -m adaptive_ttc.calibration.fit {models}"
-        self._prm = prm is not None
+        # that a policy's own confidence beats the majority is never assumed
+        self._prm = prm is not None and not traits_of(prm).free
         self._warning = (
             "this pair has no calibration: budgets are allocated by agreement among samples, under a rough prior from "
             f"other models. Calibrate it: {remedy}"

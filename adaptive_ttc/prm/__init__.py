@@ -6,8 +6,9 @@ Importing it imports neither numpy, torch nor transformers; loading a model does
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.prm import families as families
-from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
+from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, TokenLogprobs, Traits
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
+from adaptive_ttc.prm.confidence import ConfidencePRM, ConfidenceSettings
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.prm.registry import Family, PRMReader, known_prms, load_prm, register_prm
 
@@ -18,6 +19,8 @@ __all__ = [
     "BatchedPRM",
     "BatcherConfig",
     "BatcherStatistics",
+    "ConfidencePRM",
+    "ConfidenceSettings",
     "FakePRM",
     "Family",
     "LocalSettings",
@@ -26,6 +29,8 @@ __all__ = [
     "RewardModel",
     "ScoreRequest",
     "Scored",
+    "TokenLogprobs",
+    "Traits",
     "known_prms",
     "load_prm",
     "register_prm",

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """How probable the tokens of a solution were to the policy that sampled them, in nats, at temperature 1.
+
+    Attributes:
+        chosen: shape [tokens]: of the sampled tokens; empty where the engine does not tell them.
+        top: shape [tokens]: mean log-probability of the most probable tokens at every place; empty where the engine
+            does not tell it.
+        ends: shape [steps]: how many tokens stand before the end of every step, the last one being all of them.
+    """
+
+    chosen: tuple[float, ...]
+    top: tuple[float, ...]
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """A question and the non-empty steps of a solution so far (at least one), as text."""
+    """A question and the non-empty steps of a solution so far (at least one), as text.
+
+    ``tokens`` is filled in for models whose :class:`Traits` ask for it. Two requests of one text are equal.
+    """
 
     question: str
     steps: tuple[str, ...]
+    tokens: TokenLogprobs | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +80,30 @@ class RewardModel(Protocol):
 
     async def aclose(self) -> None:
         """Free the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What sets a reward model apart from one that reads the text of steps; the attribute ``traits`` of such a model.
+
+    Attributes:
+        logprobs: it reads the log-probabilities of a solution's tokens.
+        top_logprobs: of how many most probable tokens it reads the mean, where the policy tells it; 0: of none.
+        free: it computes nothing, and costs nothing whatever a budget counts.
+    """
+
+    logprobs: bool = False
+    top_logprobs: int = 0
+    free: bool = False
+
+
+PLAIN = Traits()
+
+
+def traits_of(prm: object) -> Traits:
+    """A model's traits; one without the attribute, and None, has none."""
+    traits = getattr(prm, "traits", PLAIN)
+    return traits if isinstance(traits, Traits) else PLAIN
 
 
 def check_steps(request: ScoreRequest) -> None:

@@ -30,6 +30,7 @@ class PRMReader:
     load: Callable[..., RewardModel]  # called with the folder or Hub name and the caller's keyword arguments
     names: str = "(?!)"  # regular expression searched, regardless of case, in the Hub name or the folder's name
     architectures: tuple[str, ...] = ()  # entries of ``architectures`` in config.json that only this family has
+    runs_model: bool = True  # whether a model has to be named
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -54,13 +55,25 @@ def known_prms() -> tuple[str, ...]:
     return tuple(sorted(_READERS))
 
 
+def spelled(path_or_name: str | Path) -> tuple[PRMReader | None, str | Path]:
+    """The reader in ``READER:MODEL``, or ``READER`` for one that runs no model, and what follows it; a path that exists
+    is none of these.
+    """
+    name, _, rest = str(path_or_name).partition(":")
+    found = _READERS.get(name)
+    if found is None or Path(path_or_name).exists():
+        return None, path_or_name
+    return found, rest
+
+
 def load_prm(
     path_or_name: str | Path, *, reader: str | None = None, answers: AnswerSpace | None = None, **settings: Any
 ) -> RewardModel:
     """Load a PRM with the reader that fits it.
 
     Args:
-        path_or_name: a model folder, ``owner/name`` on the Hub, or a file that scores were recorded in.
+        path_or_name: a model folder, ``owner/name`` on the Hub, or a file that scores were recorded in; with the
+            reader's name and a colon before it, ``reader`` is set; ``confidence`` alone runs no model.
         reader: name of the reader; by default ``replay`` for a file, what a local folder's config.json says under
             ``adaptive_ttc_prm``, else the first whose pattern is found in the name, else what the config.json on the
             Hub says, else the one whose architecture config.json names.
@@ -70,6 +83,11 @@ def load_prm(
     Raises:
         ConfigError: no reader fits, or the model cannot be loaded.
     """
+    if reader is None:
+        named, path_or_name = spelled(path_or_name)
+        reader = None if named is None else named.name
+        if named is not None and named.runs_model and not path_or_name:
+            raise ConfigError(f"{reader} reads a model: name it, such as {reader}:owner/name")
     if reader == REPLAY or (reader is None and Path(path_or_name).is_file()):
         return load_recorded_prm(path_or_name, **settings, **({} if answers is None else {"answers": answers}))
     name = reader or _named_reader(path_or_name)

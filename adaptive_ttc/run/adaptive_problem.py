@@ -30,6 +30,7 @@ from adaptive_ttc.events import (
 )
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_samples, whole_samples
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
@@ -78,7 +79,7 @@ class AdaptiveProblem(ProblemRun):
         self._shortest = SHORTEST if self._renewable else most
         scoring += 0 if self._renewable or prm is None else PRM_TOKENS_PER_TOKEN * price.score * most
         self._least = price.decode * self._shortest + scoring
-        self._has_prm = prm is not None
+        self._has_prm, self._free = prm is not None, traits_of(prm).free
         self._recorded = recorded_samples(policy, request.problem)
         self._decode = policy.decode
         self._nothing = Evidence(request.problem.question, prompt)
@@ -172,7 +173,7 @@ class AdaptiveProblem(ProblemRun):
             top_p=asked.top_p,
             max_tokens=asked.max_tokens,
             agg_strategy=asked.agg_strategy,
-            vote="weighted" if scored and self._has_prm else "majority",
+            vote="weighted" if self._has_prm and (scored or self._free) else "majority",
         )
 
     def _unscored(self) -> tuple[Prefix, ...]:

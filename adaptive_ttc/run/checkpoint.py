@@ -53,7 +53,9 @@ class Drawn:
     """What a slice added to its problem."""
 
     events: tuple[Event, ...]  # of its trace
-    logprobs: Mapping[Route, tuple[float, ...]]  # of the tokens of every solution that it handed in
+    # of the tokens of every solution that it handed in, and the means of the most probable ones at their places
+    logprobs: Mapping[Route, tuple[float, ...]]
+    top_logprobs: Mapping[Route, tuple[float, ...]]
     usage: Usage  # of the problem, up to its end
 
 
@@ -171,7 +173,7 @@ class Checkpoint(Database):
         """Enter what a slice spent, and what it added; None where that is lost."""
         blob = None
         if drawn is not None:
-            logprobs = [[path, values] for path, values in drawn.logprobs.items()]
+            logprobs = [[path, values, drawn.top_logprobs.get(path, ())] for path, values in drawn.logprobs.items()]
             blob = _packed([_as_data(drawn.events), logprobs, asdict(drawn.usage)])
         with self._transaction():
             self._db.execute("UPDATE slices SET units = ?, drawn = ? WHERE id = ?", (str(spent), blob, slice_id))
@@ -227,8 +229,9 @@ def digest_of(problems: Iterable[Problem]) -> str:
 
 def _drawn(blob: bytes) -> Drawn:
     events, logprobs, usage = _unpacked(blob)
-    found = {tuple(path): tuple(values) for path, values in logprobs}
-    return checked(Drawn(tuple(map(_event, events)), found, checked(Usage(**usage))))
+    found = {tuple(path): tuple(values) for path, values, *_ in logprobs}
+    top = {tuple(path): tuple(values) for path, _, *more in logprobs for values in more}
+    return checked(Drawn(tuple(map(_event, events)), found, top, checked(Usage(**usage))))
 
 
 def _event(entry: dict[str, Any]) -> Event:

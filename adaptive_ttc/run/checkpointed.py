@@ -80,7 +80,10 @@ class CheckpointedProblem(AdaptiveProblem):
             if not isinstance(part, Slice):
                 raise ValueError(f"a slice is of {part.name}")
             known = {path: one.logprobs for path, one in self._candidates.items()} | dict(drawn.logprobs)
-            found = [replace(one, logprobs=known.get(one.path, ())) for one in handed_in]
+            top = {path: one.top_logprobs for path, one in self._candidates.items()} | dict(drawn.top_logprobs)
+            found = [
+                replace(one, logprobs=known.get(one.path, ()), top_logprobs=top.get(one.path, ())) for one in handed_in
+            ]
             (search,) = (event for event in drawn.events if isinstance(event, SearchEvent))
             cut = [self._candidates[path] for path in search.start if path in self._cut]
             self._take(part, cut, found, drawn.events)
@@ -115,9 +118,11 @@ class CheckpointedProblem(AdaptiveProblem):
         events = self.trace.since(self._written)
         self._written += len(events)
         sampled = {event.path for event in events if isinstance(event, SampledEvent)}
-        logprobs = {path: one.logprobs for path, one in self._candidates.items() if path in sampled}
+        candidates = {path: one for path, one in self._candidates.items() if path in sampled}
+        logprobs = {path: one.logprobs for path, one in candidates.items()}
+        top_logprobs = {path: one.top_logprobs for path, one in candidates.items()}
         usage = replace(self.usage, lost_tokens=self.usage.lost_tokens - self._lost_tokens)
-        return Drawn(events, logprobs, usage)
+        return Drawn(events, logprobs, top_logprobs, usage)
 
     async def conclude(self, ending: Ending, price: float) -> Solution:
         """Vote; where nothing more will be done, that is entered."""

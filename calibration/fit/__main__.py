@@ -137,7 +137,12 @@ def settings_of(options: argparse.Namespace, gathered: FitData) -> Settings:
     """Settings of the fit."""
     budgets = None if options.budget_grid is None else tuple(sorted(set(options.budget_grid)))
     return Settings(
-        gathered.weights, folds=options.folds, seed=options.seed, budgets=budgets, aggregations=gathered.aggregations
+        gathered.weights,
+        folds=options.folds,
+        seed=options.seed,
+        budgets=budgets,
+        aggregations=gathered.aggregations,
+        doubted=gathered.doubted,
     )
 
 

@@ -19,7 +19,7 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, 
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import NAN, Attempt, family_of
 from adaptive_ttc.estimate.table import Vote
-from adaptive_ttc.evaluation.metrics import subsets_of, voted_right
+from adaptive_ttc.evaluation.metrics import paired_interval, subsets_of, voted_right
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
@@ -212,10 +212,13 @@ def choose_vote(
     *,
     seed: int = 0,
     aggregations: Sequence[Aggregation] = AGGREGATIONS,
+    doubted: bool = False,
 ) -> VoteChoice:
     """Try all votes and choose the best; CalibrationError where there are no solutions to vote on.
 
     ``folds``: fold of every problem, shape [problems]; ``aggregations``: reductions of step scores that are tried.
+    Where scores are ``doubted``, the majority stays unless votes that were chosen on other problems beat it by their
+    interval.
     """
     scored = any(
         attempt.scores for record in records for units in record.units.values() for one in units[:1]
@@ -229,13 +232,14 @@ def choose_vote(
         )
     accuracy = np.nan_to_num(accuracy)
     means = accuracy.mean(axis=0)
-    outside = [
-        accuracy[folds == fold, int(np.argmax(accuracy[folds != fold].mean(axis=0)))]
-        for fold in np.unique(folds)
-        if (folds != fold).any()
-    ]
+    parts = [folds == fold for fold in np.unique(folds) if (folds != fold).any()]
+    outside = [accuracy[part, int(np.argmax(accuracy[~part].mean(axis=0)))] for part in parts]
     honest = float(np.concatenate(outside).mean()) if outside else float(means.max())
     best = int(np.argmax(means))
+    if doubted and best:
+        even = np.concatenate([accuracy[part, 0] for part in parts]) if parts else np.zeros(1)
+        won = paired_interval(np.concatenate(outside) if outside else even, even, resamples=2_000, seed=seed).low > 0
+        best, honest = (best, honest) if won else (0, float(means[0]))
     return VoteChoice(votes[best], tuple(map(name_of, votes)), accuracy, honest, float(means[best]) - honest)
 
 

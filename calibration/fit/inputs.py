@@ -24,6 +24,7 @@ from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
@@ -43,6 +44,7 @@ class FitData:
     weights: Weights  # what a token costs
     counts: Mapping[str, int]  # ``problems``, ``units``, ``generated_tokens`` and ``prm_tokens`` of the records
     aggregations: tuple[Aggregation, ...] = AGGREGATIONS  # by which step scores may be reduced
+    doubted: bool = False  # whether the scores are the policy's own confidence
     notes: tuple[str, ...] = ()  # what must be said of them
     # reading_seconds, reading_cpu_seconds: that reading the complete records took
     reading_seconds: float = 0.0
@@ -70,6 +72,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
         _explain_others(store, key, options, console)
         started, cpu = time.perf_counter(), time.process_time()
+        doubted = traits_of(solver.prm).free
         records = load_records(store, key, rows, wanted)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         done = {record.id for record in records}
@@ -89,6 +92,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
         weights_of(options.count, ratio),
         counts_of_work(records),
+        doubted=doubted,
         reading_seconds=seconds,
         reading_cpu_seconds=cpu_seconds,
     )

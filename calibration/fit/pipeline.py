@@ -70,6 +70,7 @@ class Settings:
     # mean units a problem at which choices are judged; None for a grid over what the arms cost
     budgets: Sequence[float] | None = None
     aggregations: tuple[Aggregation, ...] = AGGREGATIONS  # by which step scores may be reduced
+    doubted: bool = False  # whether scores are a policy's own confidence, which cost nothing and must prove their worth
     learning: GainSettings = field(default_factory=GainSettings)  # of the gain model
 
 
@@ -113,7 +114,13 @@ def calibrate(
     tell("choosing the vote")
     _check(records, settings.folds)
     folds = crossfit(records, settings.folds, settings.seed)
-    choice = choose_vote(records, _numbers(records, folds), seed=settings.seed, aggregations=settings.aggregations)
+    choice = choose_vote(
+        records,
+        _numbers(records, folds),
+        seed=settings.seed,
+        aggregations=settings.aggregations,
+        doubted=settings.doubted,
+    )
     tell("measuring every arm")
     able, left_out = answerable(records, arms)
     curves = measure(records, able, vote := choice.vote, seed=settings.seed)
@@ -181,7 +188,7 @@ def _contended(
     if outlooks is None:
         return None, learner.blended() if keeps_learned else None, table, opening
     vote = table.ballot
-    scored = settings.weights.prm > 0 and vote.name != "majority"
+    scored = (settings.weights.prm > 0 or settings.doubted) and vote.name != "majority"
     won = contest(
         records,
         agg_strategy=vote.agg_strategy,

@@ -13,6 +13,7 @@ from, in this order:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,6 +26,8 @@ from adaptive_ttc.policy import Sampled, SampleRequest
 
 Json = Mapping[str, Any]
 Finish = Literal["eos", "stop", "length", "abort"]
+_MOST_TOP = 20  # most probable tokens of which servers tell the log-probabilities unless they are set up for more
+_LEAST_LOGPROB = -100.0  # nats; of tokens that a model rules out
 
 
 def body_of(
@@ -36,7 +39,8 @@ def body_of(
     from the model's generation config (vLLM, SGLang) or have their own (llama.cpp). Each reads the names that it knows.
     Streaming costs little, and lets an aborted request return what it got.
     """
-    logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if config.api == "chat" else {"logprobs": 1}
+    top = max(1, min(request.top_logprobs, _MOST_TOP if config.api == "chat" or not config.standard_fields else 5))
+    logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": top} if config.api == "chat" else {"logprobs": top}
     body = {
         "model": served_as,
         **_prompt(request, model, config),
@@ -105,6 +109,7 @@ class Chunk:
     text: str = ""  # new text
     token_ids: tuple[int, ...] | None = None  # new tokens; None where the event does not name them
     logprobs: tuple[float, ...] = ()  # of the new tokens, in nats; empty where the event does not tell
+    top_logprobs: tuple[tuple[float, ...], ...] = ()  # at each new token's place, of the most probable ones, likewise
     finish: str | None = None  # the server's word for why the answer ended, or None
     tells_stop: bool = False  # whether this server says which stop string ended an answer
     stop: str | None = None  # that string; None when there was none, or the server does not say
@@ -129,6 +134,7 @@ def read_chunk(event: Json) -> Chunk:
         text=choice.get("text") or (choice.get("delta") or {}).get("content") or "",
         token_ids=ids,
         logprobs=logprobs,
+        top_logprobs=_top_logprobs(choice),
         finish=choice.get("finish_reason"),
         tells_stop=bool(named),
         stop=next((choice[key] for key in named if isinstance(choice[key], str)), None),
@@ -136,6 +142,11 @@ def read_chunk(event: Json) -> Chunk:
         cached_tokens=details.get("cached_tokens", timings.get("cache_n")),
         completion_tokens=usage.get("completion_tokens", timings.get("predicted_n")),
     )
+
+
+def _of_all(logprobs: Sequence[float], tokens: int) -> tuple[float, ...]:
+    """Those of the first tokens; none where they are fewer."""
+    return tuple(logprobs[:tokens]) if len(logprobs) >= tokens else ()
 
 
 def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
@@ -153,6 +164,14 @@ def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
     return (None if ids is None else tuple(ids)), (known if len(known) == len(logprobs) else ())
 
 
+def _top_logprobs(choice: Json) -> tuple[tuple[float, ...], ...]:
+    """Log-probabilities of the most probable tokens at every new one's place."""
+    told: Json = choice.get("logprobs") or {}
+    places = told.get("top_logprobs") or [entry.get("top_logprobs") for entry in told.get("content") or ()]
+    some = [one.values() if isinstance(one, Mapping) else [each.get("logprob") for each in one or ()] for one in places]
+    return tuple(tuple(float(each) for each in one if each is not None) for one in some)
+
+
 class Answer:
     """One streamed answer as it arrives, made into a sample.
 
@@ -168,6 +187,7 @@ class Answer:
         self._ids: list[int] = []
         self._named = not whole  # whether every piece of text came with its ids
         self._logprobs: list[float] = []
+        self._top_logprobs: list[float] = []
         self._text = ""
         self._events = 0
         self._latest = Chunk()
@@ -203,6 +223,9 @@ class Answer:
         self._server_stop = chunk.stop or self._server_stop
         self._events += bool(chunk.text or chunk.token_ids)
         self._logprobs += chunk.logprobs
+        if most := self._request.top_logprobs:
+            top = [sorted((max(each, _LEAST_LOGPROB) for each in one), reverse=True) for one in chunk.top_logprobs]
+            self._top_logprobs += (math.fsum(one[:most]) / len(one[:most]) for one in top if one)
         self._text += chunk.text
         if not self._whole and chunk.text and chunk.token_ids is None:
             if not self._ids:
@@ -250,7 +273,8 @@ class Answer:
         return Sampled(
             token_ids=tuple(delivered),
             finish=finish,
-            logprobs=tuple(self._logprobs[: len(delivered)]) if len(self._logprobs) >= len(delivered) else (),
+            logprobs=_of_all(self._logprobs, len(delivered)),
+            top_logprobs=_of_all(self._top_logprobs, len(delivered)),
             prompt_tokens=(len(self._request.prompt_ids) if read is None else read) - cached,
             cached_tokens=cached,
             discarded_tokens=max(len(ids), counted or 0) - len(delivered),

@@ -30,13 +30,18 @@ _BLOCK = 64  # positions drawn at a time; making a generator costs as much as th
 _PER_COUNT = 4  # Philox4x64 gives four 64-bit words a count
 _KEY_MASK = (1 << 128) - 1
 
+LEAST_LOGPROB = -100.0  # nats
+
 
 class StepResult(NamedTuple):
-    """Rows that drew a token, in order, the tokens, and their temperature-1 log-probabilities in nats."""
+    """Rows that drew a token, in order, the tokens, and their temperature-1 log-probabilities in nats; of each row that
+    asks for it the mean of those of the most probable tokens, else nan.
+    """
 
     rows: list[int]
     tokens: list[int]
     logprobs: list[float]
+    top_logprobs: list[float]
 
 
 class ModelRunner:
@@ -75,6 +80,7 @@ class ModelRunner:
         self._prompt: list[tuple[int, ...]] = [()] * rows
         self._temperature = np.zeros(rows)
         self._top_p = np.ones(rows)
+        self._top_logprobs = np.zeros(rows, np.int64)
         self._seen = torch.zeros((), dtype=model.dtype, device=model.device)
         self._masked = torch.full_like(self._seen, torch.finfo(model.dtype).min)
 
@@ -86,6 +92,7 @@ class ModelRunner:
         self._prompt[row] = request.prompt_ids
         self._temperature[row] = request.temperature
         self._top_p[row] = request.top_p
+        self._top_logprobs[row] = request.top_logprobs
         self._uniforms.seed(row, request.seed)
 
     @torch.inference_mode()
@@ -118,7 +125,9 @@ class ModelRunner:
     @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """Copy a row's whole state to another row."""
-        for state in (self._computed, self._length, self._token, self._temperature, self._top_p):
+        for state in (
+            self._computed, self._length, self._token, self._temperature, self._top_p, self._top_logprobs
+        ):  # fmt: skip
             state[target] = state[source]
         self._prompt[target] = self._prompt[source]
         self._uniforms.move(source, target)
@@ -135,9 +144,10 @@ class ModelRunner:
         self._computed[drawing] += 1
         uniforms = self._uniforms.at(drawing, self._length[drawing])
         tokens, logprobs = draw(logits, self._temperature[drawing], self._top_p[drawing], uniforms)
+        top = mean_of_top(logits, self._top_logprobs[drawing])
         self._token[drawing] = tokens
         self._length[drawing] += 1
-        return StepResult(drawing.tolist(), tokens.tolist(), logprobs.tolist())
+        return StepResult(drawing.tolist(), tokens.tolist(), logprobs.tolist(), top.tolist())
 
     def _forward(self, fill: Ints, drawing: Ints) -> torch.Tensor:
         """The logits of each drawing row's last token; shape (drawing rows, vocabulary).
@@ -269,6 +279,22 @@ def draw(
             tokens = torch.where(chosen, logits.argmax(dim=-1, keepdim=True), tokens)
     picked = logprobs.gather(-1, tokens)
     return tokens[:, 0].cpu().numpy(), picked[:, 0].double().cpu().numpy()
+
+
+def mean_of_top(logits: torch.Tensor, counts: Ints) -> npt.NDArray[np.float64]:
+    """Mean log-probability in nats of each row's ``counts[row]`` most probable tokens; nan where that is 0.
+
+    ``logits`` have shape (rows, vocabulary); a count above the vocabulary is all of it. Tokens that a model rules out
+    count as :data:`LEAST_LOGPROB`.
+    """
+    means = np.full(len(counts), np.nan)
+    for count in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == count)
+        logprobs = torch.log_softmax(logits[torch.from_numpy(rows).to(logits.device)].float(), dim=-1)
+        if count < logprobs.shape[-1]:
+            logprobs = logprobs.topk(int(count), dim=-1).values
+        means[rows] = logprobs.clamp(min=LEAST_LOGPROB).double().mean(dim=-1).cpu().numpy()
+    return means
 
 
 def _keep_nucleus(probabilities: torch.Tensor, rows: torch.Tensor, top_p: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ Running samples are numbered: sample ``i`` is row ``i`` of the model's batch, an
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left, insort
 from collections import deque
@@ -31,6 +32,7 @@ class Job:
     reply: Callable[[Outcome], None]
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[float] = field(default_factory=list)
     cached: int = 0  # prompt tokens whose keys and values were there already
     started: bool = False  # whether it has or had a row
     prompt_key: int = field(init=False)  # the same for equal prompts, and hardly ever for others
@@ -48,10 +50,13 @@ class Job:
         """Whether this request's row holds keys and values of all prompt tokens but the last."""
         return bool(self.tokens) or self.cached == len(self.request.prompt_ids) - 1
 
-    def accept(self, token: int, logprob: float, eos: frozenset[int]) -> Literal["eos", "stop", "length"] | None:
+    def accept(
+        self, token: int, logprob: float, eos: frozenset[int], top_logprob: float = math.nan
+    ) -> Literal["eos", "stop", "length"] | None:
         """Add the next token; return why the sample ends with it, or None."""
         self.tokens.append(token)
         self.logprobs.append(logprob)
+        self.top_logprobs.append(top_logprob)
         if token in eos:
             return "eos"
         if self.stop.met(self.request.stop_context, self.tokens):
@@ -64,6 +69,7 @@ class Job:
             token_ids=tuple(self.tokens),
             finish=finish,
             logprobs=tuple(self.logprobs),
+            top_logprobs=tuple(self.top_logprobs) if self.request.top_logprobs else (),
             prompt_tokens=len(self.request.prompt_ids) - self.cached if self.started else 0,
             cached_tokens=self.cached,
         )
@@ -204,8 +210,8 @@ class Engine:
             return
         result = self._runner.step(len(running))
         ends = []
-        for row, token, logprob in zip(result.rows, result.tokens, result.logprobs, strict=True):
-            finish = running[row].accept(token, logprob, self._eos)
+        for row, token, logprob, top in zip(*result, strict=True):
+            finish = running[row].accept(token, logprob, self._eos, top)
             if finish is not None:
                 ends.append((row, finish))
         # from the last row on, so that a row that moves into a gap is one that goes on

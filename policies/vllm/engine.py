@@ -71,6 +71,12 @@ class EngineHost:
         """Most tokens of prompt and solution together."""
         return int(self._engine.model_config.max_model_len)
 
+    @property
+    def max_logprobs(self) -> int:
+        """How many most probable tokens' log-probabilities it gives at a place; its setting of this name."""
+        most = int(self._engine.model_config.max_logprobs)
+        return int(self._engine.model_config.get_vocab_size()) if most < 0 else most
+
     async def run(self, pending: PendingRequest) -> RequestOutput:
         """Send a request and wait for its last output. Cancelling the waiting task frees the request's slot.
 

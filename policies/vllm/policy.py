@@ -7,6 +7,7 @@ engine's prefix cache holds the prompt that samples share.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -45,6 +46,9 @@ _RESERVED = (
     "skip_tokenizer_init",
     "runner",
 )
+
+
+_LEAST_LOGPROB = -100.0  # nats; of tokens that a model rules out
 
 
 class VLLMPolicy(ChatModelPolicy):
@@ -168,7 +172,8 @@ class VLLMPolicy(ChatModelPolicy):
 
     async def _run(self, request: SampleRequest, kind: RequestOutputKind, enough: Callable[[Any], bool]) -> Any:
         limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
-        params = sampling_params(request, limit=limit, eos=self.model.eos, kind=kind)
+        top = min(request.top_logprobs, self._host.max_logprobs)
+        params = sampling_params(request, limit=limit, eos=self.model.eos, kind=kind, top=top)
         pending = self._pending[request.id] = PendingRequest(request.prompt_ids, params, request.priority, enough)
         try:
             return await self._host.run(pending)
@@ -190,9 +195,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def sampling_params(
-    request: SampleRequest, *, limit: int, eos: Iterable[int], kind: RequestOutputKind
+    request: SampleRequest, *, limit: int, eos: Iterable[int], kind: RequestOutputKind, top: int = 0
 ) -> SamplingParams:
-    """vLLM's parameters for a request of at most ``limit`` tokens, delivered as outputs of this ``kind``.
+    """vLLM's parameters for a request of at most ``limit`` tokens, delivered as outputs of this ``kind``; ``top``: most
+    probable tokens whose log-probabilities are delivered beside the sampled one's.
 
     vLLM's own end tokens are switched off, so that both engines agree on ``eos``.
     """
@@ -206,8 +212,7 @@ def sampling_params(
         detokenize=bool(request.stop),
         stop_token_ids=sorted(eos),
         ignore_eos=True,
-        # none beside the sampled token's own
-        logprobs=0,
+        logprobs=top,
         flat_logprobs=True,
         output_kind=kind,
     )
@@ -249,6 +254,12 @@ def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
     flat = completion.logprobs
     # one entry a token, but the sampled token's stands first if there are more
     logprobs = tuple(flat.logprobs[start] for start in islice(flat.start_indices, len(tokens))) if flat else ()
+    places = list(islice(zip(flat.start_indices, flat.end_indices, strict=True), len(tokens))) if flat else []
+    top_logprobs = tuple(
+        math.fsum(max(one, _LEAST_LOGPROB) for one in flat.logprobs[start + 1 : end]) / (end - start - 1)
+        for start, end in places
+        if end > start + 1
+    )
     cached = output.num_cached_tokens or 0
     # one that was aborted before its first token has most likely not been scheduled
     prompt = len(output.prompt_token_ids or ()) - cached if computed else 0
@@ -257,6 +268,7 @@ def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
         token_ids=tokens,
         finish=finish,
         logprobs=logprobs,
+        top_logprobs=top_logprobs if len(top_logprobs) == len(tokens) else (),
         prompt_tokens=prompt,
         cached_tokens=cached if computed else 0,
         discarded_tokens=computed - len(tokens),

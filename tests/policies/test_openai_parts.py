@@ -11,9 +11,10 @@ import pytest
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.openai.fleet import PrefixMap
 from adaptive_ttc.policies.openai.policy import Gate
-from adaptive_ttc.policies.openai.protocol import Answer, Chunk, read_chunk
+from adaptive_ttc.policies.openai.protocol import Answer, Chunk, body_of, read_chunk
 from adaptive_ttc.policies.requests import TokenTexts, stream_seed
 from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.types import Message
 from tests.policies.openai_server import folder
 
 
@@ -33,9 +34,9 @@ def words():
     return SimpleNamespace(chat=SimpleNamespace(tokenizer=tokenizer), eos=frozenset([9]))
 
 
-def answer_of(model, *chunks, whole, limit=20, stop=()):
+def answer_of(model, *chunks, whole, limit=20, stop=(), top=0):
     texts = TokenTexts(lambda ids: model.chat.tokenizer.decode(list(ids), skip_special_tokens=True), 5)
-    request = SampleRequest(id="x", prompt_ids=(0,), max_tokens=limit, seed=0, stop=stop)
+    request = SampleRequest(id="x", prompt_ids=(0,), max_tokens=limit, seed=0, stop=stop, top_logprobs=top)
     answer = Answer(request, limit, texts.stop_rule(stop), model, whole=whole)
     for chunk in chunks:
         answer.take(chunk)
@@ -138,6 +139,11 @@ def test_events_are_read_as_engines_write_them():
     llama = read_chunk({"choices": [choice], "timings": {"prompt_n": 4, "cache_n": 6, "predicted_n": 9}})
     assert (llama.token_ids, llama.logprobs, llama.tells_stop) == ((3,), (-0.5,), False)
     assert (llama.prompt_tokens, llama.cached_tokens, llama.completion_tokens) == (10, 6, 9)
+    assert (chunk.top_logprobs, llama.top_logprobs) == ((), ((),))
+    told = {"tokens": ["a", "b"], "top_logprobs": [{"a": -1.0, "c": -2.0}, {"b": -3}]}
+    assert read_chunk({"choices": [{"text": "ab", "logprobs": told}]}).top_logprobs == ((-1.0, -2.0), (-3.0,))
+    told = {"content": [{"token": "x", "logprob": -0.5, "top_logprobs": [{"logprob": -0.5}, {"logprob": -1.5}]}]}
+    assert read_chunk({"choices": [{"delta": {"content": "x"}, "logprobs": told}]}).top_logprobs == ((-0.5, -1.5),)
     chat = read_chunk({"choices": [{"delta": {"content": "hi"}, "matched_stop": "\n\n"}], "usage": None})
     assert (chat.text, chat.token_ids, chat.stop) == ("hi", None, "\n\n")
     assert read_chunk({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}).completion_tokens == 2
@@ -148,3 +154,29 @@ def test_the_toy_tokenizer_has_one_token_a_byte():
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder())
     assert tokenizer.encode("2 + 3é\n\n") == list("2 + 3é\n\n".encode())
+
+
+def test_means_are_over_the_most_probable_tokens_that_were_asked_for(words):
+    told = {"token_ids": (4, 9), "logprobs": (-3.0, -0.5), "completion_tokens": 2, "finish": "stop"}
+    # the sampled token comes beside the two that were asked for
+    chunk = Chunk(text="ab", top_logprobs=((-3.0, -0.5, -1.5), (-0.5, -float("inf"))), **told)
+    assert answer_of(words, chunk, whole=False).sampled().top_logprobs == ()
+    assert answer_of(words, chunk, whole=False, top=2).sampled().top_logprobs == (-1.0, -50.25)
+    few = replace(chunk, top_logprobs=((-3.0,),))
+    assert answer_of(words, few, whole=False, top=2).sampled().top_logprobs == ()
+
+
+def test_servers_are_asked_for_no_more_than_they_give(words):
+    asked = {}
+    for api in ("tokens", "chat"):
+        for count in (0, 3, 2**31):
+            config = SimpleNamespace(api=api, logprobs=True, standard_fields=True, extra={}, stream_interval=8)
+            messages = (Message("user", "hi"),)
+            request = SampleRequest(
+                id="x", prompt_ids=(0,), max_tokens=9, seed=0, top_logprobs=count, messages=messages
+            )
+            model = SimpleNamespace(chat=SimpleNamespace(turns=list))
+            body = body_of(request, 9, "served", model, config)
+            asked[api, count] = body["top_logprobs" if api == "chat" else "logprobs"]
+    assert [asked["tokens", count] for count in (0, 3, 2**31)] == [1, 3, 5]
+    assert [asked["chat", count] for count in (0, 3, 2**31)] == [1, 3, 20]

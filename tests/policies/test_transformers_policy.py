@@ -70,6 +70,22 @@ async def test_logprobs_are_the_models_own(policy):
     assert first.logprobs + second.logprobs == pytest.approx(logprobs[len(request.prompt_ids) - 1 :].numpy(), abs=1e-4)
 
 
+async def test_means_over_the_most_probable_tokens_are_the_models_own(policy):
+    model = AutoModelForCausalLM.from_pretrained(tiny.folder())
+    vocabulary = model.config.vocab_size
+    counts = (0, 1, 5, vocabulary, 2**31)
+    asked = [ask(policy, temperature=1.3, top_logprobs=count, id=f"top-{count}") for count in counts]
+    got = await asyncio.gather(*map(policy.sample, asked))
+    assert got[0].top_logprobs == ()
+    for request, sampled in zip(asked[1:], got[1:], strict=True):
+        tokens = torch.tensor([request.prompt_ids + sampled.token_ids])
+        with torch.inference_mode():
+            logits = model(tokens).logits[0, len(request.prompt_ids) - 1 : -1]
+        top = torch.log_softmax(logits, -1).topk(min(request.top_logprobs, vocabulary)).values.mean(-1)
+        assert sampled.top_logprobs == pytest.approx(top.numpy(), abs=1e-4)
+    assert got[3].top_logprobs == got[4].top_logprobs
+
+
 async def test_sampled_tokens_follow_the_models_softmax(policy):
     model = AutoModelForCausalLM.from_pretrained(tiny.folder())
     prompt = policy.encode(Problem.of(QUESTIONS[0]))

@@ -125,7 +125,7 @@ def test_a_renamed_copy_is_known_by_its_architecture(
 
 def test_an_unknown_model_is_refused_with_what_is_known_and_what_to_do(tmp_path: Path, calls: list[Any]) -> None:
     plain = folder_with(tmp_path / "some-model", model_type="llama")
-    with pytest.raises(ConfigError, match=r"known are implicit, .*skywork\. Pass reader=.*register_prm"):
+    with pytest.raises(ConfigError, match=r"known are confidence, .*skywork\. Pass reader=.*register_prm"):
         load_prm(plain)
     odd = folder_with(tmp_path / "odd", adaptive_ttc_prm="qwen")
     with pytest.raises(ConfigError, match=r"reader 'qwen', which is not known"):
@@ -139,7 +139,7 @@ def test_a_new_family_joins_by_registration(tmp_path: Path, calls: list[Any]) ->
     reader = PRMReader(name="mine", load=lambda path, **settings: fake, names="^my-prm")
     register_prm(reader)
     register_prm(reader)
-    assert set(known_prms()) == {"mine", *sorted(set(HUB_NAMES.values())), "implicit", "self-verification"}
+    assert set(known_prms()) == {"mine", *HUB_NAMES.values(), "implicit", "self-verification", "confidence"}
     assert load_prm(folder_with(tmp_path / "My-PRM-7B")) is fake
     with pytest.raises(ConfigError, match="already"):
         register_prm(PRMReader(name="mine", load=lambda path: fake))

@@ -162,6 +162,21 @@ async def test_logprobs_are_those_of_the_same_model_on_transformers():
     await there.aclose()
 
 
+async def test_means_over_the_most_probable_tokens_are_those_on_transformers():
+    here, there = engines.policy(), TransformersPolicy.from_pretrained(MINI_POLICY)
+    wanted = {"temperature": 0.0, "max_tokens": 30, "top_logprobs": 7}
+    ours, theirs = await here.sample(ask(here, **wanted)), await there.sample(ask(there, **wanted))
+    assert ours.token_ids == theirs.token_ids
+    assert len(ours.top_logprobs) == len(ours.token_ids)
+    assert ours.top_logprobs == pytest.approx(theirs.top_logprobs, abs=1e-3)
+    assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
+    all_of_them = await here.sample(ask(here, **{**wanted, "top_logprobs": 2**31}))  # as many as the engine gives: 20
+    twenty = await there.sample(ask(there, **{**wanted, "top_logprobs": 20}))
+    assert all_of_them.top_logprobs == pytest.approx(twenty.top_logprobs, abs=1e-3)
+    await here.aclose()
+    await there.aclose()
+
+
 @pytest.mark.parametrize("settings", [{"no_such_thing": 1}, {"model": "elsewhere"}, {"logprobs_mode": "raw_logits"}])
 def test_settings_that_it_cannot_take_are_refused_before_anything_starts(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
