@@ -116,6 +116,8 @@ class SampledEvent(Event):
     logprob: float  # of the whole solution so far, in nats
     finish: str
     answer_logprob: float | None = None  # mean of the final answer's tokens; None where it is not known
+    answer_at: int | None = 0  # characters of the whole solution before its answer; None: its thought has not ended
+    thought: int = 0  # tokens of the whole solution that are thinking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ class FinishedEvent(Event):
     text: str  # the whole solution; ``tokens`` is its length
     tokens: int
     scores: tuple[float, ...]  # of its steps; empty if it was not scored
+    answer_at: int | None = 0  # characters before the answer; None: its thought has not ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

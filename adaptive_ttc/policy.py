@@ -66,6 +66,8 @@ class Sampled:
             knows that it cannot be told; None: it follows from ``logprobs``.
         prompt_tokens: prompt tokens computed; ``cached_tokens`` were answered by a prefix cache.
         discarded_tokens: tokens computed past the end of the sample and not delivered.
+        thought: how many of ``token_ids``, from the first on, are thinking, where the engine itself tells them from the
+            answer; None: the policy's tags tell.
     """
 
     token_ids: tuple[int, ...]
@@ -76,6 +78,7 @@ class Sampled:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     discarded_tokens: int = 0
+    thought: int | None = None
 
 
 @runtime_checkable

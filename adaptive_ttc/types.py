@@ -124,6 +124,9 @@ class Prefix:
         finish: why the last sample ended; None at the root.
         path: child indices from the root; the seed of every sample is derived from it.
         attempts: earlier finished solutions that the policy is shown before this one, oldest first.
+        answer_at: characters of ``text`` before the answer, which a reasoning model thinks in; None while the thought
+            has not ended.
+        thought: how many of ``token_ids`` are thinking.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -136,6 +139,13 @@ class Prefix:
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     top_logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     answer_logprob: float = field(default=math.nan, compare=False, repr=False)
+    answer_at: int | None = 0
+    thought: int = 0
+
+    @property
+    def answer_text(self) -> str:
+        """What the answer is read off: the text after the thinking, empty while there is none."""
+        return "" if self.answer_at is None else self.text[self.answer_at :]
 
     @property
     def finished(self) -> bool:
@@ -191,6 +201,7 @@ class Usage:
         prompt_tokens: prompt and prefix tokens that the policy computed (cache misses).
         cached_prompt_tokens: prompt and prefix tokens that its cache answered.
         completion_tokens: tokens that the policy delivered; what ``budget_tokens`` bounds.
+        thinking_tokens: those of them that are a reasoning model's thinking.
         discarded_tokens: tokens that the policy computed past a stop string or an abort.
         lost_tokens: upper bound of the tokens of calls that failed without telling their number; the budget is charged
             with them beside ``completion_tokens``.
@@ -204,6 +215,7 @@ class Usage:
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
+    thinking_tokens: int = 0
     discarded_tokens: int = 0
     lost_tokens: int = 0
     prm_tokens: int = 0

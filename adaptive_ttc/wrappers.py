@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adaptive_ttc.answers.thinking import ThinkingTags, thinking_of
 from adaptive_ttc.policy import (
     Demand,
     Policy,
@@ -70,6 +71,11 @@ class WrappedPolicy(_Wrapped):
     def whole_samples(self) -> bool:
         """Passed on."""
         return whole_samples(self._policy)
+
+    @property
+    def thinking(self) -> ThinkingTags | None:
+        """Passed on."""
+        return thinking_of(self._policy)
 
     def recorded_samples(self, problem: Problem) -> int | None:
         """Passed on."""

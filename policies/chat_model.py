@@ -6,8 +6,9 @@ Every policy over the same folder reads the same, so that what was calibrated wi
 from __future__ import annotations
 
 import copy
+import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache, partial
@@ -16,8 +17,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from adaptive_ttc.answers.thinking import ThinkingTags
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.requests import TokenTexts
+from adaptive_ttc.policies.thinking_tags import AUTO, Rendering, Thinking, thinking_tags
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
 from adaptive_ttc.types import Message, Problem
 
@@ -40,6 +43,13 @@ _FIXED_CLOCK = (
 )
 
 
+# fmt: off
+_TAKEN = frozenset({  # arguments of ``apply_chat_template`` that are not for a template
+    "conversation", "messages", "add_generation_prompt", "continue_final_message", "tokenize", "return_dict",
+    "return_tensors", "sanitize_control_tokens", "date_string", "chat_template", "strftime_now",
+})
+# fmt: on
+
 PROMPTS = 256  # problems whose prompt is kept: a run asks for it several times
 
 
@@ -50,12 +60,27 @@ class ChatFormat:
         tokenizer: a Hugging Face tokenizer.
         system_prompt: put before problems that bring no system message; None adds nothing.
         source: where the tokenizer comes from, for messages.
+        thinking: the tags of a reasoning model, see :data:`~adaptive_ttc.policies.thinking_tags.Thinking`.
+        template_kwargs: further arguments of the template, such as ``{"enable_thinking": False}``.
+
+    Attributes:
+        thinking: how the model marks its thoughts; None for one that does not think.
+        template_kwargs: further arguments of the template.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or the template refuses the system prompt.
+        ConfigError: the tokenizer has no chat template, the template refuses the system prompt or an argument, or
+            ``thinking`` names no tags.
     """
 
-    def __init__(self, tokenizer: Any, system_prompt: str | None, source: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        system_prompt: str | None,
+        source: str,
+        *,
+        thinking: Thinking = AUTO,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError(
                 f"{source} has no chat template, so nothing says how a problem is put to it; take its instruct "
@@ -69,7 +94,12 @@ class ChatFormat:
         self._lock = threading.Lock()
         self._system = () if system_prompt is None else (Message("system", system_prompt),)
         self._encoded = lru_cache(maxsize=PROMPTS)(self._encode)
+        self.template_kwargs = dict(template_kwargs or {})
+        if taken := sorted(set(self.template_kwargs) & _TAKEN):
+            raise ConfigError(f"chat_template_kwargs may not set {', '.join(taken)}, which the library does itself")
+        self._asked = () if thinking == AUTO else (json.dumps(["thinking", thinking]),)
         try:
+            self.thinking = thinking_tags(tokenizer, self._rendering(template), thinking)
             self.encode(Problem.of("1 + 1"))
         except ConfigError as error:
             remedy = "; if it takes no system prompt, pass system_prompt=None" if self._system else ""
@@ -78,7 +108,8 @@ class ChatFormat:
     @property
     def format(self) -> tuple[str, ...]:
         """What decides, besides the tokenizer's own files, how a problem is rendered."""
-        return (_TODAY.isoformat(), *(message.content for message in self._system))
+        kwargs = (json.dumps(self.template_kwargs, sort_keys=True, default=str),) if self.template_kwargs else ()
+        return (_TODAY.isoformat(), *(message.content for message in self._system), *kwargs, *self._asked)
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         """Chat messages as dicts, behind the system prompt where they bring none."""
@@ -93,20 +124,32 @@ class ChatFormat:
         return self._encoded(problem.messages)
 
     def _encode(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        return self._rendered(messages, begin=True)
+
+    def _rendered(self, messages: Sequence[Message], *, begin: bool) -> tuple[int, ...]:
+        """The conversation, with the assistant's turn begun or not."""
         try:
             with self._lock:
                 ids: Sequence[int] = self.tokenizer.apply_chat_template(
                     self.turns(messages),
-                    add_generation_prompt=True,
+                    add_generation_prompt=begin,
                     tokenize=True,
                     return_dict=False,
                     sanitize_control_tokens=True,
                     date_string=_TODAY.strftime("%d %b %Y"),
                     chat_template=self._template,
+                    **self.template_kwargs,
                 )
         except (TemplateError, ValueError, TypeError) as error:
             raise ConfigError(f"the chat template refuses these messages: {error}") from error
         return tuple(ids)
+
+    def _rendering(self, template: str) -> Rendering:
+        """The template, and what it writes where the assistant's turn begins."""
+        asked = Problem.of("1 + 1").messages
+        before, whole = self._rendered(asked, begin=False), self._rendered(asked, begin=True)
+        begun = whole[len(before) :] if whole[: len(before)] == before else ()
+        return Rendering(template, self.tokenizer.decode(list(begun)))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
@@ -164,9 +207,13 @@ class ChatModel:
         *,
         system_prompt: str | None,
         eos_token_ids: Iterable[int] | None,
+        thinking: Thinking = AUTO,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> ChatModel:
         """Read off a loaded model, with or without its weights' values; errors as :func:`read_chat_model`."""
-        chat = ChatFormat(tokenizer, system_prompt, str(path_or_hub_name))
+        chat = ChatFormat(
+            tokenizer, system_prompt, str(path_or_hub_name), thinking=thinking, template_kwargs=chat_template_kwargs
+        )
         eos = eos_tokens(model.generation_config, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
         return cls(
             folder=folder,
@@ -187,6 +234,8 @@ def read_chat_model(
     system_prompt: str | None = None,
     eos_token_ids: Iterable[int] | None = None,
     revision: str | None = None,
+    thinking: Thinking = AUTO,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> ChatModel:
     """Read a model's folder; its weights are neither loaded nor given memory.
 
@@ -195,6 +244,7 @@ def read_chat_model(
         system_prompt: put before problems without a system message; None adds nothing.
         eos_token_ids: replace the model's own end tokens.
         revision: of a Hub model.
+        thinking, chat_template_kwargs: see :class:`ChatFormat`.
 
     Raises:
         ConfigError: it cannot be read, has no chat template, or nothing says what ends a solution.
@@ -212,7 +262,14 @@ def read_chat_model(
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder} is no readable causal language model: {error}") from error
     return ChatModel.of(
-        path_or_hub_name, folder, model, tokenizer, system_prompt=system_prompt, eos_token_ids=eos_token_ids
+        path_or_hub_name,
+        folder,
+        model,
+        tokenizer,
+        system_prompt=system_prompt,
+        eos_token_ids=eos_token_ids,
+        thinking=thinking,
+        chat_template_kwargs=chat_template_kwargs,
     )
 
 
@@ -243,6 +300,7 @@ class ChatModelPolicy:
     Attributes:
         model: the model.
         name, fingerprint, parameters, revision_prompt: see :class:`ChatModel`.
+        thinking: how it marks its thoughts; None where it does not think.
         max_context: most tokens of prompt and solution together.
     """
 
@@ -250,6 +308,7 @@ class ChatModelPolicy:
         self.model = model
         self.name, self.fingerprint = model.name, model.fingerprint
         self.parameters, self.revision_prompt = model.parameters, model.revision_prompt
+        self.thinking: ThinkingTags | None = model.chat.thinking
         self.max_context = max_context
 
     def encode(self, problem: Problem) -> tuple[int, ...]:

@@ -13,18 +13,23 @@ _BEGIN = 16  # tokens before the end at which the search for an answer begins
 
 
 def answer_logprob(
-    text: str, logprobs: Sequence[float], reached: Callable[[int], int], space: AnswerSpace = MATH
+    text: str,
+    logprobs: Sequence[float],
+    reached: Callable[[int], int],
+    space: AnswerSpace = MATH,
+    begin: int | None = 0,
 ) -> float:
     """Mean log-probability, in nats, of the tokens of the final answer of ``text``, where ``space`` finds it.
 
     Tokens that the answer shares with what is around it count. ``logprobs``: shape [tokens]; ``reached`` tells how many
-    characters the first n tokens stand for, and is asked a few times, where answers usually are: near the end. Returns
-    nan where there is no answer, it stands nowhere literally, or no token is told apart.
+    characters the first n tokens stand for, and is asked a few times, where answers usually are: near the end. The
+    answer stands behind the first ``begin`` characters; None: there is none yet. Returns nan where there is no answer,
+    it stands nowhere literally, or no token is told apart.
     """
-    span = space.span(text) if logprobs else None
-    if span is None:
+    span = space.span(text[begin:]) if logprobs and begin is not None else None
+    if span is None or begin is None:
         return math.nan
-    first, last = (_token_at(place, len(logprobs), reached) for place in (span[0], span[1] - 1))
+    first, last = (_token_at(begin + place, len(logprobs), reached) for place in (span[0], span[1] - 1))
     own = logprobs[first : last + 1]
     return math.fsum(own) / len(own) if own else math.nan
 

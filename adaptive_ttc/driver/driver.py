@@ -9,6 +9,7 @@ import anyio
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.thinking import Thought, thinking_of
 from adaptive_ttc.cost import Price, flops
 from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig, Engines, Halt, PolicyCalls
@@ -237,6 +238,7 @@ class Driver:
         sample.token_ids, sample.text, sample.scores = prefix.token_ids, prefix.text, prefix.scores
         sample.logprob, sample.logprobs, sample.ended = prefix.logprob, prefix.logprobs, prefix.finish
         sample.top_logprobs = prefix.top_logprobs
+        sample.thought = Thought(prefix.thought, prefix.answer_at)
         return sample
 
     def _sample(self, parent: Prefix, request: Expand, account: SearchState) -> Sample:
@@ -257,6 +259,7 @@ class Driver:
             messages=self._prompts.messages(parent.attempts),
             answers=self._answers,
             top_wanted=traits_of(self._prm).top_logprobs,
+            tags=thinking_of(self._policy),
         )
 
     def _paid(self, prefix: Prefix, account: SearchState) -> bool:

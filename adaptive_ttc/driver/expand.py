@@ -90,6 +90,7 @@ class ExpansionScores:
                 text=sample.text,
                 tokens=len(sample.token_ids),
                 scores=sample.scores,
+                answer_at=sample.thought.answer_at,
             )
         )
 
@@ -288,8 +289,9 @@ class Expansion:
     def _absorb(self, lease: Lease, reply: Reply, used: int, scores: ExpansionScores) -> int:
         """Add what was delivered; returns what its score costs, if that is called for and paid from the lease."""
         assert reply.sampled is not None
-        sample = lease.sample
+        sample, thought = lease.sample, lease.sample.thought.tokens
         sample.absorb(reply.sampled, lease.tokens, late=reply.error is not None)
+        self._recorder.add(thinking_tokens=sample.thought.tokens - thought)
         if sample.ended is not None and self._end(sample, sample.ended, scores):
             return scores.score_within(sample, lease.reservation.amount - used)
         return 0
@@ -326,6 +328,8 @@ class Expansion:
                 logprob=sample.logprob,
                 finish=finish,
                 answer_logprob=None if math.isnan(sample.answer_logprob) else sample.answer_logprob,
+                answer_at=sample.thought.answer_at,
+                thought=sample.thought.tokens,
             )
         )
         if not self._request.score:

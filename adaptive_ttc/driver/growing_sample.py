@@ -11,6 +11,7 @@ from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.driver.step_ends import step_ends
+from adaptive_ttc.answers.thinking import ThinkingTags, Thought
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.base import TokenLogprobs
 from adaptive_ttc.strategies.requests import Expand
@@ -25,8 +26,8 @@ class Sample:
     # fmt: off
     __slots__ = (
         "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_told", "answer_logprob", "attempts", "ended",
-        "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "text", "token_ids", "top_logprobs",
-        "top_wanted",
+        "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "tags", "text", "thought", "token_ids",
+        "top_logprobs", "top_wanted",
     )
     # fmt: on
 
@@ -43,6 +44,7 @@ class Sample:
         messages: tuple[Message, ...] = (),
         answers: AnswerSpace = MATH,
         top_wanted: int = 0,
+        tags: ThinkingTags | None = None,
     ) -> None:
         if parent.finished:
             raise ValueError(f"the solution at path {parent.path} has ended: it cannot be expanded")
@@ -64,6 +66,10 @@ class Sample:
         self._decode = decode
         self._messages = messages
         self._answers = answers
+        self.tags = tags
+        self.thought = Thought(parent.thought, parent.answer_at)
+        if tags is not None and tags.begun and not self.token_ids:
+            self.thought = Thought(0, None)
         self.remaining = max(0, min(request.max_tokens, max_context - len(prompt_ids)) - len(parent.token_ids))
         self.ended: Finish | None = None if self.remaining else "length"
 
@@ -118,6 +124,7 @@ class Sample:
         self.logprob = reduce(add, sampled.logprobs, self.logprob)  # the same however a solution was leased
         self.logprobs += sampled.logprobs
         self.top_logprobs += sampled.top_logprobs
+        self.thought = self._thought_after(sampled)
         self._told = sampled.answer_logprob
         self.remaining -= len(sampled.token_ids)
         if late and self.remaining > 0:
@@ -129,6 +136,18 @@ class Sample:
         else:
             self.ended = sampled.finish
 
+    def _thought_after(self, sampled: Sampled) -> Thought:
+        """The thinking in all tokens, the delivered ones included: as the engine tells, or by the policy's tags."""
+        if sampled.thought is None:
+            return self.thought if self.tags is None else self.tags.thought(self.token_ids, self.text, self._decode)
+        grown, before = len(sampled.token_ids), len(self.token_ids) - len(sampled.token_ids)
+        open_before = self.thought.answer_at is None or not before
+        if sampled.thought == grown and open_before:
+            return Thought(self.thought.tokens + grown, None)
+        end = before + sampled.thought
+        at = len(self._decode(self.token_ids[:end])) if open_before else self.thought.answer_at
+        return Thought(self.thought.tokens + sampled.thought, at)
+
     def end(self, finish: Finish) -> None:
         """Note that it has ended, and how sure the policy was of its answer, if it holds one."""
         self.ended = finish
@@ -136,8 +155,10 @@ class Sample:
             self.answer_logprob = self._told
         elif finish != "stop" and len(self.logprobs) == len(self.token_ids):
             ids = self.token_ids
-            space = self._answers.after(finish)
-            self.answer_logprob = answer_logprob(self.text, self.logprobs, lambda n: len(self._decode(ids[:n])), space)
+            space, begin = self._answers.after(finish), self.thought.answer_at
+            self.answer_logprob = answer_logprob(
+                self.text, self.logprobs, lambda n: len(self._decode(ids[:n])), space, begin
+            )
 
     def child(self) -> Prefix:
         """The prefix that the strategy is sent."""
@@ -152,6 +173,8 @@ class Sample:
             logprobs=self.logprobs,
             top_logprobs=self.top_logprobs,
             answer_logprob=self.answer_logprob,
+            answer_at=self.thought.answer_at,
+            thought=self.thought.tokens,
         )
 
     def token_logprobs(self) -> TokenLogprobs:

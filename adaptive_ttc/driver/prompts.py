@@ -31,7 +31,8 @@ class Prompts:
     """The prompts of one problem under the policy's chat template.
 
     Earlier attempts stand in a prompt as exactly the tokens that the policy wrote, so that its prefix cache serves
-    them; only where a chat template cannot be cut open are they rendered from text.
+    them. They are rendered from text where a chat template cannot be cut open, and where the policy thought: reasoning
+    models are shown what they answered, not what they thought.
     """
 
     def __init__(self, problem: Problem, policy: Policy, answers: AnswerSpace = MATH) -> None:
@@ -44,7 +45,7 @@ class Prompts:
         """Token ids up to where the next attempt begins. ConfigError: the chat template refuses a conversation."""
         ids = self.opening
         for attempt in attempts:
-            if self._turn is None:
+            if self._turn is None or attempt.thought:
                 return self._rendered(attempts)
             ended = bool(attempt.token_ids) and attempt.token_ids[-1:] == self._turn[:1]
             ids += attempt.token_ids + self._turn[ended:]
@@ -53,7 +54,7 @@ class Prompts:
     def messages(self, attempts: tuple[Prefix, ...] = ()) -> tuple[Message, ...]:
         """The same as chat turns."""
         user = Message("user", self._again)
-        turns = (turn for attempt in attempts for turn in (Message("assistant", attempt.text), user))
+        turns = (turn for attempt in attempts for turn in (Message("assistant", attempt.answer_text), user))
         return (*self._problem.messages, *turns)
 
     def new_tokens(self, attempts: tuple[Prefix, ...]) -> int:

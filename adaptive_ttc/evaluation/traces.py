@@ -17,6 +17,7 @@ from typing import Any
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.thinking import after_thought
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.files.bounded import SAMPLES, read_lines, read_whole
 from adaptive_ttc.files.typed import damage_told
@@ -276,7 +277,11 @@ class _Reader:
         if correct is not None and not isinstance(correct, bool):
             raise ConfigError(f'{where}: "correct" is true or false; got {correct!r}')
         canonical = self.space.canonical
-        found = canonical(_text(entry, "answer", where)) if self.answers else answer_in(self.space, text or "")
+        found = (
+            canonical(_text(entry, "answer", where))
+            if self.answers
+            else answer_in(self.space, after_thought(text or ""))
+        )
         if not found and correct:
             found = canonical(gold) or "right"
         tokens = self._tokens(where, entry.get("tokens"), text)

@@ -216,7 +216,7 @@ class AdaptiveProblem(ProblemRun):
         """Extract the answers of new solutions, and put all answers of the problem into classes."""
         for path, one in self._candidates.items():
             if path not in self._answers:
-                self._answers[path] = self._grader.read(one.text, one.finish)
+                self._answers[path] = self._grader.read(one.answer_text, one.finish)
         texts = sorted({answer for answer in self._answers.values() if answer is not None})
         if any(text not in self._class_of for text in texts):
             self._class_of = dict(zip(texts, await self._grader.classes(texts), strict=True))

@@ -179,6 +179,8 @@ class Record:
             scores=self._scores.get(path, kept) if request.score else (),
             logprob=end.logprob,
             answer_logprob=math.nan if end.answer_logprob is None else end.answer_logprob,
+            answer_at=end.answer_at,
+            thought=end.thought,
             finish=cast(Finish, end.finish),
             path=path,
         )

@@ -28,7 +28,7 @@ class Unread:
 
         def hear(event: Event) -> None:
             if isinstance(event, FinishedEvent):
-                self.look(event.text, space)
+                self.look("" if event.answer_at is None else event.text[event.answer_at :], space)
             if other is not None:
                 other(event)
 

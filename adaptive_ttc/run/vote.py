@@ -20,13 +20,13 @@ from adaptive_ttc.voting import VoteName, aggregate, tally, voters
 
 async def grade(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """Candidates in the order of the prefixes, with classes and aggregated scores. GradingError: no grader starts."""
-    answers = [grader.read(prefix.text, prefix.finish) for prefix in prefixes]
+    answers = [grader.read(prefix.answer_text, prefix.finish) for prefix in prefixes]
     return candidates_of(prefixes, answers, await grader.classes(answers), strategy)
 
 
 def grade_by_text(prefixes: Sequence[Prefix], strategy: Strategy, grader: Grader) -> tuple[Candidate, ...]:
     """The same where nothing compares answers: those of one canonical text are a class."""
-    answers = [grader.read(prefix.text, prefix.finish) for prefix in prefixes]
+    answers = [grader.read(prefix.answer_text, prefix.finish) for prefix in prefixes]
     return candidates_of(prefixes, answers, answers, strategy)
 
 
@@ -121,7 +121,8 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, request: Sol
     if not candidates:
         return f"sampling ended before the first token: {ending.why}."
     late = ending.stopped == Stopped.DEADLINE
-    ends = Counter(candidate.prefix.finish for candidate in candidates if candidate.verdict is None)
+    open_thoughts = [one for one in candidates if one.prefix.answer_at is None]
+    ends = Counter(one.prefix.finish for one in candidates if one.verdict is None and one not in open_thoughts)
     remedies: dict[Finish, str] = {
         "budget": "cut by the budget (give a larger one)",
         "length": "at the length limit (give a larger max_tokens)",
@@ -130,6 +131,8 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, request: Sol
         "eos": f"ended without {request.answers.form} (the policy's prompt should ask for it)",
     }
     causes = [f"{ends[finish]} {remedy}" for finish, remedy in remedies.items() if ends[finish]]
+    if open_thoughts:
+        causes.append(f"{len(open_thoughts)} still thinking (give a larger max_tokens, or budget)")
     if refuted := sum(candidate.verdict is False for candidate in candidates):
         causes.append(f"{refuted} with an answer that was refuted")
     return f"none of {len(candidates)} candidates holds one: {', '.join(causes)}."

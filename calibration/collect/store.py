@@ -301,6 +301,8 @@ def start_to_text(start: Start) -> str:
                 one.path,
                 *astuple(work),
                 _known(one.answer_logprob),
+                one.answer_at,
+                one.thought,
             ]
             for one, work in ((start.first, start.first_work), (start.whole, start.whole_work))
         ]
@@ -319,8 +321,20 @@ def start_of(text: str) -> Start:
 
 def _prefix_of(row: list[Any]) -> Prefix:
     token_ids, text, scores, logprob, finish, path = row[:6]
-    told = _number(row[10]) if len(row) > 10 else NAN  # earlier versions wrote none
-    return Prefix(tuple(token_ids), text, tuple(scores), logprob, finish, tuple(path), answer_logprob=told)
+    # earlier versions wrote neither how sure the policy was of its answer, nor where that begins
+    told = _number(row[10]) if len(row) > 10 else NAN
+    answer_at, thought = row[11:] or (0, 0)
+    return Prefix(
+        tuple(token_ids),
+        text,
+        tuple(scores),
+        logprob,
+        finish,
+        tuple(path),
+        answer_logprob=told,
+        answer_at=answer_at,
+        thought=thought,
+    )
 
 
 def _number(value: float | None) -> float:

@@ -287,7 +287,7 @@ def _first_step(strategy: Strategy) -> Search:
 def _drawn(
     kind: str, index: int, found: Iterable[Prefix], work: Work, first_steps: Iterable[Prefix], space: AnswerSpace
 ) -> Drawn:
-    answers = ((one, answer_in(space, one.text, one.finish)) for one in found)
+    answers = ((one, answer_in(space, one.answer_text, one.finish)) for one in found)
     attempts = tuple(Attempt.of(Candidate(one, answer_class=answer)) for one, answer in answers)
     steps = tuple(first_step_of(prefix) for prefix in first_steps)
     unit = Unit(kind, attempts, steps, work.generated, work.prm)

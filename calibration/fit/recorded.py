@@ -150,8 +150,12 @@ async def graded(record: Record, rows: Sequence[Row]) -> list[ProblemRecord]:
 def _drawn(index: int, sample: RecordedSample, record: Record, space: AnswerSpace) -> Drawn:
     """A recorded sample as a unit; its first step is known where the scores of steps are."""
     tokens, logprob = len(sample.token_ids), math.fsum(sample.logprobs) if sample.logprobs else NAN
-    sure = answer_logprob(sample.text, sample.logprobs, lambda n: sample.ends[n - 1] if n else 0, space)
-    attempt = Attempt(answer_in(space, sample.text, sample.finish), sample.scores, tokens, logprob, sample.finish, sure)
+    sure = answer_logprob(
+        sample.text, sample.logprobs, lambda n: sample.ends[n - 1] if n else 0, space, sample.answer_at
+    )
+    attempt = Attempt(
+        answer_in(space, sample.answer_text, sample.finish), sample.scores, tokens, logprob, sample.finish, sure
+    )
     prm = sample.prm_counts[-1] if sample.prm_counts else 0
     steps = (_first_step(sample),) if sample.scores and record.detail == "steps" else ()
     unit = Unit(SAMPLE, (attempt,), steps, tokens, prm)

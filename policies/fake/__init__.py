@@ -2,6 +2,7 @@
 
 from adaptive_ttc.policies.fake.clock import VirtualTimeLoop
 from adaptive_ttc.policies.fake.policy import FakePolicy, Hold
+from adaptive_ttc.policies.fake.reasoning import ReasoningToy
 from adaptive_ttc.policies.fake.writers import EOS, Script, ToyModel, Writer, toy_answer, toy_numbers, toy_right_so_far
 from adaptive_ttc.prm.fake import Trouble
 
@@ -9,6 +10,7 @@ __all__ = [
     "EOS",
     "FakePolicy",
     "Hold",
+    "ReasoningToy",
     "Script",
     "ToyModel",
     "Trouble",

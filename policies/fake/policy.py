@@ -13,7 +13,9 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
+from adaptive_ttc.answers.thinking import ThinkingTags
 from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.fake.reasoning import ReasoningToy
 from adaptive_ttc.policies.fake.writers import (
     ASSISTANT,
     EOS,
@@ -102,6 +104,7 @@ class FakePolicy:
         turn_tokens: tokens that a sample writes before other tasks have their turn.
         overrun: tokens reported as computed past a stop string or an abort.
         trouble: random delays and failures, before the first token and at every later turn of a sample.
+        thinking: how the writer marks thoughts; None takes what it says itself, which scripts do not.
 
     Attributes:
         requests: all requests in order, failed ones included.
@@ -123,10 +126,12 @@ class FakePolicy:
         turn_tokens: int = 16,
         overrun: int = 0,
         trouble: Trouble | None = None,
+        thinking: ThinkingTags | None = None,
     ) -> None:
         if min(max_context - 1, max_batch, turn_tokens) < 1 or overrun < 0:
             raise ConfigError("max_context must be at least 2, max_batch and turn_tokens 1, and overrun 0")
         self._writer = writer
+        self.thinking: ThinkingTags | None = thinking or getattr(writer, "tags", None)
         self.name, self.parameters, self.max_context = name, parameters, max_context
         self.revision_prompt = REVISION_PROMPT
         self._max_batch, self._turn_tokens, self._overrun = max_batch, turn_tokens, overrun
@@ -152,9 +157,16 @@ class FakePolicy:
         return cls(ToyModel(error_rate), **settings)
 
     @classmethod
-    def from_pretrained(cls, path_or_name: str, **settings: Any) -> Self:
-        """The toy model under any name, to try commands without a real one; ``settings``: :meth:`generative`'s."""
-        return cls.generative(name=str(path_or_name), **settings)
+    def reasoning(cls, *, error_rate: float = 0.03, again: float = 0.4, begun: bool = False, **settings: Any) -> Self:
+        """The toy model that thinks before it answers, see :class:`ReasoningToy`; ``settings``: the constructor's."""
+        return cls(ReasoningToy(error_rate, again, begun), **settings)
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str, *, reasoning: bool = False, **settings: Any) -> Self:
+        """The toy model under any name, to try commands without a real one; ``settings``: :meth:`generative`'s, or with
+        ``reasoning`` those of :meth:`reasoning`.
+        """
+        return (cls.reasoning if reasoning else cls.generative)(name=str(path_or_name), **settings)
 
     @property
     def fingerprint(self) -> str:
@@ -184,6 +196,8 @@ class FakePolicy:
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Every message behind a token for its role; ConfigError if that leaves no room for a token."""
         ids = encode_problem(problem)
+        if self.thinking is not None and self.thinking.begun:
+            ids = (*ids, *self.thinking.opening)
         if len(ids) >= self.max_context:
             raise ConfigError(f"problem {problem.id!r} is {len(ids)} tokens long, the context {self.max_context}")
         return ids
@@ -285,7 +299,9 @@ class FakePolicy:
     def _sampled(self, request: SampleRequest, tokens: list[int], logprobs: list[float], finish: Any) -> Sampled:
         if finish != "eos":
             self._writer.cut(request, tokens)
-        cached = 0 if request.prompt_ids[-1] == ASSISTANT else len(request.prompt_ids) - 1
+        begun = () if self.thinking is None or not self.thinking.begun else self.thinking.opening
+        opening = (ASSISTANT, *begun)
+        cached = 0 if request.prompt_ids[-len(opening) :] == opening else len(request.prompt_ids) - 1
         return Sampled(
             token_ids=tuple(tokens),
             finish=finish,

@@ -15,7 +15,8 @@ from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem, split_steps
 
 EOS, SYSTEM, USER, ASSISTANT = 256, 257, 258, 259
-VOCAB_SIZE = 260
+OPEN, CLOSE = 260, 261  # around a thought
+VOCAB_SIZE = 262
 
 REVISION_PROMPT = "Try again."
 """The user turn after which the fake writes another attempt at the same question."""
@@ -153,14 +154,14 @@ class ToyModel:
         done, _, begun = so_far.rpartition("\n\n")
         position = len(request.prompt_ids) - len(encode_text(begun))
         steps = split_steps(done)
-        total = _last_number(steps[-1]) if steps else numbers[0]
+        total = last_number(steps[-1]) if steps else numbers[0]
         for number in numbers[len(steps) + 1 :]:
             step, logprobs = self._step(request, position, total, number)
-            rest = _rest(step, begun, total + number)
+            rest = rest_of(step, begun, total + number)
             yield from zip(encode_text(rest), logprobs[len(logprobs) - len(rest) :], strict=True)
             position += len(encode_text(begun + rest))
-            total, begun = _last_number(begun + rest), ""
-        for token in encode_text(_rest(f"The answer is \\boxed{{{total}}}.", begun, total)):
+            total, begun = last_number(begun + rest), ""
+        for token in encode_text(rest_of(f"The answer is \\boxed{{{total}}}.", begun, total)):
             yield token, 0.0
         yield EOS, 0.0
 
@@ -195,7 +196,7 @@ def toy_answer(question: str) -> str:
 
 def toy_right_so_far(question: str, steps: tuple[str, ...]) -> bool:
     """Whether the last step's total is right; for :meth:`~adaptive_ttc.prm.FakePRM.truthful`."""
-    return _last_number(steps[-1]) == sum(toy_numbers(question)[: len(steps) + 1])
+    return last_number(steps[-1]) == sum(toy_numbers(question)[: len(steps) + 1])
 
 
 def _choose(rng: random.Random, outcomes: Mapping[T, float], request: SampleRequest) -> tuple[T, float]:
@@ -213,13 +214,14 @@ def _choose(rng: random.Random, outcomes: Mapping[T, float], request: SampleRequ
     return drawn, math.log(outcomes[drawn])
 
 
-def _rest(step: str, begun: str, value: int) -> str:
+def rest_of(step: str, begun: str, value: int) -> str:
     """What is left to write of a step; one begun otherwise under another seed is ended."""
     if step.startswith(begun):
         return step[len(begun) :]
     return "\n\n" if "=" in begun and begun[-1].isdigit() else f" = {value}\n\n"
 
 
-def _last_number(text: str) -> int:
+def last_number(text: str) -> int:
+    """The last number in a text; 0 where there is none."""
     numbers: list[str] = re.findall(r"-?\d+", text)
     return int(numbers[-1]) if numbers else 0

@@ -24,6 +24,7 @@ from adaptive_ttc.policies.openai.fleet import REMEDY, Fleet, FleetConfig, Repli
 from adaptive_ttc.policies.openai.http import Connections, MisfitError
 from adaptive_ttc.policies.openai.protocol import Answer, body_of, read_chunk
 from adaptive_ttc.policies.requests import check_request
+from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
 
@@ -78,6 +79,8 @@ class OpenAIPolicy(ChatModelPolicy):
         revision: str | None = None,
         api_key: str | None = None,
         api_key_env: str | None = "OPENAI_API_KEY",
+        thinking: Thinking = AUTO,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Self:
         """Make a policy for a model that others serve; nothing is sent before the first sample.
@@ -90,6 +93,8 @@ class OpenAIPolicy(ChatModelPolicy):
             max_context: prompt and new tokens together; None takes what the model knows.
             revision: of the model on the Hub.
             api_key: sent to every replica; None takes what ``api_key_env`` holds, the empty string sends none.
+            thinking: tags of a reasoning model's thoughts; ``auto`` finds them in its files (docs/reasoning.md).
+            chat_template_kwargs: arguments of the chat template, such as ``{"enable_thinking": False}``.
             api_key_env: an environment variable with the key, if it is set; None looks for none.
             **settings: see :class:`~adaptive_ttc.policies.openai.FleetConfig`; ``api="chat"`` for servers that name
                 no token ids.
@@ -103,7 +108,13 @@ class OpenAIPolicy(ChatModelPolicy):
         urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
         key = api_key if api_key is not None else os.environ.get(api_key_env or "")
         config = FleetConfig(base_urls=urls, api_key=key, **settings)
-        model = read_chat_model(path_or_hub_name, system_prompt=system_prompt, revision=revision)
+        model = read_chat_model(
+            path_or_hub_name,
+            system_prompt=system_prompt,
+            revision=revision,
+            thinking=thinking,
+            chat_template_kwargs=chat_template_kwargs,
+        )
         most = model.positions
         if max_context is not None and not 2 <= max_context <= (most or max_context):
             raise ConfigError(f"max_context={max_context} must be 2 to {most}, which the model knows")

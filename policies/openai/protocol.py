@@ -80,7 +80,9 @@ def _prompt(request: SampleRequest, model: ChatModel, config: FleetConfig) -> di
             f"ones: {REMEDY}; a request made by hand needs messages, no stop strings and no begun solution"
         )
     if config.api == "chat":
-        return {"messages": model.chat.turns(request.messages)}
+        kwargs = model.chat.template_kwargs
+        told = {"chat_template_kwargs": kwargs} if kwargs else {}
+        return {"messages": model.chat.turns(request.messages), **told}
     return {"prompt": _text_of(request.prompt_ids, model.chat.tokenizer)}
 
 
@@ -107,6 +109,7 @@ class Chunk:
     """What one event of ``/completions`` or ``/chat/completions`` says, as vLLM, SGLang and llama.cpp write it."""
 
     text: str = ""  # new text
+    reasoning: str = ""  # new thinking, where the server tells it from the answer
     token_ids: tuple[int, ...] | None = None  # new tokens; None where the event does not name them
     logprobs: tuple[float, ...] = ()  # of the new tokens, in nats; empty where the event does not tell
     top_logprobs: tuple[tuple[float, ...], ...] = ()  # at each new token's place, of the most probable ones, likewise
@@ -116,6 +119,7 @@ class Chunk:
     prompt_tokens: int | None = None  # of the prompt, the second of the first; None where the event does not tell
     cached_tokens: int | None = None
     completion_tokens: int | None = None  # generated so far; None where the event does not tell
+    reasoning_tokens: int | None = None  # those of them that are thinking
 
 
 def read_chunk(event: Json) -> Chunk:
@@ -125,13 +129,15 @@ def read_chunk(event: Json) -> Chunk:
     details: Json = usage.get("prompt_tokens_details") or {}
     # llama.cpp's own account; its prompt_n leaves the cached ones out
     timings: Json = event.get("timings") or {}
+    said: Json = choice.get("delta") or choice.get("message") or {}
     named = [key for key in ("stop_reason", "matched_stop") if key in choice]
     ids, logprobs = _tokens(choice)
     prompt = usage.get("prompt_tokens")
     if prompt is None and "prompt_n" in timings:
         prompt = timings["prompt_n"] + timings.get("cache_n", 0)
     return Chunk(
-        text=choice.get("text") or (choice.get("delta") or {}).get("content") or "",
+        text=choice.get("text") or said.get("content") or "",
+        reasoning=said.get("reasoning_content") or said.get("reasoning") or "",
         token_ids=ids,
         logprobs=logprobs,
         top_logprobs=_top_logprobs(choice),
@@ -141,6 +147,7 @@ def read_chunk(event: Json) -> Chunk:
         prompt_tokens=prompt,
         cached_tokens=details.get("cached_tokens", timings.get("cache_n")),
         completion_tokens=usage.get("completion_tokens", timings.get("predicted_n")),
+        reasoning_tokens=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
     )
 
 
@@ -172,6 +179,9 @@ def _top_logprobs(choice: Json) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(each) for each in one if each is not None) for one in some)
 
 
+_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+
+
 class Answer:
     """One streamed answer as it arrives, made into a sample.
 
@@ -188,7 +198,8 @@ class Answer:
         self._named = not whole  # whether every piece of text came with its ids
         self._logprobs: list[float] = []
         self._top_logprobs: list[float] = []
-        self._text = ""
+        self._text = self._reasoning = ""
+        self._thought: int | None = None  # tokens of thinking, where the server told it from the answer
         self._events = 0
         self._latest = Chunk()
         self._server_finish: str | None = None
@@ -217,16 +228,17 @@ class Answer:
 
     def take(self, chunk: Chunk) -> None:
         """Add the next event; ConfigError if a server does not name tokens that have to be named."""
-        known = {name: getattr(chunk, name) for name in ("prompt_tokens", "cached_tokens", "completion_tokens")}
+        known = {name: getattr(chunk, name) for name in _COUNTS}
         self._latest = replace(self._latest, **{name: value for name, value in known.items() if value is not None})
         self._server_finish = chunk.finish or self._server_finish
         self._server_stop = chunk.stop or self._server_stop
-        self._events += bool(chunk.text or chunk.token_ids)
+        self._events += bool(chunk.text or chunk.reasoning or chunk.token_ids)
         self._logprobs += chunk.logprobs
         if most := self._request.top_logprobs:
             top = [sorted((max(each, _LEAST_LOGPROB) for each in one), reverse=True) for one in chunk.top_logprobs]
             self._top_logprobs += (math.fsum(one[:most]) / len(one[:most]) for one in top if one)
         self._text += chunk.text
+        self._reasoning += chunk.reasoning
         if not self._whole and chunk.text and chunk.token_ids is None:
             if not self._ids:
                 raise ConfigError(f"the server names no token ids, without which no step can be gone on from; {REMEDY}")
@@ -278,6 +290,7 @@ class Answer:
             prompt_tokens=(len(self._request.prompt_ids) if read is None else read) - cached,
             cached_tokens=cached,
             discarded_tokens=max(len(ids), counted or 0) - len(delivered),
+            thought=None if self._thought is None else min(self._thought, len(delivered)),
         )
 
     def _token_ids(self, finish: Finish, counted: int | None) -> list[int]:
@@ -288,18 +301,28 @@ class Answer:
             return self._ids
         if self._named and missing == 1 and end and self._ids[-1:] != end:
             return [*self._ids, *end]  # counted and not named
-        ids = self._cut()
+        ids, thinking = self._cut(), self._thinking()
         if counted is None:
             if finish != "abort":
                 raise EngineError(
                     "the server tells neither token ids nor how many tokens it generated, so that no budget can hold; "
                     "take one that knows return_token_ids or stream_options.include_usage"
                 )
-            counted = max(self._events, len(ids))
-        missing = min(counted, self._limit) - len(ids) - len(end)
-        if missing > 0 and not self._whole:
+            counted = max(self._events, len(thinking) + len(ids))
+        missing = max(0, min(counted, self._limit) - len(thinking) - len(ids) - len(end))
+        if missing and not self._whole:
             raise EngineError(f"the server did not name all of its {counted} tokens", retryable=True)
-        return [*ids, *(self._eos * max(0, missing)), *end]
+        # thinking that the server counts and does not show; all of it while nothing is answered
+        told = (self._latest.reasoning_tokens or 0) if ids or not thinking else counted
+        hidden = min(missing, max(0, told - len(thinking)))
+        if thinking or hidden:
+            self._thought = len(thinking) + hidden
+        return [*thinking, *(self._eos * hidden), *ids, *(self._eos * (missing - hidden)), *end]
+
+    def _thinking(self) -> list[int]:
+        """The thinking that the server told from the answer, in the tokenizer's own tokens."""
+        ids: list[int] = self._tokenizer.encode(self._reasoning, add_special_tokens=False) if self._reasoning else []
+        return ids
 
     def _cut(self) -> list[int]:
         """The text in the tokenizer's own tokens, up to a stop string."""

@@ -201,6 +201,7 @@ def _piece(sample: RecordedSample, begun: int, tokens: int, request: SampleReque
         logprobs=sample.logprobs[piece],
         prompt_tokens=computed,
         cached_tokens=(len(request.prompt_ids) if begun else prompt) - computed if prompt else 0,
+        thought=min(max(0, sample.thought - begun), tokens) if sample.thought else None,
     )
 
 

@@ -21,12 +21,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from adaptive_ttc.answers.thinking import after_thought
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.datasets import Row, load_problems
@@ -84,6 +86,7 @@ class RecordedSample:
         prm_counts: shape [steps]: tokens that scoring the first 1, 2, ... steps takes uncached; empty if not recorded.
         prm_tokens: those of the whole solution that the PRM computed; its cache held the rest.
         prompt_tokens: prompt tokens computed before its first token; a prefix cache held ``cached_tokens``.
+        thought: how many of ``token_ids``, from the first on, are a reasoning model's thinking.
     """
 
     path: tuple[int, ...]
@@ -97,6 +100,7 @@ class RecordedSample:
     prm_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    thought: int = 0
 
     def __post_init__(self) -> None:
         length = len(self.token_ids)
@@ -110,6 +114,20 @@ class RecordedSample:
             raise ConfigError(f"{len(self.logprobs)} log-probabilities for {length} tokens")
         if not all(0 <= score <= 1 for score in self.scores):
             raise ConfigError("scores lie in [0, 1]")
+        if not 0 <= self.thought <= length:
+            raise ConfigError(f"{self.thought} tokens of thinking among {length}")
+
+    @property
+    def answer_at(self) -> int | None:
+        """Characters before its answer; None where all of it is thinking."""
+        if not self.thought:
+            return 0
+        return None if self.thought == len(self.token_ids) else self.ends[self.thought - 1]
+
+    @property
+    def answer_text(self) -> str:
+        """What its answer is read off."""
+        return "" if self.answer_at is None else self.text[self.answer_at :]
 
     @cached_property
     def steps(self) -> tuple[str, ...]:
@@ -329,6 +347,7 @@ def _traced_problem(entry: dict[str, Any], rows: list[Row], max_n: int, max_toke
             raise ConfigError(f"{entry['problem_id']} counts {tokens!r:.40} tokens for {len(text)} characters")
         cut = tokens >= max_tokens
         spoken = tokens if cut else tokens - 1
+        thinking = len(text) - len(after_thought(text))
         first = 1 + len(rows) + (number * max_n + index) * max_tokens
         ends = tuple(len(text) * k // spoken for k in range(1, spoken + 1)) if spoken else ()
         sample = RecordedSample(
@@ -338,6 +357,8 @@ def _traced_problem(entry: dict[str, Any], rows: list[Row], max_n: int, max_toke
             ends=ends if cut else (*ends, len(text)),
             finish="length" if cut else "eos",
             scores=() if trace.get("prm_score") is None else (trace["prm_score"],),
+            # a part of the closing tag may be read with the answer, never a part of the answer with the thought
+            thought=tokens if text and thinking == len(text) else bisect_right(ends, thinking) if thinking else 0,
         )
         samples.append(sample)
     messages = (Message("user", rows[number]["problem"]),)

@@ -9,6 +9,7 @@ from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.answers.thinking import Thought, thinking_of
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.replay.record import (
     Model,
@@ -40,6 +41,7 @@ class Growing:
     token_ids: Tokens = ()
     logprobs: tuple[float, ...] = ()
     finish: str = "length"
+    thought: int | None = None  # tokens of thinking, where the engine tells
 
 
 class Recorder:
@@ -126,6 +128,8 @@ class Recorder:
         growing.token_ids += sampled.token_ids
         growing.logprobs += sampled.logprobs
         growing.finish = sampled.finish
+        if sampled.thought is not None:
+            growing.thought = (growing.thought or 0) + sampled.thought
         if self._over(growing):
             self._ended[growing.opening, request.seed] = growing
         elif (growing.opening, request.seed) not in self._ended:
@@ -159,11 +163,12 @@ class Recorder:
     def _sample(self, question: str, one: Growing) -> RecordedSample:
         text = self._live.decode(one.token_ids)
         scored, counts = self._scores.get((question, split_steps(text)), (Scored(scores=(), prm_tokens=0), ()))
+        ends = text_ends(self._live.decode, one.token_ids, text)
         return RecordedSample(
             path=one.path,
             token_ids=one.token_ids,
             text=text,
-            ends=text_ends(self._live.decode, one.token_ids, text),
+            ends=ends,
             finish="eos" if one.finish == "eos" else "length",
             logprobs=one.logprobs if len(one.logprobs) == len(one.token_ids) else (),
             scores=scored.scores,
@@ -171,7 +176,16 @@ class Recorder:
             prm_tokens=scored.prm_tokens,
             prompt_tokens=one.first.prompt_tokens,
             cached_tokens=one.first.cached_tokens,
+            thought=self._thought(one, text),
         )
+
+    def _thought(self, one: Growing, text: str) -> int:
+        """Tokens before the answer."""
+        if one.thought is not None:
+            return one.thought
+        tags = thinking_of(self._live)
+        found = Thought() if tags is None else tags.thought(one.token_ids, text, self._live.decode)
+        return found.tokens
 
 
 def _model(model: Policy | RewardModel) -> Model:

@@ -21,6 +21,7 @@ import anyio.lowlevel
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.thinking import after_thought, tags_in
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
 from adaptive_ttc.evaluation.traces import TraceSample, TraceSet
@@ -37,7 +38,7 @@ _SCORED_BY = "recorded scores"
 
 def text_of(sample: TraceSample, number: int, space: AnswerSpace = MATH) -> str:
     """A solution's text, from which its answer is read; ``number`` tells texts of equal answers apart."""
-    if sample.text is not None and answer_in(space, sample.text) == sample.answer:
+    if sample.text is not None and answer_in(space, after_thought(sample.text)) == sample.answer:
         return sample.text
     if sample.answer is None:
         silent = f"Recorded sample {number} gives no answer."
@@ -49,7 +50,7 @@ def check_read(traces: TraceSet, space: AnswerSpace) -> None:
     """Refuse traces of answers that cannot be read back off a text (ConfigError)."""
     for problem in traces.problems:
         for number, sample in enumerate(problem.samples):
-            if space != MATH and answer_in(space, text_of(sample, number, space)) != sample.answer:
+            if space != MATH and answer_in(space, after_thought(text_of(sample, number, space))) != sample.answer:
                 raise ConfigError(
                     f"{problem.where}, sample {number + 1}: nothing is known of which answers={space.name!r} reads "
                     f"{sample.answer!r:.60}: leave the answers out and give the texts, or replay without --answers"
@@ -68,7 +69,7 @@ class RecordedGrader(Grader):
                 continue
             for number, sample in enumerate(problem.samples):
                 if sample.answer is not None:
-                    answer = answer_in(space, text_of(sample, number, space)) or sample.answer
+                    answer = answer_in(space, after_thought(text_of(sample, number, space))) or sample.answer
                     self._flags.setdefault((space.canonical(problem.gold), answer), []).append(bool(sample.correct))
                     self._known.add(answer)
 
@@ -124,6 +125,8 @@ class TracePolicy(Turns):
         billions = re.findall(r"(?i)(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z])", names[0]) if len(names) == 1 else []
         self.parameters = round(float(billions[-1]) * 1e9) if billions else 0
         self.revision_prompt: str | None = None
+        texts = (sample.text for problem in traces.problems for sample in problem.samples if sample.text)
+        self.thinking = tags_in(texts)
         self.grader = RecordedGrader(traces, space)
         self._longest = max(sample.tokens for problem in traces.problems for sample in problem.samples)
         self.max_context = 1 + self._longest

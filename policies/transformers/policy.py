@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy
 from adaptive_ttc.policies.requests import check_request
+from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policies.transformers.batched_model import ModelRunner
 from adaptive_ttc.policies.transformers.batching import Engine, EngineThread, Job, Outcome, Scheduler
 from adaptive_ttc.policy import Sampled, SampleRequest
@@ -104,6 +105,8 @@ class TransformersPolicy(ChatModelPolicy):
         system_prompt: str | None = None,
         eos_token_ids: Iterable[int] | None = None,
         revision: str | None = None,
+        thinking: Thinking = AUTO,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         max_batch: int = 64,
         max_context: int | None = None,
         prefix_cache_bytes: int = 512 * 2**20,
@@ -120,6 +123,8 @@ class TransformersPolicy(ChatModelPolicy):
                 :data:`adaptive_ttc.policies.chat_model.MATH_SYSTEM_PROMPT`.
             eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
             revision: of the model on the Hub.
+            thinking: tags of a reasoning model's thoughts; ``auto`` finds them in its files (docs/reasoning.md).
+            chat_template_kwargs: arguments of the chat template, such as ``{"enable_thinking": False}``.
             max_batch, max_context, prefix_cache_bytes, prefill_tokens, num_threads: see :class:`EngineConfig`.
 
         Raises:
@@ -138,7 +143,14 @@ class TransformersPolicy(ChatModelPolicy):
         if config.num_threads is None and network.device.type == "cpu" and parameters < SMALL_MODEL:
             torch.set_num_threads(1)
         model = ChatModel.of(
-            path_or_hub_name, folder, network, tokenizer, system_prompt=system_prompt, eos_token_ids=eos_token_ids
+            path_or_hub_name,
+            folder,
+            network,
+            tokenizer,
+            system_prompt=system_prompt,
+            eos_token_ids=eos_token_ids,
+            thinking=thinking,
+            chat_template_kwargs=chat_template_kwargs,
         )
         return cls(model, network, config)
 

@@ -21,6 +21,7 @@ from vllm.sampling_params import RequestOutputKind
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
 from adaptive_ttc.policies.requests import StopRule, check_request, stream_seed
+from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policies.vllm.engine import EngineHost, PendingRequest
 from adaptive_ttc.policy import Sampled, SampleRequest
 
@@ -83,6 +84,8 @@ class VLLMPolicy(ChatModelPolicy):
         system_prompt: str | None = None,
         eos_token_ids: Iterable[int] | None = None,
         revision: str | None = None,
+        thinking: Thinking = AUTO,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Self:
         """Start an engine for a model folder, or for a model from the Hugging Face Hub, with weights in safetensors.
@@ -93,6 +96,8 @@ class VLLMPolicy(ChatModelPolicy):
                 :data:`adaptive_ttc.policies.chat_model.MATH_SYSTEM_PROMPT`.
             eos_token_ids: tokens that end a solution; None takes the model's own, an empty collection ends none.
             revision: of the model on the Hub.
+            thinking: tags of a reasoning model's thoughts; ``auto`` finds them in its files (docs/reasoning.md).
+            chat_template_kwargs: arguments of the chat template, such as ``{"enable_thinking": False}``.
             **settings: fields of vLLM's ``AsyncEngineArgs``: ``dtype``, ``max_model_len``, ``max_num_seqs``,
                 ``gpu_memory_utilization``, ``tensor_parallel_size``, ...; on a CPU begin with :data:`CPU_SETTINGS`.
 
@@ -102,7 +107,12 @@ class VLLMPolicy(ChatModelPolicy):
         """
         _check_settings(settings)
         model = read_chat_model(
-            path_or_hub_name, system_prompt=system_prompt, eos_token_ids=eos_token_ids, revision=revision
+            path_or_hub_name,
+            system_prompt=system_prompt,
+            eos_token_ids=eos_token_ids,
+            revision=revision,
+            thinking=thinking,
+            chat_template_kwargs=chat_template_kwargs,
         )
         host = EngineHost(model.name, cls.engine_settings(model.folder, **settings))
         return cls(host, model, closing=host.aclose)
@@ -124,20 +134,27 @@ class VLLMPolicy(ChatModelPolicy):
         eos_token_ids: Iterable[int] | None = None,
         revision: str | None = None,
         max_context: int | None = None,
+        thinking: Thinking = AUTO,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
         """A policy on a running engine, closed by its owner.
 
         Args:
             host: runs the model.
             path_or_hub_name: that model's folder or name.
-            system_prompt, eos_token_ids, revision: see :meth:`from_pretrained`.
+            system_prompt, eos_token_ids, revision, thinking, chat_template_kwargs: see :meth:`from_pretrained`.
             max_context: prompt and new tokens together; None takes what the engine can hold, and never more.
 
         Raises:
             ConfigError: files are missing or unfit, or there is no chat template.
         """
         model = read_chat_model(
-            path_or_hub_name, system_prompt=system_prompt, eos_token_ids=eos_token_ids, revision=revision
+            path_or_hub_name,
+            system_prompt=system_prompt,
+            eos_token_ids=eos_token_ids,
+            revision=revision,
+            thinking=thinking,
+            chat_template_kwargs=chat_template_kwargs,
         )
         return cls(host, model, max_context=max_context)
 
