@@ -10,8 +10,8 @@ from operator import add
 from adaptive_ttc.answers.confidence import answer_logprob
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
-from adaptive_ttc.driver.step_ends import step_ends
 from adaptive_ttc.answers.thinking import ThinkingTags, Thought
+from adaptive_ttc.driver.step_ends import step_ends
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.base import TokenLogprobs
 from adaptive_ttc.strategies.requests import Expand

@@ -175,7 +175,7 @@ def test_servers_are_asked_for_no_more_than_they_give(words):
             request = SampleRequest(
                 id="x", prompt_ids=(0,), max_tokens=9, seed=0, top_logprobs=count, messages=messages
             )
-            model = SimpleNamespace(chat=SimpleNamespace(turns=list))
+            model = SimpleNamespace(chat=SimpleNamespace(turns=list, template_kwargs={}))
             body = body_of(request, 9, "served", model, config)
             asked[api, count] = body["top_logprobs" if api == "chat" else "logprobs"]
     assert [asked["tokens", count] for count in (0, 3, 2**31)] == [1, 3, 5]
