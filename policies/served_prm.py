@@ -97,7 +97,10 @@ class ServedStates:
                 retryable=True,
             ) from error
         try:
-            raw = base64.b64decode(response.json()["data"][0]["data"], validate=True)
+            answer = response.json()
+            if isinstance(answer, dict) and answer.get("error"):  # some answer 200 all the same
+                raise self._refusal(500, response.text)
+            raw = base64.b64decode(answer["data"][0]["data"], validate=True)
             flat = np.frombuffer(raw, dtype="<f4").copy()
             if not flat.size or flat.size % len(token_ids):
                 raise ValueError(f"{flat.size} numbers for {len(token_ids)} tokens")

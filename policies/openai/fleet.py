@@ -115,6 +115,13 @@ class UnavailableError(Exception):
         self.must_check = must_check  # whether its health is to be checked before another request
 
 
+class FailedError(UnavailableError):
+    """A replica failed before it had sent anything of an answer."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, must_check=True)
+
+
 @dataclass(slots=True, eq=False)
 class Replica:
     """One server of the fleet."""
@@ -122,6 +129,7 @@ class Replica:
     url: str  # its base URL, without a slash at the end
     index: int  # its place in the fleet
     model: str = ""  # the name under which it serves the model; known after its first check
+    left_out: set[str] = field(default_factory=set)  # fields of a request that it refused
     tells_stop: bool = False  # whether it is known to say which stop string ended an answer
     in_flight: int = 0  # requests that it is serving for this policy
     served: int = 0  # requests that it was given in all

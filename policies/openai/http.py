@@ -18,13 +18,18 @@ import httpx2
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.bounded_http import beginning, bounded
-from adaptive_ttc.policies.openai.fleet import FleetConfig, Replica, UnavailableError
+from adaptive_ttc.policies.openai.fleet import FailedError, FleetConfig, Replica, UnavailableError
+from adaptive_ttc.policies.openai.protocol import DONE
 from adaptive_ttc.tasks import LoopAffinity
 
-Json = dict[str, Any]
+Json = Mapping[str, Any]
 
 # Nothing was sent, so nothing was generated.
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+# What servers answer that have no room now (529: Anthropic and gateways to it).
+_NOT_NOW = frozenset({429, 503, 529})
+# What TGI answers when its generation fails.
+_GENERATION_FAILED = frozenset({424})
 # What servers answer to a request whose form they do not take.
 _MISFIT = frozenset({400, 404, 405, 413, 415, 422, 501})
 # Servers close idle connections after 5 s (uvicorn's default). One that is closed while a request is on its way looks
@@ -55,12 +60,15 @@ class Connections:
             self._client = None  # its connections belong to the loop that made them
 
     async def events(self, replica: Replica, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
-        """The events of a streamed answer, each a JSON object. Leaving the iteration closes the connection.
+        """The events of a streamed answer, each a JSON object; of a server that does not stream, its whole answer.
 
-        An answer that is far longer than the request's ``max_tokens`` may need breaks off.
+        :data:`~adaptive_ttc.policies.openai.protocol.DONE` is the last one of an answer that the server has ended.
+        Leaving the iteration closes the connection. An answer that is far longer than the request's ``max_tokens`` may
+        need breaks off.
 
         Raises:
             UnavailableError: the replica was out of reach, or refused for now; it generated nothing.
+            FailedError: it failed before it had sent anything.
             MisfitError: it does not take such a request; it generated nothing.
             EngineError: it failed or broke off, perhaps after it had generated something (then retryable).
         """
@@ -71,16 +79,26 @@ class Connections:
                 self._http(), "POST", replica.url + path, most=most, content=content, auth=auth
             ) as response:
                 if response.status_code != 200:
-                    raise _refusal(replica, path, response, self._config.redacted(await beginning(response))[:500])
+                    said = self._config.redacted(await beginning(response))[:500]
+                    raise _refusal(replica, path, response.status_code, said, response.headers.get("retry-after"))
+                if _content_type(response) == "application/json":
+                    said = (await response.aread()).decode("utf-8", "replace")
+                    yield self._parsed(replica, path, said, first=True, status=400)
+                    yield DONE
+                    return
+                first = True
                 async with aclosing(aiter(httpx2.EventSource(response))) as events:  # type: ignore[type-var]
                     async for event in events:
-                        if event.data == "[DONE]":
+                        if event.data.strip() == "[DONE]":
                             # read on to the body's end: only then can the connection serve another request
                             with anyio.move_on_after(_LAST_BYTES_TIMEOUT):
                                 async for _ in events:
                                     pass
+                            yield DONE
                             return
-                        yield _parsed(replica, event.data, self._config)
+                        if event.data.strip():  # some keep a connection alive with empty events
+                            yield self._parsed(replica, path, event.data, first=first, failed=event.event == "error")
+                            first = False
         except _UNSENT as error:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         except httpx2.TransportError as error:
@@ -123,6 +141,27 @@ class Connections:
                 await response.aread()
                 return response
 
+    def _parsed(
+        self, replica: Replica, path: str, data: str, *, first: bool, failed: bool = False, status: int | None = None
+    ) -> Json:
+        """An event's JSON object, if it is one of an answer.
+
+        ``first``: nothing came before it; ``failed``: it says so; ``status``: of an error there that names none.
+        """
+        said = self._config.redacted(data)[:500]
+        try:
+            event = json.loads(data)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and not failed and not event.get("error") and event.get("object") != "error":
+            return event
+        status = (_status(event) if isinstance(event, dict) else None) or status
+        if first and status is not None:
+            raise _refusal(replica, path, status, said)
+        if isinstance(event, dict) or failed:
+            raise EngineError(f"{replica.url} failed while it answered: {said}", retryable=True)
+        raise EngineError(f"{replica.url} sent an event that is not JSON: {said!r}", retryable=True)
+
     def _auth(self, replica: Replica) -> httpx2.BasicAuth | None:
         credentials = self._config.credentials.get(replica.url)
         return None if credentials is None else httpx2.BasicAuth(*credentials)
@@ -140,7 +179,7 @@ class Connections:
             )
         return self._client
 
-    def _pick(self, replica: Replica, response: httpx2.Response) -> Json:
+    def _pick(self, replica: Replica, response: httpx2.Response) -> dict[str, Any]:
         """The model's entry in a replica's list."""
         try:
             cards = {card["id"]: card for card in response.json()["data"]}
@@ -161,28 +200,33 @@ class Connections:
         return dict(cards[wanted])
 
 
-def _refusal(replica: Replica, path: str, response: httpx2.Response, said: str) -> Exception:
-    """The error for a status other than 200."""
-    status = response.status_code
-    if status in (429, 503):
-        return UnavailableError(f"says {status}: {said}", retry_after=_seconds(response.headers.get("retry-after")))
+def _refusal(replica: Replica, path: str, status: int, said: str, retry_after: str | None = None) -> Exception:
+    """The error for a status other than 200, of a whole answer or in place of a stream's first event."""
+    if status in _NOT_NOW:
+        return UnavailableError(f"says {status}: {said}", retry_after=_seconds(retry_after))
     if status in _MISFIT:
         return MisfitError(f"answers {path} with {status}: {said}")
-    if status >= 500:  # it, or a server behind a router, may have generated before it failed
+    if status == 500:
+        return FailedError(f"{replica.url} failed with {status}: {said}")
+    if status > 500 or status in _GENERATION_FAILED:  # a server behind a router may have generated before it failed
         return EngineError(f"{replica.url} failed with {status}: {said}", retryable=True)
     refused = f"{replica.url} refuses with {status}: {said}; check the URL and the API key"
     return EngineError(refused, generated=False)
 
 
-def _parsed(replica: Replica, data: str, config: FleetConfig) -> Json:
-    try:
-        event = json.loads(data)
-    except ValueError:
-        said = config.redacted(data)[:200]
-        raise EngineError(f"{replica.url} sent an event that is not JSON: {said!r}", retryable=True) from None
-    if not isinstance(event, dict) or event.get("error"):
-        raise EngineError(f"{replica.url} failed while it answered: {config.redacted(data)[:500]}", retryable=True)
-    return event
+def _status(event: Json) -> int | None:
+    """The HTTP status that an error event names, or the error inside it."""
+    error = event.get("error")
+    inner = error if isinstance(error, dict) else {}
+    for code in (inner.get("code"), inner.get("status"), event.get("code"), event.get("status_code")):
+        if isinstance(code, int | str) and str(code).isdecimal() and 400 <= int(code) < 600:
+            return int(code)
+    return None
+
+
+def _content_type(response: httpx2.Response) -> str:
+    named: str = response.headers.get("content-type", "")
+    return named.partition(";")[0].strip().lower()
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -1,16 +1,17 @@
 """The ``Policy`` over servers that speak the OpenAI protocol.
 
-A request is repeated only if it certainly generated nothing. If a call was lost after it was sent, the caller gets an
-error and has to pay for it.
+A request is repeated only if it certainly generated nothing, or once if the server failed (500) before it had sent any
+of the answer. If a call was lost otherwise after it was sent, the caller gets an error and has to pay for it.
 """
 
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields as fields_of
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -20,23 +21,27 @@ import anyio.lowlevel
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
-from adaptive_ttc.policies.openai.fleet import REMEDY, Fleet, FleetConfig, Replica, UnavailableError
+from adaptive_ttc.policies.openai.answer import Answer
+from adaptive_ttc.policies.openai.fleet import REMEDY, FailedError, Fleet, FleetConfig, Replica, UnavailableError
 from adaptive_ttc.policies.openai.http import Connections, MisfitError
-from adaptive_ttc.policies.openai.protocol import Answer, body_of, read_chunk
+from adaptive_ttc.policies.openai.protocol import body_of, read_chunk, refused_fields, without
 from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest
 from adaptive_ttc.types import Problem
+
+_log = logging.getLogger(__package__)
 
 # Turns of the event loop in which an abort lets the request read what has already come over the network.
 _TURNS = 4
 
 
 class _Pending:
-    """A request under way: the scope that an abort cancels, and the answer so far."""
+    """A request under way: the scope that an abort cancels, what was sent last, and the answer so far."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
+        self.body: Mapping[str, Any] = {}
         self.answer: Answer | None = None
 
 
@@ -65,6 +70,7 @@ class OpenAIPolicy(ChatModelPolicy):
         self._gate = Gate(config.max_concurrency)
         self._pending: dict[str, _Pending] = {}
         self._tells_stop = self._closed = False
+        self._doubted: set[tuple[str, str]] = set()  # servers, and what was said about them
         self.whole_samples = config.api != "tokens"
         self.strategy_defaults: Mapping[str, Any] = {}
 
@@ -102,7 +108,7 @@ class OpenAIPolicy(ChatModelPolicy):
         Raises:
             ConfigError: files are missing or unfit, or a setting is unknown or out of its range.
         """
-        known = [field.name for field in fields(FleetConfig) if field.init]
+        known = [field.name for field in fields_of(FleetConfig) if field.init]
         if unknown := set(settings) - set(known):
             raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}; a fleet has {', '.join(known)}")
         urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
@@ -175,6 +181,7 @@ class OpenAIPolicy(ChatModelPolicy):
     async def _serve(self, request: SampleRequest, pending: _Pending) -> Sampled:
         """Ask replica after replica until one takes the request."""
         give_up = anyio.current_time() + self._config.patience
+        failed = False
         while True:
             pending.answer = None
             async with self._fleet.replica(request.prompt_ids, give_up) as replica:
@@ -183,9 +190,17 @@ class OpenAIPolicy(ChatModelPolicy):
                         return await self._ask(request, replica, pending)
                 except UnavailableError as reason:
                     self._fleet.refused(replica, reason)
-                    if anyio.current_time() > give_up:
+                    late = anyio.current_time() > give_up
+                    if isinstance(reason, FailedError) and (failed or late):
+                        raise EngineError(str(reason), retryable=True) from reason
+                    if late:
                         raise self._fleet.exhausted() from reason
+                    failed = failed or isinstance(reason, FailedError)
                 except MisfitError as reason:
+                    if fields := refused_fields(str(reason), pending.body, self._config):
+                        _log.warning("%s gets no %s any more: %s", replica.url, ", ".join(sorted(fields)), reason)
+                        replica.left_out |= fields
+                        continue
                     raise ConfigError(f"{replica.url} does not take the request: it {reason}; {REMEDY}") from reason
                 except ConfigError as error:
                     error.generated = pending.answer is not None  # then it was found out from what came
@@ -205,8 +220,12 @@ class OpenAIPolicy(ChatModelPolicy):
         if request.stop and (self._tells_stop or replica.tells_stop):
             # the names of vLLM and of SGLang for leaving the stop string in the text
             body |= {"stop": list(request.stop), "include_stop_str_in_output": True, "no_stop_trim": True}
+        body = pending.body = without(body, replica.left_out)
         rule = self._texts.stop_rule(request.stop)
-        answer = pending.answer = Answer(request, limit, rule, self.model, whole=self.whole_samples)
+        answer = pending.answer = Answer(
+            request, limit, rule, self.model, whole=self.whole_samples, rendered=self._config.api != "chat",
+            context=self.max_context,
+        )  # fmt: skip
         path = "/chat/completions" if self._config.api == "chat" else "/completions"
         async with aclosing(self._connections.events(replica, path, body)) as events:
             try:
@@ -220,8 +239,16 @@ class OpenAIPolicy(ChatModelPolicy):
                 if not (answer.complete and answer.counted):  # else only what comes after the answer's end was lost
                     raise
         sampled = answer.sampled()
+        self._tell(replica, answer)
         self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
         return sampled
+
+    def _tell(self, replica: Replica, answer: Answer) -> None:
+        """Log what a server says that cannot be: each kind of it once."""
+        for kind, sentence in answer.doubts.items():
+            if (replica.url, kind) not in self._doubted:
+                self._doubted.add((replica.url, kind))
+                _log.warning("%s is not believed: %s", replica.url, sentence)
 
 
 class Gate:

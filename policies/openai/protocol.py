@@ -1,33 +1,25 @@
-"""The protocol: a request's body, the events of an answer, and the sample made of them.
+"""The protocol: a request's body, and the events of an answer.
 
-A prompt is sent in one of three ways (:data:`~adaptive_ttc.policies.openai.fleet.Api`). An answer's tokens are counted
-from, in this order:
-
-1. The ids that the server names (vLLM's and SGLang's ``return_token_ids``, ``token_id:`` names, llama.cpp's ids beside
-   its log-probabilities), if they are as many as it counts. They are delivered as they are.
-2. Its own count (``usage``, with ``continuous_usage_stats`` also of an answer that is cut short; llama.cpp's
-   ``timings``). The ids come from the model's own tokenizer; tokens without a text of their own are charged as EOS.
-3. Neither: a whole answer is refused, since no budget could hold; one that was cut short counts the tokens of its text,
-   or its events if they are more.
+A prompt is sent in one of three ways (:data:`~adaptive_ttc.policies.openai.fleet.Api`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel
 from adaptive_ttc.policies.openai.fleet import REMEDY, FleetConfig
-from adaptive_ttc.policies.requests import StopRule, stream_seed
-from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.policies.openai.words import count
+from adaptive_ttc.policies.requests import stream_seed
+from adaptive_ttc.policy import SampleRequest
 
 Json = Mapping[str, Any]
-Finish = Literal["eos", "stop", "length", "abort"]
 _MOST_TOP = 20  # most probable tokens of which servers tell the log-probabilities unless they are set up for more
-_LEAST_LOGPROB = -100.0  # nats; of tokens that a model rules out
 
 
 def body_of(
@@ -71,6 +63,35 @@ def body_of(
     }
 
 
+# Fields whose absence does no harm where a server does not know them; ``top_p`` only where it cuts nothing off.
+_SPARE = (
+    *("top_k", "min_p", "repetition_penalty", "repeat_penalty", "stream_interval", "timings_per_token"),
+    *("return_token_ids", "return_tokens_as_token_ids", "stream_options", "logprobs", "top_logprobs"),
+    *("add_special_tokens", "seed", "top_p"),
+)
+_NEW_LIMIT = "max_completion_tokens"  # the name that newer models of OpenAI want
+
+
+def refused_fields(said: str, body: Json, config: FleetConfig) -> frozenset[str]:
+    """The fields of a body that a server's refusal names and that may be left out; see :func:`without`.
+
+    TGI refuses ``top_p`` of 1, hosted APIs what they do not know, OpenAI's newer models ``max_tokens``.
+    """
+    spare = [name for name in _SPARE if name in body and name not in config.extra]
+    if body["top_p"] != 1:
+        spare.remove("top_p")
+    named = {name for name in spare if re.search(rf"\b{name}\b", said)}
+    if "max_tokens" in body and re.search(rf"\b{_NEW_LIMIT}\b", said):
+        named.add("max_tokens")
+    return frozenset(named)
+
+
+def without(body: Json, fields: Container[str]) -> dict[str, Any]:
+    """A body without these fields, ``top_p`` only where it cuts nothing off; ``max_tokens`` gets its other name."""
+    kept = {name: value for name, value in body.items() if name not in fields or (name == "top_p" and value != 1)}
+    return {**kept, _NEW_LIMIT: body["max_tokens"]} if "max_tokens" in fields else kept
+
+
 def _prompt(request: SampleRequest, model: ChatModel, config: FleetConfig) -> dict[str, Any]:
     if config.api == "tokens":
         return {"prompt": list(request.prompt_ids), "add_special_tokens": False}
@@ -93,7 +114,9 @@ def _text_of(ids: Sequence[int], tokenizer: Any) -> str:
     """
     begins: list[int] = tokenizer.encode("")
     bos = tokenizer.bos_token_id
-    text = _decode(tokenizer, ids).removeprefix(tokenizer.bos_token if bos is not None and begins[:1] == [bos] else "")
+    text = exact_text(tokenizer, ids).removeprefix(
+        tokenizer.bos_token if bos is not None and begins[:1] == [bos] else ""
+    )
     special = set(tokenizer.all_special_ids)
     again: list[int] = tokenizer.encode(text)
     if [one for one in again if one in special] != [one for one in ids if one in special]:
@@ -104,9 +127,13 @@ def _text_of(ids: Sequence[int], tokenizer: Any) -> str:
     return text
 
 
+DONE: Json = {"[DONE]": True}
+"""The event that ends a stream, beside which some servers give no reason for the end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What one event of ``/completions`` or ``/chat/completions`` says, as vLLM, SGLang and llama.cpp write it."""
+    """What one event of ``/completions`` or ``/chat/completions`` says, whichever server wrote it."""
 
     text: str = ""  # new text
     reasoning: str = ""  # new thinking, where the server tells it from the answer
@@ -119,41 +146,55 @@ class Chunk:
     prompt_tokens: int | None = None  # of the prompt, the second of the first; None where the event does not tell
     cached_tokens: int | None = None
     completion_tokens: int | None = None  # generated so far; None where the event does not tell
-    reasoning_tokens: int | None = None  # those of them that are thinking
+    reasoning_tokens: int | None = None  # those of them that are thinking; None where the event does not tell
+    done: bool = False  # whether nothing comes after it
 
 
 def read_chunk(event: Json) -> Chunk:
-    """Read an event."""
+    """Read an event; EngineError, retryable, if it has not the form of one."""
+    try:
+        return _read(event)
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        said = f"the server sent an event that cannot be read ({error}): {str(event)[:300]}"
+        raise EngineError(said, retryable=True) from error
+
+
+def _read(event: Json) -> Chunk:
     choice: Json = next(iter(event.get("choices") or ()), {})
+    message: Json = choice.get("delta") or choice.get("message") or {}
     usage: Json = event.get("usage") or {}
-    details: Json = usage.get("prompt_tokens_details") or {}
+    read: Json = usage.get("prompt_tokens_details") or {}
+    written: Json = usage.get("completion_tokens_details") or usage
     # llama.cpp's own account; its prompt_n leaves the cached ones out
     timings: Json = event.get("timings") or {}
-    said: Json = choice.get("delta") or choice.get("message") or {}
     named = [key for key in ("stop_reason", "matched_stop") if key in choice]
     ids, logprobs = _tokens(choice)
-    prompt = usage.get("prompt_tokens")
+    prompt = count(usage.get("prompt_tokens")) or None  # Ollama writes 0 until it knows
     if prompt is None and "prompt_n" in timings:
         prompt = timings["prompt_n"] + timings.get("cache_n", 0)
     return Chunk(
-        text=choice.get("text") or said.get("content") or "",
-        reasoning=said.get("reasoning_content") or said.get("reasoning") or "",
+        text=_text(choice.get("text")) or _text(message.get("content")),
+        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
         token_ids=ids,
         logprobs=logprobs,
         top_logprobs=_top_logprobs(choice),
-        finish=choice.get("finish_reason"),
+        # gateways to other APIs write their word under its name there
+        finish=str(choice.get("finish_reason" if "finish_reason" in choice else "stop_reason") or "") or None,
         tells_stop=bool(named),
         stop=next((choice[key] for key in named if isinstance(choice[key], str)), None),
         prompt_tokens=prompt,
-        cached_tokens=details.get("cached_tokens", timings.get("cache_n")),
-        completion_tokens=usage.get("completion_tokens", timings.get("predicted_n")),
-        reasoning_tokens=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
+        cached_tokens=count(read.get("cached_tokens", timings.get("cache_n"))),
+        completion_tokens=count(usage.get("completion_tokens", timings.get("predicted_n"))),
+        reasoning_tokens=count(written.get("reasoning_tokens")),
+        done=event is DONE,
     )
 
 
-def _of_all(logprobs: Sequence[float], tokens: int) -> tuple[float, ...]:
-    """Those of the first tokens; none where they are fewer."""
-    return tuple(logprobs[:tokens]) if len(logprobs) >= tokens else ()
+def _text(content: Any) -> str:
+    """A text, which some servers send in parts and some as null."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
@@ -165,9 +206,10 @@ def _tokens(choice: Json) -> tuple[tuple[int, ...] | None, tuple[float, ...]]:
     ids = choice.get("token_ids")
     if ids is None and entries and all("id" in entry for entry in entries):
         ids = [entry["id"] for entry in entries]
-    if ids is None and names and all(name.startswith("token_id:") for name in names):
+    if ids is None and names and all(str(name).startswith("token_id:") for name in names):
         ids = [int(name.removeprefix("token_id:")) for name in names]
-    known = tuple(float(one) for one in logprobs if one is not None)
+    # what cannot be a log-probability is none; TGI rounds, so that some are a little above 0
+    known = tuple(min(float(one), 0.0) for one in logprobs if one is not None and -math.inf < float(one) < 0.01)
     return (None if ids is None else tuple(ids)), (known if len(known) == len(logprobs) else ())
 
 
@@ -179,165 +221,7 @@ def _top_logprobs(choice: Json) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(each) for each in one if each is not None) for one in some)
 
 
-_COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
-
-
-class Answer:
-    """One streamed answer as it arrives, made into a sample.
-
-    ``limit``: most tokens asked for; ``rule``: of the request's stop strings; ``model``: its tokenizer gives ids to
-    text without any; ``whole``: the answer is a whole solution, which is not continued.
-    """
-
-    def __init__(self, request: SampleRequest, limit: int, rule: StopRule, model: ChatModel, *, whole: bool) -> None:
-        self._request, self._limit, self._rule, self._whole = request, limit, rule, whole
-        self._tokenizer = model.chat.tokenizer
-        own = self._tokenizer.eos_token_id
-        self._eos = sorted(model.eos, key=lambda one: (one != own, one))[:1]
-        self._ids: list[int] = []
-        self._named = not whole  # whether every piece of text came with its ids
-        self._logprobs: list[float] = []
-        self._top_logprobs: list[float] = []
-        self._text = self._reasoning = ""
-        self._thought: int | None = None  # tokens of thinking, where the server told it from the answer
-        self._events = 0
-        self._latest = Chunk()
-        self._server_finish: str | None = None
-        self._server_stop: str | None = None
-        self._stop_end: int | None = None  # number of tokens up to the stop string's end
-
-    @property
-    def met_stop(self) -> bool:
-        """Whether a stop string is complete, so that no more of the answer is wanted."""
-        return self._stop_end is not None
-
-    @property
-    def overrun(self) -> bool:
-        """Whether more tokens have come than were asked for; those are dropped, and no more are waited for."""
-        return max(len(self._ids), self._latest.completion_tokens or 0) > self._limit
-
-    @property
-    def complete(self) -> bool:
-        """Whether the server has said why the answer ended."""
-        return self._server_finish is not None
-
-    @property
-    def counted(self) -> bool:
-        """Whether the number of tokens is known."""
-        return self._named or self._latest.completion_tokens is not None
-
-    def take(self, chunk: Chunk) -> None:
-        """Add the next event; ConfigError if a server does not name tokens that have to be named."""
-        known = {name: getattr(chunk, name) for name in _COUNTS}
-        self._latest = replace(self._latest, **{name: value for name, value in known.items() if value is not None})
-        self._server_finish = chunk.finish or self._server_finish
-        self._server_stop = chunk.stop or self._server_stop
-        self._events += bool(chunk.text or chunk.reasoning or chunk.token_ids)
-        self._logprobs += chunk.logprobs
-        if most := self._request.top_logprobs:
-            top = [sorted((max(each, _LEAST_LOGPROB) for each in one), reverse=True) for one in chunk.top_logprobs]
-            self._top_logprobs += (math.fsum(one[:most]) / len(one[:most]) for one in top if one)
-        self._text += chunk.text
-        self._reasoning += chunk.reasoning
-        if not self._whole and chunk.text and chunk.token_ids is None:
-            if not self._ids:
-                raise ConfigError(f"the server names no token ids, without which no step can be gone on from; {REMEDY}")
-            self._named = False
-        for token in chunk.token_ids or ():
-            self._ids.append(token)
-            if not self.met_stop and self._rule.met(self._request.stop_context, self._ids):
-                self._stop_end = len(self._ids)
-
-    def sampled(self) -> Sampled:
-        """The sample of an answer that has ended, by itself or at a stop string.
-
-        Raises:
-            ConfigError: the server does not take token ids as such.
-            EngineError: the server does not count its tokens; or (retryable) it ended without a reason, or abnormally.
-        """
-        read, sent = self._latest.prompt_tokens, len(self._request.prompt_ids)
-        if not self._whole and read not in (None, sent):
-            raise ConfigError(
-                f"the server read {read} prompt tokens where {sent} were sent; it does not take token ids as such: "
-                f"{REMEDY}"
-            )
-        if self.met_stop:
-            return self._made("stop")
-        if self._server_finish == "length" or (self.overrun and not self.complete):
-            return self._made("length")
-        if self._server_finish == "stop":
-            return self._made("stop" if self._server_stop in self._request.stop else "eos")
-        raise EngineError(f"the server ended its answer with {self._server_finish or 'no reason'}", retryable=True)
-
-    def aborted(self) -> Sampled:
-        """The sample of an answer that was cut short: exactly what was delivered."""
-        return self._made("abort")
-
-    def _made(self, finish: Finish) -> Sampled:
-        counted = self._latest.completion_tokens
-        ids = self._token_ids(finish, counted)
-        if self.met_stop and finish != "abort":
-            finish = "stop"
-        if self._named and finish != "abort" and (self._stop_end or len(ids)) > self._limit:
-            finish = "length"  # what ended it comes after the last token that was asked for
-        delivered = ids[: min(self._limit, self._stop_end or len(ids))]
-        read, cached = self._latest.prompt_tokens, self._latest.cached_tokens or 0
-        return Sampled(
-            token_ids=tuple(delivered),
-            finish=finish,
-            logprobs=_of_all(self._logprobs, len(delivered)),
-            top_logprobs=_of_all(self._top_logprobs, len(delivered)),
-            prompt_tokens=(len(self._request.prompt_ids) if read is None else read) - cached,
-            cached_tokens=cached,
-            discarded_tokens=max(len(ids), counted or 0) - len(delivered),
-            thought=None if self._thought is None else min(self._thought, len(delivered)),
-        )
-
-    def _token_ids(self, finish: Finish, counted: int | None) -> list[int]:
-        """All tokens generated: those that the server named if they are complete, else the tokenizer's own."""
-        end = self._eos if self._server_finish == "stop" and self._server_stop not in self._request.stop else []
-        missing = (counted or 0) - len(self._ids)
-        if self._named and (missing <= 0 or self.met_stop):
-            return self._ids
-        if self._named and missing == 1 and end and self._ids[-1:] != end:
-            return [*self._ids, *end]  # counted and not named
-        ids, thinking = self._cut(), self._thinking()
-        if counted is None:
-            if finish != "abort":
-                raise EngineError(
-                    "the server tells neither token ids nor how many tokens it generated, so that no budget can hold; "
-                    "take one that knows return_token_ids or stream_options.include_usage"
-                )
-            counted = max(self._events, len(thinking) + len(ids))
-        missing = max(0, min(counted, self._limit) - len(thinking) - len(ids) - len(end))
-        if missing and not self._whole:
-            raise EngineError(f"the server did not name all of its {counted} tokens", retryable=True)
-        # thinking that the server counts and does not show; all of it while nothing is answered
-        told = (self._latest.reasoning_tokens or 0) if ids or not thinking else counted
-        hidden = min(missing, max(0, told - len(thinking)))
-        if thinking or hidden:
-            self._thought = len(thinking) + hidden
-        return [*thinking, *(self._eos * hidden), *ids, *(self._eos * (missing - hidden)), *end]
-
-    def _thinking(self) -> list[int]:
-        """The thinking that the server told from the answer, in the tokenizer's own tokens."""
-        ids: list[int] = self._tokenizer.encode(self._reasoning, add_special_tokens=False) if self._reasoning else []
-        return ids
-
-    def _cut(self) -> list[int]:
-        """The text in the tokenizer's own tokens, up to a stop string."""
-        ids: list[int] = self._tokenizer.encode(self._text, add_special_tokens=False)
-        if _decode(self._tokenizer, ids) != self._text:
-            raise ConfigError(
-                f"the tokenizer cannot write {self._text[-80:]!r} as it came, and the server names no token ids; "
-                "serve the model with an engine that does (vLLM: return_token_ids)"
-            )
-        if self._request.stop:
-            context = self._request.stop_context
-            self._stop_end = next((end for end in range(1, len(ids) + 1) if self._rule.met(context, ids[:end])), None)
-        return ids
-
-
-def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
+def exact_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of token ids as the tokenizer writes it, special tokens included."""
     text: str = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return text

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,17 +23,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adaptive_ttc.policies.fake import EOS, ToyModel
-from adaptive_ttc.policies.fake.writers import ASSISTANT, VOCAB_SIZE, decode_tokens, encode_problem
+from adaptive_ttc.policies.fake.writers import VOCAB_SIZE, decode_tokens, encode_problem
 from adaptive_ttc.policies.requests import StopRule, TokenTexts
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Message, Problem
+from tests.policies.server_profiles import VLLM, Profile, Turn
 
 SPECIALS = ("<end>", "<system>", "<user>", "<assistant>")
 TEMPLATE = (
     "{% for message in messages %}{{ '<' + message['role'] + '>' + message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
-MODEL = "toy"
 
 
 @cache
@@ -68,36 +69,6 @@ class ByteNames:
         }
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How a server speaks.
-
-    Attributes:
-        prompts: forms of prompts that it takes, of ``ids``, ``text`` and ``chat``.
-        ids: where it names the tokens: ``token_ids``, ``logprobs`` (names with ids), ``entries`` (llama.cpp), or None.
-        usage: ``running`` counts with every event, ``final`` with the last one, or None.
-        stop_key: the field in which it says which stop string it met, or None.
-        health: whether it has ``/health``.
-        owner: who is said to own its models.
-    """
-
-    prompts: tuple[str, ...] = ("ids", "text", "chat")
-    ids: str | None = "token_ids"
-    usage: str | None = "running"
-    stop_key: str | None = "stop_reason"
-    health: bool = True
-    owner: str = "somebody"
-
-
-VLLM = Manner(owner="vllm")
-OLD_VLLM = Manner(ids="logprobs")
-LLAMA_CPP = Manner(ids="entries", usage="final", stop_key=None)
-SGLANG = Manner(stop_key="matched_stop", owner="sglang")
-OLD_SGLANG = Manner(ids=None, stop_key="matched_stop")
-TEXT_ONLY = Manner(prompts=("text",), ids=None, usage="final", stop_key=None, health=False)
-CHAT_ONLY = Manner(prompts=("chat",), ids=None, usage="running", stop_key="matched_stop", health=False)
-
-
 @dataclass
 class Trouble:
     """What a server does wrong.
@@ -106,22 +77,28 @@ class Trouble:
         refusals: statuses with which the next requests are refused.
         die_after: total tokens after which the server is killed.
         break_after: tokens after which the next ``breaks`` answers are broken off.
+        fail_after: tokens after which the next ``failures`` answers end with an error event.
         hang: answers nothing, but keeps the connection.
+        sick: says so when asked for its health.
+        bend: makes of the events of a token, or of the end, those that are sent.
     """
 
     refusals: list[int] = field(default_factory=list)
     die_after: int | None = None
     break_after: int | None = None
     breaks: int = 0
+    fail_after: int = 0
+    failures: int = 0
     hang: bool = False
     sick: bool = False
+    bend: Callable[[list[Any]], list[Any]] = list
 
 
 class ToyServer:
     """One replica.
 
     Args:
-        manner: how it speaks.
+        manner: whose format it speaks.
         writer: what it writes; the toy model by default.
         max_model_len: what it says that it holds.
         pace: seconds that a token takes. With none, its thread leaves the others little time.
@@ -135,7 +112,7 @@ class ToyServer:
     """
 
     def __init__(
-        self, manner: Manner = VLLM, writer: Any = None, *, max_model_len: int = 4096, pace: float = 0.0
+        self, manner: Profile = VLLM, writer: Any = None, *, max_model_len: int = 4096, pace: float = 0.0
     ) -> None:
         self.pace = pace
         self.manner, self.writer, self.max_model_len = manner, writer or ToyModel(), max_model_len
@@ -215,11 +192,12 @@ class ToyServer:
             writer.close()
 
     async def _get(self, writer: asyncio.StreamWriter, path: str) -> None:
-        if path == "/health" and self.manner.health:
-            _reply(writer, 503 if self.trouble.sick else 200, {})
+        if path == "/health":
+            status, said = self.manner.health()
+            _reply(writer, 503 if self.trouble.sick else status, said)
         elif path == "/v1/models":
-            card = {"id": MODEL, "max_model_len": self.max_model_len, "owned_by": self.manner.owner}
-            _reply(writer, 200, {"data": [card]})
+            cards = [self.manner.card(name, self.max_model_len) for name in self.manner.models]
+            _reply(writer, 200, {"object": "list", "data": cards})
         else:
             _reply(writer, 404, {})
         await writer.drain()
@@ -229,15 +207,18 @@ class ToyServer:
             _reply(writer, self.trouble.refusals.pop(0), {"error": {"message": "not now"}}, **{"Retry-After": "0"})
             return await writer.drain()
         ids = self._read_prompt(path, body)
-        if ids is None:
-            _reply(writer, 400, {"error": {"message": "no such prompts here"}})
+        refused = self.manner.refusal(body)
+        if refused or ids is None:
+            _reply(writer, *(refused or (400, {"error": {"message": "no such prompts here"}})))
             return await writer.drain()
         self.requests.append(body)
         if self.trouble.hang:
             await asyncio.Event().wait()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        turn = Turn("chat" in path, body, self.manner.prompt(ids, "chat" in path), [], [])
+        kind = b"text/event-stream" if self.manner.whole(turn) is None else b"application/json"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
-            await self._stream(reader, writer, path, body, ids)
+            await self._stream(reader, writer, turn)
         except ConnectionError:
             self.gone += 1
             raise
@@ -253,77 +234,60 @@ class ToyServer:
                 return tuple(_tokenizer().encode(prompt))
         return None
 
-    async def _stream(self, reader: Any, writer: Any, path: str, body: dict[str, Any], ids: tuple[int, ...]) -> None:
+    async def _stream(self, reader: Any, writer: Any, turn: Turn) -> None:
+        body, tokens, trouble = turn.body, turn.tokens, self.trouble
         request = SampleRequest(
-            id="", prompt_ids=ids, max_tokens=body["max_tokens"], seed=body["seed"],
-            temperature=body["temperature"], top_p=body["top_p"],
+            id="", prompt_ids=turn.prompt, max_tokens=body.get("max_tokens") or body["max_completion_tokens"],
+            seed=body["seed"], temperature=body["temperature"], top_p=body.get("top_p", 1.0),
         )  # fmt: skip
         rule = StopRule(tuple(body.get("stop", ())), self._texts)
-        tokens: list[int] = []
-        finish = stop = None
-        breaks = self.trouble.breaks > 0
-        self.trouble.breaks -= breaks
+        breaks, fails = trouble.breaks > 0, trouble.failures > 0
+        trouble.breaks -= breaks
+        trouble.failures -= fails
+        self._say(writer, self.manner.opening(turn))
         for token, logprob in self.writer.write(request):
             tokens.append(token)
+            turn.logprobs.append(logprob)
             self.generated += 1
             if token == EOS:
-                finish = "stop"
+                turn.finish = "eos"
             elif rule.met("", tokens):
                 text = decode_tokens(tokens)
-                finish, stop = "stop", next(one for one in body["stop"] if one in text)
-            elif len(tokens) == body["max_tokens"]:
-                finish = "length"
-            self._say(writer, path, body, ids, tokens, logprob, finish, stop)
+                turn.finish, turn.stop = "stop", next(one for one in body["stop"] if one in text)
+            elif len(tokens) == request.max_tokens:
+                turn.finish = "length"
+            if self.manner.whole(turn) is not None:
+                pass  # all in one piece at the end
+            elif fails and len(tokens) > trouble.fail_after:
+                self._say(writer, self.manner.failure("out of memory"))
+                turn.finish = turn.finish or "failed"
+            else:
+                self._say(writer, self.manner.piece(turn))
             await writer.drain()
-            if self.trouble.die_after is not None and self.generated >= self.trouble.die_after:
+            if trouble.die_after is not None and self.generated >= trouble.die_after:
                 self._die()
-            if breaks and self.trouble.break_after == len(tokens):
+            broken = breaks and trouble.break_after == len(tokens)
+            if broken:
                 writer.transport.abort()
-            if self.dead or (breaks and self.trouble.break_after == len(tokens)):
+            if self.dead or broken:
                 return
-            if finish:
+            if turn.finish:
                 break
             await asyncio.sleep(self.pace)
             if reader.at_eof():
                 raise ConnectionResetError
-        if self.manner.usage:
-            _event(writer, {"choices": [], "usage": self._usage(ids, tokens)})
-        _event(writer, "[DONE]")
+        if (whole := self.manner.whole(turn)) is not None:
+            _part(writer, json.dumps(whole))
+        else:
+            self._say(writer, [] if fails else self.manner.closing(turn))
+            self._say(writer, ["data: [DONE]"])
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    def _say(
-        self, writer: Any, path: str, body: dict[str, Any], ids: tuple[int, ...], tokens: list[int], logprob: float,
-        finish: str | None, stop: str | None,
-    ) -> None:  # fmt: skip
-        manner, token = self.manner, tokens[-1]
-        text = "" if token == EOS else decode_tokens([token])
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-        choice |= {"delta": {"content": text}} if "chat" in path else {"text": text}
-        if manner.stop_key:
-            # SGLang names the end token where no stop string was met
-            choice[manner.stop_key] = stop or (EOS if finish == "stop" and manner.stop_key == "matched_stop" else None)
-        if manner.ids == "token_ids" and body.get("return_token_ids"):
-            choice["token_ids"] = [token]
-        if body.get("logprobs"):
-            if manner.ids == "logprobs":
-                choice["logprobs"] = {"tokens": [f"token_id:{token}"], "token_logprobs": [logprob]}
-            elif manner.ids == "entries" and token != EOS:
-                choice["logprobs"] = {"content": [{"id": token, "token": text, "logprob": logprob}]}
-            else:
-                choice["logprobs"] = {"tokens": [text], "token_logprobs": [logprob]}
-        event: dict[str, Any] = {"choices": [choice]}
-        if manner.usage == "running":
-            event["usage"] = self._usage(ids, tokens)
-        _event(writer, event)
-
-    def _usage(self, ids: tuple[int, ...], tokens: list[int]) -> dict[str, Any]:
-        cached = len(ids) - 1 if ids[-1] != ASSISTANT else 0
-        return {
-            "prompt_tokens": len(ids),
-            "completion_tokens": len(tokens),
-            "prompt_tokens_details": {"cached_tokens": cached},
-        }
+    def _say(self, writer: Any, events: list[Any]) -> None:
+        for event in self.trouble.bend(events):
+            lines = event if isinstance(event, str) else f"data: {json.dumps(event)}"
+            _part(writer, f"{lines}\n\n")
 
 
 @cache
@@ -342,6 +306,6 @@ def _reply(writer: asyncio.StreamWriter, status: int, content: Any, **headers: s
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
 
-def _event(writer: asyncio.StreamWriter, content: Any) -> None:
-    data = f"data: {content if isinstance(content, str) else json.dumps(content)}\n\n".encode()
+def _part(writer: asyncio.StreamWriter, text: str) -> None:
+    data = text.encode()
     writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")

@@ -16,7 +16,8 @@ from adaptive_ttc.policies.fake import EOS
 from adaptive_ttc.policies.openai import OpenAIPolicy, http
 from adaptive_ttc.policies.served_prm import ServedStates
 from tests.conformance.policy_suite import ask
-from tests.policies.openai_server import MODEL, folder
+from tests.policies.openai_server import folder
+from tests.policies.server_profiles import MODEL
 
 TOO_MUCH = 2**25  # bytes, after which the server itself says that nobody cuts it off
 A, B = ord("a"), ord("b")
@@ -94,15 +95,24 @@ async def test_an_end_beyond_max_tokens_is_none() -> None:
         await policy.aclose()
 
 
-async def test_text_that_is_counted_ends_at_max_tokens() -> None:
-    policy = policy_over(Body(chunk(A, number, named=False) for number in itertools.count(1)), api="chat")
+async def test_thinking_ends_at_max_tokens() -> None:
+    thought = event({"choices": [{"index": 0, "delta": {"content": None, "reasoning_content": "a"}}]})
+    policy = policy_over(Body(itertools.repeat(thought)), api="chat")
+    sampled = await policy.sample(ask(policy, max_tokens=5))
+    assert (sampled.token_ids, sampled.finish, sampled.thought) == ((A,) * 5, "length", 5)
+    await policy.aclose()
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_text_ends_at_max_tokens(counts: bool) -> None:
+    parts = (chunk(A, number if counts else None, named=False) for number in itertools.count(1))
+    policy = policy_over(Body(parts), api="chat")
     sampled = await policy.sample(ask(policy, max_tokens=5))
     assert (sampled.token_ids, sampled.finish, sampled.discarded_tokens) == ((A,) * 5, "length", 1)
     await policy.aclose()
 
 
 ENDLESS: dict[str, Callable[[], Iterable[bytes]]] = {
-    "text that nobody counts": lambda: itertools.repeat(chunk(A, named=False) * 100),
     "comments": lambda: itertools.repeat(b": still here\n\n" * 1000),
     "events that say nothing": lambda: itertools.repeat(event({"choices": []}) * 1000),
     "one event": lambda: itertools.chain([b"data: "], itertools.repeat(b"a" * 10_000)),

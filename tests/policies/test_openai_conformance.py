@@ -11,18 +11,8 @@ import pytest
 
 from adaptive_ttc.policies.openai import OpenAIPolicy
 from tests.conformance.policy_suite import CHECKS, PolicyCase
-from tests.policies.openai_server import (
-    CHAT_ONLY,
-    LLAMA_CPP,
-    OLD_SGLANG,
-    OLD_VLLM,
-    SGLANG,
-    TEXT_ONLY,
-    VLLM,
-    Manner,
-    ToyServer,
-    folder,
-)
+from tests.policies.openai_server import ToyServer, folder
+from tests.policies.server_profiles import MODEL, OLD_VLLM, PROFILES, TGI, Profile
 
 
 class EndlessWriter:
@@ -34,24 +24,21 @@ class EndlessWriter:
 
 
 @cache
-def server(manner: Manner, endless: bool) -> ToyServer:
+def server(manner: Profile, endless: bool) -> ToyServer:
     """One for all tests; its thread ends with the test run."""
     return ToyServer(manner, EndlessWriter(), pace=0.001) if endless else ToyServer(manner)
 
 
-def policy(manner: Manner, api: str, endless: bool, *, max_batch: int = 64, **settings: Any) -> OpenAIPolicy:
+def policy(manner: Profile, api: str, endless: bool, *, max_batch: int = 64, **settings: Any) -> OpenAIPolicy:
     url = server(manner, endless).url
-    return OpenAIPolicy.from_pretrained(folder(), base_url=url, api=api, max_concurrency=max_batch, **settings)
+    settings = {"model": MODEL, "max_concurrency": max_batch, **settings}
+    return OpenAIPolicy.from_pretrained(folder(), base_url=url, api=api, **settings)
 
 
 SERVERS = {
-    "vllm": (VLLM, "tokens"),
+    **{one.name: (one, "tokens" if "ids" in one.prompts else "chat") for one in PROFILES},
+    "tgi-text": (TGI, "text"),
     "old-vllm": (OLD_VLLM, "tokens"),
-    "llama-cpp": (LLAMA_CPP, "tokens"),
-    "sglang": (SGLANG, "tokens"),
-    "old-sglang": (OLD_SGLANG, "chat"),
-    "chat": (CHAT_ONLY, "chat"),
-    "text": (TEXT_ONLY, "text"),
 }
 CASES = {
     name: PolicyCase(
@@ -61,6 +48,7 @@ CASES = {
         exact_pieces=False,
         caches=api == "tokens",
         goes_on=api == "tokens",
+        logprobs=api == "tokens" or (api == "chat" and manner == TGI),
     )
     for name, (manner, api) in SERVERS.items()
 }

@@ -19,17 +19,19 @@ from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 from tests.conformance.policy_suite import ask, sample_all
-from tests.policies.openai_server import (
+from tests.policies.openai_server import ToyServer, folder
+from tests.policies.server_profiles import (
     CHAT_ONLY,
+    HEALTHLESS,
     LLAMA_CPP,
     MODEL,
     OLD_SGLANG,
     OLD_VLLM,
+    PROFILES,
     SGLANG,
     TEXT_ONLY,
+    TGI,
     VLLM,
-    ToyServer,
-    folder,
 )
 from tests.policies.test_openai_conformance import EndlessWriter
 
@@ -68,14 +70,15 @@ async def test_every_manner_of_server_that_names_ids_gives_the_model_s_own_token
         asked = list(server.requests)
     # a stop string is left to the server only if it is known, or has shown, that it says which one it met
     assert ("stop" in asked[0]) == (manner.owner in ("vllm", "sglang"))
-    assert all(("stop" in body) == bool(manner.stop_key) for body in asked[1:])
+    assert all(("stop" in body) == (manner != LLAMA_CPP) for body in asked[1:])
 
 
 WHOLE = {
     "chat": (CHAT_ONLY, "chat"),
     "text": (TEXT_ONLY, "text"),
     "old-sglang": (OLD_SGLANG, "chat"),
-    "vllm-chat": (VLLM, "chat"),
+    **{f"{one.name}-chat": (one, "chat") for one in PROFILES},
+    "tgi-text": (TGI, "text"),
 }
 
 
@@ -85,7 +88,7 @@ async def test_every_other_server_gives_whole_solutions_in_the_model_s_own_token
     expected = await fake.sample(ask(fake, LONG, max_tokens=400, temperature=0.0))
     assert expected.finish == "eos"
     with ToyServer(manner) as server:
-        policy = policy_over(server, api=api)
+        policy = policy_over(server, api=api, model=MODEL)
         sampled = await policy.sample(ask(policy, LONG, max_tokens=400, temperature=0.0))
         await policy.aclose()
     assert (sampled.token_ids, sampled.finish) == (expected.token_ids, expected.finish)
@@ -173,16 +176,6 @@ async def test_a_server_that_names_no_ids_is_refused_at_its_first_words():
         await policy.aclose()
 
 
-@pytest.mark.parametrize(("manner", "api"), [(TEXT_ONLY, "text"), (CHAT_ONLY, "chat")], ids=["text", "chat"])
-async def test_a_server_that_counts_nothing_is_refused(manner, api):
-    with ToyServer(replace(manner, usage=None)) as server:
-        policy = policy_over(server, api=api)
-        with pytest.raises(EngineError, match="no budget can hold") as caught:
-            await policy.sample(ask(policy))
-        assert not caught.value.retryable
-        await policy.aclose()
-
-
 async def test_text_of_control_tokens_is_not_sent_as_text():
     with ToyServer(TEXT_ONLY) as server:
         policy = policy_over(server, api="text")
@@ -238,15 +231,15 @@ async def test_a_refusal_is_repeated_in_silence(status):
         assert server.generated == len(sampled.token_ids) > 0
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
-async def test_a_failure_is_told_and_not_repeated(status):
+@pytest.mark.parametrize("statuses", [[502], [504], [424], [500, 500]])
+async def test_a_failure_is_told_and_not_repeated(statuses):
     with ToyServer() as server:
-        server.trouble.refusals = [status]
+        server.trouble.refusals = list(statuses)
         policy = policy_over(server)
         with pytest.raises(EngineError) as caught:
             await policy.sample(ask(policy))
         assert caught.value.retryable
-        assert server.paths["/v1/completions"] == 1
+        assert server.paths["/v1/completions"] == len(statuses)
         assert (await policy.sample(ask(policy))).token_ids
         await policy.aclose()
 
@@ -321,7 +314,7 @@ async def test_the_sick_are_passed_over_until_they_are_well():
 
 
 async def test_servers_without_a_health_path_are_asked_for_their_models():
-    with ToyServer(replace(VLLM, health=False)) as server:
+    with ToyServer(HEALTHLESS) as server:
         policy = policy_over(server)
         assert (await policy.sample(ask(policy))).token_ids
         await policy.aclose()

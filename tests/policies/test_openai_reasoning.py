@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from adaptive_ttc import Solver
 from adaptive_ttc.policies.fake import ReasoningToy
 from adaptive_ttc.policies.fake.writers import CLOSE, EOS, OPEN, decode_tokens
 from adaptive_ttc.policies.openai import OpenAIPolicy
-from adaptive_ttc.policies.openai.protocol import Answer, Chunk, read_chunk
+from adaptive_ttc.policies.openai.answer import Answer
+from adaptive_ttc.policies.openai.protocol import Chunk, read_chunk
 from adaptive_ttc.policies.requests import TokenTexts
 from adaptive_ttc.policy import SampleRequest
-from tests.policies import openai_server
-from tests.policies.openai_server import CHAT_ONLY, ToyServer, folder
+from tests.policies.openai_server import ToyServer, folder
+from tests.policies.server_profiles import CHAT_ONLY, Profile, Turn, chunk, usage
 from tests.policies.test_openai_parts import words
 
 __all__ = ["words"]
@@ -22,26 +24,24 @@ __all__ = ["words"]
 QUESTION = "What is 17 + 25 + 31?"
 
 
-class ThinkingServer(ToyServer):
+@dataclass(frozen=True)
+class Thinking(Profile):
     """A chat server that puts a thought into a field of its own, without its tags."""
 
-    field = "reasoning_content"
+    field: str = "reasoning_content"
 
-    def _say(
-        self, writer: Any, path: Any, body: Any, ids: Any, tokens: Any, logprob: Any, finish: Any, stop: Any
-    ) -> None:
-        within = CLOSE not in tokens
-        text = decode_tokens(tokens[-1:])
+    def piece(self, turn: Turn) -> list[Any]:
+        within = CLOSE not in turn.tokens
+        [token], _, _ = turn.fresh()
+        text = decode_tokens([token])
         delta = {self.field: text, "content": None} if within else {"content": text}
-        choice = {"index": 0, "finish_reason": finish, "delta": {} if tokens[-1] in (OPEN, CLOSE, EOS) else delta}
-        usage = self._usage(ids, tokens) | {"completion_tokens_details": {"reasoning_tokens": 0}}
-        openai_server._event(writer, {"choices": [choice], "usage": usage})
+        choice = {"index": 0, "finish_reason": self.word(turn), "delta": {} if token in (OPEN, CLOSE, EOS) else delta}
+        return [chunk(turn, choice, usage=usage(turn, completion_tokens_details={"reasoning_tokens": 0}))]
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 async def test_what_came_as_reasoning_is_thinking_and_no_answer(field):
-    with ThinkingServer(CHAT_ONLY, ReasoningToy(0.05)) as server:
-        server.field = field
+    with ToyServer(Thinking(field=field), ReasoningToy(0.05)) as server:
         policy = OpenAIPolicy.from_pretrained(folder(), base_url=server.url, api="chat", backoff=0.0)
         async with Solver(policy) as solver:
             solution = await solver.solve(QUESTION, n=4, max_tokens=300, seed=1)
@@ -72,8 +72,8 @@ async def test_template_arguments_reach_the_server_and_the_fingerprint():
 def test_reasoning_is_read_as_servers_write_it():
     for key in ("reasoning_content", "reasoning"):
         for place in ("delta", "message"):
-            chunk = read_chunk({"choices": [{place: {key: "hm", "content": None}}]})
-            assert (chunk.reasoning, chunk.text) == ("hm", "")
+            read = read_chunk({"choices": [{place: {key: "hm", "content": None}}]})
+            assert (read.reasoning, read.text) == ("hm", "")
     told = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}
     assert read_chunk({"choices": [], "usage": told}).reasoning_tokens == 4
     assert read_chunk({"choices": [], "usage": {"completion_tokens_details": None}}).reasoning_tokens is None
@@ -83,8 +83,8 @@ def sampled(model, *chunks, limit=20):
     texts = TokenTexts(lambda ids: model.chat.tokenizer.decode(list(ids), skip_special_tokens=True), 5)
     request = SampleRequest(id="x", prompt_ids=(0,), max_tokens=limit, seed=0)
     answer = Answer(request, limit, texts.stop_rule(()), model, whole=True)
-    for chunk in chunks:
-        answer.take(chunk)
+    for one in chunks:
+        answer.take(one)
     return answer.sampled()
 
 

@@ -101,6 +101,7 @@ FAILURES: dict[str, tuple[Handler, type[Exception], bool]] = {
     "overloaded": (status(429), EngineError, True),
     "broken": (status(503), EngineError, True),
     "another server": (status(404), ConfigError, False),
+    "broken, and 200": (saying({"error": {"message": "out of memory", "code": 500}}), EngineError, True),
     "no states": (saying({"choices": []}), EngineError, False),
     "too few": (saying({"data": [{"data": HALF}]}), EngineError, False),
     "not base64": (saying({"data": [{"data": [[0.1]]}]}), EngineError, False),
