@@ -20,6 +20,7 @@ PRM_TOKENS_PER_TOKEN = 2
 """PRM tokens to set aside for every token to be generated: tokenizers differ, and steps get separators."""
 
 PRM_TOKENS_PER_SAMPLE = 32  # PRM tokens to set aside for the text around a step
+WHOLE = ("eos", "length")  # how solutions end that nothing will be added to
 SCORE_GRACE = 1.0  # seconds that scores under way have when the problem is to end
 
 
@@ -57,6 +58,7 @@ class Scorer:
         halt: Ending,
     ) -> None:
         self._prm = prm
+        self._traits = traits_of(prm)
         self._question = question
         self._price = price
         self._recorder = recorder
@@ -84,7 +86,7 @@ class Scorer:
         if self._prm is None:
             raise ConfigError("this search asks for step scores: give the solver a PRM, or take majority voting")
         steps = sample.steps
-        if not steps or not sample.grown:
+        if not steps or not sample.grown or (self._traits.finished_only and sample.ended not in WHOLE):
             return None
         try:
             return self._price.score * self._tokens(sample, steps) if self._price.score else 0
@@ -190,7 +192,7 @@ class Scorer:
         self._recorder.record(event)
 
     def _request(self, sample: Sample) -> ScoreRequest:
-        tokens = sample.token_logprobs() if traits_of(self._prm).logprobs else None
+        tokens = sample.token_logprobs() if self._traits.logprobs else None
         return ScoreRequest(self._question, sample.steps, tokens)
 
     def _tokens(self, sample: Sample, steps: tuple[str, ...]) -> int:

@@ -90,11 +90,13 @@ class Traits:
         logprobs: it reads the log-probabilities of a solution's tokens.
         top_logprobs: of how many most probable tokens it reads the mean, where the policy tells it; 0: of none.
         free: it computes nothing, and costs nothing whatever a budget counts.
+        finished_only: it scores whole solutions, each with one score that stands for all of its steps.
     """
 
     logprobs: bool = False
     top_logprobs: int = 0
     free: bool = False
+    finished_only: bool = False
 
 
 PLAIN = Traits()

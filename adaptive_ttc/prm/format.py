@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.prm.base import ScoreRequest, check_steps
+from adaptive_ttc.prm.base import PLAIN, ScoreRequest, Traits, check_steps
 
 if TYPE_CHECKING:
     import torch
@@ -98,9 +98,20 @@ class LabelHead:
         return (states.to(self.weight).matmul(self.weight.T) + self._bias).softmax(dim=-1)[:, 0]
 
 
+@dataclass(frozen=True, slots=True)
+class StepPooling:
+    """How the values of a family's steps are found by an engine's own head."""
+
+    token: int  # after every step, at which its value stands
+    # of the good and the bad label, whose rows of the output head are the head; None: the model has one of two classes
+    labels: tuple[int, int] | None = None
+
+
 class Reader(ABC):
     """Renders requests as rows and reads scores off the values at their positions; it needs the models' tokenizer."""
 
+    traits: ClassVar[Traits] = PLAIN
+    step_pooling: StepPooling | None = None  # how an engine's own head finds the values of steps, where one can
     heads: tuple[Head, ...]  # one for every model that reads the rows; most families have one model
 
     def __init__(self, tokenizer: Any) -> None:
@@ -186,12 +197,14 @@ class RenderingPRM:
         fingerprint: covers weights, config, tokenizer, chat template, number format and the reader's version.
         parameters: those that take part in a token's forward pass; an embedding table, being a look-up, does not.
         max_context: tokens that it can read; None if its config does not say.
+        traits: the reader's.
     """
 
     def __init__(
         self, reader: Reader, *, name: str, fingerprint: str, parameters: int, max_context: int | None
     ) -> None:
         self.name, self.fingerprint, self.parameters, self.max_context = name, fingerprint, parameters, max_context
+        self.traits = reader.traits
         self._reader = reader
         self._render = lru_cache(maxsize=RENDER_CACHE)(lambda request: Rendered(reader.render(request)))
 

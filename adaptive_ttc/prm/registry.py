@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ class PRMReader:
     name: str  # what ``config.json`` says under ``adaptive_ttc_prm``
     load: Callable[..., RewardModel]  # called with the folder or Hub name and the caller's keyword arguments
     names: str = "(?!)"  # regular expression searched, regardless of case, in the Hub name or the folder's name
-    architectures: tuple[str, ...] = ()  # entries of ``architectures`` in config.json that only this family has
+    # patterns, as of file names, of entries of ``architectures`` in config.json that only this family has
+    architectures: tuple[str, ...] = ()
     runs_model: bool = True  # whether a model has to be named
 
     def __post_init__(self) -> None:
@@ -112,8 +114,12 @@ def _named_reader(path_or_name: str | Path) -> str | None:
         if re.search(reader.names, name, re.IGNORECASE):
             return reader.name
     config = read_config(path_or_name)
-    architectures = set(config.get("architectures") or ())
-    fitting = (name for name, reader in _READERS.items() if architectures & set(reader.architectures))
+    stated = [str(one) for one in config.get("architectures") or ()]
+    fitting = (
+        name
+        for name, reader in _READERS.items()
+        if any(fnmatchcase(one, pattern) for one in stated for pattern in reader.architectures)
+    )
     return str(config.get(CONFIG_KEY) or "") or next(fitting, None)
 
 

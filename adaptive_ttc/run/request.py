@@ -19,7 +19,7 @@ from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.policy import Demand, Policy, check_demand, recorded_problem, strategy_defaults
-from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.run.unread import Unread
 from adaptive_ttc.run.verify import Verify
 from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
@@ -228,6 +228,7 @@ def _check_problem(
     if strategy.scored:  # a PRM that is not asked for scores has nothing to refuse
         assert prm is not None
         check_demand(prm, problem, demand)
+        _check_traits(prm, demand)
         scoring = least_score(prm, problem.question, price)
     prompt = len(policy.encode(problem))
     if prompt >= policy.max_context:
@@ -236,6 +237,22 @@ def _check_problem(
             "answer: shorten the problem, or take a policy with a longer context"
         )
     _check_budget(budget, price.prompt * prompt + price.decode + scoring, count)
+
+
+def _check_traits(prm: RewardModel, demand: Demand) -> None:
+    """Refuse to have parts of solutions scored by a model that scores whole ones."""
+    if not traits_of(prm).finished_only:
+        return
+    if demand.stepwise and demand.n is not None:
+        raise ConfigError(
+            f"{demand.strategy} prunes unfinished solutions, and {prm.name} scores finished ones alone: take "
+            "best_of_n or weighted_best_of_n, or a process reward model (docs/prms.md)"
+        )
+    if demand.agg_strategy == "prod":
+        raise ConfigError(
+            f"{prm.name} gives a solution one score, which agg_strategy='prod' would multiply by itself for every "
+            "step: take agg_strategy='last'"
+        )
 
 
 def _check_n(strategy: str | Strategy | None, configured: Strategy, options: Mapping[str, Any]) -> None:

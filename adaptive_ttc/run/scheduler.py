@@ -33,6 +33,7 @@ from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action, Option
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_problem, whole_samples
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Early, Listener, ending_early, told
@@ -88,7 +89,8 @@ class Scheduler:
         )
         policy = resources.policy
         recorded = recorded_problem(policy) is not None
-        steps = resources.prm is not None and not whole_samples(policy) and not recorded
+        steps = resources.prm is not None and not traits_of(resources.prm).finished_only
+        steps = steps and not whole_samples(policy) and not recorded
         revises = policy.revision_prompt is not None
         calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
         self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises, greedy=not recorded)

@@ -11,6 +11,7 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.prm import RewardModel, Scored, ScoreRequest
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.types import Prefix
 
 
@@ -91,6 +92,8 @@ async def scores_tell_solutions_apart(case: PRMCase) -> None:
 @check
 async def first_steps_score_the_same_whatever_follows(case: PRMCase) -> None:
     prm = case.make()
+    if traits_of(prm).finished_only:
+        pytest.skip("scores whole solutions")
     whole = await prm.score(WHOLE)
     for k in range(1, len(STEPS)):
         part = await prm.score(ScoreRequest(WHOLE.question, STEPS[:k]))

@@ -61,6 +61,8 @@ HUB_NAMES = {
     "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B": "skywork",
     "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-7B": "skywork",
     "peiyi9979/math-shepherd-mistral-7b-prm": "math-shepherd",
+    "Skywork/Skywork-Reward-V2-Qwen3-8B": "outcome",
+    "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2": "outcome",
 }
 
 
@@ -114,7 +116,12 @@ def test_a_hub_model_may_state_its_reader_too(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "reader"), [("Qwen2ForProcessRewardModel", "qwen-math"), ("Qwen2ForPrmModel", "skywork")]
+    ("architecture", "reader"),
+    [
+        ("Qwen2ForProcessRewardModel", "qwen-math"),
+        ("Qwen2ForPrmModel", "skywork"),
+        ("Gemma2ForSequenceClassification", "outcome"),
+    ],
 )
 def test_a_renamed_copy_is_known_by_its_architecture(
     architecture: str, reader: str, tmp_path: Path, calls: list[Any]

@@ -22,6 +22,7 @@ from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
 from adaptive_ttc.prm.remote import RemoteModel, RemotePRM
 from tests.conformance.prm_suite import CHECKS, PRMCase
 from tests.prm.tiny import REQUESTS
+from tests.prm.tiny_outcome import save_outcome
 from tests.vllm.prm_folders import write
 
 # few cache blocks: an engine for tiny models would make a hundred thousand of a GiB
@@ -32,10 +33,12 @@ LONG = ScoreRequest(
 )
 
 
-async def compare(folder: Path, reader: str, requests: tuple[ScoreRequest, ...]) -> tuple[RewardModel, list[Scored]]:
+async def compare(
+    folder: Path, reader: str, requests: tuple[ScoreRequest, ...], **settings: Any
+) -> tuple[RewardModel, list[Scored]]:
     """Score with both engines; the one on vLLM and its answers."""
     local = load_prm(folder, reader=reader)
-    prm = load_prm(folder, reader=reader, engine="vllm", **SETTINGS)
+    prm = load_prm(folder, reader=reader, engine="vllm", **SETTINGS, **settings)
     expected = await asyncio.gather(*map(local.score, requests))
     got = list(await asyncio.gather(*map(prm.score, requests)))
     for request, a, b in zip(requests, got, expected, strict=True):
@@ -147,3 +150,24 @@ def test_settings_that_the_prm_decides_are_refused(tmp_path: Path) -> None:
         load_prm(MINI_PRM, engine="vllm", convert="classify")
     with pytest.raises(ConfigError, match="int8"):
         load_prm(write("llama", tmp_path), reader="rlhflow", engine="vllm", dtype="int8")
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+async def test_outcome_models_are_read_by_the_engines_own_head(kind: str, tmp_path: Path) -> None:
+    folder = save_outcome(tmp_path, kind)
+    short = tuple(ScoreRequest(one.question, one.steps[:4]) for one in REQUESTS)
+    prm, _ = await compare(folder, "outcome", short)
+    again = await prm.score(short[0])
+    assert again.prm_tokens < prm.count_tokens(short[0]) or prm.count_tokens(short[0]) < 2 * CPU_SETTINGS["block_size"]
+    await prm.aclose()
+    with pytest.raises(ConfigError, match="does not serve an outcome model in vLLM"):
+        load_prm(folder, engine="vllm", pooling="steps", **SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["qwen-math", "math-shepherd"])
+async def test_step_pooling_gives_the_scores_of_our_own_heads(name: str, tmp_path: Path) -> None:
+    short = tuple(ScoreRequest(one.question, one.steps[:4]) for one in REQUESTS)
+    folder = write(name, tmp_path)
+    prm, got = await compare(folder, name, short, pooling="steps")
+    assert all(one.cached_tokens == 0 for one in got), "its pooling reads every row whole"
+    await prm.aclose()

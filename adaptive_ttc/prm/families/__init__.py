@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from adaptive_ttc.prm.families import implicit, math_shepherd, qwen_math, rlhflow, self_verification, skywork
+from adaptive_ttc.prm.families import implicit, math_shepherd, outcome, qwen_math, rlhflow, self_verification, skywork
 from adaptive_ttc.prm.registry import Family, PRMReader, register_prm
 
 
@@ -17,3 +17,4 @@ _register("qwen-math", qwen_math, r"qwen2\.5-math-(prm-|7b-prm800k)", ("Qwen2For
 _register("skywork", skywork, r"skywork-o1-open-prm", ("Qwen2ForPrmModel",))
 _register("math-shepherd", math_shepherd, r"math-shepherd-mistral-7b-prm")
 _register("self-verification", self_verification)
+_register("outcome", outcome, r"skywork-reward-", ("*ForSequenceClassification",))

@@ -12,7 +12,7 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_output_head
-from adaptive_ttc.prm.format import LabelHead, OutputHead, Parts, Reader, Row
+from adaptive_ttc.prm.format import LabelHead, OutputHead, Parts, Reader, Row, StepPooling
 
 FORMAT = "math-shepherd-1"  # version of what this reader makes of a request; part of every fingerprint
 
@@ -38,6 +38,7 @@ class MathShepherdReader(Reader):
         if texts != ["+", "-", TAG]:
             raise ConfigError(f"'+', '-' and {TAG!r} are not single tokens here; use the tokenizer of the model")
         self.heads = (LabelHead(output, good, bad),)
+        self.step_pooling = StepPooling(self._tag_id, (good, bad))
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """Question and steps, up to the last tag."""

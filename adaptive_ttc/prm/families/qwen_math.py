@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, read_weights
-from adaptive_ttc.prm.format import ChatReader, Parts, Row
+from adaptive_ttc.prm.format import ChatReader, Parts, Row, StepPooling
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,7 @@ class QwenMathReader(ChatReader):
         if len(ids) != 1:
             raise ConfigError(f"{STEP_TOKEN} is {len(ids)} tokens here; use the tokenizer that the model came with")
         self._step_id = ids[0]
+        self.step_pooling = StepPooling(ids[0])
         self.heads = (head,)
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
