@@ -114,13 +114,7 @@ def calibrate(
     tell("choosing the vote")
     _check(records, settings.folds)
     folds = crossfit(records, settings.folds, settings.seed)
-    choice = choose_vote(
-        records,
-        _numbers(records, folds),
-        seed=settings.seed,
-        aggregations=settings.aggregations,
-        doubted=settings.doubted,
-    )
+    choice = _chosen_vote(records, folds, settings)
     tell("measuring every arm")
     able, left_out = answerable(records, arms)
     curves = measure(records, able, vote := choice.vote, seed=settings.seed)
@@ -164,6 +158,16 @@ def calibrate(
         gain=gain,
         adaptive=met,
         seconds=time.perf_counter() - began,
+    )
+
+
+def _chosen_vote(records: Sequence[ProblemRecord], folds: Folds, settings: Settings) -> VoteChoice:
+    return choose_vote(
+        records,
+        _numbers(records, folds),
+        seed=settings.seed,
+        aggregations=settings.aggregations,
+        doubted=settings.doubted,
     )
 
 
