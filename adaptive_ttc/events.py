@@ -34,7 +34,7 @@ class RunEvent(Event):
     messages: tuple[tuple[str, str], ...]
     policy: str  # the policy's name; ``prm`` the reward model's, or None
     prm: str | None
-    seed: int  # of the run
+    seed: int | None  # of the run; None where the engines had draws of their own
     budget: int | None  # most that the ledger allows in the unit of ``count``; None without a limit
     count: str
     answers: str = "math"  # the name of the answer space

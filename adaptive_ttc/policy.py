@@ -24,6 +24,7 @@ class SampleRequest:
             the token at position p is drawn from (seed, p). A sample that is cut into several requests, each with the
             same seed and a longer prompt, is then the same sample. An engine that seeds a stream per request instead
             mixes ``len(prompt_ids)`` into it, so that two pieces do not use the same draws.
+        seeded: whether the caller wants these very draws. If not, an engine that is faster without the seed ignores it.
         temperature: 0 is greedy.
         top_p: nucleus mass in (0, 1].
         stop: strings that end the sample; the tokens that complete one are delivered with it.
@@ -42,6 +43,7 @@ class SampleRequest:
     prompt_ids: tuple[int, ...]
     max_tokens: int
     seed: int
+    seeded: bool = True
     temperature: float = 0.8
     top_p: float = 1.0
     stop: tuple[str, ...] = ()

@@ -49,7 +49,8 @@ class Solver:
     Args:
         policy: writes solutions.
         prm: scores them; needed by every strategy but greedy and majority.
-        seed: of all randomness; each ``solve`` may have its own.
+        seed: of all randomness, so that a run can be repeated; each ``solve`` may have its own. None sends engines no
+            seeds that would cost them speed (vLLM, servers); all others draw as with seed 0.
         grader: decides which answers are equal; by default that of recorded answers, else one with a worker process of
             its own.
         config: how requests are sent.
@@ -75,7 +76,7 @@ class Solver:
         policy: Policy,
         prm: RewardModel | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         grader: Grader | None = None,
         config: DriverConfig | None = None,
         calibration: Calibrated | str | Path | None = None,
@@ -107,7 +108,7 @@ class Solver:
         engine: str = "transformers",
         policy_settings: Mapping[str, Any] | None = None,
         prm_settings: Mapping[str, Any] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         config: DriverConfig | None = None,
         calibration: str | Path | None = None,
         allow_mismatch: bool = False,
@@ -149,7 +150,7 @@ class Solver:
     def mini(
         cls,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         calibration: str | Path | None = None,
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,

@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"--dataset says what is solved: {', '.join(MINIMATH)}, or a file")
         options.dataset = options.policy
     rows = load_problems(options.dataset, options.limit, options.seed, answers_of(options))
-    seed = next((one for one in (options.sampling_seed, options.seed) if one is not None), 0)
+    seed = options.seed if options.sampling_seed is None else options.sampling_seed
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, seed)
     outcomes: dict[int, Outcome] = {}

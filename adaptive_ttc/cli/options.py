@@ -258,7 +258,7 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
-def load_solver(options: argparse.Namespace, seed: int) -> Solver:
+def load_solver(options: argparse.Namespace, seed: int | None) -> Solver:
     """Load the models that the options name, with their calibration if asked for. ConfigError: one cannot be loaded."""
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
@@ -303,7 +303,7 @@ def _has_prm(options: argparse.Namespace) -> bool:
     return read_recipe(options.recipe).prm is not None
 
 
-def _settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settings(options: argparse.Namespace, seed: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of policy and PRM. The replay engine alone takes the seed here: others get it with every request."""
     both = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
     reader, _ = spelled(options.prm or "")
@@ -315,7 +315,7 @@ def _settings(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], d
         raise ConfigError("--engine replay answers from a file: name it as --policy FILE, and as --prm FILE for scores")
     if policy:
         raise ConfigError(f"--engine replay runs no model: leave out {_flags(policy)}")
-    return {"seed": seed}, {"reader": REPLAY} if runs_model else {}
+    return {"seed": seed or 0}, {"reader": REPLAY} if runs_model else {}
 
 
 def _flags(names: Iterable[str]) -> str:

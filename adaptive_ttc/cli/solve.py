@@ -31,7 +31,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("solve", help="solve one problem", description="Solve one problem.")
     option = parser.add_argument
     option("problem", help="the problem, or - to read it from standard input")
-    option("--seed", type=int, default=0, help="of all randomness (default: %(default)s)")
+    option("--seed", type=int, help="of all randomness, to repeat a run (default: 0; none on vLLM and servers)")
     option("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
     option(
         "--trace",

@@ -60,7 +60,7 @@ class Driver:
         policy: writes the solutions.
         ledger: what may be spent, in the units of ``price``; reserved from by this driver alone meanwhile.
         prm: scores them; searches that ask for scores need it.
-        seed: of the run.
+        seed: of the run; None asks for no draws of their own, see :class:`~adaptive_ttc.policy.SampleRequest`.
         answers: where the final answer stands in a solution, whose log-probability is told.
         price: what the ledger is charged; generated tokens by default.
         trace: where events go.
@@ -76,7 +76,7 @@ class Driver:
         ledger: Ledger,
         *,
         prm: RewardModel | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         answers: AnswerSpace = MATH,
         price: Price | None = None,
         trace: Trace | None = None,
@@ -87,7 +87,7 @@ class Driver:
         self._problem = problem
         self._policy = policy = checked_policy(policy)
         self._prm = prm = checked_prm(prm)
-        self._seed = seed
+        self._seed, self._seeded = seed or 0, seed is not None
         self._answers = answers
         self._account = SearchState(ledger)
         self._prompts = Prompts(problem, policy, answers)
@@ -252,6 +252,7 @@ class Driver:
             parent=parent,
             path=path,
             seed=derive_seed(self._seed, self._problem.id, path),
+            seeded=self._seeded,
             request=request,
             prompt_ids=self._prompts.prompt(parent.attempts),
             max_context=self._policy.max_context,

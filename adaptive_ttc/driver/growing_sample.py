@@ -25,9 +25,9 @@ class Sample:
 
     # fmt: off
     __slots__ = (
-        "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_told", "answer_logprob", "attempts", "ended",
-        "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "tags", "text", "thought", "token_ids",
-        "top_logprobs", "top_wanted",
+        "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_told", "answer_logprob", "attempts",
+        "ended", "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "tags", "text", "thought",
+        "token_ids", "top_logprobs", "top_wanted",
     )
     # fmt: on
 
@@ -37,6 +37,7 @@ class Sample:
         parent: Prefix,
         path: tuple[int, ...],
         seed: int,
+        seeded: bool = True,
         request: Expand,
         prompt_ids: tuple[int, ...],
         max_context: int,
@@ -62,6 +63,7 @@ class Sample:
         self.scores = parent.scores if request.score else ()
         self.attempts = 0
         self._request = request
+        self._seeded = seeded
         self._prompt_ids = prompt_ids
         self._decode = decode
         self._messages = messages
@@ -102,6 +104,7 @@ class Sample:
             prompt_ids=self._prompt_ids + self.token_ids,
             max_tokens=tokens,
             seed=self.seed,
+            seeded=self._seeded,
             temperature=request.temperature,
             top_p=request.top_p,
             stop=request.stop,

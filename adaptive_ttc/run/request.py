@@ -66,7 +66,7 @@ class SolveRequest:
     price: Price  # what the ledger is charged for a token
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
     budget: int | None  # units that may be spent, on all problems together; None for no limit
-    seed: int  # of all randomness
+    seed: int | None  # of all randomness; None leaves the engines theirs, where that is faster
     answers: AnswerSpace = MATH  # of the problem
     deadline: float | None = None  # seconds after which sampling ends; None for no limit
     # rise of the probability of a right answer, per 1,000 units, under which nothing is bought; None: see Opening
@@ -111,7 +111,7 @@ def make_request(
     strategy: str | Strategy | None = None,
     budget: int | None = None,
     count: str = "generated",
-    seed: int = 0,
+    seed: int | None = None,
     deadline: float | None = None,
     min_gain: float | None = None,
     max_rounds: int | None = None,

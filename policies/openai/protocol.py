@@ -39,7 +39,8 @@ def body_of(
         "max_tokens": max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "seed": stream_seed(request, bits=31),  # which every server takes; llama.cpp reads 2**32 - 1 as "any"
+        # 31 bits are what every server takes; llama.cpp reads 2**32 - 1 as "any"
+        **({"seed": stream_seed(request, bits=31)} if request.seeded else {}),
         "stream": True,
         "stream_options": {"include_usage": True},
         **(logprobs if config.logprobs else {}),

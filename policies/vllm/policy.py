@@ -222,7 +222,8 @@ def sampling_params(
     return SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
-        seed=stream_seed(request) if request.temperature else None,
+        # each seeded request is drawn by a generator of its own, which halves the engine's speed
+        seed=stream_seed(request) if request.temperature and request.seeded else None,
         max_tokens=limit,
         stop=list(request.stop),
         include_stop_str_in_output=True,

@@ -238,7 +238,7 @@ class ToyServer:
         body, tokens, trouble = turn.body, turn.tokens, self.trouble
         request = SampleRequest(
             id="", prompt_ids=turn.prompt, max_tokens=body.get("max_tokens") or body["max_completion_tokens"],
-            seed=body["seed"], temperature=body["temperature"], top_p=body.get("top_p", 1.0),
+            seed=body.get("seed", self.generated), temperature=body["temperature"], top_p=body.get("top_p", 1.0),
         )  # fmt: skip
         rule = StopRule(tuple(body.get("stop", ())), self._texts)
         breaks, fails = trouble.breaks > 0, trouble.failures > 0
