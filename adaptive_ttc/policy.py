@@ -33,6 +33,7 @@ class SampleRequest:
         priority: lower is served first, where the engine knows priorities.
         path: the sample's place in its search (see :class:`~adaptive_ttc.types.Prefix`); engines that answer from a
             record find it by that.
+        logprobs: whether those of its tokens are read; if not, an engine that is faster without them leaves them out.
         top_logprobs: how many of the most probable tokens' log-probabilities are wanted at every place, beside the
             sampled token's; an engine that gives fewer, or none, gives those. 0: none are read.
         messages: the chat that ``prompt_ids`` render, for engines that render prompts themselves; empty where a
@@ -50,6 +51,7 @@ class SampleRequest:
     stop_context: str = ""
     priority: int = 0
     path: tuple[int, ...] = ()
+    logprobs: bool = True
     top_logprobs: int = 0
     messages: tuple[Message, ...] = ()
 

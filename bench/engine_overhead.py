@@ -4,18 +4,23 @@
 
 One run, one engine, one machine; the rounds of all measurements alternate, and each keeps its best.
 
-- ``throughput_ratio``: tokens a second of ``Solver`` at weighted best-of-N, all problems at once, over those of the
-  bare engine given the very same requests at once, on the engine's own event loop. Both begin with an empty prefix
-  cache. Scores come from a fake PRM that computes nothing, so that the ratio is the solver's own cost: rendering,
-  slices, ledger, trace, voting and grading.
+- ``fast_ratio``: tokens a second of ``Solver`` at weighted best-of-N without a seed, all problems at once, over those
+  of the bare engine's fastest way to as many samples: one request of ``n`` a problem, without seeds and
+  log-probabilities, on the engine's own event loop. Both begin with an empty prefix cache. Scores come from a fake PRM
+  that computes nothing, so that the ratio is what the solver costs: rendering, slices, ledger, trace, voting, grading,
+  log-probabilities and requests of their own.
+- ``throughput_ratio``: the same with a seed, over the bare engine given the very same requests at once.
+- ``seedless_requests_ratio``, ``logprobs_ratio``: tokens a second of the bare engine given one request a sample without
+  seeds, with log-probabilities over without them; and without both, over its fastest way.
 - ``beam_speedup_over_serial``: time of a beam search of half the problems, one problem after another, over the time of
   all at once: one problem at a time is what a search without a shared driver does.
 - ``prefix_cache_hit_share``: prompt tokens of that beam search, all at once, that the engine's cache answered.
 - ``fanout_ratio``: tokens a second of one request a sample over those of one request with ``n`` samples a problem, on
   the bare engine with its prefix cache on: what the repeated prefill of the prompt costs.
 
-Further figures: ``solver_tokens_per_s``, ``bare_tokens_per_s``, ``requests_tokens_per_s``, ``fanout_tokens_per_s``,
-``beam_seconds``, ``beam_serial_seconds``, ``problems``, ``n``, ``rounds``.
+Further figures: ``solver_tokens_per_s``, ``bare_tokens_per_s``, ``unseeded_tokens_per_s``, ``fastest_tokens_per_s``,
+``requests_tokens_per_s``, ``fanout_tokens_per_s``, ``beam_seconds``, ``beam_serial_seconds``, ``problems``, ``n``,
+``rounds``.
 """
 
 from __future__ import annotations
@@ -43,7 +48,7 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 
 SLOTS = 256
-BEAMS = {"strategy": "beam_search", "n": 8, "beam_width": 4}
+BEAMS = {"strategy": "beam_search", "n": 8, "beam_width": 4, "seed": 0}
 
 
 class Listening(VLLMPolicy):
@@ -100,7 +105,7 @@ def best(rounds: Sequence[Timed]) -> Timed:
 
 
 async def throughput(
-    solver: Solver, policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int
+    solver: Solver, policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int, seed: int
 ) -> dict[str, float]:
     """The solver against the bare engine with the same requests."""
     ours, theirs = [], []
@@ -108,7 +113,7 @@ async def throughput(
         policy.heard = []
 
         async def weighted() -> int:
-            return generated(await solve(solver, questions, strategy="weighted_best_of_n", n=n))
+            return generated(await solve(solver, questions, strategy="weighted_best_of_n", n=n, seed=seed))
 
         ours.append(await timed(host, weighted))
         work = [(one.prompt_ids, _params(one, policy)) for one in policy.heard]
@@ -118,6 +123,38 @@ async def throughput(
         "throughput_ratio": best(ours).rate / best(theirs).rate,
         "solver_tokens_per_s": best(ours).rate,
         "bare_tokens_per_s": best(theirs).rate,
+    }
+
+
+async def fastest(
+    solver: Solver, policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int
+) -> dict[str, float]:
+    """A solver without a seed against the bare engine's fastest way."""
+    asked = [
+        SampleRequest(id="", prompt_ids=policy.encode(Problem.of(one)), max_tokens=512, seed=0, seeded=False)
+        for one in questions
+    ]
+    ways = {
+        "fastest": [(one.prompt_ids, _params(one, policy, n=n, logprobs=None)) for one in asked],
+        "single": [(one.prompt_ids, _params(one, policy, logprobs=None)) for one in asked for _ in range(n)],
+        "told": [(one.prompt_ids, _params(one, policy)) for one in asked for _ in range(n)],
+    }
+    taken: dict[str, list[Timed]] = {}
+
+    async def weighted() -> int:
+        return generated(await solve(solver, questions, strategy="weighted_best_of_n", n=n))
+
+    for _ in range(rounds):
+        taken.setdefault("ours", []).append(await timed(host, weighted))
+        for name, work in ways.items():
+            taken.setdefault(name, []).append(await timed(host, lambda work=work: bare(host, work)))
+    rates = {name: best(times).rate for name, times in taken.items()}
+    return {
+        "fast_ratio": rates["ours"] / rates["fastest"],
+        "unseeded_tokens_per_s": rates["ours"],
+        "fastest_tokens_per_s": rates["fastest"],
+        "seedless_requests_ratio": rates["single"] / rates["fastest"],
+        "logprobs_ratio": rates["told"] / rates["single"],
     }
 
 
@@ -179,9 +216,10 @@ async def measure(host: EngineHost, folder: Path, *, limit: int, n: int, rounds:
     questions = [row["problem"] for row in load_problems("minimath-calibration", limit=limit, seed=seed or None)]
     policy = Listening.over(host, folder)
     policy.heard, policy.eos = [], policy.model.eos
-    async with Solver(policy, FakePRM(noise), seed=seed) as solver:
+    async with Solver(policy, FakePRM(noise)) as solver:
         await solve(solver, questions[:8], strategy="weighted_best_of_n", n=4)
-        figures = await throughput(solver, policy, host, questions, n, rounds)
+        figures = await throughput(solver, policy, host, questions, n, rounds, seed)
+        figures |= await fastest(solver, policy, host, questions, n, rounds)
         figures |= await beams(solver, host, questions[: max(1, limit // 2)], rounds)
         figures |= await fanout(policy, host, questions, n, rounds)
     return {**figures, "problems": limit, "n": n, "rounds": rounds}

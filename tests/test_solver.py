@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc import loading
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import CalibrationError, ConfigError, EngineError
-from adaptive_ttc.events import AllocationEvent, RequestEvent, VoteEvent
+from adaptive_ttc.events import AllocationEvent, RequestEvent, RunEvent, VoteEvent
+from adaptive_ttc.prm.confidence import ConfidencePRM
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
@@ -126,6 +128,39 @@ def test_chat_messages_and_ids():
     assert solution.problem.question == "how much?"
     (request,) = solution.trace.of(RequestEvent)
     assert request.seed == derive_seed(0, "q7", (0,))
+
+
+def test_without_a_seed_engines_are_not_bound_to_one():
+    def asked(**arguments):
+        policy = TinyPolicy()
+        solution = solve(strategy="majority", n=3, policy=policy, **arguments)
+        return [(one.seed, one.seeded) for one in policy.requests], solution.trace.last(RunEvent).seed
+
+    free, run = asked(seed=None)
+    assert run is None
+    assert not any(seeded for _, seeded in free)
+    bound, run = asked(seed=0)
+    assert run == 0
+    assert bound == [(seed, True) for seed, _ in free]
+
+
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+@pytest.mark.parametrize(
+    ("prm", "config", "request_", "wanted"),
+    [
+        (None, None, {"strategy": "majority", "n": 2}, False),
+        (FakePRM(lambda question, steps: 0.5), None, {"strategy": "weighted_best_of_n", "n": 2}, False),
+        (None, None, {"budget_tokens": 500}, True),
+        (ConfidencePRM(), None, {"strategy": "weighted_best_of_n", "n": 2}, True),
+        (None, DriverConfig(logprobs=True), {"strategy": "majority", "n": 2}, True),
+        (None, DriverConfig(logprobs=False), {"budget_tokens": 500}, False),
+    ],
+)
+def test_log_probabilities_are_asked_for_where_they_are_read(prm, config, request_, wanted):
+    policy = TinyPolicy()
+    with Solver(policy, prm, config=config) as solver:
+        solver.solve_sync("how much?", **request_)
+    assert {one.logprobs for one in policy.requests} == {wanted}
 
 
 @pytest.mark.parametrize("strategy", [Majority(n=3), "majority"])

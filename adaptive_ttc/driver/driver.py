@@ -67,6 +67,7 @@ class Driver:
         stop: ends the run early when set.
         config: how requests are sent.
         health: of the engines, where several problems share them.
+        logprobs: whether log-probabilities are read; if not, an engine may leave them out.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class Driver:
         stop: anyio.Event | None = None,
         config: DriverConfig | None = None,
         health: Health | None = None,
+        logprobs: bool = True,
     ) -> None:
         self._problem = problem
         self._policy = policy = checked_policy(policy)
         self._prm = prm = checked_prm(prm)
+        self._logprobs = logprobs
         self._seed, self._seeded = seed or 0, seed is not None
         self._answers = answers
         self._account = SearchState(ledger)
@@ -259,6 +262,7 @@ class Driver:
             decode=self._policy.decode,
             messages=self._prompts.messages(parent.attempts),
             answers=self._answers,
+            logprobs_wanted=self._logprobs,
             top_wanted=traits_of(self._prm).top_logprobs,
             tags=thinking_of(self._policy),
         )

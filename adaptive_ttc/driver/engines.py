@@ -168,6 +168,8 @@ class DriverConfig:
             included, before the problem fails with it; at least 1. What fails while the engine is gone does not count.
         grace: that aborted requests have to tell their token counts; after them they are charged in full.
         priority: passed on to the policy.
+        logprobs: whether engines that it slows down tell log-probabilities; None: where something reads them: in
+            adaptive runs, and with PRMs such as ``confidence``.
         finish_tokens: tokens of a solution that are kept so that a tight budget finishes at least one; None keeps its
             worst case, ``max_tokens``. Less lets more samples run from the start, and suffices where solutions are
             known to be shorter.
@@ -182,6 +184,7 @@ class DriverConfig:
     attempts: int = 3
     grace: float = 10.0
     priority: int = 0
+    logprobs: bool | None = None
     finish_tokens: int | None = None
     call_timeout: float | None = None
     score_timeout: float | None = None

@@ -26,8 +26,8 @@ class Sample:
     # fmt: off
     __slots__ = (
         "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_told", "answer_logprob", "attempts",
-        "ended", "logprob", "logprobs", "parent", "path", "remaining", "scores", "seed", "tags", "text", "thought",
-        "token_ids", "top_logprobs", "top_wanted",
+        "ended", "logprob", "logprobs", "logprobs_wanted", "parent", "path", "remaining", "scores", "seed", "tags",
+        "text", "thought", "token_ids", "top_logprobs", "top_wanted",
     )
     # fmt: on
 
@@ -44,6 +44,7 @@ class Sample:
         decode: Callable[[Sequence[int]], str],
         messages: tuple[Message, ...] = (),
         answers: AnswerSpace = MATH,
+        logprobs_wanted: bool = True,
         top_wanted: int = 0,
         tags: ThinkingTags | None = None,
     ) -> None:
@@ -57,6 +58,7 @@ class Sample:
         self.logprob = parent.logprob
         self.logprobs = parent.logprobs
         self.top_logprobs = parent.top_logprobs
+        self.logprobs_wanted = logprobs_wanted
         self.top_wanted = top_wanted
         self.answer_logprob = parent.answer_logprob
         self._told: float | None = None
@@ -111,6 +113,7 @@ class Sample:
             stop_context=self._seam(),
             priority=priority,
             path=self.path,
+            logprobs=self.logprobs_wanted,
             top_logprobs=self.top_wanted,
             messages=() if self.token_ids else self._messages,
         )

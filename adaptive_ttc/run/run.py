@@ -16,10 +16,12 @@ from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import AdaptiveTTCError, GradingError
 from adaptive_ttc.events import DecisionEvent, Event, ExpandEvent, Route, RunEvent, SampledEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.verify import PATIENCE, Verifier, verify_of
 from adaptive_ttc.run.vote import conclude, grade, grade_by_text
 from adaptive_ttc.solution import Solution
+from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import watched
 from adaptive_ttc.tracing.trace import Trace
@@ -62,6 +64,7 @@ class ProblemRun:
             stop=stop,
             config=resources.config,
             health=resources.health,
+            logprobs=_reads_logprobs(request, resources),
         )
         self._stop = stop
         self.trace.record(
@@ -241,3 +244,9 @@ async def _set_after(early: Early, seconds: float) -> None:
 async def _set_with(stop: anyio.Event, other: anyio.Event) -> None:
     await other.wait()
     stop.set()
+
+
+def _reads_logprobs(request: SolveRequest, resources: Resources) -> bool:
+    """Whether anything of this run reads the log-probabilities of tokens."""
+    wanted = resources.config.logprobs
+    return isinstance(request.strategy, Adaptive) or traits_of(resources.prm).logprobs if wanted is None else wanted

@@ -223,7 +223,8 @@ def _towards(entry: Entry, most: int = 3) -> str:
 def details(node: Node) -> str:
     """Where a node stands in the search and how its sample ended."""
     one = node.head
-    parts = [f"sample {name(one.path)}", ENDS.get(one.finish, one.finish), f"log-probability {one.logprob:.2f}"]
+    parts = [f"sample {name(one.path)}", ENDS.get(one.finish, one.finish)]
+    parts += [f"log-probability {one.logprob:.2f}"] if one.logprob else []
     if one.revises:
         parts.insert(1, f"revises {name(one.path[:-1])}")
     if len(node.samples) > 1:

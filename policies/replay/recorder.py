@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
@@ -227,8 +227,8 @@ class RecordingPolicy(WrappedPolicy):
         return opening
 
     async def sample(self, request: SampleRequest) -> Sampled:
-        """The policy's."""
-        sampled = await super().sample(request)
+        """The policy's, with its log-probabilities."""
+        sampled = await super().sample(replace(request, logprobs=True))
         settings = (request.temperature, request.top_p)
         if not request.stop and settings == (self._settings.temperature, self._settings.top_p):
             self._recorder.sampled(request, sampled)

@@ -230,7 +230,7 @@ def sampling_params(
         detokenize=bool(request.stop),
         stop_token_ids=sorted(eos),
         ignore_eos=True,
-        logprobs=top,
+        logprobs=top if request.logprobs or top else None,
         flat_logprobs=True,
         output_kind=kind,
     )

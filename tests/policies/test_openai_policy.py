@@ -209,6 +209,15 @@ async def test_bodies_switch_off_what_bends_the_distribution():
     assert 0 <= body["seed"] < 2**31
 
 
+async def test_a_server_gets_a_seed_where_draws_are_to_be_repeated_alone():
+    with ToyServer() as server:
+        policy = policy_over(server)
+        await policy.sample(ask(policy, seeded=False))
+        await policy.aclose()
+        [body] = server.requests
+    assert "seed" not in body
+
+
 async def test_hosted_servers_get_the_fields_that_they_know():
     with ToyServer(CHAT_ONLY) as server:
         policy = policy_over(server, api="chat", standard_fields=True, extra={"user": "me"})

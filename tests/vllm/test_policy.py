@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("vllm", reason="make test-vllm runs it in an environment with vLLM")
 
 from vllm.exceptions import QueueOverflowError, VLLMValidationError
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from adaptive_ttc.errors import ConfigError, EngineError
@@ -19,7 +20,7 @@ from adaptive_ttc.policies.requests import stream_seed
 from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, VLLMPolicy
 from adaptive_ttc.policies.vllm.engine import translated
-from adaptive_ttc.policies.vllm.policy import straddles
+from adaptive_ttc.policies.vllm.policy import sampling_params, straddles
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem
 from tests.vllm import engines
@@ -203,6 +204,23 @@ def test_pieces_of_a_sample_draw_from_different_streams():
     assert stream_seed(request) != stream_seed(longer)
     assert stream_seed(request) != stream_seed(replace(request, seed=0))
     assert all(0 <= stream_seed(replace(request, seed=seed)) < 2**63 for seed in range(100))
+
+
+def test_seeds_and_log_probabilities_are_left_out_where_nobody_wants_them():
+    request = SampleRequest(id="one", prompt_ids=(1, 2, 3), max_tokens=5, seed=7)
+    asked = {"limit": 5, "eos": (0,), "kind": RequestOutputKind.FINAL_ONLY}
+    bound = sampling_params(request, **asked)
+    assert (bound.seed, bound.logprobs) == (stream_seed(request), 0)
+    free = sampling_params(replace(request, seeded=False, logprobs=False), **asked)
+    assert (free.seed, free.logprobs) == (None, None)
+    assert sampling_params(replace(request, logprobs=False, top_logprobs=5), **asked, top=5).logprobs == 5
+
+
+async def test_a_request_that_is_not_bound_is_answered_without_log_probabilities():
+    policy = engines.policy()
+    sampled = await policy.sample(ask(policy, seeded=False, logprobs=False))
+    assert len(sampled.token_ids) > 0
+    assert sampled.logprobs == ()
 
 
 @pytest.mark.parametrize(
