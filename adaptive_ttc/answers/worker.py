@@ -56,7 +56,8 @@ class Reading:
 
     parsed: list[Any]  # math-verify's own reading
     subject: str = ""  # what it assigns a value to (the ``y`` of ``y=2x``), or the empty string
-    value: complex | None = None  # what it is worth at one fixed point, where it is worth a number
+    expression: Any = None  # that, or what is assigned, where it is worth a number at one fixed point
+    value: complex | None = None  # that number
 
 
 @lru_cache(maxsize=4096)
@@ -71,27 +72,29 @@ def read(text: str) -> Reading:
     if not parsed:
         return Reading([])
     what = parsed[0]
+    subject = ""
     if isinstance(what, Eq) and isinstance(what.lhs, Symbol | AppliedUndef) and not what.rhs.has(what.lhs):
-        return Reading(parsed, str(what.lhs), _value(what.rhs))
-    return Reading(parsed, "", _value(what))
+        subject, what = str(what.lhs), what.rhs
+    value = _value(what, 15)
+    return Reading(parsed, subject, None if value is None else what, value if value is None else complex(value))
 
 
-def _value(expression: Any) -> complex | None:
+def _value(expression: Any, digits: int) -> Any:
     """The value of an ordinary expression where every variable has a fixed number for its name.
 
     None for what the library compares in other ways too: single names (as words), percentages (as two numbers), and all
     that is no expression (sets, tuples, equations, matrices).
     """
-    from sympy import Expr, Float, Symbol, UnevaluatedExpr
+    from sympy import Expr, Rational, Symbol, UnevaluatedExpr
 
     if not isinstance(expression, Expr) or isinstance(expression, Symbol) or expression.has(UnevaluatedExpr):
         return None
-    point = {symbol: Float(1 + crc32(symbol.name.encode()) / 2**32) for symbol in expression.free_symbols}
+    point = {symbol: 1 + Rational(crc32(symbol.name.encode()), 2**32) for symbol in expression.free_symbols}
     try:
-        value = complex(expression.evalf(15, subs=point))
+        value = expression.evalf(digits, subs=point)
+        return value if abs(complex(value)) < 1e12 else None
     except Exception:  # no number, or none that fits a float: there is no short cut for it
         return None
-    return value if abs(value) < 1e12 else None
 
 
 def readable(text: str) -> bool:
@@ -108,13 +111,18 @@ def readable(text: str) -> bool:
 def agree(gold: str, answer: str) -> bool:
     """Whether ``answer`` is right where ``gold`` is the right answer; not symmetric."""
     from math_verify import verify
+    from sympy import Float
 
     left, right = read(gold), read(answer)
-    # What differs at one point, by more than the library's rounding to six places, needs no symbolic proof (a hundred
-    # times the cost) that it differs.
-    comparable = left.subject == right.subject and left.value is not None and right.value is not None
-    if comparable and abs(left.value - right.value) > 1e-3:  # type: ignore[operator]
-        return False
+    # What differs at one point needs no symbolic proof (a hundred times the cost) that it differs, and the library
+    # would take exact values that differ by little for equal.
+    if left.subject == right.subject and left.value is not None and right.value is not None:
+        if abs(left.value - right.value) > 1e-3:
+            return False
+        if not left.expression.has(Float) and not right.expression.has(Float):
+            first, second = (_value(one.expression, 60) for one in (left, right))
+            if None not in (first, second) and abs(first - second) > 1e-40 * abs(first):
+                return False
     return bool(verify(left.parsed, right.parsed, timeout_seconds=None))
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.answers.equivalence import Comparison, partition
+from tests.answers.workers import ASKING
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -17,7 +18,7 @@ def run(
     answers: Sequence[str | None], agree: Callable[[str, str], bool]
 ) -> tuple[tuple[str | None, ...], list[Comparison]]:
     """Drive a partition with a checker; return its result and the comparisons that it asked for."""
-    search = partition(answers)
+    search = partition(answers, ASKING)
     asked = []
     try:
         comparison = next(search)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_ttc.answers import canonical, extract_answer
-from adaptive_ttc.answers.extraction import MAX_CHARS, decide_plain, exact_value
+from adaptive_ttc.answers.extraction import MAX_CHARS
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -34,6 +32,8 @@ plain = st.lists(st.sampled_from([p for p in PIECES if not set(p) & set("\\{}")]
         (r"\boxed{\text{Answer: } \boxed{5}}", "5"),
         (r"\boxed {3} and \fbox{4}", "4"),
         (r"\\boxed{9}", "9"),
+        (r"\boxed 17$", "17"),
+        (r"\boxed{7\ }", "7"),
         ("\\boxed{\n  x = 5\n}", "x=5"),
         (r"lost } brace, { another, \boxed{6}", "6"),
         (r"\boxed{8} and then cut off: \boxed{1", "8"),
@@ -52,7 +52,7 @@ def test_the_last_complete_box_is_the_answer(text: str, answer: str) -> None:
         r"cut off within \boxed{12",
         r"\boxed{\frac{1}{2}",
         r"boxed{5}",
-        r"\boxed 5",
+        r"\boxed and so on",
     ],
 )
 def test_without_a_complete_box_there_is_no_answer_and_none_is_guessed(text: str) -> None:
@@ -77,7 +77,11 @@ def test_trap_5_an_empty_box_is_no_answer(empty: str) -> None:
         ("$7$", "7"),
         (r"\(7\)", "7"),
         ("7.", "7"),
-        (r"\$18.90", "18.90"),
+        (r"\$18.90", "$18.90"),
+        ("1,000", "1000"),
+        (r"7\ ", "7"),
+        ("**7**", "7"),
+        (r"\textbf{7}", "7"),
         (r"11,\! 111,\! 100", "11111100"),
         (r"10{,}080", "10080"),
         ("\u22125", "-5"),
@@ -94,8 +98,8 @@ def test_layout_does_not_matter(left: str, right: str) -> None:
 @pytest.mark.parametrize(
     ("left", "right"),
     [
-        ("1,000", "1000"),  # may be a list
         ("11, 100", "11100"),
+        (r"\$18", "18"),
         ("x^10", "x^{10}"),
         (r"\frac123", r"\frac{1}{23}"),
         (r"\sqrt23", r"\sqrt{2}3"),
@@ -159,66 +163,3 @@ def test_long_hostile_text_is_read_in_linear_time(hostile: str) -> None:
 def test_an_over_long_answer_is_kept_as_text() -> None:
     text = "\\boxed{" + "1 + " * MAX_CHARS + "1}"
     assert extract_answer(text) == "1 + " * MAX_CHARS + "1"
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("7", Fraction(7)),
-        ("-3", Fraction(-3)),
-        ("007", Fraction(7)),
-        (r"\frac{3}{4}", Fraction(3, 4)),
-        (r"-\frac{3}{4}", Fraction(-3, 4)),
-        (r"\frac{-3}{-4}", Fraction(3, 4)),
-        ("-6/8", Fraction(-3, 4)),
-        ("0.5", None),  # decimals are not exact: the library rounds them
-        ("1/0", None),
-        (r"\frac{1}{0}", None),
-        ("1e3", None),
-        ("1_000", None),
-        ("\u0661", None),  # an Arabic digit, which int() would take
-        ("+5", None),
-        ("5x", None),
-        ("9" * 61, None),
-    ],
-)
-def test_exact_numbers(text: str, value: Fraction | None) -> None:
-    assert exact_value(text) == value
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "verdict"),
-    [
-        ("0.5", r"\frac{1}{2}", True),
-        (".50", "1/2", True),
-        ("7.0", "7", True),
-        ("0.33", r"\frac{1}{3}", False),
-        ("0.333333", r"\frac{1}{3}", None),
-        (r"\frac{333333}{1000000}", r"\frac{1}{3}", False),
-        ("7", "x", None),
-        ("7", "8", False),
-    ],
-)
-def test_plain_numbers_are_decided_only_where_rounding_has_no_say(
-    first: str, second: str, verdict: bool | None
-) -> None:
-    assert decide_plain(first, second) is verdict
-    assert decide_plain(second, first) is verdict
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "equal"),
-    [
-        ("(2,-3)", "(2,-3)", True),
-        (r"(\frac{4}{6},1)", r"(\frac{2}{3},1)", True),
-        ("(2,-3)", "(-3,2)", False),
-        ("(1,2)", "(1,2,3)", False),
-        ("(1,x)", "(1,2)", None),
-        ("(1)", "1", None),
-        ("(0.5,1)", r"(\frac{1}{2},1)", None),
-        ("(1,2)", "3", None),
-    ],
-)
-def test_points_of_plain_numbers_are_compared_by_coordinates(first: str, second: str, equal: bool | None) -> None:
-    assert decide_plain(first, second) is equal
-    assert decide_plain(second, first) is equal

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses FIFOs and 
 def grader(tmp_path: Path) -> Iterator[Grader]:
     os.mkfifo(tmp_path / "hanging")
     os.mkfifo(tmp_path / "go")
-    with Grader(workers.config(tmp_path)) as grader:
+    with workers.grader(workers.config(tmp_path)) as grader:
         yield grader
     assert grader.worker_pid is None
 
@@ -54,7 +54,7 @@ def test_no_process_is_started_before_one_is_needed(grader: Grader) -> None:
 
 
 def test_the_worker_is_reaped_at_the_end_and_closing_twice_is_fine(tmp_path: Path) -> None:
-    grader = Grader(workers.config(tmp_path))
+    grader = workers.grader(workers.config(tmp_path))
     assert grader.equal_sync("ab", "ba")
     pid = worker_of(grader)
     assert workers.alive(pid)
@@ -66,7 +66,7 @@ def test_the_worker_is_reaped_at_the_end_and_closing_twice_is_fine(tmp_path: Pat
 
 
 def test_a_grader_that_is_forgotten_leaves_no_process(tmp_path: Path) -> None:
-    grader = Grader(workers.config(tmp_path))
+    grader = workers.grader(workers.config(tmp_path))
     assert grader.equal_sync("ab", "ba")
     pid = worker_of(grader)
     del grader
@@ -78,8 +78,10 @@ def test_a_program_that_ends_without_closing_leaves_no_process_and_no_warning(tm
     program = f"""
 from pathlib import Path
 import sys
-from adaptive_ttc.answers import Grader, GradingConfig
-grader = Grader(GradingConfig(command=(sys.executable, "-S", "-E", {str(tmp_path / "worker.py")!r}, {str(tmp_path)!r})))
+from adaptive_ttc.answers import GradingConfig
+from tests.answers import workers
+config = GradingConfig(command=(sys.executable, "-S", "-E", {str(tmp_path / "worker.py")!r}, {str(tmp_path)!r}))
+grader = workers.grader(config)
 assert grader.equal_sync("ab", "ba")
 print(grader.worker_pid)
 """
@@ -98,8 +100,10 @@ def test_a_forked_copy_of_the_program_uses_a_worker_of_its_own(tmp_path: Path) -
     workers.config(tmp_path)
     program = f"""
 import os, sys
-from adaptive_ttc.answers import Grader, GradingConfig
-grader = Grader(GradingConfig(command=(sys.executable, "-S", "-E", {str(tmp_path / "worker.py")!r}, {str(tmp_path)!r})))
+from adaptive_ttc.answers import GradingConfig
+from tests.answers import workers
+config = GradingConfig(command=(sys.executable, "-S", "-E", {str(tmp_path / "worker.py")!r}, {str(tmp_path)!r}))
+grader = workers.grader(config)
 assert grader.equal_sync("ab", "ba")
 mine = grader.worker_pid
 child = os.fork()
@@ -126,7 +130,7 @@ print(grader.statistics().starts)
 def test_what_takes_too_long_equals_nothing_and_is_asked_once_a_problem_however_many_others_there_are(
     tmp_path: Path, bad: str, wall_limit: float, starts: int
 ) -> None:
-    with Grader(workers.config(tmp_path, wall_limit=wall_limit)) as grader:
+    with workers.grader(workers.config(tmp_path, wall_limit=wall_limit)) as grader:
         assert grader.equal_sync("ab", "ba")
         first = worker_of(grader)
         answers = [bad, "ab", "ba", "cd", "dc", "longer", "regnol"]
@@ -143,7 +147,7 @@ def test_what_takes_too_long_equals_nothing_and_is_asked_once_a_problem_however_
 
 def test_what_was_undecided_is_asked_again_for_another_problem(tmp_path: Path) -> None:
     settings = workers.config(tmp_path)
-    with Grader(settings) as grader:
+    with workers.grader(settings) as grader:
         assert not grader.equal_sync("short of memory", "memory of short")
         assert grader.statistics().undecided == 1
         assert grader.statistics().crashes == 1
@@ -153,7 +157,7 @@ def test_what_was_undecided_is_asked_again_for_another_problem(tmp_path: Path) -
 
 
 def test_what_ran_out_of_memory_in_a_worn_process_is_asked_once_more(tmp_path: Path) -> None:
-    with Grader(workers.config(tmp_path)) as grader:
+    with workers.grader(workers.config(tmp_path)) as grader:
         assert grader.equal_sync("worn out", "out worn")
         assert grader.statistics().undecided == 0
         assert grader.statistics().requests == 3
@@ -164,13 +168,13 @@ def test_a_problem_has_an_allowance_and_its_quick_answers_are_compared_when_the_
 ) -> None:
     settings = replace(workers.config(tmp_path), time_limit=3.0)
     slow = [f"spin{i}" for i in range(25)]
-    with Grader(settings) as grader:
+    with workers.grader(settings) as grader:
         problem = grader.for_problem()
         assert problem.classes_sync([*slow, "a quick one", "one quick a"])[-1] == "a quick one"
         assert problem._allowance is not None
         assert problem._allowance.left > 0
         assert problem._allowance.limit == 0.25  # each is still given so long
-    with Grader(replace(settings, problem_limit=5.0, time_limit=2.0)) as grader:
+    with workers.grader(replace(settings, problem_limit=5.0, time_limit=2.0)) as grader:
         assert grader.classes_sync([*slow, "a quick one", "one quick a"])[-2:] == ("a quick one", "one quick a")
         assert grader.statistics().requests < 12
         assert grader.statistics().undecided > grader.statistics().requests
@@ -208,7 +212,7 @@ def test_a_worker_killed_from_outside_is_replaced_and_the_question_asked_again(g
 def test_a_worker_that_cannot_start_is_an_error_with_the_reason_and_the_remedy(
     tmp_path: Path, start: str, said: str
 ) -> None:
-    with Grader(workers.config(tmp_path, start=start)) as grader:
+    with workers.grader(workers.config(tmp_path, start=start)) as grader:
         for _ in range(2):
             with pytest.raises(GradingError, match=f"(?s){said}.*pip install"):
                 grader.equal_sync("ab", "ba")
@@ -218,7 +222,7 @@ def test_a_worker_that_cannot_start_is_an_error_with_the_reason_and_the_remedy(
 
 def test_a_worker_that_never_gets_ready_is_an_error(tmp_path: Path) -> None:
     with (
-        Grader(workers.config(tmp_path, start="silent", start_limit=0.2)) as grader,
+        workers.grader(workers.config(tmp_path, start="silent", start_limit=0.2)) as grader,
         pytest.raises(GradingError, match=r"start_limit = 0\.2"),
     ):
         grader.equal_sync("ab", "ba")
@@ -226,7 +230,7 @@ def test_a_worker_that_never_gets_ready_is_an_error(tmp_path: Path) -> None:
 
 def test_a_program_that_does_not_exist_is_an_error() -> None:
     with (
-        Grader(GradingConfig(command=("/nonexistent/worker",))) as grader,
+        workers.grader(GradingConfig(command=("/nonexistent/worker",))) as grader,
         pytest.raises(GradingError, match="command"),
     ):
         grader.equal_sync("ab", "ba")
@@ -252,7 +256,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_worker(grader: Grader) -> Non
 
 
 def test_starting_early_does_not_wait(tmp_path: Path) -> None:
-    with Grader(workers.config(tmp_path, start="silent")) as grader:
+    with workers.grader(workers.config(tmp_path, start="silent")) as grader:
         grader.start()
         grader.start()
         assert workers.alive(worker_of(grader))
@@ -307,7 +311,7 @@ async def test_closing_wakes_what_waits(grader: Grader, tmp_path: Path) -> None:
 
 
 async def test_closing_under_cancellation_still_ends_the_worker(tmp_path: Path) -> None:
-    grader = Grader(workers.config(tmp_path))
+    grader = workers.grader(workers.config(tmp_path))
     await grader.equal("ab", "ba")
     pid = worker_of(grader)
     with anyio.CancelScope() as scope:
@@ -346,7 +350,7 @@ def test_threads_and_event_loops_share_one_worker(grader: Grader) -> None:
 
 def test_the_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
     settings = workers.config(tmp_path)
-    with Grader(GradingConfig(command=settings.command, cache_size=3)) as grader:
+    with workers.grader(GradingConfig(command=settings.command, cache_size=3)) as grader:
         grader.equal_sync("ab", "ba")  # fills it: two readings, one comparison
         grader.equal_sync("ab", "ba")
         assert grader.statistics().cached == 1

@@ -1,12 +1,15 @@
-"""Stand-in grading workers for tests: small scripts that speak the protocol and misbehave on request."""
+"""Stand-in grading workers for tests: small scripts that speak the protocol and misbehave on request, and a space that
+leaves everything but plain numbers to them."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 
-from adaptive_ttc.answers import GradingConfig
+from adaptive_ttc.answers import AnswerSpace, Grader, GradingConfig, canonical
 
 SCRIPT = r"""
 import json, os, sys, threading
@@ -50,6 +53,35 @@ for line in sys.stdin:
         open(fifos + "/go").read()
     reply(value="read" in request or sorted(request["gold"]) == sorted(text), seconds=0.01, last=False)
 """
+
+
+class Asking(AnswerSpace):
+    """Texts that the workers compare, and plain numbers; those without decimals have a key."""
+
+    name = "asking"
+
+    def canonical(self, answer: str) -> str:
+        return canonical(answer)
+
+    def key(self, answer: str) -> Fraction | None:
+        return None if "." in answer else _number(answer)
+
+    def equal(self, gold: str, answer: str) -> bool | None:
+        mine, other = _number(gold), _number(answer)
+        return None if mine is None or other is None else mine == other
+
+
+def _number(text: str) -> Fraction | None:
+    plain = re.sub(r"\\frac\{(.*)\}\{(.*)\}", r"\1/\2", text)
+    return Fraction(plain) if re.fullmatch(r"-?[0-9]+(/[0-9]+|\.[0-9]+)?", plain) else None
+
+
+ASKING = Asking()
+
+
+def grader(config: GradingConfig) -> Grader:
+    """A grader whose workers decide everything but plain numbers."""
+    return Grader(config, ASKING)
 
 
 def config(folder: Path, *, start: str = "ready", wall_limit: float = 60.0, start_limit: float = 60.0) -> GradingConfig:

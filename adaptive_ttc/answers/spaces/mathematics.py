@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from adaptive_ttc.answers import extraction
+from adaptive_ttc.answers.forms import form
+from adaptive_ttc.answers.forms import reading as forms
 from adaptive_ttc.answers.spaces import phrases
 from adaptive_ttc.answers.spaces.base import ASKS_FOR_BOX, AnswerSpace, Span
 from adaptive_ttc.errors import ConfigError
@@ -59,14 +61,19 @@ class MathSpace(AnswerSpace):
         return extraction.canonical(answer)
 
     def key(self, answer: str) -> Hashable | None:
-        """The value of a plain number or point."""
-        return extraction.exact_value(answer)
+        """What an answer says, where it may stand for nothing else and nothing else is equal by rounding."""
+        reading = forms.read(answer)
+        return None if reading is None or reading.also else form.key_of(reading.form)
 
     def equal(self, gold: str, answer: str) -> bool | None:
-        """Numbers are compared here, and texts that are too long for anything else."""
+        """Whether two answers that are read here are; texts that are too long for anything else are not."""
         if max(len(gold), len(answer)) > extraction.MAX_CHARS:
             return False
-        return extraction.decide_plain(gold, answer)
+        mine, other = forms.read(gold), forms.read(answer)
+        if mine is not None and other is not None:
+            return form.equal(mine, other)
+        known = mine or other
+        return None if known is None or form.is_mathematics(known.form) else False
 
     def read_gold(self, text: str) -> str:
         """As written; of ``... #### 72`` what follows, without thousands commas. ValueError: it is no answer."""

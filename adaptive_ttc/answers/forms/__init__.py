@@ -1,0 +1,1 @@
+"""What answers of mathematics say, read by this package alone: numbers, expressions, lists, intervals, units, words."""
