@@ -15,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+from adaptive_ttc.answers import GRADER_VERSION
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work, row_digest
 from adaptive_ttc.database import Database
 from adaptive_ttc.errors import CalibrationError
@@ -51,6 +52,16 @@ CREATE TABLE IF NOT EXISTS undecided (
     problem INTEGER NOT NULL REFERENCES problems, answer TEXT NOT NULL, PRIMARY KEY (problem, answer)
 ) WITHOUT ROWID
 """
+
+
+# the version of the grader that gave a problem's grades: those of another one count as missing, and are given anew;
+# in files without this table they are of the first
+_GRADERS = (
+    "CREATE TABLE IF NOT EXISTS graders (problem INTEGER PRIMARY KEY REFERENCES problems, version INTEGER NOT NULL)"
+)
+
+_GRADES = ("classes", "undecided", "graders")
+"""Tables that hold the grades of a problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class Store(Database):
         super().__init__(path if str(path) == ":memory:" else writable(path))
         with self._errors():
             self._db.execute(_UNDECIDED)
+            self._db.execute(_GRADERS)
 
     @classmethod
     def deserialized(cls, data: bytes) -> Self:
@@ -130,9 +142,9 @@ class Store(Database):
             (prompt_tokens,) = other._db.execute("SELECT prompt_tokens FROM problems WHERE id = ?", (found,)).fetchone()
             number = self.problem(key, row, prompt_tokens)
             with self._transaction():
-                for table in ("classes", "undecided"):
+                for table in _GRADES:
                     self._db.execute(f"DELETE FROM {table} WHERE problem = ?", (number,))
-                for table in ("units", "starts", "classes", "undecided"):
+                for table in ("units", "starts", *_GRADES):
                     for _, *values in other._db.execute(f"SELECT * FROM {table} WHERE problem = ?", (found,)):
                         places = ", ".join("?" * (len(values) + 1))
                         self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", (number, *values))
@@ -202,8 +214,9 @@ class Store(Database):
         """Replace the grades of a problem."""
         rows = [(problem, answer, one.answer_class, one.correct) for answer, one in grades.items()]
         with self._transaction():
-            for table in ("classes", "undecided"):
+            for table in _GRADES:
                 self._db.execute(f"DELETE FROM {table} WHERE problem = ?", (problem,))
+            self._db.execute("INSERT INTO graders VALUES (?, ?)", (problem, GRADER_VERSION))
             self._db.executemany("INSERT INTO classes VALUES (?, ?, ?, ?)", rows)
             later = [(problem, answer) for answer, one in grades.items() if not one.decided]
             self._db.executemany("INSERT INTO undecided VALUES (?, ?)", later)
@@ -223,6 +236,7 @@ class Store(Database):
             units = self._grouped(f"SELECT * FROM units WHERE problem IN ({chosen}) ORDER BY problem", value)
             classes = self._grouped(f"SELECT * FROM classes WHERE problem IN ({chosen}) ORDER BY problem", value)
             open_ = self._grouped(f"SELECT * FROM undecided WHERE problem IN ({chosen}) ORDER BY problem", value)
+            graders = dict(self._db.execute(f"SELECT * FROM graders WHERE problem IN ({chosen})", (value,)))
             query = f"SELECT id, name, digest, prompt_tokens FROM problems {where} ORDER BY id"
             for problem, name, digest, prompt_tokens in self._db.execute(query, (value,)).fetchall():
                 with damage_told(self.path, CalibrationError, _RESTORE):
@@ -230,9 +244,10 @@ class Store(Database):
                     for row in units.get(problem, ()):
                         kinds.setdefault(row[1], {})[row[2]] = _drawn(row)
                     later = {answer for _, answer in open_.get(problem, ())}
+                    current = graders.get(problem, 1) == GRADER_VERSION
                     grades = {
                         answer: Grade(name, bool(correct), answer not in later)
-                        for _, answer, name, correct in classes.get(problem, ())
+                        for _, answer, name, correct in (classes.get(problem, ()) if current else ())
                     }
                     stored = StoredProblem(name, digest, prompt_tokens, kinds, grades)
                 yield stored

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.answers import GRADER_VERSION
 from adaptive_ttc.calibration.fit.pipeline import Calibration
 from adaptive_ttc.calibration.report.html import page
 from adaptive_ttc.calibration.report.tables import as_markdown, findings, sentences, title
@@ -119,7 +120,7 @@ def _facts(calibration: Calibration) -> dict[str, Any]:
         "fit_seconds": round(calibration.seconds, 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "git": git_state(),
-        "versions": {"python": sys.version.split()[0], **_versions()},
+        "versions": {"python": sys.version.split()[0], "grader": GRADER_VERSION, **_versions()},
     }
 
 

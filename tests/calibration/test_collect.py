@@ -8,11 +8,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from adaptive_ttc.answers import Grader, GradingConfig
+from adaptive_ttc.answers import GRADER_VERSION, Grader, GradingConfig
+from adaptive_ttc.calibration.collect import store as store_module
 from adaptive_ttc.calibration.collect import units
 from adaptive_ttc.calibration.collect.collector import Tally, collect, grades_of, missing_units
 from adaptive_ttc.calibration.collect.records import load_records
-from adaptive_ttc.calibration.collect.store import Store
+from adaptive_ttc.calibration.collect.store import Grade, Store
 from adaptive_ttc.calibration.collect.units import PoolKey, starts_of
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.ledger import Ledger
@@ -224,21 +225,24 @@ async def test_answers_are_put_into_classes_across_all_units_of_a_problem(store)
     assert told == {"greedy": [("1/2", True)], "sample": [("1/2", True), (None, False), ("2", False)]}
 
 
+SINE, PRODUCT = r"\sin 2x", r"2\sin x\cos x"  # equal, as only a worker can tell
+
+
 async def test_what_time_did_not_suffice_to_grade_is_graded_again(store, caplog):
-    row = {"problem": "Add 3 + 4.", "answer": "x+1", "unique_id": "one"}
+    row = {"problem": "Add 3 + 4.", "answer": SINE, "unique_id": "one"}
     starved, fed = toy_solver(), toy_solver()
     starved.grader = Grader(GradingConfig(problem_limit=1e-9))
     key, _ = await collected(store, [row], {"sample": 1})
     number = store.find(key, row)
-    attempts = [replace(DRAWN.unit.attempts[0], answer=answer) for answer in ("1+x", "2", "x+1")]
+    attempts = [replace(DRAWN.unit.attempts[0], answer=answer) for answer in (PRODUCT, "2", SINE)]
     for index, attempt in enumerate(attempts, 1):
         store.add(number, replace(DRAWN, index=index, unit=replace(DRAWN.unit, attempts=(attempt,)), start=None))
     for solver, correct in ((starved, False), (fed, True)):
         await collected(store, [row], {"sample": 4}, solver)
         held = store.holding(number)
-        assert held.grades["1+x"].correct is correct
-        assert held.grades["x+1"].correct is held.grades["x+1"].decided is True
-        assert ("1+x" in held.ungraded) is not correct
+        assert held.grades[PRODUCT].correct is correct
+        assert held.grades[SINE].correct is held.grades[SINE].decided is True
+        assert (PRODUCT in held.ungraded) is not correct
         assert ("graded again" in caplog.text) is not correct
         (record,) = load_records(store, key, [row], {"sample": 4})
         assert [one.correct for one in record.units["sample"]][1:] == [(correct,), (False,), (True,)]
@@ -247,6 +251,23 @@ async def test_what_time_did_not_suffice_to_grade_is_graded_again(store, caplog)
             other.copy_from(store, key, [row])
             assert other.holding(1).grades == held.grades
     assert held.ungraded == set()
+
+
+async def test_grades_of_another_version_of_the_grader_count_as_missing(store, monkeypatch):
+    key = PoolKey(policy="p", prm="", prompt="", dataset="d")
+    row = {"problem": "half?", "answer": "0.5", "unique_id": "half"}
+    number = store.problem(key, row, 3)
+    attempt = replace(DRAWN.unit.attempts[0], answer="1/2")
+    store.add(number, replace(DRAWN, index=0, unit=replace(DRAWN.unit, attempts=(attempt,)), start=None))
+    with monkeypatch.context() as before:
+        before.setattr(store_module, "GRADER_VERSION", GRADER_VERSION - 1)
+        store.judge(number, {"1/2": Grade("1/2", False)})
+        assert [one.units["sample"][0].correct for one in load_records(store, key, [row])] == [(False,)]
+    assert store.holding(number).ungraded == {"1/2"}
+    assert load_records(store, key, [row]) == []
+    async with Grader() as grader:
+        store.judge(number, await grades_of(store.holding(number), row["answer"], grader))
+    assert [one.units["sample"][0].correct for one in load_records(store, key, [row])] == [(True,)]
 
 
 async def test_without_a_prm_samples_are_drawn_and_trees_refused(store):
