@@ -65,7 +65,7 @@ test-browser: $(STAMP)
 test-min:
 	$(PYTHON) -m venv $(VENV)-min
 	$(VENV)-min/bin/$(PIP) --no-deps -r requirements/torch.txt -r requirements/min.txt
-	$(VENV)-min/bin/$(PIP) --no-deps hatchling editables pathspec pluggy trove-classifiers packaging
+	$(VENV)-min/bin/$(PIP) --no-deps hatchling editables pathspec pluggy tomlkit trove-classifiers packaging
 	$(VENV)-min/bin/$(PIP) --no-deps --no-build-isolation --editable .
 	$(VENV)-min/bin/python -m pytest
 
