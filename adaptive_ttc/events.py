@@ -65,6 +65,7 @@ class ExpandEvent(Event):
     temperature: float
     top_p: float
     score: bool
+    think_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,19 @@ class RequestEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenEvent(Event):
+    """The driver wrote ``token_ids`` into the solution at ``path``, in place of all after its first ``position`` tokens
+    (see :mod:`adaptive_ttc.driver.thinking`).
+    """
+
+    kind: ClassVar[str] = "written"
+    path: Route
+    position: int
+    token_ids: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampledEvent(Event):
     """A sample ended with its new ``text`` of ``tokens`` tokens; ``finish`` says why."""
 
@@ -118,6 +132,7 @@ class SampledEvent(Event):
     answer_logprob: float | None = None  # mean of the final answer's tokens; None where it is not known
     answer_at: int | None = 0  # characters of the whole solution before its answer; None: its thought has not ended
     thought: int = 0  # tokens of the whole solution that are thinking
+    waits: int = 0  # how often its thought was made to go on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +236,7 @@ class DoneEvent(Event):
 
 # fmt: off
 EVENTS: tuple[type[Event], ...] = (
-    RunEvent, SearchEvent, ExpandEvent, ExpandedEvent, ForkEvent, RequestEvent, SampledEvent, ScoredEvent, PrunedEvent,
-    FinishedEvent, CandidateEvent, VoteEvent, DecisionEvent, AllocationEvent, DoneEvent,
+    RunEvent, SearchEvent, ExpandEvent, ExpandedEvent, ForkEvent, RequestEvent, WrittenEvent, SampledEvent, ScoredEvent,
+    PrunedEvent, FinishedEvent, CandidateEvent, VoteEvent, DecisionEvent, AllocationEvent, DoneEvent,
 )
 # fmt: on

@@ -36,6 +36,9 @@ class SampleRequest:
         logprobs: whether those of its tokens are read; if not, an engine that is faster without them leaves them out.
         top_logprobs: how many of the most probable tokens' log-probabilities are wanted at every place, beside the
             sampled token's; an engine that gives fewer, or none, gives those. 0: none are read.
+        stop_ids: tokens that end the sample like a stop string, where the engine can; the caller cuts off what comes
+            after them where it cannot.
+        think_tokens: most tokens of thinking, for an engine of whole samples; any other one's thoughts the driver ends.
         messages: the chat that ``prompt_ids`` render, for engines that render prompts themselves; empty where a
             solution has begun.
     """
@@ -53,6 +56,8 @@ class SampleRequest:
     path: tuple[int, ...] = ()
     logprobs: bool = True
     top_logprobs: int = 0
+    stop_ids: tuple[int, ...] = ()
+    think_tokens: int | None = None
     messages: tuple[Message, ...] = ()
 
 
@@ -146,6 +151,8 @@ class Demand:
     temperature: float  # 0 is greedy
     top_p: float  # nucleus mass
     max_tokens: int  # most tokens of one solution
+    think_tokens: int | None  # most tokens of thinking in it; None for no limit
+    waits: int  # how often a thought is made to go on
     agg_strategy: Aggregation  # how the scores of a solution's steps become one
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
 

@@ -127,6 +127,7 @@ class Prefix:
         answer_at: characters of ``text`` before the answer, which a reasoning model thinks in; None while the thought
             has not ended.
         thought: how many of ``token_ids`` are thinking.
+        waits: how often its thought was made to go on.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -141,6 +142,7 @@ class Prefix:
     answer_logprob: float = field(default=math.nan, compare=False, repr=False)
     answer_at: int | None = 0
     thought: int = 0
+    waits: int = 0
 
     @property
     def answer_text(self) -> str:

@@ -77,4 +77,5 @@ def _tags(tokenizer: Any, rendering: Rendering, opening: str, closing: str) -> T
         forced=ids(_FORCED.get(closing, closing)),
         texts=None if own else (opening, closing),
         begun=rendering.opening.rstrip().endswith(opening),
+        wait=ids("Wait"),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 Decode = Callable[[Sequence[int]], str]
@@ -21,6 +21,7 @@ class Thought:
 
     tokens: int = 0  # of it, tags included
     answer_at: int | None = 0  # characters before the answer; None while the thought has not ended
+    close: int | None = field(default=None, compare=False)  # tokens before the tag that ended it; None where none did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class ThinkingTags:
         forced: token ids that end a thought in its midst: the closing tag and what usually stands around it.
         texts: the two tags where they are to be found in the text, None where their ids are.
         begun: whether prompts end with the opening tag, so that solutions begin in a thought.
+        wait: token ids that make the model go on thinking, in place of the closing tag; empty where it knows none.
     """
 
     opening: tuple[int, ...]
@@ -40,6 +42,7 @@ class ThinkingTags:
     forced: tuple[int, ...]
     texts: tuple[str, str] | None = None
     begun: bool = False
+    wait: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.opening or not self.closing or not self.forced or (self.texts and not all(self.texts)):
@@ -55,7 +58,8 @@ class ThinkingTags:
             ids = tuple(token_ids)
             spans, answer = _spans(ids, self.opening, self.closing, self.begun, _find)
             at = None if answer is None else len(decode(ids[:answer])) if answer else 0
-            return Thought(sum(end - start for start, end in spans), at)
+            close = answer - len(self.closing) if answer and spans else None
+            return Thought(sum(end - start for start, end in spans), at, close)
         spans, at = _spans(text, *self.texts, self.begun, str.find)
 
         def token_at(place: int) -> int:
@@ -65,7 +69,19 @@ class ThinkingTags:
 
         last = len(token_ids) if at is None else None  # an open thought reaches to the end, EOS included
         ends = [last if last is not None and end == len(text) else token_at(end) for _, end in spans]
-        return Thought(sum(end - token_at(start) for (start, _), end in zip(spans, ends, strict=True)), at)
+        close = token_at(at - len(self.texts[1]) + 1) - 1 if at and spans else None
+        return Thought(sum(end - token_at(start) for (start, _), end in zip(spans, ends, strict=True)), at, close)
+
+    def may_open(self, token_ids: Sequence[int], text: str) -> bool:
+        """Whether a solution so short that it has no thought yet may begin with one."""
+        begun = tuple(token_ids[: len(self.opening)])
+        if self.texts is None:
+            return begun == self.opening[: len(begun)] or not text.strip()
+        return self.texts[0].startswith(text.strip())
+
+    def ends_thought(self) -> int | None:
+        """The token that ends a thought; None where no single one does."""
+        return self.closing[0] if self.texts is None and len(self.closing) == 1 else None
 
 
 def thinking_of(policy: object) -> ThinkingTags | None:

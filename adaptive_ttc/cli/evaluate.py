@@ -197,6 +197,7 @@ def figures_of(ended: Sequence[Outcome], asked: int, wall_time: float) -> dict[s
         "unfinished": asked - len(ended),
         "unanswered": sum(solution.answer is None for solution in solved),
         "generated_tokens": usage.completion_tokens,
+        **({"thinking_tokens": usage.thinking_tokens} if usage.thinking_tokens else {}),
         "prm_tokens": usage.prm_tokens,
         "flops": usage.flops,
         "generated_tokens_per_problem": mean([usage.completion_tokens]),

@@ -147,6 +147,8 @@ _FIELDS = (
     "beam_width",
     "temperature",
     "max_tokens",
+    "think_tokens",
+    "waits",
     "budget_tokens",
     "count",
     "min_gain",
@@ -240,6 +242,8 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     option("--beam-width", type=int, metavar="M", help="children per kept beam")
     option("--temperature", type=float, metavar="T", help="0 is greedy (default: 0.8)")
     option("--max-tokens", type=int, metavar="T", help="most tokens of one solution (default: 2048)")
+    option("--think-tokens", type=int, metavar="T", help="most tokens that a reasoning model thinks in one solution")
+    option("--waits", type=int, metavar="K", help="how often a thought that ends is made to go on (default: never)")
     option(
         "--option",
         action="append",

@@ -123,6 +123,8 @@ def usage_table(solution: Solution) -> Table:
     table.add_column(justify="right")
     table.add_row(f"charged ({solution.count})", f"{solution.spent:,}{budget}")
     table.add_row("generated tokens", f"{usage.completion_tokens:,}")
+    if usage.thinking_tokens:
+        table.add_row("of them thinking", f"{usage.thinking_tokens:,}")
     table.add_row("prompt tokens (cached)", f"{usage.prompt_tokens:,} ({usage.cached_prompt_tokens:,})")
     table.add_row("PRM tokens", f"{usage.prm_tokens:,}")
     table.add_row("calls (PRM)", f"{usage.num_calls:,} ({usage.num_prm_calls:,})")

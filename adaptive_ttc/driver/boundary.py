@@ -126,7 +126,8 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
             )
         _check(all(_is_count(one) and one < 2**31 for one in ids), f"token ids that cannot be: {_shown(ids)}")
         _check(reply.finish in get_args(SampleFinish), f"finish={_shown(reply.finish)}")
-        _check(reply.finish != "stop" or bool(request.stop), "a stop string where none was asked for")
+        asked = bool(request.stop or request.stop_ids)
+        _check(reply.finish != "stop" or asked, "a stop string where none was asked for")
         _check(len(logprobs) in (0, len(ids)), f"{len(logprobs)} log-probabilities of {len(ids)} tokens")
         _check(len(top) in (0, len(ids)), f"{len(top)} means of log-probabilities at {len(ids)} tokens")
         for some in (logprobs, top):

@@ -14,6 +14,7 @@ from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.health import backoff
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
 from adaptive_ttc.driver.state import SearchState
+from adaptive_ttc.driver.thinking import Thoughts, tokens_to_finish
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError
 from adaptive_ttc.events import DecisionEvent, FinishedEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Reservation
@@ -149,6 +150,7 @@ class Expansion:
         self._samples = samples
         self._beside = beside
         self._account = account
+        self._thoughts = Thoughts(engines, account)
         self._pause = 0.0  # seconds before the next round, after calls that failed
 
     async def run(self) -> tuple[Prefix, ...]:
@@ -188,13 +190,16 @@ class Expansion:
         if not live or self._engines.halt.is_set():
             return []
         terms, ledger = self._terms(), self._account.ledger
+        self._thoughts.write(live, terms)
+        live = [sample for sample in live if sample.ended is None]
         members = [Member(one.length, one.remaining, self._finish(one), self._overhead(one)) for one in live]
-        leases = []
-        for sample, member, tokens in zip(live, members, plan_round(terms, members), strict=True):
-            tokens = self._at_risk(sample, tokens, terms)
+        leases, planned = [], plan_round(terms, members) if live else ()
+        for sample, member, granted in zip(live, members, planned, strict=True):
+            tokens = self._at_risk(sample, granted, terms)
+            tokens = self._thoughts.within(sample, tokens, terms, first=sample is live[0])
             if tokens and (money := ledger.reserve(member.overhead + terms.rate * tokens)):
                 leases.append(Lease(sample, tokens, money))
-        if any(lease.tokens < lease.sample.remaining for lease in leases) or len(leases) < len(live):
+        if any(granted < member.remaining for granted, member in zip(planned, members, strict=True)):
             self._record_tight_round(terms, live, leases)
         return leases
 
@@ -223,10 +228,11 @@ class Expansion:
 
     def _finish(self, sample: Sample) -> int:
         """Tokens to keep for finishing a solution; one longer than expected gets a quarter more, repeatedly."""
-        enough = self._engines.config.finish_tokens
+        enough, least = self._engines.config.finish_tokens, tokens_to_finish(sample)
+        known = sample.remaining if least is None else min(sample.remaining, least)
         if enough is None:
-            return sample.remaining
-        return min(sample.remaining, max(enough - len(sample.token_ids), -(-enough // 4)))
+            return known
+        return min(known, max(enough - len(sample.token_ids), -(-enough // 4)))
 
     def _overhead(self, sample: Sample) -> int:
         return self._engines.scorer.planned_overhead(sample) if self._request.score else 0
@@ -330,6 +336,7 @@ class Expansion:
                 answer_logprob=None if math.isnan(sample.answer_logprob) else sample.answer_logprob,
                 answer_at=sample.thought.answer_at,
                 thought=sample.thought.tokens,
+                waits=sample.waits,
             )
         )
         if not self._request.score:

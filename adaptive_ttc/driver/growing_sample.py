@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import count
 from operator import add
@@ -20,14 +21,22 @@ from adaptive_ttc.types import Finish, Message, Prefix, split_steps
 _REQUESTS = count()
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Tokens and strings that end a request."""
+
+    ids: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
 class Sample:
     """A child of ``parent``, grown by one or several requests to the policy, all with its path's ``seed``."""
 
     # fmt: off
     __slots__ = (
-        "_answers", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_told", "answer_logprob", "attempts",
-        "ended", "logprob", "logprobs", "logprobs_wanted", "parent", "path", "remaining", "scores", "seed", "tags",
-        "text", "thought", "token_ids", "top_logprobs", "top_wanted",
+        "_answers", "_closed", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_stops_at_close", "_told",
+        "answer_logprob", "attempts", "ended", "logprob", "logprobs", "logprobs_wanted", "parent", "path", "remaining",
+        "scores", "seed", "tags", "text", "thought", "token_ids", "top_logprobs", "top_wanted", "waits",
     )
     # fmt: on
 
@@ -71,11 +80,34 @@ class Sample:
         self._messages = messages
         self._answers = answers
         self.tags = tags
+        self.waits = parent.waits
+        self._stops_at_close = False  # whether the request in flight ends with the thought
+        self._closed = False  # whether the driver ended its thought
         self.thought = Thought(parent.thought, parent.answer_at)
         if tags is not None and tags.begun and not self.token_ids:
             self.thought = Thought(0, None)
         self.remaining = max(0, min(request.max_tokens, max_context - len(prompt_ids)) - len(parent.token_ids))
         self.ended: Finish | None = None if self.remaining else "length"
+
+    @property
+    def asked(self) -> Expand:
+        """The request that it is a part of."""
+        return self._request
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it is in a thought, or may still begin with one."""
+        if self.thought.answer_at is None or self.tags is None or self.thought.tokens:
+            return self.thought.answer_at is None
+        return self.tags.may_open(self.token_ids, self.text)
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether its thought is made to go on if it ends now."""
+        asked, tags = self._request, self.tags
+        if self._closed or tags is None or not 0 < len(tags.wait) < self.remaining or self.waits >= asked.waits:
+            return False
+        return asked.min_think_tokens is None or self.thought.tokens < asked.min_think_tokens
 
     @property
     def grown(self) -> int:
@@ -99,7 +131,8 @@ class Sample:
 
     def ask(self, tokens: int, priority: int) -> SampleRequest:
         """The request for its next ``tokens`` tokens, from exactly the ids that it has."""
-        request = self._request
+        request, ends = self._request, self._ends_of_thought()
+        stop, self._stops_at_close = (*request.stop, *ends.texts), bool(ends.texts or ends.ids)
         name = ".".join(map(str, self.path))
         return SampleRequest(
             id=f"{name}@{len(self.token_ids)}#{next(_REQUESTS)}",
@@ -109,8 +142,10 @@ class Sample:
             seeded=self._seeded,
             temperature=request.temperature,
             top_p=request.top_p,
-            stop=request.stop,
-            stop_context=self._seam(),
+            stop=stop,
+            stop_context=self._seam(stop),
+            stop_ids=ends.ids,
+            think_tokens=request.think_tokens,
             priority=priority,
             path=self.path,
             logprobs=self.logprobs_wanted,
@@ -130,10 +165,10 @@ class Sample:
         self.logprob = reduce(add, sampled.logprobs, self.logprob)  # the same however a solution was leased
         self.logprobs += sampled.logprobs
         self.top_logprobs += sampled.top_logprobs
-        self.thought = self._thought_after(sampled)
+        before, self.thought = self.thought, self._thought_after(sampled)
         self._told = sampled.answer_logprob
         self.remaining -= len(sampled.token_ids)
-        if late and self.remaining > 0:
+        if self._goes_on_after(sampled, before) or (late and self.remaining > 0):
             self.ended = None
         elif sampled.finish == "length" and len(sampled.token_ids) == granted and self.remaining > 0:
             self.ended = None  # only the lease ended
@@ -153,6 +188,42 @@ class Sample:
         end = before + sampled.thought
         at = len(self._decode(self.token_ids[:end])) if open_before else self.thought.answer_at
         return Thought(self.thought.tokens + sampled.thought, at)
+
+    def write(self, kept: int, ids: tuple[int, ...]) -> None:
+        """Put ``ids`` in place of all but the first ``kept`` tokens; they were not drawn, and so are certain.
+
+        EngineError: the policy cannot decode them; nothing is changed then.
+        """
+        assert self.tags is not None
+        token_ids = self.token_ids[:kept] + ids
+        text = self._decode(token_ids)
+        thought = self.tags.thought(token_ids, text, self._decode)
+        if len(self.logprobs) == len(self.token_ids):
+            self.logprobs = self.logprobs[:kept] + (0.0,) * len(ids)
+            self.logprob = reduce(add, self.logprobs, 0.0)
+        if self.top_logprobs and len(self.top_logprobs) == len(self.token_ids):
+            self.top_logprobs = self.top_logprobs[:kept] + self.top_logprobs[max(0, kept - 1) :][:1] * len(ids)
+        if kept < len(self.token_ids):
+            self.waits += 1
+        else:
+            self._closed = True
+        self.remaining += len(self.token_ids) - len(token_ids)
+        self.token_ids, self.text, self.thought, self.scores = token_ids, text, thought, ()
+        self.ended = None if self.remaining > 0 else "length"
+
+    def _ends_of_thought(self) -> _Ends:
+        """What ends a request with the thought, which may have to go on then."""
+        if self.tags is None or not self.may_wait or not self.thinks:
+            return _Ends()
+        token = self.tags.ends_thought()
+        return _Ends(() if token is None else (token,), () if self.tags.texts is None else self.tags.texts[1:])
+
+    def _goes_on_after(self, sampled: Sampled, before: Thought) -> bool:
+        """Whether a request ended with its thought, and not the solution."""
+        closed = self.thought.close is not None and self.thought.close != before.close
+        if not closed or sampled.finish == "abort":
+            return False
+        return self.may_wait or (self._stops_at_close and sampled.finish == "stop" and self.remaining > 0)
 
     def end(self, finish: Finish) -> None:
         """Note that it has ended, and how sure the policy was of its answer, if it holds one."""
@@ -181,6 +252,7 @@ class Sample:
             answer_logprob=self.answer_logprob,
             answer_at=self.thought.answer_at,
             thought=self.thought.tokens,
+            waits=self.waits,
         )
 
     def token_logprobs(self) -> TokenLogprobs:
@@ -188,8 +260,8 @@ class Sample:
         known = [some if len(some) == len(self.token_ids) else () for some in (self.logprobs, self.top_logprobs)]
         return TokenLogprobs(known[0], known[1], step_ends(self.text, self.token_ids, self._decode))
 
-    def _seam(self) -> str:
+    def _seam(self, stop: Sequence[str]) -> str:
         """The end of this step's text, too short to hold a whole stop string."""
-        longest = max(map(len, self._request.stop), default=0)
+        longest = max(map(len, stop), default=0)
         begun = self.new_text if self.parent.finish == "stop" else self.text
         return begun[max(0, len(begun) - longest + 1) :] if longest > 1 else ""

@@ -70,6 +70,7 @@ class SearchRecorder:
                 temperature=request.temperature,
                 top_p=request.top_p,
                 score=request.score,
+                think_tokens=request.think_tokens,
             )
         )
 

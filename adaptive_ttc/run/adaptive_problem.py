@@ -172,6 +172,7 @@ class AdaptiveProblem(ProblemRun):
             temperature=asked.temperature,
             top_p=asked.top_p,
             max_tokens=asked.max_tokens,
+            **asked.thinking,
             agg_strategy=asked.agg_strategy,
             vote="weighted" if self._has_prm and (scored or self._free) else "majority",
         )

@@ -12,13 +12,21 @@ from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.spaces.registry import space_of
+from adaptive_ttc.answers.thinking import thinking_of
 from adaptive_ttc.cost import Price, price_of
 from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, RevisionWarning
-from adaptive_ttc.policy import Demand, Policy, check_demand, recorded_problem, strategy_defaults
+from adaptive_ttc.policy import (
+    Demand,
+    Policy,
+    check_demand,
+    recorded_problem,
+    strategy_defaults,
+    whole_samples,
+)
 from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.run.unread import Unread
 from adaptive_ttc.run.verify import Verify
@@ -220,10 +228,13 @@ def _check_problem(
         temperature=strategy.temperature,
         top_p=strategy.top_p,
         max_tokens=strategy.max_tokens,
+        think_tokens=strategy.think_tokens,
+        waits=strategy.waits,
         agg_strategy=strategy.agg_strategy,
         count=count,
     )
     check_demand(policy, problem, demand)
+    _check_thinking(strategy, policy)
     scoring = 0
     if strategy.scored:  # a PRM that is not asked for scores has nothing to refuse
         assert prm is not None
@@ -253,6 +264,21 @@ def _check_traits(prm: RewardModel, demand: Demand) -> None:
             f"{prm.name} gives a solution one score, which agg_strategy='prod' would multiply by itself for every "
             "step: take agg_strategy='last'"
         )
+
+
+def _check_thinking(strategy: Strategy, policy: Policy) -> None:
+    """Refuse to end or prolong thoughts that nothing tells from answers; policies of whole samples check that."""
+    named = [f"{name}={value}" for name, value in strategy.thinking.items() if value != getattr(Strategy, name)]
+    if not named or whole_samples(policy):
+        return
+    tags = thinking_of(policy)
+    if tags is None:
+        raise ConfigError(
+            f"{policy.name} does not say how it marks its thoughts, so that {', '.join(named)} cannot be kept: give "
+            "the policy its tags (thinking=('<think>', '</think>')), or leave it out"
+        )
+    if strategy.waits and not tags.wait:
+        raise ConfigError(f"{policy.name} knows no word that makes it go on thinking: leave waits out")
 
 
 def _check_n(strategy: str | Strategy | None, configured: Strategy, options: Mapping[str, Any]) -> None:

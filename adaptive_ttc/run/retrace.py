@@ -26,6 +26,7 @@ from adaptive_ttc.events import (
     ScoredEvent,
     SearchEvent,
     VoteEvent,
+    WrittenEvent,
 )
 from adaptive_ttc.run.request import SolveRequest
 from adaptive_ttc.run.vote import candidates_of, conclude, grade
@@ -102,8 +103,11 @@ class Record:
         self._ends = {event.path: event for event in trace.of(SampledEvent)}
         self._scores = {event.path: event.scores for event in trace.of(ScoredEvent)}
         self._tokens: dict[Route, tuple[int, ...]] = {}
-        for event in sorted(trace.of(RequestEvent), key=lambda event: event.position):
-            self._tokens[event.path] = self._tokens.get(event.path, ()) + event.token_ids
+        begun: dict[Route, int] = {}  # tokens that the solution at a path had from its parent
+        for event in trace:
+            if isinstance(event, RequestEvent | WrittenEvent):
+                kept = event.position - begun.setdefault(event.path, event.position)
+                self._tokens[event.path] = self._tokens.get(event.path, ())[:kept] + event.token_ids
         self._prefixes: dict[Route, Prefix] = {}
 
     @property
@@ -181,6 +185,7 @@ class Record:
             answer_logprob=math.nan if end.answer_logprob is None else end.answer_logprob,
             answer_at=end.answer_at,
             thought=end.thought,
+            waits=end.waits,
             finish=cast(Finish, end.finish),
             path=path,
         )

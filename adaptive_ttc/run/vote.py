@@ -132,7 +132,8 @@ def _why_no_answer(candidates: Sequence[Candidate], ending: Ending, request: Sol
     }
     causes = [f"{ends[finish]} {remedy}" for finish, remedy in remedies.items() if ends[finish]]
     if open_thoughts:
-        causes.append(f"{len(open_thoughts)} still thinking (give a larger max_tokens, or budget)")
+        remedy = "end thoughts with think_tokens, or give a larger max_tokens or budget"
+        causes.append(f"{len(open_thoughts)} still thinking ({remedy})")
     if refuted := sum(candidate.verdict is False for candidate in candidates):
         causes.append(f"{refuted} with an answer that was refuted")
     return f"none of {len(candidates)} candidates holds one: {', '.join(causes)}."

@@ -56,7 +56,8 @@ def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
 
 
 _VOTE = ("vote", "vote_b", "vote_power", "vote_logprob", "vote_length", "vote_answer")
-_ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", *_VOTE)
+_THINKING = ("think_tokens", "min_think_tokens", "waits")
+_ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", *_THINKING, *_VOTE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ class Slice(Strategy):
     @property
     def inner(self) -> Strategy:
         """The strategy that draws all samples, or one unit of another kind."""
-        options: dict[str, Any] = {name: getattr(self, name) for name in ("top_p", "max_tokens", "agg_strategy")}
+        kept = ("top_p", "max_tokens", "agg_strategy", *_THINKING)
+        options: dict[str, Any] = {name: getattr(self, name) for name in kept}
         options |= request_of(self.kind)
         if self.kind == SAMPLE:
             options["n"] = self.units

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies.requests import Search
@@ -25,6 +25,10 @@ class Strategy(ABC):
         temperature: 0 is greedy.
         top_p: nucleus mass in (0, 1].
         max_tokens: most tokens of one solution.
+        think_tokens: most tokens of a reasoning model's thinking in one solution, after which it is made to answer; 0
+            for no thinking, None for no limit. Some of ``max_tokens`` are kept for the answer (256, or a quarter).
+        min_think_tokens: a thought that ends with fewer tokens is made to go on (``Wait``; budget forcing, arXiv
+            2501.19393), ``waits`` times at most; None: whatever its length.
         agg_strategy: how the scores of a solution's steps become one.
         vote: how scored solutions become one answer; all but ``majority`` need a PRM.
         vote_b: the score at which a solution speaks neither for nor against its answer, in the logit-weighted vote.
@@ -42,6 +46,9 @@ class Strategy(ABC):
     temperature: float = 0.8
     top_p: float = 1.0
     max_tokens: int = 2048
+    think_tokens: int | None = None
+    min_think_tokens: int | None = None
+    waits: int = 0
     agg_strategy: Aggregation = "last"
     vote: VoteName = "majority"
     vote_b: float = 0.5
@@ -53,6 +60,7 @@ class Strategy(ABC):
     def __post_init__(self) -> None:
         for key in ("n", "beam_width", "max_tokens"):
             check_count(key, getattr(self, key))
+        self._check_thinking()
         if self.n % self.beam_width:
             nearest = -(-self.n // self.beam_width) * self.beam_width
             raise ConfigError(f"n={self.n} is not a multiple of beam_width={self.beam_width}; take n={nearest}")
@@ -68,6 +76,22 @@ class Strategy(ABC):
             raise ConfigError(f"unknown agg_strategy {self.agg_strategy!r}; choose one of {', '.join(AGGREGATIONS)}")
 
         _ = self.vote_weights  # checks them
+
+    def _check_thinking(self) -> None:
+        for key in ("think_tokens", "min_think_tokens", "waits"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                none = "" if key == "waits" else ", or None"
+                raise ConfigError(f"{key} is a whole number of at least 0{none}; got {value!r}")
+        if self.min_think_tokens and not self.waits:
+            raise ConfigError("min_think_tokens says which thoughts go on; say how often with waits, as in waits=2")
+        if self.think_tokens is not None and (self.min_think_tokens or 0) > self.think_tokens:
+            raise ConfigError(f"min_think_tokens={self.min_think_tokens} is above think_tokens={self.think_tokens}")
+
+    @property
+    def thinking(self) -> dict[str, Any]:
+        """How long its solutions think, as fields of :class:`~adaptive_ttc.strategies.requests.Expand`."""
+        return {name: getattr(self, name) for name in ("think_tokens", "min_think_tokens", "waits")}
 
     @property
     def vote_weights(self) -> VoteWeights:

@@ -25,6 +25,9 @@ class Expand:
         temperature: 0 is greedy.
         top_p: nucleus mass.
         score: whether the PRM scores the steps of every child.
+        think_tokens: most tokens of a reasoning model's thinking in a solution, after which the driver ends the
+            thought; None for no limit.
+        min_think_tokens: a thought that ends with fewer is made to go on, ``waits`` times at most.
         beside: unfinished solutions that the search may continue later; the trace does not take them for pruned.
     """
 
@@ -35,6 +38,9 @@ class Expand:
     temperature: float = 0.8
     top_p: float = 1.0
     score: bool = False
+    think_tokens: int | None = None
+    min_think_tokens: int | None = None
+    waits: int = 0
     beside: tuple[Prefix, ...] = ()
 
     def __iter__(self) -> Generator[Expand, tuple[Prefix, ...], tuple[Prefix, ...]]:

@@ -78,6 +78,7 @@ class Revision(Strategy):
             temperature=self.temperature,
             top_p=self.top_p,
             score=self.scored,
+            **self.thinking,
         )
 
 

@@ -48,6 +48,7 @@ class Sampling(Strategy):
                 temperature=self.temperature,
                 top_p=self.top_p,
                 score=self.scored,
+                **self.thinking,
                 beside=tuple(parent for parent in parents[first + size :] if parent.token_ids),
             )
             candidates += [child for child in children if child.token_ids]

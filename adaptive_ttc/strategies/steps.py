@@ -78,6 +78,7 @@ class StepSearch(Strategy):
             temperature=self.temperature if temperature is None else temperature,
             top_p=self.top_p,
             score=True,
+            **self.thinking,
             beside=tuple(beside),
         )
 

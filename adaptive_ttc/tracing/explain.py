@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from adaptive_ttc.events import (
     AllocationEvent,
@@ -16,6 +17,7 @@ from adaptive_ttc.events import (
     RunEvent,
     SearchEvent,
     VoteEvent,
+    WrittenEvent,
 )
 from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, trees
 from adaptive_ttc.tracing.trace import Trace
@@ -114,6 +116,7 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
     elif number < n:
         came += f" of {n} planned"
     settings = f"at temperature {options['temperature']:g}, at most {options['max_tokens']:,} tokens each"
+    settings += _thinking(trace, options)
     lines = [f"{search.strategy}: {came}, {settings}."]
     if decided := _decisions(trace.of(AllocationEvent), trace.last(DoneEvent)):
         return [*lines, *decided]
@@ -124,6 +127,20 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
         return [*lines, *_rounds(trees(trace), depths)]
     sizes = [str(len(event.children)) for event in trace.of(ExpandedEvent)]
     return [*lines, f"Drawn in slices of {', '.join(sizes)}."] if len(sizes) > 1 else lines
+
+
+def _thinking(trace: Trace, options: Mapping[str, Any]) -> str:
+    """How long solutions were to think, and how often the driver saw to that."""
+    limit, waits = options.get("think_tokens"), options.get("waits", 0)
+    parts = [] if limit is None else [f"{limit:,} of them for thinking"]
+    if waits:
+        parts.append(f"thoughts made to go on {counted(waits, 'time')} at most")
+    written = trace.of(WrittenEvent)
+    if ended := sum("ends" in event.why for event in written):
+        parts.append(f"{counted(ended, 'thought')} ended")
+    if longer := len(written) - ended:
+        parts.append(f"{longer} prolonged")
+    return "".join(f", {part}" for part in parts)
 
 
 def _rounds(side_by_side: int, depths: Sequence[Round]) -> list[str]:
@@ -231,7 +248,8 @@ def _cost(trace: Trace) -> str:
         tokens = sum(len(event.token_ids) for event in trace.of(RequestEvent))
         return f"{counted(tokens, 'token')} generated until the run broke off."
     usage = Usage(**done.usage)  # type: ignore[arg-type]
-    parts = [f"{usage.completion_tokens:,} tokens generated"]
+    thinking = f", {usage.thinking_tokens:,} of them thinking" if usage.thinking_tokens else ""
+    parts = [f"{usage.completion_tokens:,} tokens generated{thinking}"]
     if usage.lost_tokens:
         parts.append(f"{usage.lost_tokens:,} more charged for failed calls")
     if usage.num_prm_calls:

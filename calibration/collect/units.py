@@ -280,6 +280,7 @@ def _first_step(strategy: Strategy) -> Search:
             temperature=strategy.temperature,
             top_p=strategy.top_p,
             score=strategy.scored,
+            **strategy.thinking,
         )
     )
 

@@ -291,7 +291,7 @@ class FakePolicy:
             logprobs.append(logprob)
             if token == EOS:
                 return self._sampled(request, tokens, logprobs, "eos")
-            if stop.met(request.stop_context, tokens):
+            if token in request.stop_ids or stop.met(request.stop_context, tokens):
                 return self._sampled(request, tokens, logprobs, "stop")
             if len(tokens) == limit:
                 return self._sampled(request, tokens, logprobs, "length")

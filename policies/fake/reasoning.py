@@ -53,7 +53,8 @@ class ReasoningToy(ToyModel):
     @property
     def tags(self) -> ThinkingTags:
         """How it marks its thoughts."""
-        return ThinkingTags(opening=(OPEN,), closing=(CLOSE,), forced=(CLOSE,), begun=self.begun)
+        wait = encode_text("Wait")
+        return ThinkingTags(opening=(OPEN,), closing=(CLOSE,), forced=(CLOSE,), begun=self.begun, wait=wait)
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
         """Finish the thought, then the answer."""

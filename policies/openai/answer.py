@@ -109,7 +109,9 @@ class Answer:
             self._named = False
         for token in chunk.token_ids or ():
             self._ids.append(token)
-            if not self.met_stop and self._rule.met(self._request.stop_context, self._ids):
+            if self.met_stop:
+                continue
+            if token in self._request.stop_ids or self._rule.met(self._request.stop_context, self._ids):
                 self._stop_end = len(self._ids)
 
     def sampled(self) -> Sampled:

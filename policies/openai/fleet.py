@@ -56,6 +56,9 @@ class FleetConfig:
         logprobs: ask for the log-probability of every token.
         standard_fields: send only what OpenAI's own API knows, for hosted APIs that refuse the rest; their defaults for
             top-k, penalties and the like then apply.
+        thinking_field: the field of a request in which servers of whole samples take ``think_tokens``, the most tokens
+            of thinking, such as ``thinking_token_budget`` (vLLM) or ``chat_template_kwargs.thinking_budget``; None:
+            they take none.
         extra: put into every request's body, replacing what is there.
     """
 
@@ -75,6 +78,7 @@ class FleetConfig:
     stream_interval: int = 8
     logprobs: bool = True
     standard_fields: bool = False
+    thinking_field: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -143,6 +143,16 @@ class OpenAIPolicy(ChatModelPolicy):
                 f"{demand.strategy} goes on from half-written solutions, which a server with api={self._config.api!r} "
                 f"cannot: {REMEDY}"
             )
+        if not self.whole_samples:
+            return
+        if demand.waits or (demand.think_tokens is not None and self._config.thinking_field is None):
+            asked = "waits" if demand.waits else "think_tokens"
+            field = "" if demand.waits else "name the server's own field for it (thinking_field=...), "
+            raise ConfigError(
+                f"{asked} ends or prolongs thoughts, which go on from their tokens, and a server with "
+                f"api={self._config.api!r} cannot: {field}serve the model with one that names token ids "
+                f"(api='tokens'), or leave {asked} out"
+            )
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """Generate one sample; errors as :class:`~adaptive_ttc.policy.Policy` says.

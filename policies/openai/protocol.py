@@ -45,6 +45,13 @@ def body_of(
         "stream_options": {"include_usage": True},
         **(logprobs if config.logprobs else {}),
     }
+    if config.thinking_field and request.think_tokens is not None and config.api != "tokens":
+        *above, last = config.thinking_field.split(".")
+        place = body
+        for name in above:
+            place[name] = dict(place.get(name) or {})
+            place = place[name]
+        place[last] = request.think_tokens
     if config.standard_fields:
         return {**body, **config.extra}
     return {

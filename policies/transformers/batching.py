@@ -59,6 +59,8 @@ class Job:
         self.top_logprobs.append(top_logprob)
         if token in eos:
             return "eos"
+        if token in self.request.stop_ids:
+            return "stop"
         if self.stop.met(self.request.stop_context, self.tokens):
             return "stop"
         return "length" if len(self.tokens) >= self.limit else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -168,8 +168,9 @@ class VLLMPolicy(ChatModelPolicy):
         check_request(self, request, vocab_size=vocab_size, in_flight=self._pending, closed=self._closed)
         if straddles(request.stop_context, request.stop):
             seam = Seam(self._texts.stop_rule(request.stop), request.stop_context)
-            return sampled(await self._run(request, RequestOutputKind.CUMULATIVE, seam), seam.end)
-        return sampled(await self._run(request, RequestOutputKind.FINAL_ONLY, lambda output: False))
+            return sampled(await self._run(request, RequestOutputKind.CUMULATIVE, seam), seam.end, request.stop_ids)
+        output = await self._run(request, RequestOutputKind.FINAL_ONLY, lambda output: False)
+        return sampled(output, stop_ids=request.stop_ids)
 
     async def abort(self, request_id: str) -> None:
         """End a pending sample early; its ``sample`` returns with ``finish="abort"`` and the tokens so far."""
@@ -228,7 +229,7 @@ def sampling_params(
         stop=list(request.stop),
         include_stop_str_in_output=True,
         detokenize=bool(request.stop),
-        stop_token_ids=sorted(eos),
+        stop_token_ids=sorted({*eos, *request.stop_ids}),
         ignore_eos=True,
         logprobs=top if request.logprobs or top else None,
         flat_logprobs=True,
@@ -264,8 +265,10 @@ def straddles(context: str, stop: Iterable[str]) -> bool:
     return any(context.endswith(string[:length]) for string in stop for length in range(1, len(string)))
 
 
-def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
-    """The sample of a request's last output, cut after ``end`` tokens at a stop string that vLLM did not see."""
+def sampled(output: RequestOutput, end: int | None = None, stop_ids: Container[int] = ()) -> Sampled:
+    """The sample of a request's last output, cut after ``end`` tokens at a stop string that vLLM did not see;
+    ``stop_ids`` end it like one.
+    """
     completion = output.outputs[0]
     computed = len(completion.token_ids)
     tokens = tuple(completion.token_ids[:end])
@@ -281,7 +284,7 @@ def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
     cached = output.num_cached_tokens or 0
     # one that was aborted before its first token has most likely not been scheduled
     prompt = len(output.prompt_token_ids or ()) - cached if computed else 0
-    finish = "stop" if end is not None else _finish(completion.finish_reason, completion.stop_reason)
+    finish = "stop" if end is not None else _finish(completion.finish_reason, completion.stop_reason, stop_ids)
     return Sampled(
         token_ids=tokens,
         finish=finish,
@@ -293,8 +296,10 @@ def sampled(output: RequestOutput, end: int | None = None) -> Sampled:
     )
 
 
-def _finish(finish_reason: str | None, stop_reason: int | str | None) -> Literal["eos", "stop", "length", "abort"]:
+def _finish(
+    finish_reason: str | None, stop_reason: int | str | None, stop_ids: Container[int]
+) -> Literal["eos", "stop", "length", "abort"]:
     if finish_reason == "stop":
         # a stop string is named; an end token is by its number, or not at all
-        return "stop" if isinstance(stop_reason, str) else "eos"
+        return "stop" if isinstance(stop_reason, str) or stop_reason in stop_ids else "eos"
     return "abort" if finish_reason == "abort" else "length"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from adaptive_ttc import Solver
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.fake import ReasoningToy
 from adaptive_ttc.policies.fake.writers import CLOSE, EOS, OPEN, decode_tokens
 from adaptive_ttc.policies.openai import OpenAIPolicy
@@ -16,7 +17,7 @@ from adaptive_ttc.policies.openai.protocol import Chunk, read_chunk
 from adaptive_ttc.policies.requests import TokenTexts
 from adaptive_ttc.policy import SampleRequest
 from tests.policies.openai_server import ToyServer, folder
-from tests.policies.server_profiles import CHAT_ONLY, Profile, Turn, chunk, usage
+from tests.policies.server_profiles import CHAT_ONLY, VLLM, Profile, Turn, chunk, usage
 from tests.policies.test_openai_parts import words
 
 __all__ = ["words"]
@@ -99,3 +100,40 @@ def test_thinking_stands_before_the_answer_and_what_is_hidden_counts(words):
     one = sampled(words, shown, cut, limit=2)
     assert (one.token_ids, one.thought, one.finish) == ((5, 6), 2, "length")
     assert sampled(words, Chunk(text="abc", finish="stop", completion_tokens=2)).thought is None
+
+
+async def test_a_server_of_whole_samples_is_told_the_limit_in_its_own_field_or_refuses_it():
+    with ToyServer(CHAT_ONLY) as server:
+        for field, settings in (
+            ("thinking_token_budget", {}),
+            ("chat_template_kwargs.thinking_budget", {"chat_template_kwargs": {"enable_thinking": True}}),
+        ):
+            policy = OpenAIPolicy.from_pretrained(
+                folder(), base_url=server.url, api="chat", thinking_field=field, **settings
+            )
+            async with Solver(policy) as solver:
+                await solver.solve(QUESTION, n=1, max_tokens=300, think_tokens=64)
+                await solver.solve(QUESTION, n=1, max_tokens=300)
+        limited, free, nested, plain = server.requests
+        assert limited["thinking_token_budget"] == 64
+        assert "thinking_token_budget" not in free
+        assert nested["chat_template_kwargs"] == {"enable_thinking": True, "thinking_budget": 64}
+        assert plain["chat_template_kwargs"] == {"enable_thinking": True}
+        async with Solver(OpenAIPolicy.from_pretrained(folder(), base_url=server.url, api="chat")) as solver:
+            with pytest.raises(ConfigError, match=r"think_tokens.*api='chat' cannot: name the server's own field"):
+                await solver.solve(QUESTION, n=1, think_tokens=64)
+            with pytest.raises(ConfigError, match=r"waits .*api='chat' cannot: serve the model"):
+                await solver.solve(QUESTION, n=1, waits=1)
+
+
+async def test_thoughts_end_over_a_server_that_takes_token_ids():
+    with ToyServer(VLLM, ReasoningToy(0.05, 0.9)) as server:
+        policy = OpenAIPolicy.from_pretrained(folder(), base_url=server.url, thinking=None)
+        policy.thinking = ReasoningToy().tags
+        async with Solver(policy) as solver:
+            solution = await solver.solve(QUESTION, n=3, think_tokens=45, max_tokens=300)
+            longer = await solver.solve(QUESTION, n=2, waits=1, max_tokens=600, think_tokens=200)
+    assert [one.answer is not None for one in solution.candidates] == [True] * 3
+    assert all(one.prefix.thought <= 46 for one in solution.candidates)
+    assert solution.spent == solution.usage.completion_tokens
+    assert [one.prefix.text.count("Wait") >= 1 for one in longer.candidates] == [True] * 2

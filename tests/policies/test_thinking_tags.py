@@ -2,9 +2,12 @@
 
 import pytest
 
+from adaptive_ttc import Solver
 from adaptive_ttc.answers.thinking import KNOWN
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.events import RequestEvent
 from adaptive_ttc.policies.chat_model import ChatFormat, read_chat_model
+from adaptive_ttc.policies.transformers import TransformersPolicy
 from adaptive_ttc.types import Problem
 from tests.policies.tiny import TEMPLATE, byte_tokenizer, llama
 
@@ -102,3 +105,40 @@ def test_template_arguments_are_rendered_and_may_not_be_the_library_s_own():
     assert "effort low" in effort.tokenizer.decode(effort.encode(Problem.of("1")))
     with pytest.raises(ConfigError, match="chat_template_kwargs may not set tokenize"):
         chat(template_kwargs={"tokenize": False})
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory):
+    """A tiny model whose template opens the thought, with tags of its own."""
+    path = tmp_path_factory.mktemp("thinker")
+    tokenizer = byte_tokenizer(OPENED)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    llama(vocab_size=len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+async def test_a_model_in_this_process_is_made_to_answer_and_to_go_on(thinker):
+    policy = TransformersPolicy.from_pretrained(thinker, max_batch=4)
+    assert policy.thinking.begun
+    forced, close = policy.thinking.forced, policy.thinking.closing[0]
+    async with Solver(policy, answers="regex:(?P<answer>.)") as solver:
+        limited = await solver.solve("1 + 1", n=3, think_tokens=10, max_tokens=40, seed=1)
+        free = await solver.solve("1 + 1", n=3, max_tokens=40, seed=1)
+        longer = await solver.solve("1 + 1", n=24, max_tokens=60, waits=1, seed=1)
+    for one, same in zip(limited.candidates, free.candidates, strict=True):
+        if close not in same.prefix.token_ids[:10]:
+            assert one.prefix.token_ids[10 : 10 + len(forced)] == forced
+            assert one.prefix.token_ids[:10] == same.prefix.token_ids[:10]
+        assert one.prefix.answer_at is not None
+        assert len(one.prefix.token_ids) <= 40
+    assert (
+        limited.spent
+        == limited.usage.completion_tokens
+        == sum(len(event.token_ids) for event in limited.trace.of(RequestEvent))
+    )
+    went_on = [one for one in longer.candidates if one.prefix.waits]
+    assert went_on
+    assert all("Wait" in one.prefix.text for one in went_on)
+    ended = [event.token_ids for event in longer.trace.of(RequestEvent) if event.finish == "stop"]
+    assert {ids.index(close) - len(ids) for ids in ended} == {-1}  # the engine stops at the tag

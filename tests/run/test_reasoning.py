@@ -54,7 +54,7 @@ async def test_an_answer_within_a_thought_has_no_vote():
 async def test_a_problem_without_a_finished_thought_says_so():
     solution = await solve(FakePolicy.reasoning(), n=3, max_tokens=25)
     assert solution.answer is None
-    assert "3 still thinking (give a larger max_tokens" in solution.abstained
+    assert "3 still thinking (end thoughts with think_tokens" in solution.abstained
 
 
 async def test_solutions_that_end_in_a_thought_are_not_taken_for_answers_in_another_form():

@@ -1,0 +1,113 @@
+"""Ends thoughts at their limit, and prolongs those that end too early: what the driver itself writes into solutions.
+
+What is written is read by the engine as a part of the prompt, and charged as such. A thought is closed so early that an
+answer fits behind it (``think_tokens``); the closing tag of one that is too short is replaced by ``Wait`` (budget
+forcing, arXiv 2501.19393). It knows no engine: what the policy's tags say is all that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from adaptive_ttc.driver.engines import Engines
+from adaptive_ttc.driver.growing_sample import Sample
+from adaptive_ttc.driver.leases import Terms
+from adaptive_ttc.driver.state import SearchState
+from adaptive_ttc.events import WrittenEvent
+
+ANSWER_TOKENS = (
+    256  # tokens that are kept for an answer behind a thought, or a quarter of a solution where that is less
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """``ids`` that stand after the first ``kept`` tokens of a solution, and why."""
+
+    kept: int
+    ids: tuple[int, ...]
+    why: str
+
+
+def answer_room(sample: Sample) -> int:
+    """Tokens that are kept for the answer."""
+    return min(ANSWER_TOKENS, (len(sample.token_ids) + sample.remaining) // 4)
+
+
+def think_left(sample: Sample, affordable: int | None = None) -> int | None:
+    """Tokens that its thought may still get, of those ``affordable`` for it; None where nothing limits it."""
+    limit, tags = sample.asked.think_tokens, sample.tags
+    if limit is None or tags is None:
+        return None
+    if not sample.thinks:
+        return None
+    room = sample.remaining - len(_closing(sample)) - answer_room(sample)
+    if affordable is not None:
+        room = min(room, affordable - answer_room(sample))
+    return max(0, min(limit - sample.thought.tokens, room))
+
+
+def insertion(sample: Sample, affordable: int | None = None) -> Insertion | None:
+    """What is to be written into a solution now; None for nothing."""
+    asked, tags, thought = sample.asked, sample.tags, sample.thought
+    if tags is None:
+        return None
+    if sample.may_wait and thought.close is not None and thought.close >= len(sample.parent.token_ids):
+        return Insertion(thought.close, tags.wait, f"a thought of {thought.tokens} tokens is too short")
+    if think_left(sample, affordable) != 0 or sample.remaining <= len(_closing(sample)):
+        return None
+    short = "" if thought.tokens >= (asked.think_tokens or 0) else ", for an answer to fit"
+    return Insertion(len(sample.token_ids), _closing(sample), f"a thought ends after {thought.tokens} tokens{short}")
+
+
+def tokens_to_finish(sample: Sample) -> int | None:
+    """Tokens that finish a solution whose thought is limited; None where it is not."""
+    if sample.asked.think_tokens is None or sample.tags is None:
+        return None
+    left, room = think_left(sample), answer_room(sample)
+    if left is not None:
+        return left + room
+    return max(room - (len(sample.token_ids) - sample.thought.tokens), -(-room // 4))
+
+
+def _closing(sample: Sample) -> tuple[int, ...]:
+    assert sample.tags is not None
+    opening = () if sample.thought.answer_at is None else sample.tags.opening  # no thought at all is an empty one
+    return opening + sample.tags.forced
+
+
+class Thoughts:
+    """The thoughts of one Expand's samples, on an account that pays for what is written into them."""
+
+    def __init__(self, engines: Engines, account: SearchState) -> None:
+        self._engines = engines
+        self._account = account
+
+    def write(self, live: Iterable[Sample], terms: Terms) -> None:
+        """Write what is due into solutions that have not ended, as far as the account can pay.
+
+        Until the account holds a solution, the first one's thought ends while an answer can still be paid for.
+        """
+        for number, sample in enumerate(live):
+            last = number == 0 and not terms.solved and terms.balance is not None and not terms.whole
+            due = insertion(sample, (terms.balance or 0) // terms.rate if last else None)
+            if due is None or terms.whole:
+                continue
+            money = self._account.ledger.reserve(self._engines.price.prompt * len(due.ids))
+            if money is None:
+                continue
+            money.settle(money.amount)
+            sample.write(due.kept, due.ids)
+            recorder = self._engines.recorder
+            recorder.record(
+                WrittenEvent(time=recorder.now(), path=sample.path, position=due.kept, token_ids=due.ids, why=due.why)
+            )
+
+    def within(self, sample: Sample, tokens: int, terms: Terms, *, first: bool) -> int:
+        """As many of a lease's tokens as do not take a thought beyond its limit."""
+        if terms.whole:
+            return tokens
+        affordable = terms.balance // terms.rate if first and not terms.solved and terms.balance is not None else None
+        left = think_left(sample, affordable)
+        return tokens if left is None else min(tokens, left)
