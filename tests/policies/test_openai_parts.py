@@ -171,7 +171,7 @@ def test_servers_are_asked_for_no_more_than_they_give(words):
     asked = {}
     for api in ("tokens", "chat"):
         for count in (0, 3, 2**31):
-            config = SimpleNamespace(api=api, logprobs=True, standard_fields=True, extra={}, stream_interval=8)
+            config = SimpleNamespace(api=api, logprobs=True, standard_fields=True, extra={}, thinking_field=None)
             messages = (Message("user", "hi"),)
             request = SampleRequest(
                 id="x", prompt_ids=(0,), max_tokens=9, seed=0, top_logprobs=count, messages=messages

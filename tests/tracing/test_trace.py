@@ -16,6 +16,7 @@ from adaptive_ttc.events import (
     VoteEvent,
 )
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.requests import Expand, Fork
@@ -78,12 +79,15 @@ def test_a_saved_trace_loads_equal(tmp_path):
 
     driver = Driver(Problem.of("how?"), TinyPolicy(), Ledger(500), prm=FakePRM(lambda question, steps: 0.5))
     anyio.run(driver.run, search())
-    for trace in (driver.trace, solved(budget_tokens=100).trace):
+    with Solver(FakePolicy.reasoning()) as solver:
+        thinking = solver.solve_sync("how much is 1 + 2?", n=2, think_tokens=5).trace
+    traces = (driver.trace, thinking, solved(budget_tokens=100).trace)
+    for trace in traces:
         trace.save(tmp_path / "trace.json")
         loaded = Trace.load(tmp_path / "trace.json")
         assert list(loaded) == list(trace)
         assert loaded.started == trace.started
-    kinds = {event.kind for event in [*driver.trace, *trace]}
+    kinds = {event.kind for trace in traces for event in trace}
     assert kinds == {event.kind for event in EVENTS}
     assert driver.trace.of(ForkEvent)
 
