@@ -247,7 +247,7 @@ class Sample:
             finish=self.ended,
             path=self.path,
             attempts=self.parent.attempts,
-            logprobs=self.logprobs,
+            logprobs=self.logprobs if len(self.logprobs) == len(self.token_ids) else (),
             top_logprobs=self.top_logprobs,
             answer_logprob=self.answer_logprob,
             answer_at=self.thought.answer_at,

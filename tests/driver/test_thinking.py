@@ -1,6 +1,7 @@
 """Thoughts that the driver ends at a limit, or prolongs: what is written, charged, kept for answers, and replayed."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -172,8 +173,6 @@ def test_tags_that_are_ordinary_text_go_on_too():
 def test_an_engine_that_does_not_stop_at_the_tag_is_cut_back():
     class Deaf(FakePolicy):
         async def sample(self, request):
-            from dataclasses import replace
-
             return await super().sample(replace(request, stop_ids=()))
 
     heard, deaf = FakePolicy.reasoning(again=0.0), Deaf.reasoning(again=0.0)
@@ -254,3 +253,12 @@ def test_the_explanation_tells_how_long_it_thought():
     said = solve(FakePolicy.reasoning(again=0.0), n=2, waits=1).explain()
     assert "thoughts made to go on 1 time at most, 2 prolonged." in said
     assert "think" not in solve(FakePolicy.generative(), n=2).explain()
+
+
+def test_an_engine_that_tells_no_log_probabilities_has_none_of_what_is_written():
+    class Silent(FakePolicy):
+        async def sample(self, request):
+            return replace(await super().sample(request), logprobs=())
+
+    solution = solve(Silent.reasoning(), n=2, think_tokens=0)
+    assert [one.prefix.logprobs for one in solution.candidates] == [(), ()]
