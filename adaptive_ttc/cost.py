@@ -15,7 +15,8 @@ from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.types import Usage
 
 Count = Literal["generated", "generated+prm", "flops"]
-"""What a budget bounds: generated tokens; those and the PRM's; or floating-point operations of both."""
+"""What a budget bounds: generated tokens, a verifier's too; those and the PRM's; or floating-point operations of both.
+"""
 
 COUNTS: tuple[str, ...] = get_args(Count)
 
@@ -39,18 +40,21 @@ class Price:
 
     decode: int = 1  # a generated token
     prompt: int = 0  # a prompt token, charged once a problem
-    score: int = 0  # a PRM token
+    score: int = 0  # a PRM token that is read
+    written: int = 0  # a token that a verifier writes
 
 
 def price_of(count: str, policy: Sized, prm: Sized | None) -> Price:
     """The price list under which a budget bounds ``count``; ConfigError unless it is one of :data:`COUNTS`."""
+    writes = 1 if traits_of(prm).written else 0
     if count == "generated":
-        return Price()
+        return Price(written=writes)
     if count == "generated+prm":
-        return Price(score=1 if prm and not traits_of(prm).free else 0)
+        return Price(score=1 if prm and not traits_of(prm).free else 0, written=writes)
     if count == "flops":
         policy_token = 2 * policy.parameters
-        return Price(decode=policy_token, prompt=policy_token, score=2 * prm.parameters if prm else 0)
+        prm_token = 2 * prm.parameters if prm else 0
+        return Price(decode=policy_token, prompt=policy_token, score=prm_token, written=prm_token * writes)
     raise ConfigError(f"unknown count {count!r}: a budget bounds one of {', '.join(COUNTS)}")
 
 

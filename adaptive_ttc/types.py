@@ -208,6 +208,7 @@ class Usage:
         lost_tokens: upper bound of the tokens of calls that failed without telling their number; the budget is charged
             with them beside ``completion_tokens``.
         prm_tokens: tokens that the PRM computed; ``prm_cached_tokens`` came from its cache.
+        prm_written_tokens: those of ``prm_tokens`` that it wrote as verdicts, which ``budget_tokens`` bounds as well.
         num_calls: requests to the policy.
         num_prm_calls: requests to the PRM.
         flops: floating-point operations of both models (see ``adaptive_ttc.cost``).
@@ -222,6 +223,7 @@ class Usage:
     lost_tokens: int = 0
     prm_tokens: int = 0
     prm_cached_tokens: int = 0
+    prm_written_tokens: int = 0
     num_calls: int = 0
     num_prm_calls: int = 0
     flops: float = 0.0

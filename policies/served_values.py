@@ -1,8 +1,8 @@
 """Reward models behind a server that reads them by its own head: ``/classify``, ``/score``, and vLLM's step pooling.
 
-Start vLLM with ``--runner pooling`` and nothing else: sequence classifiers then answer ``/classify`` and ``/score``,
-Qwen2.5-Math-PRM ``/pooling`` with the values of its steps; Math-Shepherd needs ``--convert classify``, the pooler's
-step token and the labels beside (docs/verifiers.md). A few numbers come back, not kilobytes of states a token.
+Start vLLM with ``--runner pooling``, for sequence classifiers with ``--model-impl vllm``: these then answer
+``/classify`` and ``/score``, Qwen2.5-Math-PRM ``/pooling`` with the values of its steps; what Math-Shepherd needs
+beside stands in docs/verifiers.md. A few numbers come back, not kilobytes of states a token.
 """
 
 from __future__ import annotations

@@ -51,9 +51,10 @@ class Recipe:
             trust_remote_code: whether vLLM may run code that comes with the models.
         """
         policy, prm = dict(self.policy_settings), dict(self.prm_settings)
-        if self.engine == "openai":
-            policy["api_key_env"] = _checked_variable(api_key_env)
-        elif api_key_env is not None:
+        servers = [one for one, engine in ((policy, self.engine), (prm, prm.get("engine"))) if engine == "openai"]
+        for one in servers:
+            one["api_key_env"] = _checked_variable(api_key_env)
+        if api_key_env is not None and not servers:
             raise ConfigError(f"the engine {self.engine!r} of this recipe takes no API key: leave out --api-key-env")
         if trust_remote_code:
             trusting = [one for one, engine in ((policy, self.engine), (prm, prm.get("engine"))) if engine == "vllm"]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args
 
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, GradingError, ReplyError
 from adaptive_ttc.policy import Policy, Sampled, SampleFinish, SampleRequest
-from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, is_out_of_memory
+from adaptive_ttc.prm.base import PLAIN, RewardModel, Scored, ScoreRequest, Traits, is_out_of_memory
 from adaptive_ttc.types import Problem
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
@@ -79,7 +79,7 @@ class CheckedPRM(WrappedPRM):
     def count_tokens(self, request: ScoreRequest) -> int:
         """Tokens. Raises ConfigError for a request that can never be served, EngineError where the model fails."""
         tokens = _repeated(f"count_tokens of {self.name}", lambda: self._prm.count_tokens(request))
-        if not _is_count(tokens) or tokens > _most_tokens(request):
+        if not _is_count(tokens) or tokens > _most_tokens(request, self.traits):
             raise ReplyError(f"count_tokens of {self.name} gave {_shown(tokens)}")
         return int(tokens)
 
@@ -87,7 +87,7 @@ class CheckedPRM(WrappedPRM):
         """Sound scores. Raises ConfigError for a request that can never be served, EngineError for the rest."""
         with told_as_ours(f"a score of {self.name}"):
             reply: object = await self._prm.score(request)
-        return checked_scores(reply, request, self.name)
+        return checked_scores(reply, request, self.name, self.traits)
 
 
 def checked_policy(policy: Policy) -> CheckedPolicy:
@@ -141,18 +141,20 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
     return replace(reply, token_ids=own[0], logprobs=own[1], top_logprobs=own[2])
 
 
-def checked_scores(reply: object, request: ScoreRequest, name: str) -> Scored:
+def checked_scores(reply: object, request: ScoreRequest, name: str, traits: Traits = PLAIN) -> Scored:
     """The scores, if they are sound; else ReplyError. What rounding put outside [0, 1] is brought back."""
     if not isinstance(reply, Scored):
         raise ReplyError(f"{name} gave {_shown(reply)} in place of scores", retryable=True)
     with _malformed(name):
         scores, steps = tuple(reply.scores), len(request.steps)
-        if len(scores) != steps:
+        if len(scores) != steps and (scores or not traits.written):
             raise ReplyError(f"the PRM gave {len(scores)} scores for {steps} steps", retryable=True)
         _check(all(_is_score(one) for one in scores), f"scores that are not in [0, 1]: {_shown(scores)}")
         for part in ("prm_tokens", "cached_tokens"):
             number = getattr(reply, part)
-            _check(_is_count(number) and number <= _most_tokens(request), f"{part}={_shown(number)}")
+            _check(_is_count(number) and number <= _most_tokens(request, traits), f"{part}={_shown(number)}")
+        number, most = reply.written_tokens, min(reply.prm_tokens, _most_written(request, traits))
+        _check(_is_count(number) and number <= most, f"written_tokens={_shown(number)}")
         return replace(reply, scores=tuple(min(max(float(one), 0.0), 1.0) for one in scores))
 
 
@@ -205,9 +207,15 @@ def _is_score(number: Any) -> bool:
     return isinstance(number, Real) and not isinstance(number, bool) and -ROUNDING <= float(number) <= 1 + ROUNDING
 
 
-def _most_tokens(request: ScoreRequest) -> int:
-    characters = len(request.question) + sum(map(len, request.steps)) + 64 * len(request.steps) + 1024
-    return _MOST_TOKENS_PER_CHARACTER * characters
+def _most_tokens(request: ScoreRequest, traits: Traits) -> int:
+    solutions = (request.steps, *request.rivals)
+    characters = sum(len(step) + 64 for steps in solutions for step in steps) + len(request.question) + 1024
+    repeated = max(1, 2 * len(request.rivals))  # rivals are compared in both orders
+    return _MOST_TOKENS_PER_CHARACTER * repeated * characters + _most_written(request, traits)
+
+
+def _most_written(request: ScoreRequest, traits: Traits) -> int:
+    return traits.written * (len(request.rivals) if traits.rivals else 1)
 
 
 def _shown(value: object) -> str:

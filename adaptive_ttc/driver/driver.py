@@ -13,11 +13,12 @@ from adaptive_ttc.answers.thinking import Thought, thinking_of
 from adaptive_ttc.cost import Price, flops
 from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig, Engines, Halt, PolicyCalls
-from adaptive_ttc.driver.expand import Expansion, score_held
+from adaptive_ttc.driver.expand import Expansion
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.prompts import Prompts
 from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder, asked_of
+from adaptive_ttc.driver.score_calls import score_held
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.driver.state import SearchState, derive_seed
 from adaptive_ttc.errors import AdaptiveTTCError

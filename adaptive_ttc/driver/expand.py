@@ -3,130 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import TaskGroup
 
 from adaptive_ttc.driver.engines import LOST, Engines, PolicyCalls, Reply
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.health import backoff
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
+from adaptive_ttc.driver.score_calls import ExpansionScores, scoring_of
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.driver.thinking import Thoughts, tokens_to_finish
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError
-from adaptive_ttc.events import DecisionEvent, FinishedEvent, RequestEvent, SampledEvent
+from adaptive_ttc.events import DecisionEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Reservation
 from adaptive_ttc.policy import Sampled, SampleRequest, whole_samples
-from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Finish, Prefix
-
-Key = tuple[tuple[str, ...], tuple[str, ...]]  # the steps of a sample, and those of its parent
-
-
-class ExpansionScores:
-    """The scores of one Expand, paid for by ``account``; the PRM is called in ``tasks``.
-
-    Samples with the same steps are scored once, whichever ends first, and so are those that the account has had scored
-    before: what is charged does not depend on the order in which samples end. Two with different parents are charged
-    differently, and so do not share a score.
-    """
-
-    def __init__(self, engines: Engines, account: SearchState, tasks: TaskGroup) -> None:
-        self._engines = engines
-        self._account = account
-        self._tasks = tasks
-        self._unpaid: set[Sample] = set()
-        self._called: dict[Key, Sample] = {}
-        self._equal: list[Sample] = []
-        self._told: set[Sample] = set()
-
-    def score_within(self, sample: Sample, units: int) -> int:
-        """Score a sample if that costs at most ``units``, else keep it for later; returns the cost."""
-        if self._known(sample):
-            return 0
-        bill = self._engines.scorer.bill(sample)
-        if bill is not None and bill <= units:
-            self._call(sample)
-            return bill
-        if bill is not None:
-            self._unpaid.add(sample)
-        return 0
-
-    def score_late(self, samples: Iterable[Sample]) -> None:
-        """Score, in this order, those that were kept for later, as far as the account can pay."""
-        for sample in samples:
-            if sample in self._unpaid:
-                self._unpaid.discard(sample)
-                self.pay_and_score(sample)
-
-    def pay_and_score(self, sample: Sample) -> None:
-        """Score a sample if the account can pay."""
-        bill = None if self._known(sample) else self._engines.scorer.bill(sample)
-        if bill is not None and (money := self._account.ledger.reserve(bill)):
-            money.settle(bill)
-            self._call(sample)
-
-    def share(self) -> None:
-        """After the calls: give equal samples the one score that was computed for them."""
-        known = self._account.scores
-        known.update((sample.steps, sample.scores) for sample in self._called.values() if sample.scores)
-        for sample in self._equal:
-            if scores := known.get(sample.steps):
-                now = self._engines.recorder.now()
-                self._engines.scorer.take(sample, Scored(scores=scores, prm_tokens=0), now)
-
-    def tell(self, sample: Sample) -> None:
-        """Record, once, that the policy ended a solution whose score, if any, is there."""
-        if sample.ended != "eos" or sample in self._told:
-            return
-        self._told.add(sample)
-        self._engines.recorder.record(
-            FinishedEvent(
-                time=self._engines.recorder.now(),
-                path=sample.path,
-                text=sample.text,
-                tokens=len(sample.token_ids),
-                scores=sample.scores,
-                answer_at=sample.thought.answer_at,
-            )
-        )
-
-    def _known(self, sample: Sample) -> bool:
-        """Whether an equal solution has, or gets, the score already."""
-        if _key(sample) not in self._called and sample.steps not in self._account.scores:
-            return False
-        self._equal.append(sample)
-        return True
-
-    def _call(self, sample: Sample) -> None:
-        self._called[_key(sample)] = sample
-        self._tasks.start_soon(self._score, sample)
-
-    async def _score(self, sample: Sample) -> None:
-        with self._engines.halt.on_failure():
-            await self._engines.scorer.score(sample, self._account.ledger)
-        self.tell(sample)
-
-
-async def score_held(engines: Engines, account: SearchState, samples: Iterable[Sample]) -> None:
-    """Score solutions that ended before, in this order, as far as the account can pay; a stopped run scores none."""
-    if engines.halt.is_set():
-        return
-    async with side_by_side() as tasks:
-        scores = ExpansionScores(engines, account, tasks)
-        with engines.halt.on_failure():
-            for sample in samples:
-                if not sample.scores:
-                    scores.pay_and_score(sample)
-    scores.share()
-
-
-def _key(sample: Sample) -> Key:
-    return sample.steps, sample.parent.steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +49,19 @@ class Expansion:
 
     async def run(self) -> tuple[Prefix, ...]:
         """Grow every sample as far as the account allows; the children in order."""
-        async with side_by_side() as scoring:
-            scores = ExpansionScores(self._engines, self._account, scoring)
+        async with scoring_of(self._engines, self._account) as scores:
             for sample in self._samples:
                 if sample.ended is not None:
                     self._end(sample, sample.ended, scores)
-            while leases := await self._next_round():
+            halt = self._engines.halt
+            while (leases := await self._next_round()) or (not halt.is_set() and await scores.settled()):
                 await self._round(leases, scores)
-                with self._engines.halt.on_failure():
+                with halt.on_failure():
                     scores.score_late(self._samples)
             self._cut(scores)
+            with halt.on_failure():
+                if not halt.is_set():
+                    await scores.finish(self._samples)
         scores.share()
         for sample in self._samples:
             scores.tell(sample)
@@ -239,6 +136,8 @@ class Expansion:
 
     async def _round(self, leases: list[Lease], scores: ExpansionScores) -> None:
         """Send every lease at once and wait for all; when cancelled, recall and settle them first."""
+        if not leases:
+            return
         waiting, back = len(leases), anyio.Event()
         async with side_by_side() as sampling:
             calls = PolicyCalls(self._engines.policy, self._engines.health, self._engines.config.grace, sampling)

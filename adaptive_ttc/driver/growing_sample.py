@@ -36,7 +36,7 @@ class Sample:
     __slots__ = (
         "_answers", "_closed", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_stops_at_close", "_told",
         "answer_logprob", "attempts", "ended", "logprob", "logprobs", "logprobs_wanted", "parent", "path", "remaining",
-        "scores", "seed", "tags", "text", "thought", "token_ids", "top_logprobs", "top_wanted", "waits",
+        "rivals", "scores", "seed", "tags", "text", "thought", "token_ids", "top_logprobs", "top_wanted", "waits",
     )
     # fmt: on
 
@@ -69,6 +69,7 @@ class Sample:
         self.top_logprobs = parent.top_logprobs
         self.logprobs_wanted = logprobs_wanted
         self.top_wanted = top_wanted
+        self.rivals: tuple[tuple[str, ...], ...] = ()  # the steps of solutions that it is compared with
         self.answer_logprob = parent.answer_logprob
         self._told: float | None = None
         self.scores = parent.scores if request.score else ()

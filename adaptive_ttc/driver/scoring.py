@@ -26,8 +26,9 @@ SCORE_GRACE = 1.0  # seconds that scores under way have when the problem is to e
 
 def least_score(prm: RewardModel, question: str, price: Price) -> int:
     """Units to set aside for scoring a sample of one token. Raises ConfigError: the PRM cannot read the question."""
-    tokens = prm.count_tokens(ScoreRequest(question, ("?",)))
-    return price.score * (tokens + PRM_TOKENS_PER_SAMPLE + PRM_TOKENS_PER_TOKEN)
+    tokens, traits = prm.count_tokens(ScoreRequest(question, ("?",))), traits_of(prm)
+    written = 0 if traits.rivals else price.written * traits.written
+    return price.score * (tokens + PRM_TOKENS_PER_SAMPLE + PRM_TOKENS_PER_TOKEN) + written
 
 
 class Ending(Protocol):
@@ -44,7 +45,8 @@ class Scorer:
     """Scores the samples of one problem; without a PRM, searches that ask for no scores still run.
 
     What is set aside for scoring beforehand is an estimate. What is charged is exact: the PRM counts its tokens before
-    it is called, and is not called when the account cannot cover them.
+    it is called, and is not called when the account cannot cover them. Where it writes, its most is charged, and what
+    it did not write is given back.
     """
 
     def __init__(
@@ -68,46 +70,59 @@ class Scorer:
         self._calls: set[anyio.CancelScope] = set()
 
     @property
+    def writes(self) -> bool:
+        """Whether what scores cost is known only afterwards, as the PRM writes."""
+        return bool(self._traits.written and self._price.written)
+
+    @property
+    def compares(self) -> int:
+        """With how many other solutions the PRM compares one; 0: it reads each by itself."""
+        return self._traits.rivals
+
+    @property
     def planned_rate(self) -> int:
         """Units to set aside for scoring with every token to be generated."""
         return self._price.score * PRM_TOKENS_PER_TOKEN
 
     def planned_overhead(self, sample: Sample) -> int:
         """Units to set aside for scoring what a sample holds already."""
-        if self._prm is None or not self._price.score:
+        if self._prm is None or not (self._price.score or self.writes):
             return 0
         try:
-            return self._price.score * (self._tokens(sample, sample.steps or ("?",)) + PRM_TOKENS_PER_SAMPLE)
+            tokens = self._tokens(sample, sample.steps or ("?",)) + PRM_TOKENS_PER_SAMPLE
+            return self._price.score * tokens + self._price.written * self._written(sample)
         except ConfigError:
             return 0  # too long to be scored at all
 
     def bill(self, sample: Sample) -> int | None:
-        """Units that scoring it now is charged; None when there is nothing to score, or the PRM cannot read it."""
+        """Units that scoring it now costs at most; None when there is nothing to score, or the PRM cannot read it."""
         if self._prm is None:
             raise ConfigError("this search asks for step scores: give the solver a PRM, or take majority voting")
         steps = sample.steps
         if not steps or not sample.grown or (self._traits.finished_only and sample.ended not in WHOLE):
             return None
         try:
-            return self._price.score * self._tokens(sample, steps) if self._price.score else 0
+            read = self._price.score * self._tokens(sample, steps) if self._price.score else 0
+            return read + self._price.written * self._written(sample)
         except ConfigError as error:
             self._leave_unscored(sample, error)
             return None
 
-    async def score(self, sample: Sample, ledger: Ledger) -> None:
+    async def score(self, sample: Sample, ledger: Ledger) -> int:
         """Score a sample whose first call is paid for; a call that fails is paid for again before it is repeated, if
-        it may have computed anything.
+        it may have computed anything. Returns how many of the units paid were not used, where the PRM writes.
         """
         request, paid, failures = self._request(sample), True, 0
         while await self._admitted():
             if not paid and not self._pay_again(sample, ledger):
                 self._health.prm.withdrawn()
-                return
+                return 0
             started, known = self._recorder.now(), self._health.losses.incidents
             try:
                 scored = await self._call(request)
             except ConfigError as error:
-                return self._leave_unscored(sample, error)
+                self._leave_unscored(sample, error)
+                return 0
             except EngineError as error:
                 paid, failures = not error.generated, failures + (not self._health.prm.gone)
                 self._record_failure(sample, error)
@@ -118,14 +133,19 @@ class Scorer:
                 with anyio.move_on_after(backoff(max(failures, 1), sample.seed, error.retry_after)):
                     await self._halt.wait()
                 if self._halt.is_set():
-                    return
+                    return 0
             else:
-                return None if scored is None else self.take(sample, scored, started)
+                return 0 if scored is None else self._took(sample, scored, started)
+        return 0
 
     def take(self, sample: Sample, scored: Scored, started: float) -> None:
         """Set a sample's scores, and record what they took."""
         sample.scores = scored.scores
-        self._recorder.add(prm_tokens=scored.prm_tokens, prm_cached_tokens=scored.cached_tokens)
+        self._recorder.add(
+            prm_tokens=scored.prm_tokens,
+            prm_cached_tokens=scored.cached_tokens,
+            prm_written_tokens=scored.written_tokens,
+        )
         self._recorder.record(
             ScoredEvent(
                 time=self._recorder.now(),
@@ -136,6 +156,14 @@ class Scorer:
                 cached_tokens=scored.cached_tokens,
             )
         )
+
+    def _took(self, sample: Sample, scored: Scored, started: float) -> int:
+        """Set what came of a call; the units that it did not use."""
+        self.take(sample, scored, started)
+        if not scored.scores:
+            why = "no verdict could be read off what was written (docs/verifiers.md)"
+            self._leave_unscored(sample, why)
+        return self._price.written * max(0, self._written(sample) - scored.written_tokens)
 
     def recall(self) -> None:
         """Give scores under way a moment; those that are not in by then are not waited for."""
@@ -193,15 +221,20 @@ class Scorer:
 
     def _request(self, sample: Sample) -> ScoreRequest:
         tokens = sample.token_logprobs() if self._traits.logprobs else None
-        return ScoreRequest(self._question, sample.steps, tokens)
+        return ScoreRequest(self._question, sample.steps, tokens, sample.rivals)
+
+    def _written(self, sample: Sample) -> int:
+        """Tokens that the PRM writes about it at most."""
+        return self._traits.written * (len(sample.rivals) if self._traits.rivals else 1)
 
     def _tokens(self, sample: Sample, steps: tuple[str, ...]) -> int:
         """PRM tokens beyond those of the parent's scored steps."""
         assert self._prm is not None
         before = sample.parent.steps if sample.parent.scores else ()
         known = self._prm.count_tokens(ScoreRequest(self._question, before)) if before else 0
-        return max(0, self._prm.count_tokens(ScoreRequest(self._question, steps)) - known)
+        request = ScoreRequest(self._question, steps, rivals=sample.rivals)
+        return max(0, self._prm.count_tokens(request) - known)
 
-    def _leave_unscored(self, sample: Sample, error: ConfigError) -> None:
+    def _leave_unscored(self, sample: Sample, error: ConfigError | str) -> None:
         name = ".".join(map(str, sample.path))
         self._recorder.record(DecisionEvent(time=self._recorder.now(), what=f"left {name} unscored", why=str(error)))

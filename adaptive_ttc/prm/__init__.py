@@ -10,12 +10,15 @@ from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, TokenLogpro
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
 from adaptive_ttc.prm.confidence import ConfidencePRM, ConfidenceSettings
 from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.prm.generative import JUDGE, PAIRWISE, GenerativeVerifier, VerifierSettings
 from adaptive_ttc.prm.registry import Family, PRMReader, known_prms, load_prm, register_prm
 
 if TYPE_CHECKING:
     from adaptive_ttc.prm.local import BatchedPRM, LocalSettings
 
 __all__ = [
+    "JUDGE",
+    "PAIRWISE",
     "BatchedPRM",
     "BatcherConfig",
     "BatcherStatistics",
@@ -23,6 +26,7 @@ __all__ = [
     "ConfidenceSettings",
     "FakePRM",
     "Family",
+    "GenerativeVerifier",
     "LocalSettings",
     "MicroBatcher",
     "PRMReader",
@@ -31,6 +35,7 @@ __all__ = [
     "Scored",
     "TokenLogprobs",
     "Traits",
+    "VerifierSettings",
     "known_prms",
     "load_prm",
     "register_prm",

@@ -30,12 +30,14 @@ class TokenLogprobs:
 class ScoreRequest:
     """A question and the non-empty steps of a solution so far (at least one), as text.
 
-    ``tokens`` is filled in for models whose :class:`Traits` ask for it. Two requests of one text are equal.
+    ``tokens`` and ``rivals``, the steps of other finished solutions, are filled in for models whose :class:`Traits` ask
+    for them. Whether two requests are equal does not depend on ``tokens``.
     """
 
     question: str
     steps: tuple[str, ...]
     tokens: TokenLogprobs | None = field(default=None, compare=False, repr=False)
+    rivals: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +47,13 @@ class Scored:
     Attributes:
         scores: for every step the probability, in [0, 1], that the solution so far is on a path to the right answer.
         prm_tokens: tokens that the PRM computed for it; ``cached_tokens`` its cache answered.
+        written_tokens: those of ``prm_tokens`` that it wrote; a model that writes may come to no scores.
     """
 
     scores: tuple[float, ...]
     prm_tokens: int
     cached_tokens: int = 0
+    written_tokens: int = 0
 
 
 @runtime_checkable
@@ -91,12 +95,17 @@ class Traits:
         top_logprobs: of how many most probable tokens it reads the mean, where the policy tells it; 0: of none.
         free: it computes nothing, and costs nothing whatever a budget counts.
         finished_only: it scores whole solutions, each with one score that stands for all of its steps.
+        written: tokens that it writes at most to score one solution (where it compares, for one rival); what it does
+            not write is not charged. ``count_tokens`` counts what it reads.
+        rivals: with how many other finished solutions of the problem it compares one; 0: it reads each by itself.
     """
 
     logprobs: bool = False
     top_logprobs: int = 0
     free: bool = False
     finished_only: bool = False
+    written: int = 0
+    rivals: int = 0
 
 
 PLAIN = Traits()

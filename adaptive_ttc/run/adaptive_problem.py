@@ -72,7 +72,9 @@ class AdaptiveProblem(ProblemRun):
         self.spent_before = 0  # units charged by earlier runs
         prompt = len(policy.encode(request.problem))
         self.prompt_units = price.prompt * prompt  # charged once
-        scoring = 0 if prm is None or not price.score else least_score(prm, request.problem.question, price)
+        scoring = 0
+        if prm is not None and (price.score or price.written):
+            scoring = least_score(prm, request.problem.question, price)
         # a sample that cannot be continued gets all its tokens at once, or is lost
         self._renewable = not whole_samples(policy)
         most = min(request.strategy.max_tokens, policy.max_context - prompt)

@@ -146,7 +146,10 @@ def test_a_new_family_joins_by_registration(tmp_path: Path, calls: list[Any]) ->
     reader = PRMReader(name="mine", load=lambda path, **settings: fake, names="^my-prm")
     register_prm(reader)
     register_prm(reader)
-    assert set(known_prms()) == {"mine", *HUB_NAMES.values(), "implicit", "self-verification", "confidence"}
+    assert set(known_prms()) == {
+        *("mine", "implicit", "self-verification", "confidence", "generative", "judge", "pairwise"),
+        *HUB_NAMES.values(),
+    }
     assert load_prm(folder_with(tmp_path / "My-PRM-7B")) is fake
     with pytest.raises(ConfigError, match="already"):
         register_prm(PRMReader(name="mine", load=lambda path: fake))
