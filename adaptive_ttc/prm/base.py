@@ -109,6 +109,7 @@ class Traits:
 
 
 PLAIN = Traits()
+CONFIDENCE = "confidence"  # begins the names of models that read the policy's own log-probabilities alone
 
 
 def traits_of(prm: object) -> Traits:

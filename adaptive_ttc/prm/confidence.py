@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from adaptive_ttc.errors import ConfigError, EngineError
-from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, Traits, check_steps
+from adaptive_ttc.prm.base import CONFIDENCE, RewardModel, Scored, ScoreRequest, Traits, check_steps
 from adaptive_ttc.prm.registry import PRMReader, register_prm
 
 Measure = Literal["mean", "lowest_group", "bottom_groups", "tail", "self_certainty"]
@@ -77,7 +77,7 @@ class ConfidencePRM:
 
     def __init__(self, settings: ConfidenceSettings | None = None) -> None:
         self.settings = settings = settings or ConfidenceSettings()
-        self.name = "confidence" if settings.measure == "mean" else f"confidence:{settings.measure}"
+        self.name = CONFIDENCE if settings.measure == "mean" else f"{CONFIDENCE}:{settings.measure}"
         self.fingerprint = sha256(f"confidence-1 {settings}".encode()).hexdigest()
         top = VOCABULARY if settings.measure == "self_certainty" and settings.top else settings.top
         self.traits = Traits(logprobs=True, top_logprobs=top, free=True)
@@ -156,4 +156,4 @@ def _loaded(measure: str | Path, **settings: Any) -> RewardModel:
     return ConfidencePRM(ConfidenceSettings(**settings))
 
 
-register_prm(PRMReader(name="confidence", load=_loaded, runs_model=False))
+register_prm(PRMReader(name=CONFIDENCE, load=_loaded, runs_model=False))

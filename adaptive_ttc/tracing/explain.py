@@ -19,6 +19,7 @@ from adaptive_ttc.events import (
     VoteEvent,
     WrittenEvent,
 )
+from adaptive_ttc.prm.base import CONFIDENCE
 from adaptive_ttc.tracing.outcomes import Outcome, Round, outcomes, rounds, trees
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import ROOT, Candidate, Stopped, Usage, bin_names
@@ -73,7 +74,7 @@ def explain(trace: Trace) -> str:
         _early(search, done),
         _outcome(search, vote, done),
         _margin(vote, handed_in),
-        _unverified(done, handed_in),
+        _unverified(trace.last(RunEvent), done, handed_in),
     ]
     return "\n".join(line for line in lines if line)
 
@@ -304,10 +305,13 @@ def _margin(vote: VoteEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
     return line if popular == vote.answer else f"{line} The majority vote would have chosen {popular}."
 
 
-def _unverified(done: DoneEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
-    """Where votes alone settled it: neither a PRM nor a check has looked at an answer."""
+def _unverified(run: RunEvent | None, done: DoneEvent | None, handed_in: Sequence[CandidateEvent]) -> str:
+    """Where votes alone settled it: neither a PRM, other than the policy's confidence, nor a check has looked at an
+    answer.
+    """
     voting = [one for one in handed_in if one.answer is not None]
-    looked_at = any(one.score is not None or one.verdict is not None for one in voting)
+    own = run is not None and run.prm is not None and run.prm.startswith(CONFIDENCE)
+    looked_at = any((one.score is not None and not own) or one.verdict is not None for one in voting)
     if done is None or done.answer is None or done.stopped != Stopped.SETTLED or looked_at or len(voting) < 2:
         return ""
     return "Settled, not verified: neither a PRM nor a check has looked at the answers."

@@ -15,6 +15,7 @@ from adaptive_ttc.loading import load_policy
 from adaptive_ttc.policies.fake import FakePolicy, ToyModel, toy_right_so_far
 from adaptive_ttc.policies.openai import OpenAIPolicy
 from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.prm import ScoreRequest, load_prm
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
@@ -493,3 +494,16 @@ async def test_requests_without_messages_cannot_be_put_as_a_chat():
         with pytest.raises(ConfigError, match="messages"):
             await policy.sample(SampleRequest(id="x", prompt_ids=(1, 2, 3), max_tokens=4, seed=0))
         await policy.aclose()
+
+
+async def test_a_chat_endpoint_judges():
+    with ToyServer(CHAT_ONLY) as server:
+        settings = {"verdict": r"boxed\{(?P<verdict>\d+)\}", "grades": [0, 1000], "max_tokens": 400}
+        where = {"engine": "openai", "base_url": server.url, "api": "chat", "model": MODEL, **QUIET}
+        judge = load_prm(f"judge:{folder()}", **settings, **where)
+        scored = await judge.score(ScoreRequest(LONG, ("It is 7.", "So \\boxed{7}.")))
+        (body,) = server.requests
+        await judge.aclose()
+    assert LONG in body["messages"][-1]["content"]
+    assert scored.scores[0] == scored.scores[1] > 0
+    assert 0 < scored.written_tokens < scored.prm_tokens

@@ -51,6 +51,7 @@ async def test_it_costs_nothing_whatever_a_budget_counts(count):
     async with Solver(policy()) as solver:
         plain = await solver.solve(QUESTION, strategy="majority", **asked)
     assert scored.vote == "weighted"
+    assert "Settled, not verified" in scored.explain()
     assert all(one.score is not None for one in scored.candidates)
     assert (scored.spent, scored.usage.completion_tokens) == (plain.spent, plain.usage.completion_tokens)
     assert (scored.usage.flops, scored.usage.prm_tokens) == (plain.usage.flops, 0)

@@ -63,10 +63,12 @@ async def test_outcome_models_over_classify_and_score(tmp_path: Path) -> None:
                 scored = await one.score(request)
                 assert scored.scores == pytest.approx(expected.scores, abs=1e-4)
                 assert scored.prm_tokens == one.count_tokens(request) == local.count_tokens(request)
-        pair = await load_prm(folder, pooling="score", **told).score(REQUESTS[0])
-        assert 0 <= pair.scores[0] <= 1
-        assert pair.prm_tokens > 0
-        await local.aclose()
+        pair = load_prm(folder, pooling="score", **told)
+        scored = await pair.score(REQUESTS[0])
+        assert 0 <= scored.scores[0] <= 1
+        assert scored.prm_tokens > 0
+        for one in (local, prm, logits, pair):
+            await one.aclose()
     finally:
         server.kill()
 
@@ -86,6 +88,7 @@ async def test_step_pooling_over_http(tmp_path: Path) -> None:
         for request in REQUESTS:
             expected = await local.score(request)
             assert (await prm.score(request)).scores == pytest.approx(expected.scores, abs=1e-4)
-        await local.aclose()
+        for one in (local, prm):
+            await one.aclose()
     finally:
         server.kill()
