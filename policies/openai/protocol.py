@@ -63,8 +63,8 @@ def body_of(
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "stream_interval": config.stream_interval,
         "timings_per_token": True,
-        "return_token_ids": True,
-        "return_tokens_as_token_ids": True,
+        # whole samples need no ids, and SGLang refuses to name them in the stream of a chat
+        **({"return_token_ids": True, "return_tokens_as_token_ids": True} if config.api == "tokens" else {}),
         # engines without priorities refuse any but the default
         **({"priority": request.priority} if request.priority else {}),
         **config.extra,

@@ -158,7 +158,8 @@ class Vllm(Profile):
         if not turn.finish and len(turn.tokens) > 1 and len(turn.tokens) % interval:
             return []
         tokens, logprobs, text = turn.fresh()
-        names = [f"token_id:{token}" for token in tokens] if turn.body.get("return_tokens_as_token_ids") else [text]
+        ids = turn.body.get("return_tokens_as_token_ids")
+        names = [f"token_id:{token}" if ids else text_of([token]) for token in tokens]
         told = turn.choice(text, self.word(turn), stop_reason=turn.stop)
         if turn.body.get("return_token_ids"):
             told["token_ids"] = tokens
@@ -187,6 +188,12 @@ class SGLang(Profile):
 
     def card(self, name: str, length: int) -> Json:
         return {**super().card(name, length), "root": name, "max_model_len": length}
+
+    def refusal(self, body: Json) -> tuple[int, Any] | None:
+        if not ("messages" in body and body.get("return_token_ids")):
+            return None
+        said = "return_token_ids is not supported with streaming on /v1/chat/completions. Please set stream=false."
+        return 400, {"object": "error", "message": said, "type": "BadRequestError", "code": 400}
 
     def opening(self, turn: Turn) -> list[Any]:
         return [chunk(turn, turn.choice("", None, matched_stop=None), usage=None)] if turn.chat else []
