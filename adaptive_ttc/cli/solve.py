@@ -126,7 +126,8 @@ def usage_table(solution: Solution) -> Table:
     if usage.thinking_tokens:
         table.add_row("of them thinking", f"{usage.thinking_tokens:,}")
     table.add_row("prompt tokens (cached)", f"{usage.prompt_tokens:,} ({usage.cached_prompt_tokens:,})")
-    table.add_row("PRM tokens", f"{usage.prm_tokens:,}")
+    written = f" ({usage.prm_written_tokens:,} of them written)" if usage.prm_written_tokens else ""
+    table.add_row("PRM tokens", f"{usage.prm_tokens:,}{written}")
     table.add_row("calls (PRM)", f"{usage.num_calls:,} ({usage.num_prm_calls:,})")
     table.add_row("FLOPs", f"{usage.flops:.3g}")
     table.add_row("wall time", f"{usage.wall_time:.2f} s")

@@ -89,8 +89,8 @@ class Scorer:
         if self._prm is None or not (self._price.score or self.writes):
             return 0
         try:
-            tokens = self._tokens(sample, sample.steps or ("?",)) + PRM_TOKENS_PER_SAMPLE
-            return self._price.score * tokens + self._price.written * self._written(sample)
+            read = self._tokens(sample, sample.steps or ("?",)) + PRM_TOKENS_PER_SAMPLE if self._price.score else 0
+            return self._price.score * read + self._price.written * self._written(sample)
         except ConfigError:
             return 0  # too long to be scored at all
 
@@ -122,7 +122,7 @@ class Scorer:
                 scored = await self._call(request)
             except ConfigError as error:
                 self._leave_unscored(sample, error)
-                return 0
+                return 0 if error.generated else self._price.written * self._written(sample)
             except EngineError as error:
                 paid, failures = not error.generated, failures + (not self._health.prm.gone)
                 self._record_failure(sample, error)

@@ -147,12 +147,18 @@ def _scored_chosen(logprob: float) -> float:
     return min(math.exp(logprob), 1.0)
 
 
-def _loaded(measure: str | Path, **settings: Any) -> RewardModel:
-    """By its measure, empty for the default one, with further settings."""
+def _loaded(spelled: str | Path, **settings: Any) -> RewardModel:
+    """By its measure and settings as they follow the name: ``tail``, ``mean,top=0``, or nothing; or as keywords."""
+    for number, part in enumerate(str(spelled).split(",") if str(spelled) else ()):
+        name, equals, value = part.partition("=")
+        if equals and value.isdecimal():
+            settings[name] = int(value)
+        elif equals or number:
+            raise ConfigError(f"confidence:{spelled} must be confidence:MEASURE,window=W,top=K; got {part!r}")
+        else:
+            settings["measure"] = part
     if unknown := sorted(set(settings) - {field.name for field in fields(ConfidenceSettings)}):
         raise ConfigError(f"confidence runs no model: leave out {', '.join(unknown)}; it takes measure, window and top")
-    if str(measure):
-        settings["measure"] = str(measure)
     return ConfidencePRM(ConfidenceSettings(**settings))
 
 

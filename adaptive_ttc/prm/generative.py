@@ -154,7 +154,7 @@ class GenerativeVerifier:
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score a solution; one that has no rivals gets .5, for nothing. EngineError where the policy fails."""
-        check_steps(request)
+        self.count_tokens(request)  # refuses what leaves no room
         asked = self._asked(request)
         written: list[Written | None] = [None] * len(asked)
 

@@ -254,7 +254,8 @@ def _cost(trace: Trace) -> str:
     if usage.lost_tokens:
         parts.append(f"{usage.lost_tokens:,} more charged for failed calls")
     if usage.num_prm_calls:
-        parts.append(f"{usage.prm_tokens:,} read by the PRM")
+        written = f" and {usage.prm_written_tokens:,} written" if usage.prm_written_tokens else ""
+        parts.append(f"{usage.prm_tokens - usage.prm_written_tokens:,} read{written} by the PRM")
     allowed = "no limit"
     if run is not None and run.budget is not None:
         allowed = f"{run.budget:,} {UNITS.get(run.count, run.count)} allowed"

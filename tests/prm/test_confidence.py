@@ -80,6 +80,8 @@ def test_it_is_loaded_by_its_name_alone():
     tail = load_prm("confidence:tail", window=8, top=0)
     assert tail.settings == ConfidenceSettings(measure="tail", window=8, top=0)
     assert tail.name == "confidence:tail"
+    assert load_prm("confidence:tail,window=8,top=0").fingerprint == tail.fingerprint
+    assert load_prm("confidence:top=0").settings == ConfidenceSettings(top=0)
     assert traits_of(load_prm("confidence:self_certainty")).top_logprobs == VOCABULARY
     prints = [load_prm("confidence", window=window, top=top).fingerprint for window in (8, 9) for top in (0, 20)]
     assert len({*prints, prm.fingerprint, tail.fingerprint}) == 6
@@ -89,6 +91,9 @@ def test_it_is_loaded_by_its_name_alone():
     ("name", "settings", "said"),
     [
         ("confidence:sure", {}, "choose one of mean, lowest_group"),
+        ("confidence:tail,8", {}, "must be confidence:MEASURE,window=W,top=K; got '8'"),
+        ("confidence:tail,window=few", {}, "got 'window=few'"),
+        ("confidence:mean,k=3", {}, "leave out k"),
         ("confidence", {"device": "cuda"}, "leave out device"),
         ("confidence", {"window": 0}, "window is a whole number of at least 1"),
         ("confidence", {"top": -1}, "top is a whole number of at least 0"),

@@ -3,12 +3,17 @@
 import anyio
 import pytest
 
+from adaptive_ttc.cost import price_of
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.events import DecisionEvent
+from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm import JUDGE, PAIRWISE, GenerativeVerifier, VerifierSettings
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.registry import make_strategy
+from adaptive_ttc.types import Problem
 from tests.prm.scribe import Scribe
 
 QUESTION = "Add 3, 44, 5, 66 and 777."
@@ -33,6 +38,7 @@ async def test_what_is_written_is_charged_as_generated_and_no_more():
         found = await one.solve(QUESTION, strategy="best_of_n", n=8, budget_tokens=5_000)
         again = await retrace(found.trace, one.grader)
     assert found.answer == again.answer == "895"
+    assert f" read and {found.usage.prm_written_tokens:,} written by the PRM" in found.explain()
     usage, asked = found.usage, prm._writer.policy.requests
     assert usage.prm_written_tokens == sum(len(honest(one.messages[-1].content, 0)) + 1 for one in asked)
     assert found.spent == usage.completion_tokens + usage.prm_written_tokens
@@ -95,6 +101,18 @@ async def test_a_lost_verdict_is_charged_in_full_and_asked_for_again():
     assert found.spent == found.usage.completion_tokens + found.usage.prm_written_tokens + 60
 
 
+async def test_a_solution_that_leaves_no_room_for_a_verdict_costs_none():
+    prm = verifier()
+    prm._writer.policy.max_context = 100
+    async with solver(prm) as one:
+        found = await one.solve(QUESTION, strategy="majority", n=1, budget_tokens=2_000)
+        prm._writer.policy.max_context = 420  # the question has room, a solution has not
+        found = await one.solve(QUESTION, strategy="best_of_n", n=2, budget_tokens=2_000)
+    assert not prm._writer.policy.requests
+    assert (found.vote, found.spent) == ("majority", found.usage.completion_tokens)
+    assert any("with 60 for its verdict" in event.why for event in found.trace.of(DecisionEvent))
+
+
 async def test_a_run_that_is_stopped_settles_what_was_asked():
     prm = verifier()
     prm._writer.policy.hold = anyio.Event()
@@ -111,20 +129,44 @@ async def test_a_run_that_is_stopped_settles_what_was_asked():
     assert found.spent == found.usage.completion_tokens + found.usage.prm_written_tokens
 
 
-async def test_a_cancelled_run_leaves_no_reservation_open():
-    prm = verifier()
+def driver_of(prm, ledger, error_rate=0.1):
+    policy = FakePolicy.generative(error_rate=error_rate)
+    return Driver(Problem.of(QUESTION), policy, ledger, prm=prm, price=price_of("generated", policy, prm))
+
+
+async def test_a_cancelled_run_leaves_no_reservation_open_and_pays_for_what_was_asked():
+    prm, ledger = verifier(), Ledger(2_000)
     prm._writer.policy.hold = anyio.Event()
-    async with solver(prm) as one:
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
+    driver = driver_of(prm, ledger)
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
 
-                async def end():
-                    await prm._writer.policy.arrived.wait()
-                    scope.cancel()
+            async def end():
+                await prm._writer.policy.arrived.wait()
+                scope.cancel()
 
-                tasks.start_soon(end)
-                await one.solve(QUESTION, strategy="best_of_n", n=3, budget_tokens=2_000)
+            tasks.start_soon(end)
+            await driver.run(make_strategy("best_of_n", n=3).search())
     assert scope.cancelled_caught
+    known = ledger.statistics()
+    assert (known.reserved, known.open_reservations) == (0, 0)
+    asked = 60 * len({request.prompt_ids for request in prm._writer.policy.requests})
+    assert known.spent >= driver.usage.completion_tokens + asked
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+async def test_every_reservation_is_settled_whatever_is_lost(lost):
+    for budget in (90, 260, 700, 5_000):
+        prm, ledger = verifier(), Ledger(budget)
+        prm._writer.policy.failures += [EngineError("the line broke", retryable=True) for _ in range(lost)]
+        driver = driver_of(prm, ledger)
+        found = await driver.attempt(make_strategy("weighted_best_of_n", n=5, max_tokens=150).search())
+        known = ledger.statistics()
+        assert (known.reserved, known.open_reservations) == (0, 0)
+        assert known.spent <= budget
+        charged = driver.usage.completion_tokens + driver.usage.prm_written_tokens
+        assert known.spent - charged in (0, *(60 * (1 + number) for number in range(lost)))
+        assert found.candidates
 
 
 async def test_without_a_readable_verdict_the_majority_decides_and_the_trace_says_so():
