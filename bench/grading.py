@@ -4,7 +4,8 @@
 
 First, 350 pairs of honest answers are judged by a new grader, then ``hostile`` answers by another one, each against an
 honest answer, and then the pairs by that one too. Second, problems of 8 answers each are graded side by side: 60 with
-honest answers, then 60 others with 3 hostile ones beside them. ``families`` are those of ``hostile_answers.py``,
+honest answers, then 60 others with 3 hostile ones beside them. Third, 256 answers of one problem are put into classes,
+230 of them plain numbers, once of ten values and once all different. ``families`` are those of ``hostile_answers.py``,
 separated by commas, or ``giants`` (numbers of megabytes, which fill a worker's memory) or ``all``; ``seconds`` is
 ``time_limit`` and ``memory`` is ``memory_mb`` of :class:`~adaptive_ttc.answers.GradingConfig`.
 
@@ -12,7 +13,8 @@ Figures: ``pairs``, ``as_before`` (judged alike before and after), ``equal_befor
 ``hostile_undecided``, ``timeouts``, ``crashes``, ``hostile_seconds``, ``pairs_seconds_before`` and ``_after`` (wall
 time), ``held`` (honest problems), ``held_seconds_alone`` and ``held_seconds`` (until the last of them is graded, the
 second with hostile ones beside them), ``held_median_alone`` and ``held_median`` (of one problem),
-``bad_seconds`` (until the last hostile one is graded).
+``bad_seconds`` (until the last hostile one is graded), ``classes_ms`` and ``classes_distinct_ms`` (processor time of
+the 256 answers, median of nine sets of them, none read before), ``classes_requests`` (to workers, for all of them).
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ def honest_pairs(count: int) -> list[tuple[str, str]]:
         pairs.append(
             (
                 (f"{2 * k}\\sqrt{{3}}", f"\\sqrt{{{12 * k * k + off}}}"),
-                (f"x^2+{k}x", f"{k}x+x^{{{2 + off}}}"),
-                (f"\\frac{{{k}\\pi}}{{4}}", f"{k}\\pi/{4 + off}"),
+                (f"\\sin({2 * k}x)", f"2\\sin({k}x)\\cos({k + off}x)"),
+                (f"\\int_0^{{{k}}}x\\,dx", f"\\frac{{{k * k + off}}}{{2}}"),
                 (f"\\{{1,{k},-{k}\\}}", f"\\{{-{k},1,{k + off}\\}}"),
                 (f"\\left[{k},\\infty\\right)", f"[{k + off},\\infty)"),
                 (f"y={k}x-1", f"y=-1+{k + off}x"),
@@ -76,6 +78,46 @@ def problems_of(pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
     """Problems of four pairs of answers each."""
     answers = [answer for pair in pairs for answer in pair]
     return [answers[i : i + ANSWERS] for i in range(0, len(answers), ANSWERS)]
+
+
+FORMS = (
+    r"\frac{K}{7}",
+    r"\sqrt{K}",
+    "x=K",
+    r"K\text{ cm}",
+    r"K\%",
+    "K.142857",
+    r"K\pi",
+    r"\text{no K}",
+    "(1,K)",
+    r"\{K,2\}",
+    r"[K,\infty)",
+    "x<K",
+    "K 1/2",
+)
+
+
+def many_answers(index: int, distinct: int) -> list[str]:
+    """256 answers of one problem, of which 230 are plain numbers of so many values; the ``index``-th set of them."""
+    base = 1000 * (index + 1)
+    numbers = [str(base + i % distinct) for i in range(230)]
+    return numbers + [form.replace("K", str(base + i)) for i in (0, 1) for form in FORMS]
+
+
+def time_classes() -> dict[str, float]:
+    """Milliseconds of processor time that classes of 256 answers take, and how often a worker was asked."""
+    found: dict[str, float] = {}
+    with Grader() as grader:
+        for name, distinct in (("classes_ms", 10), ("classes_distinct_ms", 230)):
+            taken = []
+            for index in range(9):
+                answers = many_answers(index + distinct, distinct)
+                began = time.process_time()
+                grader.classes_sync(answers)
+                taken.append(1000 * (time.process_time() - began))
+            found[name] = median(taken)
+        found["classes_requests"] = grader.statistics().requests
+    return found
 
 
 async def measure(hostile: int, families: str, seconds: float, memory: int, pairs: int, problems: int) -> Figures:
@@ -115,6 +157,7 @@ async def measure(hostile: int, families: str, seconds: float, memory: int, pair
         "held_median_alone": median(alone),
         "held_median": median(beside[HOSTILE:]),
         "bad_seconds": max(beside[:HOSTILE]),
+        **time_classes(),
     }
 
 

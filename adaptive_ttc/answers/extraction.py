@@ -18,7 +18,7 @@ _BRACES = re.compile(
     r"|\\.|(?P<open>\{)|(?P<close>\})",
     re.DOTALL,
 )
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,60}")
+_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,60}(?:[./][0-9]{1,60})?")  # is canonical as it is
 
 
 def extract_answer(text: str) -> str | None:
@@ -62,7 +62,7 @@ def canonical(answer: str) -> str:
     colours, trailing punctuation and the like go, and LaTeX comes in place of Unicode; what could change the meaning is
     left to the equivalence check. An answer of layout alone becomes the empty string, which is no answer.
     """
-    if _WHOLE_NUMBER.fullmatch(answer):
+    if _PLAIN_NUMBER.fullmatch(answer):
         return answer
     if not answer.isprintable():  # control characters and lone surrogates cannot be printed or encoded
         answer = "".join(char if char.isprintable() else " " for char in answer)

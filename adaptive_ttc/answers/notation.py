@@ -141,7 +141,7 @@ def _without_marks(text: str) -> str:
     if match := _WHOLE_TEXT.fullmatch(text):
         text = f"\\text{{{match[1]}}}" if match[1] else ""
     text = _WRAPPED.sub(r"\1", text)
-    if text.startswith("{") and text.endswith("}") and _closes(text) == len(text) - 1:
+    while text.startswith("{") and text.endswith("}") and _closes(text) == len(text) - 1:
         text = text[1:-1]
     return text
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 from adaptive_ttc.answers.forms import functions, scalar
 from adaptive_ttc.answers.forms.polynomial import TooLargeError
@@ -44,6 +45,7 @@ def read_expression(text: str, *, upper: bool = True) -> tuple[Scalar, list[Toke
     return value, tokens[parser.at :]
 
 
+@lru_cache(maxsize=1024)
 def whole(text: str, *, upper: bool = True) -> Scalar:
     """The value of a text that is an expression and nothing else. UnreadError: it is none."""
     value, rest = read_expression(text, upper=upper)
@@ -164,7 +166,7 @@ class _Parser:
             raise UnreadError
         if token.kind == "number":
             self.at += 1
-            return self._mixed(token) if mixed else _number(token.text)
+            return self._mixed(token) if mixed else decimal(token.text)
         if token.kind == "letter":
             self.at += 1
             return self._symbol(token.text)
@@ -182,7 +184,7 @@ class _Parser:
         if self._is("command", "overline") or self._is("command", "dot"):
             return self._repeating(token.text)
         part = self._proper_fraction() if token.text.isdigit() else None
-        return _number(token.text) if part is None else of_number(int(token.text) + part)
+        return decimal(token.text) if part is None else of_number(int(token.text) + part)
 
     def _proper_fraction(self) -> Fraction | None:
         start = self.at
@@ -386,7 +388,8 @@ def repeating(before: str, digits: str) -> Fraction:
     return value + Fraction(int(digits), 10 ** len(fixed) * (10 ** len(digits) - 1))
 
 
-def _number(text: str) -> Scalar:
+def decimal(text: str) -> Scalar:
+    """A decimal above 0, such as ``12``, ``.5``, ``2.5e4``. UnreadError: its exponent is too large."""
     mantissa, _, exponent = text.lower().partition("e")
     if exponent and abs(int(exponent)) > _LARGEST_EXPONENT:
         raise UnreadError

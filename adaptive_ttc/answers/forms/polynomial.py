@@ -55,14 +55,19 @@ def add(first: Polynomial, second: Polynomial) -> Polynomial:
 
 def multiply(first: Polynomial, second: Polynomial) -> Polynomial:
     """The product. TooLargeError: it takes too long."""
+    if first == ONE or second == ONE:
+        return second if first == ONE else first
     if len(first) * len(second) > _PRODUCTS:
         raise TooLargeError
-    total: Polynomial = {}
+    total: dict[Monomial, Fraction] = {}
     for mine, a in first.items():
         for other, b in second.items():
             monomial, factor = _merged(mine, other)
-            total = add(total, {monomial: _bounded(a * b * factor)})
-    return total
+            total[monomial] = total.get(monomial, 0) + _bounded(a * b * factor)
+    found = {monomial: coefficient for monomial, coefficient in total.items() if coefficient}
+    if len(found) > _TERMS:
+        raise TooLargeError
+    return found
 
 
 def monomial_power(monomial: Monomial, coefficient: Fraction, exponent: int) -> Polynomial:

@@ -14,6 +14,7 @@ from adaptive_ttc.answers.forms.polynomial import ONE, Monomial, Polynomial, Too
 _NAN = complex("nan")
 _HIGHEST = 64  # power that a sum is raised to
 _CLOSE = 1e-6  # relative difference of two values above which they are surely different
+_FAR = 1e-5  # relative difference that no rounding to so many digits makes
 _LEAST_DIGITS = 6  # behind the point, and significant ones, of a decimal that may stand for an exact value
 _CONSTANTS = {"$pi": cmath.pi, "$e": cmath.e, "$i": 1j, "$oo": complex("inf"), "$deg": cmath.pi / 180}
 
@@ -88,6 +89,8 @@ def same(first: Scalar, second: Scalar) -> bool | None:
 def _rounds(decimal: Scalar, other: Scalar) -> bool:
     value = other.values[0]
     if not decimal.is_rounded or other.has_variables or decimal.places is None or value.imag:
+        return False
+    if abs(decimal.values[0] - value) > _FAR * abs(value):
         return False
     rational = other.rational
     if rational is None:
@@ -271,8 +274,8 @@ def _symbolic(base: Scalar, exponent: Scalar) -> Polynomial | None:
 
 def _quotient(top: Polynomial, bottom: Polynomial, values: Values, exact: bool) -> Scalar:
     """With a denominator of 1 where it is one term, or a sum of two numbers whose conjugate makes it one."""
-    if not top:
-        return Scalar(poly.ZERO, ONE, values, exact)
+    if not top or bottom == ONE:
+        return Scalar(top, ONE, values, exact)
     if len(bottom) == 2 and all(_is_real_number(monomial) for monomial in bottom):
         (first, a), (second, b) = bottom.items()
         conjugate = {first: a, second: -b}

@@ -24,6 +24,8 @@ class Parts:
 
 def split(text: str, separator: re.Pattern[str]) -> Parts:
     """What signs that match part; a text without one is its only part."""
+    if not separator.search(text):
+        return Parts((text,), ())
     texts, signs, depth, begun = [], [], 0, 0
     for match in _TOKEN.finditer(text):
         token = match[0]
