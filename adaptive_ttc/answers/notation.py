@@ -58,6 +58,7 @@ _COMMANDS = {
     r"\varnothing": r"\emptyset",
     r"\infin": r"\infty",
     r"\degree": r"^\circ",
+    r"\deg": r"^\circ",
     r"\colon": ":",
     r"\lor": r"\text{ or }",
     r"\vee": r"\text{ or }",
@@ -81,10 +82,17 @@ _COMMANDS = {
 
 _STYLE = re.compile(r"\\(?:" + "|".join(name[1:] for name in _STYLES) + r")(?![A-Za-z]) ?")
 _COLOUR = re.compile(r"\\(?:text)?color(?:box)?(?![A-Za-z]) ?(?:\[[^\]{}]{0,20}\])?\{[^{}]{0,40}\}")
+_HTML = re.compile(r"</?(?:b|i|u|strong|em|mark|span|p|code)>")
 _MARKS = re.compile(r"^(\*\*|__|`|\*)(?=\S)(.*?\S)\1$")
 _PERCENT = re.compile(r"(?<!\\)%")
-_ORDINAL = re.compile(r"(?<=[0-9])\^?\{? ?\\text ?\{ ?(?:st|nd|rd|th) ?\} ?\}?|(?<=[0-9])\^\{ ?(?:st|nd|rd|th) ?\}")
-_TEXT_OF_SIGNS = re.compile(r"\\text ?\{([^A-Za-z{}\\$]*)\}")
+_ORDINAL = re.compile(
+    r"(?<=[0-9])\^?\{? ?\\text ?\{ ?(?:st|nd|rd|th) ?\} ?\}?|(?<=[0-9])\^\{ ?(?:st|nd|rd|th) ?\}"
+    r"|(?:(?<=1)st|(?<=2)nd|(?<=3)rd|(?<=[0-9])th)(?![A-Za-z])"
+)
+_TEXT_OF_SIGNS = re.compile(r"\\text ?\{((?:[^A-Za-z{}\\$]|\\[$%])*)\}")
+_ANNOUNCED = re.compile(r"(?i)^\\text ?\{ ?(?:the )?(?:final )?answer(?: is)? ?:? ?\} ?:?(?=.)")
+_TIMES = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10(?:\^|\*\*))")
+_ROOT_OF = re.compile(r"\\root ?\{?([0-9a-z])\}? ?\\of(?![A-Za-z])")
 _WHOLE_TEXT = re.compile(r"\\text ?\{ *([^{}]*?) *\}")
 _MATHS_IN_TEXT = re.compile(r"\\text ?\{ *\$([^{}$]*)\$ *\}")
 _WRAPPED = re.compile(r"(?<![\w}\]^_\\])\{([0-9.]+)\}(?![_^{])")
@@ -110,6 +118,7 @@ def one_pass(text: str) -> str:
     text = _MATHS_IN_TEXT.sub(r"\1", text)
     text = re.sub(r"(?<!\\)\$", " ", text)
     text = _without_marks(text)
+    text = _TIMES.sub(r"\\times ", _ROOT_OF.sub(r"\\sqrt[\1]", text))
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
     text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     text = _thousands(text)
@@ -132,10 +141,11 @@ def _in_ascii(text: str) -> str:
 def _without_marks(text: str) -> str:
     r"""Without bold print, colours and lines below, and without ``\text`` around what has no letters."""
     text = _MARKS.sub(r"\2", text.strip())
-    text = _COLOUR.sub("", text)
+    text = _HTML.sub("", _COLOUR.sub("", text))
     text = _STYLE.sub("", text)
     text = re.sub(r"\\mathrm ?(?=\{ *[A-Za-z]{2})", r"\\text", text)
     text = re.sub(r"\\mathrm(?![A-Za-z]) ?", "", text)
+    text = _ANNOUNCED.sub("", text)
     text = _ORDINAL.sub(r"\\text{th}", text)
     text = _TEXT_OF_SIGNS.sub(r"\1", text)
     if match := _WHOLE_TEXT.fullmatch(text):

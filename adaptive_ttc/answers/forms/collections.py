@@ -19,6 +19,10 @@ _MATRIX = re.compile(r"\\begin ?\{([pbBvV]?matrix|array)\}(?:\{[clr| ]*\})?(.*)\
 _ROWS = re.compile(r" ?\\\\ ?")
 _CUP = re.compile(r"\\cup|\\text ?\{ ?U ?\}|U")
 _WITHOUT = re.compile(r"\\setminus")
+_SUCH_THAT = re.compile(
+    r"(?P<name>[A-Za-z]) ?(?:\\in ?(?:\\mathbb ?\{R\}|R))? ?(?::|\||\\mid(?![A-Za-z])) ?(?P<condition>.+)"
+)
+_TRANSPOSED = re.compile(r"(.+)\^\{?(?:T|\\top|\\intercal|\\text\{T\})\}?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 _NUMBER_SETS = {rf"\mathbb{{{letter}}}": letter for letter in "ZQNC"}
 _EVERYTHING = {r"\mathbb{R}", r"\text{all real numbers}", r"\text{all reals}", r"\text{All real numbers}"}
@@ -131,12 +135,17 @@ def union(text: str, read: Reader) -> Reading | None:
 def bracketed(text: str, read: Reader) -> Reading | None:
     r"""``\{1,2\}``, ``(1,2)``, ``[1,2)``, ``\langle 1,2\rangle``; an open interval and a pair are written alike."""
     inside = within(text, r"\{", r"\}")
+    if inside is not None and (match := _SUCH_THAT.fullmatch(inside)):
+        return _described(match["name"], read(match["condition"]))
     if inside is not None:
         parts = _parts(inside, read)
         if parts is None:
             return None
-        return Reading(set_of(parts), parts if len(parts) == 1 and isinstance(parts[0], Scalar) else ())
+        alone = len(parts) == 1 and (isinstance(parts[0], Scalar) or parts[0].kind == "tuple")
+        return Reading(set_of(parts), parts if alone else ())
     inside = within(text, r"\langle", r"\rangle")
+    if inside is None and text.startswith("<") and text.endswith(">") and "," in text:
+        inside = text[1:-1]
     if inside is not None:
         parts = _parts(inside, read)
         return None if parts is None else _vector(parts)
@@ -153,6 +162,23 @@ def bracketed(text: str, read: Reader) -> Reading | None:
     if len(parts) == 2:
         return Reading(Form("interval", parts, (text[0] == "[", text[-1] == "]")))
     return Reading(Form("row", parts)) if text[0] + text[-1] == "[]" else None
+
+
+def _described(name: str, condition: Reading | None) -> Reading | None:
+    r"""A set such as ``\{x : x > 2\}``."""
+    form = None if condition is None else condition.form
+    return Reading(form.parts[0]) if isinstance(form, Form) and form.kind == "member" and form.tag == name else None
+
+
+def transposed(text: str, read: Reader) -> Reading | None:
+    r"""``(1,2)^T``, a column."""
+    match = _TRANSPOSED.fullmatch(text)
+    said = None if match is None else read(match[1])
+    if said is None or not isinstance(said.form, Form):
+        return None
+    if said.form.kind == "tuple" or (said.form.kind == "matrix" and said.form.tag == (1, len(said.form.parts))):
+        return _vector(said.form.parts)
+    return None
 
 
 def matrix(text: str, read: Reader) -> Reading | None:

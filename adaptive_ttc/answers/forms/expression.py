@@ -24,6 +24,7 @@ _GREEK = frozenset({
     "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "ell", "hbar",
     "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega",
 })  # fmt: skip
+_REPEATS = ("overline", "bar", "dot", "overbar")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _DERIVATIVE = re.compile(r"\\frac ?\{ ?(?:d|\\partial)[^{}]{0,8}\}\{ ?(?:d|\\partial) ?[A-Za-z][^{}]{0,4}\}")
 
@@ -70,6 +71,10 @@ class _Parser:
         while (sign := self._sign()) is not None:
             term = self._product()
             total = scalar.plus(total, scalar.minus(term) if sign < 0 else term)
+        if self._take("command", "over"):
+            total = scalar.over(total, self.sum())
+        elif self._take("command", "choose"):
+            total = functions.binomial(total, self.sum())
         self._depth -= 1
         return total
 
@@ -181,7 +186,7 @@ class _Parser:
 
     def _mixed(self, token: Token) -> Scalar:
         r"""A number, and the proper fraction or digits behind it: ``3 1/2``, ``3\frac{1}{2}``, ``0.1\overline{6}``."""
-        if self._is("command", "overline") or self._is("command", "dot"):
+        if any(self._is("command", mark) for mark in _REPEATS):
             return self._repeating(token.text)
         part = self._proper_fraction() if token.text.isdigit() else None
         return decimal(token.text) if part is None else of_number(int(token.text) + part)
@@ -205,15 +210,9 @@ class _Parser:
     def _repeating(self, before: str) -> Scalar:
         """A decimal whose last digits, under a line or dots, repeat."""
         digits = ""
-        while (token := self._next) is not None and token.kind == "command" and token.text in ("overline", "dot"):
+        while (token := self._next) is not None and token.kind == "command" and token.text in _REPEATS:
             self.at += 1
-            self._expect("{")
-            part = self._next
-            if part is None or not part.text.isdigit():
-                raise UnreadError
-            digits += part.text
-            self.at += 1
-            self._expect("}")
+            digits += "".join(map(str, self._argument_tokens()))
         return of_number(repeating(before, digits))
 
     def _symbol(self, name: str) -> Scalar:

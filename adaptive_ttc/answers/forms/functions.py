@@ -181,7 +181,7 @@ def factorial(value: Scalar) -> Scalar:
     """The factorial. UndefinedError: of a number that is negative or no integer. TooLargeError: of one above 300."""
     number = value.rational
     if number is None:
-        return opaque("fact", value, value=_unknown)
+        return opaque("fact", value, value=lambda a: complex(math.gamma(a.real + 1)))
     if number < 0 or number.denominator != 1:
         raise UndefinedError
     if number > _LARGEST:

@@ -13,7 +13,7 @@ from adaptive_ttc.answers.forms.tokens import UnreadError
 
 _BASED = re.compile(
     r"(?P<sign>-?)\(?(?:\\text ?\{ ?)?(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)(?: ?\})?\)?"
-    r"(?:_(?P<index>.+)| ?\\text ?\{ ?\(?(?P<named>base [^{}()]+)\)? ?\}(?P<behind>[0-9]*)"
+    r"(?:_(?P<index>.+)| ?\\text ?\{ ?\(?(?P<named>base[^{}()]*)\)? ?\}(?P<behind>[0-9]*)"
     r"| ?\(?(?P<plain>base ?[0-9]+)\)?)"
 )
 _NUMBER_NAMES = (

@@ -16,8 +16,8 @@ Monomial = tuple[tuple[str, Fraction], ...]
 Polynomial = Mapping[Monomial, Fraction]
 """Coefficients by monomial, none of them 0."""
 
-_TERMS = 64  # that a polynomial may have
-_PRODUCTS = 1024  # of terms that one multiplication may take
+_TERMS = 40  # that a polynomial may have
+_PRODUCTS = 400  # of terms that one multiplication may take
 _BITS = 20_000  # of a numerator or denominator
 _DIVISORS = 10_000  # that are tried for a factor; what is left below their square is prime
 

@@ -15,10 +15,11 @@ _MONEY = re.compile(
     "(-?) ?(\\\\\\$|[\u00a3\u20ac\u00a5\u20b9]|(?:\\\\text ?\\{ ?)?(?:USD|EUR|GBP|Rs)\\.? ?\\}?) ?(?=[-0-9.\\\\])"
 )
 _MONEY_BEHIND = re.compile("(.*[0-9}]) ?(\\\\\\$|[\u00a3\u20ac\u00a5\u20b9\u00a2])")
+_TOLD = re.compile(r"\\text ?\{ ?([-$.0-9][^{}]*)\}")
 _SPACED_UNIT = re.compile(r"-?[0-9.]+ ([msghLNJWVKCFA])")
 _NAMES = {
     "$": "dollar usd us\\$ bucks", "\u20ac": "euro eur", "\u00a3": "gbp", "\u20b9": "rupee rs inr", "\u00a5": "yen jpy",
-    "\u00a2": "cent", "%": "percent pct percentage", "degree": "deg \u00b0",
+    "\u00a2": "cent", "%": "percent pct percentage percents", "degree": "deg \u00b0",
     "mm": "millimeter millimetre", "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre",
     "in": "inch inche ins", "ft": "foot feet", "yd": "yard", "mi": "mile", "kg": "kilogram kilo", "g": "gram gm",
     "mg": "milligram", "lb": "pound lbs", "oz": "ounce", "l": "liter litre", "ml": "milliliter millilitre",
@@ -29,7 +30,7 @@ _NAMES = {
 _UNITS = {
     name: unit for unit, names in _NAMES.items() for name in (*names.split(), *(f"{one}s" for one in names.split()))
 }
-_MULTIPLES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_MULTIPLES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _OF_TEMPERATURE = {"c": "c", "celsius": "c", "f": "f", "fahrenheit": "f"}
 
 
@@ -39,6 +40,8 @@ def quantity(text: str, read: Reader) -> Reading | None:
         return _with_unit(match[1] + text[match.end() :], [Token("text", match[2])])
     if match := _MONEY_BEHIND.fullmatch(text):
         return _with_unit(match[1], [Token("text", match[2])])
+    if match := _TOLD.fullmatch(text):
+        return read(match[1])
     try:
         value, rest = read_expression(text)
     except UnreadError:
@@ -119,7 +122,9 @@ def _unit_of(tokens: list[Token]) -> str:
     if any(token.kind == "number" and "^" not in signs for token, signs in zip(tokens, before, strict=True)):
         return ""
     text = "".join((" " if token.spaced or token.kind == "word" else "") + token.text for token in tokens)
-    text = re.sub(r"[{}()]", "", text.casefold().replace(" per ", "/")).replace("**", "^")
+    text = re.sub(r"[{}()]", "", text.casefold().replace("per cent", "percent").replace(" per ", "/")).replace(
+        "**", "^"
+    )
     powers = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3"}
     found, raised = [], ""
     for word in re.findall(r"[^\W\d_]+(?:\^?[0-9]+)?|[$%/\u00a2-\u00a5\u20ac\u20b9\u00b0]", text):

@@ -31,6 +31,8 @@ _UNEQUAL = (r"\ne", "!=")
 def relation(text: str, read: Reader) -> Reading | None:
     """An equation, an inequality, or a statement of where something lies."""
     found = sides(text)
+    if len(found.signs) == 1 and not found.texts[0] and found.signs[0] in ("=", *_APPROXIMATE):
+        return read(found.texts[1])
     if not found.signs or "" in found.texts:
         return None
     if any(sign in _APPROXIMATE for sign in found.signs):

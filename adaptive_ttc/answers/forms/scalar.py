@@ -12,7 +12,7 @@ from adaptive_ttc.answers.forms import polynomial as poly
 from adaptive_ttc.answers.forms.polynomial import ONE, Monomial, Polynomial, TooLargeError
 
 _NAN = complex("nan")
-_HIGHEST = 64  # power that a sum is raised to
+_HIGHEST = 40  # power that a sum is raised to
 _CLOSE = 1e-6  # relative difference of two values above which they are surely different
 _FAR = 1e-5  # relative difference that no rounding to so many digits makes
 _LEAST_DIGITS = 6  # behind the point, and significant ones, of a decimal that may stand for an exact value
@@ -98,7 +98,8 @@ def _rounds(decimal: Scalar, other: Scalar) -> bool:
     mine = decimal.rational
     if rational is None or mine is None or (other.places is not None and other.places < decimal.places):
         return False
-    return abs(mine - rational) <= Fraction(1, 2 * 10**decimal.places)
+    tolerance = Fraction(0) if other.rational is not None else abs(rational) / 2**51  # of a float
+    return abs(mine - rational) <= Fraction(1, 2 * 10**decimal.places) + tolerance
 
 
 def _by_values(first: Scalar, second: Scalar) -> bool | None:
@@ -314,7 +315,7 @@ def _infinite_product(first: Scalar, second: Scalar) -> Scalar:
 
 def _constant(value: Fraction | int) -> Values:
     try:
-        worth = complex(float(value))
+        worth = _of_moderate_size(complex(float(value)))
     except OverflowError:
         worth = _NAN
     return worth, worth
@@ -327,9 +328,14 @@ def _at_both(function: Callable[..., complex], *values: Values) -> Values:
 
 def _worth(function: Callable[..., complex], *arguments: complex) -> complex:
     try:
-        return complex(function(*arguments))
+        return _of_moderate_size(complex(function(*arguments)))
     except (ArithmeticError, ValueError, TypeError):
         return _NAN
+
+
+def _of_moderate_size(value: complex) -> complex:
+    """The value; nan where distances between such values would overflow."""
+    return value if cmath.isinf(value) or max(abs(value.real), abs(value.imag)) < 1e150 else _NAN
 
 
 def _text(value: Scalar) -> str:

@@ -24,11 +24,11 @@ _RUN_TOGETHER = re.compile(
     r"(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|pi|cdot|times|sqrt)([A-Za-z]{1,2})"
 )
 _KNOWN = {"sinh", "cosh", "tanh", "pitchfork", "secs", "coth", "csch", "sech"}
-_SHORT_WORDS = {
-    "st", "nd", "rd", "th",
-    "no", "on", "in", "up", "am", "pm", "ok", "or", "cm", "mm", "km", "dm", "nm", "kg", "mg", "lb", "lbs", "oz", "ft",
-    "yd", "mi", "hr", "hrs", "min", "mins", "sec", "secs", "ms", "mL", "ml", "mph", "kph", "kmh", "rpm", "Hz", "kHz",
-    "MHz", "kJ", "kW", "kWh", "mol", "sq", "yrs", "yr", "PM", "AM", "USD", "EUR", "GBP",
+_SHORT_WORDS = {"no", "on", "up", "ok", "in"}
+_SHORT_UNITS = {
+    "cm", "mm", "km", "dm", "nm", "kg", "mg", "lb", "lbs", "oz", "ft", "yd", "mi", "in", "hr", "hrs", "min", "ms", "mL",
+    "ml", "mph", "kph", "kmh", "rpm", "Hz", "kHz", "MHz", "kJ", "kW", "kWh", "mol", "sq", "yrs", "yr", "day", "men",
+    "deg", "USD", "EUR", "GBP", "pct",
 }  # fmt: skip
 
 
@@ -79,15 +79,22 @@ def tokens_of(text: str) -> list[Token]:
 
 
 def is_word(letters: str) -> bool:
-    """Whether letters are a word or unit: ``tea`` is one, the products of variables ``xyz`` and ``ab`` are not."""
-    if letters in _SHORT_WORDS or letters.lower() in ("no", "on", "up", "ok"):
+    """Whether letters that stand alone are a word: ``tea`` is one, the products ``xyz`` and ``ab`` are not."""
+    if letters in _PLAIN_NAMES or letters in _OTHER_NAMES:
+        return False
+    return letters.lower() in _SHORT_WORDS or (len(letters) > 2 and not _PRODUCTS.fullmatch(letters))
+
+
+def _is_unit(letters: str) -> bool:
+    """Whether letters right behind a number are its unit: ``5cm``, ``12apples``, and not ``6abd``."""
+    if letters in _SHORT_UNITS:
         return True
-    return len(letters) > 2 and not _PRODUCTS.fullmatch(letters)
+    return len(letters) > 3 and is_word(letters) and list(letters) != sorted(set(letters))
 
 
 def _letters(letters: str, spaced: bool, place: int) -> list[Token]:
     if letters in _PLAIN_NAMES or letters in _OTHER_NAMES:
         return [Token("command", _OTHER_NAMES.get(letters, letters), spaced, place)]
-    if is_word(letters):
+    if _is_unit(letters) or (spaced and is_word(letters)):
         return [Token("word", letters, spaced, place)]
     return [Token("letter", one, spaced and not i, place + i) for i, one in enumerate(letters)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from adaptive_ttc.answers.forms.form import Form, Reader, Reading
-from adaptive_ttc.answers.forms.scalar import of_variable
+from adaptive_ttc.answers.forms.scalar import of_constant, of_variable
 from adaptive_ttc.answers.forms.tokens import is_word
 
 _TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
 _SAID = re.compile(r"[\w '\u2019\"`.,;:!?()/&%$#\u00c0-\u024f-]+")
+_SENTENCE = re.compile(r"[A-Za-z '\u2019\"`.,;:!?\u00c0-\u024f]+(?:-[A-Za-z]{3,}[A-Za-z ,.]*)*")
 _PUNCTUATION = re.compile(r"[^\w]+|_")
 _ARTICLE = re.compile(r"(?:the|an?) (?=\w)")
 _LETTER = re.compile(r"\\text ?\{ ?\(?([A-Z])[).]? ?\}|\(([A-Z])\)|([A-Z])[).]?|\(\\text ?\{ ?([A-Z]) ?\}\)")
@@ -41,6 +42,14 @@ def labelled(text: str, read: Reader) -> Reading | None:
     return None
 
 
+def sentence(text: str, read: Reader) -> Reading | None:
+    """Words with nothing but blanks and punctuation between them."""
+    plain = _TEXT.sub(r" \1 ", text)
+    if not _SENTENCE.fullmatch(plain) or not any(map(is_word, re.findall("[A-Za-z]+", plain))):
+        return None
+    return words(text, read)
+
+
 def words(text: str, read: Reader) -> Reading | None:
     """A text of words, whose case, blanks and punctuation do not count; one small letter alone is a variable."""
     plain = " ".join(_TEXT.sub(r" \1 ", text).split())
@@ -53,6 +62,8 @@ def words(text: str, read: Reader) -> Reading | None:
         letter = plain.strip("().")
         return Reading(_chosen(letter) if letter.isupper() else of_variable(letter))
     told = " ".join(_PUNCTUATION.sub(" ", plain.replace("'", "").replace("\u2019", "")).casefold().split())
+    if told in ("infinity", "positive infinity"):
+        return Reading(of_constant("$oo"))
     return Reading(Form("words", tag=_ARTICLE.sub("", told, count=1) if _ARTICLE.match(told) else told))
 
 
