@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 
 from adaptive_ttc.answers.forms.scalar import Scalar, same
@@ -32,7 +33,7 @@ class Form:
     ordered: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """What an answer says, and what it may stand for besides.
 
@@ -43,6 +44,12 @@ class Reading:
     form: Form | Scalar
     also: tuple[Form | Scalar, ...] = ()
 
+    @cached_property
+    def keys(self) -> tuple[Hashable, ...] | None:
+        """Keys of what it says and of all that it may stand for besides; None where one of them has no key."""
+        keys = tuple(key_of(form) for form in (self.form, *self.also))
+        return None if None in keys else keys
+
 
 Reader = Callable[[str], Reading | None]
 """Reads an answer, or a part of one."""
@@ -50,6 +57,9 @@ Reader = Callable[[str], Reading | None]
 
 def equal(first: Reading, second: Reading) -> bool | None:
     """Whether two answers are equal; None where that cannot be told here. Symmetric."""
+    mine, others = first.keys, second.keys
+    if mine is not None and others is not None:
+        return mine[0] == others[0] or mine[0] in others[1:] or others[0] in mine[1:]
     return _any(
         alike(mine, other)
         for mine, other in (

@@ -63,7 +63,7 @@ class MathSpace(AnswerSpace):
     def key(self, answer: str) -> Hashable | None:
         """What an answer says, where it may stand for nothing else and nothing else is equal by rounding."""
         reading = forms.read(answer)
-        return None if reading is None or reading.also else form.key_of(reading.form)
+        return None if reading is None or reading.also or reading.keys is None else reading.keys[0]
 
     def equal(self, gold: str, answer: str) -> bool | None:
         """Whether two answers that are read here are; texts that are too long for anything else are not."""
