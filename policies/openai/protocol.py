@@ -226,7 +226,7 @@ def _top_logprobs(choice: Json) -> tuple[tuple[float, ...], ...]:
     told: Json = choice.get("logprobs") or {}
     places = told.get("top_logprobs") or [entry.get("top_logprobs") for entry in told.get("content") or ()]
     some = [one.values() if isinstance(one, Mapping) else [each.get("logprob") for each in one or ()] for one in places]
-    return tuple(tuple(float(each) for each in one if each is not None) for one in some)
+    return tuple(tuple(float(each) for each in one if each is not None and float(each) <= 0.01) for one in some)
 
 
 def exact_text(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -242,7 +242,7 @@ class LlamaCpp(Profile):
     def piece(self, turn: Turn) -> list[Any]:
         tokens, logprobs, text = turn.fresh()
         told: list[Any] = []
-        if turn.finish != "eos":
+        if turn.finish != "eos" or not turn.chat:  # in a chat there is no event without a text
             one = turn.choice(text, None)
             if turn.chat:
                 one["delta"] = {"content": text}

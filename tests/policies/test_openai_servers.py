@@ -117,6 +117,8 @@ def test_events_are_read_in_all_their_forms():
     assert read_chunk({"type": "ping"}).text == ""
     odd = read_chunk({"choices": [{"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": [float("nan")]}}]})
     assert odd.logprobs == ()
+    told = {"tokens": ["a"], "top_logprobs": [{"a": -1.0, "b": float("nan"), "c": None}]}
+    assert read_chunk({"choices": [{"text": "a", "logprobs": told}]}).top_logprobs == ((-1.0,),)
     for malformed in ({"choices": ["text"]}, {"choices": [{"text": "a", "logprobs": "none"}]}, {"usage": [1]}):
         with pytest.raises(EngineError, match="cannot be read") as caught:
             read_chunk(malformed)
@@ -153,6 +155,7 @@ async def test_names_are_enough(profile: Profile, lie: Any, caplog: Any):
         server.trouble.bend = counting(None, lie)
         sampled = await answer(server)
     assert (sampled.token_ids, sampled.finish) == (whole.token_ids, "eos")
+    assert len(sampled.logprobs) == len(sampled.token_ids)
     assert "is not believed" not in caplog.text
 
 
