@@ -83,11 +83,13 @@ class VerifierSettings:
         missing = [place for place in places if place not in self.prompt]
         if missing or not ("{solution}" in self.prompt or "{steps}" in self.prompt):
             raise ConfigError(f"the prompt of a verifier lacks the place {(*missing, '{solution} or {steps}')[0]}")
-        words = {name: tuple(getattr(self, name)) for name in ("right", "wrong", "ties")}  # lists from a recipe
-        for name, value in words.items():
-            object.__setattr__(self, name, value)
-        grades = None if self.grades is None else tuple(self.grades)
-        rule = VerdictRule(pattern=self.verdict, right=self.right, wrong=self.wrong, grades=grades)  # type: ignore[arg-type]
+        for name in ("right", "wrong", "ties"):  # lists from a recipe
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.grades is not None and len(self.grades) != 2:
+            raise ConfigError(f"grades are the least and the highest, such as [1, 10]; got {self.grades}")
+        grades = None if self.grades is None else (float(self.grades[0]), float(self.grades[1]))
+        rule = VerdictRule(pattern=self.verdict, right=self.right, wrong=self.wrong, grades=grades)
+        object.__setattr__(self, "grades", grades)
         object.__setattr__(self, "rule", rule)
 
     def messages(self, question: str, steps: Sequence[str], rival: Sequence[str] = ()) -> tuple[Message, ...]:
@@ -137,7 +139,7 @@ class GenerativeVerifier:
             seed=settings.seed,
             closing=policy.aclose if owned else None,
         )
-        self.name = f"{kind} {policy.name}"
+        self.name = f"{kind}:{policy.name}"
         self.fingerprint = self._writer.fingerprint("generative-1", settings)
         self.parameters = policy.parameters
         matches = 2 if settings.rivals else 1

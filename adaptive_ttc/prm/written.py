@@ -44,7 +44,7 @@ class VerdictRule:
             raise ConfigError(f"verdict={self.pattern!r} is no regular expression: {error}") from error
         if "verdict" not in groups:
             raise ConfigError(f"verdict={self.pattern!r} needs a group that holds the verdict: (?P<verdict>...)")
-        if self.grades is not None and not (len(self.grades) == 2 and self.grades[0] < self.grades[1]):
+        if self.grades is not None and not self.grades[0] < self.grades[1]:
             raise ConfigError(f"grades are the least and the highest, such as [1, 10]; got {self.grades}")
 
     def read(self, text: str, steps: int, sure: Callable[[int, int], float]) -> tuple[float, ...]:

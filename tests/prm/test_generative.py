@@ -68,6 +68,7 @@ def test_impossible_rules_are_refused(settings, said):
         ({"samples": 4}, "give a temperature above it"),
         ({"max_tokens": 0}, "max_tokens is a whole number"),
         ({"verdict": "yes"}, "needs a group"),
+        ({"grades": [1, 5, 10]}, "least and the highest"),
     ],
 )
 def test_impossible_settings_are_refused(settings, said):
@@ -122,7 +123,7 @@ async def test_what_did_not_end_is_not_read():
 
 async def test_a_judge_grades_finished_solutions():
     judge = GenerativeVerifier(Scribe(lambda asked, seed: "Grade: 10"), VerifierSettings(**JUDGE), kind="judge")
-    assert judge.name == "judge scribe"
+    assert judge.name == "judge:scribe"
     assert traits_of(judge).finished_only
     assert (await judge.score(REQUEST)).scores == (1.0,) * 3
     assert "[Solution]\nOne and one.\n\nThat is 2." in judge._writer.policy.requests[0].messages[-1].content
@@ -180,7 +181,7 @@ async def test_a_loaded_policy_is_asked_through_its_chat_template():
     assert 0 < scored.written_tokens <= 24
     assert scored.prm_tokens + scored.cached_tokens == scored.written_tokens + verifier.count_tokens(REQUEST)
     assert len(scored.scores) in (0, 3)
-    assert verifier.name == f"generative {verifier._writer.policy.name}"
+    assert verifier.name == f"generative:{verifier._writer.policy.name}"
     await verifier.aclose()
 
 

@@ -109,6 +109,15 @@ async def test_without_a_calibration_votes_stay_votes(rule):
     assert all(one.score is not None for one in solution.candidates)
 
 
+async def test_a_rule_stops_where_no_surer_solution_is_expected():
+    async with Solver(policy(), ConfidencePRM(), rule="pandora_ucb") as solver:
+        solution = await solver.solve(QUESTION, budget_tokens=6_000, max_tokens=200, vote="best")
+    assert solution.stopped == "settled"
+    assert 2 <= len(solution.candidates) < 20
+    assert solution.vote == "best"
+    assert solution.answer == max(solution.candidates, key=lambda one: one.score).answer
+
+
 def test_the_command_line_takes_it_for_a_prm(capsys):
     words = ["solve", "Evaluate $6 - 8$.", "--prm", "confidence:tail", "--strategy", "weighted_best_of_n", "--n", "2"]
     assert main([*words, "--device", "cpu", "--budget-tokens", "500", "--json", "-"]) == 0
