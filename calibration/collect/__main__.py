@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaptive_ttc.calibration.collect.arms import Arm, default_arms, demand, parse_arms
+from adaptive_ttc.calibration.collect.arms import WITH_BEAMS, Arm, default_arms, demand, parse_arms
 from adaptive_ttc.calibration.collect.collector import Advance, Collected, Tally, collect, missing_units
 from adaptive_ttc.calibration.collect.ray_workers import LOCAL, ray_actors, ray_library
 from adaptive_ttc.calibration.collect.store import Store
@@ -31,6 +31,8 @@ from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cli.options import add_pair_options, answers_of, load_solver
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
+from adaptive_ttc.policy import whole_samples
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.solver import Solver
 
 PROBLEMS_AT_ONCE = 8  # of a worker: their samples fill an engine's batch several times over
@@ -95,7 +97,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
         key = pool_key(solver, options.dataset, rows, **settings)
-        draw_missing(options, rows, demand(arms, options.repeats), store, key, solver, load, console)
+        wanted = demand(drawable(arms, solver, options), options.repeats)
+        draw_missing(options, rows, wanted, store, key, solver, load, console)
 
 
 def arms_of(options: argparse.Namespace) -> list[Arm]:
@@ -105,6 +108,12 @@ def arms_of(options: argparse.Namespace) -> list[Arm]:
     if options.most is not None:
         raise ConfigError("--most is the size of the default arms: leave it out, or --arms")
     return parse_arms(options.arms)
+
+
+def drawable(arms: Sequence[Arm], solver: Solver, options: argparse.Namespace) -> Sequence[Arm]:
+    """The default arms that these models can run: with whole solutions alone no trees; those asked for as they are."""
+    whole = whole_samples(solver.policy) or traits_of(solver.prm).finished_only
+    return [arm for arm in arms if arm.strategy not in WITH_BEAMS] if whole and not options.arms else arms
 
 
 def check_workers(options: argparse.Namespace) -> None:

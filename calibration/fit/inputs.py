@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing
+from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing, drawable
 from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
 from adaptive_ttc.calibration.collect.store import Store
@@ -63,7 +63,6 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     if options.resume and not options.store.is_file():
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
-    wanted = demand(arms, options.repeats)
     load = partial(load_solver, options, options.sampling_seed)
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
@@ -73,6 +72,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         _explain_others(store, key, options, console)
         started, cpu = time.perf_counter(), time.process_time()
         doubted = traits_of(solver.prm).free
+        wanted = demand(drawable(arms, solver, options), options.repeats)
         records = load_records(store, key, rows, wanted)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         done = {record.id for record in records}

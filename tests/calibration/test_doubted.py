@@ -1,14 +1,18 @@
 """Scores that are a policy's own confidence: the majority stays unless they beat it on problems not chosen on."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from adaptive_ttc.calibration.collect.__main__ import drawable
+from adaptive_ttc.calibration.collect.arms import default_arms
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import choose_vote
 from adaptive_ttc.calibration.fit.inputs import FitData
 from adaptive_ttc.calibration.fit.pipeline import Settings
+from adaptive_ttc.prm import FakePRM, Traits
 from tests.calibration.simulated import simulated_records
 
 PROBLEMS = 60
@@ -55,3 +59,21 @@ def test_a_majority_that_stays_was_not_chosen_for_being_best():
 def test_what_was_gathered_says_whether_its_scores_are_doubted():
     assert not FitData([], {}, {}, {}, Weights(), {}).doubted
     assert not Settings(Weights()).doubted
+
+
+def test_models_of_whole_solutions_have_no_trees_among_their_default_arms():
+    arms = default_arms(16)
+    outcome, process = SimpleNamespace(traits=Traits(finished_only=True)), FakePRM(lambda question, steps: 0.5)
+    whole = SimpleNamespace(whole_samples=True)
+    default, asked = SimpleNamespace(arms=None), SimpleNamespace(arms=["dvts:4x4"])
+    found = {
+        name: {arm.strategy for arm in drawable(arms, SimpleNamespace(policy=policy, prm=prm), options)}
+        for name, policy, prm, options in (
+            ("outcome", None, outcome, default),
+            ("whole", whole, process, default),
+            ("process", None, process, default),
+            ("asked", None, outcome, asked),
+        )
+    }
+    assert "dvts" in found["process"] == found["asked"]
+    assert found["outcome"] == found["whole"] == found["process"] - {"dvts", "beam_search"}
