@@ -157,7 +157,6 @@ class Demand:
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
 
 
-@runtime_checkable
 class Limited(Protocol):
     """A policy or PRM that cannot meet every demand. One that wraps another passes both on."""
 
@@ -171,13 +170,15 @@ class Limited(Protocol):
 
 def strategy_defaults(model: object) -> Mapping[str, Any]:
     """A model's own defaults; none for one without limits."""
-    return model.strategy_defaults if isinstance(model, Limited) else {}
+    defaults: Mapping[str, Any] = getattr(model, "strategy_defaults", {})
+    return defaults
 
 
 def check_demand(model: object, problem: Problem, demand: Demand) -> None:
     """Have a model check a demand; one without limits meets all. Raises ConfigError: it cannot meet the demand."""
-    if isinstance(model, Limited):
-        model.check_demand(problem, demand)
+    check = getattr(model, "check_demand", None)
+    if check is not None:
+        check(problem, demand)
 
 
 def whole_samples(policy: object) -> bool:

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 ROUNDING = 1e-6  # by which a score may lie outside [0, 1]; it is brought back
 LOGPROB_SLACK = 0.1  # nats by which a log-probability may be above 0, as engines compute in half precision
+_FINISHES = get_args(SampleFinish)
 _REPEATS = 3  # how often a method that costs nothing is tried
 _MOST_TOKENS_PER_CHARACTER = 16  # that any PRM computes for a text, several models and labels of steps included
 
@@ -39,9 +40,13 @@ def told_as_ours(what: str) -> Iterator[None]:
     except AdaptiveTTCError:
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        hint = "; lower max_tokens or the batch size" if is_out_of_memory(error) else ""
-        raise EngineError(f"{what} failed ({said[:500]}){hint}", retryable=True) from error
+        raise _ours(what, error) from error
+
+
+def _ours(what: str, error: Exception) -> EngineError:
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = "; lower max_tokens or the batch size" if is_out_of_memory(error) else ""
+    return EngineError(f"{what} failed ({said[:500]}){hint}", retryable=True)
 
 
 class CheckedPolicy(WrappedPolicy):
@@ -49,14 +54,14 @@ class CheckedPolicy(WrappedPolicy):
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The prompt. Raises ConfigError for one that cannot be rendered, EngineError where the engine fails."""
-        ids = _repeated(f"encode of {self.name}", lambda: tuple(self._policy.encode(problem)))
-        if not all(_is_count(one) for one in ids):
+        ids = _repeated("encode", self, lambda: tuple(self._policy.encode(problem)))
+        if not _are_counts(ids):
             raise ReplyError(f"encode of {self.name} gave something else than token ids: {_shown(ids)}")
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text. Raises EngineError where the engine fails."""
-        text = _repeated(f"decode of {self.name}", lambda: self._policy.decode(token_ids))
+        text = _repeated("decode", self, lambda: self._policy.decode(token_ids))
         if not isinstance(text, str):
             raise ReplyError(f"decode of {self.name} gave {_shown(text)} in place of a text", retryable=True)
         return text
@@ -78,7 +83,7 @@ class CheckedPRM(WrappedPRM):
 
     def count_tokens(self, request: ScoreRequest) -> int:
         """Tokens. Raises ConfigError for a request that can never be served, EngineError where the model fails."""
-        tokens = _repeated(f"count_tokens of {self.name}", lambda: self._prm.count_tokens(request))
+        tokens = _repeated("count_tokens", self, lambda: self._prm.count_tokens(request))
         if not _is_count(tokens) or tokens > _most_tokens(request, self.traits):
             raise ReplyError(f"count_tokens of {self.name} gave {_shown(tokens)}")
         return int(tokens)
@@ -124,18 +129,17 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
                 "its max_tokens must be obeyed, or no budget can hold",
                 retryable=True,
             )
-        _check(all(_is_count(one) and one < 2**31 for one in ids), f"token ids that cannot be: {_shown(ids)}")
-        _check(reply.finish in get_args(SampleFinish), f"finish={_shown(reply.finish)}")
+        _check(_are_counts(ids) and max(ids, default=0) < 2**31, "token ids that cannot be: {}", ids)
+        _check(reply.finish in _FINISHES, "finish={}", reply.finish)
         asked = bool(request.stop or request.stop_ids)
         _check(reply.finish != "stop" or asked, "a stop string where none was asked for")
-        _check(len(logprobs) in (0, len(ids)), f"{len(logprobs)} log-probabilities of {len(ids)} tokens")
-        _check(len(top) in (0, len(ids)), f"{len(top)} means of log-probabilities at {len(ids)} tokens")
-        for some in (logprobs, top):
-            _check(all(_is_logprob(one) for one in some), f"log-probabilities that cannot be: {_shown(some)}")
+        for name, some in (("log-probabilities", logprobs), ("means of log-probabilities", top)):
+            _check(len(some) in (0, len(ids)), f"{len(some)} {name} of {len(ids)} tokens")
+            _check(_are_logprobs(some), f"{name} that cannot be: {{}}", some)
         most = max(policy.max_context, len(request.prompt_ids) + request.max_tokens)
         for name in ("prompt_tokens", "cached_tokens", "discarded_tokens"):
             number = getattr(reply, name)
-            _check(_is_count(number) and number <= most, f"{name}={_shown(number)} in a context of {most:,}")
+            _check(_is_count(number) and number <= most, f"{name}={{}} in a context of {most:,}", number)
     # Python's own numbers in tuples, whatever the engine's library has
     own = tuple(map(int, ids)), tuple(map(float, logprobs)), tuple(map(float, top))
     return replace(reply, token_ids=own[0], logprobs=own[1], top_logprobs=own[2])
@@ -149,27 +153,29 @@ def checked_scores(reply: object, request: ScoreRequest, name: str, traits: Trai
         scores, steps = tuple(reply.scores), len(request.steps)
         if len(scores) != steps and (scores or not traits.written):
             raise ReplyError(f"the PRM gave {len(scores)} scores for {steps} steps", retryable=True)
-        _check(all(_is_score(one) for one in scores), f"scores that are not in [0, 1]: {_shown(scores)}")
+        _check(all(_is_score(one) for one in scores), "scores that are not in [0, 1]: {}", scores)
         for part in ("prm_tokens", "cached_tokens"):
             number = getattr(reply, part)
-            _check(_is_count(number) and number <= _most_tokens(request, traits), f"{part}={_shown(number)}")
+            _check(_is_count(number) and number <= _most_tokens(request, traits), f"{part}={{}}", number)
         number, most = reply.written_tokens, min(reply.prm_tokens, _most_written(request, traits))
-        _check(_is_count(number) and number <= most, f"written_tokens={_shown(number)}")
+        _check(_is_count(number) and number <= most, "written_tokens={}", number)
         return replace(reply, scores=tuple(min(max(float(one), 0.0), 1.0) for one in scores))
 
 
-def _repeated(what: str, call: Callable[[], T]) -> T:
+def _repeated(what: str, engine: CheckedPolicy | CheckedPRM, call: Callable[[], T]) -> T:
     """The result of a call that costs nothing, tried again at once where it fails with a foreign exception."""
     for attempt in range(1, _REPEATS + 1):
         try:
-            with told_as_ours(what):
-                return call()
+            return call()
         except ConfigError:
             raise
-        except EngineError as error:
-            if not error.retryable or attempt == _REPEATS:
-                error.generated = False
+        except Exception as error:
+            ours = error if isinstance(error, AdaptiveTTCError) else _ours(f"{what} of {engine.name}", error)
+            if not isinstance(ours, EngineError):
                 raise
+            if not ours.retryable or attempt == _REPEATS:
+                ours.generated = False
+                raise ours from ours.__cause__ or (None if ours is error else error)
     raise AssertionError
 
 
@@ -188,15 +194,27 @@ class _UnsoundError(Exception):
     """Something in a reply that cannot be."""
 
 
-def _check(sound: bool, otherwise: str) -> None:
+def _check(sound: bool, otherwise: str, value: object = None) -> None:
     if not sound:
-        raise _UnsoundError(otherwise)
+        raise _UnsoundError(otherwise.format(_shown(value)))
 
 
 def _is_count(number: Any) -> bool:
     return (type(number) is int and number >= 0) or (
         isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 0
     )
+
+
+def _are_counts(numbers: tuple[Any, ...]) -> bool:
+    if set(map(type, numbers)) == {int}:
+        return bool(min(numbers) >= 0)
+    return all(map(_is_count, numbers))
+
+
+def _are_logprobs(numbers: tuple[Any, ...]) -> bool:
+    if set(map(type, numbers)) == {float}:
+        return all(map(math.isfinite, numbers)) and bool(max(numbers) <= LOGPROB_SLACK)
+    return all(map(_is_logprob, numbers))
 
 
 def _is_logprob(number: Any) -> bool:

@@ -169,7 +169,7 @@ class DriverConfig:
         grace: that aborted requests have to tell their token counts; after them they are charged in full.
         priority: passed on to the policy.
         logprobs: whether engines that it slows down tell log-probabilities; None: where something reads them: in
-            adaptive runs, and with PRMs such as ``confidence``.
+            adaptive runs, votes weighted by them, and PRMs such as ``confidence``.
         finish_tokens: tokens of a solution that are kept so that a tight budget finishes at least one; None keeps its
             worst case, ``max_tokens``. Less lets more samples run from the start, and suffices where solutions are
             known to be shorter.

@@ -248,5 +248,7 @@ async def _set_with(stop: anyio.Event, other: anyio.Event) -> None:
 
 def _reads_logprobs(request: SolveRequest, resources: Resources) -> bool:
     """Whether anything of this run reads the log-probabilities of tokens."""
-    wanted = resources.config.logprobs
-    return isinstance(request.strategy, Adaptive) or traits_of(resources.prm).logprobs if wanted is None else wanted
+    if resources.config.logprobs is not None:
+        return resources.config.logprobs
+    votes = request.strategy.vote_logprob or request.strategy.vote_answer
+    return isinstance(request.strategy, Adaptive) or bool(votes) or traits_of(resources.prm).logprobs
