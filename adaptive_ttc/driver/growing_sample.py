@@ -231,7 +231,7 @@ class Sample:
         self.ended = finish
         if self._told is not None:
             self.answer_logprob = self._told
-        elif finish != "stop" and self.logprobs_wanted and len(self.logprobs) == len(self.token_ids):
+        elif finish != "stop" and len(self.logprobs) == len(self.token_ids):
             ids = self.token_ids
             space, begin = self._answers.after(finish), self.thought.answer_at
             self.answer_logprob = answer_logprob(
