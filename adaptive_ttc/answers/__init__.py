@@ -1,4 +1,4 @@
-"""Final answers: extraction, canonical text and equivalence; model text is parsed in a worker process only."""
+"""Final answers: extraction, canonical text and equivalence; libraries parse model text in a worker process only."""
 
 from adaptive_ttc.answers.equivalence import Grader, GraderStatistics
 from adaptive_ttc.answers.extraction import canonical, extract_answer

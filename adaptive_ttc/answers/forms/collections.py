@@ -16,7 +16,8 @@ from adaptive_ttc.answers.forms.splitting import entries, split, within
 from adaptive_ttc.answers.forms.tokens import UnreadError
 
 _MATRIX = re.compile(r"\\begin ?\{([pbBvV]?matrix|array)\}(?:\{[clr| ]*\})?(.*)\\end ?\{\1\}")
-_ROWS = re.compile(r" ?\\\\ ?")
+_ARRAY = re.compile(r"^[(\[](\\begin ?\{array\}.*\\end ?\{array\})[)\]]$")
+_ROWS = re.compile(r" ?\\\\(?:\[[0-9.]+ ?[a-z]+\])? ?")
 _CUP = re.compile(r"\\cup|\\text ?\{ ?U ?\}|U")
 _WITHOUT = re.compile(r"\\setminus")
 _SUCH_THAT = re.compile(
@@ -183,7 +184,7 @@ def transposed(text: str, read: Reader) -> Reading | None:
 
 def matrix(text: str, read: Reader) -> Reading | None:
     r"""Matrices, whatever their brackets, and determinants, which are values. A row or column may stand for a tuple."""
-    match = _MATRIX.fullmatch(text)
+    match = _MATRIX.fullmatch(_ARRAY.sub(r"\1", text))
     if match is None or match[1] == "Vmatrix":
         return None
     texts = [[cell.strip() for cell in row.split("&")] for row in _ROWS.split(match[2].strip()) if row.strip()]

@@ -21,7 +21,7 @@ _NAME = re.compile(
     r"|\\mathcal\{[A-Z]\}|\|[A-Za-z]{1,3}\|)"
     r"(?:_(?:\w|\{[^{}]*\})|'|\^\{?(?:-1|\\circ|\*)\}?)*(?:\([^()=<>]*\))?(?:_(?:\w|\{[^{}]*\}))?)"
 )
-_TUPLE_OF_NAMES = re.compile(r"\([A-Za-z](?:_\w)?(?:, ?[A-Za-z](?:_\w)?)+\)")
+_NAMES = re.compile(r"[A-Za-z](?: ?: ?[A-Za-z])+|\([A-Za-z](?:_\w)?(?:, ?[A-Za-z](?:_\w)?)+\)")
 _STRICT = {"<": -1, ">": 1}
 _LOOSE = {r"\le": -1, "<=": -1, r"\ge": 1, ">=": 1}
 _APPROXIMATE = (r"\approx", r"\sim", r"\cong")
@@ -73,7 +73,7 @@ def _equation(text: str, texts: tuple[str, ...], read: Reader) -> Reading | None
     if len(texts) == 2 and _is_name(last) and not _is_name(first):
         first, last = last, first
     between = texts[1:-1] if len(texts) > 2 else ()
-    names = _is_name(first) or bool(_TUPLE_OF_NAMES.fullmatch(first))
+    names = _is_name(first) or bool(_NAMES.fullmatch(first))
     value = read(last)
     if value is None:
         return None

@@ -13,6 +13,7 @@ _SAID = re.compile(r"[\w '\u2019\"`.,;:!?()/&%$#\u00c0-\u024f-]+")
 _SENTENCE = re.compile(r"[A-Za-z '\u2019\"`.,;:!?\u00c0-\u024f]+(?:-[A-Za-z]{3,}[A-Za-z ,.]*)*")
 _PUNCTUATION = re.compile(r"[^\w]+|_")
 _ARTICLE = re.compile(r"(?:the|an?) (?=\w)")
+_NAMED = re.compile(r"(?i:(?:choice|option|answer) )\(?([A-J])\)?\.?")
 _LETTER = re.compile(r"\\text ?\{ ?\(?([A-Z])[).]? ?\}|\(([A-Z])\)|([A-Z])[).]?|\(\\text ?\{ ?([A-Z]) ?\}\)")
 _LABELS = (
     re.compile(r"\\text ?\{ ?\(?(?P<letter>[A-J]) ?[).:] ?\} ?(?P<rest>.+)"),
@@ -55,6 +56,8 @@ def words(text: str, read: Reader) -> Reading | None:
     plain = " ".join(_TEXT.sub(r" \1 ", text).split())
     if not _SAID.fullmatch(plain):
         return None
+    if match := _NAMED.fullmatch(plain):
+        return Reading(_chosen(match[1]))
     runs = re.findall(r"[A-Za-z]+", plain)
     if not (plain != text and runs) and not any(map(is_word, runs)) and plain.isascii():
         return None
