@@ -28,7 +28,8 @@ from pathlib import Path
 
 from measuring import parser_of, report
 
-from adaptive_ttc.answers import Grader, canonical, extract_answer
+from adaptive_ttc.answers import Grader, canonical
+from adaptive_ttc.answers.extraction import answer_span
 from adaptive_ttc.cli import exit_code
 
 Pair = tuple[str, str]
@@ -75,7 +76,9 @@ def _samples(file: Path) -> Iterator[tuple[str, str, bool]]:
         for line in lines:
             problem = json.loads(line)
             for sample in problem["samples"]:
-                given = {sample.get("answer"), extract_answer(sample.get("text") or "")} - {None}
+                text = sample.get("text") or ""
+                span = answer_span(text)
+                given = {sample.get("answer"), None if span is None else text[slice(*span)]} - {None}
                 yield from ((str(problem["gold"]), str(answer), bool(sample["correct"])) for answer in given)
 
 

@@ -51,9 +51,7 @@ def relation(text: str, read: Reader) -> Reading | None:
 def assignment(text: str, read: Reader) -> tuple[str, Reading] | None:
     """The name and the value of ``x=5``; None for anything else."""
     found = sides(text)
-    if len(found.signs) != 1 or found.signs[0] not in ("=", r"\in") or not _is_name(found.texts[0]):
-        return None
-    if found.signs[0] == r"\in":
+    if found.signs != ("=",) or not _is_name(found.texts[0]):
         return None
     value = read(found.texts[1])
     return None if value is None or _mentions(value.form, found.texts[0]) else (_plain(found.texts[0]), value)
