@@ -81,6 +81,8 @@ _COMMANDS = {
 }
 
 _STYLE = re.compile(r"\\(?:" + "|".join(name[1:] for name in _STYLES) + r")(?![A-Za-z]) ?")
+_ROMAN = re.compile(r"\\mathrm ?(?=\{ *(?:[A-Za-z]{2}|[A-Zabcf-hj-z] *\}))")  # not of e, i and d
+_BLACKBOARD = re.compile(r"\\mathbb ?(?=[A-Z])([A-Z])")
 _COLOUR = re.compile(r"\\(?:text)?color(?:box)?(?![A-Za-z]) ?(?:\[[^\]{}]{0,20}\])?\{[^{}]{0,40}\}")
 _HTML = re.compile(r"</?(?:b|i|u|strong|em|mark|span|p|code)>")
 _MARKS = re.compile(r"^(\*\*|__|`|\*)(?=\S)(.*?\S)\1$")
@@ -143,7 +145,8 @@ def _without_marks(text: str) -> str:
     text = _MARKS.sub(r"\2", text.strip())
     text = _HTML.sub("", _COLOUR.sub("", text))
     text = _STYLE.sub("", text)
-    text = re.sub(r"\\mathrm ?(?=\{ *[A-Za-z]{2})", r"\\text", text)
+    text = _BLACKBOARD.sub(r"\\mathbb{\1}", text)
+    text = _ROMAN.sub(r"\\text", text)
     text = re.sub(r"\\mathrm(?![A-Za-z]) ?", "", text)
     text = _ANNOUNCED.sub("", text)
     text = _ORDINAL.sub(r"\\text{th}", text)

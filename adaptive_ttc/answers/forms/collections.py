@@ -20,6 +20,7 @@ _ARRAY = re.compile(r"^[(\[](\\begin ?\{array\}.*\\end ?\{array\})[)\]]$")
 _ROWS = re.compile(r" ?\\\\(?:\[[0-9.]+ ?[a-z]+\])? ?")
 _CUP = re.compile(r"\\cup|\\text ?\{ ?U ?\}|U")
 _WITHOUT = re.compile(r"\\setminus")
+_LETTERS = re.compile(r"\\text ?\{ ?([A-Z](?:(?: ?, ?(?:and |or )?| and | or )[A-Z])+) ?\}")
 _SUCH_THAT = re.compile(
     r"(?P<name>[A-Za-z]) ?(?:\\in ?(?:\\mathbb ?\{R\}|R))? ?(?::|\||\\mid(?![A-Za-z])) ?(?P<condition>.+)"
 )
@@ -53,7 +54,8 @@ def two_valued(text: str, read: Reader) -> Reading | None:
 
 def enumerated(text: str, read: Reader) -> Reading | None:
     """Entries without brackets, whose order does not count; equations and inequalities are joined."""
-    found = entries(text)
+    letters = _LETTERS.fullmatch(text)
+    found = entries(text if letters is None else letters[1])
     if len(found.texts) < 2 or "" in found.texts:
         return None
     joined = _assigned(found.texts, read)
