@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI server over the embedded policy, as a process that can be killed."""
+"""vLLM's own OpenAI server over the embedded policy or another, as a process that can be killed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class VLLMServer:
         url: its base URL.
     """
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, model: Path = MINI_POLICY) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._log = log
         command = [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MINI_POLICY)),
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
             *("--served-model-name", "mini", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"),
             # a seeded request that is prefilled in parts kills vLLM 0.32 on a CPU
@@ -67,9 +67,9 @@ class VLLMServer:
             self._process.wait()
 
 
-def start(folder: Path, count: int, *arguments: str) -> Sequence[VLLMServer]:
+def start(folder: Path, count: int, *arguments: str, model: Path = MINI_POLICY) -> Sequence[VLLMServer]:
     """So many replicas, started side by side and waited for."""
-    servers = [VLLMServer(folder / f"server-{index}.log", *arguments) for index in range(count)]
+    servers = [VLLMServer(folder / f"server-{index}.log", *arguments, model=model) for index in range(count)]
     try:
         for server in servers:
             server.wait()
