@@ -66,6 +66,7 @@ class ExpandEvent(Event):
     top_p: float
     score: bool
     think_tokens: int | None = None
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

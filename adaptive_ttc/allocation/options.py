@@ -135,16 +135,24 @@ class Forecaster:
 
     The gains of ``calibrated`` are those of one pool. ``steps`` says whether steps can be searched (there is a PRM, and
     the policy continues begun solutions), ``revises`` whether the policy was trained to revise its solutions,
-    ``greedy`` whether it takes the likeliest tokens.
+    ``greedy`` whether it takes the likeliest tokens, ``thinks`` whether its thoughts can be ended.
     """
 
     def __init__(
-        self, calibrated: Calibrated, price: Price, *, steps: bool, revises: bool, greedy: bool = True
+        self,
+        calibrated: Calibrated,
+        price: Price,
+        *,
+        steps: bool,
+        revises: bool,
+        greedy: bool = True,
+        thinks: bool = False,
     ) -> None:
         self._gain = calibrated.gain
         self._difficulty = calibrated.difficulty
         self._price = price
-        families = ["greedy", "sample"] if greedy else ["sample"]
+        families = ["greedy", "sample", "short_m_at_k"] if greedy else ["sample"]
+        families += ["think"] if thinks else []
         families += ["dvts", "beam_search"] if steps else []
         families += ["revision"] if revises else []
         self._families = frozenset(families)

@@ -11,7 +11,11 @@ from adaptive_ttc.driver.engines import LOST, Engines, PolicyCalls, Reply
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.health import backoff
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
+<<<<<<< HEAD
 from adaptive_ttc.driver.score_calls import ExpansionScores, scoring_of
+=======
+from adaptive_ttc.driver.race import Race
+>>>>>>> a069229 (short_m_at_k, and lengths of thinking as arms of calibration and kinds of adaptive runs)
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.driver.thinking import Thoughts, tokens_to_finish
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError
@@ -45,6 +49,8 @@ class Expansion:
         self._beside = beside
         self._account = account
         self._thoughts = Thoughts(engines, account)
+        self._race = Race(samples, request.first, engines.recorder)
+        self._whole = whole_samples(engines.policy)
         self._pause = 0.0  # seconds before the next round, after calls that failed
 
     async def run(self) -> tuple[Prefix, ...]:
@@ -84,7 +90,7 @@ class Expansion:
     def _reserve(self) -> list[Lease]:
         """The leases of the next round, all paid for; none when every sample has ended or no money is left."""
         live = [sample for sample in self._samples if sample.ended is None]
-        if not live or self._engines.halt.is_set():
+        if not live or self._engines.halt.is_set() or self._race.over:
             return []
         terms, ledger = self._terms(), self._account.ledger
         self._thoughts.write(live, terms)
@@ -94,6 +100,7 @@ class Expansion:
         for sample, member, granted in zip(live, members, planned, strict=True):
             tokens = self._at_risk(sample, granted, terms)
             tokens = self._thoughts.within(sample, tokens, terms, first=sample is live[0])
+            tokens = self._race.within(sample, tokens, whole=self._whole)
             if tokens and (money := ledger.reserve(member.overhead + terms.rate * tokens)):
                 leases.append(Lease(sample, tokens, money))
         if any(granted < member.remaining for granted, member in zip(planned, members, strict=True)):
@@ -120,7 +127,7 @@ class Expansion:
             stepwise=bool(self._request.stop),
             midway=max(midway, default=None),
             solved=self._account.solved,
-            whole=whole_samples(self._engines.policy),
+            whole=self._whole,
         )
 
     def _finish(self, sample: Sample) -> int:
@@ -146,6 +153,7 @@ class Expansion:
             async def serve(lease: Lease) -> None:
                 nonlocal waiting
                 await self._serve(lease, calls, scores)
+                await self._race.recall_others(calls, whole=self._whole)
                 waiting -= 1
                 if not waiting:
                     back.set()
@@ -246,7 +254,7 @@ class Expansion:
         """End what the budget, or a stop, did not let end by itself."""
         for sample in self._samples:
             if sample.ended is None:
-                finish: Finish = "abort" if self._engines.halt.is_set() else "budget"
+                finish: Finish = "abort" if self._engines.halt.is_set() or self._race.over else "budget"
                 with self._engines.halt.on_failure():
                     if self._end(sample, finish, scores):
                         scores.pay_and_score(sample)

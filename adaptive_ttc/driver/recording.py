@@ -71,6 +71,7 @@ class SearchRecorder:
                 top_p=request.top_p,
                 score=request.score,
                 think_tokens=request.think_tokens,
+                first=request.first,
             )
         )
 

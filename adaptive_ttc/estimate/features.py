@@ -104,7 +104,7 @@ class Reading:
 
     def features(self, evidence: Evidence) -> NDArray[np.float64]:
         """Shape [len(names)]; nan for what is not known yet."""
-        done = Counter(family_of(unit.kind) for unit in evidence.units)
+        done = Counter(counted_as(unit.kind) for unit in evidence.units)
         counts = [done[family] for family in self.families]
         attempts = [attempt for unit in evidence.units for attempt in unit.attempts]
         greedy = next((one for unit in evidence.units if unit.kind == "greedy" for one in unit.attempts), None)
@@ -184,6 +184,12 @@ def score_of(attempt: Attempt, how: Aggregation) -> float:
 def family_of(kind: str) -> str:
     """A kind without its numbers: ``dvts`` of ``dvts-4``."""
     return kind.partition("-")[0]
+
+
+def counted_as(kind: str) -> str:
+    """The family whose units these count among as features: what draws samples counts as samples."""
+    family = family_of(kind)
+    return "sample" if family in ("think", "short_m_at_k") else family
 
 
 def first_step_length(solution: Prefix, decode: Callable[[Sequence[int]], str]) -> int:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.bin_gains import BinGains
 from adaptive_ttc.estimate.difficulty import Classifier, Platt
-from adaptive_ttc.estimate.features import Evidence, Reading, family_of
+from adaptive_ttc.estimate.features import Evidence, Reading, counted_as
 from adaptive_ttc.estimate.skops_io import REMEDY, read_estimators, write_estimators
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.stopping.base import Pool
@@ -258,7 +258,7 @@ class LearnedGainModel(GainModel):
                 entries.append((place, index, len(rows) if share < 1 else place, share))
                 if share < 1:
                     rows.append(features[place].copy())
-                    column = f"units.{family_of(self.actions[index].kind)}"
+                    column = f"units.{counted_as(self.actions[index].kind)}"
                     if column in self.reading.names:
                         rows[-1][self.reading.names.index(column)] *= share
         parts = np.array(entries, dtype=np.float64).reshape(-1, 4).T

@@ -42,7 +42,7 @@ class TableArm:
     def configured(self, vote: Vote) -> Strategy:
         """The strategy, with the pair's own vote where it votes by scores."""
         strategy = make_strategy(self.strategy, **self.options)
-        if self.strategy in ("greedy", "majority"):
+        if self.strategy in ("greedy", "majority", "short_m_at_k"):
             return strategy
         own = {} if self.strategy in ("best_of_n", "weighted_best_of_n") else {"vote": vote.name, "vote_b": vote.b}
         return make_strategy(self.strategy, **self.options, **own, agg_strategy=vote.agg_strategy)

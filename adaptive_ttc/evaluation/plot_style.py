@@ -15,6 +15,7 @@ COLOURS: Mapping[str, str] = {
     "majority": "#0072B2",
     "best_of_n": "#56B4E9",
     "weighted_best_of_n": "#D55E00",
+    "short_m_at_k": "#F0E442",
     "beam_search": "#009E73",
     "dvts": "#CC79A7",
     "revision": "#E69F00",

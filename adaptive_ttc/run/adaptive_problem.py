@@ -34,7 +34,7 @@ from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice, is_sample
 from adaptive_ttc.types import Ending, Prefix, split_steps
 
 SHORTEST = 16  # tokens under which a slice is not worth a request
@@ -192,7 +192,7 @@ class AdaptiveProblem(ProblemRun):
                 self._candidates.pop(parent.path, None)
                 self._cut.pop(parent.path, None)
         self._candidates |= scored | new
-        if part.kind in (GREEDY, SAMPLE):
+        if part.kind == GREEDY or is_sample(part.kind):
             for path, one in new.items():
                 if one.finish not in ("budget", "abort"):
                     self._units.append((part.kind, path))
@@ -205,7 +205,8 @@ class AdaptiveProblem(ProblemRun):
                 self._take_search(part.kind, mine, of_unit)
 
     def _take_search(self, kind: str, new: Mapping[Route, Prefix], events: Sequence[Event]) -> None:
-        if steps := self._first_steps(kind, new, events):
+        steps = self._first_steps(kind, new, events)
+        if steps or (new and family_of(kind) == "short_m_at_k"):
             generated = sum(len(event.token_ids) for event in events if isinstance(event, RequestEvent))
             prm = sum(event.prm_tokens for event in events if isinstance(event, ScoredEvent))
             self._units.append(_Search(kind, tuple(new), steps, generated, prm))
@@ -230,7 +231,7 @@ class AdaptiveProblem(ProblemRun):
             return Unit(held.kind, attempts, held.first_steps, held.generated, held.prm)
         kind, path = held
         one = self._candidates[path]
-        steps = () if kind == GREEDY else (self._first_step(one),)
+        steps = (self._first_step(one),) if kind == SAMPLE else ()
         return Unit(kind, (self._attempt(one),), steps, len(one.token_ids), self._scored_tokens(one))
 
     def _first_step(self, one: Prefix) -> FirstStep:
@@ -247,7 +248,9 @@ class AdaptiveProblem(ProblemRun):
         return FirstStep(score, length, math.fsum(one.logprobs[:length]))
 
     def _first_steps(self, kind: str, new: Mapping[Route, Prefix], events: Sequence[Event]) -> tuple[FirstStep, ...]:
-        """All first steps that a search drew, kept or pruned; a chain's is that of its first attempt."""
+        """All first steps that a search drew, kept or pruned; a chain's is its first attempt's, a race has none."""
+        if family_of(kind) == "short_m_at_k":
+            return ()
         if family_of(kind) == "revision":
             return tuple(self._first_step(one) for one in new.values())[:1]
         scores = {event.path: event.scores[0] for event in events if isinstance(event, ScoredEvent) and event.scores}

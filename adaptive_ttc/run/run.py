@@ -232,7 +232,7 @@ def _ending(trace: Trace, early: Early) -> Ending:
             cut = {path: finish for path, finish in cut.items() if not {path, path[:-1]} & {*event.paths}}
     if early.ending and ("abort" in cut.values() or trace.last(SampledEvent) is None):
         return early.ending
-    return SPENT if cut else DONE
+    return SPENT if "budget" in cut.values() else DONE  # the others were aborted by the search itself
 
 
 async def _set_after(early: Early, seconds: float) -> None:

@@ -27,6 +27,7 @@ from adaptive_ttc.allocation.report import (
     AllocationReport,
     Decision,
 )
+from adaptive_ttc.answers.thinking import thinking_of
 from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, OutageError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
@@ -93,7 +94,9 @@ class Scheduler:
         steps = steps and not whole_samples(policy) and not recorded
         revises = policy.revision_prompt is not None
         calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
-        self._forecaster = Forecaster(calibrated, request.price, steps=steps, revises=revises, greedy=not recorded)
+        thinks = thinking_of(policy) is not None and not whole_samples(policy) and not recorded
+        able = {"steps": steps, "revises": revises, "greedy": not recorded, "thinks": thinks}
+        self._forecaster = Forecaster(calibrated, request.price, **able)
         resources.health.losses.width = 1 if alone else request.max_concurrency
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening

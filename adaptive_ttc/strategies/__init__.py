@@ -5,6 +5,7 @@
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.strategies.registry import make_strategy, register, strategy_names
 from adaptive_ttc.strategies.sampling import BestOfN, Greedy, Majority, Sampling, WeightedBestOfN
+from adaptive_ttc.strategies.short import ShortMAtK
 from adaptive_ttc.strategies.beam_search import BeamSearch
 from adaptive_ttc.strategies.dvts import DVTS
 from adaptive_ttc.strategies.revision import Revision
@@ -18,6 +19,7 @@ __all__ = [
     "Majority",
     "Revision",
     "Sampling",
+    "ShortMAtK",
     "Strategy",
     "WeightedBestOfN",
     "make_strategy",

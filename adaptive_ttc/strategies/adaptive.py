@@ -1,7 +1,8 @@
 """What adaptive solving runs: slices of units, and the vote over all that they handed in.
 
-A slice is some units of one kind: ``greedy``, ``sample``, ``dvts-M`` (one tree of width M), ``beam_search-N-M`` (one
-search), ``revision-S`` (one chain). Callers cannot name slices. They are strategies so that a slice runs, is recorded,
+A slice is some units of one kind: ``greedy``, ``sample``, ``think-T`` (a sample that thinks T tokens at most),
+``short_m_at_k-K-M`` (one race of K samples for M), ``dvts-M`` (one tree of width M), ``beam_search-N-M`` (one search),
+``revision-S`` (one chain). Callers cannot name slices. They are strategies so that a slice runs, is recorded,
 and is run again from its trace like any search.
 """
 
@@ -24,6 +25,8 @@ SAMPLE = "sample"
 _PARTS: Mapping[str, tuple[str, ...]] = {
     GREEDY: (),
     SAMPLE: (),
+    "think": ("T",),
+    "short_m_at_k": ("K", "M"),
     "dvts": ("M",),
     "beam_search": ("N", "M"),
     "revision": ("S",),
@@ -40,16 +43,26 @@ def request_of(kind: str) -> dict[str, Any]:
             return {"strategy": "beam_search", "n": n, "beam_width": width}
         case "revision", (chain,):
             return {"strategy": "revision", "n": chain, "sequential": chain}
+        case "think", (most,):
+            return {"strategy": "weighted_best_of_n", "n": 1, "think_tokens": most}
+        case "short_m_at_k", (k, m):
+            return {"strategy": "short_m_at_k", "n": k, "m": m}
         case "greedy", ():
             return {"strategy": "greedy"}
     return {"strategy": "weighted_best_of_n", "n": 1}
+
+
+def is_sample(kind: str) -> bool:
+    """Whether units of a kind are single samples that do not depend on each other."""
+    return kind == SAMPLE or kind.startswith("think-")
 
 
 def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
     """The family of a kind, and its numbers. ConfigError: there is no such kind."""
     family, *words = kind.split("-")
     parts = _PARTS.get(family)
-    if parts is None or len(parts) != len(words) or not all(word.isdecimal() and int(word) > 0 for word in words):
+    least = 0 if family == "think" else 1
+    if parts is None or len(parts) != len(words) or not all(word.isdecimal() and int(word) >= least for word in words):
         forms = ", ".join("-".join((name, *needed)) for name, needed in _PARTS.items())
         raise ConfigError(f"no kind of unit is called {kind!r}; they are {forms}")
     return family, tuple(int(word) for word in words)
@@ -82,7 +95,7 @@ class Slice(Strategy):
         kept = ("top_p", "max_tokens", "agg_strategy", *_THINKING)
         options: dict[str, Any] = {name: getattr(self, name) for name in kept}
         options |= request_of(self.kind)
-        if self.kind == SAMPLE:
+        if is_sample(self.kind):
             options["n"] = self.units
         if self.kind != GREEDY:
             options["temperature"] = self.temperature
@@ -96,7 +109,7 @@ class Slice(Strategy):
         whole = tuple(one for one in start if one.finish in ("eos", "length"))
         cut = tuple(one for one in start if one.finish not in ("eos", "length"))
         scored = (yield from Score(prefixes=whole)) if whole else ()
-        if self.kind in (GREEDY, SAMPLE) or self.units == 1:
+        if self.kind == GREEDY or is_sample(self.kind) or self.units == 1:
             return (*scored, *(yield from self.inner.search(cut)))
         found = yield from Fork(searches=tuple(self.inner.search() for _ in range(self.units)))
         return (*scored, *(one for unit in found for one in unit))

@@ -28,6 +28,7 @@ class Expand:
         think_tokens: most tokens of a reasoning model's thinking in a solution, after which the driver ends the
             thought; None for no limit.
         min_think_tokens: a thought that ends with fewer is made to go on, ``waits`` times at most.
+        first: once so many children have ended by themselves the others are aborted; None waits for all.
         beside: unfinished solutions that the search may continue later; the trace does not take them for pruned.
     """
 
@@ -41,6 +42,7 @@ class Expand:
     think_tokens: int | None = None
     min_think_tokens: int | None = None
     waits: int = 0
+    first: int | None = None
     beside: tuple[Prefix, ...] = ()
 
     def __iter__(self) -> Generator[Expand, tuple[Prefix, ...], tuple[Prefix, ...]]:

@@ -18,13 +18,14 @@ from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
 
 SAMPLED = ("majority", "best_of_n", "weighted_best_of_n")
 WITH_BEAMS = ("dvts", "beam_search")
+RACE = "short_m_at_k"
 MOST = 256
 WIDTH = 4
 NARROW = 2  # width of the other trees: half as dear, for what little is left of a budget
 CHAIN = 4
 # beam searches narrower than this are repeated: one of 4 beams says less of its mean than one of 64
 REPEATED_BELOW = 64
-_SIZE = re.compile(r"(?P<n>[0-9]+)(?:x(?P<width>[0-9]+))?")
+_SIZE = re.compile(r"(?P<n>[0-9]+)(?:x(?P<width>[0-9]+))?(?:@(?P<think>[0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +36,41 @@ class Arm:
     n: int = 1  # samples, beams or attempts
     beam_width: int = 1  # M, of ``dvts`` and ``beam_search``
     sequential: int | None = None  # attempts in a chain, of ``revision``
+    m: int | None = None  # samples that are waited for, of ``short_m_at_k``
+    think_tokens: int | None = None  # most tokens of thinking in a sample; None for no limit
 
     def __post_init__(self) -> None:
-        if self.strategy not in (GREEDY, *SAMPLED, *WITH_BEAMS, "revision"):
+        if self.strategy not in (GREEDY, *SAMPLED, RACE, *WITH_BEAMS, "revision"):
             raise ConfigError(f"no arm runs {self.strategy!r}; the strategies are {', '.join(strategy_names())}")
         if (self.sequential is None) == (self.strategy == "revision"):
             raise ConfigError("revision, and nothing else, has chains: give sequential for it, as in revision:16x4")
+        if (self.m is None) == (self.strategy == RACE):
+            raise ConfigError(f"{RACE}, and nothing else, waits for m samples: give m for it, as in {RACE}:8x3")
+        if self.think_tokens is not None and self.strategy not in SAMPLED:
+            raise ConfigError(f"arms of {', '.join(SAMPLED)} limit thinking, as in majority:4@512; not {self.strategy}")
         make_strategy(self.strategy, **self.options)
 
     @property
     def options(self) -> dict[str, Any]:
         """Of the strategy, as :func:`adaptive_ttc.strategies.make_strategy` takes them."""
         chain = {} if self.sequential is None else {"sequential": self.sequential}
-        return {"n": self.n, "beam_width": self.beam_width, **chain}
+        own = {name: value for name in ("m", "think_tokens") if (value := getattr(self, name)) is not None}
+        return {"n": self.n, "beam_width": self.beam_width, **chain, **own}
 
     @property
     def name(self) -> str:
-        """Its name in tables: ``majority-16``, ``dvts-16-4``, ``greedy``."""
+        """Its name in tables: ``majority-16``, ``majority-16@512``, ``dvts-16-4``, ``greedy``."""
         if self.strategy == GREEDY:
             return GREEDY
-        width = self.beam_width if self.strategy in WITH_BEAMS else self.sequential
-        return f"{self.strategy}-{self.n}" + ("" if width is None else f"-{width}")
+        width = self.beam_width if self.strategy in WITH_BEAMS else self.sequential or self.m
+        thinking = "" if self.think_tokens is None else f"@{self.think_tokens}"
+        return f"{self.strategy}-{self.n}" + ("" if width is None else f"-{width}") + thinking
 
     @property
     def kind(self) -> str:
         """Kind of its units."""
         if self.strategy in SAMPLED:
-            return SAMPLE
+            return SAMPLE if self.think_tokens is None else f"think-{self.think_tokens}"
         if self.strategy == "dvts":
             return f"dvts-{self.beam_width}"
         return f"revision-{self.sequential}" if self.strategy == "revision" else self.name
@@ -78,7 +87,7 @@ class Arm:
     @property
     def scored(self) -> bool:
         """Whether it pays for scores."""
-        return self.strategy not in (GREEDY, "majority")
+        return self.strategy not in (GREEDY, "majority", RACE)
 
 
 def default_arms(most: int = MOST) -> list[Arm]:
@@ -103,7 +112,7 @@ def sampling_arms(most: int) -> list[Arm]:
 
 
 def parse_arms(words: Sequence[str]) -> list[Arm]:
-    """Arms as a command line names them: ``greedy majority:1,4,16 dvts:4x4,16x4 revision:16x4``."""
+    """Arms as a command line names them: ``greedy majority:1,4,16,4@512 dvts:4x4,16x4 revision:16x4``."""
     arms = list(dict.fromkeys(arm for word in words for arm in _parsed(word)))
     if not arms:
         raise ConfigError("no arms are named; write them as greedy majority:1,4,16 dvts:16x4 beam_search:16x4")
@@ -113,14 +122,14 @@ def parse_arms(words: Sequence[str]) -> list[Arm]:
 def demand(arms: Iterable[Arm], repeats: int | None = None) -> dict[str, int]:
     """Units that the arms and the samples behind their trees and chains take: kind -> number of units of a problem.
 
-    A beam search is run ``repeats`` times; by default once from 64 beams on, twice below.
+    A beam search, or a race, is run ``repeats`` times; by default once from 64 beams on, twice below.
     """
     if repeats is not None and repeats < 1:
         raise ConfigError(f"repeats={repeats}: a beam search is run at least once")
     wanted: dict[str, int] = {}
     for arm in arms:
         units = arm.units
-        if arm.strategy == "beam_search":
+        if arm.strategy in ("beam_search", RACE):
             units = repeats or (1 if arm.n >= REPEATED_BELOW else 2)
         wanted[arm.kind] = max(wanted.get(arm.kind, 0), units)
     return with_starts(wanted)
@@ -138,8 +147,11 @@ def _parsed(word: str) -> Iterator[Arm]:
         match = _SIZE.fullmatch(size)
         chained = strategy not in SAMPLED
         if match is None or (match["width"] is not None) != chained:
-            unit = "attempts in all x in a chain" if strategy == "revision" else "beams x beam width"
+            units = {"revision": "attempts in all x in a chain", RACE: "samples begun x waited for"}
+            unit = units.get(strategy, "beams x beam width")
             form = f"{name}:16x4,64x4 ({unit})" if chained else f"{name}:1,4,16"
             raise ConfigError(f"{word}: {size!r} is no size of {strategy}; write {form}")
         n, width = int(match["n"]), int(match["width"] or 1)
-        yield Arm(strategy, n, sequential=width) if strategy == "revision" else Arm(strategy, n, width)
+        think = None if match["think"] is None else int(match["think"])
+        name = {"revision": "sequential", RACE: "m"}.get(strategy, "beam_width")
+        yield Arm(strategy, n, think_tokens=think, **{name: width})

@@ -20,7 +20,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import NAN, Attempt, family_of
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import paired_interval, subsets_of, voted_right
-from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.strategies.adaptive import is_sample
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
 from adaptive_ttc.voting import VoteName, weight_of
@@ -65,7 +65,7 @@ def answerable(records: Sequence[ProblemRecord], arms: Sequence[Arm]) -> tuple[l
     able = [
         arm
         for arm in arms
-        if (scored or arm.kind != SAMPLE or not arm.scored)
+        if (scored or not is_sample(arm.kind) or not arm.scored)
         and all(len(record.units.get(arm.kind, ())) >= arm.units for record in records)
     ]
     return able, [arm for arm in arms if arm not in able]
@@ -169,7 +169,9 @@ def _means(values: Array, membership: Array) -> Array:
 
 
 def _vote_of(arm: Arm, vote: Vote) -> Vote:
-    names: dict[str, VoteName] = {"majority": "majority", "best_of_n": "best", "weighted_best_of_n": "weighted"}
+    names: dict[str, VoteName] = {
+        "majority": "majority", "short_m_at_k": "majority", "best_of_n": "best", "weighted_best_of_n": "weighted"
+    }  # fmt: skip
     return replace(vote, name=names.get(arm.strategy, vote.name))
 
 

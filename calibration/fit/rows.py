@@ -84,7 +84,7 @@ def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
     """Powers of two and all of the exchangeable kinds, one of the others; ``most``: recorded units of each kind."""
     actions = []
     for kind in sorted(most):
-        single = family_of(kind) in ("greedy", "beam_search")
+        single = family_of(kind) in ("greedy", "beam_search", "short_m_at_k")
         powers = {2**power for power in range(most[kind].bit_length())}
         counts = {1} & powers if single else (powers | {most[kind]}) - {0}
         actions += [Action(kind, count) for count in sorted(counts)]

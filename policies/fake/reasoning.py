@@ -38,7 +38,8 @@ class ReasoningToy(ToyModel):
 
     Args:
         error_rate: see :class:`ToyModel`.
-        again: probability that it checks a sum by adding up anew, after each time; thoughts are the longer.
+        again: probability that it checks a sum by adding up anew, after each time, at any temperature above 0; the
+            higher, the longer its thoughts.
         begun: whether its prompts open the thought, so that it writes no opening tag.
     """
 
@@ -99,7 +100,7 @@ class ReasoningToy(ToyModel):
                 place += len(encode_text(begun + rest))
                 total, begun = last_number(begun + rest), ""
             draw = random.Random(f"{request.seed},{place},again").random()
-            if not (self.again >= 0.5 if request.temperature == 0 else draw < self.again):
+            if request.temperature == 0 or draw >= self.again:
                 return
             yield encode_text(CHECK)[0], 0.0
             begun, count = CHECK[0], len(numbers)

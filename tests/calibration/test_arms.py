@@ -85,5 +85,5 @@ def test_kinds_tell_their_strategy_and_the_samples_that_they_start_from():
     assert starts_of("revision-4", 3) == range(3, 4)
     assert not starts_of("sample", 3)
     for kind in ("dvts", "dvts-0", "sample-1", "beam_search-4", "tree-4"):
-        with pytest.raises(ConfigError, match="they are greedy, sample, dvts-M"):
+        with pytest.raises(ConfigError, match="they are greedy, sample, think-T, short_m_at_k-K-M, dvts-M"):
             request_of(kind)
