@@ -156,7 +156,7 @@ def _draw_budget(case: Case, rng: random.Random) -> int:
 
 def _draw_strategy(rng: random.Random, prm: bool) -> dict[str, Any]:
     """Strategy and options as :meth:`~adaptive_ttc.solver.Solver.solve` takes them."""
-    unscored = ("greedy", "majority", "revision")
+    unscored = ("greedy", "majority", "short_m_at_k", "revision")
     name = rng.choice((None, *(strategy_names() if prm else unscored)))
     options: dict[str, Any] = {"max_tokens": rng.choice((20, 60, LONGEST, LONGEST, 400))}
     if name is None:
@@ -171,6 +171,8 @@ def _draw_strategy(rng: random.Random, prm: bool) -> dict[str, Any]:
         if name == "revision":
             options["sequential"] = rng.choice([one for one in (1, 2, 3, 4, 5, 6) if options["n"] % one == 0])
             options["vote"] = "weighted" if prm else "majority"
+        elif name == "short_m_at_k":
+            options["m"] = rng.randint(1, min(3, options["n"]))
         else:
             options["slice_size"] = rng.choice((None, None, 1, 4))
     if rng.random() < 0.2:

@@ -87,9 +87,8 @@ def calm(bench, **request):
     case = next(one for index in range(100) if (one := bench.draw(0, index)).calm and one.question.count("+") > 2)
     request = {"seed": 1, "count": "generated", "strategy": "majority", "n": 3, "max_tokens": 100} | request
     policy = {"error_rate": 0.0, "max_context": 4096}
-    return replace(
-        case, request=request, prm=True, prm_context=None, policy=policy, config=replace(case.config, attempts=2)
-    )
+    config = replace(case.config, attempts=2, finish_tokens=None)
+    return replace(case, request=request, prm=True, prm_context=None, policy=policy, config=config)
 
 
 def found_in(bench, case, spoil=lambda outcome: None):
