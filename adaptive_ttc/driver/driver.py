@@ -107,7 +107,7 @@ class Driver:
             config=config,
             health=health,
             budget=ledger,
-            in_flight=set[PolicyCalls](),
+            in_flight=dict[PolicyCalls, None](),
         )
         self._branch = SearchRecorder(self._recorder)
         self._prompt_paid = not price.prompt

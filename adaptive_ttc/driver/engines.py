@@ -225,7 +225,7 @@ class Engines:
     config: DriverConfig
     health: Health
     budget: Ledger
-    in_flight: set[PolicyCalls]
+    in_flight: dict[PolicyCalls, None]  # in the order in which they began, so that all are recalled in that order
 
     async def recall_when_ended(self) -> None:
         """Recall what is in flight once the problem is to end; runs beside the work."""

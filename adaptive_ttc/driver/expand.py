@@ -11,11 +11,8 @@ from adaptive_ttc.driver.engines import LOST, Engines, PolicyCalls, Reply
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.health import backoff
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
-<<<<<<< HEAD
-from adaptive_ttc.driver.score_calls import ExpansionScores, scoring_of
-=======
 from adaptive_ttc.driver.race import Race
->>>>>>> a069229 (short_m_at_k, and lengths of thinking as arms of calibration and kinds of adaptive runs)
+from adaptive_ttc.driver.score_calls import ExpansionScores, scoring_of
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.driver.thinking import Thoughts, tokens_to_finish
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError
@@ -148,7 +145,7 @@ class Expansion:
         waiting, back = len(leases), anyio.Event()
         async with side_by_side() as sampling:
             calls = PolicyCalls(self._engines.policy, self._engines.health, self._engines.config.grace, sampling)
-            self._engines.in_flight.add(calls)
+            self._engines.in_flight[calls] = None
 
             async def serve(lease: Lease) -> None:
                 nonlocal waiting
@@ -167,7 +164,7 @@ class Expansion:
                     await calls.recall()
                     raise
             finally:
-                self._engines.in_flight.discard(calls)
+                del self._engines.in_flight[calls]
 
     async def _serve(self, lease: Lease, calls: PolicyCalls, scores: ExpansionScores) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
