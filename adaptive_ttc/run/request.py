@@ -266,6 +266,19 @@ def _check_traits(prm: RewardModel, demand: Demand) -> None:
         )
 
 
+def abilities(resources: Resources) -> dict[str, bool]:
+    """What these models can do, as :class:`~adaptive_ttc.allocation.options.Forecaster` takes it."""
+    policy, prm = resources.policy, resources.prm
+    sampled = recorded_problem(policy) is None  # and not read from a record
+    goes_on = sampled and not whole_samples(policy)
+    return {
+        "steps": goes_on and prm is not None and not traits_of(prm).finished_only,
+        "revises": policy.revision_prompt is not None,
+        "greedy": sampled,
+        "thinks": goes_on and thinking_of(policy) is not None,
+    }
+
+
 def _check_thinking(strategy: Strategy, policy: Policy) -> None:
     """Refuse to end or prolong thoughts that nothing tells from answers; policies of whole samples check that."""
     named = [f"{name}={value}" for name, value in strategy.thinking.items() if value != getattr(Strategy, name)]

@@ -27,16 +27,14 @@ from adaptive_ttc.allocation.report import (
     AllocationReport,
     Decision,
 )
-from adaptive_ttc.answers.thinking import thinking_of
 from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, OutageError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action, Option
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import recorded_problem, whole_samples
-from adaptive_ttc.prm.base import traits_of
+from adaptive_ttc.policy import recorded_problem
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
-from adaptive_ttc.run.request import Resources, SolveRequest
+from adaptive_ttc.run.request import Resources, SolveRequest, abilities
 from adaptive_ttc.run.run import Early, Listener, ending_early, told
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
@@ -90,13 +88,8 @@ class Scheduler:
         )
         policy = resources.policy
         recorded = recorded_problem(policy) is not None
-        steps = resources.prm is not None and not traits_of(resources.prm).finished_only
-        steps = steps and not whole_samples(policy) and not recorded
-        revises = policy.revision_prompt is not None
         calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
-        thinks = thinking_of(policy) is not None and not whole_samples(policy) and not recorded
-        able = {"steps": steps, "revises": revises, "greedy": not recorded, "thinks": thinks}
-        self._forecaster = Forecaster(calibrated, request.price, **able)
+        self._forecaster = Forecaster(calibrated, request.price, **abilities(resources))
         resources.health.losses.width = 1 if alone else request.max_concurrency
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
