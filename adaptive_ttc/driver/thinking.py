@@ -37,15 +37,15 @@ def answer_room(sample: Sample) -> int:
 
 def think_left(sample: Sample, affordable: int | None = None) -> int | None:
     """Tokens that its thought may still get, of those ``affordable`` for it; None where nothing limits it."""
-    limit, tags = sample.asked.think_tokens, sample.tags
-    if limit is None or tags is None:
+    limit, kept = sample.asked.think_tokens, answer_room(sample)
+    if sample.tags is None or not sample.thinks or (limit is None and affordable is None):
         return None
-    if not sample.thinks:
-        return None
-    room = sample.remaining - len(_closing(sample)) - answer_room(sample)
+    rooms = []
+    if limit is not None:
+        rooms += [limit - sample.thought.tokens, sample.remaining - len(_closing(sample)) - kept]
     if affordable is not None:
-        room = min(room, affordable - answer_room(sample))
-    return max(0, min(limit - sample.thought.tokens, room))
+        rooms.append(affordable - min(kept, (affordable + len(sample.token_ids)) // 2))
+    return max(0, min(rooms))
 
 
 def insertion(sample: Sample, affordable: int | None = None) -> Insertion | None:
@@ -57,7 +57,8 @@ def insertion(sample: Sample, affordable: int | None = None) -> Insertion | None
         return Insertion(thought.close, tags.wait, f"a thought of {thought.tokens} tokens is too short")
     if think_left(sample, affordable) != 0 or sample.remaining <= len(_closing(sample)):
         return None
-    short = "" if thought.tokens >= (asked.think_tokens or 0) else ", for an answer to fit"
+    reached = asked.think_tokens is not None and thought.tokens >= asked.think_tokens
+    short = "" if reached else ", for an answer to fit"
     return Insertion(len(sample.token_ids), _closing(sample), f"a thought ends after {thought.tokens} tokens{short}")
 
 
@@ -87,11 +88,11 @@ class Thoughts:
     def write(self, live: Iterable[Sample], terms: Terms) -> None:
         """Write what is due into solutions that have not ended, as far as the account can pay.
 
-        Until the account holds a solution, the first one's thought ends while an answer can still be paid for.
+        Until the account holds a solution, the first one's thought ends, limited or not, while an answer can still be
+        paid for from what the run has left.
         """
         for number, sample in enumerate(live):
-            last = number == 0 and not terms.solved and terms.balance is not None and not terms.whole
-            due = insertion(sample, (terms.balance or 0) // terms.rate if last else None)
+            due = insertion(sample, self._affordable(terms) if number == 0 else None)
             if due is None or terms.whole:
                 continue
             money = self._account.ledger.reserve(self._engines.price.prompt * len(due.ids))
@@ -108,6 +109,15 @@ class Thoughts:
         """As many of a lease's tokens as do not take a thought beyond its limit."""
         if terms.whole:
             return tokens
-        affordable = terms.balance // terms.rate if first and not terms.solved and terms.balance is not None else None
-        left = think_left(sample, affordable)
+        left = think_left(sample, self._affordable(terms) if first else None)
         return tokens if left is None else min(tokens, left)
+
+    def _affordable(self, terms: Terms) -> int | None:
+        """Tokens that the run can still pay for, what it has left beside this account included; None where no limit
+        ends a thought.
+        """
+        budget = self._engines.budget
+        beside = 0 if self._account.ledger is budget else budget.available
+        if terms.solved or terms.whole or terms.balance is None or beside is None:
+            return None
+        return (terms.balance + beside) // terms.rate

@@ -95,6 +95,22 @@ def test_room_for_the_answer_is_kept_within_max_tokens_and_the_budget():
         assert tight.answer is not None
 
 
+@pytest.mark.parametrize("options", [{"n": 1}, {"n": 3}, {"strategy": "greedy"}, {}])
+def test_a_budget_is_not_spent_on_a_thought_alone(options):
+    policy = FakePolicy.reasoning(again=0.95)
+    for seed in range(6):
+        solution = solve(policy, budget_tokens=300, seed=seed, **options)
+        assert solution.spent <= 300
+        assert solution.answer is not None
+        policy = FakePolicy.reasoning(again=0.95)
+
+
+def test_a_part_of_the_budget_ends_no_thought_while_there_is_more():
+    policy = FakePolicy.reasoning(again=0.9)
+    solution = solve(policy, budget_tokens=20_000, max_tokens=1500)
+    assert not solution.trace.of(WrittenEvent)
+
+
 def test_tags_that_are_ordinary_text_are_written_as_text():
     answer = "so \\boxed{2}"
     policy = scripted("<think>" + "x" * 50, answer)
@@ -204,7 +220,6 @@ def test_no_budget_is_overrun_whatever_is_asked(seed):
     assert solution.usage.completion_tokens == policy.completion_tokens
     assert 0 <= solution.usage.thinking_tokens <= solution.usage.completion_tokens
     limit = options["think_tokens"]
-    written = {event.path for event in solution.trace.of(WrittenEvent)}
     for one in solution.candidates:
         assert len(one.prefix.token_ids) <= options["max_tokens"]
         assert len(one.prefix.logprobs) == len(one.prefix.token_ids)
@@ -212,8 +227,8 @@ def test_no_budget_is_overrun_whatever_is_asked(seed):
             assert one.prefix.thought <= limit + 2
         if one.prefix.answer_at is None:
             assert one.answer is None
-    if limit is None and not options.get("waits"):
-        assert not written
+    if not options.get("waits"):
+        assert all(CLOSE in event.token_ids for event in solution.trace.of(WrittenEvent))
     assert as_recorded(solution.trace, MATH).candidates == solution.candidates
 
 
