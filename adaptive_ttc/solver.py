@@ -35,7 +35,7 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import StoppingRule
 from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
-from adaptive_ttc.tasks import LoopAffinity, refuse_running_loop
+from adaptive_ttc.tasks import LoopAffinity, Signal, refuse_running_loop
 from adaptive_ttc.types import Problem
 
 
@@ -222,7 +222,7 @@ class Solver:
             "max_rounds": max_rounds,
         }
         begin = self._checked(problem, given, id, seed, **asked)
-        return await begin(anyio.Event(), None).solve(until=stop)
+        return await begin(Signal(), None).solve(until=stop)
 
     def stream(
         self,

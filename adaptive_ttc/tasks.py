@@ -54,6 +54,41 @@ async def _within(scope: anyio.CancelScope, watcher: Callable[[], Awaitable[None
         await watcher()
 
 
+class Signal:
+    """An event that calls back, so that what is to happen when it is set needs no task that waits for it."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._calls: dict[object, Callable[[], None]] = {}
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Set it, for good; those who wait go on, and those who are to be called are."""
+        if not self.is_set():
+            self._event.set()
+            for call in tuple(self._calls.values()):
+                call()
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        await self._event.wait()
+
+    @contextmanager
+    def calling(self, call: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile, have a function called once when it is set, or at once if it was."""
+        key = object()
+        self._calls[key] = call
+        try:
+            if self.is_set():
+                call()
+            yield
+        finally:
+            del self._calls[key]
+
+
 class LoopAffinity:
     """The process and the event loop that may use an object: of several loops one after the other, never two at once.
 
@@ -115,7 +150,7 @@ class Background(ABC, Generic[Told, Done]):
     _left: ClassVar[str]  # message for those who wait for work that was cancelled
 
     def __init__(self) -> None:
-        self._stop = anyio.Event()
+        self._stop = Signal()
         self._told: asyncio.Queue[Told | None] = asyncio.Queue()
         self._task: asyncio.Task[Done] | None = None
         self._iterated = False

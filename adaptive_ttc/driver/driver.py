@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import anyio
-
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.thinking import Thought, thinking_of
@@ -27,7 +25,7 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
-from adaptive_ttc.tasks import side_by_side, watched
+from adaptive_ttc.tasks import Signal, side_by_side
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Problem, Usage
 
@@ -82,7 +80,7 @@ class Driver:
         answers: AnswerSpace = MATH,
         price: Price | None = None,
         trace: Trace | None = None,
-        stop: anyio.Event | None = None,
+        stop: Signal | None = None,
         config: DriverConfig | None = None,
         health: Health | None = None,
         logprobs: bool = True,
@@ -97,7 +95,7 @@ class Driver:
         self._prompts = Prompts(problem, policy, answers)
         config, price = config or DriverConfig(), price or Price()
         self._recorder = RunRecorder(Trace() if trace is None else trace)
-        self._halt, health = Halt(stop or anyio.Event()), health or config.health()
+        self._halt, health = Halt(stop or Signal()), health or config.health()
         self._engines = Engines(
             policy=policy,
             scorer=Scorer(prm, problem.question, price, self._recorder, config.attempts, health, self._halt),
@@ -164,10 +162,9 @@ class Driver:
         account = parts[0] if parts else self._account
         candidates: tuple[Prefix, ...] = ()
         try:
-            async with watched(self._halt.follow_stop, self._engines.recall_when_ended):
-                with self._halt.on_failure():
-                    self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
-                    candidates = await self._drive(search, account, self._branch)
+            with self._halt.calling(self._engines.recall), self._halt.on_failure():
+                self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
+                candidates = await self._drive(search, account, self._branch)
         finally:
             if parts:
                 self._account.join(parts)

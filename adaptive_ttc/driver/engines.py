@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,15 +18,15 @@ from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, OverdueError
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.tasks import side_by_side
+from adaptive_ttc.tasks import Signal
 
 
 class Halt:
     """What ends a problem early: the event ``stop``, or the first error that is final; nothing is begun then."""
 
-    def __init__(self, stop: anyio.Event) -> None:
+    def __init__(self, stop: Signal) -> None:
         self._stop = stop
-        self._ended = anyio.Event()
+        self._ended = Signal()
         self.error: AdaptiveTTCError | None = None
         self.last_error: AdaptiveTTCError | None = None  # of any call
 
@@ -48,10 +48,11 @@ class Halt:
         except AdaptiveTTCError as error:
             self.fail(error)
 
-    async def follow_stop(self) -> None:
-        """Let :meth:`wait` return when ``stop`` is set; runs beside the work."""
-        await self._stop.wait()
-        self._ended.set()
+    @contextmanager
+    def calling(self, call: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile, follow ``stop``, and have a function called at the end."""
+        with self._ended.calling(call), self._stop.calling(self._ended.set):
+            yield
 
     async def wait(self) -> None:
         """Wait for the end."""
@@ -135,16 +136,13 @@ class PolicyCalls:
             breaker.succeeded()
         return Reply(sampled, error)
 
-    async def recall(self) -> None:
+    def recall(self) -> None:
         """Abort all calls in flight, which return what they have got; calls not sent yet are not sent."""
         self._recalled = True
         limit = anyio.current_time() + self._grace
-        for call in self._calls.values():
+        for request_id, call in self._calls.items():
             call.shield.deadline = min(call.shield.deadline, limit)
-        with anyio.CancelScope(shield=True, deadline=limit):
-            async with side_by_side() as tasks:
-                for request_id in list(self._calls):
-                    tasks.start_soon(self._abort, request_id)
+            self._tasks.start_soon(self._abort, request_id)
 
     def _give_up(self, request_id: str) -> None:
         """A call is overdue."""
@@ -227,10 +225,9 @@ class Engines:
     budget: Ledger
     in_flight: dict[PolicyCalls, None]  # in the order in which they began, so that all are recalled in that order
 
-    async def recall_when_ended(self) -> None:
-        """Recall what is in flight once the problem is to end; runs beside the work."""
-        await self.halt.wait()
+    def recall(self) -> None:
+        """Recall what is in flight: the problem is to end."""
         self.health.wake()
         self.scorer.recall()
         for calls in tuple(self.in_flight):
-            await calls.recall()
+            calls.recall()

@@ -161,7 +161,7 @@ class Expansion:
                 try:
                     await back.wait()
                 except anyio.get_cancelled_exc_class():
-                    await calls.recall()
+                    calls.recall()
                     raise
             finally:
                 del self._engines.in_flight[calls]

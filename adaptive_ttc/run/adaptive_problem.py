@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import anyio
-
 from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError
@@ -35,6 +33,7 @@ from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice, is_sample
+from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import Ending, Prefix, split_steps
 
 SHORTEST = 16  # tokens under which a slice is not worth a request
@@ -59,7 +58,7 @@ class AdaptiveProblem(ProblemRun):
         request: SolveRequest,
         resources: Resources,
         ledger: Ledger,
-        stop: anyio.Event,
+        stop: Signal,
         listener: Listener | None = None,
     ) -> None:
         super().__init__(request, resources, ledger, stop, listener)

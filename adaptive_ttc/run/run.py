@@ -23,7 +23,7 @@ from adaptive_ttc.run.vote import conclude, grade, grade_by_text
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.tasks import watched
+from adaptive_ttc.tasks import Signal, watched
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Candidate, Ending, Prefix, Stopped, Usage
 
@@ -41,7 +41,7 @@ class ProblemRun:
         request: SolveRequest,
         resources: Resources,
         ledger: Ledger,
-        stop: anyio.Event,
+        stop: Signal,
         listener: Listener | None = None,
     ) -> None:
         resources.affinity.enter()
@@ -139,25 +139,23 @@ class ProblemRun:
         """What grading brings; None where it takes longer than a moment after the run was ended."""
         found: T | None = None
         with anyio.CancelScope() as scope:
-            async with watched(partial(_end_after, self._stop, scope)):
-                with grading():
-                    found = await work()
+
+            def end_soon() -> None:
+                scope.deadline = anyio.current_time() + VOTE_GRACE
+
+            with self._stop.calling(end_soon), grading():
+                found = await work()
         return found
 
     def _now(self) -> float:
         return anyio.current_time() - self.trace.started
 
 
-async def _end_after(stop: anyio.Event, scope: anyio.CancelScope) -> None:
-    await stop.wait()
-    scope.deadline = anyio.current_time() + VOTE_GRACE
-
-
 class Run(ProblemRun):
     """A named strategy at work on one problem; ``stop`` ends it early, and so does the deadline."""
 
     def __init__(
-        self, request: SolveRequest, resources: Resources, stop: anyio.Event, listener: Listener | None = None
+        self, request: SolveRequest, resources: Resources, stop: Signal, listener: Listener | None = None
     ) -> None:
         super().__init__(request, resources, Ledger(request.budget), stop, listener)
 
@@ -193,7 +191,7 @@ ENDED = Ending(Stopped.STOPPED, "it was stopped")
 class Early:
     """Whether ``stop`` was set, and whether the deadline or an engine's outage set it."""
 
-    stop: anyio.Event
+    stop: Signal
     overtime: bool = False
     error: AdaptiveTTCError | None = None
 
@@ -211,7 +209,7 @@ class Early:
 
 
 @asynccontextmanager
-async def ending_early(stop: anyio.Event, deadline: float | None, until: anyio.Event | None) -> AsyncIterator[Early]:
+async def ending_early(stop: Signal, deadline: float | None, until: anyio.Event | None) -> AsyncIterator[Early]:
     """Meanwhile, set ``stop`` after ``deadline`` seconds, or when ``until`` is set."""
     if until is not None and until.is_set():
         stop.set()
@@ -241,7 +239,7 @@ async def _set_after(early: Early, seconds: float) -> None:
     early.stop.set()
 
 
-async def _set_with(stop: anyio.Event, other: anyio.Event) -> None:
+async def _set_with(stop: Signal, other: anyio.Event) -> None:
     await other.wait()
     stop.set()
 

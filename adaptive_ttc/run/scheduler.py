@@ -40,7 +40,7 @@ from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
 from adaptive_ttc.strategies.adaptive import SAMPLE
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.tasks import side_by_side, watched
+from adaptive_ttc.tasks import Signal, side_by_side, watched
 from adaptive_ttc.types import Ending
 
 _FIRST_LEARNED = 8  # slices after which forecasts learn from them for the first time
@@ -75,7 +75,7 @@ class Scheduler:
         request: SolveRequest,
         resources: Resources,
         calibrated: Calibrated,
-        stop: anyio.Event,
+        stop: Signal,
         *,
         alone: bool = False,
     ) -> None:
@@ -128,8 +128,9 @@ class Scheduler:
         self._on_solution = on_solution
         try:
             async with side_by_side() as work:
-                async with watched(partial(self._take_in, source), self._wake_when_stopped):
-                    await self._allocate(work)
+                with self._stop.calling(self._wake):
+                    async with watched(partial(self._take_in, source)):
+                        await self._allocate(work)
                 for problem in tuple(self._live.values()):
                     self._settle(problem, work)
         finally:
@@ -353,8 +354,7 @@ class Scheduler:
         self._inbox.closed = True
         self._inbox.news.set()
 
-    async def _wake_when_stopped(self) -> None:
-        await self._stop.wait()
+    def _wake(self) -> None:
         self._inbox.news.set()
 
 
@@ -366,7 +366,7 @@ class AdaptiveRun(AdaptiveProblem):
         request: SolveRequest,
         resources: Resources,
         calibrated: Calibrated,
-        stop: anyio.Event,
+        stop: Signal,
         listener: Listener | None = None,
     ) -> None:
         self._scheduler = Scheduler(request, resources, calibrated, stop, alone=True)

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-import anyio
-
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.driver.boundary import grading
 from adaptive_ttc.errors import GradingError
@@ -27,14 +25,14 @@ from adaptive_ttc.run.scheduler import AdaptiveRun
 from adaptive_ttc.run.vote import grade_by_text, poll
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy
-from adaptive_ttc.tasks import Background
+from adaptive_ttc.tasks import Background, Signal
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Candidate, Prefix, Usage
 
 STREAMED = (SampledEvent, ScoredEvent, PrunedEvent, FinishedEvent, VoteEvent, DecisionEvent, AllocationEvent, DoneEvent)
 """The kinds of events that are told; the trace has the others too."""
 
-Begin = Callable[[anyio.Event, Callable[[Event], None] | None], Run | AdaptiveRun]
+Begin = Callable[[Signal, Callable[[Event], None] | None], Run | AdaptiveRun]
 
 
 class SolutionStream(Background[Event, Solution]):

@@ -19,7 +19,7 @@ import anyio
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.errors import VerifyWarning
-from adaptive_ttc.tasks import side_by_side, watched
+from adaptive_ttc.tasks import Signal, side_by_side
 from adaptive_ttc.types import Candidate, Problem
 
 Verdict = bool | None
@@ -49,9 +49,7 @@ class Verifier:
         on_verdict: called with every answer that was checked and its verdict; not where the check failed.
     """
 
-    def __init__(
-        self, verify: Verify | None, problem: Problem, stop: anyio.Event, *, patience: float = PATIENCE
-    ) -> None:
+    def __init__(self, verify: Verify | None, problem: Problem, stop: Signal, *, patience: float = PATIENCE) -> None:
         self._verify = verify
         self._problem = problem
         self._stop = stop
@@ -79,18 +77,15 @@ class Verifier:
             return
         self._verdicts |= dict.fromkeys(sorted(new))
         with anyio.CancelScope() as scope:
-            async with watched(partial(self._end_with_stop, scope)), side_by_side() as asking:
-                for answer in sorted(new):
-                    asking.start_soon(self._ask, self._verify, answer)
+            with self._stop.calling(scope.cancel):
+                async with side_by_side() as asking:
+                    for answer in sorted(new):
+                        asking.start_soon(self._ask, self._verify, answer)
 
     async def checked(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The candidates with the verdicts on their answers."""
         await self.ask(one.answer_class for one in candidates)
         return tuple(replace(one, verdict=self._verdicts.get(one.answer_class or "")) for one in candidates)
-
-    async def _end_with_stop(self, scope: anyio.CancelScope) -> None:
-        await self._stop.wait()
-        scope.cancel()
 
     async def _ask(self, verify: Verify, answer: str) -> None:
         try:

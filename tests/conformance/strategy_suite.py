@@ -16,6 +16,7 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.strategies import Strategy, make_strategy
 from adaptive_ttc.strategies.requests import Expand, Fork, Search
+from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import ROOT, Finish, Prefix, Problem
 from tests.doubles import TinyPolicy
 
@@ -190,7 +191,7 @@ def goes_on_from_evidence(case: StrategyCase) -> None:
 @check
 def a_stopped_run_hands_in_what_it_has(case: StrategyCase) -> None:
     async def stopped_after(requests: int) -> None:
-        policy, ledger, stop = TinyPolicy(chaos=requests, mean=200), Ledger(None), anyio.Event()
+        policy, ledger, stop = TinyPolicy(chaos=requests, mean=200), Ledger(None), Signal()
         driver = Driver(PROBLEM, policy, ledger, prm=fake_prm(), stop=stop)
         candidates: list[tuple[Prefix, ...]] = []
 

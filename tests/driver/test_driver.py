@@ -17,6 +17,7 @@ from adaptive_ttc.policy import Sampled
 from adaptive_ttc.prm.base import Scored
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.strategies.requests import Expand, Fork
+from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import TinyPolicy, in_virtual_time
 
@@ -408,7 +409,7 @@ async def test_a_policy_that_ignores_aborts_is_charged_in_full_after_the_grace()
 
 async def test_stop_returns_what_is_there_and_starts_nothing_new():
     frozen = derive_seed(0, PROBLEM.id, (0,))
-    stop = anyio.Event()
+    stop = Signal()
     policy, ledger = TinyPolicy(frozen={frozen}), Ledger(None)
     driver = Driver(PROBLEM, policy, ledger, prm=scorer(), stop=stop)
     replies = []
@@ -525,7 +526,7 @@ def test_random_failures_never_overspend_or_leak(chaos, n, budget, failure, fata
 
 async def test_a_sample_is_scored_while_others_are_still_generated():
     frozen = derive_seed(0, PROBLEM.id, (0,))
-    policy, prm, stop = TinyPolicy(frozen={frozen}), scorer(), anyio.Event()
+    policy, prm, stop = TinyPolicy(frozen={frozen}), scorer(), Signal()
     driver = Driver(PROBLEM, policy, Ledger(None), prm=prm, stop=stop)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(driver.run, whole(3, score=True))

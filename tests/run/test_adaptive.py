@@ -22,6 +22,7 @@ from adaptive_ttc.run.request import Resources, make_request
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.adaptive import Adaptive
+from adaptive_ttc.tasks import Signal
 from adaptive_ttc.tracing.tree import search_tree
 from adaptive_ttc.types import Prefix, Problem, Stopped
 from tests.doubles import TinyPolicy
@@ -361,7 +362,7 @@ def test_it_explains_what_was_considered_and_why_it_stopped():
 async def test_a_cut_solution_is_priced_with_its_prompt_where_it_was_scored_as_calibration_has_it(scores):
     resources = Resources(policy=TinyPolicy(), prm=believer())
     request = make_request(Problem.of("how much?"), resources, options={}, budget=1000)
-    problem = AdaptiveProblem(request, resources, Ledger(1000), anyio.Event())
+    problem = AdaptiveProblem(request, resources, Ledger(1000), Signal())
     problem._candidates[(0,)] = Prefix(token_ids=(1,) * 10, text="half", scores=scores, finish="budget", path=(0,))
     problem._cut[(0,)] = "sample"
     (begun,) = problem.evidence.begun

@@ -13,6 +13,7 @@ from adaptive_ttc.errors import CheckpointError, EngineError, GradingError
 from adaptive_ttc.events import AllocationEvent
 from adaptive_ttc.run.checkpointed import CheckpointedProblem
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import Problem, Stopped
 from tests.doubles import TinyPolicy
 from tests.run.test_adaptive import SAMPLES, believer, calibrated
@@ -103,7 +104,7 @@ async def test_a_resumed_problem_is_as_if_it_had_never_been_interrupted(tmp_path
     async def watched(problem, todo, account, *, opening=False):
         moved = await advance(problem, todo, account, opening=opening)
         again = CheckpointedProblem(
-            problem._file, problem._number, problem.request, resources, problem._ledger, anyio.Event()
+            problem._file, problem._number, problem.request, resources, problem._ledger, Signal()
         )
         stored = problem._file.enter(problem._number, problem.request.problem)
         await again.go_on_from(stored)

@@ -15,6 +15,7 @@ from adaptive_ttc.events import AllocationEvent
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.run.verify import Verifier
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tasks import Signal
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Problem, Stopped
 from tests.doubles import TinyPolicy
@@ -97,7 +98,7 @@ async def test_a_check_that_raises_or_hangs_costs_one_verdict():
 
     try:
         for verify in (hangs, blocks, raises, mumbles):
-            asked = Verifier(verify, Problem.of("1 + 1?"), anyio.Event(), patience=0.01)
+            asked = Verifier(verify, Problem.of("1 + 1?"), Signal(), patience=0.01)
             with pytest.warns(VerifyWarning, match="its verdict is None"):
                 await asked.ask(["2"])
             assert asked.right is None
@@ -113,7 +114,7 @@ async def test_a_check_that_raises_or_hangs_costs_one_verdict():
 
 
 async def test_a_stop_ends_the_wait_for_verdicts():
-    stop, begun = anyio.Event(), anyio.Event()
+    stop, begun = Signal(), anyio.Event()
 
     async def hangs(problem, answer):
         begun.set()
