@@ -150,7 +150,7 @@ class Expansion:
             async def serve(lease: Lease) -> None:
                 nonlocal waiting
                 await self._serve(lease, calls, scores)
-                await self._race.recall_others(calls, whole=self._whole)
+                self._race.recall_others(calls, whole=self._whole)
                 waiting -= 1
                 if not waiting:
                     back.set()

@@ -47,7 +47,7 @@ class Race:
             return tokens
         return min(tokens, max(SHORTEST_LEASE, len(sample.token_ids) // AHEAD))
 
-    async def recall_others(self, calls: PolicyCalls, *, whole: bool) -> None:
+    def recall_others(self, calls: PolicyCalls, *, whole: bool) -> None:
         """Abort the calls of whole samples that are in flight, once enough have ended."""
         if whole and not self._told and self.over and self._told:
-            await calls.recall()
+            calls.recall()

@@ -275,7 +275,7 @@ async def test_a_source_goes_on_where_it_brings_the_same_problems(tmp_path):
     ("change", "said"),
     [
         ({"budget": 2999}, "budget_tokens was 3000, is 2999"),
-        ({"seed": 1}, "seed was 0, is 1"),
+        ({"seed": 1}, "seed was None, is 1"),
         ({"temperature": 0.5}, "options was "),
         ({"problems": QUESTIONS[:-1]}, "problems was 8, "),
         ({"per_problem_max": 70}, "per_problem_max was None, is 70"),
