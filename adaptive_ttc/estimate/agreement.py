@@ -151,7 +151,8 @@ class AgreementModel:
         tilt = np.array([*(tilted for (_, tilted), _ in order), 0.0])
         votes = [answer[0] for answer, number in order for _ in range(number)]
         log = log_likelihood(held, votes) + (tilt + np.log(several))[:, None, None]
-        posterior = np.exp(log[..., None] + log_silent(math.fsum(votes), silent) - log.max()) * self.weights
+        heard = log_silent(math.fsum(votes), silent)
+        posterior = np.exp(log[..., None] + (heard - heard.max()) - log.max()) * self.weights
         posterior /= posterior.sum()
         now = posterior[0].sum(axis=(0, 1)) / several[0] if order else np.zeros(len(SILENT))  # shape [q]
         if len(order) > _LEVELS:

@@ -118,6 +118,14 @@ def test_agreement_makes_sure_and_silence_makes_hard():
     assert model.outlook([], 3).right == 0
 
 
+@pytest.mark.parametrize("silent", [3_300, 100_000])
+@pytest.mark.parametrize("answers", [[], [(40.0, 0.0), (3.0, 0.0)]])
+def test_thousands_of_silent_samples_leave_a_forecast(silent, answers):
+    outlook = AgreementModel(shipped_prior().weights).outlook(answers, silent)
+    assert 0 <= outlook.right <= 1
+    assert np.all(np.abs(outlook.gains) <= 1)
+
+
 def test_a_tilt_moves_the_posterior_toward_what_looks_right():
     model = AgreementModel(FLAT)
     plain, better, worse = (model.outlook([(1.0, tilt), (1.0, -tilt)], 0).right for tilt in (0.0, 1.0, -1.0))
