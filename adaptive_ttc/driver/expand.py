@@ -89,8 +89,7 @@ class Expansion:
         live = [sample for sample in self._samples if sample.ended is None]
         if not live or self._engines.halt.is_set() or self._race.over:
             return []
-        terms, ledger = self._terms(), self._account.ledger
-        self._thoughts.write(live, terms)
+        terms, ledger = self._thoughts.write(live, self._terms), self._account.ledger
         live = [sample for sample in live if sample.ended is None]
         members = [Member(one.length, one.remaining, self._finish(one), self._overhead(one)) for one in live]
         leases, planned = [], plan_round(terms, members) if live else ()

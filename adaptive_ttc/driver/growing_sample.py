@@ -108,7 +108,8 @@ class Sample:
         asked, tags = self._request, self.tags
         if self._closed or tags is None or not 0 < len(tags.wait) < self.remaining or self.waits >= asked.waits:
             return False
-        return asked.min_think_tokens is None or self.thought.tokens < asked.min_think_tokens
+        limits = [one for one in (asked.min_think_tokens, asked.think_tokens) if one is not None]
+        return self.thought.tokens < min(limits, default=self.thought.tokens + 1)
 
     @property
     def grown(self) -> int:

@@ -7,7 +7,7 @@ forcing, arXiv 2501.19393). It knows no engine: what the policy's tags say is al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adaptive_ttc.driver.engines import Engines
@@ -85,25 +85,32 @@ class Thoughts:
         self._engines = engines
         self._account = account
 
-    def write(self, live: Iterable[Sample], terms: Terms) -> None:
-        """Write what is due into solutions that have not ended, as far as the account can pay.
+    def write(self, live: Sequence[Sample], terms_now: Callable[[], Terms]) -> Terms:
+        """Write what is due into solutions that have not ended, as far as the account can pay; the terms after that.
 
         Until the account holds a solution, the first one's thought ends, limited or not, while an answer can still be
         paid for from what the run has left.
         """
-        for number, sample in enumerate(live):
-            due = insertion(sample, self._affordable(terms) if number == 0 else None)
-            if due is None or terms.whole:
-                continue
-            money = self._account.ledger.reserve(self._engines.price.prompt * len(due.ids))
-            if money is None:
-                continue
-            money.settle(money.amount)
-            sample.write(due.kept, due.ids)
-            recorder = self._engines.recorder
-            recorder.record(
-                WrittenEvent(time=recorder.now(), path=sample.path, position=due.kept, token_ids=due.ids, why=due.why)
-            )
+        terms = terms_now()
+        for sample in (*live, *live[:1]):  # what is written into the others leaves less for the first
+            while due := self._due(sample, terms, first=sample is live[0]):
+                money = self._account.ledger.reserve(self._engines.price.prompt * len(due.ids))
+                if money is None:
+                    break
+                money.settle(money.amount)
+                sample.write(due.kept, due.ids)
+                self._record(sample, due)
+                terms = terms_now()
+        return terms
+
+    def _due(self, sample: Sample, terms: Terms, *, first: bool) -> Insertion | None:
+        return None if terms.whole else insertion(sample, self._affordable(terms) if first else None)
+
+    def _record(self, sample: Sample, due: Insertion) -> None:
+        recorder = self._engines.recorder
+        recorder.record(
+            WrittenEvent(time=recorder.now(), path=sample.path, position=due.kept, token_ids=due.ids, why=due.why)
+        )
 
     def within(self, sample: Sample, tokens: int, terms: Terms, *, first: bool) -> int:
         """As many of a lease's tokens as do not take a thought beyond its limit."""

@@ -111,6 +111,36 @@ def test_a_part_of_the_budget_ends_no_thought_while_there_is_more():
     assert not solution.trace.of(WrittenEvent)
 
 
+@pytest.mark.parametrize("options", [{"think_tokens": 30}, {"waits": 3}, {"think_tokens": 0}])
+def test_what_is_written_leaves_the_rest_of_a_budget_in_flops_to_be_drawn(options):
+    token = 2 * FakePolicy.reasoning().parameters
+    for tokens in range(120, 300, 20):
+        for seed in range(3):
+            solution = solve(
+                FakePolicy.reasoning(begun=True), n=2, budget_tokens=tokens * token, count="flops", seed=seed, **options
+            )
+            assert solution.answer is not None
+            left = (solution.budget - solution.spent) // token
+            assert left == 0 or not any(one.prefix.finish == "budget" for one in solution.candidates)
+
+
+@pytest.mark.parametrize("options", [{"think_tokens": 44}, {"budget_tokens": 100}, {"budget_tokens": 130}])
+def test_a_thought_that_may_not_go_on_for_long_still_answers(options):
+    for seed in range(20):
+        solution = solve(FakePolicy.reasoning(again=0.5), seed=seed, n=1, waits=2, max_tokens=400, **options)
+        (one,) = solution.candidates
+        assert one.prefix.finish == "eos"
+        assert one.answer is not None
+
+
+def test_a_thought_as_long_as_it_may_be_does_not_go_on():
+    plain = solve(FakePolicy.reasoning(again=0.0), n=1)
+    length = plain.candidates[0].prefix.thought
+    solution = solve(FakePolicy.reasoning(again=0.0), n=1, waits=1, think_tokens=length)
+    assert [one.prefix.text for one in solution.candidates] == [one.prefix.text for one in plain.candidates]
+    assert solution.candidates[0].prefix.waits == 0
+
+
 def test_tags_that_are_ordinary_text_are_written_as_text():
     answer = "so \\boxed{2}"
     policy = scripted("<think>" + "x" * 50, answer)
