@@ -16,7 +16,7 @@ _SHORT_FRACTION = re.compile(r"\\frac ?([0-9]) ?([0-9])(?![0-9])")
 _SHORT_ROOT = re.compile(r"\\sqrt ?([0-9])(?![0-9])")
 # Not the space of "2, 100", without which it would be a number.
 _LOOSE_SPACE = re.compile(r"(?!(?<=[0-9],) +[0-9]{3}(?![0-9]))(?:(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9]))")
-_TRAILING = re.compile(r"(?:(?<![.\\])\.|(?<!\\)[,;\\])$")
+_TRAILING = re.compile(r"(?:(?<![.\\])\.|(?<!\\)[,;\\])+$")
 
 # fmt: off
 _LAYOUT = (
@@ -142,7 +142,9 @@ def _in_ascii(text: str) -> str:
 
 def _without_marks(text: str) -> str:
     r"""Without bold print, colours and lines below, and without ``\text`` around what has no letters."""
-    text = _MARKS.sub(r"\2", text.strip())
+    text = text.strip()
+    while match := _MARKS.match(text):
+        text = match[2]
     text = _HTML.sub("", _COLOUR.sub("", text))
     text = _STYLE.sub("", text)
     text = _BLACKBOARD.sub(r"\\mathbb{\1}", text)
@@ -154,19 +156,22 @@ def _without_marks(text: str) -> str:
     if match := _WHOLE_TEXT.fullmatch(text):
         text = f"\\text{{{match[1]}}}" if match[1] else ""
     text = _WRAPPED.sub(r"\1", text)
-    while text.startswith("{") and text.endswith("}") and _closes(text) == len(text) - 1:
-        text = text[1:-1]
-    return text
+    return _without_braces(text) if text.startswith("{") and text.endswith("}") else text
 
 
-def _closes(text: str) -> int:
-    """Where the brace that opens a text is closed; -1 if nowhere."""
-    depth = 0
+def _without_braces(text: str) -> str:
+    """Without the pairs of braces that are around all of a text."""
+    closed_at: dict[int, int] = {}
+    opened: list[int] = []
     for match in re.finditer(r"\\.|[{}]", text):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0 and match[0] == "}":
-            return match.start()
-    return -1
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            closed_at[opened.pop()] = match.start()
+    layers = 0
+    while closed_at.get(layers) == len(text) - 1 - layers:
+        layers += 1
+    return text[layers : len(text) - layers]
 
 
 def _thousands(text: str) -> str:

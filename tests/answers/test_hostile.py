@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from adaptive_ttc.answers import Grader, GradingConfig, canonical, extract_answer
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from tests.bench.toys import load
 
 WORKER = Path(__file__).parents[2] / "adaptive_ttc" / "answers" / "worker.py"
@@ -120,3 +121,31 @@ def test_a_fuzzed_answer_is_compared_or_left_and_the_worker_goes_on(hostile: Any
             assert problem.equal_sync(r"\frac{\pi}{7}", hostile.fuzzed_answer(rng, texts)) in (True, False)
         assert grader.equal_sync("x+1", "1+x")
         assert grader.statistics().starts == 1
+
+
+LABORIOUS = (
+    r"(1+\sqrt2+\sqrt3+\sqrt5)^{40}",
+    r"(x+y+z)^{40}(a+b)^{40}",
+    "*".join(rf"(1+\sqrt{{{number}}})" for number in range(2, 20)),
+    "+".join(rf"\frac{{1}}{{x+{number}}}" for number in range(20)),
+    "(2^{1/97}+3^{1/89})^{19}",
+    r"\ln 1e3999",
+    "10^{10^{10}}",
+    "{" * 500 + "}" * 500,
+    "`" * 999,
+    "," * 1000,
+)
+
+
+def test_reading_in_the_own_process_takes_little_time_whatever_is_written() -> None:
+    began = time.process_time()
+    for text in LABORIOUS:
+        for other in ("1", f"{text}+1"):
+            MATH.equal(canonical(text), canonical(other))
+    assert time.process_time() - began < 0.05 * 2 * len(LABORIOUS)
+
+
+def test_what_has_no_value_is_compared_also_after_an_overflow() -> None:
+    """Of nan the built-in absolute value may raise the overflow of a computation before it."""
+    assert MATH.equal(r"(-\infty)^{1/2}", "1") is None
+    assert MATH.equal("1", r"(-\infty)^{1/2}") is None

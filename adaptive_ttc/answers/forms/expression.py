@@ -17,7 +17,7 @@ from adaptive_ttc.answers.forms.tokens import Token, UnreadError, tokens_of
 
 _DEEPEST = 40  # level of brackets and arguments that is read
 _LONGEST = 200  # tokens that are read
-_LARGEST_EXPONENT = 4000  # of ten
+_LARGEST_EXPONENT = 1000  # of ten
 
 _GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
@@ -35,24 +35,32 @@ def read_expression(text: str, *, upper: bool = True) -> tuple[Scalar, list[Toke
     ``upper``: of ``\pm`` and ``\mp`` the upper sign is meant. UnreadError: it is no expression, is too large, or has
     no value.
     """
-    tokens = tokens_of(text)
-    if len(tokens) > _LONGEST or _DERIVATIVE.search(text):
+    found = _beginning(text, upper)
+    if found is None:
         raise UnreadError
-    parser = _Parser(tokens, upper)
-    try:
-        value = parser.sum()
-    except (TooLargeError, ZeroDivisionError, OverflowError, functions.UndefinedError) as error:
-        raise UnreadError from error
-    return value, tokens[parser.at :]
+    return found[0], list(found[1])
 
 
-@lru_cache(maxsize=1024)
 def whole(text: str, *, upper: bool = True) -> Scalar:
     """The value of a text that is an expression and nothing else. UnreadError: it is none."""
     value, rest = read_expression(text, upper=upper)
     if rest:
         raise UnreadError
     return value
+
+
+@lru_cache(maxsize=1024)
+def _beginning(text: str, upper: bool) -> tuple[Scalar, tuple[Token, ...]] | None:
+    """:func:`read_expression`, remembered also where there is none: every kind of answer asks for the same text."""
+    tokens = tokens_of(text)
+    if len(tokens) > _LONGEST or _DERIVATIVE.search(text):
+        return None
+    parser = _Parser(tokens, upper)
+    try:
+        value = parser.sum()
+    except (UnreadError, TooLargeError, ArithmeticError, functions.UndefinedError):
+        return None
+    return value, tuple(parser.tokens[parser.at :])
 
 
 class _Parser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -92,7 +93,7 @@ def _rounds(decimal: Scalar, other: Scalar) -> bool:
     value = other.values[0]
     if not decimal.is_rounded or other.has_variables or decimal.places is None or value.imag:
         return False
-    if abs(decimal.values[0] - value) > _FAR * abs(value):
+    if _size(decimal.values[0] - value) > _FAR * _size(value):
         return False
     rational = other.rational
     if rational is None:
@@ -108,9 +109,14 @@ def _by_values(first: Scalar, second: Scalar) -> bool | None:
     for a, b in zip(first.values, second.values, strict=True):
         if cmath.isinf(a) != cmath.isinf(b) and not cmath.isnan(a) and not cmath.isnan(b):
             return False
-        if abs(a - b) > _CLOSE * max(abs(a), abs(b)):
+        if _size(a - b) > _CLOSE * max(_size(a), _size(b)):
             return False
     return None
+
+
+def _size(value: complex) -> float:
+    """The absolute value. The built-in one fails on nan where an overflow went before (CPython 3.11)."""
+    return math.hypot(value.real, value.imag)
 
 
 def of_number(value: Fraction | int, places: int | None = None, digits: int = 0) -> Scalar:
@@ -226,9 +232,11 @@ def _whole_power(base: Scalar, exponent: int, values: Values) -> Scalar:
         return _quotient(top, poly.monomial_power(monomial, coefficient, exponent), values, base.exact)
     if abs(exponent) > _HIGHEST:
         raise TooLargeError
-    result = of_number(1)
-    for _ in range(abs(exponent)):
-        result = times(result, base)
+    result, square, left = of_number(1), base, abs(exponent)
+    while left:
+        result = times(result, square) if left % 2 else result
+        left //= 2
+        square = times(square, square) if left else square
     return result if exponent >= 0 else over(of_number(1), result)
 
 
@@ -336,8 +344,10 @@ def _worth(function: Callable[..., complex], *arguments: complex) -> complex:
 
 
 def _of_moderate_size(value: complex) -> complex:
-    """The value; nan where distances between such values would overflow."""
-    return value if cmath.isinf(value) or max(abs(value.real), abs(value.imag)) < 1e150 else _NAN
+    """The value; nan where distances between such values would overflow, and for infinity in no direction."""
+    if cmath.isinf(value):
+        return _NAN if value.imag else value
+    return value if max(abs(value.real), abs(value.imag)) < 1e150 else _NAN
 
 
 def _text(value: Scalar) -> str:
