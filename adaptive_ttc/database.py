@@ -97,5 +97,5 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             raise self.error(f"{self.path} cannot be used ({error}): {self.words['locked']}") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes what it stumbles over
             raise self.error(f"{self.path} is {self.words['damaged']} ({error})") from error

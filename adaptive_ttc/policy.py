@@ -157,6 +157,7 @@ class Demand:
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
 
 
+@runtime_checkable
 class Limited(Protocol):
     """A policy or PRM that cannot meet every demand. One that wraps another passes both on."""
 

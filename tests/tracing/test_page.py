@@ -99,7 +99,7 @@ def test_only_the_script_and_style_that_come_with_the_package_may_run(saved):
 
 
 def test_text_of_model_and_problem_is_escaped(saved):
-    policy = FakePolicy.scripted({EVIL: [f"{EVIL}\n\n\\boxed{{<u>}}", "\\boxed{1}"]})
+    policy = FakePolicy.scripted({EVIL: [f"{EVIL}\n\n\\boxed{{<q>}}", "\\boxed{1}"]})
     path, _ = saved(policy=policy, problem=EVIL, strategy="weighted_best_of_n", n=2)
     page = Page(page_of(path))
     assert len(page.all("script")) == len(page.all("style")) == 1
@@ -108,7 +108,7 @@ def test_text_of_model_and_problem_is_escaped(saved):
     text = "".join(page.texts)
     assert text.count("<script>alert(1)</script>") >= 3
     assert "{{ 7 * 7 }}" in text
-    assert "= <u>" in text
+    assert "= <q>" in text
 
 
 def test_text_of_the_model_turns_no_direction_on_the_page(saved):
