@@ -10,6 +10,7 @@ from typing import Any
 from adaptive_ttc.events import (
     AllocationEvent,
     CandidateEvent,
+    DecisionEvent,
     DoneEvent,
     ExpandedEvent,
     RequestEvent,
@@ -119,6 +120,9 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
     settings = f"at temperature {options['temperature']:g}, at most {options['max_tokens']:,} tokens each"
     settings += _thinking(trace, options)
     lines = [f"{search.strategy}: {came}, {settings}."]
+    aborted = [event for event in trace.of(DecisionEvent) if event.what == "aborted the others"]
+    if aborted and search.strategy == "short_m_at_k":
+        lines.append(f"The others were aborted, and charged as far as they came: {aborted[-1].why}.")
     if decided := _decisions(trace.of(AllocationEvent), trace.last(DoneEvent)):
         return [*lines, *decided]
     if "sequential" in options or any(one.revises for one in found.values()):

@@ -36,6 +36,7 @@ def test_the_first_to_end_are_the_shortest_of_all_and_the_others_stop():
     assert max(drawn.values()) <= most
     assert short.spent == policy.completion_tokens == sum(drawn.values()) < full.spent
     assert any(event.what == "aborted the others" for event in short.trace.of(DecisionEvent))
+    assert "The others were aborted, and charged as far as they came: " in short.explain()
     assert short.stopped == "settled"
 
 
