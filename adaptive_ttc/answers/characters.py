@@ -35,7 +35,7 @@ _SIGNS = {
     "′": "'", "″": "''", "∶": ":", "…": r"\ldots ", "⋯": r"\ldots ", "∣": "|", "ϵ": r"\epsilon ", "ϕ": r"\phi ",
     "ϑ": r"\theta ", "ℯ": "e", "ⅈ": "i", "∠": r"\angle ", "∆": r"\Delta ", "Γ": r"\Gamma ", "Δ": r"\Delta ",
     "Θ": r"\Theta ", "Λ": r"\Lambda ", "Π": r"\Pi ", "Σ": r"\Sigma ", "Φ": r"\Phi ", "Ψ": r"\Psi ", "Ω": r"\Omega ",
-    "＄": r"\$", "％": r"\%", "‘": "'", "’": "'", "“": '"', "”": '"',
+    "Ø": r"\emptyset ", "≡": r"\equiv ", "＄": r"\$", "％": r"\%", "‘": "'", "’": "'", "“": '"', "”": '"',
     "、": ",", "，": ",", "；": ";", "：": ":", "。": ".",
     **{chr(0x3B1 + place): rf"\{name} " for place, name in enumerate(_GREEK)},
 }

@@ -24,6 +24,7 @@ _LAYOUT = (
     r"\left", r"\right", r"\middle", r"\big", r"\Big", r"\bigg", r"\Bigg", r"\bigl", r"\bigr", r"\Bigl", r"\Bigr",
     r"\displaystyle", r"\textstyle", r"\scriptstyle", r"\limits", r"\nolimits", r"\large", r"\Large", r"\small",
     r"\bf", r"\bfseries", r"\rm", r"\it", r"\em", r"\boldmath", r"\centering", r"\enspace", r"\thinspace",
+    r"\strut", r"\mathstrut", r"\hfill", r"\hfil", r"\nonumber", r"\notag", r"\allowbreak",
 )
 _STYLES = (
     r"\mathbf", r"\mathit", r"\mathsf", r"\mathtt", r"\mathnormal", r"\boldsymbol", r"\bm", r"\pmb",
@@ -72,7 +73,10 @@ _COMMANDS = {
     r"\smallsetminus": r"\setminus",
     r"\backslash": r"\setminus",
     r"\reals": r"\mathbb{R}",
-    r"\R": r"\mathbb{R}",
+    **{rf"\{letter}": rf"\mathbb{{{letter}}}" for letter in "RQZNC"},
+    r"\O": r"\emptyset",
+    r"\imath": "i",
+    r"\jmath": "j",
     r"\textdollar": r"\$",
     r"\pounds": "\u00a3",
     r"\euro": "\u20ac",
@@ -81,9 +85,16 @@ _COMMANDS = {
 }
 
 _STYLE = re.compile(r"\\(?:" + "|".join(name[1:] for name in _STYLES) + r")(?![A-Za-z]) ?")
-_ROMAN = re.compile(r"\\mathrm ?(?=\{ *(?:[A-Za-z]{2}|[A-Zabcf-hj-z] *\}))")  # not of e, i and d
+_ROMAN = re.compile(r"\\mathrm ?(?=\{ *(?:[A-Za-z]{2}|[A-Zabcf-hj-z] *\}|[A-Za-z] ?/ ?[A-Za-z]))")  # not of e, i, d
 _BLACKBOARD = re.compile(r"\\mathbb ?(?=[A-Z])([A-Z])")
-_COLOUR = re.compile(r"\\(?:text)?color(?:box)?(?![A-Za-z]) ?(?:\[[^\]{}]{0,20}\])?\{[^{}]{0,40}\}")
+_COLOUR = re.compile(
+    r"\\(?:(?:text)?color(?:box)?|fcolorbox ?\{[^{}]{0,40}\})(?![A-Za-z]) ?(?:\[[^\]{}]{0,20}\])?\{[^{}]{0,40}\}"
+    r"|\\bbox ?\[[^\]{}]{0,40}\]"
+)
+_BLANKS = re.compile(r"\\(?:[hv]space|[hv]?phantom|tag|label)\*? ?\{[^{}]{0,40}\}")
+_UNIT_VECTOR = re.compile(r"\\hat ?(?:\{([ijk])\}|\{\{([ijk])\}\}|([ijk])(?![A-Za-z]))")
+_COUNTRY = re.compile(r"(?<![A-Za-z])US ?(?=\\\$)")
+_PROGRAM_POWER = re.compile(r"(?<=[\w)}\]])\*\*(?=[\w({-])")
 _HTML = re.compile(r"</?(?:b|i|u|strong|em|mark|span|p|code)>")
 _MARKS = re.compile(r"^(\*\*|__|`|\*)(?=\S)(.*?\S)\1$")
 _PERCENT = re.compile(r"(?<!\\)%")
@@ -93,6 +104,7 @@ _ORDINAL = re.compile(
 )
 _TEXT_OF_SIGNS = re.compile(r"\\text ?\{((?:[^A-Za-z{}\\$]|\\[$%])*)\}")
 _ANNOUNCED = re.compile(r"(?i)^\\text ?\{ ?(?:the )?(?:final )?answer(?: is)? ?:? ?\} ?:?(?=.)")
+_ANNOUNCED_PLAINLY = re.compile(r"(?i)^(?:the )?(?:final )?answer ?(?:(?:is ?)?: ?|is )(?=.)")
 _TIMES = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10(?:\^|\*\*))")
 _ROOT_OF = re.compile(r"\\root ?\{?([0-9a-z])\}? ?\\of(?![A-Za-z])")
 _WHOLE_TEXT = re.compile(r"\\text ?\{ *([^{}]*?) *\}")
@@ -117,9 +129,11 @@ def one_pass(text: str) -> str:
     text = _EMPTY_DELIMITER.sub(" ", text)
     text = _COMMAND.sub(_command, text)
     text = _LONE_DOLLAR.sub(r"\\$", text) if text.count("$") - text.count(r"\$") == 1 else text
+    text = _COUNTRY.sub("", text)
     text = _MATHS_IN_TEXT.sub(r"\1", text)
     text = re.sub(r"(?<!\\)\$", " ", text)
     text = _without_marks(text)
+    text = text if text.startswith("**") else _PROGRAM_POWER.sub("^", text)
     text = _TIMES.sub(r"\\times ", _ROOT_OF.sub(r"\\sqrt[\1]", text))
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
     text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
@@ -146,11 +160,12 @@ def _without_marks(text: str) -> str:
     while match := _MARKS.match(text):
         text = match[2]
     text = _HTML.sub("", _COLOUR.sub("", text))
-    text = _STYLE.sub("", text)
+    text = _STYLE.sub("", _BLANKS.sub(" ", text))
+    text = _UNIT_VECTOR.sub(r"{\1\2\3}", text)
     text = _BLACKBOARD.sub(r"\\mathbb{\1}", text)
     text = _ROMAN.sub(r"\\text", text)
     text = re.sub(r"\\mathrm(?![A-Za-z]) ?", "", text)
-    text = _ANNOUNCED.sub("", text)
+    text = _ANNOUNCED_PLAINLY.sub("", _ANNOUNCED.sub("", text))
     text = _ORDINAL.sub(r"\\text{th}", text)
     text = _TEXT_OF_SIGNS.sub(r"\1", text)
     if match := _WHOLE_TEXT.fullmatch(text):

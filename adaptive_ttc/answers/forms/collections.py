@@ -9,24 +9,27 @@ from adaptive_ttc.answers.forms import scalar
 from adaptive_ttc.answers.forms.expression import whole
 from adaptive_ttc.answers.forms.form import Form, Reader, Reading, listed, set_of
 from adaptive_ttc.answers.forms.polynomial import TooLargeError
-from adaptive_ttc.answers.forms.regions import all_but, intersection, reals, union_of
+from adaptive_ttc.answers.forms.regions import all_but, all_of, reals, union_of
 from adaptive_ttc.answers.forms.relations import assignment
 from adaptive_ttc.answers.forms.scalar import Scalar
 from adaptive_ttc.answers.forms.splitting import entries, split, within
 from adaptive_ttc.answers.forms.tokens import UnreadError
+from adaptive_ttc.answers.forms.words import words
 
-_MATRIX = re.compile(r"\\begin ?\{([pbBvV]?matrix|array)\}(?:\{[clr| ]*\})?(.*)\\end ?\{\1\}")
+_MATRIX = re.compile(r"\\begin ?\{([pbBvV]?matrix|smallmatrix|array)\}(?:\{[clr| ]*\})?(.*)\\end ?\{\1\}")
 _ARRAY = re.compile(r"^[(\[](\\begin ?\{array\}.*\\end ?\{array\})[)\]]$")
 _ROWS = re.compile(r" ?\\\\(?:\[[0-9.]+ ?[a-z]+\])? ?")
 _CUP = re.compile(r"\\cup|\\text ?\{ ?U ?\}|U")
 _WITHOUT = re.compile(r"\\setminus")
 _LETTERS = re.compile(r"\\text ?\{ ?([A-Z](?:(?: ?, ?(?:and |or )?| and | or )[A-Z])+) ?\}")
+_TOLD = re.compile(r"\\text ?\{([A-Za-z ,;'-]+)\}")
 _SUCH_THAT = re.compile(
     r"(?P<name>[A-Za-z]) ?(?:\\in ?(?:\\mathbb ?\{R\}|R))? ?(?::|\||\\mid(?![A-Za-z])) ?(?P<condition>.+)"
 )
 _TRANSPOSED = re.compile(r"(.+)\^\{?(?:T|\\top|\\intercal|\\text\{T\})\}?")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 _NUMBER_SETS = {rf"\mathbb{{{letter}}}": letter for letter in "ZQNC"}
+_ALL_EXCEPT = re.compile(r"(?i:\\text ?\{ ?all real(?: number)?s ?(?:except|but)(?: for| at)? ?\}) ?([^{}].*)")
 _EVERYTHING = {r"\mathbb{R}", r"\text{all real numbers}", r"\text{all reals}", r"\text{All real numbers}"}
 
 
@@ -36,6 +39,10 @@ def number_set(text: str, read: Reader) -> Reading | None:
         return Reading(Form("set", ordered=False))
     if text in _EVERYTHING:
         return Reading(reals())
+    if match := _ALL_EXCEPT.fullmatch(text):
+        holes = read(match[1])
+        region = None if holes is None else all_but(_values(holes))
+        return None if region is None else Reading(region)
     if text in _NUMBER_SETS:
         return Reading(Form("numbers", tag=_NUMBER_SETS[text]))
     return None
@@ -55,7 +62,8 @@ def two_valued(text: str, read: Reader) -> Reading | None:
 def enumerated(text: str, read: Reader) -> Reading | None:
     """Entries without brackets, whose order does not count; equations and inequalities are joined."""
     letters = _LETTERS.fullmatch(text)
-    found = entries(text if letters is None else letters[1])
+    told = _TOLD.fullmatch(text) if letters is None else letters
+    found = entries(text if told is None else told[1])
     if len(found.texts) < 2 or "" in found.texts:
         return None
     joined = _assigned(found.texts, read)
@@ -64,7 +72,7 @@ def enumerated(text: str, read: Reader) -> Reading | None:
     forms: list[Form | Scalar] = []
     readings: list[Reading] = []
     for part in found.texts:
-        reading = read(part)
+        reading = read(part if told is None or told is letters else f"\\text{{{part}}}")
         if reading is None:
             return None
         readings.append(reading)
@@ -72,6 +80,9 @@ def enumerated(text: str, read: Reader) -> Reading | None:
     regions = _regions(forms, "or" in found.signs)
     if regions is not None:
         return regions
+    if all(isinstance(form, Form) and form.kind == "words" for form in forms):
+        said = words(text, read)
+        return Reading(listed(forms), () if said is None else (said.form,))
     bare = tuple(reading.also[0] if reading.also else reading.form for reading in readings)
     return Reading(listed(forms), (listed(bare),) if any(reading.also for reading in readings) else ())
 
@@ -101,7 +112,8 @@ def _assigned(texts: Sequence[str], read: Reader) -> Reading | None:
         return None
     order = sorted(range(len(names)), key=names.__getitem__)
     point = Form("tuple", tuple(values[place] for place in order))
-    return Reading(Form("member", (point,), f"({','.join(names[place] for place in order)})"), (point,))
+    also = (point, listed(values)) if len({re.split("[_0-9]", name)[0] for name in names}) == 1 else (point,)
+    return Reading(Form("member", (point,), f"({','.join(names[place] for place in order)})"), also)
 
 
 def _regions(forms: Sequence[Form | Scalar], either: bool) -> Reading | None:
@@ -110,7 +122,7 @@ def _regions(forms: Sequence[Form | Scalar], either: bool) -> Reading | None:
     if len(members) < len(forms) or len({form.tag for form in members}) > 1:
         return None
     pieces = [form.parts[0] for form in members]
-    region = None if either or len(pieces) != 2 else intersection(pieces[0], pieces[1])
+    region = None if either else all_of(pieces)
     region = union_of(pieces) if region is None else region
     return None if region is None else Reading(Form("member", (region,), members[0].tag), (region,))
 
@@ -133,6 +145,12 @@ def union(text: str, read: Reader) -> Reading | None:
         pieces.append(reading.form)
     region = union_of(pieces)
     return None if region is None else Reading(region)
+
+
+def _values(reading: Reading) -> Form | Scalar:
+    """What an equation such as ``x=3`` says of its variable; else what a reading says."""
+    named = isinstance(reading.form, Form) and reading.form.kind in ("equation", "member") and reading.also
+    return reading.also[0] if named else reading.form
 
 
 def bracketed(text: str, read: Reader) -> Reading | None:
@@ -162,9 +180,17 @@ def bracketed(text: str, read: Reader) -> Reading | None:
         return None
     if text[0] + text[-1] == "()":
         return Reading(Form("tuple", parts))
-    if len(parts) == 2:
+    if len(parts) == 2 and not _of_rows(parts):
         return Reading(Form("interval", parts, (text[0] == "[", text[-1] == "]")))
-    return Reading(Form("row", parts)) if text[0] + text[-1] == "[]" else None
+    return Reading(Form("row", parts), _of_rows(parts)) if text[0] + text[-1] == "[]" else None
+
+
+def _of_rows(parts: Sequence[Form | Scalar]) -> tuple[Form, ...]:
+    """The matrix that rows in brackets may be: ``[[1,2],[3,4]]``."""
+    rows = [part for part in parts if isinstance(part, Form) and (part.kind == "row" or part.tag == (True, True))]
+    if not rows or len(rows) < len(parts) or len({len(row.parts) for row in rows}) > 1:
+        return ()
+    return (Form("matrix", tuple(cell for row in rows for cell in row.parts), (len(rows), len(rows[0].parts))),)
 
 
 def _described(name: str, condition: Reading | None) -> Reading | None:

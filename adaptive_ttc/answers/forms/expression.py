@@ -11,13 +11,13 @@ from fractions import Fraction
 from functools import lru_cache
 
 from adaptive_ttc.answers.forms import functions, scalar
+from adaptive_ttc.answers.forms.decimals import decimal, repeating
 from adaptive_ttc.answers.forms.polynomial import TooLargeError
 from adaptive_ttc.answers.forms.scalar import Scalar, of_constant, of_number, of_variable
 from adaptive_ttc.answers.forms.tokens import Token, UnreadError, tokens_of
 
 _DEEPEST = 40  # level of brackets and arguments that is read
 _LONGEST = 200  # tokens that are read
-_LARGEST_EXPONENT = 1000  # of ten
 
 _GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
@@ -188,6 +188,8 @@ class _Parser:
             return self._command(token.text)
         if token.text == "|":
             return self._absolute()
+        if self._take("sign", ".") and self._is("command", "overline"):
+            return self._repeating("0.")
         if token.text in _CLOSING:
             return self._group()
         raise UnreadError
@@ -221,6 +223,8 @@ class _Parser:
         while (token := self._next) is not None and token.kind == "command" and token.text in _REPEATS:
             self.at += 1
             digits += "".join(map(str, self._argument_tokens()))
+        if (token := self._next) is not None and token.kind == "number":  # nothing comes after infinitely many
+            raise UnreadError
         return of_number(repeating(before, digits))
 
     def _symbol(self, name: str) -> Scalar:
@@ -384,24 +388,3 @@ _BASES: dict[str, Callable[[_Parser], Scalar]] = {
     "pi": lambda parser: of_constant("$pi"),
     "infty": lambda parser: of_constant("$oo"),
 }
-
-
-def repeating(before: str, digits: str) -> Fraction:
-    """The value of a decimal with digits that repeat for ever: ``0.1`` and ``6`` are 1/6."""
-    whole_part, _, fixed = before.partition(".")
-    if not digits.isdigit() or not before.replace(".", "", 1).isdigit() or "." not in before:
-        raise UnreadError
-    value = Fraction(int((whole_part or "0") + fixed), 10 ** len(fixed))
-    return value + Fraction(int(digits), 10 ** len(fixed) * (10 ** len(digits) - 1))
-
-
-def decimal(text: str) -> Scalar:
-    """A decimal above 0, such as ``12``, ``.5``, ``2.5e4``. UnreadError: its exponent is too large."""
-    mantissa, _, exponent = text.lower().partition("e")
-    if exponent and abs(int(exponent)) > _LARGEST_EXPONENT:
-        raise UnreadError
-    value = Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0)
-    _, point, behind = mantissa.partition(".")
-    if not point or exponent:
-        return of_number(value)
-    return of_number(value, len(behind), len(mantissa.replace(".", "").strip("0")))

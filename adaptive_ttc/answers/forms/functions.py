@@ -26,6 +26,7 @@ from adaptive_ttc.answers.forms.scalar import (
 
 _Function = Callable[[Scalar], Scalar]
 
+_SURELY = 1e-6  # above which the sign of a float is that of the value
 _LARGEST = 300  # number whose factorial is worked out
 
 
@@ -151,17 +152,18 @@ def exponential(exponent: Scalar) -> Scalar:
 
 def absolute(value: Scalar) -> Scalar:
     """The absolute value."""
-    if (
-        value.bottom == ONE
-        and value.exact
-        and not value.has_variables
-        and len(value.top) <= 1
-        and value.values[0].imag == 0
-    ):
-        return minus(value) if value.values[0].real < 0 else value
-    if value.rational is None:
-        return opaque("abs", value, value=lambda a: complex(abs(a)))
-    return of_number(abs(value.rational))
+    if value.rational is not None:
+        return of_number(abs(value.rational))
+    known = value.bottom == ONE and value.exact and not value.has_variables
+    worth = value.values[0]
+    if known and worth.imag == 0 and (len(value.top) <= 1 or abs(worth.real) > _SURELY):
+        return minus(value) if worth.real < 0 else value
+    imaginary = {m: c for m, c in value.top.items() if ("$i", Fraction(1)) in m}
+    if known and all(name[0] == "#" or name in ("$i", "$pi", "$e") for monomial in value.top for name, _ in monomial):
+        other = times(Scalar(imaginary, ONE, (1j * worth.imag,) * 2), minus(of_constant("$i")))
+        real = Scalar({m: c for m, c in value.top.items() if m not in imaginary}, ONE, (complex(worth.real),) * 2)
+        return root(plus(times(real, real), times(other, other)), of_number(2))
+    return opaque("abs", value, value=lambda a: complex(abs(a)))
 
 
 def rounded_down(value: Scalar) -> Scalar:

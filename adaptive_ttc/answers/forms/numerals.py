@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from adaptive_ttc.answers.forms import scalar
-from adaptive_ttc.answers.forms.expression import repeating, whole
+from adaptive_ttc.answers.forms.decimals import repeating
+from adaptive_ttc.answers.forms.expression import whole
 from adaptive_ttc.answers.forms.form import Form, Reader, Reading
 from adaptive_ttc.answers.forms.scalar import Scalar, of_number
 from adaptive_ttc.answers.forms.splitting import split
@@ -13,22 +14,34 @@ from adaptive_ttc.answers.forms.tokens import UnreadError
 
 _BASED = re.compile(
     r"(?P<sign>-?)\(?(?:\\text ?\{ ?)?(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)(?: ?\})?\)?"
-    r"(?:_(?P<index>.+)| ?\\text ?\{ ?\(?(?P<named>base[^{}()]*)\)? ?\}(?P<behind>[0-9]*)"
+    r"(?:_(?P<index>.+)| ?\\text ?\{ ?\(?(?:in )?(?P<named>base[^{}()]*)\)? ?\}(?P<behind>[0-9]*)"
     r"| ?\(?(?P<plain>base ?[0-9]+)\)?)"
 )
 _NUMBER_NAMES = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"  # 2 to 16
 )
-_BASE_NAMES = {name: base for base, name in enumerate(_NUMBER_NAMES.split(), 2)}
+_BASE_NAMES = {name: base for base, name in enumerate(_NUMBER_NAMES.split(), 2)} | {
+    "binary": 2, "bin": 2, "octal": 8, "oct": 8, "decimal": 10, "hexadecimal": 16, "hex": 16,
+}  # fmt: skip
+_PREFIXED = re.compile(r"0(?:[xX](?P<hex>[0-9A-Fa-f]+)|[bB](?P<bin>[01]+)|[oO](?P<oct>[0-7]+))")
 _IN_BRACKETS = re.compile(r"(-?)([0-9]*\.[0-9]*)\(([0-9]+)\)")
 _GOING_ON = re.compile(r"(-?)([0-9]*\.[0-9]*?)([0-9]+?)((?:\3)+)(?:\\ldots|\.\.\.)")
 _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(am|pm)?")
+_HOURS = {"noon": "12pm", "12noon": "12pm", "midnight": "12am", "12midnight": "12am"}
+_RESIDUE = re.compile(
+    r"(?:[A-Za-z](?:_\w)? ?(?:\\equiv|=|\\cong) ?)?(?P<value>-?[0-9]{1,40}) ?"
+    r"(?:\\pmod ?\{?|\(? ?(?:\\text ?\{ ?\(?mod ?\}|mod|\\mod|\\bmod) ?|\\text ?\{ ?\(?mod )"
+    r"(?P<by>[1-9][0-9]{0,40}) ?[)}]*"
+)
 _RATIO = re.compile(":")
 _TO = re.compile(r" ?\\text ?\{ ?to ?\} ?| to ")
 
 
 def based(text: str, read: Reader) -> Reading | None:
     r"""A number in another base, or what its digits say in base ten."""
+    if prefixed := _PREFIXED.fullmatch(text):
+        base = _BASE_NAMES[prefixed.lastgroup or ""]
+        return Reading(Form("base", tag=(int(prefixed[prefixed.lastgroup or ""], base), base)))
     match = _BASED.fullmatch(text)
     if match is None:
         return None
@@ -44,6 +57,17 @@ def based(text: str, read: Reader) -> Reading | None:
         value = match["sign"] + digits
     bare = (of_number(int(match["sign"] + digits)),) if digits.isdigit() else ()
     return Reading(Form("base", tag=(value, base)), bare)
+
+
+def residue(text: str, read: Reader) -> Reading | None:
+    r"""A class of integers, ``x \equiv 3 \pmod{7}``, or the integer that stands for it."""
+    match = _RESIDUE.fullmatch(text)
+    if match is None:
+        return None
+    value, modulus = int(match["value"]), int(match["by"])
+    least = value % modulus
+    alone = "equiv" not in text and "\\bmod" in text  # an operation, and no class
+    return Reading(Form("residue", tag=(least, modulus)), (of_number(least if alone else value),))
 
 
 def recurring(text: str, read: Reader) -> Reading | None:
@@ -66,6 +90,7 @@ def recurring(text: str, read: Reader) -> Reading | None:
 def clock(text: str, read: Reader) -> Reading | None:
     """A time of day, in minutes from midnight; without "a.m." or "p.m." both may be meant, up to noon."""
     plain = re.sub(r"\\text ?|[{}. ]", "", text).casefold()
+    plain = _HOURS.get(plain, re.sub("o['\u2019]clock", ":00", plain))
     match = _CLOCK.fullmatch(plain)
     if match is None or not (match[2] or match[3]):
         return None

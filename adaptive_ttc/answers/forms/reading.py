@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from adaptive_ttc.answers.forms import collections, numerals, quantities, relations, words
-from adaptive_ttc.answers.forms.expression import decimal
+from adaptive_ttc.answers.forms.decimals import decimal
 from adaptive_ttc.answers.forms.form import Reader, Reading
 from adaptive_ttc.answers.forms.polynomial import TooLargeError
 from adaptive_ttc.answers.forms.scalar import Scalar, minus, of_number
@@ -26,6 +26,7 @@ KINDS: tuple[Callable[[str, Reader], Reading | None], ...] = (
     words.labelled,
     numerals.clock,
     numerals.based,
+    numerals.residue,
     numerals.recurring,
     collections.number_set,
     collections.enumerated,

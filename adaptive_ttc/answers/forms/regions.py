@@ -45,34 +45,33 @@ def union_of(pieces: Sequence[Form | Scalar]) -> Form | None:
     return joined[0] if len(joined) == 1 else Form("union", tuple(joined), ordered=False)
 
 
-def intersection(first: Form | Scalar, second: Form | Scalar) -> Form | None:
-    """What two rays have in common; None where that is nothing, or they are no rays."""
-    if not isinstance(first, Form) or not isinstance(second, Form):
-        return None
-    below = [ray for ray in (first, second) if _is_ray(ray, 0)]
-    above = [ray for ray in (first, second) if _is_ray(ray, 1)]
-    if len(below) != 1 or len(above) != 1 or below == above:
-        return None
-    start, end = above[0].parts[0], below[0].parts[1]
-    if not isinstance(start, Scalar) or not isinstance(end, Scalar):
-        return None
-    if not start.values[0].real < end.values[0].real:
-        return None
-    closed = above[0].kind == "interval", below[0].kind == "interval"
-    return Form("interval", (start, end), closed) if any(closed) else Form("tuple", (start, end))
+def all_of(regions: Sequence[Form | Scalar]) -> Form | None:
+    """What intervals, or unions of them, have in common; None where that is nothing, or they are something else."""
+    common = [reals()]
+    for region in regions:
+        pieces = _intervals(region)
+        common = [both for one in common for other in pieces if (both := _overlap(one, other)) is not None]
+    return union_of(common) if common else None
 
 
-def _is_ray(region: Form, end: int) -> bool:
-    """Whether a region is bounded on the other side of this end alone (0: the lower one)."""
-    return (
-        region.kind in ("tuple", "interval")
-        and len(region.parts) == 2
-        and [_infinite(part) for part in region.parts] == [end == 0, end == 1]
-    )
+def _intervals(region: Form | Scalar) -> list[Form]:
+    """The intervals that a region consists of; none where it is something else."""
+    parts = region.parts if isinstance(region, Form) and region.kind == "union" else (region,)
+    found = [part for part in parts if isinstance(part, Form) and len(part.parts) == 2 and _is_interval(part)]
+    return found if len(found) == len(parts) else []
 
 
-def _infinite(part: Form | Scalar) -> bool:
-    return isinstance(part, Scalar) and any("$oo" in dict(monomial) for monomial in part.top)
+def _overlap(first: Form, second: Form) -> Form | None:
+    """What two intervals have in common; None where that is nothing or one point."""
+    starts, ends = zip(_ends(first), _ends(second), strict=True)
+    (left, right), (left_too, right_too) = _closed(first), _closed(second)
+    later = first if (starts[0], not left) >= (starts[1], not left_too) else second
+    sooner = first if (ends[0], right) <= (ends[1], right_too) else second
+    if max(starts) >= min(ends):
+        return None
+    closed = _closed(later)[0], _closed(sooner)[1]
+    parts = later.parts[0], sooner.parts[1]
+    return Form("interval", parts, closed) if any(closed) else Form("tuple", parts)
 
 
 def _is_interval(piece: Form) -> bool:

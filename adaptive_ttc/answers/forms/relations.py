@@ -2,6 +2,7 @@ r"""Equations and inequalities: ``x=5``, ``y=2x+3``, ``2+3=5``, ``x\ge 3``, ``-2
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -9,9 +10,9 @@ from adaptive_ttc.answers.forms import scalar
 from adaptive_ttc.answers.forms.expression import whole
 from adaptive_ttc.answers.forms.form import Form, Reader, Reading, set_of
 from adaptive_ttc.answers.forms.polynomial import ONE, Monomial, Polynomial
-from adaptive_ttc.answers.forms.regions import all_but, intersection
+from adaptive_ttc.answers.forms.regions import all_but, all_of
 from adaptive_ttc.answers.forms.scalar import Scalar, of_constant, same
-from adaptive_ttc.answers.forms.splitting import sides
+from adaptive_ttc.answers.forms.splitting import Parts, sides
 from adaptive_ttc.answers.forms.tokens import UnreadError, is_word
 
 _NAME = re.compile(
@@ -25,6 +26,9 @@ _NAMES = re.compile(r"[A-Za-z](?: ?: ?[A-Za-z])+|\([A-Za-z](?:_\w)?(?:, ?[A-Za-z
 _STRICT = {"<": -1, ">": 1}
 _LOOSE = {r"\le": -1, "<=": -1, r"\ge": 1, ">=": 1}
 _APPROXIMATE = (r"\approx", r"\sim", r"\cong")
+_BARS = re.compile(r"\|([^|]+)\|")
+_INFINITY = re.compile(r"[-+]? ?\\infty")
+_OF_AN_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])(?![ ({]*[0-9.]).*")
 _UNEQUAL = (r"\ne", "!=")
 
 
@@ -42,9 +46,9 @@ def relation(text: str, read: Reader) -> Reading | None:
     if found.signs == (r"\in",):
         return _membership(found.texts, read)
     if len(found.signs) == 1 and found.signs[0] in _UNEQUAL:
-        return _exclusion(found.texts)
+        return _exclusion(found.texts, read)
     if len(found.signs) <= 2 and all(sign in _STRICT or sign in _LOOSE for sign in found.signs):
-        return _inequality(found.texts, found.signs)
+        return _of_absolute_value(found, read) or _inequality(*_without_infinity(found))
     return None
 
 
@@ -86,15 +90,18 @@ def _equation(text: str, texts: tuple[str, ...], read: Reader) -> Reading | None
     difference = _difference(left, right)
     if difference is None:
         return _statement(text)
-    return Reading(Form("equation", (_monic(difference),)), (value.form,) if _asks_for(left, right) else ())
+    return Reading(Form("equation", (_monic(difference),)), (value.form,) if _asks_for(first, left, right) else ())
 
 
-def _asks_for(left: Scalar, right: Scalar) -> bool:
-    """Whether an equation may say what an expression of several variables is: ``a+b=5``, where a+b is asked for.
+def _asks_for(text: str, left: Scalar, right: Scalar) -> bool:
+    r"""Whether an equation may say what an expression of several variables is: ``a+b=5``, where a+b is asked for.
 
-    An equation of coordinates, such as ``x^2+y^2=4``, is a curve, but for a sum or product of them.
+    So it may of a function of an angle, ``\tan\theta=2``. An equation of coordinates, such as ``x^2+y^2=4``, is a
+    curve, but for a sum or product of them.
     """
     mine, others = _variables(left), _variables(right)
+    if _OF_AN_ANGLE.fullmatch(text) and len(left.top) == 1 and not others:
+        return True
     if len(mine) < 2 or mine & others:
         return False
     plain = all(exponent == 1 for monomial in left.top for _, exponent in monomial) and set(left.top.values()) == {1}
@@ -165,10 +172,45 @@ def _membership(texts: tuple[str, ...], read: Reader) -> Reading | None:
     return Reading(Form("member", (region.form,), _plain(texts[0])), (region.form,))
 
 
-def _exclusion(texts: tuple[str, ...]) -> Reading | None:
-    bound = _bound(texts[0], texts[1])
-    region = None if bound is None else all_but(set_of((bound[1],)))
-    return None if region is None or bound is None else Reading(Form("member", (region,), bound[0]), (region,))
+def _exclusion(texts: tuple[str, ...], read: Reader) -> Reading | None:
+    bound = None if r"\pm" in texts[1] else _bound(texts[0], texts[1])
+    if bound is not None:
+        name, holes = bound[0], set_of((bound[1],))
+    else:
+        several = read(texts[1])  # such as \pm 1
+        if several is None or not isinstance(several.form, Form) or not _is_name(texts[0]):
+            return None
+        name, holes = _plain(texts[0]), several.form
+    region = all_but(holes)
+    return None if region is None else Reading(Form("member", (region,), name), (region,))
+
+
+def _of_absolute_value(found: Parts, read: Reader) -> Reading | None:
+    """``|x-1|<2``: one or two bounds of what stands between the bars."""
+    left, right = found.texts[0], found.texts[1]
+    below = (_STRICT.get(found.signs[0]) or _LOOSE[found.signs[0]]) < 0
+    if right.startswith("|"):
+        left, right, below = right, left, not below
+    match = _BARS.fullmatch(left)
+    if len(found.signs) > 1 or match is None or "|" in right:
+        return None
+    sign = ("<" if below else ">") if found.signs[0] in _STRICT else ("\\le" if below else "\\ge")
+    against = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}[sign]
+    both = "and" if below else "or"
+    bounds = _bound(match[1], right)
+    if bounds is None or not bounds[1].values[0].real > -math.inf or whole(right).values[0].real <= 0:
+        return None
+    return read(f"{match[1]}{sign} {right}\\text{{{both}}}{match[1]}{against} -({right})")
+
+
+def _without_infinity(found: Parts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    r"""Sides and signs of an inequality without an end that says nothing: ``-\infty<x<3``."""
+    texts, signs = found.texts, found.signs
+    if len(signs) == 2 and signs[0] in _STRICT and _INFINITY.fullmatch(texts[0]):
+        return texts[1:], signs[1:]
+    if len(signs) == 2 and signs[1] in _STRICT and _INFINITY.fullmatch(texts[2]):
+        return texts[:2], signs[:1]
+    return texts, signs
 
 
 def _inequality(texts: tuple[str, ...], signs: tuple[str, ...]) -> Reading | None:
@@ -185,7 +227,7 @@ def _inequality(texts: tuple[str, ...], signs: tuple[str, ...]) -> Reading | Non
         regions.append((name, Form("interval", ends, tag) if closed else Form("tuple", ends)))
     if len({name for name, _ in regions}) > 1:
         return None
-    region = regions[0][1] if len(regions) == 1 else intersection(regions[0][1], regions[1][1])
+    region = all_of([region for _, region in regions])
     return None if region is None else Reading(Form("member", (region,), regions[0][0]), (region,))
 
 

@@ -28,7 +28,7 @@ _SHORT_WORDS = {"no", "on", "up", "ok", "in"}
 _SHORT_UNITS = {
     "cm", "mm", "km", "dm", "nm", "kg", "mg", "lb", "lbs", "oz", "ft", "yd", "mi", "in", "hr", "hrs", "min", "ms", "mL",
     "ml", "mph", "kph", "kmh", "rpm", "Hz", "kHz", "MHz", "kJ", "kW", "kWh", "mol", "sq", "yrs", "yr", "day", "men",
-    "deg", "USD", "EUR", "GBP", "pct",
+    "deg", "cup", "gal", "sec", "ton", "USD", "EUR", "GBP", "pct",
 }  # fmt: skip
 
 

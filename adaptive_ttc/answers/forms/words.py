@@ -10,15 +10,16 @@ from adaptive_ttc.answers.forms.tokens import is_word
 
 _TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
 _SAID = re.compile(r"[\w '\u2019\"`.,;:!?()/&%$#\u00c0-\u024f-]+")
-_SENTENCE = re.compile(r"[A-Za-z '\u2019\"`.,;:!?\u00c0-\u024f]+(?:-[A-Za-z]{3,}[A-Za-z ,.]*)*")
+_SENTENCE = re.compile(r"[A-Za-z '\u2019\"`.,;:!?\u00c0-\u024f]+(?:-[A-Za-z]{2,}[A-Za-z ,.]*)*")
 _PUNCTUATION = re.compile(r"[^\w]+|_")
 _ARTICLE = re.compile(r"(?:the|an?) (?=\w{2})")
-_NAMED = re.compile(r"(?i:(?:choice|option|answer) )\(?([A-J])\)?\.?")
+_NAMED = re.compile(r"(?i:choice|option|answer)(?: ?: ?| |(?=\())\(?([A-J])\)?\.?")
 _LETTER = re.compile(r"\\text ?\{ ?\(?([A-Z])[).]? ?\}|\(([A-Z])\)|([A-Z])[).]?|\(\\text ?\{ ?([A-Z]) ?\}\)")
 _LABELS = (
     re.compile(r"\\text ?\{ ?\(?(?P<letter>[A-J]) ?[).:] ?\} ?(?P<rest>.+)"),
     re.compile(r"\\text ?\{ ?\(?(?P<letter>[A-J]) ?[).:] ?(?P<rest>[^{}]+)\}"),
-    re.compile(r"\((?P<letter>[A-J])\) ?(?P<rest>[^(\[+*/^=_,;:' -].*)"),
+    re.compile(r"\((?P<letter>[A-J])\) ?(?P<rest>(?!(?:\\text ?\{ ?)?(?:and|or)(?![a-z]))[^(\[+*/^=_,;:' -].*)"),
+    re.compile(r"(?P<letter>[A-J]): ?(?P<rest>[-0-9$\\].*)"),
     re.compile(r"(?P<letter>[A-J])\) ?(?P<rest>.+)"),
     re.compile(r"(?P<letter>[A-J])\. ?(?P<rest>.+)"),
 )
