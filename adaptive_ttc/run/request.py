@@ -280,10 +280,14 @@ def abilities(resources: Resources) -> dict[str, bool]:
 
 
 def _check_thinking(strategy: Strategy, policy: Policy) -> None:
-    """Refuse to end or prolong thoughts that nothing tells from answers; policies of whole samples check that."""
+    """Refuse to end or prolong thoughts that nothing tells from answers, or that no policy of whole samples can."""
     named = [f"{name}={value}" for name, value in strategy.thinking.items() if value != getattr(Strategy, name)]
-    if not named or whole_samples(policy):
+    if not named:
         return
+    if whole_samples(policy):
+        if strategy.waits:
+            raise ConfigError(f"{policy.name} writes whole solutions and cannot go on with one: leave waits out")
+        return  # its engine may end thoughts; where it cannot, the policy refuses them
     tags = thinking_of(policy)
     if tags is None:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.events import RequestEvent, SearchEvent
 from adaptive_ttc.policies.fake import FakePolicy, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
@@ -84,3 +85,9 @@ async def test_a_strategy_draws_them_within_any_budget_and_can_be_retraced(strat
     if budget == 4000:
         assert len(asked) == 8
         assert (await retrace(solution.trace, solver.grader)).answer == solution.answer
+
+
+async def test_a_thought_that_cannot_be_gone_on_with_is_not_prolonged():
+    async with Solver(WholePolicy(FakePolicy.reasoning())) as solver:
+        with pytest.raises(ConfigError, match="cannot go on with one: leave waits out"):
+            await solver.solve(QUESTIONS[0], strategy="majority", n=2, waits=1)
