@@ -15,7 +15,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, TypeVar, get_args
 
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, GradingError, ReplyError
+from adaptive_ttc.errors import AdaptiveTTCError, EngineError, GradingError, ReplyError
 from adaptive_ttc.policy import Policy, Sampled, SampleFinish, SampleRequest
 from adaptive_ttc.prm.base import PLAIN, RewardModel, Scored, ScoreRequest, Traits, is_out_of_memory
 from adaptive_ttc.types import Problem
@@ -167,15 +167,16 @@ def _repeated(what: str, engine: CheckedPolicy | CheckedPRM, call: Callable[[], 
     for attempt in range(1, _REPEATS + 1):
         try:
             return call()
-        except ConfigError:
+        except EngineError as error:
+            failure = error
+        except AdaptiveTTCError:
             raise
         except Exception as error:
-            ours = error if isinstance(error, AdaptiveTTCError) else _ours(f"{what} of {engine.name}", error)
-            if not isinstance(ours, EngineError):
-                raise
-            if not ours.retryable or attempt == _REPEATS:
-                ours.generated = False
-                raise ours from ours.__cause__ or (None if ours is error else error)
+            failure = _ours(f"{what} of {engine.name}", error)
+            failure.__cause__ = error
+        if not failure.retryable or attempt == _REPEATS:
+            failure.generated = False
+            raise failure
     raise AssertionError
 
 

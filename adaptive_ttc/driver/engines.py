@@ -139,15 +139,16 @@ class PolicyCalls:
     def recall(self) -> None:
         """Abort all calls in flight, which return what they have got; calls not sent yet are not sent."""
         self._recalled = True
-        limit = anyio.current_time() + self._grace
-        for request_id, call in self._calls.items():
-            call.shield.deadline = min(call.shield.deadline, limit)
-            self._tasks.start_soon(self._abort, request_id)
+        for request_id in self._calls:
+            self._end_soon(request_id)
 
     def _give_up(self, request_id: str) -> None:
         """A call is overdue."""
+        self._calls[request_id].overdue = True
+        self._end_soon(request_id)
+
+    def _end_soon(self, request_id: str) -> None:
         call = self._calls[request_id]
-        call.overdue = True
         call.shield.deadline = min(call.shield.deadline, anyio.current_time() + self._grace)
         self._tasks.start_soon(self._abort, request_id)
 

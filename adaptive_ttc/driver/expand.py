@@ -45,9 +45,9 @@ class Expansion:
         self._samples = samples
         self._beside = beside
         self._account = account
-        self._thoughts = Thoughts(engines, account)
-        self._race = Race(samples, request.first, engines.recorder)
         self._whole = whole_samples(engines.policy)
+        self._thoughts = Thoughts(engines, account)
+        self._race = Race(samples, request.first, engines.recorder, whole=self._whole)
         self._pause = 0.0  # seconds before the next round, after calls that failed
 
     async def run(self) -> tuple[Prefix, ...]:
@@ -96,7 +96,7 @@ class Expansion:
         for sample, member, granted in zip(live, members, planned, strict=True):
             tokens = self._at_risk(sample, granted, terms)
             tokens = self._thoughts.within(sample, tokens, terms, first=sample is live[0])
-            tokens = self._race.within(sample, tokens, whole=self._whole)
+            tokens = self._race.within(sample, tokens)
             if tokens and (money := ledger.reserve(member.overhead + terms.rate * tokens)):
                 leases.append(Lease(sample, tokens, money))
         if any(granted < member.remaining for granted, member in zip(planned, members, strict=True)):
@@ -149,7 +149,7 @@ class Expansion:
             async def serve(lease: Lease) -> None:
                 nonlocal waiting
                 await self._serve(lease, calls, scores)
-                self._race.recall_others(calls, whole=self._whole)
+                self._race.recall_others(calls)
                 waiting -= 1
                 if not waiting:
                     back.set()

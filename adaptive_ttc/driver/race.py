@@ -18,11 +18,14 @@ AHEAD = 8  # a lease is this part of what a sample has: so much may be drawn in 
 
 
 class Race:
-    """The race of one Expand's samples; ``first``: how many are waited for, None for all."""
+    """The race of one Expand's samples; ``first``: how many are waited for, None for all; ``whole``: each sample is one
+    request.
+    """
 
-    def __init__(self, samples: Sequence[Sample], first: int | None, recorder: RunRecorder) -> None:
+    def __init__(self, samples: Sequence[Sample], first: int | None, recorder: RunRecorder, *, whole: bool) -> None:
         self._samples = samples
         self._first = first
+        self._whole = whole
         self._recorder = recorder
         self._told = False
 
@@ -41,13 +44,13 @@ class Race:
     def _ended(self) -> int:
         return sum(one.ended == "eos" for one in self._samples)
 
-    def within(self, sample: Sample, tokens: int, *, whole: bool) -> int:
+    def within(self, sample: Sample, tokens: int) -> int:
         """As many of a lease's tokens as it may have before the others are looked at."""
-        if self._first is None or whole:
+        if self._first is None or self._whole:
             return tokens
         return min(tokens, max(SHORTEST_LEASE, len(sample.token_ids) // AHEAD))
 
-    def recall_others(self, calls: PolicyCalls, *, whole: bool) -> None:
+    def recall_others(self, calls: PolicyCalls) -> None:
         """Abort the calls of whole samples that are in flight, once enough have ended."""
-        if whole and not self._told and self.over and self._told:
+        if self._whole and not self._told and self.over and self._told:  # which tells it, where some have not ended
             calls.recall()

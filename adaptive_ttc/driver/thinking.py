@@ -16,9 +16,8 @@ from adaptive_ttc.driver.leases import Terms
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.events import WrittenEvent
 
-ANSWER_TOKENS = (
-    256  # tokens that are kept for an answer behind a thought, or a quarter of a solution where that is less
-)
+# tokens that are kept for an answer behind a thought, or a quarter of a solution where that is less
+ANSWER_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
