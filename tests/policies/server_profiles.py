@@ -369,6 +369,12 @@ VLLM, SGLANG, LLAMA_CPP, OLLAMA, TGI, LM_STUDIO = Vllm(), SGLang(), LlamaCpp(), 
 PROFILES = (VLLM, SGLANG, LLAMA_CPP, OLLAMA, TGI, LM_STUDIO)
 
 
+def _without_ids(events: list[Any]) -> list[Any]:
+    for event in events:
+        event["choices"][0].pop("token_ids", None)
+    return events
+
+
 @dataclass(frozen=True)
 class OldVllm(Vllm):
     """vLLM before ``return_token_ids``: the tokens' names have their ids."""
@@ -377,10 +383,7 @@ class OldVllm(Vllm):
     owner: str = "somebody"
 
     def piece(self, turn: Turn) -> list[Any]:
-        events = super().piece(turn)
-        for event in events:
-            event["choices"][0].pop("token_ids", None)
-        return events
+        return _without_ids(super().piece(turn))
 
 
 @dataclass(frozen=True)
@@ -391,10 +394,7 @@ class OldSGLang(SGLang):
     owner: str = "somebody"
 
     def piece(self, turn: Turn) -> list[Any]:
-        events = super().piece(turn)
-        for event in events:
-            event["choices"][0].pop("token_ids", None)
-        return events
+        return _without_ids(super().piece(turn))
 
 
 @dataclass(frozen=True)
