@@ -176,6 +176,11 @@ def split_steps(text: str) -> tuple[str, ...]:
     return tuple(piece.strip() for piece in text.split(STEP_END) if piece.strip())
 
 
+def join_steps(steps: Sequence[str]) -> str:
+    """The text of these steps, which :func:`split_steps` takes apart."""
+    return STEP_END.join(step.strip() for step in steps)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A solution that a strategy hands in.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Container, Sequence
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policy import Policy, SampleRequest
+
+_LEAST_LOGPROB = -100.0  # nats; of tokens that a model rules out
 
 
 def check_request(
@@ -50,6 +53,11 @@ def stream_seed(request: SampleRequest, *, bits: int = 63) -> int:
     """
     digest = hashlib.blake2b(f"{request.seed}:{len(request.prompt_ids)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (64 - bits)
+
+
+def mean_logprob(logprobs: Sequence[float]) -> float:
+    """Mean log-probability, in nats, of several tokens at one place; those that a model rules out count too."""
+    return math.fsum(max(one, _LEAST_LOGPROB) for one in logprobs) / len(logprobs)
 
 
 Decode = Callable[[Sequence[int]], str]

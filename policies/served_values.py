@@ -18,9 +18,9 @@ from adaptive_ttc.prm.base import ScoreRequest, Traits
 from adaptive_ttc.prm.checkpoint import backbone_parameters, fingerprint, load_tokenizer, locate, read_config
 from adaptive_ttc.prm.families import outcome
 from adaptive_ttc.prm.families.outcome import OutcomeReader
-from adaptive_ttc.prm.format import Reader, Row, StepPooling
+from adaptive_ttc.prm.format import Reader, Row, StepPooling, sigmoid
 from adaptive_ttc.prm.pooled import PooledPRM, Pooling, Values, at_positions
-from adaptive_ttc.types import STEP_END
+from adaptive_ttc.types import join_steps
 
 _MOST_BYTES = 2**20  # of an answer's body, and
 _MOST_TOKEN_BYTES = 256  # for every token: two numbers a step
@@ -82,7 +82,7 @@ class ServedValues:
     def _asked(self, request: ScoreRequest, row: Row) -> dict[str, Any]:
         raw = {"use_activation": False} if self._logits else {}
         if self._pooling == "score":
-            return {"text_1": request.question, "text_2": _solution(request), **raw}
+            return {"text_1": request.question, "text_2": join_steps(request.steps), **raw}
         task = {"task": "token_classify", "encoding_format": "float"} if self._pooling == "steps" else {}
         return {"input": list(row.token_ids), **task, **raw}
 
@@ -94,7 +94,7 @@ class ServedValues:
         if self._pooling == "classify" and len(told["probs"]) != 1:
             raise ValueError(f"{len(told['probs'])} labels, and an outcome reward model has one")
         value = float(told["score"] if self._pooling == "score" else told["probs"][0])
-        return (_sigmoid(value) if self._logits else value,)
+        return (sigmoid(value) if self._logits else value,)
 
 
 class PairReader(Reader):
@@ -109,7 +109,7 @@ class PairReader(Reader):
 
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
         """A row that is counted, and not sent."""
-        ids = tuple(self._ids(request.question) + self._ids(_solution(request)) + [0] * self._template_tokens)
+        ids = tuple(self._ids(request.question) + self._ids(join_steps(request.steps)) + [0] * self._template_tokens)
         return (Row(ids, (0,), (), ids, (1,) * len(request.steps)),)
 
 
@@ -158,11 +158,3 @@ def served_values(url: str, model: str, pooling: Pooling, **settings: Any) -> Se
         raise ConfigError(
             f"{error}; settings of a served reward model are timeout, concurrency, logits and template_tokens"
         ) from error
-
-
-def _solution(request: ScoreRequest) -> str:
-    return STEP_END.join(step.strip() for step in request.steps)
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

@@ -235,3 +235,10 @@ def finite(values: list[float], name: str) -> list[float]:
     if not all(map(math.isfinite, values)):
         raise EngineError(f"{name} put out values that are not numbers; try dtype='float32' or 'bfloat16'")
     return values
+
+
+def sigmoid(value: float) -> float:
+    """The logistic function, without overflow."""
+    if value >= 0:
+        return 1 / (1 + math.exp(-value))
+    return math.exp(value) / (1 + math.exp(value))

@@ -19,7 +19,7 @@ from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, Traits, che
 from adaptive_ttc.prm.registry import PRMReader, register_prm
 from adaptive_ttc.prm.written import VerdictRule, Writer, Written
 from adaptive_ttc.tasks import side_by_side
-from adaptive_ttc.types import STEP_END, Message
+from adaptive_ttc.types import Message, join_steps
 
 VERIFY = (
     "Here are a problem and a solution, of which there may be more to come.\n\n[Problem]\n{question}\n\n[Solution]\n"
@@ -96,9 +96,9 @@ class VerifierSettings:
         """What is asked. The texts are put in once: a place that a text holds stays as it is."""
         told = {
             "{question}": question,
-            "{solution}": STEP_END.join(step.strip() for step in steps),
+            "{solution}": join_steps(steps),
             "{steps}": "\n".join(f"Step {number}: {step.strip()}" for number, step in enumerate(steps, start=1)),
-            "{rival}": STEP_END.join(step.strip() for step in rival),
+            "{rival}": join_steps(rival),
         }
         parts = [self.prompt]
         for place in told:

@@ -14,7 +14,6 @@ An answer never has fewer tokens than came, and never more than were asked for, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,11 +22,10 @@ from adaptive_ttc.policies.chat_model import ChatModel
 from adaptive_ttc.policies.openai.fleet import REMEDY
 from adaptive_ttc.policies.openai.protocol import Chunk, exact_text
 from adaptive_ttc.policies.openai.words import ending, fits
-from adaptive_ttc.policies.requests import StopRule
+from adaptive_ttc.policies.requests import StopRule, mean_logprob
 from adaptive_ttc.policy import Sampled, SampleFinish, SampleRequest
 
 _COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
-_LEAST_LOGPROB = -100.0  # nats; of tokens that a model rules out
 # Chat templates may differ by a date, a begin-of-sequence token, a line break; a system prompt or a turn is more.
 _PROMPT_SLACK = 8
 
@@ -99,8 +97,8 @@ class Answer:
         self._events += bool(chunk.text or chunk.reasoning or chunk.token_ids)
         self._logprobs += chunk.logprobs
         if most := self._request.top_logprobs:
-            top = [sorted((max(each, _LEAST_LOGPROB) for each in one), reverse=True) for one in chunk.top_logprobs]
-            self._top_logprobs += (math.fsum(one[:most]) / len(one[:most]) for one in top if one)
+            top = [sorted(one, reverse=True)[:most] for one in chunk.top_logprobs if one]
+            self._top_logprobs += map(mean_logprob, top)
         self._text += chunk.text
         self._reasoning += chunk.reasoning
         if not self._whole and chunk.text and chunk.token_ids is None:

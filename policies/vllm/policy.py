@@ -7,7 +7,6 @@ engine's prefix cache holds the prompt that samples share.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from vllm.sampling_params import RequestOutputKind
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
-from adaptive_ttc.policies.requests import StopRule, check_request, stream_seed
+from adaptive_ttc.policies.requests import StopRule, check_request, mean_logprob, stream_seed
 from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policies.vllm.engine import EngineHost, PendingRequest
 from adaptive_ttc.policy import Sampled, SampleRequest
@@ -47,9 +46,6 @@ _RESERVED = (
     "skip_tokenizer_init",
     "runner",
 )
-
-
-_LEAST_LOGPROB = -100.0  # nats; of tokens that a model rules out
 
 
 class VLLMPolicy(ChatModelPolicy):
@@ -276,11 +272,7 @@ def sampled(output: RequestOutput, end: int | None = None, stop_ids: Container[i
     # one entry a token, but the sampled token's stands first if there are more
     logprobs = tuple(flat.logprobs[start] for start in islice(flat.start_indices, len(tokens))) if flat else ()
     places = list(islice(zip(flat.start_indices, flat.end_indices, strict=True), len(tokens))) if flat else []
-    top_logprobs = tuple(
-        math.fsum(max(one, _LEAST_LOGPROB) for one in flat.logprobs[start + 1 : end]) / (end - start - 1)
-        for start, end in places
-        if end > start + 1
-    )
+    top_logprobs = tuple(mean_logprob(flat.logprobs[start + 1 : end]) for start, end in places if end > start + 1)
     cached = output.num_cached_tokens or 0
     # one that was aborted before its first token has most likely not been scheduled
     prompt = len(output.prompt_token_ids or ()) - cached if computed else 0

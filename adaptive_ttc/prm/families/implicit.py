@@ -6,7 +6,6 @@ reference). Here step k's score is sigmoid(scale * q_k + offset).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import load_tokenizer, locate, read_config, read_output_head
-from adaptive_ttc.prm.format import ChatReader, OutputHead, Parts, Row
+from adaptive_ttc.prm.format import ChatReader, OutputHead, Parts, Row, sigmoid
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +107,7 @@ class ImplicitReader(ChatReader):
         """Sigmoids of the log-probability ratios, summed up to each step's end."""
         ratios = accumulate(tuned - reference for tuned, reference in zip(*(some[0] for some in values), strict=True))
         q = [self._config.beta * ratio for ratio in ratios]
-        return tuple(_sigmoid(self._config.scale * q[end - 1] + self._config.offset) for end in rows[0].ends)
+        return tuple(sigmoid(self._config.scale * q[end - 1] + self._config.offset) for end in rows[0].ends)
 
 
 def parts(folder: Path, device: str, dtype: str) -> Parts:
@@ -120,9 +119,3 @@ def parts(folder: Path, device: str, dtype: str) -> Parts:
         raise ConfigError(f"the tokenizers of {folders[0]} and {folders[1]} differ; the two policies must share one")
     tuned, reference = (read_output_head(part, device=device, dtype=dtype) for part in folders)
     return Parts(ImplicitReader(tokenizer, tuned, reference, config), folders)
-
-
-def _sigmoid(value: float) -> float:
-    if value >= 0:
-        return 1 / (1 + math.exp(-value))
-    return math.exp(value) / (1 + math.exp(value))
