@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from adaptive_ttc.prm import load_prm as load_prm
     from adaptive_ttc.run.pool import SolutionPool as SolutionPool
     from adaptive_ttc.run.retrace import retrace as retrace
+    from adaptive_ttc.run.shared_budget import SharedBudget as SharedBudget
     from adaptive_ttc.run.statistics import prometheus as prometheus
     from adaptive_ttc.run.stream import SolutionStream as SolutionStream
     from adaptive_ttc.solution import Solution as Solution
@@ -75,6 +76,7 @@ _NAMES = {
     "prm": ("RewardModel", "ScoreRequest", "Scored", "load_prm"),
     "run.pool": ("SolutionPool",),
     "run.retrace": ("retrace",),
+    "run.shared_budget": ("SharedBudget",),
     "run.statistics": ("prometheus",),
     "run.stream": ("SolutionStream",),
     "solution": ("Solution",),
