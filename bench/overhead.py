@@ -66,7 +66,8 @@ class Canned:
         done = bytes(request.prompt_ids).count(b"\n\n")
         tokens = _answer(request.seed % 10, done, bool(request.stop))[: request.max_tokens]
         finish = "eos" if tokens[-1] == _EOS else "stop" if request.stop else "length"
-        return Sampled(token_ids=tokens, finish=finish, logprobs=(-0.1,) * len(tokens))
+        told = (-0.1,) * len(tokens) if request.logprobs else ()
+        return Sampled(token_ids=tokens, finish=finish, logprobs=told)
 
     async def abort(self, request_id: str) -> None:
         """Nothing is ever pending."""

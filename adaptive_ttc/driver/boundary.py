@@ -22,6 +22,7 @@ from adaptive_ttc.types import Problem
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 ROUNDING = 1e-6  # by which a score may lie outside [0, 1]; it is brought back
 LOGPROB_SLACK = 0.1  # nats by which a log-probability may be above 0, as engines compute in half precision
@@ -121,28 +122,41 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
     if not isinstance(reply, Sampled):
         raise ReplyError(f"{policy.name} gave {_shown(reply)} in place of a sample", retryable=True)
     with _malformed(policy.name):
-        ids = tuple(reply.token_ids)
-        logprobs, top = tuple(reply.logprobs), tuple(reply.top_logprobs)
+        ids, logprobs, top = tuple(reply.token_ids), tuple(reply.logprobs), tuple(reply.top_logprobs)
         if len(ids) > request.max_tokens:
             raise ReplyError(
                 f"the policy delivered {len(ids)} tokens to a request for at most {request.max_tokens}: "
                 "its max_tokens must be obeyed, or no budget can hold",
                 retryable=True,
             )
-        _check(_are_counts(ids) and max(ids, default=0) < 2**31, "token ids that cannot be: {}", ids)
-        _check(reply.finish in _FINISHES, "finish={}", reply.finish)
-        asked = bool(request.stop or request.stop_ids)
-        _check(reply.finish != "stop" or asked, "a stop string where none was asked for")
+        if not (_are_counts(ids) and max(ids, default=0) < 2**31):
+            raise _UnsoundError(f"token ids that cannot be: {_shown(ids)}")
+        if reply.finish not in _FINISHES:
+            raise _UnsoundError(f"finish={_shown(reply.finish)}")
+        if reply.finish == "stop" and not (request.stop or request.stop_ids):
+            raise _UnsoundError("a stop string where none was asked for")
         for name, some in (("log-probabilities", logprobs), ("means of log-probabilities", top)):
-            _check(len(some) in (0, len(ids)), f"{len(some)} {name} of {len(ids)} tokens")
-            _check(_are_logprobs(some), f"{name} that cannot be: {{}}", some)
+            if len(some) not in (0, len(ids)):
+                raise _UnsoundError(f"{len(some)} {name} of {len(ids)} tokens")
+            if not _are_logprobs(some):
+                raise _UnsoundError(f"{name} that cannot be: {_shown(some)}")
         most = max(policy.max_context, len(request.prompt_ids) + request.max_tokens)
         for name in ("prompt_tokens", "cached_tokens", "discarded_tokens"):
             number = getattr(reply, name)
-            _check(_is_count(number) and number <= most, f"{name}={{}} in a context of {most:,}", number)
+            if not (_is_count(number) and number <= most):
+                raise _UnsoundError(f"{name}={_shown(number)} in a context of {most:,}")
     # Python's own numbers in tuples, whatever the engine's library has
-    own = tuple(map(int, ids)), tuple(map(float, logprobs)), tuple(map(float, top))
+    own = _own(reply.token_ids, int), _own(reply.logprobs, float), _own(reply.top_logprobs, float)
+    if own[0] is reply.token_ids and own[1] is reply.logprobs and own[2] is reply.top_logprobs:
+        return reply
     return replace(reply, token_ids=own[0], logprobs=own[1], top_logprobs=own[2])
+
+
+def _own(numbers: Sequence[Any], kind: type[N]) -> tuple[N, ...]:
+    """The numbers as Python's own in a tuple; themselves where they are."""
+    if type(numbers) is tuple and set(map(type, numbers)) <= {kind}:
+        return numbers
+    return tuple(map(kind, numbers))
 
 
 def checked_scores(reply: object, request: ScoreRequest, name: str, traits: Traits = PLAIN) -> Scored:
@@ -153,13 +167,17 @@ def checked_scores(reply: object, request: ScoreRequest, name: str, traits: Trai
         scores, steps = tuple(reply.scores), len(request.steps)
         if len(scores) != steps and (scores or not traits.written):
             raise ReplyError(f"the PRM gave {len(scores)} scores for {steps} steps", retryable=True)
-        _check(all(_is_score(one) for one in scores), "scores that are not in [0, 1]: {}", scores)
-        for part in ("prm_tokens", "cached_tokens"):
-            number = getattr(reply, part)
-            _check(_is_count(number) and number <= _most_tokens(request, traits), f"{part}={{}}", number)
-        number, most = reply.written_tokens, min(reply.prm_tokens, _most_written(request, traits))
-        _check(_is_count(number) and number <= most, "written_tokens={}", number)
-        return replace(reply, scores=tuple(min(max(float(one), 0.0), 1.0) for one in scores))
+        if not all(map(_is_score, scores)):
+            raise _UnsoundError(f"scores that are not in [0, 1]: {_shown(scores)}")
+        most, most_written = _most_tokens(request, traits), min(reply.prm_tokens, _most_written(request, traits))
+        for name, limit in (("prm_tokens", most), ("cached_tokens", most), ("written_tokens", most_written)):
+            number = getattr(reply, name)
+            if not (_is_count(number) and number <= limit):
+                raise _UnsoundError(f"{name}={_shown(number)}")
+    own = _own(scores, float)
+    if own is reply.scores and min(own, default=0.0) >= 0.0 and max(own, default=0.0) <= 1.0:
+        return reply
+    return replace(reply, scores=tuple(min(max(one, 0.0), 1.0) for one in own))
 
 
 def _repeated(what: str, engine: CheckedPolicy | CheckedPRM, call: Callable[[], T]) -> T:
@@ -193,11 +211,6 @@ def _malformed(name: str) -> Iterator[None]:
 
 class _UnsoundError(Exception):
     """Something in a reply that cannot be."""
-
-
-def _check(sound: bool, otherwise: str, value: object = None) -> None:
-    if not sound:
-        raise _UnsoundError(otherwise.format(_shown(value)))
 
 
 def _is_count(number: Any) -> bool:

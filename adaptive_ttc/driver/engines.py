@@ -134,7 +134,7 @@ class PolicyCalls:
             breaker.failed(error)
         elif sampled is not None:
             breaker.succeeded()
-        return Reply(sampled, error)
+        return reply if error is reply.error else Reply(sampled, error)
 
     def recall(self) -> None:
         """Abort all calls in flight, which return what they have got; calls not sent yet are not sent."""

@@ -20,7 +20,6 @@ from adaptive_ttc.events import DecisionEvent, RequestEvent, SampledEvent
 from adaptive_ttc.ledger import Reservation
 from adaptive_ttc.policy import Sampled, SampleRequest, whole_samples
 from adaptive_ttc.strategies.requests import Expand
-from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Finish, Prefix
 
 
@@ -142,28 +141,28 @@ class Expansion:
         if not leases:
             return
         waiting, back = len(leases), anyio.Event()
-        async with side_by_side() as sampling:
-            calls = PolicyCalls(self._engines.policy, self._engines.health, self._engines.config.grace, sampling)
-            self._engines.in_flight[calls] = None
+        calls = PolicyCalls(self._engines.policy, self._engines.health, self._engines.config.grace, scores.tasks)
+        self._engines.in_flight[calls] = None
 
-            async def serve(lease: Lease) -> None:
-                nonlocal waiting
-                await self._serve(lease, calls, scores)
-                self._race.recall_others(calls)
-                waiting -= 1
-                if not waiting:
-                    back.set()
+        async def serve(lease: Lease) -> None:
+            nonlocal waiting
+            await self._serve(lease, calls, scores)
+            self._race.recall_others(calls)
+            waiting -= 1
+            if not waiting:
+                back.set()
+            await scores.score(lease.sample)
 
+        try:
+            for lease in leases:
+                scores.tasks.start_soon(serve, lease)
             try:
-                for lease in leases:
-                    sampling.start_soon(serve, lease)
-                try:
-                    await back.wait()
-                except anyio.get_cancelled_exc_class():
-                    calls.recall()
-                    raise
-            finally:
-                del self._engines.in_flight[calls]
+                await back.wait()
+            except anyio.get_cancelled_exc_class():
+                calls.recall()
+                raise
+        finally:
+            del self._engines.in_flight[calls]
 
     async def _serve(self, lease: Lease, calls: PolicyCalls, scores: ExpansionScores) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""

@@ -34,9 +34,10 @@ class Sample:
 
     # fmt: off
     __slots__ = (
-        "_answers", "_closed", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_stops_at_close", "_told",
-        "answer_logprob", "attempts", "ended", "logprob", "logprobs", "logprobs_wanted", "parent", "path", "remaining",
-        "rivals", "scores", "seed", "tags", "text", "thought", "token_ids", "top_logprobs", "top_wanted", "waits",
+        "_answers", "_closed", "_decode", "_messages", "_prompt_ids", "_request", "_seeded", "_steps",
+        "_stops_at_close", "_told", "answer_logprob", "attempts", "ended", "logprob", "logprobs", "logprobs_wanted",
+        "parent", "path", "remaining", "rivals", "scores", "seed", "tags", "text", "thought", "token_ids",
+        "top_logprobs", "top_wanted", "waits",
     )
     # fmt: on
 
@@ -72,6 +73,7 @@ class Sample:
         self.rivals: tuple[tuple[str, ...], ...] = ()  # the steps of solutions that it is compared with
         self.answer_logprob = parent.answer_logprob
         self._told: float | None = None
+        self._steps: tuple[str, tuple[str, ...]] | None = None  # a text of its own, and its steps
         self.scores = parent.scores if request.score else ()
         self.attempts = 0
         self._request = request
@@ -124,7 +126,9 @@ class Sample:
     @property
     def steps(self) -> tuple[str, ...]:
         """The non-empty steps so far."""
-        return split_steps(self.text)
+        if self._steps is None or self._steps[0] is not self.text:
+            self._steps = self.text, split_steps(self.text)
+        return self._steps[1]
 
     @property
     def new_text(self) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-
-import anyio
 
 from adaptive_ttc.events import Event, ExpandedEvent, ExpandEvent, ForkEvent, PrunedEvent, Route
 from adaptive_ttc.ledger import Ledger
@@ -28,7 +27,7 @@ class RunRecorder:
 
     def now(self) -> float:
         """Seconds since the trace began; needs a running event loop."""
-        return anyio.current_time() - self.trace.started
+        return asyncio.get_running_loop().time() - self.trace.started
 
     def add(self, **counts: int) -> None:
         """Add to the fields of the usage."""

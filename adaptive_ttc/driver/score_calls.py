@@ -21,7 +21,7 @@ Key = tuple[tuple[str, ...], tuple[str, ...]]  # the steps of a sample, and thos
 
 
 class ExpansionScores:
-    """The scores of one Expand, paid for by ``account``; the PRM is called in ``tasks``.
+    """The scores of one Expand, paid for by ``account``; the PRM is called in ``tasks``, or in the task that drew.
 
     Samples with the same steps are scored once, whichever ends first, and so are those that the account has had scored
     before: what is charged does not depend on the order in which samples end. Two with different parents are charged
@@ -34,18 +34,19 @@ class ExpansionScores:
     def __init__(self, engines: Engines, account: SearchState, tasks: TaskGroup) -> None:
         self._engines = engines
         self._account = account
-        self._tasks = tasks
+        self.tasks = tasks
         self._unpaid: set[Sample] = set()
         self._called: dict[Key, Sample] = {}
         self._equal: list[Sample] = []
         self._told: set[Sample] = set()
         self._held: dict[Sample, Reservation] = {}  # of scores that may cost less
         self._unused: dict[Sample, int] = {}  # units of these
-        self._waiting = 0  # calls under way
+        self._due: set[Sample] = set()  # of :meth:`score_within`, to be called by :meth:`score`
+        self._waiting = 0  # calls due or under way
         self._all_in = anyio.Event()  # set when none is
 
     def score_within(self, sample: Sample, units: int) -> int:
-        """Score a sample if that costs at most ``units``, else keep it for later; returns the cost."""
+        """Have a sample scored, by :meth:`score`, if that costs at most ``units``, else keep it for later; the cost."""
         if self._engines.scorer.compares or self._engines.scorer.writes:
             self._unpaid.add(sample)
             return 0
@@ -53,11 +54,18 @@ class ExpansionScores:
             return 0
         bill = self._engines.scorer.bill(sample)
         if bill is not None and bill <= units:
-            self._call(sample)
+            self._begin(sample)
+            self._due.add(sample)
             return bill
         if bill is not None:
             self._unpaid.add(sample)
         return 0
+
+    async def score(self, sample: Sample) -> None:
+        """Score a sample that is due; nothing for others."""
+        if sample in self._due:
+            self._due.discard(sample)
+            await self._score(sample)
 
     def score_late(self, samples: Sequence[Sample], *, last: bool = False) -> None:
         """Score, in this order, those that were kept for later, as far as the account can pay; a PRM that compares
@@ -78,7 +86,8 @@ class ExpansionScores:
                 self._held[sample] = money
             else:
                 money.settle(bill)
-            self._call(sample)
+            self._begin(sample)
+            self.tasks.start_soon(self._score, sample)
             return True
         return bill is None
 
@@ -150,11 +159,10 @@ class ExpansionScores:
         self._equal.append(sample)
         return True
 
-    def _call(self, sample: Sample) -> None:
+    def _begin(self, sample: Sample) -> None:
         self._called[_key(sample)] = sample
         self._waiting += 1
         self._all_in = anyio.Event() if self._all_in.is_set() else self._all_in
-        self._tasks.start_soon(self._score, sample)
 
     async def _score(self, sample: Sample) -> None:
         try:
