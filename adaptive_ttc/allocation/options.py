@@ -12,7 +12,7 @@ from anyio import to_thread
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.features import Evidence, family_of
+from adaptive_ttc.estimate.features import LOOKS, Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option, unseen
 
 SLICE: Mapping[str, int] = {"sample": 4}  # least units of a slice, by family, where a forecast names none; else one
@@ -111,7 +111,8 @@ def slice_units(action: Action, gains: Mapping[int, float], done: int, pace: Pac
     near = FAR * gains[action.count]
     far = max((count for count, gain in gains.items() if count < action.count and gain <= near), default=1)
     planned = max(least, min(pace.at_once, far), math.ceil(action.count / pace.rounds))
-    return max(min(action.count, planned), min(int(GROWTH * done), pace.at_once, max(gains)))
+    grown = max(min(int(GROWTH * done), pace.at_once), done // LOOKS)
+    return max(min(action.count, planned), min(grown, max(gains)))
 
 
 def within_record(options: Iterable[Option], left: int) -> list[Option]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
@@ -27,7 +28,7 @@ def answer_logprob(
     span = space.span(text[begin:]) if logprobs and begin is not None else None
     if span is None or begin is None:
         return math.nan
-    tokens, pace = len(logprobs), len(logprobs) / len(text)
+    tokens, pace, reached = len(logprobs), len(logprobs) / len(text), cache(reached)
     first, last = begin + span[0], begin + span[1] - 1
     first = _token_at(first, tokens, reached, near=tokens - round((len(text) - first) * pace))
     last = _token_at(last, tokens, reached, near=first + round((span[1] - span[0]) * pace))

@@ -11,6 +11,8 @@ MAX_CHARS = 1000  # longer answers are compared as text only; no answer to a ver
 
 _CACHED_CHARS = 100  # what is read off longer texts is not remembered: eight thousand of them would be large
 
+_REMEMBERED_CHARS = 4000  # of a solution whose answer's place is remembered
+
 _BRACES = re.compile(
     r"(?P<box>\\{1,4}(?:boxed|fbox)\s{0,8}\{)"
     r"|\\{1,4}boxed(?:\s{0,8}(?P<number>-?\$?[0-9][0-9,]{0,40}(?:\.[0-9]{1,40})?(?:/[0-9]{1,40})?)"
@@ -36,6 +38,15 @@ def answer_span(text: str) -> tuple[int, int] | None:
     """Where the final answer of a solution begins and ends, or None."""
     if "boxed" not in text and "fbox" not in text:
         return None
+    return (_span_cached if len(text) <= _REMEMBERED_CHARS else _span)(text)
+
+
+@lru_cache(maxsize=2048)
+def _span_cached(text: str) -> tuple[int, int] | None:
+    return _span(text)  # a solution is read when it ends, when it is compared and when it is voted on
+
+
+def _span(text: str) -> tuple[int, int] | None:
     open_braces: list[int | None] = []
     boxes: list[tuple[int, int]] = []
     for match in _BRACES.finditer(text):

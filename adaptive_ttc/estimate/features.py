@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 from adaptive_ttc.types import STEP_END, Aggregation, Candidate, Finish, Prefix
 from adaptive_ttc.voting import aggregate
 
+LOOKS = 16
+"""Evidence is looked at again when it has grown by one part in so many: what a look costs grows with the evidence, and
+a problem with hundreds of samples is not decided by the next one.
+"""
+
 NAN = math.nan
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from adaptive_ttc.estimate.features import Attempt, Evidence, score_of
+from adaptive_ttc.estimate.features import LOOKS, Attempt, Evidence, score_of
 from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option, answered, unseen
 from adaptive_ttc.estimate.lengths import next_length, pool_length
 from adaptive_ttc.stopping.base import Draw, StoppingRule
@@ -70,7 +70,7 @@ class RuleGainModel(GainModel):
     def _forecast(self, state: Evidence, draws: Sequence[Draw]) -> Forecast:
         typical = pool_length(self._sum, len(self._first), self._guess)
         length = next_length([one.tokens for one in draws], typical)
-        count = self.rule.samples(draws)
+        count = max(self.rule.samples(draws), len(draws) // LOOKS)
         worth = self.rule.worth(draws, self._look(typical) if self._look else None)
         scoring = count * (state.prompt_tokens + length) + unseen(state) if self._scored else 0.0
         option = Option.in_tokens(Action(SAMPLE, count), worth * count * length, count * length, scoring)

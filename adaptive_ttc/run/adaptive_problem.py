@@ -91,6 +91,8 @@ class AdaptiveProblem(ProblemRun):
         self._step_lengths: dict[Route, tuple[int, bool]] = {}
         self._answers: dict[Route, str | None] = {}
         self._class_of: dict[str, str | None] = {}
+        self._slices: dict[tuple[Action, bool], Slice] = {}  # begun before
+        self._samples: dict[Route, tuple[Prefix, Unit]] = {}  # that were read before
 
     @property
     def spent(self) -> int:
@@ -166,6 +168,12 @@ class AdaptiveProblem(ProblemRun):
         return await self._vote(prefixes, voting, ending, right=right, difficulty=difficulty, error=self.error)
 
     def _slice(self, todo: Action, *, scored: bool) -> Slice:
+        known = self._slices.get((todo, scored))
+        if known is None:
+            known = self._slices[todo, scored] = self._new_slice(todo, scored=scored)
+        return known
+
+    def _new_slice(self, todo: Action, *, scored: bool) -> Slice:
         asked = self.request.strategy
         return Slice(
             kind=todo.kind,
@@ -230,8 +238,13 @@ class AdaptiveProblem(ProblemRun):
             return Unit(held.kind, attempts, held.first_steps, held.generated, held.prm)
         kind, path = held
         one = self._candidates[path]
+        answer, known = self._answer(one), self._samples.get(path)
+        if known is not None and known[0] is one and known[1].attempts[0].answer == answer:
+            return known[1]
         steps = (self._first_step(one),) if kind == SAMPLE else ()
-        return Unit(kind, (self._attempt(one),), steps, len(one.token_ids), self._scored_tokens(one))
+        unit = Unit(kind, (self._attempt(one),), steps, len(one.token_ids), self._scored_tokens(one))
+        self._samples[path] = one, unit
+        return unit
 
     def _first_step(self, one: Prefix) -> FirstStep:
         """The first step of a whole solution; all of it, not scored, where the policy cannot decode it now."""
@@ -268,11 +281,14 @@ class AdaptiveProblem(ProblemRun):
         """PRM tokens for it, the prompt included, as calibration counts them."""
         return self._nothing.prompt_tokens + len(one.token_ids) if one.scores else 0
 
-    def _attempt(self, one: Prefix) -> Attempt:
+    def _answer(self, one: Prefix) -> str | None:
+        """The class of its answer, unless that was found to be wrong."""
         answer = self._class_of.get(self._answers[one.path] or "")
-        answer = None if self._verifier.refuted(answer) else answer
+        return None if self._verifier.refuted(answer) else answer
+
+    def _attempt(self, one: Prefix) -> Attempt:
         finish = one.finish or "abort"
-        return Attempt(answer, one.scores, len(one.token_ids), one.logprob, finish, one.answer_logprob)
+        return Attempt(self._answer(one), one.scores, len(one.token_ids), one.logprob, finish, one.answer_logprob)
 
     def _record(
         self, action: str | None, opening: bool, units: int, price: float, why: str = "", at_once: int = 0

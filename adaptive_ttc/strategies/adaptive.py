@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from adaptive_ttc.errors import ConfigError
@@ -89,7 +90,7 @@ class Slice(Strategy):
         if self.kind == GREEDY and self.units != 1:
             raise ConfigError(f"a slice is one unit of {self.kind}; got units={self.units}")
 
-    @property
+    @cached_property
     def inner(self) -> Strategy:
         """The strategy that draws all samples, or one unit of another kind."""
         kept = ("top_p", "max_tokens", "agg_strategy", *_THINKING)

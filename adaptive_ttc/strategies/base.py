@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, get_args
 
 from adaptive_ttc.errors import ConfigError
@@ -93,7 +94,7 @@ class Strategy(ABC):
         """How long its solutions think, as fields of :class:`~adaptive_ttc.strategies.requests.Expand`."""
         return {name: getattr(self, name) for name in ("think_tokens", "min_think_tokens", "waits")}
 
-    @property
+    @cached_property
     def vote_weights(self) -> VoteWeights:
         """How much a solution's vote counts."""
         return VoteWeights(self.vote_power, self.vote_logprob, self.vote_length, self.vote_answer)
