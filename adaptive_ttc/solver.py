@@ -321,7 +321,7 @@ class Solver:
     def resources(self) -> Resources:
         """The models, the grader, how requests are sent and the check of answers, as they are now."""
         policy = MeteredPolicy(self.policy, self._policy_meter)
-        prm = None if self.prm is None else MeteredPRM(self.prm, self._prm_meter)
+        prm = None if self.prm is None else MeteredPRM(self.prm, self._prm_meter, self._policy_meter)
         own: dict[str, Any] = {"config": self._config, "verify": self.verify, "unread": self._unread}
         own["affinity"] = self._affinity
         return Resources(policy=policy, prm=prm, grader=self.grader, **own)

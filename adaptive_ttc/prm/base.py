@@ -31,13 +31,15 @@ class ScoreRequest:
     """A question and the non-empty steps of a solution so far (at least one), as text.
 
     ``tokens`` and ``rivals``, the steps of other finished solutions, are filled in for models whose :class:`Traits` ask
-    for them. Whether two requests are equal does not depend on ``tokens``.
+    for them. ``more`` says that other samples are being drawn, whose scores will soon be asked for as well: a model may
+    gather them. Whether two requests are equal depends neither on ``tokens`` nor on ``more``.
     """
 
     question: str
     steps: tuple[str, ...]
     tokens: TokenLogprobs | None = field(default=None, compare=False, repr=False)
     rivals: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    more: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ class BatcherConfig:
 
     max_batch: int = 32  # items in one batch
     max_wait: float = 0.002  # seconds that an item may wait for company while the worker is idle
+    gather: float = 1.0  # how long it may wait where more are coming and the last batch had several: times that took
     max_padded_tokens: int = 16384  # items times the longest item's length; an item that is longer by itself runs alone
 
     def __post_init__(self) -> None:
@@ -80,6 +81,8 @@ class BatcherConfig:
             )
         if not 0 <= self.max_wait < float("inf"):
             raise ConfigError(f"max_wait={self.max_wait} must be a finite number of seconds, 0 or more")
+        if not 0 <= self.gather < float("inf"):
+            raise ConfigError(f"gather={self.gather} must be a finite number of times, 0 or more")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,13 +105,15 @@ class _Entry(Generic[T, R]):
     item: T
     length: int
     arrived: float
+    more: bool  # whether others are about to come
     future: asyncio.Future[R | Failed]
 
 
 class MicroBatcher(Generic[T, R]):
     """Collects items of many callers into batches of similar length and runs them one batch at a time.
 
-    A batch starts when the worker is idle and either no further item fits or the oldest item has waited ``max_wait``.
+    A batch starts when the worker is idle and either no further item fits or the oldest item has waited ``max_wait``;
+    where more are about to come, as long as the last batch took: its fixed cost is then shared by more of them.
     It always holds the oldest item, and of the others those nearest to it in length, so nothing starves. The next batch
     forms while one runs. One batcher serves one event loop at a time; it may be used again under a later one.
 
@@ -137,13 +142,18 @@ class MicroBatcher(Generic[T, R]):
         self._pump_is_due = False
         self._closed = False
         self._done = BatcherStatistics()
+        self._began = self._ended = self._took = 0.0  # of the last batch: its times, and how long the worker had it
+        self._company = False  # whether it held several items
 
-    async def submit(self, item: T) -> R:
-        """Run an item in some batch; returns its result, or raises its error, or EngineError once closed."""
+    async def submit(self, item: T, *, more: bool = False) -> R:
+        """Run an item in some batch; returns its result, or raises its error, or EngineError once closed.
+
+        ``more``: others are about to come, so that gathering a larger batch is worth a while.
+        """
         loop = self._bind()
         if self._closed:
             raise EngineError(f"{self._name} is closed; make a new one")
-        entry: _Entry[T, R] = _Entry(item, self._length(item), self._clock.time(), loop.create_future())
+        entry: _Entry[T, R] = _Entry(item, self._length(item), self._clock.time(), more, loop.create_future())
         self._queue.append(entry)
         # Not at once: the tasks that are ready in this turn of the loop shall get into the same batch.
         if not self._pump_is_due:
@@ -196,6 +206,8 @@ class MicroBatcher(Generic[T, R]):
         batch = self._choose()
         full = len(batch) == self._config.max_batch or len(batch) < len(self._queue)
         due = self._queue[0].arrived + self._config.max_wait
+        if self._queue[-1].more and self._company:
+            due = max(due, max(self._queue[0].arrived, self._ended) + self._config.gather * self._took)
         if full or self._clock.time() >= due:
             self._start(batch)
         else:
@@ -228,7 +240,7 @@ class MicroBatcher(Generic[T, R]):
     def _start(self, batch: list[_Entry[T, R]]) -> None:
         taken = set(map(id, batch))
         self._queue = [entry for entry in self._queue if id(entry) not in taken]
-        self._running = batch
+        self._running, self._company, self._began = batch, len(batch) > 1, self._clock.time()
         self._idle = anyio.Event()
         self._done.batches += 1
         self._done.items += len(batch)
@@ -255,6 +267,7 @@ class MicroBatcher(Generic[T, R]):
             if not entry.future.done():
                 entry.future.set_result(outcome)
         if self._running is batch:
-            self._running = []
+            self._running, self._ended = [], self._clock.time()
+            self._took = self._ended - self._began
             self._idle.set()
             self._pump()

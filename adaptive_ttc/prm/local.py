@@ -270,7 +270,7 @@ class BatchedPRM(RenderingPRM):
         """Score every step, batched with other tasks' requests; errors as the protocol says."""
         rendered = self._rendered(request)
         with engine_errors(self.name):
-            return await self._batcher.submit(rendered)
+            return await self._batcher.submit(rendered, more=request.more)
 
     async def aclose(self) -> None:
         """Fail what is queued, wait for the running batch, and free the models."""

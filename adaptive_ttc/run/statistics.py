@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from adaptive_ttc.answers.equivalence import GraderStatistics
@@ -65,6 +65,11 @@ class Meter:
         self._name = name
         self._calls = self._in_flight = self._failed = self._tokens = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that have not come back."""
+        return self._in_flight
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """A call is under way; it has failed where this is left by an exception."""
@@ -107,14 +112,16 @@ class MeteredPolicy(WrappedPolicy):
 
 
 class MeteredPRM(WrappedPRM):
-    """A PRM whose calls are counted."""
+    """A PRM whose calls are counted, and which is told whether the policy, of the meter ``drawing``, is at work."""
 
-    def __init__(self, prm: RewardModel, meter: Meter) -> None:
+    def __init__(self, prm: RewardModel, meter: Meter, drawing: Meter) -> None:
         super().__init__(prm)
-        self._meter = meter
+        self._meter, self._drawing = meter, drawing
 
     async def score(self, request: ScoreRequest) -> Scored:
         """The PRM's reply."""
+        if self._drawing.in_flight:
+            request = replace(request, more=True)
         with self._meter.call():
             scored = await self._prm.score(request)
         self._meter.add(scored.prm_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -180,6 +181,39 @@ async def test_what_waited_during_a_batch_starts_when_it_ends() -> None:
         worker.release()
     assert worker.batches == [[1, 2], [3]]
     await batcher.aclose()
+
+
+async def test_where_more_are_coming_a_batch_gathers_as_long_as_the_last_one_took() -> None:
+    worker, clock = Worker(), FakeClock()
+    batcher = MicroBatcher(worker, config=config(max_batch=8), clock=clock)
+    worker.hold()
+    async with anyio.create_task_group() as tasks:
+        for item in (1, 2):
+            tasks.start_soon(batcher.submit, item)
+        await worker.begun.wait()
+        clock.advance(3.0)
+        worker.release()
+    worker.begun = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(batcher.submit, 3, more=True))
+        await settle()
+        assert clock.armed == [clock.now + 3.0]
+        clock.advance(2.0)
+        tasks.start_soon(partial(batcher.submit, 4, more=True))
+        await settle()
+        assert worker.batches == [[1, 2]]
+        tasks.start_soon(batcher.submit, 5)  # none comes after it
+        await worker.begun.wait()
+    assert worker.batches == [[1, 2], [3, 4, 5]]
+
+
+async def test_whoever_was_alone_in_the_last_batch_does_not_gather() -> None:
+    worker, clock = Worker(), FakeClock()
+    batcher = MicroBatcher(worker, config=config(max_batch=8), clock=clock)
+    for item in (1, 2):
+        assert await batcher.submit(item, more=True) == 10 * item
+        clock.advance(1.0)
+    assert clock.armed == []
 
 
 async def test_batches_hold_similar_lengths_and_always_the_oldest_item() -> None:
@@ -408,6 +442,12 @@ async def test_two_loops_at_once_are_refused() -> None:
 
 
 def test_bad_settings_are_refused() -> None:
-    for settings in ({"max_batch": 0}, {"max_padded_tokens": 0}, {"max_wait": -1.0}, {"max_wait": float("inf")}):
+    for settings in (
+        {"max_batch": 0},
+        {"max_padded_tokens": 0},
+        {"max_wait": -1.0},
+        {"max_wait": float("inf")},
+        {"gather": -1.0},
+    ):
         with pytest.raises(ConfigError, match=next(iter(settings))):
             BatcherConfig(**settings)  # type: ignore[arg-type]
