@@ -9,9 +9,10 @@ of the same policy and PRM, each pair of them in a task of its own, all at once.
 keeps its best round. Answers are small numbers, which are compared without the grading worker.
 
 Figures, for ``weighted`` (weighted best-of-N: a sample is one request and one score), ``beam`` (beam search of width 4:
-a sample is one step) and ``adaptive`` (one budget over all problems, by the rule ``adaptive_consistency``):
-``us_per_sample.*`` of processor time, ``bare_us_per_sample.*``, ``ratio.*``, ``samples.*``; ``problems``, ``n``,
-``rounds``.
+a sample is one step) and ``adaptive`` (one budget over all problems, by the rule ``uniform``): ``us_per_sample.*`` of
+processor time, ``bare_us_per_sample.*``, ``ratio.*``, ``samples.*``. For ``adaptive`` with as many samples of a
+sixteenth of the problems (``deep``) and of 16 times as many problems (``wide``) also ``growth.*``, what a sample costs
+there over what it costs in ``adaptive``: far above 1 where work is quadratic. ``problems``, ``n``, ``rounds``.
 """
 
 from __future__ import annotations
@@ -132,13 +133,20 @@ async def adaptive(solver: Solver, questions: list[str], n: int) -> list[Solutio
     return list(await solver.solve_many(questions, budget_tokens=len(questions) * n * 90))
 
 
-WORK: dict[str, Work] = {"weighted": weighted, "beam": beam, "adaptive": adaptive}
+WORK: dict[str, Work] = {
+    "weighted": weighted,
+    "beam": beam,
+    "adaptive": adaptive,
+    "deep": adaptive,
+    "wide": adaptive,
+}
+GROWTH = 16
 
 
 async def _round(name: str, questions: list[str], n: int) -> tuple[float, float, int]:
     """Seconds of the solver and of bare tasks, and how many samples there were."""
     policy, prm = Canned(), CannedPRM()
-    rule = "adaptive_consistency" if name == "adaptive" else None
+    rule = "uniform" if WORK[name] is adaptive else None
     async with Solver(policy, None if rule else prm, rule=rule) as solver:
         start = time.process_time()
         solutions = await WORK[name](solver, questions, n)
@@ -151,15 +159,19 @@ async def _round(name: str, questions: list[str], n: int) -> tuple[float, float,
 
 async def measure(*, limit: int, n: int, rounds: int) -> dict[str, float]:
     """All figures."""
-    questions = [f"What is {index} + {index % 7}?" for index in range(limit)]
+    sizes = {"deep": (max(1, limit // GROWTH), n * GROWTH), "wide": (limit * GROWTH, max(1, n // GROWTH))}
     figures: dict[str, float] = {}
     for name in WORK:
-        await _round(name, questions[:4], n)
-        taken = [await _round(name, questions, n) for _ in range(rounds)]
+        problems, each = sizes.get(name, (limit, n))
+        questions = [f"What is {index} + {index % 7}?" for index in range(problems)]
+        await _round(name, questions[:4], 4)
+        taken = [await _round(name, questions, each) for _ in range(rounds)]
         samples = taken[0][2]
         ours, theirs = (1e6 * min(one[side] / one[2] for one in taken) for side in (0, 1))
         figures |= {f"us_per_sample.{name}": ours, f"bare_us_per_sample.{name}": theirs}
         figures |= {f"ratio.{name}": ours / theirs, f"samples.{name}": samples}
+    for name in sizes:
+        figures[f"growth.{name}"] = figures[f"us_per_sample.{name}"] / figures["us_per_sample.adaptive"]
     return {**figures, "problems": limit, "n": n, "rounds": rounds}
 
 
