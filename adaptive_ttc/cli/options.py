@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +43,7 @@ class Recipe:
     prm_settings: Mapping[str, Any]
     answers: str | None = None  # the answer space, see docs/answers.md; None: the solver's own
     commands: Mapping[str, str]  # command lines for the pair, by name
+    card_gib: float | None = None  # memory, in GiB, of the card that its shares are of
 
     def load(self, *, api_key_env: str | None = None, trust_remote_code: bool = False, **settings: Any) -> Solver:
         """Load the models with further ``settings`` of ``Solver.load``, such as ``seed``; its errors.
@@ -83,8 +85,8 @@ _USERS_OWN = {
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: TOML with a table ``policy``, and optionally ``prm``, ``commands`` and a line ``answers``;
-    ConfigError if it is none.
+    """Read a recipe: TOML with a table ``policy``, and optionally ``prm``, ``commands`` and lines ``answers`` and
+    ``card_gib``; ConfigError if it is none.
 
     Each model's table holds ``model``, and settings beside it; ``engine`` says what runs it.
     """
@@ -96,10 +98,10 @@ def read_recipe(path: str | Path) -> Recipe:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; recipes/README.md shows the form of a recipe") from error
-    unknown = sorted(set(document) - {"policy", "prm", "commands", "answers"})
+    unknown = sorted(set(document) - {"policy", "prm", "commands", "answers", "card_gib"})
     if unknown:
         raise ConfigError(
-            f"{path} holds {', '.join(unknown)}; a recipe has the tables policy, prm and commands, and answers alone"
+            f"{path} holds {', '.join(unknown)}; a recipe has the tables policy, prm and commands, answers and card_gib"
         )
     policy, policy_settings = _model(path, "policy", document.get("policy"))
     engine = policy_settings.pop("engine", DEFAULT_ENGINE)
@@ -110,6 +112,9 @@ def read_recipe(path: str | Path) -> Recipe:
     answers = document.get("answers")
     if space_of(answers).tested:
         raise ConfigError(f"{path}: leave answers = {answers!r} out; whether programs run is yours to say: --answers")
+    card = document.get("card_gib")
+    if card is not None and (type(card) not in (int, float) or not 0 < card < math.inf):
+        raise ConfigError(f"{path}: card_gib = {card!r} must be the memory of the card in GiB, such as 44.5")
     return Recipe(
         name=Path(path).stem,
         policy=policy,
@@ -119,6 +124,7 @@ def read_recipe(path: str | Path) -> Recipe:
         prm_settings=prm_settings,
         answers=answers,
         commands=commands,
+        card_gib=card,
     )
 
 

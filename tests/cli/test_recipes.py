@@ -24,6 +24,7 @@ PAIRS = {
     ("meta-llama/Llama-3.2-3B-Instruct", "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"),
     ("Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
     ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
+    ("Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
     ("Qwen/Qwen2.5-1.5B-Instruct", "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"),
 }
 
@@ -176,6 +177,8 @@ NO_RECIPES = {
     "no policy": ("[prm]\nmodel = 'a/b'", r"names no model: give the table \[policy\]"),
     "no model": ("[policy]\ndtype = 'float32'", "names no model"),
     "a foreign table": ("[policy]\nmodel = 'a/b'\n[polcy]\nx = 1", "holds polcy; a recipe has the tables"),
+    "no card": ("card_gib = '48 GB'\n[policy]\nmodel = 'a/b'", "must be the memory of the card in GiB"),
+    "an endless card": ("card_gib = inf\n[policy]\nmodel = 'a/b'", "must be the memory of the card in GiB"),
     "commands that are none": ("[policy]\nmodel = 'a/b'\n[commands]\nx = 1", "each a string"),
 }
 
