@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from adaptive_ttc.types import Aggregation, Message, Problem
 
 SampleFinish = Literal["eos", "stop", "length", "abort"]
 """Why an engine ended a sample, see :class:`Sampled`."""
+
+
+class Spare(Protocol):
+    """What a request may cost beyond its ``max_tokens``, where an engine asks for the same sample twice."""
+
+    @property
+    def tokens(self) -> int:
+        """Reserved so far."""
+
+    def reserve(self, tokens: int) -> bool:
+        """Have so many more tokens reserved, before anything generates them; whether they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,7 @@ class SampleRequest:
         think_tokens: most tokens of thinking, for an engine of whole samples; any other one's thoughts the driver ends.
         messages: the chat that ``prompt_ids`` render, for engines that render prompts themselves; empty where a
             solution has begun.
+        spare: where tokens that are generated beside the sample are reserved; None: there may be none.
     """
 
     id: str
@@ -59,6 +71,7 @@ class SampleRequest:
     stop_ids: tuple[int, ...] = ()
     think_tokens: int | None = None
     messages: tuple[Message, ...] = ()
+    spare: Spare | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +88,8 @@ class Sampled:
             knows that it cannot be told; None: it follows from ``logprobs``.
         prompt_tokens: prompt tokens computed; ``cached_tokens`` were answered by a prefix cache.
         discarded_tokens: tokens computed past the end of the sample and not delivered.
+        hedged_tokens: most tokens that a second request for the same sample generated in vain; charged, and no more
+            than the request's ``spare`` reserved.
         thought: how many of ``token_ids``, from the first on, are thinking, where the engine itself tells them from the
             answer; None: the policy's tags tell.
     """
@@ -87,6 +102,7 @@ class Sampled:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     discarded_tokens: int = 0
+    hedged_tokens: int = 0
     thought: int | None = None
 
 

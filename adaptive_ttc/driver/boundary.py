@@ -145,6 +145,9 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
             number = getattr(reply, name)
             if not (_is_count(number) and number <= most):
                 raise _UnsoundError(f"{name}={_shown(number)} in a context of {most:,}")
+        spare, hedged = 0 if request.spare is None else request.spare.tokens, reply.hedged_tokens
+        if not (_is_count(hedged) and hedged <= spare):
+            raise _UnsoundError(f"hedged_tokens={_shown(hedged)} where {spare:,} were reserved")
     # Python's own numbers in tuples, whatever the engine's library has
     own = _own(reply.token_ids, int), _own(reply.logprobs, float), _own(reply.top_logprobs, float)
     if own[0] is reply.token_ids and own[1] is reply.logprobs and own[2] is reply.top_logprobs:

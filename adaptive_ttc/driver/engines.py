@@ -75,6 +75,10 @@ class Reply:
             return len(self.sampled.token_ids)
         return granted if self.error is None or self.error.generated else 0
 
+    def hedged(self, reserved: int) -> int:
+        """Tokens that have to be paid for beside those, of the ``reserved`` ones, likewise."""
+        return self.sampled.hedged_tokens if self.sampled is not None else self.tokens(reserved)
+
 
 UNSENT = Reply(sent=False)
 LOST = Reply()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -13,6 +13,7 @@ from adaptive_ttc.driver.health import backoff
 from adaptive_ttc.driver.leases import Member, Terms, plan_round
 from adaptive_ttc.driver.race import Race
 from adaptive_ttc.driver.score_calls import ExpansionScores, scoring_of
+from adaptive_ttc.driver.spare import LeaseSpare
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.driver.thinking import Thoughts, tokens_to_finish
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError
@@ -166,14 +167,26 @@ class Expansion:
 
     async def _serve(self, lease: Lease, calls: PolicyCalls, scores: ExpansionScores) -> None:
         """Call, settle. A sample whose call failed stays as it was, so that a later round repeats it."""
-        asked = lease.sample.ask(lease.tokens, self._engines.config.priority)
+        spare = LeaseSpare(self._reserve_beside)
+        asked = lease.sample.ask(lease.tokens, self._engines.config.priority, spare)
         started, reply, known = self._recorder.now(), LOST, self._engines.health.losses.incidents
         try:
             reply = await calls.sample(asked)
         finally:
             if reply.sent:
                 self._record_call(lease.sample, asked, reply, started)
+            spare.settle(self._engines.price.decode * reply.hedged(spare.tokens))
             self._settle(lease, reply, scores, known)
+
+    def _reserve_beside(self, tokens: int) -> Reservation | None:
+        """The money for as many tokens again, if a solution can be finished without it."""
+        account, price = self._account, self._engines.price.decode * tokens
+        left, rate = account.ledger.available, self._engines.price.decode + self._engines.scorer.planned_rate
+        mine = (*self._samples, *self._beside)
+        kept = 0 if account.solved else max(self._overhead(one) + rate * self._finish(one) for one in mine)
+        if self._engines.halt.is_set() or (left is not None and left < price + kept):
+            return None
+        return account.ledger.reserve(price)
 
     def _settle(self, lease: Lease, reply: Reply, scores: ExpansionScores, known: int) -> None:
         """Charge what a call cost, sent when so many incidents were known, then see what came of it."""
@@ -256,7 +269,9 @@ class Expansion:
 
     def _record_call(self, sample: Sample, asked: SampleRequest, reply: Reply, started: float) -> None:
         outcome = reply.sampled or Sampled(token_ids=(), finish="abort")
-        lost = 0 if reply.sampled else reply.tokens(asked.max_tokens)
+        lost, beside = 0 if reply.sampled else reply.tokens(asked.max_tokens), asked.spare.tokens if asked.spare else 0
+        if beside:  # the same sample was asked for twice
+            self._record_call(sample, replace(asked, max_tokens=reply.hedged(beside), spare=None), LOST, started)
         self._recorder.add(
             num_calls=1,
             completion_tokens=len(outcome.token_ids),

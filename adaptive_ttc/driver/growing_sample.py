@@ -13,7 +13,7 @@ from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.thinking import ThinkingTags, Thought
 from adaptive_ttc.driver.step_ends import step_ends
-from adaptive_ttc.policy import Sampled, SampleRequest
+from adaptive_ttc.policy import Sampled, SampleRequest, Spare
 from adaptive_ttc.prm.base import TokenLogprobs
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Message, Prefix, split_steps
@@ -135,7 +135,7 @@ class Sample:
         """Its text beyond its parent's."""
         return self.text[len(self.parent.text) :]
 
-    def ask(self, tokens: int, priority: int) -> SampleRequest:
+    def ask(self, tokens: int, priority: int, spare: Spare | None = None) -> SampleRequest:
         """The request for its next ``tokens`` tokens, from exactly the ids that it has."""
         request, ends = self._request, self._ends_of_thought()
         stop, self._stops_at_close = (*request.stop, *ends.texts), bool(ends.texts or ends.ids)
@@ -157,6 +157,7 @@ class Sample:
             logprobs=self.logprobs_wanted,
             top_logprobs=self.top_wanted,
             messages=() if self.token_ids else self._messages,
+            spare=spare,
         )
 
     def absorb(self, sampled: Sampled, granted: int, *, late: bool = False) -> None:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel
-from adaptive_ttc.policies.openai.fleet import REMEDY
+from adaptive_ttc.policies.openai.config import REMEDY
 from adaptive_ttc.policies.openai.protocol import Chunk, exact_text
 from adaptive_ttc.policies.openai.words import ending, fits
 from adaptive_ttc.policies.requests import StopRule, mean_logprob

@@ -1,113 +1,34 @@
-"""Servers of one model: how they are reached, and which of them serves a request (healthy, near the prefix, idle)."""
+"""Which of a fleet's servers serves a request: one that is well, near the prefix, and has the shortest expected wait.
+
+The expected wait is what a token of an answer takes there (an EWMA, see :mod:`adaptive_ttc.policies.openai.pace`) times
+the requests in flight, as the balancer "Peak EWMA" of Finagle has it. In large fleets it is compared for a few replicas
+that are drawn at random: the power of two choices (Mitzenmacher 2001), or here of eight.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from random import Random
 
 import anyio
 
-from adaptive_ttc.errors import ConfigError, OutageError
-from adaptive_ttc.policies.secrets import Credentials, check_key, redacted, split_credentials
+from adaptive_ttc.errors import OutageError
+from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.policies.openai.limits import QUEUED, REFUSED, Limit
+from adaptive_ttc.policies.openai.pace import Pace
+from adaptive_ttc.policies.openai.prefixes import PrefixMap
+from adaptive_ttc.policies.openai.queues import Queue
 from adaptive_ttc.tasks import side_by_side
 
 _log = logging.getLogger(__package__)
 
-Api = Literal["tokens", "chat", "text"]
-"""``tokens``: completions of token ids by servers that name the ids they generate (vLLM, SGLang, llama.cpp).
-
-``chat``: chats, which any server takes (Ollama, hosted APIs). ``text``: completions of text. Neither of the two can go
-on from a half-written solution token for token, so they serve whole samples alone.
-"""
-
-REMEDY = (
-    "for greedy, majority, best_of_n, weighted_best_of_n and revision, which draw whole samples, any server will do "
-    "(api='chat'); for all others serve the model with one that names token ids, such as vLLM or SGLang (api='tokens')"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetConfig:
-    """How a fleet of servers is reached. Times are in seconds.
-
-    Attributes:
-        base_urls: of replicas that serve the same model, each up to and with ``/v1``. User and password, if a URL has
-            them (``http://user:password@host/v1``), are kept apart.
-        credentials: these, by base URL.
-        api: the protocol; see :data:`Api`.
-        model: its name on the servers; None takes the only one that a replica serves.
-        api_key: sent as a bearer token; None sends none.
-        max_concurrency: requests in flight at once, over all replicas; more wait here, in order of priority.
-        connect_timeout: to set up a connection, and for an answer to a health check.
-        stall_timeout: between two pieces of an answer, waiting in the server's queue included.
-        request_timeout: for one whole answer.
-        patience: how long a request waits for a replica to be there (again) before the run fails.
-        backoff: first wait after a replica refused or was out of reach; doubled each time, up to 60 times as long.
-        affinity_block: tokens in a block of the map from prefixes to replicas; 0 turns it off, for a router with its
-            own.
-        spill: how many more requests than the least loaded replica the one with the prefix may have.
-        stream_interval: tokens in one piece of an answer, where the engine can be told (vLLM), and so the precision of
-            an aborted sample. A piece costs this process the same whatever it holds: on vLLM 0.32 0.3 ms of processor
-            time a token with pieces of 1, 0.1 ms with 8.
-        logprobs: ask for the log-probability of every token.
-        standard_fields: send only what OpenAI's own API knows, for hosted APIs that refuse the rest; their defaults for
-            top-k, penalties and the like then apply.
-        thinking_field: the field of a request in which servers of whole samples take ``think_tokens``, the most tokens
-            of thinking, such as ``thinking_token_budget`` (vLLM) or ``chat_template_kwargs.thinking_budget``; None:
-            they take none.
-        extra: put into every request's body, replacing what is there.
-    """
-
-    base_urls: tuple[str, ...]
-    credentials: Mapping[str, Credentials] = field(init=False, repr=False)
-    api: Api = "tokens"
-    model: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    max_concurrency: int = 256
-    connect_timeout: float = 5.0
-    stall_timeout: float = 120.0
-    request_timeout: float = 1800.0
-    patience: float = 60.0
-    backoff: float = 0.25
-    affinity_block: int = 32
-    spill: int = 8
-    stream_interval: int = 8
-    logprobs: bool = True
-    standard_fields: bool = False
-    thinking_field: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.base_urls:
-            raise ConfigError("base_urls is empty; give at least one, such as http://localhost:8000/v1")
-        if self.api not in get_args(Api):
-            raise ConfigError(f"api={self.api!r} is not one of {', '.join(get_args(Api))}")
-        if self.api_key:
-            check_key(self.api_key)
-        servers = [split_credentials(url, example="http://localhost:8000/v1") for url in self.base_urls]
-        object.__setattr__(self, "base_urls", tuple(url for url, _ in servers))
-        found = {url.rstrip("/"): credentials for url, credentials in servers if credentials}
-        object.__setattr__(self, "credentials", found)
-        if len({url.rstrip("/") for url in self.base_urls}) < len(self.base_urls):
-            raise ConfigError(f"a base URL stands twice in {', '.join(self.base_urls)}; name every replica once")
-        for name in ("max_concurrency", "stream_interval", "patience", "backoff", "affinity_block", "spill"):
-            bound = 1 if name in ("max_concurrency", "stream_interval") else 0
-            if not getattr(self, name) >= bound:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least {bound}")
-        for name in ("connect_timeout", "stall_timeout", "request_timeout"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")
-        own = {"model", "prompt", "messages", "max_tokens", "seed", "stream", "n", "stop"} & set(self.extra)
-        if own:
-            raise ConfigError(f"extra may not set {', '.join(sorted(own))}: the policy sets them for every request")
-
-    def redacted(self, text: str) -> str:
-        """A text, such as what a server said, without the key and the passwords."""
-        return redacted(text, (self.api_key, *self.credentials.values()))
+_CHOICES = 8  # replicas that are compared: several solvers do not all run to the one that looks idle
+_EQUAL = 1.25  # times the shortest expected wait, up to which replicas take turns
+_SLACK = 0.25  # requests that may wait in a server's queue, of those that it runs, and one: it is never idle then
+_FRESH = 3  # intervals for which a look at a queue holds
 
 
 class UnavailableError(Exception):
@@ -132,6 +53,8 @@ class Replica:
 
     url: str  # its base URL, without a slash at the end
     index: int  # its place in the fleet
+    limit: Limit = field(default_factory=lambda: Limit(2**31))  # of requests at once
+    pace: Pace = field(default_factory=Pace)
     model: str = ""  # the name under which it serves the model; known after its first check
     left_out: set[str] = field(default_factory=set)  # fields of a request that it refused
     tells_stop: bool = False  # whether it is known to say which stop string ended an answer
@@ -143,21 +66,50 @@ class Replica:
     retry_at: float = 0.0  # when it may be tried again
     failures: int = 0  # since it last was well
     trouble: str = "not asked yet"  # why it is not ready, for a person
+    heard: float = 0.0  # when a piece of an answer came, or the first of the requests in flight was sent
+    tells_load: bool = True  # whether it may tell the length of its queue
+    looked: float = 0.0  # when it was asked for that, or found to be well
+    queue: Queue | None = None  # what it said then
+    others: int = 0  # requests of other clients in it
+
+    def silence(self, now: float) -> float:
+        """Seconds for which it has owed an answer and said nothing."""
+        return now - self.heard if self.in_flight else 0.0
 
 
 class Fleet:
-    """The replicas, their health and their load.
+    """The replicas, their health and their load. Time is the event loop's.
 
     A replica that refuses a request rests, longer each time. One that was out of reach, or broke off, is checked before
-    it gets another request: by the first request after its rest; the others go elsewhere meanwhile. ``check`` asks a
-    replica for its health and sets its ``model``; it raises :class:`UnavailableError` if the replica is not well.
+    it gets another request: by the first request after its rest; the others go elsewhere meanwhile. One that is silent
+    gets no request while another one is there.
+
+    Args:
+        config: how the fleet is reached.
+        check: asks a replica for its health and sets its ``model``; it raises :class:`UnavailableError` if the replica
+            is not well.
+        random: draws the replicas that are compared.
     """
 
-    def __init__(self, config: FleetConfig, check: Callable[[Replica], Awaitable[None]]) -> None:
-        self._config, self._check = config, check
+    def __init__(
+        self, config: FleetConfig, check: Callable[[Replica], Awaitable[None]], random: Random | None = None
+    ) -> None:
+        self._config, self._check, self._random = config, check, random or Random(0)
         self._prefixes = PrefixMap(config.affinity_block)
+        self._pace = Pace()  # of all replicas
         self._news = anyio.Event()
-        self.replicas = tuple(Replica(url.rstrip("/"), index) for index, url in enumerate(config.base_urls))
+        self._waiting = 0
+        self.replicas = tuple(
+            Replica(url.rstrip("/"), index, Limit(config.max_concurrency)) for index, url in enumerate(config.base_urls)
+        )
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when :attr:`places` may have changed."""
+
+    @property
+    def places(self) -> int:
+        """Requests that the replicas may serve at once, all together."""
+        most = self._config.max_concurrency
+        return min(most, sum(one.limit.requests for one in self.replicas if one.ready) or most)
 
     @asynccontextmanager
     async def replica(self, prompt: Sequence[int], give_up: float) -> AsyncIterator[Replica]:
@@ -165,43 +117,91 @@ class Fleet:
 
         OutageError if none was ready by then (nothing was sent), ConfigError if a replica does not serve the model.
         """
-        while not (ready := await self._ready()):
+        while not (chosen := self._choose(ready := await self._ready(), prompt)):
             now = anyio.current_time()
-            if now > give_up:
+            if not ready and now > give_up:
                 raise self.exhausted()
-            due = min((one.retry_at for one in self.replicas if not one.checking), default=give_up)
-            with anyio.move_on_after(max(0.0, min(due, give_up) - now)):
-                await self._news.wait()
-        chosen = self._choose(ready, prompt)
-        self._prefixes.note(prompt, chosen.index)
-        chosen.in_flight += 1
-        chosen.served += 1
-        try:
+            due = min((one.retry_at for one in self.replicas if not (one.ready or one.checking)), default=now + 1.0)
+            await self._wait_for_news(max(0.0, min(due, now + 1.0 if ready else give_up) - now))
+        with self.serving(chosen, prompt):
             yield chosen
+
+    def elsewhere(self, replica: Replica, prompt: Sequence[int]) -> Replica | None:
+        """Another one than this that takes a request now and is not silent; None where there is none."""
+        ready = [one for one in self.replicas if one.ready and one is not replica]
+        chosen = self._choose(ready, prompt)
+        silent = chosen is not None and chosen.silence(anyio.current_time()) > self._config.suspect_after
+        return None if silent else chosen
+
+    @contextmanager
+    def serving(self, replica: Replica, prompt: Sequence[int]) -> Iterator[None]:
+        """Count a request to a replica's load."""
+        self._prefixes.note(prompt, replica.index)
+        if not replica.in_flight:
+            replica.heard = anyio.current_time()
+        replica.in_flight += 1
+        replica.served += 1
+        try:
+            yield
         finally:
-            chosen.in_flight -= 1
+            replica.in_flight -= 1
+            self._tell()
+
+    def heard(self, replica: Replica, seconds: float, tokens: int, *, first: bool) -> None:
+        """So many tokens of an answer came from a replica after so many seconds; ``first``: they began it."""
+        now = anyio.current_time()
+        if replica.silence(now) > self._config.suspect_after:
+            self._tell()
+        replica.heard = now
+        replica.pace.took(seconds, tokens, now)
+        self._pace.took(seconds, tokens, now)
+        if first and replica.limit.taken(replica.in_flight):
+            self._changed()
 
     def served(self, replica: Replica, tokens: Sequence[int]) -> None:
         """A replica answered; its cache now holds prompt and answer."""
         replica.failures = 0
         self._prefixes.note(tokens, replica.index)
 
-    def refused(self, replica: Replica, reason: UnavailableError) -> None:
-        """A replica did not take a request."""
+    def refused(self, replica: Replica, reason: UnavailableError, sent: float | None = None) -> None:
+        """A replica did not take a request, ``sent`` at that loop time, or is not well."""
         _log.warning("%s took no request: %s", replica.url, reason)
+        now = anyio.current_time()
         if replica.ready or replica.checking:
-            replica.failures += 1
-            rest = self._config.backoff * min(2 ** (replica.failures - 1), 60)
-            replica.retry_at = anyio.current_time() + max(rest, reason.retry_after or 0.0)
+            self._rest(replica, replica.failures, reason.retry_after or 0.0)
+        if sent is not None and not reason.must_check:
+            replica.limit.pushed_back(REFUSED, replica.in_flight - 1, sent, now)
         replica.ready = False
         replica.must_check = replica.must_check or reason.must_check
         replica.trouble = str(reason)
+        self._changed()
 
     def broke(self, replica: Replica, reason: str) -> None:
-        """A replica broke off an answer; if it died, its cache is lost."""
+        """A replica broke off an answer; if it died, its cache is lost. One that does so again rests longer."""
         _log.warning("%s broke off an answer: %s", replica.url, reason)
+        if replica.ready:
+            self._rest(replica, replica.failures - 1)
         replica.ready, replica.must_check, replica.trouble = False, True, reason
-        replica.retry_at = anyio.current_time()
+        self._changed()
+
+    def must_look(self, replica: Replica) -> bool:
+        """Whether a replica is to be asked for its queue now, which is noted as done."""
+        now, interval = anyio.current_time(), self._config.load_interval
+        if not (interval and replica.tells_load) or now < replica.looked + interval:
+            return False
+        replica.looked = now
+        return True
+
+    def looked(self, replica: Replica, queue: Queue | None) -> None:
+        """A replica told its queue; None: it does not tell, and is asked no more."""
+        if queue is None:
+            replica.tells_load, replica.queue = False, None
+            return
+        now, before = anyio.current_time(), 0 if replica.queue is None else replica.queue.waiting
+        replica.queue, replica.others = queue, max(0, queue.running + queue.waiting - replica.in_flight)
+        if queue.waiting > 1 + _SLACK * queue.running and queue.waiting >= before:
+            replica.limit.pushed_back(QUEUED, replica.in_flight, now, now)
+            self._changed()
 
     def exhausted(self) -> OutageError:
         """The error when patience has run out; waiting longer would not help, so it is not retryable."""
@@ -212,6 +212,29 @@ class Fleet:
             generated=False,
         )
 
+    def _rest(self, replica: Replica, failures: int, least: float = 0.0) -> None:
+        """Leave a replica alone, longer after every failure, the first ``failures`` of them being none."""
+        rest = self._config.backoff * min(2**failures, 60) if failures >= 0 else 0.0
+        replica.failures += 1
+        replica.retry_at = anyio.current_time() + max(rest, least)
+
+    async def _wait_for_news(self, seconds: float) -> None:
+        self._waiting += 1
+        try:
+            with anyio.move_on_after(seconds):
+                await self._news.wait()
+        finally:
+            self._waiting -= 1
+
+    def _tell(self) -> None:
+        if self._waiting:
+            self._news.set()
+            self._news = anyio.Event()
+
+    def _changed(self) -> None:
+        self.on_change()
+        self._tell()
+
     async def _ready(self) -> list[Replica]:
         """The replicas that take requests: rested ones again, after a health check where one is due."""
         now = anyio.current_time()
@@ -221,10 +244,13 @@ class Fleet:
         unknown = [one for one in due if one.must_check]
         if any(one.ready for one in self.replicas):
             unknown = unknown[:1]  # this request could go at once, so it pays for one question at most
-        async with side_by_side() as tasks:
-            for one in unknown:
-                one.checking = True
-                tasks.start_soon(self._ask, one)
+        if unknown:
+            async with side_by_side() as tasks:
+                for one in unknown:
+                    one.checking = True
+                    tasks.start_soon(self._ask, one)
+        if due:
+            self.on_change()
         return [one for one in self.replicas if one.ready]
 
     async def _ask(self, replica: Replica) -> None:
@@ -236,68 +262,46 @@ class Fleet:
             _log.info("%s takes requests", replica.url)
             if replica.failures:
                 self._prefixes.forget(replica.index)  # it may have been started anew
-            replica.ready, replica.must_check = True, False
+                replica.limit.restart(replica.in_flight)
+            replica.ready, replica.must_check, replica.looked = True, False, anyio.current_time()
         finally:
             replica.checking = False
-            self._news.set()
-            self._news = anyio.Event()
+            self._tell()
 
-    def _choose(self, ready: Sequence[Replica], prompt: Sequence[int]) -> Replica:
-        """The least loaded of those that hold the prompt's prefix, unless another one is much less loaded.
+    def _choose(self, ready: Sequence[Replica], prompt: Sequence[int]) -> Replica | None:
+        """The one with the shortest expected wait, or one that holds the prompt's prefix and is not much behind it;
+        None where all have as many requests as they may.
 
         A prefix shorter than half the prompt does not count: every prompt may begin with the same system message.
         """
-        idlest = min(ready, key=_load)
+        now = anyio.current_time()
+        free = [one for one in ready if one.limit.has_room(one.in_flight)]
+        free = [one for one in free if one.silence(now) <= self._config.suspect_after] or free
+        if not free:
+            return None
+        idlest = self._idlest(self._random.sample(free, _CHOICES) if len(free) > _CHOICES else free, now)
         replicas, tokens = self._prefixes.find(prompt)
-        holders = [one for one in ready if one.index in replicas]
+        holders = [one for one in free if one.index in replicas]
         if not holders or 2 * tokens < len(prompt):
             return idlest
-        near = min(holders, key=_load)
-        return near if near.in_flight <= idlest.in_flight + self._config.spill else idlest
+        near = self._idlest(holders, now)
+        return near if self._wait(near, now) <= self._wait(idlest, now, self._config.spill) else idlest
+
+    def _idlest(self, replicas: Sequence[Replica], now: float) -> Replica:
+        waits = [self._wait(one, now) for one in replicas]
+        least = min(waits)
+        equal = [one for one, wait in zip(replicas, waits, strict=True) if wait <= _EQUAL * least]
+        return min(equal, key=_turn)
+
+    def _wait(self, replica: Replica, now: float, more: int = 0) -> float:
+        """Seconds, but for the answer's length, that a request takes, as if there were ``more`` others."""
+        pace = replica.pace.per_token(now, self._pace.per_token(now))
+        if pace:  # a wait that is under way counts as soon as it is longer than usual
+            pace = max(pace, replica.silence(now) / self._config.stream_interval)
+        fresh = now - replica.looked <= _FRESH * self._config.load_interval
+        return pace * (replica.in_flight + (replica.others if fresh else 0) + 1 + more)
 
 
-def _load(replica: Replica) -> tuple[int, int, int]:
+def _turn(replica: Replica) -> tuple[int, int, int]:
     # equally loaded ones take turns
     return replica.in_flight, replica.served, replica.index
-
-
-class PrefixMap:
-    """Which replica computed which prefix, block by block; the least recently used blocks are forgotten.
-
-    It imitates the real caches (vLLM's automatic prefix caching): whole blocks of tokens, found by a chain of hashes
-    from the prompt's first token on. ``block``: tokens in a block, 0 remembers nothing; ``capacity``: blocks, of about
-    200 bytes each.
-    """
-
-    def __init__(self, block: int, capacity: int = 250_000) -> None:
-        self._block, self._capacity = block, capacity
-        self._blocks: OrderedDict[int, frozenset[int]] = OrderedDict()
-
-    def find(self, tokens: Sequence[int]) -> tuple[frozenset[int], int]:
-        """The replicas that computed the longest known prefix of a prompt, and the tokens of that prefix."""
-        held = (frozenset[int](), 0)
-        for index, key in enumerate(self._chain(tokens)):
-            replicas = self._blocks.get(key)
-            if not replicas:
-                break
-            held = (replicas, (index + 1) * self._block)
-        return held
-
-    def note(self, tokens: Sequence[int], replica: int) -> None:
-        """A replica is computing, or has computed, these tokens."""
-        for key in self._chain(tokens):
-            self._blocks[key] = self._blocks.get(key, frozenset()) | {replica}
-            self._blocks.move_to_end(key)
-        while len(self._blocks) > self._capacity:
-            self._blocks.popitem(last=False)
-
-    def forget(self, replica: int) -> None:
-        """A replica has lost its cache."""
-        for key, replicas in self._blocks.items():
-            self._blocks[key] = replicas - {replica}
-
-    def _chain(self, tokens: Sequence[int]) -> Iterator[int]:
-        key = 0
-        for start in range(0, len(tokens) - self._block + 1, self._block) if self._block else ():
-            key = hash((key, *tokens[start : start + self._block]))
-            yield key

@@ -8,8 +8,10 @@ were generated for them, and has no token ids.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,8 +20,10 @@ import httpx2
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.bounded_http import beginning, bounded
-from adaptive_ttc.policies.openai.fleet import FailedError, FleetConfig, Replica, UnavailableError
+from adaptive_ttc.policies.openai.config import FleetConfig
+from adaptive_ttc.policies.openai.fleet import FailedError, Replica, UnavailableError
 from adaptive_ttc.policies.openai.protocol import DONE
+from adaptive_ttc.policies.openai.queues import PATHS, Queue, read_queue
 from adaptive_ttc.tasks import LoopAffinity
 
 Json = Mapping[str, Any]
@@ -80,7 +84,8 @@ class Connections:
             ) as response:
                 if response.status_code != 200:
                     said = self._config.redacted(await beginning(response))[:500]
-                    raise _refusal(replica, path, response.status_code, said, response.headers.get("retry-after"))
+                    rest = _seconds(response.headers.get("retry-after"), response.headers.get("date"))
+                    raise _refusal(replica, path, response.status_code, said, rest)
                 if _content_type(response) == "application/json":
                     said = (await response.aread()).decode("utf-8", "replace")
                     yield self._parsed(replica, path, said, first=True, status=400)
@@ -111,10 +116,7 @@ class Connections:
         context.
         """
         try:
-            # health is beside ``/v1``, not below it
-            parts = urlsplit(replica.url)
-            root = urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix("/v1"), "", ""))
-            health = await self._get(replica, root + "/health")
+            health = await self._get(replica, _root(replica) + "/health")
             # a server without that path, as some routers, is well if it lists its models
             if health.status_code not in (200, 404, 405):
                 raise UnavailableError(f"/health says {health.status_code}", must_check=True)
@@ -128,6 +130,19 @@ class Connections:
         card = self._pick(replica, models)
         replica.model = card["id"]
         replica.tells_stop = card.get("owned_by") in _TELLING
+
+    async def queue(self, replica: Replica) -> Queue | None:
+        """The length of a replica's own queue; None if it does not tell. UnavailableError if it cannot now."""
+        for path in PATHS:
+            try:
+                said = await self._get(replica, _root(replica) + path)
+            except (httpx2.TransportError, TimeoutError) as error:
+                raise UnavailableError(f"out of reach ({_said(error)})") from error
+            if said.status_code >= 500 or said.status_code in _NOT_NOW:
+                raise UnavailableError(f"{path} says {said.status_code}")
+            if said.status_code == 200 and (queue := read_queue(said.text)):
+                return queue
+        return None
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
@@ -200,10 +215,10 @@ class Connections:
         return dict(cards[wanted])
 
 
-def _refusal(replica: Replica, path: str, status: int, said: str, retry_after: str | None = None) -> Exception:
+def _refusal(replica: Replica, path: str, status: int, said: str, rest: float | None = None) -> Exception:
     """The error for a status other than 200, of a whole answer or in place of a stream's first event."""
     if status in _NOT_NOW:
-        return UnavailableError(f"says {status}: {said}", retry_after=_seconds(retry_after))
+        return UnavailableError(f"says {status}: {said}", retry_after=rest)
     if status in _MISFIT:
         return MisfitError(f"answers {path} with {status}: {said}")
     if status == 500:
@@ -229,11 +244,22 @@ def _content_type(response: httpx2.Response) -> str:
     return named.partition(";")[0].strip().lower()
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def _seconds(retry_after: str | None, date: str | None) -> float | None:
+    """Seconds of rest that a server asks for, up to a minute: it names them, or a date, which its own clock tells."""
     try:
-        return min(max(float(retry_after or ""), 0.0), 60.0)
+        rest = float(retry_after or "")
     except ValueError:
-        return None
+        try:
+            rest = (parsedate_to_datetime(retry_after or "") - parsedate_to_datetime(date or "")).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(rest, 0.0), 60.0) if math.isfinite(rest) else None
+
+
+def _root(replica: Replica) -> str:
+    """The address beside ``/v1``, where health and queues are told."""
+    parts = urlsplit(replica.url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix("/v1"), "", ""))
 
 
 def _said(error: Exception) -> str:

@@ -6,28 +6,33 @@ of the answer. If a call was lost otherwise after it was sent, the caller gets a
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import fields as fields_of
-from itertools import count
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
 from adaptive_ttc.policies.openai.answer import Answer
-from adaptive_ttc.policies.openai.fleet import REMEDY, FailedError, Fleet, FleetConfig, Replica, UnavailableError
+from adaptive_ttc.policies.openai.attempt import NOTHING, Attempt
+from adaptive_ttc.policies.openai.config import REMEDY, FleetConfig
+from adaptive_ttc.policies.openai.fleet import FailedError, Fleet, Replica, UnavailableError
+from adaptive_ttc.policies.openai.gate import Gate
+from adaptive_ttc.policies.openai.hedging import Hedges, Race
 from adaptive_ttc.policies.openai.http import Connections, MisfitError
 from adaptive_ttc.policies.openai.protocol import body_of, read_chunk, refused_fields, without
 from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest
+from adaptive_ttc.tasks import watched
 from adaptive_ttc.types import Problem
 
 _log = logging.getLogger(__package__)
@@ -37,12 +42,11 @@ _TURNS = 4
 
 
 class _Pending:
-    """A request under way: the scope that an abort cancels, what was sent last, and the answer so far."""
+    """A request under way: the scope that an abort cancels, and what is asked now, if anything is."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
-        self.body: Mapping[str, Any] = {}
-        self.answer: Answer | None = None
+        self.asked: Attempt | Race | None = None
 
 
 class OpenAIPolicy(ChatModelPolicy):
@@ -55,19 +59,24 @@ class OpenAIPolicy(ChatModelPolicy):
         model: what its folder says; the servers are trusted to run the same files.
         config: where and how it is served.
         max_context: prompt and new tokens together.
+        connections: to the servers; over HTTP by default.
 
     Attributes:
         whole_samples: whether a begun solution cannot be continued.
         strategy_defaults: empty.
     """
 
-    def __init__(self, model: ChatModel, config: FleetConfig, max_context: int) -> None:
+    def __init__(
+        self, model: ChatModel, config: FleetConfig, max_context: int, connections: Connections | None = None
+    ) -> None:
         super().__init__(model, max_context)
         self._config = config
         self._texts = model.chat.token_texts()
-        self._connections = Connections(config, max_context)
+        self._connections = connections or Connections(config, max_context)
         self._fleet = Fleet(config, self._connections.check)
         self._gate = Gate(config.max_concurrency)
+        self._fleet.on_change = lambda: self._gate.resize(self._fleet.places)
+        self._hedges = None if config.hedge is None else Hedges(config.hedge, config.hedge_share)
         self._pending: dict[str, _Pending] = {}
         self._tells_stop = self._closed = False
         self._doubted: set[tuple[str, str]] = set()  # servers, and what was said about them
@@ -170,7 +179,7 @@ class OpenAIPolicy(ChatModelPolicy):
                     return await self._serve(request, pending)
         finally:
             del self._pending[request.id]
-        return pending.answer.aborted() if pending.answer else Sampled(token_ids=(), finish="abort")
+        return pending.asked.aborted() if pending.asked else NOTHING
 
     async def abort(self, request_id: str) -> None:
         """Close the request's connection; its ``sample`` returns with ``finish="abort"`` and what was delivered."""
@@ -193,13 +202,16 @@ class OpenAIPolicy(ChatModelPolicy):
         give_up = anyio.current_time() + self._config.patience
         failed = False
         while True:
-            pending.answer = None
+            pending.asked = None
             async with self._fleet.replica(request.prompt_ids, give_up) as replica:
+                attempt = pending.asked = Attempt(request, replica)
                 try:
-                    with anyio.fail_after(self._config.request_timeout):
-                        return await self._ask(request, replica, pending)
+                    if self._hedges is None:
+                        return await self._ask(attempt)
+                    race = pending.asked = Race(attempt, self._fleet, self._ask, self._elsewhere, self._hedges)
+                    return await race.run()
                 except UnavailableError as reason:
-                    self._fleet.refused(replica, reason)
+                    self._fleet.refused(replica, reason, attempt.sent)
                     late = anyio.current_time() > give_up
                     if isinstance(reason, FailedError) and (failed or late):
                         raise EngineError(str(reason), retryable=True) from reason
@@ -207,13 +219,13 @@ class OpenAIPolicy(ChatModelPolicy):
                         raise self._fleet.exhausted() from reason
                     failed = failed or isinstance(reason, FailedError)
                 except MisfitError as reason:
-                    if fields := refused_fields(str(reason), pending.body, self._config):
+                    if fields := refused_fields(str(reason), attempt.body, self._config):
                         _log.warning("%s gets no %s any more: %s", replica.url, ", ".join(sorted(fields)), reason)
                         replica.left_out |= fields
                         continue
                     raise ConfigError(f"{replica.url} does not take the request: it {reason}; {REMEDY}") from reason
                 except ConfigError as error:
-                    error.generated = pending.answer is not None  # then it was found out from what came
+                    error.generated = attempt.answer is not None  # then it was found out from what came
                     raise
                 except TimeoutError as error:
                     said = f"{replica.url} did not end its answer in {self._config.request_timeout:g} seconds"
@@ -223,35 +235,80 @@ class OpenAIPolicy(ChatModelPolicy):
                     self._fleet.broke(replica, str(error))
                     raise
 
-    async def _ask(self, request: SampleRequest, replica: Replica, pending: _Pending) -> Sampled:
+    async def _ask(self, attempt: Attempt) -> Sampled:
         """Send the request, and gather the answer until it ends or holds a stop string."""
+        request, replica = attempt.request, attempt.replica
         limit = min(request.max_tokens, self.max_context - len(request.prompt_ids))
         body = body_of(request, limit, replica.model, self.model, self._config)
         if request.stop and (self._tells_stop or replica.tells_stop):
             # the names of vLLM and of SGLang for leaving the stop string in the text
             body |= {"stop": list(request.stop), "include_stop_str_in_output": True, "no_stop_trim": True}
-        body = pending.body = without(body, replica.left_out)
+        attempt.body = without(body, replica.left_out)
         rule = self._texts.stop_rule(request.stop)
-        answer = pending.answer = Answer(
+        answer = attempt.answer = Answer(
             request, limit, rule, self.model, whole=self.whole_samples, rendered=self._config.api != "chat",
             context=self.max_context,
         )  # fmt: skip
-        path = "/chat/completions" if self._config.api == "chat" else "/completions"
-        async with aclosing(self._connections.events(replica, path, body)) as events:
+        with anyio.fail_after(self._config.request_timeout):
+            if self._fleet.must_look(replica):
+                async with watched(partial(self._look, replica)):
+                    await self._gather(attempt, answer)
+            else:
+                await self._gather(attempt, answer)
+        if attempt.left:
+            return answer.aborted()
+        sampled = answer.sampled()
+        self._tell(replica, answer)
+        self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
+        return sampled
+
+    async def _gather(self, attempt: Attempt, answer: Answer) -> None:
+        path, replica = "/chat/completions" if self._config.api == "chat" else "/completions", attempt.replica
+        async with aclosing(self._connections.events(replica, path, attempt.body)) as events:
             try:
                 async for event in events:
                     chunk = read_chunk(event)
                     self._tells_stop = self._tells_stop or chunk.tells_stop
                     answer.take(chunk)
-                    if answer.overrun or (answer.met_stop and not answer.complete):
+                    seconds, tokens = attempt.take(chunk)
+                    if tokens:
+                        self._fleet.heard(replica, seconds, tokens, first=tokens == attempt.tokens)
+                        attempt.left = not attempt.goes_on()
+                    if attempt.left or answer.overrun or (answer.met_stop and not answer.complete):
                         break
             except EngineError:
                 if not (answer.complete and answer.counted):  # else only what comes after the answer's end was lost
                     raise
-        sampled = answer.sampled()
-        self._tell(replica, answer)
-        self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
-        return sampled
+
+    def _elsewhere(self, attempt: Attempt) -> Attempt | None:
+        """The same request at another replica, which goes on from what has come, if that may be and one is there.
+
+        A sample that is to have certain draws, or is whole, cannot be gone on with, only begun again before it begins.
+        """
+        request, answer = attempt.request, attempt.answer
+        if answer is None or answer.met_stop or (attempt.tokens and (self.whole_samples or request.seeded)):
+            return None
+        try:
+            begun = attempt.aborted() if attempt.tokens else NOTHING
+        except AdaptiveTTCError:
+            return None
+        prompt = request.prompt_ids + begun.token_ids
+        left = min(request.max_tokens - len(begun.token_ids), self.max_context - len(prompt))
+        replica = self._fleet.elsewhere(attempt.replica, prompt) if left > 0 else None
+        if replica is None:
+            return None
+        seam = max(map(len, request.stop), default=1) - 1
+        context = request.stop_context + self.decode(begun.token_ids)
+        asked = replace(
+            request, prompt_ids=prompt, max_tokens=left, stop_context=context[max(0, len(context) - seam) :],
+            messages=() if begun.token_ids else request.messages,
+        )  # fmt: skip
+        return Attempt(asked, replica, begun=begun)
+
+    async def _look(self, replica: Replica) -> None:
+        """See how long a replica's own queue is."""
+        with suppress(UnavailableError):
+            self._fleet.looked(replica, await self._connections.queue(replica))
 
     def _tell(self, replica: Replica, answer: Answer) -> None:
         """Log what a server says that cannot be: each kind of it once."""
@@ -259,49 +316,3 @@ class OpenAIPolicy(ChatModelPolicy):
             if (replica.url, kind) not in self._doubted:
                 self._doubted.add((replica.url, kind))
                 _log.warning("%s is not believed: %s", replica.url, sentence)
-
-
-class Gate:
-    """Lets ``places`` requests in at once, the others in order of priority and arrival."""
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._queue: list[tuple[int, int, anyio.Event]] = []
-        self._arrivals = count()
-
-    @property
-    def waiting(self) -> int:
-        """How many wait outside."""
-        return len(self._queue)
-
-    @asynccontextmanager
-    async def place(self, priority: int) -> AsyncIterator[None]:
-        """Be inside; a lower priority enters first."""
-        if self._free and not self._queue:
-            self._free -= 1
-        else:
-            await self._wait(priority)
-        try:
-            yield
-        finally:
-            self._leave()
-
-    async def _wait(self, priority: int) -> None:
-        entry = (priority, next(self._arrivals), anyio.Event())
-        heapq.heappush(self._queue, entry)
-        try:
-            await entry[2].wait()
-        except BaseException:
-            if entry[2].is_set():
-                self._leave()
-            else:
-                self._queue.remove(entry)
-                heapq.heapify(self._queue)
-            raise
-
-    def _leave(self) -> None:
-        """Hand the place to the first in the queue."""
-        if self._queue:
-            heapq.heappop(self._queue)[2].set()
-        else:
-            self._free += 1

@@ -1,6 +1,6 @@
 """The protocol: a request's body, and the events of an answer.
 
-A prompt is sent in one of three ways (:data:`~adaptive_ttc.policies.openai.fleet.Api`).
+A prompt is sent in one of three ways (:data:`~adaptive_ttc.policies.openai.config.Api`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel
-from adaptive_ttc.policies.openai.fleet import REMEDY, FleetConfig
+from adaptive_ttc.policies.openai.config import REMEDY, FleetConfig
 from adaptive_ttc.policies.openai.words import count
 from adaptive_ttc.policies.requests import stream_seed
 from adaptive_ttc.policy import SampleRequest

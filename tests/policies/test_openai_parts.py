@@ -10,8 +10,8 @@ import pytest
 
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policies.openai.answer import Answer
-from adaptive_ttc.policies.openai.fleet import PrefixMap
-from adaptive_ttc.policies.openai.policy import Gate
+from adaptive_ttc.policies.openai.gate import Gate
+from adaptive_ttc.policies.openai.prefixes import PrefixMap
 from adaptive_ttc.policies.openai.protocol import Chunk, body_of, read_chunk
 from adaptive_ttc.policies.requests import TokenTexts, stream_seed
 from adaptive_ttc.policy import SampleRequest
