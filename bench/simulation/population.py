@@ -89,10 +89,13 @@ class Population:
         done = begun.count(STEP_END)
         at = len(begun) - begun[::-1].index(STEP_END) if done else 0  # where the step began that is being written
         written, right = len(begun) - at, WRONG_NOW not in begun[:at]
-        number, tokens = self.number(prompt_ids), ()
-        while not tokens or not (stepwise or tokens[-1] == EOS or len(tokens) >= written + most):
-            step = self._step(number, seed, at, done, right)
-            right, done, at = step[0] == RIGHT_SO_FAR, done + 1, at + len(step)
+        number = self.number(prompt_ids)
+        tokens = self._step(number, seed, at, done, right, begun[at:])
+        right = tokens[0] == RIGHT_SO_FAR
+        while not (stepwise or tokens[-1] == EOS or len(tokens) >= written + most):
+            done += 1
+            step = self._step(number, seed, at + len(tokens), done, right)
+            right = step[0] == RIGHT_SO_FAR
             tokens += step
         return tokens[written : written + most]
 
@@ -100,20 +103,24 @@ class Population:
         """What is true of the problem of that number."""
         return _nature(self._cells, self.seed, number)
 
-    def _step(self, number: int, seed: int, at: int, done: int, right: bool) -> tuple[int, ...]:
+    def _step(
+        self, number: int, seed: int, at: int, done: int, right: bool, begun: tuple[int, ...] = ()
+    ) -> tuple[int, ...]:
+        """A step that begins there; one that was ``begun``, perhaps with another seed, is as right as it was."""
         nature = self.nature(number)
         chance, mark, radius, angle, silent, which = _uniform(seed, at)
-        right = right and chance < nature.right ** (1 / self.steps)
+        right = begun[0] == RIGHT_SO_FAR if begun else right and chance < nature.right ** (1 / self.steps)
         normal = math.sqrt(-2 * math.log(1 - radius)) * math.cos(math.tau * angle)
-        mean = self.tokens / self.steps
-        length = max(3, round(mean * math.exp(self.spread * normal - self.spread**2 / 2)))
-        first = (RIGHT_SO_FAR if right else WRONG_NOW, _FIRST_MARK + int(_MARKS * mark), *(WORD,) * (length - 4))
-        if done + 1 < self.steps:
-            return (*first, WORD, STEP_END)
-        if silent < nature.silent:
-            return (*first, NO_ANSWER, EOS)
+        length = max(4, round(self.tokens / self.steps * math.exp(self.spread * normal - self.spread**2 / 2)))
         answer = number % _RIGHT_ANSWERS if right else _RIGHT_ANSWERS + bisect(nature.wrong, which)
-        return (*first, _FIRST_ANSWER + answer, EOS)
+        end: tuple[int, ...] = (NO_ANSWER if silent < nature.silent else _FIRST_ANSWER + answer, EOS)
+        if done + 1 < self.steps:
+            end = (STEP_END,)
+        elif begun and (begun[-1] == NO_ANSWER or begun[-1] >= _FIRST_ANSWER):
+            end = (EOS,)
+        first = (RIGHT_SO_FAR if right else WRONG_NOW, _FIRST_MARK + int(_MARKS * mark))
+        first = (*begun, *first[len(begun) :])
+        return (*first, *(WORD,) * (length - len(end) - len(first)), *end)
 
 
 def decode(token_ids: Sequence[int]) -> str:

@@ -167,6 +167,10 @@ def test_pieces_of_a_sample_fit_together(population):
         while not steps or steps[-1] != population.EOS:
             steps += people.solution(prompt + steps, seed, 1 << 10, stepwise=True)
         assert steps == whole
+        for kept in range(len(whole)):  # another sample may go on from any place
+            rest = people.solution(prompt + whole[:kept], seed + 100, 1 << 10, stepwise=False)
+            assert rest[-1] == population.EOS
+            assert population.decode(whole[:kept] + rest).count("\n\n") == people.steps - 1
         assert population.decode(whole).count("\n\n") == people.steps - 1
 
 
