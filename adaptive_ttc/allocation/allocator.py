@@ -213,9 +213,10 @@ class Allocator:
     def ended(self) -> list[str]:
         """Problems found over since the last call, as what they want is not left, or goes to others: settle them.
 
-        Those that wait are looked through now and then, in constant time a decision.
+        Those that wait are looked through now and then, in constant time a decision, and not before all that have
+        arrived were opened: until then the price follows from what they are guessed to want.
         """
-        if len(self._prices) >= self._sweep:
+        if not self._openings and len(self._prices) >= self._sweep:
             waiting = list(self._parked)
             self._sweep = len(self._prices) + max(16, len(waiting) // 4)
             least = REACH * self._price(running=True)

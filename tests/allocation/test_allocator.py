@@ -346,6 +346,19 @@ def test_a_problem_is_over_when_others_want_all_that_is_left_at_twice_its_worth(
     assert allocator.next().problem == "b"
 
 
+def test_none_is_over_by_the_price_before_all_that_have_arrived_were_opened():
+    allocator = opened(Allocator(190), "a", "b", "c")
+    allocator.offer("a", ladder(40, 0.4, 0.8, 1.6, slice_cost=40))
+    allocator.offer("b", ladder(40, 0.3))
+    allocator.offer("c", ladder(40, 0.1))
+    assert allocator.next().problem == "a"
+    allocator.arrive("d", 10)  # what it wants is only guessed
+    assert allocator.ended() == []
+    assert allocator.standing("c") == "parked"
+    assert allocator.next().problem == "d"
+    assert allocator.ended() == ["c"]
+
+
 def test_of_problems_that_are_long_over_the_report_keeps_a_line(monkeypatch):
     monkeypatch.setattr("adaptive_ttc.allocation.allocator.DETAILED", 1)
     allocator = opened(Allocator(1_000), "a", "b")
