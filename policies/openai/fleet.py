@@ -67,6 +67,7 @@ class Replica:
     failures: int = 0  # since it last was well
     trouble: str = "not asked yet"  # why it is not ready, for a person
     heard: float = 0.0  # when a piece of an answer came, or the first of the requests in flight was sent
+    mute: bool = False  # whether requests of it were given up on without a word
     tells_load: bool = True  # whether it may tell the length of its queue
     looked: float = 0.0  # when it was asked for that, or found to be well
     queue: Queue | None = None  # what it said then
@@ -74,7 +75,7 @@ class Replica:
 
     def silence(self, now: float) -> float:
         """Seconds for which it has owed an answer and said nothing."""
-        return now - self.heard if self.in_flight else 0.0
+        return now - self.heard if self.in_flight or self.mute else 0.0
 
 
 class Fleet:
@@ -137,7 +138,7 @@ class Fleet:
     def serving(self, replica: Replica, prompt: Sequence[int]) -> Iterator[None]:
         """Count a request to a replica's load."""
         self._prefixes.note(prompt, replica.index)
-        if not replica.in_flight:
+        if not (replica.in_flight or replica.mute):
             replica.heard = anyio.current_time()
         replica.in_flight += 1
         replica.served += 1
@@ -152,11 +153,17 @@ class Fleet:
         now = anyio.current_time()
         if replica.silence(now) > self._config.suspect_after:
             self._tell()
-        replica.heard = now
+        replica.heard, replica.mute = now, False
         replica.pace.took(seconds, tokens, now)
         self._pace.took(seconds, tokens, now)
         if first and replica.limit.taken(replica.in_flight):
             self._changed()
+
+    def outrun(self, replica: Replica, since: float) -> None:
+        """Another replica answered what this one has owed without a word since that loop time."""
+        now = anyio.current_time()
+        replica.pace.took(now - since, 1, now)
+        replica.mute = replica.mute or replica.heard <= since
 
     def served(self, replica: Replica, tokens: Sequence[int]) -> None:
         """A replica answered; its cache now holds prompt and answer."""
@@ -238,6 +245,9 @@ class Fleet:
     async def _ready(self) -> list[Replica]:
         """The replicas that take requests: rested ones again, after a health check where one is due."""
         now = anyio.current_time()
+        for one in self.replicas:
+            if one.ready and one.mute and not one.in_flight and one.silence(now) > self._config.suspect_after:
+                self.broke(one, f"it said nothing for {one.silence(now):.0f} seconds")
         due = [one for one in self.replicas if not (one.ready or one.checking) and one.retry_at <= now]
         for one in due:
             one.ready = not one.must_check
@@ -263,6 +273,7 @@ class Fleet:
             if replica.failures:
                 self._prefixes.forget(replica.index)  # it may have been started anew
                 replica.limit.restart(replica.in_flight)
+                replica.pace, replica.mute = Pace(), False
             replica.ready, replica.must_check, replica.looked = True, False, anyio.current_time()
         finally:
             replica.checking = False

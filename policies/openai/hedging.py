@@ -186,6 +186,8 @@ class Race:
             self._hedges.came_back(max(waited, self._first.longest), len(self._sampled.token_ids))
         if self._second is not None:
             self._hedges.give_back(self._second.request.max_tokens - self._cost())
+            if self._ahead is self._second and not self._first.left and self._first not in self._errors:
+                self._fleet.outrun(self._first.replica, self._first.heard)
 
     def _cost(self) -> int:
         """Most tokens that the attempt that is not followed generated since there were two."""

@@ -150,6 +150,31 @@ async def test_an_abort_charges_what_the_other_one_may_have_generated():
     assert all(one.running == one.waiting == 0 for one in servers)
 
 
+@virtually
+async def test_a_replica_whose_answers_others_give_is_taken_out_and_tried_again():
+    servers = [Server(hangs=[(100.0, 160.0)]), Server(), Server()]
+    policy = virtual_policy(servers, Endless(50), suspect_after=5.0, **{**HEDGE, "affinity_block": 0})
+    await warmed(policy)
+    taken: list[int] = []
+
+    async def watch() -> None:
+        for moment in (100.0, 110.0, 158.0, 200.0):
+            await anyio.sleep_until(moment)
+            taken.append(servers[0].taken)
+
+    async def work(first: int) -> None:
+        for number in range(first, first + 100):
+            await policy.sample(asked(number, spare=Purse()))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        for worker in range(8):
+            tasks.start_soon(work, 1000 * (1 + worker))
+    begun, suspected, hung, back = taken
+    assert suspected == hung < begun + 20
+    assert back > hung + 10
+
+
 # ---- budgets --------------------------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,14 @@ class VLLMServer:
                 time.sleep(0.5)
         raise RuntimeError(f"the server was not up in {START_LIMIT:g} seconds:\n{self._log.read_text()[-4000:]}")
 
+    def hang(self) -> None:
+        """Stand still: connections stay open, and nothing is said."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Come back from that."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """As when its machine fails: no farewell. Killing it again does nothing."""
         if self._process.returncode is None:

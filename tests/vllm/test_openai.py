@@ -1,4 +1,4 @@
-"""The policy over HTTP against vLLM's own server: conformance, the same answers, one of two replicas killed."""
+"""The policy over HTTP against vLLM's own server: conformance, the same answers, one of two replicas hung or killed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="make test-vllm runs it in an environment with vLLM")
 
+from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM, load_policy
 from adaptive_ttc.policies.openai import OpenAIPolicy
 from adaptive_ttc.prm import load_prm
@@ -75,6 +76,70 @@ async def test_a_stop_string_is_told_from_the_end(servers: Sequence[VLLMServer])
     await policy.aclose()
 
 
+def busy(policy: OpenAIPolicy, monkeypatch: pytest.MonkeyPatch) -> anyio.Event:
+    """Set when the second replica has much to do."""
+    replica, enough, answered = policy.replicas[1], anyio.Event(), policy._fleet.served
+
+    def served(one: Any, tokens: Any) -> None:
+        answered(one, tokens)
+        if replica.served >= 20 and replica.in_flight >= 4:
+            enough.set()
+
+    monkeypatch.setattr(policy._fleet, "served", served)
+    return enough
+
+
+@pytest.mark.parametrize("hedge", [None, 0.9], ids=["once", "hedged"])
+async def test_a_replica_that_hangs_is_left_alone_and_gets_work_when_it_is_back(
+    servers: Sequence[VLLMServer], monkeypatch: pytest.MonkeyPatch, hedge: float | None
+) -> None:
+    budget = 6000
+    policy = policy_over(
+        *servers, affinity_block=16, spill=4, backoff=0.1, stall_timeout=15.0, suspect_after=3.0, load_interval=0.5,
+        hedge=hedge, hedge_share=0.5,
+    )  # fmt: skip
+    sick, enough = policy.replicas[1], busy(policy, monkeypatch)
+    solutions, served = [], {}
+
+    async def hang_midway() -> None:
+        await enough.wait()
+        servers[1].hang()
+        await anyio.sleep(5.0)
+        served["suspected"] = sick.served
+        while sick.ready and len(solutions) < 2 * len(QUESTIONS):  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+        served["given up"] = sick.served
+        servers[1].go_on()
+
+    config = DriverConfig(loss_share=0.5)
+    try:
+        async with Solver(policy, load_prm(MINI_PRM), config=config, seed=None) as solver:
+
+            async def solve(question: str, strategy: str) -> None:
+                solutions.append(
+                    await solver.solve(question, strategy=strategy, n=8, budget_tokens=budget, max_tokens=300)
+                )
+
+            for _ in range(2):
+                async with anyio.create_task_group() as tasks:
+                    if not served:
+                        tasks.start_soon(hang_midway)
+                    for question in QUESTIONS:
+                        for strategy in ("weighted_best_of_n", "beam_search"):
+                            tasks.start_soon(solve, question, strategy)
+    finally:
+        servers[1].go_on()
+    assert len(solutions) == 4 * len(QUESTIONS)
+    assert all(solution.answer is not None for solution in solutions)
+    for solution in solutions:
+        assert solution.spent == solution.usage.completion_tokens + solution.usage.lost_tokens <= budget
+    assert sum(solution.usage.lost_tokens for solution in solutions) > 0
+    assert served["given up"] == served["suspected"]
+    assert sick.ready
+    assert sick.served > served["given up"] + 20
+    assert all(replica.queue is not None for replica in policy.replicas)  # vLLM tells it
+
+
 async def test_a_run_survives_the_death_of_a_replica(
     servers: Sequence[VLLMServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,17 +147,8 @@ async def test_a_run_survives_the_death_of_a_replica(
     budget = 6000
     policy = policy_over(*servers, affinity_block=16, spill=4, backoff=0.1)
     prm = load_prm(MINI_PRM)
-    mortal = policy.replicas[1]
+    mortal, enough = policy.replicas[1], busy(policy, monkeypatch)
     solutions = {}
-    enough = anyio.Event()
-    answered = policy._fleet.served
-
-    def served(replica: Any, tokens: Any) -> None:
-        answered(replica, tokens)
-        if mortal.served >= 20 and mortal.in_flight >= 4:
-            enough.set()
-
-    monkeypatch.setattr(policy._fleet, "served", served)
     async with Solver(policy, prm) as solver:
 
         async def solve(question: str, strategy: str) -> None:
