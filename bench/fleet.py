@@ -112,7 +112,7 @@ async def batch(
     policy = OpenAIPolicy(model, config, CONTEXT, links)
     if choose is not None:
         fleet = policy._fleet
-        fleet._choose = lambda ready, prompt: choose(fleet, ready)  # type: ignore[method-assign]
+        fleet._choose = lambda ready, prompt, but=None: choose(fleet, ready)  # type: ignore[method-assign]
     numbers, latencies, delivered, hedged = iter(range(requests)), [], 0, 0
 
     async def work() -> None:

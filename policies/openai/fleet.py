@@ -130,7 +130,7 @@ class Fleet:
     def elsewhere(self, replica: Replica, prompt: Sequence[int]) -> Replica | None:
         """Another one than this that takes a request now and is not silent; None where there is none."""
         ready = [one for one in self.replicas if one.ready and one is not replica]
-        chosen = self._choose(ready, prompt)
+        chosen = self._choose(ready, prompt, but=replica)
         silent = chosen is not None and chosen.silence(anyio.current_time()) > self._config.suspect_after
         return None if silent else chosen
 
@@ -245,22 +245,28 @@ class Fleet:
     async def _ready(self) -> list[Replica]:
         """The replicas that take requests: rested ones again, after a health check where one is due."""
         now = anyio.current_time()
+        ready = []
+        due = []
         for one in self.replicas:
-            if one.ready and one.mute and not one.in_flight and one.silence(now) > self._config.suspect_after:
+            if one.mute and one.ready and not one.in_flight and one.silence(now) > self._config.suspect_after:
                 self.broke(one, f"it said nothing for {one.silence(now):.0f} seconds")
-        due = [one for one in self.replicas if not (one.ready or one.checking) and one.retry_at <= now]
+            if one.ready:
+                ready.append(one)
+            elif not one.checking and one.retry_at <= now:
+                due.append(one)
+        if not due:
+            return ready
         for one in due:
             one.ready = not one.must_check
         unknown = [one for one in due if one.must_check]
-        if any(one.ready for one in self.replicas):
+        if len(unknown) < len(due) or ready:
             unknown = unknown[:1]  # this request could go at once, so it pays for one question at most
         if unknown:
             async with side_by_side() as tasks:
                 for one in unknown:
                     one.checking = True
                     tasks.start_soon(self._ask, one)
-        if due:
-            self.on_change()
+        self.on_change()
         return [one for one in self.replicas if one.ready]
 
     async def _ask(self, replica: Replica) -> None:
@@ -279,24 +285,31 @@ class Fleet:
             replica.checking = False
             self._tell()
 
-    def _choose(self, ready: Sequence[Replica], prompt: Sequence[int]) -> Replica | None:
+    def _choose(self, ready: Sequence[Replica], prompt: Sequence[int], but: Replica | None = None) -> Replica | None:
         """The one with the shortest expected wait, or one that holds the prompt's prefix and is not much behind it;
         None where all have as many requests as they may.
 
         A prefix shorter than half the prompt does not count: every prompt may begin with the same system message.
         """
         now = anyio.current_time()
-        free = [one for one in ready if one.limit.has_room(one.in_flight)]
-        free = [one for one in free if one.silence(now) <= self._config.suspect_after] or free
+        few = self._random.sample(ready, _CHOICES) if len(ready) > _CHOICES else ready
+        free = self._free(few, now) or self._free(ready, now)
+        free = free or [one for one in ready if one.limit.has_room(one.in_flight)]
         if not free:
             return None
-        idlest = self._idlest(self._random.sample(free, _CHOICES) if len(free) > _CHOICES else free, now)
-        replicas, tokens = self._prefixes.find(prompt)
-        holders = [one for one in free if one.index in replicas]
+        idlest = self._idlest(free, now)
+        indexes, tokens = self._prefixes.find(prompt)
+        near_by = [one for one in map(self.replicas.__getitem__, sorted(indexes)) if one.ready and one is not but]
+        holders = self._free(near_by, now)
         if not holders or 2 * tokens < len(prompt):
             return idlest
         near = self._idlest(holders, now)
         return near if self._wait(near, now) <= self._wait(idlest, now, self._config.spill) else idlest
+
+    def _free(self, replicas: Sequence[Replica], now: float) -> list[Replica]:
+        """Those that may get a request, and are not suspected to hang."""
+        patience = self._config.suspect_after
+        return [one for one in replicas if one.limit.has_room(one.in_flight) and one.silence(now) <= patience]
 
     def _idlest(self, replicas: Sequence[Replica], now: float) -> Replica:
         waits = [self._wait(one, now) for one in replicas]

