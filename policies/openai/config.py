@@ -114,6 +114,8 @@ class FleetConfig:
                 raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")
         if self.hedge is not None and not 0 < self.hedge < 1:
             raise ConfigError(f"hedge={self.hedge} is a quantile between 0 and 1, such as 0.95, or None for none")
+        if self.hedge is not None and len(self.base_urls) == 1:
+            raise ConfigError("hedge= sends a late request to another replica: name two or more in base_url")
         if not 0 <= self.hedge_share <= 1:
             raise ConfigError(f"hedge_share={self.hedge_share} must be a share from 0 to 1")
         own = {"model", "prompt", "messages", "max_tokens", "seed", "stream", "n", "stop"} & set(self.extra)
