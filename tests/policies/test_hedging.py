@@ -255,3 +255,25 @@ async def test_a_hedged_run_solves_charges_and_is_retraced():
     assert sum(one.generated for one in servers) <= solution.spent <= 40_000
     assert solution.spent == solution.usage.completion_tokens + solution.usage.lost_tokens
     assert (again.answer, again.spent, again.usage) == (solution.answer, solution.spent, solution.usage)
+
+
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+@pytest.mark.parametrize("seed", range(3))
+@virtually
+async def test_one_budget_over_many_problems_holds(seed):
+    random = Random(100 + seed)
+    servers = [*any_fleet(random), Server()]
+    policy = virtual_policy(servers, seed=seed, stall_timeout=15.0, suspect_after=1.0, **{**HEDGE, "hedge": 0.5})
+    for _ in range(32):
+        policy._hedges.came_back(0.2, 500)
+    questions = [f"Add {number}, 22 and {number % 3}." for number in range(8)]
+    with Grader() as grader:
+        config = DriverConfig(loss_share=1.0)
+        async with Solver(policy, grader=grader, seed=None, config=config) as solver:
+            pool = solver.solve_many(questions, budget_tokens=6000, max_tokens=150)
+            solutions = await pool
+            statistics = pool._scheduler.ledger.statistics()
+    assert (statistics.reserved, statistics.open_reservations, statistics.open_children) == (0, 0, 0)
+    assert pool.spent == sum(one.spent for one in solutions) <= 6000
+    assert pool.spent == sum(one.usage.completion_tokens + one.usage.lost_tokens for one in solutions)
+    assert sum(one.generated for one in servers) <= pool.spent + sum(one.usage.discarded_tokens for one in solutions)

@@ -120,6 +120,29 @@ async def test_the_gate_lets_the_urgent_in_first_and_forgets_who_left():
     assert order[-1] == "again"
 
 
+async def test_a_gate_lets_more_in_when_it_is_widened_and_nobody_out_when_it_is_narrowed():
+    gate = Gate(2)
+    inside, leave = [], anyio.Event()
+
+    async def enter(number: int) -> None:
+        async with gate.place(0):
+            inside.append(number)
+            await leave.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(enter, number)
+        await anyio.lowlevel.checkpoint()
+        assert inside == [0, 1]
+        gate.resize(4)
+        await anyio.lowlevel.checkpoint()
+        assert inside == [0, 1, 2, 3]
+        gate.resize(1)
+        assert gate.waiting == 2
+        leave.set()
+    assert inside == [*range(6)]
+
+
 def test_seeds_of_pieces_differ_and_fit_every_server():
     seeds = {
         stream_seed(SampleRequest(id="x", prompt_ids=(0,) * length, max_tokens=1, seed=seed), bits=31)
