@@ -320,11 +320,9 @@ class Allocator:
             return self._grant(account, option, units, price) if units else None
 
     def _revive(self, price: float) -> None:
-        """Make parked problems ready that are worth the price by a margin, or the best one where nothing runs."""
-        threshold = price * (1 + self._hysteresis)
+        """Make parked problems ready that are worth the price by a margin, or at all where nothing runs."""
+        threshold = price * (1 + self._hysteresis * bool(self._running))
         while (account := self._parked.top()) and account.slope >= threshold:
-            self._ready.push(account)
-        if account and not self._running and account.slope >= price:
             self._ready.push(account)
 
     def _estimate(self, account: Account, options: Iterable[Option], given: int = 0) -> None:

@@ -152,16 +152,17 @@ def price_is(allocator, per_unit):
 def test_hysteresis_keeps_a_problem_near_the_price_parked_until_it_is_clearly_worth_it():
     def pressed(hysteresis):
         allocator = Allocator(1_000, hysteresis=hysteresis)
-        for id in ("runs", "near", "other"):
+        for id in ("runs", "near", "too", "other"):
             allocator.arrive(id, 1)
-        for id in ("runs", "near", "other"):
+        for id in ("runs", "near", "too", "other"):
             allocator.next()
             allocator.charged(id, 1)
         allocator.offer("runs", [Option("x", 100, 0.9, 100)])
         allocator.next()
         allocator.offer("other", [Option("x", 10, 0.09, 10), Option("y", 950, 0.09 + 940 * 0.00098, 10)])
         assert price_is(allocator, 0.00098)
-        assert allocator.offer("near", [Option("x", 50, 0.05 * 0.95, 50)]) == "parked"
+        for id in ("near", "too"):
+            assert allocator.offer(id, [Option("x", 50, 0.05 * 0.95, 50)]) == "parked"
         return allocator
 
     for hysteresis, expected in ((0.0, "near"), (0.1, None)):
@@ -179,7 +180,8 @@ def test_hysteresis_keeps_a_problem_near_the_price_parked_until_it_is_clearly_wo
             assert allocator.standing("near") == "parked"
             allocator.charged("runs", 100)
             allocator.settled("runs")
-            assert allocator.next().problem == "near"  # nothing runs: it needs no margin
+            # nothing runs: no margin is needed, and all that are worth the price go on side by side
+            assert [allocator.next().problem for _ in range(2)] == ["near", "too"]
 
 
 def test_what_is_expected_of_those_that_wait_raises_the_price():
