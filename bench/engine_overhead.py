@@ -29,6 +29,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,32 @@ from adaptive_ttc.types import Problem
 
 SLOTS = 256
 BEAMS = {"strategy": "beam_search", "n": 8, "beam_width": 4, "seed": 0}
+STAGES = ("throughput", "fastest", "beams", "fanout")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked for: ``n`` samples of each problem, none longer than ``max_tokens``."""
+
+    questions: Sequence[str]
+    n: int
+    rounds: int
+    seed: int
+    max_tokens: int = 512
+
+    @property
+    def weighted(self) -> dict[str, Any]:
+        """As a request to the solver, without a seed."""
+        return {"strategy": "weighted_best_of_n", "n": self.n, "max_tokens": self.max_tokens}
+
+    def requests(self, policy: VLLMPolicy, *, seeded: bool) -> list[SampleRequest]:
+        """One for each problem; seeds are numbers from 0 on."""
+        return [
+            SampleRequest(
+                id="", prompt_ids=policy.encode(Problem.of(one)), max_tokens=self.max_tokens, seed=index, seeded=seeded
+            )
+            for index, one in enumerate(self.questions)
+        ]
 
 
 class Listening(VLLMPolicy):
@@ -104,16 +131,14 @@ def best(rounds: Sequence[Timed]) -> Timed:
     return max(rounds, key=lambda one: one.rate)
 
 
-async def throughput(
-    solver: Solver, policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int, seed: int
-) -> dict[str, float]:
+async def throughput(solver: Solver, policy: Listening, host: EngineHost, load: Load) -> dict[str, float]:
     """The solver against the bare engine with the same requests."""
     ours, theirs = [], []
-    for _ in range(rounds):
+    for _ in range(load.rounds):
         policy.heard = []
 
         async def weighted() -> int:
-            return generated(await solve(solver, questions, strategy="weighted_best_of_n", n=n, seed=seed))
+            return generated(await solve(solver, load.questions, **load.weighted, seed=load.seed))
 
         ours.append(await timed(host, weighted))
         work = [(one.prompt_ids, _params(one, policy)) for one in policy.heard]
@@ -126,14 +151,9 @@ async def throughput(
     }
 
 
-async def fastest(
-    solver: Solver, policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int
-) -> dict[str, float]:
+async def fastest(solver: Solver, policy: Listening, host: EngineHost, load: Load) -> dict[str, float]:
     """A solver without a seed against the bare engine's fastest way."""
-    asked = [
-        SampleRequest(id="", prompt_ids=policy.encode(Problem.of(one)), max_tokens=512, seed=0, seeded=False)
-        for one in questions
-    ]
+    asked, n = load.requests(policy, seeded=False), load.n
     ways = {
         "fastest": [(one.prompt_ids, _params(one, policy, n=n, logprobs=None)) for one in asked],
         "single": [(one.prompt_ids, _params(one, policy, logprobs=None)) for one in asked for _ in range(n)],
@@ -142,9 +162,9 @@ async def fastest(
     taken: dict[str, list[Timed]] = {}
 
     async def weighted() -> int:
-        return generated(await solve(solver, questions, strategy="weighted_best_of_n", n=n))
+        return generated(await solve(solver, load.questions, **load.weighted))
 
-    for _ in range(rounds):
+    for _ in range(load.rounds):
         taken.setdefault("ours", []).append(await timed(host, weighted))
         for name, work in ways.items():
             taken.setdefault(name, []).append(await timed(host, lambda work=work: bare(host, work)))
@@ -158,18 +178,13 @@ async def fastest(
     }
 
 
-async def fanout(
-    policy: Listening, host: EngineHost, questions: Sequence[str], n: int, rounds: int
-) -> dict[str, float]:
+async def fanout(policy: Listening, host: EngineHost, load: Load) -> dict[str, float]:
     """One request a sample against one request a problem."""
     singles, fans = [], []
-    asked = [
-        SampleRequest(id="", prompt_ids=policy.encode(Problem.of(question)), max_tokens=512, seed=index)
-        for index, question in enumerate(questions)
-    ]
-    apart = [(one.prompt_ids, _params(one, policy, seed=seed)) for one in asked for seed in range(n)]
-    fanned = [(one.prompt_ids, _params(one, policy, n=n)) for one in asked]
-    for _ in range(rounds):
+    asked = load.requests(policy, seeded=True)
+    apart = [(one.prompt_ids, _params(one, policy, seed=seed)) for one in asked for seed in range(load.n)]
+    fanned = [(one.prompt_ids, _params(one, policy, n=load.n)) for one in asked]
+    for _ in range(load.rounds):
         singles.append(await timed(host, lambda: bare(host, apart)))
         fans.append(await timed(host, lambda: bare(host, fanned)))
     return {
@@ -179,10 +194,11 @@ async def fanout(
     }
 
 
-async def beams(solver: Solver, host: EngineHost, questions: Sequence[str], rounds: int) -> dict[str, float]:
-    """Beam search of many problems at once and one after another."""
+async def beams(solver: Solver, host: EngineHost, load: Load) -> dict[str, float]:
+    """Beam search of half the problems at once and one after another."""
+    questions = load.questions[: max(1, len(load.questions) // 2)]
     together, serial, share = [], [], 0.0
-    for _ in range(rounds):
+    for _ in range(load.rounds):
         done: list[Solution] = []
 
         async def at_once(done: list[Solution] = done) -> int:
@@ -211,18 +227,37 @@ def _params(request: SampleRequest, policy: Listening, **changes: Any) -> Sampli
     return params
 
 
-async def measure(host: EngineHost, folder: Path, *, limit: int, n: int, rounds: int, seed: int) -> dict[str, float]:
-    """All figures, on an engine that runs that model."""
+async def measure(
+    host: EngineHost,
+    folder: Path,
+    *,
+    limit: int,
+    n: int,
+    rounds: int,
+    seed: int,
+    max_tokens: int = 512,
+    stages: Sequence[str] = STAGES,
+    told: Callable[[dict[str, float]], None] = lambda figures: None,
+) -> dict[str, float]:
+    """The figures of these stages, on an engine that runs that model; ``told`` hears those of each when it ends."""
     questions = [row["problem"] for row in load_problems("minimath-calibration", limit=limit, seed=seed or None)]
+    load = Load(questions, n, rounds, seed, max_tokens)
     policy = Listening.over(host, folder)
     policy.heard, policy.eos = [], policy.model.eos
+    figures: dict[str, float] = {"problems": limit, "n": n, "rounds": rounds}
     async with Solver(policy, FakePRM(noise)) as solver:
-        await solve(solver, questions[:8], strategy="weighted_best_of_n", n=4)
-        figures = await throughput(solver, policy, host, questions, n, rounds, seed)
-        figures |= await fastest(solver, policy, host, questions, n, rounds)
-        figures |= await beams(solver, host, questions[: max(1, limit // 2)], rounds)
-        figures |= await fanout(policy, host, questions, n, rounds)
-    return {**figures, "problems": limit, "n": n, "rounds": rounds}
+        await solve(solver, questions[:8], strategy="weighted_best_of_n", n=4, max_tokens=max_tokens)
+        work = {
+            "throughput": lambda: throughput(solver, policy, host, load),
+            "fastest": lambda: fastest(solver, policy, host, load),
+            "beams": lambda: beams(solver, host, load),
+            "fanout": lambda: fanout(policy, host, load),
+        }
+        for stage in stages:
+            found = await work[stage]()
+            told(found)
+            figures |= found
+    return figures
 
 
 async def run(model: Path, *, limit: int, n: int, rounds: int, seed: int) -> dict[str, float]:
