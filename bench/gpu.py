@@ -7,17 +7,21 @@
 Every figure is printed when it is known, and written at once into a section of ``bench/GPU.md`` for the card and the
 part (on a CPU only where ``--out`` names a file), so that a run that is cut keeps what it has. Each part runs in a
 process of its own, which gives its memory back, and is ended after its time limit; on a CPU one process runs them all.
+What a run of all parts has no time left for is not begun.
 ``--quick`` makes everything small, the models' shapes included, and says nothing about speed. Needs vLLM
 (``pip install '.[vllm]'``), but no network: besides the embedded pair, models are made up here from shapes.
 
 Parts:
 
-- ``overhead``: ``bench/engine_overhead.py`` with the embedded policy, 64 problems with 16 samples each. Its figures,
-  and ``seeds_ratio``: tokens a second of the bare engine with a seed for each request over those without.
-- ``shape_1b``: the same with a dummy of Llama-3.2-1B's shape, all samples of 192 tokens: ``fast_ratio``.
+- ``overhead``: ``bench/engine_overhead.py`` with the embedded policy, 64 problems with 16 samples each: its figures
+  ``fast_ratio``, ``throughput_ratio``, ``seedless_requests_ratio`` (what one request for n samples gains),
+  ``logprobs_ratio`` and rates, and ``seeds_ratio``: tokens a second of the bare engine with a seed for each request
+  over those without.
+- ``shape_1b``: the same with a dummy of Llama-3.2-1B's shape, all samples of 128 tokens.
 - ``beams``: the embedded pair, beam search (n = 16, M = 4) over 120 problems at once, with the PRM in vLLM
   (``vllm_states``) and in this process, with its micro-batcher (``in_process``): ``seconds.*``, ``tokens_per_s.*`` of
-  the policy, ``scores_per_s.*`` (solutions scored), ``prm_tokens_per_s.*`` (computed), ``tokens_per_problem.*``.
+  the policy, ``scores_per_s.*`` (solutions scored), ``prm_tokens_per_s.*`` (computed), ``tokens_per_problem.*``,
+  ``accuracy.*``.
 - ``prm_paths``: the same over 32 problems, under a PRM of Qwen2.5-0.5B's shape with random weights in the format of
   Qwen2.5-Math-PRM; also with vLLM's own step pooling, which sends scores in place of hidden states (``vllm_scores``).
 - ``recipe:FILE``: the recipe's engines, with its settings and its models' shapes, filled with random numbers
@@ -42,16 +46,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpu_parts.apart import Report, run_apart, say
+from gpu_parts.dummy import recipe_for_dummies
 from measuring import provenance
 
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS = {"overhead": 80, "shape_1b": 90, "beams": 110, "prm_paths": 75}
-"""Seconds that a part may take on a GPU, the start of its engines included."""
+LIMITS = {"overhead": 100, "shape_1b": 110, "beams": 130, "prm_paths": 90}
+"""Seconds that a part may take on a GPU, the start of its engines included; all together have ``TOTAL``."""
 
-RECIPE_LIMIT, DUMMY_LIMIT, TOTAL, CPU_LIMIT = 40, 240, 475, 3600
+RECIPE_LIMIT, DUMMY_LIMIT, TOTAL, CPU_LIMIT = 60, 240, 475, 3600
 CARDS = ("qwen2.5-1.5b_skywork-1.5b", "qwen2.5-1.5b_qwen-prm-7b", "qwen2.5-14b_qwen-prm-7b")
 """Recipes for a card of 24, 48 and 80 GB."""
 
@@ -104,9 +109,11 @@ def libraries() -> str:
 
 
 def wanted(options: argparse.Namespace) -> dict[str, int]:
-    """The parts that are asked for and the seconds that each may take; ConfigError for others."""
+    """The parts that are asked for and the seconds that each may take; ConfigError for what cannot be."""
     if unknown := sorted(set(options.parts) - set(LIMITS)):
         raise ConfigError(f"there is no part {', '.join(unknown)}; there are {', '.join(LIMITS)}")
+    for path in options.dummy:
+        recipe_for_dummies(path)
     limits = {part: LIMITS[part] for part in options.parts}
     limits |= {f"recipe:{path.resolve()}": DUMMY_LIMIT for path in options.dummy}
     return limits or LIMITS | {f"recipe:{ROOT / 'recipes' / name}.toml": RECIPE_LIMIT for name in CARDS}
@@ -122,9 +129,9 @@ def measure(options: argparse.Namespace) -> int:
     """Measure in processes apart; 1 if one of them was cut or failed."""
     limits = wanted(options)
     on_a_cpu = options.device == "cpu"
-    device = device_name(options.device)
+    used, device = libraries(), device_name(options.device)
     out = options.out or (None if on_a_cpu else ROOT / "bench" / "GPU.md")
-    report = Report(out, device, f"{provenance()} {libraries()}.")
+    report = Report(out, device, f"{provenance()} {used}.")
     command = [sys.executable, __file__, "--device", options.device]
     command += [flag for flag, given in (("--quick", options.quick), ("--eager", not options.dummy)) if given]
     # on a CPU no memory has to be given back: one process, which imports vLLM once

@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.cli.options import Recipe, read_recipe
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.checkpoint import read_config
 
@@ -126,6 +127,16 @@ def shape_of(model: str) -> Shape:
             "it to bench/gpu_parts/dummy.py"
         )
     return SHAPES[model]
+
+
+def recipe_for_dummies(path: Path) -> Recipe:
+    """Read a recipe; ConfigError unless both its models run in vLLM and are of known shapes and families."""
+    recipe = read_recipe(path)
+    if recipe.engine != "vllm" or recipe.prm is None or recipe.prm_settings.get("engine") != "vllm":
+        raise ConfigError(f"{path} does not run both models in vLLM; dummies stand for such models alone")
+    shape_of(recipe.policy)
+    _head(shape_of(recipe.prm), str(recipe.prm_settings.get("reader")), [])
+    return recipe
 
 
 def tiny(shape: Shape) -> Shape:

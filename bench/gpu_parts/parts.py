@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import engine_overhead
-from gpu_parts.dummy import BYTES, Shape, shape_of, tiny, write_dummy, write_random
+from gpu_parts.dummy import BYTES, Shape, recipe_for_dummies, shape_of, tiny, write_dummy, write_random
 
-from adaptive_ttc.cli.options import Recipe, read_recipe
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.cli.options import Recipe
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, EngineHost, VLLMPolicy
@@ -79,8 +78,7 @@ async def overhead(setting: Setting, told: Told) -> None:
     settings = VLLMPolicy.engine_settings(MINI_POLICY, max_num_seqs=SLOTS, **setting.engine(0.5))
     host = EngineHost(MINI_POLICY.name, settings)
     try:
-        stages = ("fastest", "throughput", "fanout")
-        found = await engine_overhead.measure(host, MINI_POLICY, **sizes, stages=stages, told=told)
+        found = await engine_overhead.measure(host, MINI_POLICY, **sizes, stages=("fastest", "throughput"), told=told)
     finally:
         await host.aclose()
     single = found["seedless_requests_ratio"] * found["fastest_tokens_per_s"]
@@ -90,16 +88,18 @@ async def overhead(setting: Setting, told: Told) -> None:
 async def shape_1b(setting: Setting, told: Told) -> None:
     """A dummy of Llama-3.2-1B's shape: the solver against the bare engine's fastest way."""
     shape = setting.shape("meta-llama/Llama-3.2-1B-Instruct")
-    sizes = {"limit": setting.size(64, 2), "n": setting.size(16, 2), "max_tokens": setting.size(192, 16)}
+    sizes = {"limit": setting.size(64, 2), "n": setting.size(16, 2), "rounds": setting.size(2, 1)}
+    most = setting.size(128, 16)
     with tempfile.TemporaryDirectory() as place:
         folder = write_dummy(shape, Path(place) / "llama-1b")
         settings = {"max_num_seqs": SLOTS, "load_format": "dummy", **setting.engine(0.8)}
         host = EngineHost(folder.name, VLLMPolicy.engine_settings(folder, **settings))
         try:
-            await engine_overhead.measure(host, folder, **sizes, rounds=1, seed=0, stages=("fastest",), told=told)
+            work = {"seed": 0, "max_tokens": most, "stages": ("fastest",), "told": told}
+            await engine_overhead.measure(host, folder, **sizes, **work)
         finally:
             await host.aclose()
-    told({"parameters": shape.parameters, **sizes})
+    told({"parameters": shape.parameters, "max_tokens": most, **sizes})
 
 
 async def search(solver: Solver, rows: list[Row], name: str, told: Told, **request: Any) -> list[Solution]:
@@ -167,12 +167,10 @@ async def recipe(setting: Setting, told: Told, path: Path) -> None:
 
     On a card larger than the recipe's its shares are made as many GiB as they are there.
     """
-    known = read_recipe(path)
-    if known.engine != "vllm" or known.prm is None or known.prm_settings.get("engine") != "vllm":
-        raise ConfigError(f"{path} does not run both models in vLLM; a dummy stands for such models alone")
+    known = recipe_for_dummies(path)
     before = card_memory()
     with tempfile.TemporaryDirectory() as place:
-        shapes = {"policy": setting.shape(known.policy), "prm": setting.shape(known.prm)}
+        shapes = {"policy": setting.shape(known.policy), "prm": setting.shape(str(known.prm))}
         given = {name: _engine_settings(setting, known, name, before) for name in shapes}
         reader = given["prm"].pop("reader", None)
         folders = {

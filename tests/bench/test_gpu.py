@@ -158,7 +158,7 @@ def test_parts_run_one_after_another_and_each_has_its_section(gpu, monkeypatch, 
     assert gpu.main(["--out", str(out)]) == 1
     assert [gpu.title(parts[0]) for parts, _, _ in asked] == [*gpu.LIMITS, *(f"recipe {name}" for name in gpu.CARDS)]
     assert all(Path(parts[0].partition(":")[2]).exists() for parts, _, _ in asked[len(gpu.LIMITS) :])
-    assert sum(limit for _, limit, _ in asked) <= 8 * 60
+    assert all(0 < limit <= gpu.TOTAL < 8 * 60 for _, limit, _ in asked)
     assert all(eager for _, _, eager in asked)
     text = out.read_text()
     assert text.count("| `y` | 2 |") == len(asked) - 1
@@ -171,3 +171,11 @@ def test_parts_run_one_after_another_and_each_has_its_section(gpu, monkeypatch, 
     assert gpu.main(["--out", str(out), "--parts", "overhead"]) == 1
     assert "Not begun: the time was over." in out.read_text()
     assert gpu.main(["--parts", "beam"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("qwen2.5-1.5b_judge", "does not run both"), ("qwen2.5-1.5b_thinkprm-1.5b", "shape of launch")]
+)
+def test_a_recipe_that_no_dummies_stand_for_is_refused_early(name, told, gpu, capsys):
+    assert gpu.main(["--dummy", str(ROOT / "recipes" / "verifiers" / f"{name}.toml")]) == 2
+    assert told in capsys.readouterr().err

@@ -74,5 +74,5 @@ async def test_the_solver_is_measured_against_the_bare_engine(parts, monkeypatch
     told = {}
     monkeypatch.setattr(parts, "EngineHost", Lent)
     await parts.overhead(parts.Setting("cpu", quick=True), told.update)
-    wanted = {"fast_ratio", "throughput_ratio", "fanout_ratio", "seeds_ratio", "logprobs_ratio"}
+    wanted = {"fast_ratio", "throughput_ratio", "seedless_requests_ratio", "seeds_ratio", "logprobs_ratio"}
     assert wanted <= {name for name, value in told.items() if value > 0}
