@@ -20,9 +20,10 @@ measured on each.
 
 Figures, ``<figure>.<replicas>`` as if the solver took no time, and ``one_process.<figure>.<replicas>``:
 
-- ``problems_per_s``, ``tokens_per_s``; ``utilisation`` (share of the time in which a replica has at least one sample),
-  ``slots_used`` (mean share of all slots); ``p50_s`` and ``p99_s`` of a problem's time, from its arrival to its
-  solution; ``simulated_s`` in all: seconds of the virtual clock;
+- ``problems_per_s``, ``tokens_per_s``; ``middle_tokens_per_s``, while the tokens from a tenth to seven tenths of all
+  are generated (the last problems, which come in turn, leave replicas idle); ``utilisation`` (share of the time in
+  which a replica has at least one sample), ``slots_used`` (mean share of all slots); ``p50_s`` and ``p99_s`` of a
+  problem's time, from its arrival to its solution; ``simulated_s`` in all: seconds of the virtual clock;
 - ``solver_us_per_sample``: microseconds of real processor time; ``solver_cores``: of all of it to the simulated time,
   which is how many solver processes these replicas need;
 - ``samples`` (steps, where a search drew them), ``requests`` (with those that renew a lease), ``accuracy``,
@@ -38,6 +39,7 @@ whose figures end in ``.stream``, with ``bytes_per_problem`` (growth of the proc
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -79,8 +81,9 @@ def per_sample(seen: Seen) -> float:
     return seen.processor / seen.samples
 
 
-def of_profile(profile: Profile) -> dict[str, float]:
-    """The figures of a profile."""
+def of_profile(profile: Profile, tokens: float) -> dict[str, float]:
+    """The figures of a profile, for solutions of so many tokens."""
+    front = tokens / profile.front if profile.front else math.inf
     return {
         "base_ms": 1e3 * profile.base,
         "row_us": 1e6 * profile.row,
@@ -89,7 +92,7 @@ def of_profile(profile: Profile) -> dict[str, float]:
         "slots": profile.slots,
         "score_base_ms": 1e3 * profile.score_base,
         "score_token_us": 1e6 * profile.score_token,
-        "replica_tokens_per_s": profile.tokens_per_s(),
+        "replica_tokens_per_s": min(profile.tokens_per_s(), front),
     }
 
 
@@ -123,7 +126,7 @@ async def measure(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CalibrationWarning)  # that there is none
         found = await in_a_thread(lambda: streamed(load) if stream else runs(load, numbers))
-    return {**of_profile(engine), **found, "problems": load.problems}
+    return {**of_profile(engine, tokens), **found, "problems": load.problems}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from adaptive_ttc.types import Problem
 _SPILL = 8  # requests more than another replica's that the one with the prompt in its cache may have
 _CACHED = 4_096  # prompts in a replica's cache
 _HOMES = 200_000  # problems of which it is known where their prompt is cached
+_NOTED = 16  # requests between two notes of the progress
 _NEARLY = 1e-4  # of a step, which is done
 
 
@@ -182,6 +183,7 @@ class SimulatedPolicy:
 
     Attributes:
         requests: sent; ``samples``: those that did not renew the lease of one that was cut.
+        progress: the time and the tokens generated so far, at every so many requests' ends.
     """
 
     name, fingerprint, parameters, max_context, revision_prompt = "simulated", "simulated", 1_000, 1 << 16, None
@@ -196,7 +198,8 @@ class SimulatedPolicy:
         self._chances = random.Random(seed)
         self._home: OrderedDict[int, int] = OrderedDict()
         self._jobs: dict[str, tuple[Replica, Job]] = {}
-        self.requests = self.samples = 0
+        self.requests = self.samples = self._delivered = self._ended = 0
+        self.progress: list[tuple[float, int]] = []
 
     @property
     def tokens(self) -> int:
@@ -239,6 +242,9 @@ class SimulatedPolicy:
             replica.in_flight -= 1
             del self._jobs[request.id]
         got = wanted[:tokens]
+        self._ended, self._delivered = self._ended + 1, self._delivered + tokens
+        if self._ended % _NOTED == 0:
+            self.progress.append((self.clock.loop.time(), self._delivered))
         ends: Mapping[int, SampleFinish] = {EOS: "eos", STEP_END: "stop"} if stepwise else {EOS: "eos"}
         return Sampled(
             token_ids=got,
