@@ -34,7 +34,8 @@ Figures, ``<figure>.<replicas>`` as if the solver took no time, and ``one_proces
 Of all: ``base_ms``, ``row_us``, ``prefill_us``, ``front_us``, ``slots``, ``score_base_ms``, ``score_token_us`` of the
 profile, ``replica_tokens_per_s`` (the most that one can do), ``one_process_us`` (what a sample costs one process in the
 second runs), ``problems``. With ``--stream N`` there is one run of so many problems, as if the solver took no time,
-whose figures end in ``.stream``, with ``bytes_per_problem`` (growth of the process from a tenth of the problems on).
+whose figures end in ``.stream``, with ``memory_mb`` of the process after every tenth of the problems, and
+``bytes_per_problem``, its growth from the first tenth on (caches of a limited size that fill are a part of it).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ import math
 import warnings
 from dataclasses import replace
 
-from measuring import run_measurement
+from measuring import Figure, run_measurement
 from simulation.engines import Profile
 from simulation.population import Population
 from simulation.profiles import H200, embedded
@@ -54,12 +55,12 @@ from adaptive_ttc.errors import CalibrationWarning, ConfigError
 _CALIBRATING = 400  # problems of the run that tells what a sample costs the solver
 
 
-def runs(load: Load, replicas: list[int]) -> dict[str, float]:
+def runs(load: Load, replicas: list[int]) -> dict[str, Figure]:
     """The figures of both runs of every number of replicas."""
     small = replace(load, problems=min(load.problems, _CALIBRATING), replicas=1)
     simulated(small)  # the first run loads and warms up what all others use
     cost = per_sample(simulated(small))
-    figures: dict[str, float] = {"one_process_us": 1e6 * cost}
+    figures: dict[str, Figure] = {"one_process_us": 1e6 * cost}
     for number in replicas:
         for name, solver in (("", 0.0), ("one_process.", cost)):
             one = replace(load, replicas=number, solver=solver)
@@ -68,11 +69,13 @@ def runs(load: Load, replicas: list[int]) -> dict[str, float]:
     return figures
 
 
-def streamed(load: Load) -> dict[str, float]:
+def streamed(load: Load) -> dict[str, Figure]:
     """The figures of one run, with its memory."""
     seen = simulated(load, watch=True)
     between = load.problems * (len(seen.memory) - 1) / len(seen.memory)
-    figures = seen.figures(load) | {"bytes_per_problem": (seen.memory[-1] - seen.memory[0]) / between}
+    figures: dict[str, Figure] = {**seen.figures(load)}
+    figures["bytes_per_problem"] = (seen.memory[-1] - seen.memory[0]) / between
+    figures["memory_mb"] = [one / 2**20 for one in seen.memory]
     return {f"{key}.stream": value for key, value in figures.items()}
 
 
@@ -107,7 +110,7 @@ async def measure(
     prm: int,
     stream: int,
     seed: int,
-) -> dict[str, float]:
+) -> dict[str, Figure]:
     """All figures."""
     if profile not in ("cpu", "h200"):
         raise ConfigError(f"profile={profile!r} is neither cpu nor h200")
