@@ -60,17 +60,29 @@ class Signal:
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._calls: dict[object, Callable[[], None]] = {}
+        self._telling: asyncio.Task[None] | None = None  # held, so that it is not collected
 
     def is_set(self) -> bool:
         """Whether it was set."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """Set it, for good; those who wait go on, and those who are to be called are."""
+        """Set it, for good; those who wait go on, and those who are to be called are: at once, and from a callback of
+        the event loop, such as a signal's handler, a little later in a task, which what they do may need.
+        """
         if not self.is_set():
             self._event.set()
-            for call in tuple(self._calls.values()):
-                call()
+            if self._calls and asyncio.current_task() is None:
+                self._telling = asyncio.get_running_loop().create_task(self._tell())
+            else:
+                self._tell_now()
+
+    async def _tell(self) -> None:
+        self._tell_now()
+
+    def _tell_now(self) -> None:
+        for call in tuple(self._calls.values()):
+            call()
 
     async def wait(self) -> None:
         """Wait until it is set."""

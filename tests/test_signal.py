@@ -1,3 +1,5 @@
+import asyncio
+
 import anyio
 import anyio.lowlevel
 
@@ -31,3 +33,13 @@ async def test_one_that_was_set_calls_at_once_and_one_who_left_is_not_called():
     assert called == []
     with signal.calling(lambda: called.append("late")):
         assert called == ["late"]
+
+
+async def test_set_in_a_callback_of_the_loop_it_calls_in_a_task():
+    signal, called = Signal(), []
+    with signal.calling(lambda: called.append(asyncio.current_task())):
+        asyncio.get_running_loop().call_soon(signal.set)
+        await signal.wait()
+        await anyio.lowlevel.checkpoint()
+        assert len(called) == 1
+        assert called[0] is not None
