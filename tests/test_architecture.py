@@ -48,7 +48,7 @@ LAYERS = (
     ("allocation",),
     ("solution", "run"),
     ("solver",),
-    ("evaluation",),
+    ("evaluation", "serve"),
     ("cli",),
     ("mini",),
     ("__main__",),

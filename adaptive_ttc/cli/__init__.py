@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import adaptive_ttc
-from adaptive_ttc.cli import evaluate, show, solve
+from adaptive_ttc.cli import evaluate, serve, show, solve
 from adaptive_ttc.cli.interruption import interruptible
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.tracing.tree_text import printable
 
-COMMANDS = (solve, evaluate, show)
+COMMANDS = (solve, evaluate, show, serve)
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""
 
 

@@ -1,0 +1,117 @@
+"""``serve``: an OpenAI-compatible endpoint in front of a pair, of vLLM or of a fleet, that solves within budgets."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from adaptive_ttc.cli.options import add_model_options, load_solver
+from adaptive_ttc.cost import COUNTS
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.tracing.tree_text import printable
+
+DRAIN = 30
+"""Seconds that requests have to end with what they have, after the server was told to end."""
+
+
+def add(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="an OpenAI-compatible endpoint that solves within budgets",
+        description="Serve /v1/chat/completions, solved within a token budget each (docs/serving.md).",
+    )
+    option = parser.add_argument_group("server").add_argument
+    option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)")
+    option("--port", type=int, default=8000, help="(default: %(default)s; 0 takes a free one)")
+    option("--name", help="of the served model (default: the recipe's, else the policy's)")
+    option("--keys", metavar="FILE", help="TOML with the API keys that may ask, and their budgets (docs/serving.md)")
+    option("--open", action="store_true", help="serve other machines without API keys")
+    option("--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="(default: warning)")
+    option = parser.add_argument_group("budgets").add_argument
+    option("--default-budget", type=int, default=4000, metavar="T", help="of a request that names none (4000)")
+    option("--most-budget", type=int, metavar="T", help="most that a request may ask for")
+    option("--total-budget", type=int, metavar="T", help="most that is spent until the server ends")
+    option("--count", choices=COUNTS, default="generated", help="what budgets bound (default: %(default)s tokens)")
+    option = parser.add_argument_group("limits").add_argument
+    option("--max-concurrency", type=int, default=64, metavar="N", help="requests at work at once (64)")
+    option("--max-waiting", type=int, default=256, metavar="N", help="requests that wait; more get 429 (256)")
+    option("--max-body", type=int, default=2**20, metavar="BYTES", help="of a request (1 MiB)")
+    option("--seed", type=int, help="of all randomness, so that equal requests get equal answers")
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal comes; see :func:`add`."""
+    try:
+        import uvicorn
+
+        from adaptive_ttc.serve import ServeConfig, Service, read_keys
+    except ImportError as error:
+        raise ConfigError(f"serving needs starlette and uvicorn ({error}): pip install 'adaptive-ttc[serve]'") from None
+
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not (options.keys or options.open):
+        raise ConfigError(
+            f"--host {options.host} lets other machines spend what runs here: give --keys FILE, or --open to let them"
+        )
+    name = options.name or Path(options.recipe or options.policy or "mini").name.removesuffix(".toml")
+    config = ServeConfig(
+        model=name,
+        default_budget=options.default_budget,
+        most_budget=options.most_budget,
+        total_budget=options.total_budget,
+        count=options.count,
+        keys=read_keys(options.keys) if options.keys else (),
+        max_concurrency=options.max_concurrency,
+        max_waiting=options.max_waiting,
+        max_body=options.max_body,
+    )
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    console = Console(stderr=True)
+    with console.status("loading the models"):
+        solver = load_solver(options, options.seed)
+    service = Service(solver, config)
+
+    class Server(uvicorn.Server):
+        """Lets requests end with what they have when it is told to end, and says where it listens."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """A signal came."""
+            asyncio.get_running_loop().call_soon_threadsafe(service.end)
+            super().handle_exit(sig, frame)
+
+        async def startup(self, sockets: Any = None) -> None:
+            """Listen."""
+            await super().startup(sockets)
+            if self.started:
+                host, port = self.servers[0].sockets[0].getsockname()[:2]
+                where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                print(f"{printable(name)} is served at {where}/v1", file=sys.stderr, flush=True)
+
+    server = Server(
+        uvicorn.Config(
+            service.app,
+            host=options.host,
+            port=options.port,
+            log_level=options.log_level,
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN,
+            lifespan="off",
+        )
+    )
+    asyncio.run(_serve(server, solver))
+    return 0
+
+
+async def _serve(server: Any, solver: Any) -> None:
+    async with solver:
+        solver.grader.start()
+        await server.serve()

@@ -1,0 +1,326 @@
+"""The server as an ASGI application: who may ask, what is set aside, what runs, and what is told meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.run.statistics import prometheus
+from adaptive_ttc.run.stream import SolutionStream
+from adaptive_ttc.serve.accounts import Account, Accounts, Hold
+from adaptive_ttc.serve.asked import Asked, RefusedError, read_asked
+from adaptive_ttc.serve.config import ServeConfig
+from adaptive_ttc.serve.description import description
+from adaptive_ttc.serve.reply import Heading, as_json, error_body, event_of, finish_of, told
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.tasks import side_by_side
+
+_log = logging.getLogger(__package__)
+_LATER = 3600  # seconds after which those are told to ask again for whom nothing is left that could come back
+
+
+class Service:
+    """Answers requests with a solver, which it does not close; ``app`` is what an ASGI server runs.
+
+    Every request is solved on a budget of its own, which is set aside from the account of its key and from that of
+    everybody before anything is drawn; what it did not spend comes back when it ends, also where its client left.
+    """
+
+    def __init__(self, solver: Solver, config: ServeConfig) -> None:
+        self.solver, self.config = solver, config
+        self.accounts = Accounts(config.total_budget, config.keys)
+        self.app: ASGIApp = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._complete, methods=["POST"]),
+                Route("/v1/models", self._models),
+                Route("/v1/models/{name:path}", self._model),
+                Route("/health", self._health),
+                Route("/metrics", self._metrics),
+                Route("/openapi.json", self._describe),
+            ],
+            exception_handlers={HTTPException: _no_such, Exception: _failed},
+        )
+        self._streams: set[SolutionStream] = set()
+        self._places = anyio.Semaphore(config.max_concurrency)
+        self._waiting = 0
+        self._ending = False
+        self._answered, self._seconds = 0, 0.0
+        self._began = int(time.time())
+
+    def end(self) -> None:
+        """Let all requests end with what they have, and take no more."""
+        self._ending = True
+        for stream in tuple(self._streams):
+            stream.stop()
+
+    async def _complete(self, request: Request) -> Response:
+        try:
+            account = self._account(request)
+            asked = read_asked(await self._body(request), self.config)
+            await self._enter()
+        except RefusedError as error:
+            return _error(error)
+        try:
+            hold, stream = self._begin(asked, account)
+        except BaseException as error:
+            self._places.release()
+            if isinstance(error, RefusedError):
+                return _error(error)
+            raise
+        return _Exchange(self, asked, stream, lambda: self._leave(stream, hold, account))
+
+    def _account(self, request: Request) -> Account:
+        account = self.accounts.of(request.headers.get("authorization"))
+        if account is None:
+            raise RefusedError("this needs an API key: Authorization: Bearer KEY", status=401, code="invalid_api_key")
+        return account
+
+    async def _body(self, request: Request) -> bytes:
+        found = bytearray()
+        async for piece in request.stream():
+            found += piece
+            if len(found) > self.config.max_body:
+                raise RefusedError(f"a request has at most {self.config.max_body:,} bytes", status=413)
+        return bytes(found)
+
+    async def _enter(self) -> None:
+        """Wait for a place. RefusedError: too many wait, or the server ends."""
+        if self._waiting >= self.config.max_waiting:
+            try:
+                self._places.acquire_nowait()
+            except anyio.WouldBlock:
+                raise RefusedError(
+                    "too many requests wait already", status=429, code="overloaded", retry_after=self._soon()
+                ) from None
+        else:
+            self._waiting += 1
+            try:
+                await self._places.acquire()
+            finally:
+                self._waiting -= 1
+        if self._ending:
+            self._places.release()
+            raise RefusedError("the server is ending", status=503, code="ending", retry_after=self._soon())
+
+    def _begin(self, asked: Asked, account: Account) -> tuple[Hold, SolutionStream]:
+        """Set the budget aside. RefusedError: it is not there, or the request is impossible."""
+        try:
+            stream = self.solver.stream(
+                asked.problem, budget_tokens=asked.budget, count=self.config.count, **asked.options
+            )
+        except (ConfigError, TypeError) as error:
+            raise RefusedError(str(error)) from error
+        hold = self.accounts.hold(account, asked.budget)
+        if hold is None:
+            wait = self._soon() if self.accounts.may_come_back(account) else _LATER
+            raise RefusedError(
+                f"the budget of {asked.budget:,} is not there: {self.accounts.left(account):,} are left",
+                status=429, field="budget_tokens", code="insufficient_quota", retry_after=wait,
+            )  # fmt: skip
+        self._streams.add(stream)
+        return hold, stream
+
+    def _leave(self, stream: SolutionStream, hold: Hold, account: Account) -> None:
+        """A stream, which is closed, has been told or left: charge what it spent."""
+        self._streams.discard(stream)
+        hold.settle(stream.spent)
+        account.requests += 1
+        self._places.release()
+
+    def took(self, seconds: float) -> None:
+        """A request was answered in so many seconds."""
+        self._answered, self._seconds = self._answered + 1, self._seconds + seconds
+
+    def _soon(self) -> int:
+        """Seconds after which a request ends, on average."""
+        return max(1, math.ceil(self._seconds / self._answered)) if self._answered else 1
+
+    async def _models(self, request: Request) -> Response:
+        try:
+            self._account(request)
+        except RefusedError as error:
+            return _error(error)
+        return _json({"object": "list", "data": [self._card()]})
+
+    async def _model(self, request: Request) -> Response:
+        try:
+            self._account(request)
+        except RefusedError as error:
+            return _error(error)
+        name = request.path_params["name"]
+        if name.partition("@")[0] != self.config.model:
+            there = f"there is no model {name[:200]!r} here; take {self.config.model}"
+            return _error(RefusedError(there, status=404, field="model", code="model_not_found"))
+        return _json(self._card())
+
+    def _card(self) -> dict[str, Any]:
+        solver, config = self.solver, self.config
+        return {
+            "id": config.model,
+            "object": "model",
+            "created": self._began,
+            "owned_by": "adaptive_ttc",
+            "policy": solver.policy.name,
+            "prm": None if solver.prm is None else solver.prm.name,
+            "default_budget": config.default_budget,
+            "most_budget": config.most_budget,
+            "count": config.count,
+        }
+
+    async def _health(self, request: Request) -> Response:
+        return _json({"status": "ending" if self._ending else "ok"}, 503 if self._ending else 200)
+
+    async def _metrics(self, request: Request) -> Response:
+        gauges: dict[str, float] = {
+            "serve_in_flight": len(self._streams),
+            "serve_waiting": self._waiting,
+            "serve_answered": self._answered,
+            "serve_seconds": self._seconds,
+            "serve_spent": self.accounts.all.spent,
+            "serve_reserved": self.accounts.all.statistics().reserved,
+        }
+        lines = [f"# TYPE adaptive_ttc_{name} gauge\nadaptive_ttc_{name} {value}\n" for name, value in gauges.items()]
+        owned = {
+            "spent": {one.name: one.ledger.spent for one in self.accounts.named},
+            "requests": {one.name: one.requests for one in self.accounts.named},
+        }
+        for name, of_keys in owned.items():
+            if of_keys:
+                lines.append(f"# TYPE adaptive_ttc_serve_key_{name} gauge\n")
+            for key, value in of_keys.items():
+                owner = key.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+                lines.append(f'adaptive_ttc_serve_key_{name}{{key="{owner}"}} {value}\n')
+        text = prometheus(self.solver.statistics()) + "".join(lines)
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+    async def _describe(self, request: Request) -> Response:
+        return _json(description(self.config))
+
+
+class _Exchange(Response):
+    """A request that is being solved: the answer, whole or in pieces, unless the client leaves before it."""
+
+    def __init__(self, service: Service, asked: Asked, stream: SolutionStream, leave: Callable[[], None]) -> None:
+        self.background = None
+        self._service, self._asked, self._stream, self._leave = service, asked, stream, leave
+        self._heading = Heading(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), asked.model)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = anyio.current_time()
+        try:
+            try:
+                async with self._stream, side_by_side() as tasks:
+                    tasks.start_soon(_leave_with_client, receive, tasks.cancel_scope)
+                    await (self._in_pieces(send) if self._asked.stream else self._whole(scope, receive, send))
+                    tasks.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._stream.aclose()
+        finally:
+            self._leave()
+            self._service.took(anyio.current_time() - started)
+
+    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        solution = await self._solved()
+        if isinstance(solution, Exception):
+            response = _error(solution)
+        else:
+            response = _json(self._heading.completion(solution, trace=self._asked.include_trace))
+        await response(scope, receive, send)
+
+    async def _solved(self) -> Solution | Exception:
+        """The solution, also one that an engine's failure cut short; else what went wrong."""
+        try:
+            return await self._stream.solution()
+        except AdaptiveTTCError as error:
+            found: Solution | None = error.solution
+            return error if found is None or found.answer is None else found
+        except Exception as error:
+            _log.exception("a request failed")
+            return error
+
+    async def _in_pieces(self, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._tell(send, self._heading.chunk({"role": "assistant", "content": ""}))
+        done, lock = anyio.Event(), anyio.Lock()
+        async with side_by_side() as tasks:
+            tasks.start_soon(self._keep_alive, send, done, lock)
+            if self._asked.include_trace:
+                with suppress(AdaptiveTTCError):  # told below
+                    async for event in self._stream:
+                        async with lock:
+                            await self._tell(send, self._heading.chunk({}, **event_of(event)))
+            solution = await self._solved()
+            done.set()
+        await self._last(send, solution)
+
+    async def _last(self, send: Send, solution: Solution | Exception) -> None:
+        if isinstance(solution, Exception):
+            await self._tell(send, error_body(solution)[1])
+        else:
+            said = {name: text for name, text in told(solution).items() if text}
+            if reasoning := said.pop("reasoning", None):
+                await self._tell(send, self._heading.chunk({"reasoning": reasoning}))
+            await self._tell(send, self._heading.chunk(said))
+            decision = self._heading.completion(solution, trace=False)["metadata"]
+            await self._tell(send, self._heading.chunk({}, finish_of(solution), metadata=decision))
+            if self._asked.include_usage:
+                await self._tell(send, self._heading.last_usage(solution))
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+
+    async def _keep_alive(self, send: Send, done: anyio.Event, lock: anyio.Lock) -> None:
+        while not done.is_set():
+            with anyio.move_on_after(self._service.config.keep_alive):
+                await done.wait()
+            if not done.is_set():
+                async with lock:
+                    await send({"type": "http.response.body", "body": b": working\n\n", "more_body": True})
+
+    async def _tell(self, send: Send, piece: Mapping[str, Any]) -> None:
+        await send({"type": "http.response.body", "body": b"data: " + as_json(piece) + b"\n\n", "more_body": True})
+
+
+async def _leave_with_client(receive: Callable[[], Awaitable[Any]], scope: anyio.CancelScope) -> None:
+    """End what is done for a client when it leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(as_json(body), status, headers, media_type="application/json")
+
+
+def _error(error: Exception) -> Response:
+    status, body, headers = error_body(error)
+    return _json(body, status, headers)
+
+
+async def _no_such(request: Request, error: Exception) -> Response:
+    """A path or method that is not there."""
+    assert isinstance(error, HTTPException)
+    refused = RefusedError(f"{request.method} {request.url.path[:200]}: {error.detail}", status=error.status_code)
+    response = _error(refused)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    _log.error("a request failed", exc_info=error)
+    return _error(error)

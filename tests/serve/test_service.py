@@ -1,0 +1,372 @@
+"""The server, by the official client and by hand: answers, budgets, keys, limits, clients that leave, its end."""
+
+import json
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx2
+import openai
+import pytest
+
+from adaptive_ttc import Solver
+from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.policies.fake import FakePolicy
+from adaptive_ttc.prm import FakePRM
+from adaptive_ttc.serve import Key, ServeConfig, Service, read_keys
+
+pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
+
+MESSAGES = [{"role": "user", "content": "What is 12 + 30 + 5?"}]
+
+
+@asynccontextmanager
+async def served(policy=None, prm=None, **settings):
+    async with Solver(policy or FakePolicy.generative(error_rate=0.0), prm) as solver:
+        yield Service(solver, ServeConfig(**{"model": "fake", "default_budget": 600, **settings}))
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110
+        await anyio.sleep(0.001)
+
+
+def http_of(service):
+    transport = httpx2.ASGITransport(app=service.app)
+    return httpx2.AsyncClient(transport=transport, base_url="http://server")
+
+
+def client_of(service, key="any"):
+    http = http_of(service)
+    return openai.AsyncOpenAI(base_url="http://server/v1", api_key=key, http_client=http, max_retries=0)
+
+
+async def test_a_completion_holds_the_answer_the_spend_and_the_decision():
+    async with served(prm=FakePRM(lambda question, steps: 0.5)) as service, client_of(service) as client:
+        found = await client.chat.completions.create(model="fake@900", messages=MESSAGES)
+    [choice] = found.choices
+    assert "\\boxed{47}" in choice.message.content
+    assert choice.finish_reason == "stop"
+    assert found.model == "fake@900"
+    assert 0 < found.usage.completion_tokens <= 900
+    assert found.usage.spent == found.usage.completion_tokens == service.accounts.all.spent
+    assert (found.usage.budget, found.usage.total_tokens) == (900, found.usage.prompt_tokens + found.usage.spent)
+    assert found.usage.prm_tokens > 0
+    assert found.metadata["answer"] == "47"
+    assert found.metadata["stopped"] in ("settled", "not worth it", "budget", "no option fits")
+    assert found.metadata["arms"]
+    assert service.accounts.all.statistics().open_reservations == 0
+
+
+async def test_a_strategy_its_options_and_the_trace_are_had_by_extra_fields():
+    body = {"budget_tokens": 5000, "strategy": "majority", "n": 4, "answers": "number", "include_trace": True}
+    async with served() as service, client_of(service) as client:
+        found = await client.chat.completions.create(
+            model="fake", messages=MESSAGES, temperature=0.5, seed=3, max_tokens=300,
+            extra_body={**body, "options": {"top_p": 0.9}},
+        )  # fmt: skip
+        assert (found.metadata["strategy"], found.metadata["n"]) == ("majority", 4)
+        asked = next(event for event in found.trace if event["event"] == "search")
+        assert (asked["options"]["temperature"], asked["options"]["top_p"]) == (0.5, 0.9)
+        assert asked["options"]["max_tokens"] == 300
+        again = await client.chat.completions.create(
+            model="fake", messages=MESSAGES, temperature=0.5, seed=3, max_tokens=300,
+            extra_body={**body, "options": {"top_p": 0.9}},
+        )  # fmt: skip
+    assert again.choices[0].message.content == found.choices[0].message.content
+
+
+async def test_n_of_1_is_what_clients_send_by_default():
+    async with served() as service, client_of(service) as client:
+        found = await client.chat.completions.create(model="fake", messages=MESSAGES, n=1)
+    assert found.metadata["strategy"] == "adaptive"
+
+
+async def test_a_stream_ends_with_the_answer_the_decision_and_the_usage():
+    async with served() as service, client_of(service) as client:
+        pieces = [
+            piece
+            async for piece in await client.chat.completions.create(
+                model="fake", messages=MESSAGES, stream=True, stream_options={"include_usage": True},
+                extra_body={"include_trace": True},
+            )
+        ]  # fmt: skip
+    assert pieces[0].choices[0].delta.role == "assistant"
+    kinds = {piece.event["event"] for piece in pieces if getattr(piece, "event", None)}
+    assert {"sampled", "done"} <= kinds
+    said = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+    assert "\\boxed{47}" in said
+    assert pieces[-2].choices[0].finish_reason == "stop"
+    assert pieces[-2].metadata["answer"] == "47"
+    assert pieces[-1].usage.spent == service.accounts.all.spent
+
+
+async def test_thinking_stands_in_reasoning():
+    async with served(FakePolicy.reasoning(error_rate=0.0)) as service, client_of(service) as client:
+        found = await client.chat.completions.create(model="fake", messages=MESSAGES)
+    message = found.choices[0].message
+    assert message.reasoning.startswith("12 + 30 = 42")
+    assert "42" not in message.content
+    assert "\\boxed" in message.content
+    assert found.usage.completion_tokens_details.reasoning_tokens > 0
+
+
+async def test_a_stream_without_news_says_that_it_is_being_worked_on():
+    policy = FakePolicy.generative(error_rate=0.0)
+    hold = policy.hold()
+    found = []
+    async with served(policy, keep_alive=0.01) as service, http_of(service) as http, anyio.create_task_group() as tasks:
+
+        async def ask():
+            body = {"model": "fake", "messages": MESSAGES, "stream": True}
+            found.append((await http.post("/v1/chat/completions", json=body)).text)
+
+        tasks.start_soon(ask)
+        await until(lambda: hold.waiting)
+        await anyio.sleep(0.05)
+        hold.release()
+    assert ": working\n\n" in found[0]
+    assert found[0].endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"model": "other"}, 404, "no model 'other'"),
+        ({"model": "fake@many"}, 404, "fake@N"),
+        ({"model": 3}, 400, "model, a string"),
+        ({"messages": []}, 400, "messages"),
+        ({"messages": "hello"}, 400, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "role 'tool'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "texts"),
+        ({"messages": [{"role": "user", "content": " "}]}, 400, "empty"),
+        ({"budget_tokens": 0}, 400, "at least 1"),
+        ({"budget_tokens": True}, 400, "at least 1"),
+        ({"budget_tokens": 5001}, 400, "5,000"),
+        ({"strategy": "nothing"}, 400, "unknown strategy"),
+        ({"n": 4, "strategy": "beam_search"}, 400, "PRM"),
+        ({"answers": "nothing"}, 400, "answer"),
+        ({"answers": "code"}, 400, "run programs"),
+        ({"tools": [{"type": "function"}]}, 400, "tools is not supported"),
+        ({"stream": "yes"}, 400, "true or false"),
+        ({"unknown": 1}, 400, "unknown field"),
+        ({"options": {"nothing": 1}}, 400, "nothing"),
+        ({"temperature": "hot"}, 400, "temperature"),
+        ({"deadline": -1}, 400, "deadline"),
+    ],
+)
+async def test_what_cannot_be_had_is_refused_and_costs_nothing(body, status, said):
+    async with served(most_budget=5000) as service, http_of(service) as http:
+        reply = await http.post("/v1/chat/completions", json={"model": "fake", "messages": MESSAGES, **body})
+        assert (reply.status_code, reply.json()["error"]["type"]) == (
+            status, {400: "invalid_request_error", 404: "not_found_error"}[status],
+        )  # fmt: skip
+        assert said in reply.json()["error"]["message"]
+        assert service.accounts.all.statistics().granted == 0
+        assert (
+            await http.post("/v1/chat/completions", json={"model": "fake", "messages": MESSAGES})
+        ).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff"])
+async def test_a_malformed_body_is_refused(body):
+    async with served() as service, http_of(service) as http:
+        reply = await http.post("/v1/chat/completions", content=body)
+    assert reply.status_code == 400
+
+
+async def test_a_long_body_and_unknown_paths_are_refused():
+    async with served(max_body=1000) as service, http_of(service) as http:
+        assert (await http.post("/v1/chat/completions", content=b" " * 1001)).status_code == 413
+        assert (await http.get("/v1/nothing")).json()["error"]["type"] == "not_found_error"
+        assert (await http.get("/v1/chat/completions")).status_code == 405
+
+
+async def test_the_budget_of_all_is_held_hard_and_what_is_left_can_still_be_had():
+    async with served(total_budget=1000, default_budget=600) as service, client_of(service) as client:
+        many = {"strategy": "majority", "n": 40}
+        found = await client.chat.completions.create(model="fake", messages=MESSAGES, extra_body=many)
+        spent = found.usage.spent
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(model="fake", messages=MESSAGES, extra_body=many)
+        assert 400 < spent == service.accounts.all.spent <= 1000
+        assert int(refused.value.response.headers["retry-after"]) >= 1
+        assert f"{1000 - spent:,} are left" in str(refused.value)
+        with pytest.raises(openai.BadRequestError, match="1,000"):
+            await client.chat.completions.create(model="fake@1001", messages=MESSAGES)
+
+
+async def test_keys_have_budgets_of_their_own():
+    keys = (Key.of("ann", "secret-a", 700), Key.of("bob", "secret-b"))
+    async with served(keys=keys) as service:
+        async with client_of(service, "secret-a") as ann, client_of(service, "secret-b") as bob:
+            found = await ann.chat.completions.create(
+                model="fake", messages=MESSAGES, extra_body={"strategy": "majority", "n": 40}
+            )
+            with pytest.raises(openai.RateLimitError, match="are left"):
+                await ann.chat.completions.create(model="fake@600", messages=MESSAGES)
+            await bob.chat.completions.create(model="fake", messages=MESSAGES)
+        async with client_of(service, "secret-c") as nobody:
+            with pytest.raises(openai.AuthenticationError):
+                await nobody.models.list()
+            with pytest.raises(openai.AuthenticationError):
+                await nobody.chat.completions.create(model="fake", messages=MESSAGES)
+        async with http_of(service) as http:
+            assert (await http.get("/v1/models")).status_code == 401
+            basic = {"Authorization": "Basic secret-a"}
+            assert (await http.get("/v1/models", headers=basic)).status_code == 401
+            metrics = (await http.get("/metrics")).text
+    assert f'adaptive_ttc_serve_key_spent{{key="ann"}} {found.usage.spent}\n' in metrics
+    assert 'adaptive_ttc_serve_key_requests{key="bob"} 1\n' in metrics
+    assert "secret" not in metrics + repr(service.config)
+
+
+async def test_models_health_and_metrics_are_told():
+    async with (
+        served(prm=FakePRM(lambda question, steps: 0.5)) as service,
+        client_of(service) as client,
+        http_of(service) as http,
+    ):
+        assert [one.id async for one in client.models.list()] == ["fake"]
+        assert (await client.models.retrieve("fake@100")).default_budget == 600
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("other")
+        await client.chat.completions.create(model="fake", messages=MESSAGES)
+        assert (await http.get("/health")).json() == {"status": "ok"}
+        metrics = (await http.get("/metrics")).text
+        assert f"adaptive_ttc_serve_spent {service.accounts.all.spent}\n" in metrics
+        assert "adaptive_ttc_policy_calls" in metrics
+        described = (await http.get("/openapi.json")).json()
+    assert described["paths"]["/v1/chat/completions"]["post"]["responses"].keys() >= {"200", "400", "429"}
+
+
+class Wire:
+    """One HTTP request by hand, whose client may leave."""
+
+    def __init__(self, body):
+        self.sent, self._left = [], anyio.Event()
+        self._body = json.dumps(body).encode()
+        self._told = False
+        self.scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions", "query_string": b"", "headers": [],
+        }  # fmt: skip
+
+    def leave(self):
+        self._left.set()
+
+    async def receive(self):
+        if not self._told:
+            self._told = True
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        self.sent.append(message)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_gives_its_tokens_back(stream):
+    policy = FakePolicy.generative(error_rate=0.0)
+    hold = policy.hold(after_tokens=5)
+    async with served(policy, total_budget=1000) as service:
+        wire = Wire({"model": "fake@900", "messages": MESSAGES, "stream": stream})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.app, wire.scope, wire.receive, wire.send)
+            await until(lambda: hold.waiting)
+            assert service.accounts.all.available == 100
+            wire.leave()
+        assert policy.in_flight == 0
+        assert 5 <= service.accounts.all.spent < 100
+        assert service.accounts.all.available == 1000 - service.accounts.all.spent
+
+
+async def test_more_than_may_wait_are_refused_and_those_that_wait_are_served():
+    policy = FakePolicy.generative(error_rate=0.0)
+    hold = policy.hold()
+    async with served(policy, max_concurrency=1, max_waiting=1) as service, http_of(service) as http:
+        statuses = []
+
+        async def ask():
+            reply = await http.post("/v1/chat/completions", json={"model": "fake", "messages": MESSAGES})
+            statuses.append(reply.status_code)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await until(lambda: hold.waiting)
+            tasks.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            await ask()
+            assert statuses == [429]
+            hold.release()
+    assert statuses == [429, 200, 200]
+
+
+async def test_at_its_end_requests_come_back_with_what_they_have():
+    policy = FakePolicy.generative(error_rate=0.0)
+    async with served(policy) as service, http_of(service) as http:
+        found = []
+
+        async def ask():
+            body = {"model": "fake", "messages": MESSAGES, "strategy": "majority", "n": 8, "budget_tokens": 5000}
+            found.append(await http.post("/v1/chat/completions", json=body))
+
+        async with anyio.create_task_group() as tasks:
+            hold = policy.hold(lambda request: request.path >= (4,))
+            tasks.start_soon(ask)
+            await until(lambda: len(hold.waiting) == policy.in_flight == 4)
+            service.end()
+        [reply] = found
+        assert reply.status_code == 200
+        assert reply.json()["metadata"]["answer"] == "47"
+        assert reply.json()["metadata"]["stopped"] == "stopped"
+        assert (await http.get("/health")).status_code == 503
+        late = await http.post("/v1/chat/completions", json={"model": "fake", "messages": MESSAGES})
+        assert (late.status_code, late.json()["error"]["code"]) == (503, "ending")
+
+
+async def test_an_engine_that_fails_is_told_and_what_was_paid_for_is_not_thrown_away():
+    policy = FakePolicy.generative(error_rate=0.0)
+    policy.fail(EngineError("the engine is broken"))
+    async with served(policy) as service, client_of(service) as client:
+        with pytest.raises(openai.InternalServerError, match="the engine is broken"):
+            await client.chat.completions.create(model="fake", messages=MESSAGES, extra_body={"strategy": "greedy"})
+        policy.fail(EngineError("the engine broke"), matching=lambda request: request.path == (2,))
+        body = {"strategy": "majority", "n": 3, "budget_tokens": 2000}
+        found = await client.chat.completions.create(model="fake", messages=MESSAGES, extra_body=body)
+        assert found.metadata["answer"] == "47"
+        assert "the engine broke" in found.metadata["error"]
+        assert service.accounts.all.statistics().open_reservations == 0
+
+
+def test_keys_are_read_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOB_KEY", "secret-b")
+    path = tmp_path / "keys.toml"
+    digest = Key.of("ann", "secret-a").digest.hex()
+    path.write_text(f'[ann]\nsha256 = "{digest}"\nbudget = 1000\n[bob]\nenv = "BOB_KEY"\n')
+    assert read_keys(path) == (Key.of("ann", "secret-a", 1000), Key.of("bob", "secret-b"))
+    for text in (
+        "",
+        "ann = 3",
+        "[ann]\n",
+        '[ann]\nsha256 = "12"',
+        '[ann]\nenv = "MISSING"',
+        "[ann",
+        '[ann]\nkey = "x"',
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"keys\.toml"):
+            read_keys(path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": ""}, {"model": "a@b"}, {"default_budget": 0}, {"most_budget": 10}, {"total_budget": 10},
+        {"count": "money"}, {"max_concurrency": 0}, {"max_waiting": -1}, {"keep_alive": 0},
+        {"keys": (Key.of("a", "x"), Key.of("a", "y"))},
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ConfigError):
+        ServeConfig(**{"model": "fake", "default_budget": 600, **settings})
