@@ -34,6 +34,12 @@ GOOD = "so"  # begins a step of a solution that is right so far
 _WORDS = {EOS: "", WORD: "x ", STEP_END: "\n\n", RIGHT_SO_FAR: f"{GOOD} ", WRONG_NOW: "but ", NO_ANSWER: "I give up."}
 
 
+@cache
+def _summed_weights() -> tuple[float, ...]:
+    """The shipped prior's weights, added up."""
+    return tuple(accumulate(shipped_prior().weights.ravel().tolist()))
+
+
 @dataclass(frozen=True, slots=True)
 class Nature:
     """What is true of a problem; ``wrong``: the shares of its wrong answers added up."""
@@ -60,7 +66,7 @@ class Population:
     steps: int = 4
     prompt_tokens: int = 40
     seed: int = 0
-    _cells: tuple[float, ...] = field(default_factory=lambda: _cells(), repr=False)
+    _cells: tuple[float, ...] = field(default_factory=_summed_weights, repr=False)
 
     def problem(self, number: int) -> Problem:
         """The problem as it is given to a solver."""
@@ -118,7 +124,7 @@ class Population:
             end = (STEP_END,)
         elif begun and (begun[-1] == NO_ANSWER or begun[-1] >= _FIRST_ANSWER):
             end = (EOS,)
-        first = (RIGHT_SO_FAR if right else WRONG_NOW, _FIRST_MARK + int(_MARKS * mark))
+        first: tuple[int, ...] = (RIGHT_SO_FAR if right else WRONG_NOW, _FIRST_MARK + int(_MARKS * mark))
         first = (*begun, *first[len(begun) :])
         return (*first, *(WORD,) * (length - len(end) - len(first)), *end)
 
@@ -147,12 +153,6 @@ def _uniform(seed: int, at: int) -> tuple[float, ...]:
     """Six numbers in [0, 1), by seed and place."""
     digest = blake2b(b"%d %d" % (seed, at), digest_size=48).digest()
     return tuple(int.from_bytes(digest[i : i + 8], "little") / 2**64 for i in range(0, 48, 8))
-
-
-@cache
-def _cells() -> tuple[float, ...]:
-    """The shipped prior's weights, added up."""
-    return tuple(accumulate(shipped_prior().weights.ravel().tolist()))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -116,7 +116,7 @@ async def _run(load: Load, watch: bool) -> Seen:
 
     config = DriverConfig(finish_tokens=round(4 * load.population.tokens))
     at_once = max(1, round(load.open_share * load.replicas * load.profile.slots))
-    given = {"budget_tokens": load.budget, "max_concurrency": at_once, "expected": load.problems}
+    given: dict[str, Any] = {"budget_tokens": load.budget, "max_concurrency": at_once, "expected": load.problems}
     started = time.process_time()
     async with Solver(policy, prm, seed=load.seed, config=config) as solver:
         pool = solver.solve_many(source(), keep_traces=False, **given)
