@@ -11,6 +11,7 @@ import json
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import count, islice, product
 from math import prod
 from pathlib import Path
@@ -97,6 +98,8 @@ class Shape:
             "bos_token_id": 1,
             "eos_token_id": 2,
             "dtype": "bfloat16",
+            # without it transformers warns of a tokenizer that old releases had wrong
+            "transformers_version": version("transformers"),
         }
 
 
