@@ -54,13 +54,28 @@ async def _within(scope: anyio.CancelScope, watcher: Callable[[], Awaitable[None
         await watcher()
 
 
+_called: set[asyncio.Task[None]] = set()  # held, so that none is collected
+
+
+def call_in_task(call: Callable[[], object]) -> None:
+    """Call a function soon, in a task: anyio may not be used in a callback of the event loop, such as a timer's (where
+    the package sniffio is installed, it does not find its event loop there).
+    """
+
+    async def called() -> None:
+        call()
+
+    task = asyncio.get_running_loop().create_task(called())
+    _called.add(task)
+    task.add_done_callback(_called.discard)
+
+
 class Signal:
     """An event that calls back, so that what is to happen when it is set needs no task that waits for it."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._calls: dict[object, Callable[[], None]] = {}
-        self._telling: asyncio.Task[None] | None = None  # held, so that it is not collected
 
     def is_set(self) -> bool:
         """Whether it was set."""
@@ -68,19 +83,16 @@ class Signal:
 
     def set(self) -> None:
         """Set it, for good; those who wait go on, and those who are to be called are: at once, and from a callback of
-        the event loop, such as a signal's handler, a little later in a task, which what they do may need.
+        the event loop, such as a signal's handler, a little later.
         """
         if not self.is_set():
             self._event.set()
             if self._calls and asyncio.current_task() is None:
-                self._telling = asyncio.get_running_loop().create_task(self._tell())
+                call_in_task(self._tell)
             else:
-                self._tell_now()
+                self._tell()
 
-    async def _tell(self) -> None:
-        self._tell_now()
-
-    def _tell_now(self) -> None:
+    def _tell(self) -> None:
         for call in tuple(self._calls.values()):
             call()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -18,7 +19,7 @@ from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError, OverdueError
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Sampled, SampleRequest
-from adaptive_ttc.tasks import Signal
+from adaptive_ttc.tasks import Signal, call_in_task
 
 
 class Halt:
@@ -115,7 +116,7 @@ class PolicyCalls:
         started, reply = loop.time(), LOST
         with anyio.CancelScope(shield=True) as shield:
             call = self._calls[request.id] = _Call(shield, speed.limit(request.max_tokens))
-            timer = loop.call_at(started + call.limit, self._give_up, request.id)
+            timer = loop.call_at(started + call.limit, call_in_task, partial(self._give_up, request.id))
             try:
                 reply = Reply(await self._policy.sample(request))
             except AdaptiveTTCError as failure:
@@ -147,9 +148,10 @@ class PolicyCalls:
             self._end_soon(request_id)
 
     def _give_up(self, request_id: str) -> None:
-        """A call is overdue."""
-        self._calls[request_id].overdue = True
-        self._end_soon(request_id)
+        """A call is overdue, unless it came back just now."""
+        if request_id in self._calls:
+            self._calls[request_id].overdue = True
+            self._end_soon(request_id)
 
     def _end_soon(self, request_id: str) -> None:
         call = self._calls[request_id]
