@@ -90,7 +90,7 @@ class Scheduler:
         recorded = recorded_problem(policy) is not None
         calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
         self._forecaster = Forecaster(calibrated, request.price, **abilities(resources))
-        resources.health.losses.width = 1 if alone else request.max_concurrency
+        self._losses = resources.health.losses
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
         self._stop = stop
@@ -218,6 +218,7 @@ class Scheduler:
             self._unopened.append(problem)
         if self._inbox.closed:
             self._allocator.expect(0)
+        self._losses.width = max(1, min(self._request.max_concurrency, self._known))
 
     def _begun_before(self, problem: AdaptiveProblem) -> bool:
         """Whether an earlier run has opened it, or has left it nothing to be opened with."""
@@ -256,11 +257,15 @@ class Scheduler:
         self._names[given] = 1
         return given
 
+    @property
+    def _known(self) -> int:
+        """Problems at hand or announced."""
+        return len(self._live) + max(0, self._request.expected - self._arrived)
+
     def _opening_of(self, problem: AdaptiveProblem) -> Opening:
         """What the budget of each known problem, less the prompt, affords."""
         price, left, most = problem.request.price, self._allocator.available, problem.request.budget
-        known = len(self._live) + max(0, self._request.expected - self._arrived)
-        each = min(math.inf if left is None else left / known, math.inf if most is None else most)
+        each = min(math.inf if left is None else left / self._known, math.inf if most is None else most)
         return self._opening.within(each - problem.prompt_units, price.decode, price.score)
 
     def _pool(self, tokens: float) -> Pool:
@@ -268,9 +273,8 @@ class Scheduler:
         whole, left = self._request.budget, self._allocator.available
         if whole is None or left is None:
             return Pool()
-        known = len(self._live) + max(0, self._request.expected - self._arrived)
         price = self._request.price
-        return Pool(left / whole, max(1, known), left / (tokens * (price.decode + price.score)))
+        return Pool(left / whole, max(1, self._known), left / (tokens * (price.decode + price.score)))
 
     def _options(self, problem: AdaptiveProblem) -> list[Option]:
         assert problem.forecast is not None
