@@ -96,9 +96,11 @@ async def _ask(ours: openai.AsyncOpenAI, question: str, budget: int, stream: boo
     return int(spent)
 
 
-async def _watch(seen: Seen) -> None:
+async def _watch(seen: Seen, policy: FakePolicy) -> None:
     began = time.monotonic()
     while True:
+        policy.requests.clear()  # which it keeps for tests
+        policy.aborted.clear()
         seen.memory.append((time.monotonic() - began, resident()))
         await asyncio.sleep(0.5)
 
@@ -107,7 +109,8 @@ async def measure(*, clients: int, seconds: int) -> dict[str, float]:
     """All figures."""
     warnings.simplefilter("ignore")  # that the fake pair has no calibration
     seen = Seen()
-    async with Solver(FakePolicy.generative(), FakePRM(lambda question, steps: 0.5)) as solver:
+    policy = FakePolicy.generative()
+    async with Solver(policy, FakePRM(lambda question, steps: 0.5)) as solver:
         total = await _pace(solver) * seconds // 2
         service = Service(solver, ServeConfig(model="fake", default_budget=100, total_budget=total))
         server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_level="error", lifespan="off"))
@@ -115,7 +118,7 @@ async def measure(*, clients: int, seconds: int) -> dict[str, float]:
         while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-        watching = asyncio.create_task(_watch(seen))
+        watching = asyncio.create_task(_watch(seen, policy))
         until = time.monotonic() + seconds
         await asyncio.gather(*(client(url, number, until, seen) for number in range(clients)))
         watching.cancel()
