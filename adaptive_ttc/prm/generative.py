@@ -77,6 +77,10 @@ class VerifierSettings:
         for name in ("samples", "max_tokens"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} is a whole number of at least 1; got {getattr(self, name)!r}")
+        if not isinstance(self.rivals, int) or self.rivals < 0:
+            raise ConfigError(f"rivals is a whole number of at least 0; got {self.rivals!r}")
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature is at least 0; got {self.temperature}")
         if self.samples > 1 and not self.temperature > 0:
             raise ConfigError(f"samples={self.samples} at temperature 0 would be the same: give a temperature above it")
         places = ["{question}", "{solution}", "{rival}"] if self.rivals else ["{question}"]

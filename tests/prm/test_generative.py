@@ -67,6 +67,8 @@ def test_impossible_rules_are_refused(settings, said):
         ({"rivals": 1, "prompt": "{question} {solution}"}, "lacks the place {rival}"),
         ({"samples": 4}, "give a temperature above it"),
         ({"max_tokens": 0}, "max_tokens is a whole number"),
+        ({"temperature": -1.0}, "temperature is at least 0"),
+        ({"rivals": -1}, "rivals is a whole number"),
         ({"verdict": "yes"}, "needs a group"),
         ({"grades": [1, 5, 10]}, "least and the highest"),
     ],
