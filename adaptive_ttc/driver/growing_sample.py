@@ -18,6 +18,9 @@ from adaptive_ttc.prm.base import TokenLogprobs
 from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.types import Finish, Message, Prefix, split_steps
 
+ANSWER_TOKENS = 256
+"""Most tokens that are kept for the answer behind a thought; a quarter of a solution where that is less."""
+
 _REQUESTS = count()
 
 
@@ -105,10 +108,17 @@ class Sample:
         return self.tags.may_open(self.token_ids, self.text)
 
     @property
+    def answer_room(self) -> int:
+        """Tokens that are kept for the answer behind a thought."""
+        return min(ANSWER_TOKENS, (len(self.token_ids) + self.remaining) // 4)
+
+    @property
     def may_wait(self) -> bool:
         """Whether its thought is made to go on if it ends now."""
         asked, tags = self._request, self.tags
-        if self._closed or tags is None or not 0 < len(tags.wait) < self.remaining or self.waits >= asked.waits:
+        if self._closed or tags is None or self.waits >= asked.waits:
+            return False
+        if not 0 < len(tags.wait) < self.remaining - self.answer_room:
             return False
         limits = [one for one in (asked.min_think_tokens, asked.think_tokens) if one is not None]
         return self.thought.tokens < min(limits, default=self.thought.tokens + 1)

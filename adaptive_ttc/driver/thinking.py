@@ -16,9 +16,6 @@ from adaptive_ttc.driver.leases import Terms
 from adaptive_ttc.driver.state import SearchState
 from adaptive_ttc.events import WrittenEvent
 
-# tokens that are kept for an answer behind a thought, or a quarter of a solution where that is less
-ANSWER_TOKENS = 256
-
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
@@ -29,14 +26,9 @@ class Insertion:
     why: str
 
 
-def answer_room(sample: Sample) -> int:
-    """Tokens that are kept for the answer."""
-    return min(ANSWER_TOKENS, (len(sample.token_ids) + sample.remaining) // 4)
-
-
 def think_left(sample: Sample, affordable: int | None = None) -> int | None:
     """Tokens that its thought may still get, of those ``affordable`` for it; None where nothing limits it."""
-    limit, kept = sample.asked.think_tokens, answer_room(sample)
+    limit, kept = sample.asked.think_tokens, sample.answer_room
     if sample.tags is None or not sample.thinks or (limit is None and affordable is None):
         return None
     rooms = []
@@ -65,7 +57,7 @@ def tokens_to_finish(sample: Sample) -> int | None:
     """Tokens that finish a solution whose thought is limited; None where it is not."""
     if sample.asked.think_tokens is None or sample.tags is None:
         return None
-    left, room = think_left(sample), answer_room(sample)
+    left, room = think_left(sample), sample.answer_room
     if left is not None:
         return left + room
     return max(room - (len(sample.token_ids) - sample.thought.tokens), -(-room // 4))

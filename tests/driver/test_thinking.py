@@ -307,3 +307,14 @@ def test_an_engine_that_tells_no_log_probabilities_has_none_of_what_is_written()
 
     solution = solve(Silent.reasoning(), n=2, think_tokens=0)
     assert [one.prefix.logprobs for one in solution.candidates] == [(), ()]
+
+
+def test_no_thought_is_prolonged_into_the_room_of_its_answer():
+    prolonged = 0
+    for most in range(40, 240, 20):
+        options = {"strategy": "majority", "n": 4, "max_tokens": most, "min_think_tokens": most, "waits": 8}
+        for event in solve(FakePolicy.reasoning(), **options).trace.of(WrittenEvent):
+            if "too short" in event.why:
+                prolonged += 1
+                assert event.position <= most - min(256, most // 4)
+    assert prolonged > 10
