@@ -6,8 +6,10 @@ and not settled counts as spent, so that the budget holds whatever dies.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import ClassVar
 
@@ -72,12 +74,12 @@ class SharedBudget(Database):
     pragmas: ClassVar[tuple[str, ...]] = ("journal_mode = WAL", "synchronous = FULL")
 
     def __init__(self, path: str | Path, units: int, parts: int | Sequence[int]) -> None:
-        weights = [1] * parts if isinstance(parts, int) else list(parts)
-        if units < 0 or not weights or min(weights) < 1:
+        self.units = _whole("units", units)
+        weights = [1] * parts if isinstance(parts, int) else [_whole("a weight", one) for one in parts]
+        if self.units < 0 or not weights or min(weights) < 1:
             raise ConfigError(
                 f"a shared budget has at least 0 units and one part, of weight 1 or more; got {units} units"
             )
-        self.units = units
         self._weights = weights
         super().__init__(path)
         try:
@@ -101,13 +103,15 @@ class SharedBudget(Database):
         """Units for a part, from 0 on: of what is left, its share by weight among the parts that have not begun.
 
         A part that has begun and not settled gets the same again, where it goes on from the same ``checkpoint``, the
-        file of its ``solve_many``: that knows what was spent.
+        file of its ``solve_many``: that knows what was spent. It is known by its place beside the budget's file, so
+        that both may be moved together, and a file of its name in another folder is another one.
 
         Raises:
-            ConfigError: there is no such part, it has settled, or it has begun without that checkpoint.
+            ConfigError: there is no such part, it has settled, or it has begun without that checkpoint; or that is no
+                file, such as ``:memory:``.
         """
         self._check(part)
-        file = None if checkpoint is None else str(checkpoint)
+        file = None if checkpoint is None else self._beside(checkpoint)
         with self._transaction():
             begun = self._leases()
             if part in begun:
@@ -124,6 +128,7 @@ class SharedBudget(Database):
         ConfigError: there is no such part, it has leased nothing or less, or it has settled.
         """
         self._check(part)
+        spent = _whole("what a part has spent", spent)
         with self._transaction():
             lease = self._leases().get(part)
             if lease is None or lease.spent is not None:
@@ -144,6 +149,15 @@ class SharedBudget(Database):
                 f"parts that were cut off, {remedy}"
             )
         return lease.units
+
+    def _beside(self, checkpoint: str | Path) -> str:
+        """The place of a file, seen from the folder of the budget's."""
+        if str(checkpoint) in ("", ":memory:"):
+            raise ConfigError(f"checkpoint={str(checkpoint)!r} is no file, and forgets what was spent: name one")
+        try:
+            return Path(os.path.relpath(checkpoint, self.path.parent)).as_posix()
+        except ValueError:  # on another drive
+            return str(Path(checkpoint).absolute())
 
     def _leases(self) -> dict[int, _Lease]:
         """By part."""
@@ -171,3 +185,11 @@ class SharedBudget(Database):
                     f"{self.path} is a budget of {row[0]} units in {parts} parts, which weigh what they did then: give "
                     "the same ones, or name another file"
                 )
+
+
+def _whole(name: str, number: int) -> int:
+    """The number as Python's own. ConfigError: it is none that is whole, such as ``4e7``."""
+    try:
+        return index(number)
+    except TypeError:
+        raise ConfigError(f"{name} of a shared budget must be a whole number; got {number!r}") from None

@@ -56,16 +56,32 @@ def test_never_a_unit_more_than_there_is(units, weights, data):
 def test_a_part_that_was_cut_off_counts_whole_and_goes_on_only_from_its_checkpoint(tmp_path):
     path = tmp_path / "budget.db"
     with SharedBudget(path, 90, parts=3) as budget:
-        assert budget.lease(0, checkpoint="a.db") == 30
+        assert budget.lease(0, checkpoint=tmp_path / "a.db") == 30
         assert budget.lease(1) == 30
     with SharedBudget(path, 90, parts=3) as budget:
         assert budget.spent == 60
-        assert budget.lease(0, checkpoint="a.db") == 30
+        assert budget.lease(0, checkpoint=str(tmp_path / "a.db")) == 30
         with pytest.raises(ConfigError, match=r"give its checkpoint, a\.db"):
-            budget.lease(0, checkpoint="b.db")
+            budget.lease(0, checkpoint=tmp_path / "b.db")
         with pytest.raises(ConfigError, match=r"part 1 .* lease with a checkpoint"):
             budget.lease(1)
         assert budget.spent == 60
+
+
+def test_a_checkpoint_is_known_by_its_place(tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with SharedBudget("budget.db", 90, parts=3) as budget:
+        assert budget.lease(0, checkpoint="a.db") == 30
+        with pytest.raises(ConfigError, match=r"':memory:' is no file"):
+            budget.lease(1, checkpoint=":memory:")
+    monkeypatch.chdir(tmp_path / "there")
+    with SharedBudget("../here/budget.db", 90, parts=3) as budget:
+        with pytest.raises(ConfigError, match=r"give its checkpoint, a\.db"):
+            budget.lease(0, checkpoint="a.db")  # another file, which knows nothing of what was spent
+        assert budget.lease(0, checkpoint="../here/a.db") == 30
+        assert budget.spent == 30
 
 
 @pytest.mark.parametrize(
@@ -76,6 +92,7 @@ def test_a_part_that_was_cut_off_counts_whole_and_goes_on_only_from_its_checkpoi
         (lambda one: one.lease(0), "has settled: it gets nothing more"),
         (lambda one: one.settle(0, 1), "has settled already"),
         (lambda one: one.settle(1, 1), "leased nothing"),
+        (lambda one: one.settle(1, 0.5), "whole number; got 0.5"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, words):
@@ -92,6 +109,13 @@ def test_what_makes_no_sense_is_refused(call, words):
 @pytest.mark.parametrize(("units", "parts"), [(-1, 2), (5, 0), (5, []), (5, [1, 0])])
 def test_impossible_budgets_are_refused(units, parts, tmp_path):
     with pytest.raises(ConfigError, match="at least 0 units and one part"):
+        SharedBudget(tmp_path / "budget.db", units, parts=parts)
+    assert not (tmp_path / "budget.db").exists()
+
+
+@pytest.mark.parametrize(("units", "parts"), [(4e7, 2), (5, [1.5, 1])])
+def test_what_is_not_whole_is_refused(units, parts, tmp_path):
+    with pytest.raises(ConfigError, match="must be a whole number"):
         SharedBudget(tmp_path / "budget.db", units, parts=parts)
     assert not (tmp_path / "budget.db").exists()
 
