@@ -70,7 +70,8 @@ class RuleGainModel(GainModel):
     def _forecast(self, state: Evidence, draws: Sequence[Draw]) -> Forecast:
         typical = pool_length(self._sum, len(self._first), self._guess)
         length = next_length([one.tokens for one in draws], typical)
-        count = max(self.rule.samples(draws), len(draws) // LOOKS)
+        left = math.inf if (most := getattr(self.rule, "most", None)) is None else most - len(draws)
+        count = max(self.rule.samples(draws), int(min(len(draws) // LOOKS, left)))
         worth = self.rule.worth(draws, self._look(typical) if self._look else None)
         scoring = count * (state.prompt_tokens + length) + unseen(state) if self._scored else 0.0
         option = Option.in_tokens(Action(SAMPLE, count), worth * count * length, count * length, scoring)

@@ -98,6 +98,12 @@ def test_gain_per_token_is_the_worth():
     assert empty.right == 0
 
 
+def test_a_rule_with_a_most_draws_no_sample_more():
+    model = RuleGainModel(parse_rule("uniform:most=100"), guess=50.0)
+    counts = [model.forecasts([state(*"ab" * half)])[0].options[0].action.count for half in (24, 48, 49)]
+    assert counts == [3, 4, 2]
+
+
 def test_lengths_are_shrunk_to_those_of_the_pool():
     model = RuleGainModel(make_rule("uniform"), guess=100.0).pool(Adaptive(), lambda tokens: Pool())
     first = model.forecasts([state("a", tokens=10)])[0].options[0].cost
