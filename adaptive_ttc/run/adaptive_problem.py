@@ -243,7 +243,8 @@ class AdaptiveProblem(ProblemRun):
             return known[1]
         steps = (self._first_step(one),) if kind == SAMPLE else ()
         unit = Unit(kind, (self._attempt(one),), steps, len(one.token_ids), self._scored_tokens(one))
-        self._samples[path] = one, unit
+        if kind != SAMPLE or path in self._step_lengths:  # else its first step is yet to be read
+            self._samples[path] = one, unit
         return unit
 
     def _first_step(self, one: Prefix) -> FirstStep:

@@ -368,3 +368,27 @@ async def test_a_cut_solution_is_priced_with_its_prompt_where_it_was_scored_as_c
     (begun,) = problem.evidence.begun
     assert begun.generated == 10
     assert begun.prm == (problem.evidence.prompt_tokens + 10 if scores else 0)
+
+
+async def test_a_first_step_that_could_not_be_read_is_read_later():
+    class Failing(TinyPolicy):
+        fails = True
+
+        def decode(self, token_ids):
+            if self.fails:
+                raise EngineError("the tokenizer is not there", retryable=True)
+            return super().decode(token_ids)
+
+    policy = Failing()
+    resources = Resources(policy=policy, prm=believer())
+    request = make_request(Problem.of("how much?"), resources, options={}, budget=1000)
+    problem = AdaptiveProblem(request, resources, Ledger(1000), Signal())
+    text = "x\n\ny"
+    problem._candidates[(0,)] = Prefix(token_ids=(1, 3, 3, 2), text=text, scores=(0.7, 0.2), finish="eos", path=(0,))
+    problem._units.append(("sample", (0,)))
+    await problem._compare_answers()
+    assert problem.evidence.units[0].first_steps[0].tokens == 4
+    policy.fails = False
+    (unit,) = problem.evidence.units
+    assert (unit.first_steps[0].score, unit.first_steps[0].tokens) == (0.7, 3)
+    assert problem.evidence.units[0] is unit
