@@ -194,7 +194,7 @@ class MicroBatcher(Generic[T, R]):
         """Attach to the running loop; items of a dead loop have no caller any more."""
         if self._affinity.enter():
             self._queue, self._running, self._timer = [], [], None
-            self._pump_is_due = False
+            self._pump_is_due = self._company = False  # the times of the last batch are of another loop's clock
         return asyncio.get_running_loop()
 
     def _pump(self) -> None:

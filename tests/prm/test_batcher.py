@@ -216,6 +216,16 @@ async def test_whoever_was_alone_in_the_last_batch_does_not_gather() -> None:
     assert clock.armed == []
 
 
+def test_under_another_event_loop_nothing_is_gathered_by_the_clock_of_the_one_before() -> None:
+    clock = FakeClock()
+    batcher: MicroBatcher[int, int] = MicroBatcher(lambda items: list(items), config=config(max_batch=8), clock=clock)
+    clock.advance(1000.0)
+    asyncio.run(submit_all(batcher, [1, 2]))
+    clock.now = 0.0
+    assert asyncio.run(asyncio.wait_for(batcher.submit(3, more=True), 5.0)) == 3
+    assert clock.armed == []
+
+
 async def test_batches_hold_similar_lengths_and_always_the_oldest_item() -> None:
     worker = Worker()
     worker.hold()
