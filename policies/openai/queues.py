@@ -31,7 +31,7 @@ def read_queue(text: str) -> Queue | None:
     try:
         told = json.loads(text)
         return Queue(max(0, int(told["server_load"])), 0)
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         pass
     running = waiting = 0.0
     known = False

@@ -230,6 +230,8 @@ def test_queues_are_read_as_servers_tell_them():
         '{"load": 1}',
         "vllm:num_requests_waiting nan",
         "1",
+        '{"server_load": Infinity}',
+        "[" * 100_000,
     ):
         assert read_queue(nothing) is None
     assert read_queue("vllm:num_requests_waiting e\nvllm:num_requests_running 1e999") is None
