@@ -195,10 +195,8 @@ class Race:
             return 0
         behind = self._second if self._ahead is self._first else self._first
         error, granted = self._errors.get(behind), self._second.request.max_tokens
-        if error is not None and _certain(error):
-            return 0
-        if not behind.left:
-            return granted
+        if error is not None or not behind.left:
+            return 0 if error is not None and _certain(error) else granted
         before = len(self._second.begun.token_ids) if behind is self._first else 0
         return min(len(behind.aborted().token_ids) - before, granted)
 
@@ -208,7 +206,7 @@ class Race:
         if self._second is not None and self._second in self._errors:
             second = self._errors[self._second]
             self._blame(self._second, second)
-            if first is None or (isinstance(first, UnavailableError | MisfitError) and not _certain(second)):
+            if first is None or (_certain(first) and not _certain(second)):
                 return EngineError(f"both requests for a sample failed ({first}; {second})", retryable=True)
         assert first is not None
         return first

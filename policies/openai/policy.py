@@ -286,7 +286,9 @@ class OpenAIPolicy(ChatModelPolicy):
         A sample that is to have certain draws, or is whole, cannot be gone on with, only begun again before it begins.
         """
         request, answer = attempt.request, attempt.answer
-        if answer is None or answer.met_stop or (attempt.tokens and (self.whole_samples or request.seeded)):
+        if answer is None or answer.met_stop or answer.complete:
+            return None
+        if attempt.tokens and (self.whole_samples or request.seeded):
             return None
         try:
             begun = attempt.aborted() if attempt.tokens else NOTHING

@@ -14,8 +14,10 @@ from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.events import RequestEvent
 from adaptive_ttc.ledger import Ledger
+from adaptive_ttc.policies.fake import EOS
 from adaptive_ttc.policies.fake.servers import Server
 from adaptive_ttc.policies.openai.hedging import Hedges
+from adaptive_ttc.policies.openai.protocol import DONE
 from adaptive_ttc.run.retrace import retrace
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.requests import Expand
@@ -127,6 +129,59 @@ async def test_two_attempts_that_fail_are_told_as_one_that_may_have_generated():
         await policy.sample(asked(99, max_tokens=1500, spare=Purse()))
     assert caught.value.retryable
     assert caught.value.generated
+
+
+def scripted(policy: Any, *scripts: Any) -> None:
+    """The answer of each replica to number 99 is what its script makes of it."""
+    events = policy._connections.events
+
+    def of(replica: Any, path: str, body: Any) -> Any:
+        answer = events(replica, path, body)
+        return scripts[replica.index](answer) if body["prompt"][0] == 99 else answer
+
+    policy._connections.events = of
+
+
+@virtually
+async def test_a_second_one_that_may_have_generated_is_told_where_the_first_surely_did_not():
+    policy = virtual_policy([Server(), Server()], Endless(), **HEDGE)
+    await warmed(policy)
+
+    async def refuses(answer: Any) -> Any:
+        await anyio.sleep(30.0)
+        raise EngineError("refuses with 408", generated=False)
+        yield
+
+    async def breaks(answer: Any) -> Any:
+        await anyio.sleep(10.0)
+        raise EngineError("broke off its answer", retryable=True)
+        yield
+
+    scripted(policy, refuses, breaks)
+    purse = Purse()
+    with pytest.raises(EngineError, match=r"both .* failed") as caught:
+        await policy.sample(asked(99, max_tokens=1500, spare=purse))
+    assert purse.tokens
+    assert caught.value.generated
+
+
+@virtually
+async def test_an_answer_that_is_complete_is_not_gone_on_with():
+    policy = virtual_policy([Server(), Server()], Endless(50), **HEDGE)
+    await warmed(policy)
+
+    async def lingers(answer: Any) -> Any:
+        async for event in answer:
+            if event is DONE:
+                await anyio.sleep(30.0)
+            yield event
+
+    scripted(policy, lingers, lingers)
+    purse = Purse()
+    sampled = await policy.sample(asked(99, max_tokens=1500, spare=purse))
+    assert sampled.finish == "eos"
+    assert [place for place, one in enumerate(sampled.token_ids, 1) if one == EOS] == [len(sampled.token_ids)]
+    assert purse.tokens == sampled.hedged_tokens == 0
 
 
 @virtually
