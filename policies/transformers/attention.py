@@ -141,6 +141,10 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
         """-1, no limit: the rows grow."""
         return -1
 
+    def get_max_cache_shape(self) -> int:
+        """The same, by its name in older releases of transformers."""
+        return self.get_max_length()
+
 
 class RowCache(Cache):
     """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed up to the bounds."""
