@@ -117,7 +117,8 @@ class Accounts:
         if not self._keys:
             return self._everybody
         scheme, _, secret = (authorization or "").partition(" ")
-        digest, found = _digest(secret.strip()), None
+        # headers are read as Latin-1, and a key's bytes are what counts
+        digest, found = hashlib.sha256(secret.strip().encode("latin-1", "replace")).digest(), None
         for key in self._keys:
             if hmac.compare_digest(digest, key.digest):
                 found = self._own[key.name]
@@ -139,9 +140,10 @@ class Accounts:
             return None
         return Hold((own, shared))
 
-    def may_come_back(self, account: Account) -> bool:
-        """Whether something is set aside that may be given back."""
-        return bool(self.all.statistics().reserved or account.ledger.statistics().reserved)
+    def may_come_back(self, account: Account, units: int) -> bool:
+        """Whether units would be there if all that is set aside were given back."""
+        ledgers = (self.all.statistics(), account.ledger.statistics())
+        return all(one.available is None or units <= one.available + one.reserved for one in ledgers)
 
 
 def _digest(secret: str) -> bytes:

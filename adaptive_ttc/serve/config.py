@@ -61,6 +61,9 @@ class ServeConfig:
         if len(set(names)) < len(names):
             raise ConfigError(f"a key's name stands twice in {', '.join(names)}; name each once")
 
+        if len({key.digest for key in self.keys}) < len(names):
+            raise ConfigError(f"two of {', '.join(names)} have the same key, so that nobody could tell them apart")
+
     @property
     def most(self) -> int | None:
         """Most that any request could get; None without a limit."""

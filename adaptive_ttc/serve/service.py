@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -72,9 +72,11 @@ class Service:
         try:
             account = self._account(request)
             asked = read_asked(await self._body(request), self.config)
-            await self._enter()
+            await self._enter(request)
         except RefusedError as error:
             return _error(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # which nobody reads
         try:
             hold, stream = self._begin(asked, account)
         except BaseException as error:
@@ -98,24 +100,49 @@ class Service:
                 raise RefusedError(f"a request has at most {self.config.max_body:,} bytes", status=413)
         return bytes(found)
 
-    async def _enter(self) -> None:
-        """Wait for a place. RefusedError: too many wait, or the server ends."""
-        if self._waiting >= self.config.max_waiting:
-            try:
-                self._places.acquire_nowait()
-            except anyio.WouldBlock:
+    async def _enter(self, request: Request) -> None:
+        """Take a place, or wait for one.
+
+        RefusedError: too many wait, or the server ends. ClientDisconnect: the client left meanwhile.
+        """
+        ending = RefusedError("the server is ending", status=503, code="ending", retry_after=self._soon())
+        if self._ending:
+            raise ending
+        try:
+            self._places.acquire_nowait()
+        except anyio.WouldBlock:
+            if self._waiting >= self.config.max_waiting:
                 raise RefusedError(
                     "too many requests wait already", status=429, code="overloaded", retry_after=self._soon()
                 ) from None
-        else:
-            self._waiting += 1
-            try:
+            await self._wait_for_place(request.receive)
+            if self._ending:
+                self._places.release()
+                raise ending from None
+
+    async def _wait_for_place(self, receive: Receive) -> None:
+        """ClientDisconnect: the client left meanwhile."""
+        taken = kept = gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            await _leave_with_client(receive, tasks.cancel_scope)
+            gone = True
+
+        self._waiting += 1
+        try:
+            async with side_by_side() as tasks:
+                tasks.start_soon(watch)
                 await self._places.acquire()
-            finally:
-                self._waiting -= 1
-        if self._ending:
-            self._places.release()
-            raise RefusedError("the server is ending", status=503, code="ending", retry_after=self._soon())
+                taken = True
+                tasks.cancel_scope.cancel()
+            kept = taken and not gone
+        finally:
+            self._waiting -= 1
+            if taken and not kept:  # also where it is cancelled on the way out
+                self._places.release()
+        if not kept:
+            raise ClientDisconnect
 
     def _begin(self, asked: Asked, account: Account) -> tuple[Hold, SolutionStream]:
         """Set the budget aside. RefusedError: it is not there, or the request is impossible."""
@@ -127,7 +154,7 @@ class Service:
             raise RefusedError(str(error)) from error
         hold = self.accounts.hold(account, asked.budget)
         if hold is None:
-            wait = self._soon() if self.accounts.may_come_back(account) else _LATER
+            wait = self._soon() if self.accounts.may_come_back(account, asked.budget) else _LATER
             raise RefusedError(
                 f"the budget of {asked.budget:,} is not there: {self.accounts.left(account):,} are left",
                 status=429, field="budget_tokens", code="insufficient_quota", retry_after=wait,
@@ -138,9 +165,9 @@ class Service:
     def _leave(self, stream: SolutionStream, hold: Hold, account: Account) -> None:
         """A stream, which is closed, has been told or left: charge what it spent."""
         self._streams.discard(stream)
-        hold.settle(stream.spent)
-        account.requests += 1
         self._places.release()
+        account.requests += 1
+        hold.settle(stream.spent)
 
     def took(self, seconds: float) -> None:
         """A request was answered in so many seconds."""
