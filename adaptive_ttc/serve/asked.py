@@ -16,7 +16,16 @@ _OURS = ("strategy", "n", "beam_width", "deadline", "min_gain", "max_rounds", "t
 """Passed on to ``Solver.stream`` as they are."""
 
 _SAMPLING = ("temperature", "top_p", "seed")
-_NUMBERS = frozenset({"temperature", "top_p", "deadline", "min_gain"})
+_OPEN = frozenset({"temperature", "top_p", "deadline", "min_gain"})
+"""Numbers that need not be whole."""
+
+_SERVERS = frozenset({"problem", "self", "budget_tokens", "count", "id"})
+"""What ``Solver.stream`` takes beside the fields of a strategy, and a client does not name."""
+
+_MOST_N = 1024
+"""Samples or beams of one request: a search over ever more would hold up all others."""
+
+_MOST_NUMBER = 2**63
 _IGNORED = frozenset(
     {"user", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "metadata"}
 )
@@ -82,24 +91,46 @@ def read_asked(body: bytes, config: ServeConfig) -> Asked:
         if name in given and given[name] not in harmless:
             raise RefusedError(f"{name} is not supported here: leave it out", field=name)
     model, budget = _model_and_budget(given, config)
-    options = {name: given[name] for name in (*_OURS, *_SAMPLING) if given.get(name) is not None}
-    for name in _NUMBERS & set(options):
-        if isinstance(options[name], bool) or not isinstance(options[name], int | float):
-            raise RefusedError(f"{name} is a number; got {options[name]!r}", field=name)
-    if options.get("n") == 1 and "strategy" not in options:
-        del options["n"]  # the default of clients: one answer
-    longest = given.get("max_completion_tokens", given.get("max_tokens"))
-    if longest is not None:
-        options["max_tokens"] = longest
     return Asked(
         problem=_problem(given),
         model=model,
         budget=budget,
-        options={**_mapping(given, "options"), **options},
+        options=_options(given),
         stream=_flag(given, "stream"),
         include_usage=_flag(_mapping(given, "stream_options"), "include_usage"),
         include_trace=_flag(given, "include_trace"),
     )
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = {name: given[name] for name in (*_OURS, *_SAMPLING) if given.get(name) is not None}
+    if options.get("n") == 1 and "strategy" not in options:
+        del options["n"]  # the default of clients: one answer
+    for name in ("max_completion_tokens", "max_tokens"):
+        if given.get(name) is not None:
+            options.setdefault("max_tokens", given[name])
+    options = {**_mapping(given, "options"), **options}
+    for name, value in options.items():
+        if name in _SERVERS:
+            raise RefusedError(f"{name} is no field of a strategy: leave it out of options", field="options")
+        _check_option(name, value)
+    return options
+
+
+def _check_option(name: str, value: object) -> None:
+    """Refuse what no field of a strategy could be, so that no number is too large to reckon with."""
+    if isinstance(value, int | float) and not -_MOST_NUMBER <= value < _MOST_NUMBER:
+        raise RefusedError(f"{name} is a finite number, below 2^63; got {value!r:.80}", field=name)
+    if not isinstance(value, str | int | float | None):
+        raise RefusedError(f"{name} is a number, a text, true or false; got {value!r:.80}", field=name)
+    if name in _OPEN and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+        raise RefusedError(f"{name} is a number; got {value!r:.80}", field=name)
+    if name == "min_gain" and isinstance(value, int | float) and value < 0:
+        raise RefusedError(f"min_gain is at least 0; got {value}", field=name)
+    if name == "seed" and type(value) not in (int, type(None)):
+        raise RefusedError(f"seed is a whole number; got {value!r:.80}", field=name)
+    if name == "n" and isinstance(value, int) and value > _MOST_N:
+        raise RefusedError(f"n={value:,} is above the {_MOST_N:,} that a request may ask for", field=name)
 
 
 def _model_and_budget(given: Mapping[str, Any], config: ServeConfig) -> tuple[str, int]:
@@ -107,16 +138,18 @@ def _model_and_budget(given: Mapping[str, Any], config: ServeConfig) -> tuple[st
     if not isinstance(model, str):
         raise RefusedError("give model, a string", field="model")
     name, at, units = model.partition("@")
-    if name != config.model or (at and not units.isdecimal()):
+    if name != config.model or (at and not (units.isdecimal() and len(units) < 20)):
         raise RefusedError(
             f"there is no model {model[:200]!r} here; take {config.model}, or {config.model}@N for a budget of N",
             status=404, field="model", code="model_not_found",
         )  # fmt: skip
     budget = given.get("budget_tokens")
     if budget is None:
-        budget = int(units[:18]) if units else config.default_budget
-    if type(budget) is not int or budget < 1:
-        raise RefusedError(f"budget_tokens is a whole number of at least 1; got {budget!r}", field="budget_tokens")
+        budget = int(units) if units else config.default_budget
+    if type(budget) is not int or not 1 <= budget < _MOST_NUMBER:
+        raise RefusedError(
+            f"budget_tokens is a whole number of at least 1 and below 2^63; got {budget!r:.80}", field="budget_tokens"
+        )
     if config.most is not None and budget > config.most:
         raise RefusedError(
             f"a budget of {budget:,} is above the {config.most:,} that a request may ask for", field="budget_tokens"
@@ -129,6 +162,10 @@ def _problem(given: Mapping[str, Any]) -> Problem:
     if not isinstance(messages, list) or not messages:
         raise RefusedError("give messages, a list of chat messages that ends with the user's", field="messages")
     answers = given.get("answers")
+    if isinstance(answers, str) and answers.partition(":")[0].strip() == "regex":
+        raise RefusedError(
+            "a regular expression that backtracks without end would hold up all: it is not served here", field="answers"
+        )
     try:
         if answers is not None and space_of(answers).tested:
             raise RefusedError(f"answers={answers!r} would run programs here, which is not served", field="answers")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive_ttc.answers.thinking import KNOWN
-from adaptive_ttc.errors import AdaptiveTTCError
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.events import AllocationEvent, Event
 from adaptive_ttc.serve.asked import RefusedError
 from adaptive_ttc.solution import Solution
@@ -131,11 +131,16 @@ def event_of(event: Event) -> dict[str, Any]:
 
 def error_body(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers for an error."""
+    if isinstance(error, ConfigError):  # of what only a run could find to be impossible
+        error = RefusedError(str(error))
     if isinstance(error, RefusedError):
         kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(error.status)
         kind = kind or ("server_error" if error.status >= 500 else "invalid_request_error")
         said = {"message": str(error), "type": kind, "param": error.field, "code": error.code}
-        return error.status, {"error": said}, {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return error.status, {"error": said}, headers
     code = "engine_error" if isinstance(error, AdaptiveTTCError) else "internal_error"
     message = str(error) if isinstance(error, AdaptiveTTCError) else "the server failed; its log says why"
     headers = {}

@@ -1,5 +1,6 @@
 """The server, by the official client and by hand: answers, budgets, keys, limits, clients that leave, its end."""
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 
@@ -152,6 +153,20 @@ async def test_a_stream_without_news_says_that_it_is_being_worked_on():
         ({"options": {"nothing": 1}}, 400, "nothing"),
         ({"temperature": "hot"}, 400, "temperature"),
         ({"deadline": -1}, 400, "deadline"),
+        ({"min_gain": -1}, 400, "min_gain"),
+        ({"budget_tokens": 10**400}, 400, "below 2^63"),
+        ({"model": "fake@99999999999999999999"}, 404, "fake@N"),
+        ({"n": 1025}, 400, "1,024"),
+        ({"options": {"n": 10**9, "strategy": "majority"}}, 400, "1,024"),
+        ({"n": 4, "options": {"vote_power": 10**400}}, 400, "below 2^63"),
+        ({"max_tokens": 10**400}, 400, "below 2^63"),
+        ({"seed": "x"}, 400, "whole number"),
+        ({"strategy": ["majority"]}, 400, "strategy is a number, a text"),
+        ({"options": {"deadline": "soon"}}, 400, "deadline is a number"),
+        ({"options": {"id": {}}}, 400, "id is no field"),
+        ({"options": {"budget_tokens": 10**6}}, 400, "budget_tokens is no field"),
+        ({"answers": r"regex:(\w|\d)*!"}, 400, "hold up"),
+        ({"answers": "regex:a{99999999999}"}, 400, "hold up"),
     ],
 )
 async def test_what_cannot_be_had_is_refused_and_costs_nothing(body, status, said):
@@ -172,6 +187,33 @@ async def test_a_malformed_body_is_refused(body):
     async with served() as service, http_of(service) as http:
         reply = await http.post("/v1/chat/completions", content=body)
     assert reply.status_code == 400
+
+
+@pytest.mark.parametrize("name", ["deadline", "min_gain", "temperature"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400"])
+async def test_what_is_not_a_number_is_refused(name, value):
+    body = json.dumps({"model": "fake", "messages": MESSAGES})[:-1] + f', "{name}": {value}}}'
+    async with served() as service, http_of(service) as http:
+        reply = await http.post("/v1/chat/completions", content=body)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, name)
+
+
+async def test_what_only_a_run_finds_to_be_impossible_is_the_clients_fault():
+    policy = FakePolicy.generative(error_rate=0.0)
+    policy.fail(ConfigError("that temperature cannot be"))
+    async with served(policy) as service, http_of(service) as http:
+        reply = await http.post(
+            "/v1/chat/completions", json={"model": "fake", "messages": MESSAGES, "strategy": "greedy"}
+        )
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_max_tokens_counts_beside_an_empty_max_completion_tokens():
+    body = {"model": "fake", "messages": MESSAGES, "max_completion_tokens": None, "max_tokens": 3}
+    async with served() as service, http_of(service) as http:
+        reply = (await http.post("/v1/chat/completions", json=body | {"strategy": "greedy"})).json()
+    assert reply["usage"]["spent"] == 3
+    assert reply["choices"][0]["finish_reason"] == "length"
 
 
 async def test_a_long_body_and_unknown_paths_are_refused():
@@ -211,7 +253,8 @@ async def test_keys_have_budgets_of_their_own():
             with pytest.raises(openai.AuthenticationError):
                 await nobody.chat.completions.create(model="fake", messages=MESSAGES)
         async with http_of(service) as http:
-            assert (await http.get("/v1/models")).status_code == 401
+            refused = await http.get("/v1/models")
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
             basic = {"Authorization": "Basic secret-a"}
             assert (await http.get("/v1/models", headers=basic)).status_code == 401
             metrics = (await http.get("/metrics")).text
@@ -279,6 +322,52 @@ async def test_a_client_that_leaves_gives_its_tokens_back(stream):
         assert policy.in_flight == 0
         assert 5 <= service.accounts.all.spent < 100
         assert service.accounts.all.available == 1000 - service.accounts.all.spent
+
+
+async def test_clients_that_leave_while_they_wait_or_write_take_no_place(caplog):
+    policy = FakePolicy.generative(error_rate=0.0)
+    hold = policy.hold()
+    async with served(policy, max_concurrency=1, max_waiting=1) as service:
+        first, leaves, third = (Wire({"model": "fake", "messages": MESSAGES}) for _ in range(3))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.app, first.scope, first.receive, first.send)
+            await until(lambda: hold.waiting)
+            tasks.start_soon(service.app, leaves.scope, leaves.receive, leaves.send)
+            await anyio.wait_all_tasks_blocked()
+            leaves.leave()
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(service.app, third.scope, third.receive, third.send)
+            await anyio.wait_all_tasks_blocked()
+            assert not third.sent
+            hold.release()
+        assert [one.sent[0]["status"] for one in (first, leaves, third)] == [200, 499, 200]
+        assert service.accounts.all.statistics().granted == 2
+        leaves.leave()
+        await service.app(leaves.scope, leaves.receive, leaves.send)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("rounds", range(6))
+async def test_whoever_is_cancelled_while_a_place_is_handed_over_gives_it_back(rounds):
+    policy = FakePolicy.generative(error_rate=0.0)
+    hold = policy.hold()
+    async with served(policy, max_concurrency=1) as service:
+        first, second = (Wire({"model": "fake", "messages": MESSAGES}) for _ in range(2))
+        running = asyncio.create_task(service.app(first.scope, first.receive, first.send))
+        await until(lambda: hold.waiting)
+        waiting = asyncio.create_task(service.app(second.scope, second.receive, second.send))
+        await anyio.wait_all_tasks_blocked()
+        hold.release()
+        await running
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        third = Wire({"model": "fake", "messages": MESSAGES})
+        with anyio.fail_after(10):
+            await service.app(third.scope, third.receive, third.send)
+        assert third.sent[0]["status"] == 200
+        assert service.accounts.all.statistics().reserved == 0
 
 
 async def test_more_than_may_wait_are_refused_and_those_that_wait_are_served():
@@ -364,7 +453,7 @@ def test_keys_are_read_from_a_file(tmp_path, monkeypatch):
     [
         {"model": ""}, {"model": "a@b"}, {"default_budget": 0}, {"most_budget": 10}, {"total_budget": 10},
         {"count": "money"}, {"max_concurrency": 0}, {"max_waiting": -1}, {"keep_alive": 0},
-        {"keys": (Key.of("a", "x"), Key.of("a", "y"))},
+        {"keys": (Key.of("a", "x"), Key.of("a", "y"))}, {"keys": (Key.of("a", "x"), Key.of("b", "x"))},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(settings):
