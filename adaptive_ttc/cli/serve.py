@@ -58,10 +58,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise ConfigError(f"serving needs starlette and uvicorn ({error}): pip install 'adaptive-ttc[serve]'") from None
 
-    if options.host not in ("127.0.0.1", "localhost", "::1") and not (options.keys or options.open):
-        raise ConfigError(
-            f"--host {options.host} lets other machines spend what runs here: give --keys FILE, or --open to let them"
-        )
+    _check_address(options)
     name = options.name or Path(options.recipe or options.policy or "mini").name.removesuffix(".toml")
     config = ServeConfig(
         model=name,
@@ -109,6 +106,15 @@ def run(options: argparse.Namespace) -> int:
     )
     asyncio.run(_serve(server, solver))
     return 0
+
+
+def _check_address(options: argparse.Namespace) -> None:
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not (options.keys or options.open):
+        raise ConfigError(
+            f"--host {options.host} lets other machines spend what runs here: give --keys FILE, or --open to let them"
+        )
+    if not 0 <= options.port <= 65535:
+        raise ConfigError(f"--port is from 0, which takes a free one, to 65535; got {options.port}")
 
 
 async def _serve(server: Any, solver: Any) -> None:

@@ -22,7 +22,7 @@ _OPEN = frozenset({"temperature", "top_p", "deadline", "min_gain"})
 _SERVERS = frozenset({"problem", "self", "budget_tokens", "count", "id"})
 """What ``Solver.stream`` takes beside the fields of a strategy, and a client does not name."""
 
-_MOST_N = 1024
+MOST_N = 1024
 """Samples or beams of one request: a search over ever more would hold up all others."""
 
 _MOST_NUMBER = 2**63
@@ -129,8 +129,8 @@ def _check_option(name: str, value: object) -> None:
         raise RefusedError(f"min_gain is at least 0; got {value}", field=name)
     if name == "seed" and type(value) not in (int, type(None)):
         raise RefusedError(f"seed is a whole number; got {value!r:.80}", field=name)
-    if name == "n" and isinstance(value, int) and value > _MOST_N:
-        raise RefusedError(f"n={value:,} is above the {_MOST_N:,} that a request may ask for", field=name)
+    if name == "n" and isinstance(value, int) and value > MOST_N:
+        raise RefusedError(f"n={value:,} is above the {MOST_N:,} that a request may ask for", field=name)
 
 
 def _model_and_budget(given: Mapping[str, Any], config: ServeConfig) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import adaptive_ttc
+from adaptive_ttc.serve.asked import MOST_N
 from adaptive_ttc.serve.config import ServeConfig
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -35,13 +36,13 @@ def description(config: ServeConfig) -> dict[str, Any]:
                                 "text/event-stream": {"schema": _TEXT},
                             },
                         },
-                        **_refusals("400", "401", "404", "413", "429", "500", "502", "503"),
+                        **_refusals("400", "401", "403", "404", "413", "429", "500", "502", "503"),
                     },
                 }
             },
-            "/v1/models": _get("models", "the served model", "401"),
+            "/v1/models": _get("models", "the served model", "401", "403"),
             "/v1/models/{name}": {
-                **_get("model", "the served model", "401", "404"),
+                **_get("model", "the served model", "401", "403", "404"),
                 "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}],
             },
             "/health": _get("health", "requests are taken", "503", open_to_all=True, plain=("503",)),
@@ -66,14 +67,14 @@ def _request(config: ServeConfig) -> dict[str, Any]:
             "messages": {"type": "array", "minItems": 1, "items": message},
             "budget_tokens": {**_COUNT, **most, "default": config.default_budget},
             "strategy": _TEXT,
-            "n": _COUNT,
+            "n": {**_COUNT, "maximum": MOST_N},
             "beam_width": _COUNT,
             "deadline": {"type": "number", "exclusiveMinimum": 0},
             "min_gain": {"type": "number", "minimum": 0},
             "max_rounds": _COUNT,
             "think_tokens": {"type": "integer", "minimum": 0},
             "waits": {"type": "integer", "minimum": 0},
-            "answers": {**_TEXT, "description": "what answers are: math, number, choice, ..."},
+            "answers": {**_TEXT, "description": "what answers are: math, number, choice, ..., but code and regex"},
             "options": {**_OBJECT, "description": "further fields of the strategy"},
             "include_trace": {"type": "boolean"},
             "temperature": {"type": "number", "minimum": 0},
@@ -137,6 +138,7 @@ def _refusals(*statuses: str) -> dict[str, Any]:
     told = {
         "400": "malformed or impossible",
         "401": "no key that is known",
+        "403": "from a web page, where there are no keys",
         "404": "no such model",
         "413": "too long",
         "429": "the budget is spent, or too many wait; Retry-After says for how long",

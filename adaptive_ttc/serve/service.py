@@ -87,6 +87,12 @@ class Service:
         return _Exchange(self, asked, stream, lambda: self._leave(stream, hold, account))
 
     def _account(self, request: Request) -> Account:
+        """Whose request it is. RefusedError: nobody's, or a web page's that needs no key to spend.
+
+        Browsers send ``Origin`` with what pages of any site post, also to this machine.
+        """
+        if not self.config.keys and "origin" in request.headers:
+            raise RefusedError("web pages may ask only where there are API keys: --keys FILE", status=403)
         account = self.accounts.of(request.headers.get("authorization"))
         if account is None:
             raise RefusedError("this needs an API key: Authorization: Bearer KEY", status=401, code="invalid_api_key")
@@ -289,7 +295,7 @@ class _Exchange(Response):
         async with side_by_side() as tasks:
             tasks.start_soon(self._keep_alive, send, done, lock)
             if self._asked.include_trace:
-                with suppress(AdaptiveTTCError):  # told below
+                with suppress(Exception):  # told below
                     async for event in self._stream:
                         async with lock:
                             await self._tell(send, self._heading.chunk({}, **event_of(event)))

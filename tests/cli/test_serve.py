@@ -25,6 +25,7 @@ def test_what_cannot_be_served_is_refused_before_models_are_loaded(capsys, tmp_p
         (["--keys", str(keys)], "sha256"),
         (["--default-budget", "10", "--most-budget", "5"], "above the most"),
         (["--name", "a@b"], "@"),
+        (["--port", "65536"], "--port"),
     ):
         assert main(["serve", *words]) == 2
         assert said in capsys.readouterr().err

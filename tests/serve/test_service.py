@@ -428,6 +428,37 @@ async def test_an_engine_that_fails_is_told_and_what_was_paid_for_is_not_thrown_
         assert service.accounts.all.statistics().open_reservations == 0
 
 
+@pytest.mark.parametrize("trace", [False, True])
+async def test_a_stream_says_that_the_server_failed(trace, monkeypatch):
+    async def failing(self, **_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("adaptive_ttc.run.scheduler.AdaptiveRun.solve", failing)
+    async with served() as service, http_of(service) as http:
+        body = {"model": "fake", "messages": MESSAGES, "stream": True, "include_trace": trace}
+        said = (await http.post("/v1/chat/completions", json=body)).text
+        assert "its log says why" in said
+        assert "a bug" not in said
+        assert said.endswith("data: [DONE]\n\n")
+        assert service.accounts.all.statistics().open_reservations == 0
+
+
+async def test_web_pages_spend_nothing_without_a_key():
+    body, page = {"model": "fake", "messages": MESSAGES}, {"Origin": "https://example.org"}
+    async with served() as service, http_of(service) as http:
+        assert (await http.post("/v1/chat/completions", json=body, headers=page)).status_code == 403
+        assert service.accounts.all.statistics().granted == 0
+    async with served(keys=(Key.of("ann", "secret-a"),)) as service, http_of(service) as http:
+        page["Authorization"] = "Bearer secret-a"
+        assert (await http.post("/v1/chat/completions", json=body, headers=page)).status_code == 200
+
+
+async def test_a_key_counts_by_its_bytes():
+    async with served(keys=(Key.of("ann", "schl\u00fcssel"),)) as service, http_of(service) as http:
+        sent = {b"Authorization": "Bearer schl\u00fcssel".encode()}
+        assert (await http.get("/v1/models", headers=sent)).status_code == 200
+
+
 def test_keys_are_read_from_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("BOB_KEY", "secret-b")
     path = tmp_path / "keys.toml"
