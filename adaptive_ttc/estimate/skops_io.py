@@ -32,6 +32,8 @@ TRUSTED = frozenset(
         *(f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str", "tuple")),
         *(f"numpy.{name}" for name in ("dtype", "ndarray", "float64", "int64", "uint64", "uint32", "int32", "bool")),
         "numpy.random._generator.Generator",
+        "_loss.CyHalfBinomialLoss",  # by its name until scikit-learn 1.8
+        "_loss.CyHalfSquaredError",
         "sklearn._loss._loss.CyHalfBinomialLoss",
         "sklearn._loss._loss.CyHalfSquaredError",
         "sklearn._loss.link.IdentityLink",
