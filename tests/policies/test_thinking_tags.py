@@ -125,7 +125,7 @@ async def test_a_model_in_this_process_is_made_to_answer_and_to_go_on(thinker):
     async with Solver(policy, answers="regex:(?P<answer>.)") as solver:
         limited = await solver.solve("1 + 1", n=3, think_tokens=10, max_tokens=40, seed=1)
         free = await solver.solve("1 + 1", n=3, max_tokens=40, seed=1)
-        longer = await solver.solve("1 + 1", n=24, max_tokens=60, waits=1, seed=1)
+        longer = await solver.solve("1 + 1", n=24, max_tokens=160, waits=1, seed=1)
     for one, same in zip(limited.candidates, free.candidates, strict=True):
         if close not in same.prefix.token_ids[:10]:
             assert one.prefix.token_ids[10 : 10 + len(forced)] == forced
