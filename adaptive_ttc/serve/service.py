@@ -25,7 +25,7 @@ from adaptive_ttc.serve.accounts import Account, Accounts, Hold
 from adaptive_ttc.serve.asked import Asked, RefusedError, read_asked
 from adaptive_ttc.serve.config import ServeConfig
 from adaptive_ttc.serve.description import description
-from adaptive_ttc.serve.reply import Heading, as_json, error_body, event_of, finish_of, told
+from adaptive_ttc.serve.reply import Heading, as_json, decision_of, error_body, event_of, finish_of, told
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tasks import side_by_side
@@ -53,7 +53,7 @@ class Service:
                 Route("/metrics", self._metrics),
                 Route("/openapi.json", self._describe),
             ],
-            exception_handlers={HTTPException: _no_such, Exception: _failed},
+            exception_handlers={HTTPException: _no_such, RefusedError: _refused, Exception: _failed},
         )
         self._streams: set[SolutionStream] = set()
         self._places = anyio.Semaphore(config.max_concurrency)
@@ -69,20 +69,16 @@ class Service:
             stream.stop()
 
     async def _complete(self, request: Request) -> Response:
+        account = self._account(request)
         try:
-            account = self._account(request)
             asked = read_asked(await self._body(request), self.config)
             await self._enter(request)
-        except RefusedError as error:
-            return _error(error)
         except ClientDisconnect:
             return Response(status_code=499)  # which nobody reads
         try:
             hold, stream = self._begin(asked, account)
-        except BaseException as error:
+        except BaseException:
             self._places.release()
-            if isinstance(error, RefusedError):
-                return _error(error)
             raise
         return _Exchange(self, asked, stream, lambda: self._leave(stream, hold, account))
 
@@ -184,21 +180,15 @@ class Service:
         return max(1, math.ceil(self._seconds / self._answered)) if self._answered else 1
 
     async def _models(self, request: Request) -> Response:
-        try:
-            self._account(request)
-        except RefusedError as error:
-            return _error(error)
+        self._account(request)
         return _json({"object": "list", "data": [self._card()]})
 
     async def _model(self, request: Request) -> Response:
-        try:
-            self._account(request)
-        except RefusedError as error:
-            return _error(error)
+        self._account(request)
         name = request.path_params["name"]
         if name.partition("@")[0] != self.config.model:
             there = f"there is no model {name[:200]!r} here; take {self.config.model}"
-            return _error(RefusedError(there, status=404, field="model", code="model_not_found"))
+            raise RefusedError(there, status=404, field="model", code="model_not_found")
         return _json(self._card())
 
     def _card(self) -> dict[str, Any]:
@@ -311,8 +301,7 @@ class _Exchange(Response):
             if reasoning := said.pop("reasoning", None):
                 await self._tell(send, self._heading.chunk({"reasoning": reasoning}))
             await self._tell(send, self._heading.chunk(said))
-            decision = self._heading.completion(solution, trace=False)["metadata"]
-            await self._tell(send, self._heading.chunk({}, finish_of(solution), metadata=decision))
+            await self._tell(send, self._heading.chunk({}, finish_of(solution), metadata=decision_of(solution)))
             if self._asked.include_usage:
                 await self._tell(send, self._heading.last_usage(solution))
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
@@ -352,6 +341,11 @@ async def _no_such(request: Request, error: Exception) -> Response:
     response = _error(refused)
     response.headers.update(error.headers or {})
     return response
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """A request that is not served."""
+    return _error(error)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
