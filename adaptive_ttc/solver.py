@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,12 +14,11 @@ import anyio
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
-from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.spaces.registry import space_of
+from adaptive_ttc.configuration.loads import LoadsModels
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.estimate.artefact import Calibrated
-from adaptive_ttc.estimate.pair_calibration import SelectedCalibration, selected_rule
-from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, load_policy, mini_calibration
+from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.pool import SolutionPool
@@ -39,7 +37,7 @@ from adaptive_ttc.tasks import LoopAffinity, Signal, refuse_running_loop
 from adaptive_ttc.types import Problem
 
 
-class Solver:
+class Solver(LoadsModels):
     """Solves verifiable problems with a policy and, optionally, a process reward model.
 
     Any number of ``solve`` calls may run at once in one event loop: the engines batch across them. From a second loop
@@ -98,71 +96,6 @@ class Solver:
         self._affinity = LoopAffinity("this solver")
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()
-
-    @classmethod
-    def load(
-        cls,
-        policy: str | Path,
-        prm: str | Path | None = None,
-        *,
-        engine: str = "transformers",
-        policy_settings: Mapping[str, Any] | None = None,
-        prm_settings: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-        config: DriverConfig | None = None,
-        calibration: str | Path | None = None,
-        allow_mismatch: bool = False,
-        rule: StoppingRule | str | None = None,
-        verify: Verify | None = None,
-        answers: str | AnswerSpace | None = None,
-    ) -> Self:
-        """Load a pair of models by folder or Hub name; further arguments as for the constructor.
-
-        Args:
-            policy: the policy's folder or name.
-            prm: the PRM's folder or name.
-            engine: what runs the policy, an entry point of the group ``adaptive_ttc.policies``.
-            policy_settings: passed to the engine: ``device``, ``dtype``, ``max_batch``, ...
-            prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
-
-        Raises:
-            ConfigError: no such engine, reader, rule or answer space, or a model cannot be loaded.
-            CalibrationError: it is no calibration, or one of another pair.
-        """
-        from adaptive_ttc.prm import load_prm
-
-        rule = selected_rule(rule, calibration)
-        told: dict[str, Any] = {} if answers is None else {"answers": space_of(answers)}
-        loaded: list[Policy | RewardModel] = []
-        try:
-            reward_model = None if prm is None else load_prm(prm, **(prm_settings or {}), **told)
-            loaded += [] if reward_model is None else [reward_model]
-            model = load_policy(policy, engine=engine, **(policy_settings or {}), **told)
-            loaded.append(model)
-            settings: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            return cls(model, reward_model, seed=seed, config=config, verify=verify, **told, **settings)
-        except BaseException:
-            with suppress(Exception):  # what went wrong first is what the caller must know
-                _close_all(loaded)
-            raise
-
-    @classmethod
-    def mini(
-        cls,
-        *,
-        seed: int | None = None,
-        calibration: str | Path | None = None,
-        rule: StoppingRule | str | None = None,
-        verify: Verify | None = None,
-        answers: str | AnswerSpace | None = None,
-    ) -> Self:
-        """The embedded policy and PRM; their calibration unless another or a rule is given. Errors as :meth:`load`."""
-        # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
-        config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
-        own = rule is None and space_of(answers) == MATH  # what its calibration was made with
-        calibration = calibration or (mini_calibration() if own else None)
-        chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify, "answers": answers}
-        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)
 
     async def solve(
         self,
@@ -386,15 +319,3 @@ class Solver:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _close_all(models: Sequence[Policy | RewardModel]) -> None:
-    """Close models in a thread, as an event loop may run in this one."""
-
-    async def close() -> None:
-        async with AsyncExitStack() as stack:
-            for model in models:
-                stack.push_async_callback(model.aclose)
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, close()).result()

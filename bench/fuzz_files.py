@@ -21,7 +21,7 @@ from mutations import as_text, mutated_bytes, mutated_json, mutated_lines
 
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, Start, Work
-from adaptive_ttc.cli.options import read_recipe
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.estimate.artefact import META, Calibrated, meta_digest
 from adaptive_ttc.estimate.features import Attempt, Evidence, FirstStep, Unit
 from adaptive_ttc.evaluation.traces import read_trace_files

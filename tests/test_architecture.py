@@ -47,6 +47,7 @@ LAYERS = (
     ("estimate",),
     ("allocation",),
     ("solution", "run"),
+    ("configuration",),
     ("solver",),
     ("evaluation", "serve"),
     ("cli",),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from adaptive_ttc.cli.options import read_recipe
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import CalibrationError, CheckpointError, ConfigError
 from adaptive_ttc.estimate import artefact
 from adaptive_ttc.estimate.artefact import META, read_meta
@@ -51,7 +51,7 @@ def test_lines_are_read_one_by_one_each_up_to_the_limit(tmp_path):
         (datasets, "PROBLEM", lambda path: list(datasets._file_rows(path, None)), ConfigError),
         (record, "SAMPLES", record.load_record, ConfigError),
         (trace, "SAMPLES", trace.Trace.load, ConfigError),
-        ("adaptive_ttc.cli.options", "RECIPE", read_recipe, ConfigError),
+        ("adaptive_ttc.configuration.recipe", "RECIPE", read_recipe, ConfigError),
         (artefact, "CALIBRATION", lambda path: read_meta(path.parent), CalibrationError),
     ],
 )

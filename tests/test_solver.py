@@ -517,7 +517,7 @@ async def test_what_was_loaded_is_closed_when_the_rest_fails_also_where_a_loop_r
         return policy
 
     monkeypatch.setattr("adaptive_ttc.prm.load_prm", lambda *arguments, **settings: prm)
-    monkeypatch.setattr("adaptive_ttc.solver.load_policy", load_policy)
+    monkeypatch.setattr("adaptive_ttc.configuration.models.load_policy", load_policy)
     with pytest.raises((ConfigError, CalibrationError), match=r"no such model|no calibration"):
         Solver.load("policy", "prm", calibration=None if fails == "policy" else tmp_path)
     assert prm.closed

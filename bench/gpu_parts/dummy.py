@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from adaptive_ttc.cli.options import Recipe, read_recipe
+from adaptive_ttc.configuration.recipe import Recipe, read_recipe
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.checkpoint import read_config
 

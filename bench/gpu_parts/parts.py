@@ -13,7 +13,7 @@ from typing import Any
 import engine_overhead
 from gpu_parts.dummy import BYTES, Shape, recipe_for_dummies, shape_of, tiny, write_dummy, write_random
 
-from adaptive_ttc.cli.options import Recipe
+from adaptive_ttc.configuration.recipe import Recipe
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
 from adaptive_ttc.policies.vllm import CPU_SETTINGS, EngineHost, VLLMPolicy

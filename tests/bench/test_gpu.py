@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaptive_ttc.cli.options import read_recipe
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm import load_prm
 from adaptive_ttc.prm.base import ScoreRequest

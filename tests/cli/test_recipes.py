@@ -10,7 +10,7 @@ import pytest
 from adaptive_ttc import loading
 from adaptive_ttc.calibration.fit import __main__ as fit
 from adaptive_ttc.cli import main
-from adaptive_ttc.cli.options import read_recipe
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
@@ -66,8 +66,8 @@ def served(tmp_path):
 def test_a_recipe_gets_no_api_key_unless_the_user_names_the_variable(engines, served, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
     monkeypatch.delenv("THEIR_KEY", raising=False)
-    read_recipe(served).load()
-    read_recipe(served).load(api_key_env="OPENAI_API_KEY")
+    Solver.recipe(served)
+    Solver.recipe(served, api_key_env="OPENAI_API_KEY")
     assert [settings["api_key_env"] for _, _, settings in engines.policies] == [None, "OPENAI_API_KEY"]
     assert main(["solve", "x", "--recipe", str(served), "--api-key-env", "THEIR_KEY", "--n", "1"]) == 2
     assert "THEIR_KEY is not set" in capsys.readouterr().err
@@ -98,8 +98,8 @@ def test_what_is_the_users_own_to_say_no_recipe_says(tmp_path, table, line):
 
 def test_code_of_models_is_run_at_the_users_word_alone(engines):
     recipe = read_recipe(next(iter(RECIPES.values())))
-    recipe.load()
-    recipe.load(trust_remote_code=True)
+    Solver.recipe(recipe)
+    Solver.recipe(recipe, trust_remote_code=True)
     for calls in (engines.policies, engines.prms):
         assert [settings.get("trust_remote_code", False) for _, _, settings in calls] == [False, True]
 
@@ -112,7 +112,7 @@ def test_every_known_pair_has_one():
 @pytest.mark.parametrize("name", RECIPES)
 async def test_a_recipe_reaches_the_engines_with_what_it_says(name, engines):
     recipe = read_recipe(RECIPES[name])
-    await recipe.load(seed=3).aclose()
+    await Solver.recipe(recipe, seed=3).aclose()
     ((policy_entry, policy, policy_settings),) = engines.policies
     ((prm_entry, prm, prm_settings),) = engines.prms
     assert (policy_entry, prm_entry) == ((loading.POLICY_GROUP, "vllm"), (loading.PRM_GROUP, "vllm"))
@@ -200,7 +200,7 @@ def test_a_missing_recipe_is_named():
 async def test_a_recipe_without_a_prm_has_none(tmp_path, engines):
     path = tmp_path / "own.toml"
     path.write_text("[policy]\nmodel = 'a/b'\nmax_batch = 8")
-    async with read_recipe(path).load() as solver:
+    async with Solver.recipe(path) as solver:
         assert solver.prm is None
     assert engines.policies == [((loading.POLICY_GROUP, "transformers"), "a/b", {"max_batch": 8})]
 
@@ -218,9 +218,9 @@ def test_a_recipe_and_models_of_ones_own_are_refused(beside, named, monkeypatch,
 def test_a_recipe_may_say_what_answers_are(tmp_path, engines, monkeypatch):
     path = tmp_path / "numbers.toml"
     path.write_text('answers = "number"\n[policy]\nmodel = "any"\n')
-    with read_recipe(path).load() as solver:
+    with Solver.recipe(path) as solver:
         assert solver.grader.space.name == "number"
-    with read_recipe(path).load(answers="choice") as solver:
+    with Solver.recipe(path, answers="choice") as solver:
         assert solver.grader.space.name == "choice"
     asked = []
     row = {"problem": "Add 4 + 5 + 6.", "answer": toy_answer("Add 4 + 5 + 6."), "unique_id": "a"}

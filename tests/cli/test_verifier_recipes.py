@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from adaptive_ttc import loading
-from adaptive_ttc.cli.options import read_recipe
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm import GenerativeVerifier
+from adaptive_ttc.solver import Solver
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "verifiers"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
@@ -46,7 +47,7 @@ def test_every_one_is_here():
 @pytest.mark.parametrize("name", SAID)
 async def test_a_recipe_loads_both_and_reads_what_the_verifier_writes(name, entries):
     recipe = read_recipe(RECIPES[name])
-    solver = recipe.load(seed=3)
+    solver = Solver.recipe(recipe, seed=3)
     (prm, prm_settings), (policy, policy_settings) = entries
     assert (policy, prm) == (recipe.policy, recipe.prm)
     assert policy_settings == recipe.policy_settings
@@ -64,8 +65,8 @@ async def test_a_recipe_loads_both_and_reads_what_the_verifier_writes(name, entr
 def test_a_verifiers_server_gets_no_api_key_unless_the_user_names_the_variable(entries, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
     recipe = read_recipe(RECIPES["qwen2.5-1.5b_judge"])
-    recipe.load()
-    recipe.load(api_key_env="OPENAI_API_KEY")
+    Solver.recipe(recipe)
+    Solver.recipe(recipe, api_key_env="OPENAI_API_KEY")
     assert [settings["api_key_env"] for _, settings in entries if "api_key_env" in settings] == [None, "OPENAI_API_KEY"]
     with pytest.raises(ConfigError, match="takes no API key"):
-        read_recipe(RECIPES["qwen2.5-1.5b_genprm-1.5b"]).load(api_key_env="OPENAI_API_KEY")
+        Solver.recipe(RECIPES["qwen2.5-1.5b_genprm-1.5b"], api_key_env="OPENAI_API_KEY")

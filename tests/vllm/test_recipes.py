@@ -8,7 +8,7 @@ pytest.importorskip("vllm")
 
 from vllm import AsyncEngineArgs
 
-from adaptive_ttc.cli.options import read_recipe
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.policies import chat_model
 from adaptive_ttc.policies.vllm import VLLMPolicy

@@ -1,0 +1,1 @@
+"""What is said before anything runs: recipes, and how a pair of models is loaded."""

@@ -1,0 +1,111 @@
+"""A solver's ways to be made from the names of its models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from adaptive_ttc.answers.spaces.base import AnswerSpace
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
+from adaptive_ttc.configuration.models import loaded_pair
+from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, Recipe, read_recipe
+from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.estimate.pair_calibration import selected_rule
+from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, mini_calibration
+from adaptive_ttc.policy import Policy
+from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.run.verify import Verify
+from adaptive_ttc.stopping.base import StoppingRule
+
+
+class LoadsModels(ABC):
+    """What :class:`~adaptive_ttc.solver.Solver` inherits: it is made with models, or loads them by name."""
+
+    @abstractmethod
+    def __init__(self, policy: Policy, prm: RewardModel | None = None, **settings: Any) -> None:
+        """With models that are loaded."""
+
+    @classmethod
+    def load(
+        cls,
+        policy: str | Path,
+        prm: str | Path | None = None,
+        *,
+        engine: str = DEFAULT_ENGINE,
+        policy_settings: Mapping[str, Any] | None = None,
+        prm_settings: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        config: DriverConfig | None = None,
+        calibration: str | Path | None = None,
+        allow_mismatch: bool = False,
+        rule: StoppingRule | str | None = None,
+        verify: Verify | None = None,
+        answers: str | AnswerSpace | None = None,
+    ) -> Self:
+        """Load a pair of models by folder or Hub name; further arguments as for the constructor.
+
+        Args:
+            policy: the policy's folder or name.
+            prm: the PRM's folder or name.
+            engine: what runs the policy, an entry point of the group ``adaptive_ttc.policies``.
+            policy_settings: passed to the engine: ``device``, ``dtype``, ``max_batch``, ...
+            prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
+
+        Raises:
+            ConfigError: no such engine, reader, rule or answer space, or a model cannot be loaded.
+            CalibrationError: it is no calibration, or one of another pair.
+        """
+        rule = selected_rule(rule, calibration)
+        told: dict[str, Any] = {} if answers is None else {"answers": space_of(answers)}
+        given = [{**(settings or {}), **told} for settings in (policy_settings, prm_settings)]
+        with loaded_pair(policy, prm, engine, *given) as (model, reward_model):
+            chosen: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
+            return cls(model, reward_model, seed=seed, config=config, verify=verify, **told, **chosen)
+
+    @classmethod
+    def recipe(
+        cls,
+        recipe: str | Path | Recipe,
+        *,
+        api_key_env: str | None = None,
+        trust_remote_code: bool = False,
+        answers: str | AnswerSpace | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Load the pair of a recipe; its form: recipes/README.md.
+
+        Args:
+            recipe: its file.
+            api_key_env: the environment variable whose value the recipe's servers get as their API key.
+            trust_remote_code: whether vLLM may run code that comes with the models.
+            answers: what answers are, in place of what the recipe says.
+            **settings: further arguments of :meth:`load`, such as ``seed`` and ``calibration``.
+
+        Raises:
+            ConfigError: it is no recipe, takes no such key or trust, or as :meth:`load`.
+            CalibrationError: as :meth:`load`.
+        """
+        read = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+        given = read.arguments(api_key_env=api_key_env, trust_remote_code=trust_remote_code)
+        return cls.load(**given | settings | ({} if answers is None else {"answers": answers}))
+
+    @classmethod
+    def mini(
+        cls,
+        *,
+        seed: int | None = None,
+        calibration: str | Path | None = None,
+        rule: StoppingRule | str | None = None,
+        verify: Verify | None = None,
+        answers: str | AnswerSpace | None = None,
+    ) -> Self:
+        """The embedded policy and PRM; their calibration unless another or a rule is given. Errors as :meth:`load`."""
+        # Nearly all of its solutions are shorter, so a tight budget need not keep the worst case for the last one.
+        config = DriverConfig(finish_tokens=MINI_FINISH_TOKENS)
+        own = rule is None and space_of(answers) == MATH  # what its calibration was made with
+        calibration = calibration or (mini_calibration() if own else None)
+        chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify, "answers": answers}
+        return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)
