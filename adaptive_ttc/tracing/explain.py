@@ -123,7 +123,7 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
     aborted = [event for event in trace.of(DecisionEvent) if event.what == "aborted the others"]
     if aborted and search.strategy == "short_m_at_k":
         lines.append(f"The others were aborted, and charged as far as they came: {aborted[-1].why}.")
-    if decided := _decisions(trace.of(AllocationEvent), trace.last(DoneEvent)):
+    if decided := describe_decisions(trace.of(AllocationEvent), trace.last(DoneEvent)):
         return [*lines, *decided]
     if "sequential" in options or any(one.revises for one in found.values()):
         return [*lines, _chains(trees(trace), found)]
@@ -173,7 +173,7 @@ def _chains(chains: int, found: Mapping[Route, Outcome]) -> str:
     )
 
 
-def _decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> list[str]:
+def describe_decisions(events: Sequence[AllocationEvent], done: DoneEvent | None) -> list[str]:
     """A line for every decision of an adaptive run, the difficulty, and why it stopped."""
     drawn = [event for event in events if event.action is not None]
     lines = [f"{counted(len(drawn), 'decision')}, each by what the evidence then was:"] if drawn else []

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.events import DoneEvent, Route, RunEvent, SearchEvent, VoteEvent
+from adaptive_ttc.events import AllocationEvent, DoneEvent, Route, RunEvent, SearchEvent, VoteEvent
 from adaptive_ttc.tracing.outcomes import Fate, Outcome, ScoredStep, outcomes
 from adaptive_ttc.tracing.trace import Trace
 
@@ -68,6 +68,7 @@ class SearchTree:
     done: DoneEvent | None
     roots: tuple[Node, ...]  # first steps, or whole solutions, best first; those of one of several searches together
     outcomes: Mapping[Route, Outcome]  # every sample by its path, in the order in which they ended
+    allocations: tuple[AllocationEvent, ...] = ()  # of an adaptive run, in order
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -105,6 +106,7 @@ def search_tree(trace: Trace) -> SearchTree:
         done=done,
         roots=_by_search(node for node in deepest_first if node.path[:-1] not in nodes),
         outcomes=found,
+        allocations=trace.of(AllocationEvent),
     )
 
 

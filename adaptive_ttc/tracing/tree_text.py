@@ -197,13 +197,15 @@ def copies(entry: Entry) -> str:
     return ", ".join([*words, *([f"+{len(entry.merged)} merged"] if entry.merged else [])])
 
 
-def outcome(entry: Entry) -> str:
-    """What came of it, in a word or two."""
+def outcome(entry: Entry, at_work: bool = False) -> str:
+    """What came of it, in a word or two; or will, while the search is ``at_work``."""
     if isinstance(entry, Fold):
         return _towards(entry) if entry.kind == "tree" else ""
     one = entry.head
     if one.lookahead and one.fate != "candidate":
         return "look-ahead"
+    if one.fate == "candidate" and at_work and one.finish != "eos":
+        return "not ended yet"
     if one.fate == "candidate":
         return f"= {one.answer_class}" if one.answer_class else f"no answer, {ENDS.get(one.finish, one.finish)}"
     if one.fate == "cut":

@@ -28,6 +28,10 @@ def saved(tmp_path):
     return save
 
 
+def place(node):
+    return "n" + "-".join(map(str, node.path))
+
+
 def page_of(path):
     return render(search_tree(Trace.load(path)))
 
@@ -69,7 +73,7 @@ def test_the_page_is_well_formed_and_holds_every_node(run, saved):
     path, solution = saved(**run)
     page, tree = Page(page_of(path)), search_tree(solution.trace)
     ids = [one["id"] for one in page.all("details") if "id" in one]
-    assert sorted(ids) == sorted(f"n{number}" for number in range(len(tree.nodes)))
+    assert sorted(ids) == sorted(place(node) for node in tree.nodes)
     links = {one["href"] for one in page.all("a")}
     assert links == {f"#{one}" for one in ids}
     assert len(page.all("circle")) == sum(max(len(node.steps), 1) for node in tree.nodes)
@@ -121,9 +125,8 @@ def test_text_of_the_model_turns_no_direction_on_the_page(saved):
 def test_the_winning_path_is_open_and_marked(saved):
     path, solution = saved(strategy="beam_search", n=16, beam_width=4)
     page, tree = Page(page_of(path)), search_tree(solution.trace)
-    numbers = {id(node): f"n{number}" for number, node in enumerate(tree.nodes)}
     opened = {one["id"] for one in page.all("details") if "open" in one and "id" in one}
-    assert opened == {numbers[id(node)] for node in tree.nodes if node.best and node.children}
+    assert opened == {place(node) for node in tree.nodes if node.best and node.children}
     assert sum("best" in one["class"].split() for one in page.all("path")) == sum(node.best for node in tree.nodes)
     faded = [one for one in page.all("circle") if "lost" in one["class"].split()]
     assert len(faded) == sum(not node.fruitful for node in tree.nodes) > 0

@@ -17,7 +17,8 @@ from adaptive_ttc.events import (
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.outcomes import outcomes, rounds, trees
-from adaptive_ttc.tracing.page import picture, render
+from adaptive_ttc.tracing.page import render
+from adaptive_ttc.tracing.page.picture import picture
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import Node, search_tree
 from adaptive_ttc.tracing.tree_text import Fold, rows, title

@@ -1,76 +1,16 @@
-"""Writes a search tree as one HTML page that needs no network.
-
-Text of the model is untrusted: the template escapes all of it, and the page's own policy lets nothing run but the
-script that comes with this package.
-"""
+"""Where the steps of a search tree lie on its map."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
-
-from adaptive_ttc.tracing import tree_text as words
-from adaptive_ttc.tracing.explain import describe_round
-from adaptive_ttc.tracing.outcomes import ScoredStep, rounds
+from adaptive_ttc.tracing.outcomes import ScoredStep
 from adaptive_ttc.tracing.tree import Node, SearchTree
 
 MARGIN = 16.0
 LABEL = 150.0
 WIDTH = 1240.0
-
-
-def render(tree: SearchTree) -> str:
-    """The page of a tree, as HTML."""
-    style, script = _file("page.css"), _file("page.js")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_legible
-    )
-    numbers = {node: number for number, node in enumerate(tree.nodes)}
-    depths = rounds(tree.outcomes)
-    return environment.from_string(_file("page.html")).render(
-        tree=tree,
-        rows=words.rows(tree),
-        rounds=[describe_round(one) for one in depths] if len(depths) > 1 else [],
-        picture=picture(tree),
-        number=lambda node: numbers[node],
-        is_node=lambda entry: isinstance(entry, Node),
-        paint=paint,
-        words=words,
-        style=style,
-        script=script,
-        script_hash=_hash(script),
-        style_hash=_hash(style),
-    )
-
-
-def paint(score: float | None) -> str:
-    """The CSS class that colours a score, one for every twentieth: the page allows no inline style."""
-    return "s-none" if score is None else f"s-{round(min(max(score, 0.0), 1.0) * 20)}"
-
-
-def _legible(value: object) -> object:
-    return words.legible(value) if type(value) is str else value  # what is marked as safe is of another type
-
-
-def _file(name: str) -> str:
-    text = resources.files("adaptive_ttc.tracing").joinpath("page_files", name).read_text(encoding="utf-8")
-    return text.replace("/* colours */", _colours()) if name.endswith(".css") else text
-
-
-def _colours() -> str:
-    """A rule for every class of :func:`paint`."""
-    shades = {paint(step / 20): words.colour(step / 20) for step in range(21)} | {paint(None): words.UNSCORED}
-    rules = (f".{name} {{ --shade: rgb({red} {green} {blue}); }}" for name, (red, green, blue) in shades.items())
-    return "\n".join(rules)
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
