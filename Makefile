@@ -14,12 +14,17 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 VLLM_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
 	VLLM_HOST_IP=127.0.0.1 VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR HF_HUB_OFFLINE=1
 
+# The packages that the adapters are for, and schemathesis.
+ADAPTERS_VENV := .venv-adapters
+ADAPTERS_BIN := $(ADAPTERS_VENV)/bin
+ADAPTERS_STAMP := $(ADAPTERS_VENV)/.installed
+
 # A real small language model, and what its file is read with, for the tests that solve problems with one.
 LLM := .llm
 LLM_MODEL := $(LLM)/smollm2-135m
 LLM_STAMP := $(LLM)/.made
 
-.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-min test-latest test-browser audit lock clean
+.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-adapters test-min test-latest test-browser audit lock clean
 
 install: $(STAMP)
 
@@ -59,6 +64,17 @@ $(VLLM_STAMP): requirements/vllm-cpu-lock.txt requirements/torch.txt pyproject.t
 
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_ENV) $(VLLM_BIN)/python -m pytest tests/vllm
+
+$(ADAPTERS_STAMP): requirements/adapters-lock.txt requirements/torch.txt pyproject.toml
+	$(PYTHON) -m venv $(ADAPTERS_VENV)
+	$(ADAPTERS_BIN)/$(PIP) --require-hashes --no-deps -r requirements/adapters-lock.txt
+	$(ADAPTERS_BIN)/$(PIP) --no-deps -r requirements/torch.txt
+	$(ADAPTERS_BIN)/$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The server against its own OpenAPI description.
+test-adapters: $(ADAPTERS_STAMP)
+	HF_HUB_OFFLINE=1 $(ADAPTERS_BIN)/python -m pytest tests/serve/test_schemathesis.py
 
 # Minutes: a model of 135 million parameters solves word problems, through transformers and through vLLM.
 test-llm: $(LLM_STAMP) $(VLLM_STAMP)
@@ -104,4 +120,4 @@ lock:
 	PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(LLM) build dist demo_output
+	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(ADAPTERS_VENV) $(LLM) build dist demo_output

@@ -16,6 +16,7 @@ that in the second), ``clients``, ``seconds``.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 import warnings
@@ -127,7 +128,7 @@ async def measure(*, clients: int, seconds: int) -> dict[str, float]:
         account = service.accounts.all
         over = max(0, account.spent - total) + seen.over + max(0, seen.spent - account.spent)
         reserved = account.statistics().reserved
-    waits = sorted(seen.seconds)
+    waits = sorted(seen.seconds) or [math.nan]  # where nothing was answered
     parts = [[size for at, size in seen.memory if low <= at / seconds < high] for low, high in ((0.2, 0.4), (0.8, 1.0))]
     return {
         "answered": seen.answered,

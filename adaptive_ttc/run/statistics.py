@@ -6,15 +6,18 @@ Everything is counted where a call is made, whatever comes of it; reading the co
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.answers.equivalence import GraderStatistics
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _log = logging.getLogger(__package__)
 
@@ -128,24 +131,33 @@ class MeteredPRM(WrappedPRM):
         return scored
 
 
-def prometheus(*statistics: SolverStatistics | PoolStatistics, prefix: str = "adaptive_ttc") -> str:
+def prometheus(*statistics: DataclassInstance, prefix: str = "adaptive_ttc") -> str:
     """Statistics in Prometheus' text format (version 0.0.4), to be served at ``/metrics`` by whatever serves.
 
-    All are gauges, named by their place: ``adaptive_ttc_policy_in_flight``, ``adaptive_ttc_pool_open``.
+    All are gauges, named by their place: ``adaptive_ttc_policy_in_flight``, ``adaptive_ttc_pool_open``; those of a
+    mapping have its keys as labels: ``adaptive_ttc_serve_key_spent{key="ann"}``.
     """
     lines = []
     for one in statistics:
         root = f"{prefix}_pool" if isinstance(one, PoolStatistics) else prefix
         for name, value in _flat(root, one):
-            lines += [f"# TYPE {name} gauge", f"{name} {value}"]
+            lines.append(f"# TYPE {name} gauge")
+            if isinstance(value, Mapping):
+                lines += [f'{name}{{key="{_label(key)}"}} {of_key}' for key, of_key in value.items()]
+            else:
+                lines.append(f"{name} {value}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
+def _label(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, float | Mapping[str, float]]]:
     if is_dataclass(value):
         for part in fields(value):
             yield from _flat(f"{name}_{part.name}", getattr(value, part.name))
         if isinstance(value, EngineStatistics):
             yield f"{name}_loss_rate", value.loss_rate
-    elif value is not None:
+    elif value is not None and value != {}:
         yield name, value

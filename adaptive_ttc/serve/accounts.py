@@ -74,6 +74,20 @@ def _key(path: str | Path, name: str, table: Any) -> Key:
     return Key(name, digest, budget)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeStatistics:
+    """A snapshot of a server; units are budget units."""
+
+    in_flight: int  # requests at work
+    waiting: int  # requests that wait for a place
+    answered: int
+    seconds: float  # that answers took, in sum
+    spent: int
+    reserved: int
+    key_spent: Mapping[str, int]  # by the name of each key
+    key_requests: Mapping[str, int]
+
+
 class Hold:
     """Units that are set aside for one request, settled once."""
 

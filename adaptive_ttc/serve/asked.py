@@ -25,11 +25,11 @@ _SERVERS = frozenset({"problem", "self", "budget_tokens", "count", "id"})
 MOST_N = 1024
 """Samples or beams of one request: a search over ever more would hold up all others."""
 
-_MOST_NUMBER = 2**63
-_IGNORED = frozenset(
+MOST_NUMBER = 2**63
+IGNORED = frozenset(
     {"user", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "metadata"}
 )
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0, None),
     "presence_penalty": (0, None),
     "logit_bias": ({}, None),
@@ -76,18 +76,18 @@ class Asked:
 def read_asked(body: bytes, config: ServeConfig) -> Asked:
     """Read a request's body. RefusedError: it is malformed, or asks for what cannot be had."""
     try:
-        given = json.loads(body)
+        given = json.loads(body, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"the body is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise RefusedError("the body is a JSON object with model and messages")
     known = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
     known |= {"budget_tokens", "answers", "include_trace", "options"}
-    known |= {*_OURS, *_SAMPLING, *_NEUTRAL, *_IGNORED}
+    known |= {*_OURS, *_SAMPLING, *NEUTRAL, *IGNORED}
     for name in given:
         if name not in known:
             raise RefusedError(f"unknown field {name!r}; known are {', '.join(sorted(known))}", field=name)
-    for name, harmless in _NEUTRAL.items():
+    for name, harmless in NEUTRAL.items():
         if name in given and given[name] not in harmless:
             raise RefusedError(f"{name} is not supported here: leave it out", field=name)
     model, budget = _model_and_budget(given, config)
@@ -100,6 +100,12 @@ def read_asked(body: bytes, config: ServeConfig) -> Asked:
         include_usage=_flag(_mapping(given, "stream_options"), "include_usage"),
         include_trace=_flag(given, "include_trace"),
     )
+
+
+def _number(text: str) -> float:
+    """As it is written; whole ones are whole, as JSON has it, where 3.0 is 3."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < MOST_NUMBER else value
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +125,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_option(name: str, value: object) -> None:
     """Refuse what no field of a strategy could be, so that no number is too large to reckon with."""
-    if isinstance(value, int | float) and not -_MOST_NUMBER <= value < _MOST_NUMBER:
+    if isinstance(value, int | float) and not -MOST_NUMBER <= value < MOST_NUMBER:
         raise RefusedError(f"{name} is a finite number, below 2^63; got {value!r:.80}", field=name)
     if not isinstance(value, str | int | float | None):
         raise RefusedError(f"{name} is a number, a text, true or false; got {value!r:.80}", field=name)
@@ -138,7 +144,7 @@ def _model_and_budget(given: Mapping[str, Any], config: ServeConfig) -> tuple[st
     if not isinstance(model, str):
         raise RefusedError("give model, a string", field="model")
     name, at, units = model.partition("@")
-    if name != config.model or (at and not (units.isdecimal() and len(units) < 20)):
+    if name != config.model or (at and not (units.isascii() and units.isdecimal() and len(units) < 20)):
         raise RefusedError(
             f"there is no model {model[:200]!r} here; take {config.model}, or {config.model}@N for a budget of N",
             status=404, field="model", code="model_not_found",
@@ -146,7 +152,7 @@ def _model_and_budget(given: Mapping[str, Any], config: ServeConfig) -> tuple[st
     budget = given.get("budget_tokens")
     if budget is None:
         budget = int(units) if units else config.default_budget
-    if type(budget) is not int or not 1 <= budget < _MOST_NUMBER:
+    if type(budget) is not int or not 1 <= budget < MOST_NUMBER:
         raise RefusedError(
             f"budget_tokens is a whole number of at least 1 and below 2^63; got {budget!r:.80}", field="budget_tokens"
         )
@@ -167,11 +173,15 @@ def _problem(given: Mapping[str, Any]) -> Problem:
             "a regular expression that backtracks without end would hold up all: it is not served here", field="answers"
         )
     try:
-        if answers is not None and space_of(answers).tested:
-            raise RefusedError(f"answers={answers!r} would run programs here, which is not served", field="answers")
+        tested = answers is not None and space_of(answers).tested
+    except ConfigError as error:
+        raise RefusedError(str(error), field="answers") from error
+    if tested:
+        raise RefusedError(f"answers={answers!r} would run programs here, which is not served", field="answers")
+    try:
         return Problem.of([_message(one) for one in messages], answers=answers)
     except ConfigError as error:
-        raise RefusedError(str(error), field="messages" if answers is None else None) from error
+        raise RefusedError(str(error), field="messages") from error
 
 
 def _message(given: object) -> dict[str, str]:
@@ -190,14 +200,14 @@ def _message(given: object) -> dict[str, str]:
 
 
 def _mapping(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = given.get(name) or {}
-    if not isinstance(value, Mapping):
+    value = given.get(name)
+    if not isinstance(value, Mapping | None):
         raise RefusedError(f"{name} is an object", field=name)
-    return value
+    return value or {}
 
 
 def _flag(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name) or False
-    if not isinstance(value, bool):
-        raise RefusedError(f"{name} is true or false; got {value!r}", field=name)
-    return value
+    value = given.get(name)
+    if not isinstance(value, bool | None):
+        raise RefusedError(f"{name} is true or false; got {value!r:.80}", field=name)
+    return bool(value)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.serve.accounts import Key
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@A-Z]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class ServeConfig:
         max_waiting: requests that wait for a place; more are refused with 429.
         max_body: bytes of a request.
         keep_alive: between two signs of life of a streamed answer that is being worked on.
+        write_timeout: in which a client takes a piece of its answer; whoever does not is left, as if it had left.
+        cors_origins: whose web pages may ask, such as ``https://example.org``; ``*`` for all.
     """
 
     model: str
@@ -37,6 +42,8 @@ class ServeConfig:
     max_waiting: int = 256
     max_body: int = 2**20
     keep_alive: float = 15.0
+    write_timeout: float = 60.0
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.model or "@" in self.model:
@@ -55,8 +62,15 @@ class ServeConfig:
         for name in ("default_budget", "most_budget"):
             if (getattr(self, name) or 0) > (self.total_budget or math.inf):
                 raise ConfigError(f"{name}={getattr(self, name):,} is above the total budget of {self.total_budget:,}")
-        if not 0 < self.keep_alive < math.inf:
-            raise ConfigError(f"keep_alive={self.keep_alive} must be a positive number of seconds")
+        for name in ("keep_alive", "write_timeout"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"{origin!r} is no origin of web pages, which is written https://example.org or "
+                    "http://localhost:3000: in lower case, without a path"
+                )
         names = [key.name for key in self.keys]
         if len(set(names)) < len(names):
             raise ConfigError(f"a key's name stands twice in {', '.join(names)}; name each once")

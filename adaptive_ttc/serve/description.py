@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import adaptive_ttc
-from adaptive_ttc.serve.asked import MOST_N
+from adaptive_ttc.serve.asked import IGNORED, MOST_N, MOST_NUMBER, NEUTRAL
 from adaptive_ttc.serve.config import ServeConfig
+from adaptive_ttc.strategies.registry import strategy_aliases, strategy_names
 
 _TEXT: dict[str, Any] = {"type": "string"}
-_COUNT: dict[str, Any] = {"type": "integer", "minimum": 1}
+_BELOW: dict[str, Any] = {"exclusiveMaximum": MOST_NUMBER}
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 1, **_BELOW}
 _OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -33,7 +36,7 @@ def description(config: ServeConfig) -> dict[str, Any]:
                             "description": "the completion; a stream of its pieces where `stream` is true",
                             "content": {
                                 **_json({"$ref": "#/components/schemas/Completion"}),
-                                "text/event-stream": {"schema": _TEXT},
+                                "text/event-stream": {"schema": _event()},
                             },
                         },
                         **_refusals("400", "401", "403", "404", "413", "429", "500", "502", "503"),
@@ -54,36 +57,59 @@ def description(config: ServeConfig) -> dict[str, Any]:
 
 def _request(config: ServeConfig) -> dict[str, Any]:
     most = {} if config.most is None else {"maximum": config.most}
-    message = {
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {"role": {"enum": ["system", "developer", "user", "assistant"]}, "content": {}},
+    names = f"{config.model}, or {config.model}@N for a budget of N"
+    given: dict[str, Any] = {
+        "budget_tokens": {**_COUNT, **most, "default": config.default_budget},
+        "strategy": {"enum": [*strategy_names(), *strategy_aliases()]},
+        "n": {**_COUNT, "maximum": MOST_N},
+        "beam_width": _COUNT,
+        "deadline": {"type": "number", "minimum": 0, **_BELOW},
+        "min_gain": {"type": "number", "minimum": 0, **_BELOW},
+        "max_rounds": _COUNT,
+        "think_tokens": {**_COUNT, "minimum": 0},
+        "waits": {**_COUNT, "minimum": 0},
+        "answers": {**_TEXT, "description": "what answers are: math, number, choice, ..., but code and regex"},
+        "options": {
+            "type": "object",
+            "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
+            "description": "further fields of the strategy",
+        },
+        "include_trace": {"type": "boolean"},
+        "temperature": {"type": "number", "minimum": 0, **_BELOW},
+        "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "max_tokens": _COUNT,
+        "max_completion_tokens": _COUNT,
+        "seed": {"type": "integer", "minimum": -MOST_NUMBER, **_BELOW},
+        "stream": {"type": "boolean"},
+        "stream_options": {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}},
     }
     return {
         "type": "object",
         "required": ["model", "messages"],
         "properties": {
-            "model": {**_TEXT, "description": f"{config.model}, or {config.model}@N for a budget of N"},
-            "messages": {"type": "array", "minItems": 1, "items": message},
-            "budget_tokens": {**_COUNT, **most, "default": config.default_budget},
-            "strategy": _TEXT,
-            "n": {**_COUNT, "maximum": MOST_N},
-            "beam_width": _COUNT,
-            "deadline": {"type": "number", "exclusiveMinimum": 0},
-            "min_gain": {"type": "number", "minimum": 0},
-            "max_rounds": _COUNT,
-            "think_tokens": {"type": "integer", "minimum": 0},
-            "waits": {"type": "integer", "minimum": 0},
-            "answers": {**_TEXT, "description": "what answers are: math, number, choice, ..., but code and regex"},
-            "options": {**_OBJECT, "description": "further fields of the strategy"},
-            "include_trace": {"type": "boolean"},
-            "temperature": {"type": "number", "minimum": 0},
-            "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-            "max_tokens": _COUNT,
-            "max_completion_tokens": _COUNT,
-            "seed": {"type": "integer"},
-            "stream": {"type": "boolean"},
-            "stream_options": _OBJECT,
+            "model": {**_TEXT, "pattern": f"^{re.escape(config.model)}(@[0-9]{{1,19}})?$", "description": names},
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "items": _message(),
+                "description": "the last one is the user's, and not blank",
+            },
+            **{name: {"anyOf": [schema, {"type": "null"}]} for name, schema in given.items()},
+            **{name: {"enum": list(harmless)} for name, harmless in NEUTRAL.items()},
+            **{name: {} for name in sorted(IGNORED)},
+        },
+        "additionalProperties": False,
+    }
+
+
+def _message() -> dict[str, Any]:
+    part = {"type": "object", "required": ["text"], "properties": {"text": _TEXT}}
+    return {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": {"enum": ["system", "developer", "user", "assistant"]},
+            "content": {"anyOf": [_TEXT, {"type": "array", "items": part}]},
         },
     }
 
@@ -103,6 +129,29 @@ def _completion() -> dict[str, Any]:
             "trace": {"type": "array", "items": _OBJECT},
         },
     }
+
+
+def _event() -> dict[str, Any]:
+    """Of a stream: a chunk, an error, or the end."""
+    chunk = {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices"],
+        "properties": {
+            "object": {"const": "chat.completion.chunk"},
+            "choices": {"type": "array", "items": _OBJECT, "maxItems": 1},
+            "usage": _OBJECT,
+            "metadata": _OBJECT,
+            "event": _OBJECT,
+        },
+    }
+    told = {"anyOf": [chunk, {"$ref": "#/components/schemas/Error"}]}
+    data = {
+        "anyOf": [
+            {"type": "string", "contentMediaType": "application/json", "contentSchema": told},
+            {"const": "[DONE]"},
+        ]
+    }
+    return {"type": "object", "required": ["data"], "properties": {"data": data}}
 
 
 def _error() -> dict[str, Any]:
@@ -147,7 +196,10 @@ def _refusals(*statuses: str) -> dict[str, Any]:
         "503": "an engine is gone, or the server is ending",
     }
     content = _json({"$ref": "#/components/schemas/Error"})
-    return {status: {"description": told[status], "content": content} for status in statuses}
+    found: dict[str, Any] = {status: {"description": told[status], "content": content} for status in statuses}
+    for status in {"429", "503"} & set(statuses):
+        found[status]["headers"] = {"Retry-After": {"schema": _COUNT, "description": "seconds"}}
+    return found
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

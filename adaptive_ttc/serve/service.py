@@ -6,22 +6,25 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.run.statistics import prometheus
 from adaptive_ttc.run.stream import SolutionStream
-from adaptive_ttc.serve.accounts import Account, Accounts, Hold
+from adaptive_ttc.serve.accounts import Account, Accounts, Hold, ServeStatistics
 from adaptive_ttc.serve.asked import Asked, RefusedError, read_asked
 from adaptive_ttc.serve.config import ServeConfig
 from adaptive_ttc.serve.description import description
@@ -53,6 +56,7 @@ class Service:
                 Route("/metrics", self._metrics),
                 Route("/openapi.json", self._describe),
             ],
+            middleware=[_cross_origin(config.cors_origins)] if config.cors_origins else [],
             exception_handlers={HTTPException: _no_such, RefusedError: _refused, Exception: _failed},
         )
         self._streams: set[SolutionStream] = set()
@@ -87,8 +91,11 @@ class Service:
 
         Browsers send ``Origin`` with what pages of any site post, also to this machine.
         """
-        if not self.config.keys and "origin" in request.headers:
-            raise RefusedError("web pages may ask only where there are API keys: --keys FILE", status=403)
+        origin = request.headers.get("origin")
+        if not self.config.keys and origin is not None and not {origin, "*"} & set(self.config.cors_origins):
+            raise RefusedError(
+                "web pages may ask only where there are API keys (--keys FILE), or those of --cors-origin", status=403
+            )
         account = self.accounts.of(request.headers.get("authorization"))
         if account is None:
             raise RefusedError("this needs an API key: Authorization: Bearer KEY", status=401, code="invalid_api_key")
@@ -208,28 +215,22 @@ class Service:
     async def _health(self, request: Request) -> Response:
         return _json({"status": "ending" if self._ending else "ok"}, 503 if self._ending else 200)
 
+    def statistics(self) -> ServeStatistics:
+        """What is under way, and what was spent."""
+        return ServeStatistics(
+            in_flight=len(self._streams),
+            waiting=self._waiting,
+            answered=self._answered,
+            seconds=self._seconds,
+            spent=self.accounts.all.spent,
+            reserved=self.accounts.all.statistics().reserved,
+            key_spent={one.name: one.ledger.spent for one in self.accounts.named},
+            key_requests={one.name: one.requests for one in self.accounts.named},
+        )
+
     async def _metrics(self, request: Request) -> Response:
-        gauges: dict[str, float] = {
-            "serve_in_flight": len(self._streams),
-            "serve_waiting": self._waiting,
-            "serve_answered": self._answered,
-            "serve_seconds": self._seconds,
-            "serve_spent": self.accounts.all.spent,
-            "serve_reserved": self.accounts.all.statistics().reserved,
-        }
-        lines = [f"# TYPE adaptive_ttc_{name} gauge\nadaptive_ttc_{name} {value}\n" for name, value in gauges.items()]
-        owned = {
-            "spent": {one.name: one.ledger.spent for one in self.accounts.named},
-            "requests": {one.name: one.requests for one in self.accounts.named},
-        }
-        for name, of_keys in owned.items():
-            if of_keys:
-                lines.append(f"# TYPE adaptive_ttc_serve_key_{name} gauge\n")
-            for key, value in of_keys.items():
-                owner = key.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-                lines.append(f'adaptive_ttc_serve_key_{name}{{key="{owner}"}} {value}\n')
-        text = prometheus(self.solver.statistics()) + "".join(lines)
-        return Response(text, media_type="text/plain; version=0.0.4")
+        own = prometheus(self.statistics(), prefix="adaptive_ttc_serve")
+        return Response(prometheus(self.solver.statistics()) + own, media_type="text/plain; version=0.0.4")
 
     async def _describe(self, request: Request) -> Response:
         return _json(description(self.config))
@@ -249,6 +250,7 @@ class _Exchange(Response):
             try:
                 async with self._stream, side_by_side() as tasks:
                     tasks.start_soon(_leave_with_client, receive, tasks.cancel_scope)
+                    send = _timely(send, self._service.config.write_timeout, tasks.cancel_scope)
                     await (self._in_pieces(send) if self._asked.stream else self._whole(scope, receive, send))
                     tasks.cancel_scope.cancel()
             finally:
@@ -323,6 +325,30 @@ async def _leave_with_client(receive: Callable[[], Awaitable[Any]], scope: anyio
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
+
+
+def _timely(send: Send, seconds: float, scope: anyio.CancelScope) -> Send:
+    """``send``, that ends what is done for a client who does not take what it is sent."""
+
+    async def timely(message: Message) -> None:
+        with anyio.move_on_after(seconds) as waiting:
+            await send(message)
+        if waiting.cancelled_caught:
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+
+    return timely
+
+
+def _cross_origin(origins: Sequence[str]) -> Middleware:
+    """Tells browsers whose pages may read answers; no cookies are involved, keys stand in a header."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After"],
+    )
 
 
 def _json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

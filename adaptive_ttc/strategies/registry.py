@@ -35,6 +35,11 @@ def strategy_names() -> tuple[str, ...]:
     return tuple(_STRATEGIES)
 
 
+def strategy_aliases() -> tuple[str, ...]:
+    """The other names of strategies."""
+    return tuple(_ALIASES)
+
+
 def make_strategy(name: str, **options: Any) -> Strategy:
     """Make a strategy from its name or alias and its fields; ConfigError: an unknown name or option, or impossible
     value.

@@ -26,6 +26,8 @@ def test_what_cannot_be_served_is_refused_before_models_are_loaded(capsys, tmp_p
         (["--default-budget", "10", "--most-budget", "5"], "above the most"),
         (["--name", "a@b"], "@"),
         (["--port", "65536"], "--port"),
+        (["--cors-origin", "*"], "--keys"),
+        (["--cors-origin", "example.org"], "https://example.org"),
     ):
         assert main(["serve", *words]) == 2
         assert said in capsys.readouterr().err

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import socket
 from contextlib import asynccontextmanager
 
 import anyio
 import httpx2
 import openai
 import pytest
+import uvicorn
 
 from adaptive_ttc import Solver
 from adaptive_ttc.errors import ConfigError, EngineError
@@ -149,6 +151,8 @@ async def test_a_stream_without_news_says_that_it_is_being_worked_on():
         ({"answers": "code"}, 400, "run programs"),
         ({"tools": [{"type": "function"}]}, 400, "tools is not supported"),
         ({"stream": "yes"}, 400, "true or false"),
+        ({"stream": 0}, 400, "true or false"),
+        ({"options": False}, 400, "an object"),
         ({"unknown": 1}, 400, "unknown field"),
         ({"options": {"nothing": 1}}, 400, "nothing"),
         ({"temperature": "hot"}, 400, "temperature"),
@@ -196,6 +200,15 @@ async def test_what_is_not_a_number_is_refused(name, value):
     async with served() as service, http_of(service) as http:
         reply = await http.post("/v1/chat/completions", content=body)
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, name)
+
+
+async def test_whole_numbers_may_have_a_point():
+    body = {"model": "fake", "messages": MESSAGES, "budget_tokens": 600.0, "n": 2.0, "seed": 3.0}
+    async with served() as service, http_of(service) as http:
+        reply = await http.post("/v1/chat/completions", json=body)
+        assert (reply.status_code, reply.json()["metadata"]["n"]) == (200, 2)
+        reply = await http.post("/v1/chat/completions", json={**body, "n": 2.5})
+        assert (reply.status_code, "whole number" in reply.text) == (400, True)
 
 
 async def test_what_only_a_run_finds_to_be_impossible_is_the_clients_fault():
@@ -322,6 +335,45 @@ async def test_a_client_that_leaves_gives_its_tokens_back(stream):
         assert policy.in_flight == 0
         assert 5 <= service.accounts.all.spent < 100
         assert service.accounts.all.available == 1000 - service.accounts.all.spent
+
+
+@pytest.mark.parametrize("body", [{}, {"stream": True}, {"stream": True, "include_trace": True}])
+async def test_a_client_that_does_not_take_its_answer_is_left(body):
+    async def never(message):
+        await anyio.sleep_forever()
+
+    async with served(write_timeout=0.01, max_concurrency=1) as service:
+        wire = Wire({"model": "fake", "messages": MESSAGES, **body})
+        with anyio.fail_after(10):
+            await service.app(wire.scope, wire.receive, never)
+        assert service.statistics().in_flight == service.statistics().reserved == 0
+        other = Wire({"model": "fake", "messages": MESSAGES})
+        await service.app(other.scope, other.receive, other.send)
+        assert other.sent[0]["status"] == 200
+
+
+async def test_answers_are_not_heaped_up_for_a_client_that_reads_nothing():
+    """Over a real socket, whose buffers are small: what is not taken is not sent, and its place is free again."""
+    policy = FakePolicy.generative(error_rate=0.0)
+    async with served(policy, write_timeout=0.2, max_concurrency=1) as service:
+        server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_level="critical", lifespan="off"))
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        with socket.socket() as mute:
+            mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            mute.connect(server.servers[0].sockets[0].getsockname())
+            mute.setblocking(False)
+            asked = {"strategy": "majority", "n": 400, "budget_tokens": 10**6, "stream": True, "include_trace": True}
+            body = json.dumps({"model": "fake", "messages": MESSAGES, **asked}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: s\r\nContent-Length: {len(body)}\r\n\r\n"
+            await asyncio.get_running_loop().sock_sendall(mute, head.encode() + body)
+            await until(lambda: service.statistics().answered)
+            [connection] = server.server_state.connections or [None]
+            if connection is not None:
+                assert connection.transport.get_write_buffer_size() < 2**20
+            assert service.statistics().in_flight == service.statistics().reserved == 0
+        server.should_exit = True
+        await serving
 
 
 async def test_clients_that_leave_while_they_wait_or_write_take_no_place(caplog):
@@ -453,6 +505,26 @@ async def test_web_pages_spend_nothing_without_a_key():
         assert (await http.post("/v1/chat/completions", json=body, headers=page)).status_code == 200
 
 
+async def test_pages_of_the_named_origins_may_ask():
+    body, page, other = {"model": "fake", "messages": MESSAGES}, "https://example.org", "https://example.com"
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    async with served(cors_origins=(page,)) as service, http_of(service) as http:
+        asked = await http.options("/v1/chat/completions", headers={"Origin": page, **preflight})
+        assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, page)
+        assert "authorization" in asked.headers["access-control-allow-headers"].lower()
+        found = await http.post("/v1/chat/completions", json=body, headers={"Origin": page})
+        assert (found.status_code, found.headers["access-control-allow-origin"]) == (200, page)
+        assert (await http.options("/v1/chat/completions", headers={"Origin": other, **preflight})).status_code == 400
+        refused = await http.post("/v1/chat/completions", json=body, headers={"Origin": other})
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+    async with served(cors_origins=("*",)) as service, http_of(service) as http:
+        assert (await http.post("/v1/chat/completions", json=body, headers={"Origin": other})).status_code == 200
+    async with served() as service, http_of(service) as http:
+        asked = await http.options("/v1/chat/completions", headers={"Origin": page, **preflight})
+        assert (asked.status_code, "access-control-allow-origin" in asked.headers) == (405, False)
+
+
 async def test_a_key_counts_by_its_bytes():
     async with served(keys=(Key.of("ann", "schl\u00fcssel"),)) as service, http_of(service) as http:
         sent = {b"Authorization": "Bearer schl\u00fcssel".encode()}
@@ -483,7 +555,8 @@ def test_keys_are_read_from_a_file(tmp_path, monkeypatch):
     "settings",
     [
         {"model": ""}, {"model": "a@b"}, {"default_budget": 0}, {"most_budget": 10}, {"total_budget": 10},
-        {"count": "money"}, {"max_concurrency": 0}, {"max_waiting": -1}, {"keep_alive": 0},
+        {"count": "money"}, {"max_concurrency": 0}, {"max_waiting": -1}, {"keep_alive": 0}, {"write_timeout": 0},
+        {"cors_origins": ("example.org",)}, {"cors_origins": ("https://example.org/page",)},
         {"keys": (Key.of("a", "x"), Key.of("a", "y"))}, {"keys": (Key.of("a", "x"), Key.of("b", "x"))},
     ],
 )  # fmt: skip
