@@ -16,7 +16,10 @@ Programming mistakes stay ``ValueError`` and ``TypeError``::
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import warnings
+from types import FrameType
+from typing import Any, NamedTuple
 
 
 class AdaptiveTTCError(Exception):
@@ -97,3 +100,37 @@ class AnswerWarning(UserWarning):
 
 class VerifyWarning(UserWarning):
     """A caller's check of answers failed, or took too long."""
+
+
+class PromptWarning(UserWarning):
+    """A general instruct model is asked, by a system prompt of the library's, for the form that is read."""
+
+
+class Line(NamedTuple):
+    """A place in a caller's code."""
+
+    file: str
+    number: int
+    module: str
+
+
+_BETWEEN = ("adaptive_ttc", "asyncio", "anyio", "concurrent", "threading", "contextlib", "runpy")
+"""Packages whose frames may lie between a caller and a warning."""
+
+
+def calling_line() -> Line:
+    """The line outside this package, and outside event loops and threads, from which it was called."""
+    frame: FrameType | None = sys._getframe(1)
+    line = Line("", 0, "")
+    while frame is not None:
+        line = Line(frame.f_code.co_filename, frame.f_lineno, str(frame.f_globals.get("__name__", "")))
+        if line.module.partition(".")[0] not in _BETWEEN:
+            break
+        frame = frame.f_back
+    return line
+
+
+def warn(message: str, category: type[Warning], line: Line | None = None) -> None:
+    """Warn at a line of the caller's code, by default that which runs."""
+    file, number, module = line or calling_line()
+    warnings.warn_explicit(message, category, file, number, module=module)

@@ -19,6 +19,8 @@ POLICY_GROUP = "adaptive_ttc.policies"
 PRM_GROUP = "adaptive_ttc.prms"
 """Entry points whose objects have ``from_pretrained(path_or_name, **settings) -> RewardModel``."""
 
+AUTO = "auto"  # a setting that is found by looking at the machine or the model
+
 REPLAY = "replay"  # the engine, and the PRM reader, that answer from a recorded file
 
 MINI_POLICY = Path(__file__).parent / "mini" / "models" / "policy"

@@ -15,7 +15,7 @@ import anyio
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.registry import space_of
-from adaptive_ttc.configuration.loads import LoadsModels
+from adaptive_ttc.configuration.loads import LoadsModels, refuse_names
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
@@ -65,7 +65,7 @@ class Solver(LoadsModels):
             is ``math``, by default.
 
     Raises:
-        ConfigError: no such rule, or one beside a calibration; no such answer space.
+        ConfigError: no such rule, or one beside a calibration; no such answer space; models that are not loaded.
         CalibrationError: it is no calibration, or one of another pair.
     """
 
@@ -83,6 +83,7 @@ class Solver(LoadsModels):
         verify: Verify | None = None,
         answers: str | AnswerSpace | None = None,
     ) -> None:
+        refuse_names(policy, prm)
         self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch, rule=rule)
         self.policy = policy
         self.prm = prm

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache, partial
@@ -18,7 +19,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from adaptive_ttc.answers.thinking import ThinkingTags
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, PromptWarning, warn
 from adaptive_ttc.policies.requests import TokenTexts
 from adaptive_ttc.policies.thinking_tags import AUTO, Rendering, Thinking, thinking_tags
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
@@ -30,8 +31,14 @@ MATH_SYSTEM_PROMPT = (
 )
 """Asks a general instruct model for what the library reads: steps between blank lines, the answer in ``\\boxed{}``.
 
-A model that was trained on this form, such as the embedded one, needs no system prompt.
+A model that was trained on this form, such as the embedded one, needs no system prompt; :func:`needs_prompt` says
+which are asked where the system prompt is ``auto``.
 """
+
+GENERAL_VOCABULARY = 8192
+"""Tokens under which a vocabulary is of a model for one kind of problems, which was trained on a form of its own."""
+
+_OF_MATHEMATICS = re.compile("math|numina", re.IGNORECASE)  # in names of models
 
 # Templates that print today's date would change the prompt, and so every result, daily.
 _TODAY = date(2024, 7, 26)
@@ -58,7 +65,7 @@ class ChatFormat:
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        system_prompt: put before problems that bring no system message; None adds nothing.
+        system_prompt: put before problems that bring no system message; None and the empty string add nothing.
         source: where the tokenizer comes from, for messages.
         thinking: the tags of a reasoning model, see :data:`~adaptive_ttc.policies.thinking_tags.Thinking`.
         template_kwargs: further arguments of the template, such as ``{"enable_thinking": False}``.
@@ -92,7 +99,7 @@ class ChatFormat:
         self._template = _FIXED_CLOCK + template if "strftime_now" in template else template
         # rendering sets options on the tokenizer, which must not happen in two threads at once
         self._lock = threading.Lock()
-        self._system = () if system_prompt is None else (Message("system", system_prompt),)
+        self._system = (Message("system", system_prompt),) if system_prompt else ()
         self._encoded = lru_cache(maxsize=PROMPTS)(self._encode)
         self.template_kwargs = dict(template_kwargs or {})
         if taken := sorted(set(self.template_kwargs) & _TAKEN):
@@ -170,6 +177,36 @@ def _decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
     return text
 
 
+def needs_prompt(name: str, chat: ChatFormat) -> bool:
+    """Whether a model is a general instruct model, which puts answers into ``\\boxed{}`` only if it is asked to.
+
+    It is none where its name says mathematics, its chat template asks for the box, it thinks (such models are trained
+    on boxes, and best asked without a system prompt), or its vocabulary is below :data:`GENERAL_VOCABULARY`.
+    """
+    asked = "boxed" in chat.tokenizer.get_chat_template()
+    general = len(chat.tokenizer) >= GENERAL_VOCABULARY and _OF_MATHEMATICS.search(name) is None
+    return general and not asked and chat.thinking is None
+
+
+def _asking(made: Callable[[str], ChatFormat], source: str) -> ChatFormat | None:
+    """A model's chat format with the prompt for mathematics; None where its template takes no system message."""
+    off = "system_prompt='' (in a recipe, system_prompt = \"\") asks for nothing"
+    try:
+        chat = made(MATH_SYSTEM_PROMPT)
+        taken = "boxed" in chat.tokenizer.decode(chat.encode(Problem.of("1 + 1")))
+    except ConfigError:
+        taken = False
+    if not taken:
+        message = (
+            f"the chat template of {source} takes no system message that would ask for \\boxed{{}}: ask in the "
+            f"problems, or say what answers are (docs/answers.md); {off}"
+        )
+        warn(message, PromptWarning)
+        return None
+    warn(f"{source} is asked for steps and the answer in \\boxed{{}} by a system prompt; {off}", PromptWarning)
+    return chat
+
+
 @dataclass(frozen=True, slots=True)
 class ChatModel:
     """What is known of a chat model, whatever engine samples.
@@ -211,14 +248,17 @@ class ChatModel:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> ChatModel:
         """Read off a loaded model, with or without its weights' values; errors as :func:`read_chat_model`."""
-        chat = ChatFormat(
-            tokenizer, system_prompt, str(path_or_hub_name), thinking=thinking, template_kwargs=chat_template_kwargs
-        )
+        source = str(path_or_hub_name)
+        name = folder.resolve().name if Path(path_or_hub_name).is_dir() else source
+        made = partial(ChatFormat, tokenizer, source=source, thinking=thinking, template_kwargs=chat_template_kwargs)
+        chat = made(None if system_prompt == AUTO else system_prompt)
+        if system_prompt == AUTO and needs_prompt(name, chat):
+            chat = _asking(made, source) or chat
         eos = eos_tokens(model.generation_config, tokenizer) if eos_token_ids is None else frozenset(eos_token_ids)
         return cls(
             folder=folder,
             chat=chat,
-            name=folder.resolve().name if Path(path_or_hub_name).is_dir() else str(path_or_hub_name),
+            name=name,
             fingerprint=fingerprint(folder, "policy", *chat.format, *map(str, sorted(eos))),
             eos=eos,
             parameters=forward_parameters(model),
@@ -241,7 +281,8 @@ def read_chat_model(
 
     Args:
         path_or_hub_name: a Hugging Face folder of a causal language model, or ``owner/name``.
-        system_prompt: put before problems without a system message; None adds nothing.
+        system_prompt: put before problems without a system message; None adds nothing, ``auto`` as :func:`needs_prompt`
+            says.
         eos_token_ids: replace the model's own end tokens.
         revision: of a Hub model.
         thinking, chat_template_kwargs: see :class:`ChatFormat`.

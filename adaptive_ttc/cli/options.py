@@ -38,7 +38,8 @@ _FIELDS = (
     "max_rounds",
 )
 
-_MODELS = ("policy", "prm", "engine", "device", "dtype", "system_prompt")
+_PLACING = ("device", "dtype", "system_prompt", "max_model_len")
+_MODELS = ("policy", "prm", "engine", *_PLACING)
 """Options that cannot be given beside a recipe."""
 
 _OF_SOLVE = ("budget_tokens", "strategy", "count", "deadline", "seed", "id", "min_gain", "max_rounds")
@@ -83,9 +84,17 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
         default=DEFAULT_ENGINE,
         help="what runs the policy; replay answers from files (default: %(default)s)",
     )
-    option("--device", help="such as cpu or cuda:0, for both models")
-    option("--dtype", help="such as float32 or bfloat16, for both models")
-    option("--system-prompt", metavar="TEXT", help="put before the problem, for general instruct models")
+    option("--device", help="such as cpu or cuda:1, for both models (default: the GPU if there is one)")
+    option(
+        "--dtype", help="such as float32 or bfloat16, for both models (default: float32 on a CPU, bfloat16 on a GPU)"
+    )
+    option(
+        "--system-prompt",
+        metavar="TEXT",
+        help="put before the problem (default: for general instruct models one that asks for steps and a box; '' is "
+        "none)",
+    )
+    option("--max-model-len", type=int, metavar="T", help="tokens of a problem and its solution together")
     option(
         "--answers",
         metavar="SPACE",
@@ -155,16 +164,17 @@ def load_solver(options: argparse.Namespace, seed: int | None) -> Solver:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
-    policy_settings, prm_settings = _settings(options, seed)
+    settings = {name: value for name in _PLACING if (value := getattr(options, name)) is not None}
+    if options.engine == REPLAY:
+        settings |= _of_replay(options, settings, seed)
     return Solver.load(
         options.policy or MINI_POLICY,
         options.prm or (None if options.policy else MINI_PRM),
         engine=options.engine,
-        policy_settings=policy_settings,
-        prm_settings=prm_settings,
         seed=seed,
         answers=options.answers,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS, grace=GRACE),
+        **settings,
         **_calibration(options),
     )
 
@@ -190,19 +200,15 @@ def _has_prm(options: argparse.Namespace) -> bool:
     return read_recipe(options.recipe).prm is not None
 
 
-def _settings(options: argparse.Namespace, seed: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of policy and PRM. The replay engine alone takes the seed here: others get it with every request."""
-    both = {name: value for name in ("device", "dtype") if (value := getattr(options, name)) is not None}
-    reader, _ = spelled(options.prm or "")
-    runs_model = reader is None or reader.runs_model
-    policy = both if options.system_prompt is None else {**both, "system_prompt": options.system_prompt}
-    if options.engine != REPLAY:
-        return policy, both if runs_model else {}
+def _of_replay(options: argparse.Namespace, given: Iterable[str], seed: int | None) -> dict[str, Any]:
+    """Settings of a replay. It alone takes the seed here: others get it with every request."""
     if options.policy is None:
         raise ConfigError("--engine replay answers from a file: name it as --policy FILE, and as --prm FILE for scores")
-    if policy:
-        raise ConfigError(f"--engine replay runs no model: leave out {_flags(policy)}")
-    return {"seed": seed or 0}, {"reader": REPLAY} if runs_model else {}
+    if given:
+        raise ConfigError(f"--engine replay runs no model: leave out {_flags(given)}")
+    reader, _ = spelled(options.prm or "")
+    recorded = reader is None or reader.runs_model
+    return {"policy_settings": {"seed": seed or 0}, "prm_settings": {"reader": REPLAY} if recorded else {}}
 
 
 def _flags(names: Iterable[str]) -> str:

@@ -11,10 +11,12 @@ from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.configuration.models import loaded_pair
+from adaptive_ttc.configuration.placing import Placing
 from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, Recipe, read_recipe
 from adaptive_ttc.driver.engines import DriverConfig
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.pair_calibration import selected_rule
-from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, mini_calibration
+from adaptive_ttc.loading import AUTO, MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, mini_calibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.verify import Verify
@@ -35,6 +37,10 @@ class LoadsModels(ABC):
         prm: str | Path | None = None,
         *,
         engine: str = DEFAULT_ENGINE,
+        device: str = AUTO,
+        dtype: str | None = None,
+        system_prompt: str | None = None,
+        max_model_len: int | None = None,
         policy_settings: Mapping[str, Any] | None = None,
         prm_settings: Mapping[str, Any] | None = None,
         seed: int | None = None,
@@ -51,19 +57,31 @@ class LoadsModels(ABC):
             policy: the policy's folder or name.
             prm: the PRM's folder or name.
             engine: what runs the policy, an entry point of the group ``adaptive_ttc.policies``.
-            policy_settings: passed to the engine: ``device``, ``dtype``, ``max_batch``, ...
-            prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`.
+            device: of the models that run in this process's torch, such as ``cuda:1``; ``auto`` takes the GPU if there
+                is one.
+            dtype: of both models' arithmetic; by default ``float32`` on a CPU, ``bfloat16`` on a GPU, or the engine's.
+            system_prompt: put before problems without a system message. By default a general instruct model is asked
+                for steps and the answer in a box, with a PromptWarning, where answers are ``math``, see
+                :func:`adaptive_ttc.policies.chat_model.needs_prompt`; the empty string asks for nothing.
+            max_model_len: tokens of a problem and its solution together, of the policy and of a PRM in vLLM.
+            policy_settings: passed to the engine: ``max_batch``, ``thinking``, ...
+            prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`. What either settings say of one model wins over
+                what ``device``, ``dtype`` and ``max_model_len`` say of both.
 
         Raises:
-            ConfigError: no such engine, reader, rule or answer space, or a model cannot be loaded.
+            ConfigError: no such engine, reader, rule or answer space, a model cannot be loaded, the policy is a PRM, or
+                no engine here takes an argument.
             CalibrationError: it is no calibration, or one of another pair.
         """
         rule = selected_rule(rule, calibration)
-        told: dict[str, Any] = {} if answers is None else {"answers": space_of(answers)}
-        given = [{**(settings or {}), **told} for settings in (policy_settings, prm_settings)]
-        with loaded_pair(policy, prm, engine, *given) as (model, reward_model):
+        space = None if answers is None else space_of(answers)
+        placing = Placing(device=device, dtype=dtype, system_prompt=system_prompt, max_model_len=max_model_len)
+        settings = placing.settings(
+            policy, prm, engine, policy_settings=policy_settings or {}, prm_settings=prm_settings or {}, answers=space
+        )
+        with loaded_pair(policy, prm, engine, *settings) as (model, reward_model):
             chosen: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            return cls(model, reward_model, seed=seed, config=config, verify=verify, **told, **chosen)
+            return cls(model, reward_model, seed=seed, config=config, verify=verify, answers=space, **chosen)
 
     @classmethod
     def recipe(
@@ -109,3 +127,10 @@ class LoadsModels(ABC):
         calibration = calibration or (mini_calibration() if own else None)
         chosen: dict[str, Any] = {"calibration": calibration, "rule": rule, "verify": verify, "answers": answers}
         return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)
+
+
+def refuse_names(policy: object, prm: object) -> None:
+    """ConfigError: one of them is a name, which has to be loaded."""
+    if isinstance(policy, str | Path) or isinstance(prm, str | Path):
+        named = ", ".join(repr(str(one)) if isinstance(one, str | Path) else "..." for one in (policy, prm) if one)
+        raise ConfigError(f"Solver takes models that are loaded; these are loaded by name with Solver.load({named})")

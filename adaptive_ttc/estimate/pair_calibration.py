@@ -17,13 +17,12 @@ The length of a mean solution is that of the problem's own solutions, and before
 from __future__ import annotations
 
 import shlex
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError
+from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError, warn
 from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import shipped_prior
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
@@ -258,7 +257,7 @@ class SelectedCalibration:
         self._check_answers({*answers})
         if self._warning:
             message, self._warning = self._warning, ""
-            warnings.warn(message, CalibrationWarning, stacklevel=4)
+            warn(message, CalibrationWarning)
         return self._calibrated or prior_of(max_tokens, prm=self._prm)
 
     def _check_answers(self, answers: set[str]) -> None:

@@ -68,6 +68,31 @@ def spelled(path_or_name: str | Path) -> tuple[PRMReader | None, str | Path]:
     return found, rest
 
 
+def reader_named(name: str | None) -> PRMReader | None:
+    """The registered reader of a name; None where there is none."""
+    return None if name is None else _READERS.get(name)
+
+
+def chosen_reader(path_or_name: str | Path, reader: str | None = None) -> tuple[str | None, str | Path]:
+    """The reader's name that is given or stands before the model and a colon, ``replay`` for a file; None where the
+    model itself decides. And the model.
+    """
+    if reader is None:
+        named, path_or_name = spelled(path_or_name)
+        reader = None if named is None else named.name
+    return (REPLAY if reader is None and Path(path_or_name).is_file() else reader), path_or_name
+
+
+def recognised(path_or_name: str | Path) -> str | None:
+    """The reader's name of what is a PRM by its spelling, name or local config; the Hub is not asked. Else None."""
+    named, _ = spelled(path_or_name)
+    if named is not None:
+        return named.name
+    if is_hub_name(path_or_name):
+        return _by_name(str(path_or_name))
+    return _named_reader(path_or_name) if (Path(path_or_name) / "config.json").is_file() else None
+
+
 def load_prm(
     path_or_name: str | Path, *, reader: str | None = None, answers: AnswerSpace | None = None, **settings: Any
 ) -> RewardModel:
@@ -85,13 +110,12 @@ def load_prm(
     Raises:
         ConfigError: no reader fits, or the model cannot be loaded.
     """
-    if reader is None:
-        named, path_or_name = spelled(path_or_name)
-        reader = None if named is None else named.name
-        if named is not None and named.runs_model and not path_or_name:
-            raise ConfigError(f"{reader} reads a model: name it, such as {reader}:owner/name")
-    if reader == REPLAY or (reader is None and Path(path_or_name).is_file()):
+    reader, path_or_name = chosen_reader(path_or_name, reader)
+    if reader == REPLAY:
         return load_recorded_prm(path_or_name, **settings, **({} if answers is None else {"answers": answers}))
+    known = reader_named(reader)
+    if known is not None and known.runs_model and not path_or_name:
+        raise ConfigError(f"{reader} reads a model: name it, such as {reader}:owner/name")
     name = reader or _named_reader(path_or_name)
     if name not in _READERS:
         claim = f"names the PRM reader {name!r}, which is not known" if name else "is no PRM that is known by its name"
@@ -109,10 +133,9 @@ def _named_reader(path_or_name: str | Path) -> str | None:
     stated = None if on_hub else read_config(path_or_name).get(CONFIG_KEY)
     if stated is not None:
         return str(stated)
-    name = str(path_or_name) if on_hub else Path(path_or_name).resolve().name
-    for reader in _READERS.values():
-        if re.search(reader.names, name, re.IGNORECASE):
-            return reader.name
+    known = _by_name(str(path_or_name) if on_hub else Path(path_or_name).resolve().name)
+    if known is not None:
+        return known
     config = read_config(path_or_name)
     stated = [str(one) for one in config.get("architectures") or ()]
     fitting = (
@@ -121,6 +144,11 @@ def _named_reader(path_or_name: str | Path) -> str | None:
         if any(fnmatchcase(one, pattern) for one in stated for pattern in reader.architectures)
     )
     return str(config.get(CONFIG_KEY) or "") or next(fitting, None)
+
+
+def _by_name(name: str) -> str | None:
+    """The first reader whose pattern is found in a Hub name or a folder's name."""
+    return next((one.name for one in _READERS.values() if re.search(one.names, name, re.IGNORECASE)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +17,7 @@ from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
-from adaptive_ttc.errors import ConfigError, RevisionWarning
+from adaptive_ttc.errors import ConfigError, Line, RevisionWarning, calling_line, warn
 from adaptive_ttc.policy import (
     Demand,
     Policy,
@@ -56,6 +55,7 @@ class Resources:
     verify: Verify | None = None
     unread: Unread = field(default_factory=Unread)  # notices that no solution gives an answer
     affinity: LoopAffinity = field(default_factory=lambda: LoopAffinity("this solver"))  # entered by every run
+    line: Line = field(default_factory=calling_line)  # from which the caller asked, for warnings
     health: Health = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,10 +147,10 @@ def make_request(
     _check_n(strategy, configured, options)
     _check_problem(problem, configured, price, count, budget, resources)
     if configured.revises and policy.revision_prompt is None:
-        warnings.warn(
+        warn(
             f"{policy.name} does not say that it was trained to revise; {configured.name} asks it in words of its own",
             RevisionWarning,
-            stacklevel=3,
+            resources.line,
         )
     return SolveRequest(
         problem=problem,

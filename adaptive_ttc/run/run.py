@@ -46,11 +46,11 @@ class ProblemRun:
     ) -> None:
         resources.affinity.enter()
         self.request = request
-        self.trace = Trace(anyio.current_time(), resources.unread.listening(request.answers, listener))
+        self.trace = Trace(anyio.current_time(), resources.unread.listening(request.answers, listener, resources.line))
         self._grader = resources.grader.for_problem(request.answers)
         verify = resources.verify or verify_of(request.answers)
         patience = PATIENCE if resources.verify else math.inf  # a space limits its own tests
-        self._verifier = Verifier(verify, request.problem, stop, patience=patience)
+        self._verifier = Verifier(verify, request.problem, stop, patience=patience, line=resources.line)
         self._ledger = ledger
         self._driver = Driver(
             request.problem,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.registry import parse_space
-from adaptive_ttc.errors import AnswerWarning, ConfigError
+from adaptive_ttc.errors import AnswerWarning, ConfigError, Line, warn
 from adaptive_ttc.events import Event, FinishedEvent
 
 FEW = 4  # finished solutions without an answer, and none with one, after which it is said
@@ -23,18 +22,22 @@ class Unread:
         self._texts: list[str] = []
         self._over = False
 
-    def listening(self, space: AnswerSpace, other: Callable[[Event], None] | None) -> Callable[[Event], None]:
-        """A listener of a trace that looks at finished solutions, and tells the ``other`` of everything."""
+    def listening(
+        self, space: AnswerSpace, other: Callable[[Event], None] | None, line: Line | None = None
+    ) -> Callable[[Event], None]:
+        """A listener of a trace that looks at finished solutions, and tells the ``other`` of everything;
+        ``line``: of the caller, which a warning names.
+        """
 
         def hear(event: Event) -> None:
             if isinstance(event, FinishedEvent):
-                self.look("" if event.answer_at is None else event.text[event.answer_at :], space)
+                self.look("" if event.answer_at is None else event.text[event.answer_at :], space, line)
             if other is not None:
                 other(event)
 
         return hear
 
-    def look(self, text: str, space: AnswerSpace) -> None:
+    def look(self, text: str, space: AnswerSpace, line: Line | None = None) -> None:
         """Take in a finished solution; AnswerWarning once the first few of all hold no answer."""
         if self._over or not text.strip():
             return
@@ -46,7 +49,7 @@ class Unread:
         if self._over or len(self._texts) < FEW:
             return
         self._over = True
-        warnings.warn(_told(self._texts, space), AnswerWarning, stacklevel=2)
+        warn(_told(self._texts, space), AnswerWarning, line)
 
 
 def _told(texts: list[str], space: AnswerSpace) -> str:

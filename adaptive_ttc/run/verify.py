@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +17,7 @@ from functools import partial
 import anyio
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace
-from adaptive_ttc.errors import VerifyWarning
+from adaptive_ttc.errors import Line, VerifyWarning, warn
 from adaptive_ttc.tasks import Signal, side_by_side
 from adaptive_ttc.types import Candidate, Problem
 
@@ -44,16 +43,25 @@ class Verifier:
         problem: whose answers they are.
         stop: ends the wait for verdicts; those that are missing then are None.
         patience: seconds that a verdict may take.
+        line: of the caller, which a warning names.
 
     Attributes:
         on_verdict: called with every answer that was checked and its verdict; not where the check failed.
     """
 
-    def __init__(self, verify: Verify | None, problem: Problem, stop: Signal, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        verify: Verify | None,
+        problem: Problem,
+        stop: Signal,
+        *,
+        patience: float = PATIENCE,
+        line: Line | None = None,
+    ) -> None:
         self._verify = verify
         self._problem = problem
         self._stop = stop
-        self._patience = patience
+        self._patience, self._line = patience, line
         self._verdicts: dict[str, Verdict] = {}
         self.on_verdict: Callable[[str, Verdict], None] | None = None
 
@@ -100,7 +108,7 @@ class Verifier:
         except Exception as error:  # whatever the caller's check does, the problem goes on without its verdict
             said = f"took {self._patience:g} seconds" if isinstance(error, TimeoutError) else f"failed: {error!r}"
             message = f"verify of {answer!r} for problem {self._problem.id!r} {said}: its verdict is None"
-            warnings.warn(message, VerifyWarning, stacklevel=2)
+            warn(message, VerifyWarning, self._line)
             return
         if self.on_verdict is not None:
             self.on_verdict(answer, verdict)

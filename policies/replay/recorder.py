@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, takewhile
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.answers.thinking import Thought, thinking_of
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, warn
 from adaptive_ttc.policies.replay.record import (
     Model,
     Record,
@@ -92,11 +91,10 @@ class Recorder:
             )
         left_out = {(one.opening, seed) for (_, seed), one in self._growing.items()} - set(self._ended)
         if left_out:
-            warnings.warn(
+            warn(
                 f"{len(left_out)} samples were begun and did not end, {len(self._ended)} did; without them the "
                 "record favours short ones: draw without budget, deadline or errors",
                 LeftOutWarning,
-                stacklevel=2,
             )
         openings = [opening for opening in self._problems if opening in by_problem]
         return Record(

@@ -180,8 +180,7 @@ def test_which_models_are_loaded(loaded, arguments, policy, prm):
         "seed": 3,
         "answers": None,
         "engine": "transformers",
-        "policy_settings": {"device": "cpu"},
-        "prm_settings": {"device": "cpu"},
+        "device": "cpu",
         "config": DriverConfig(finish_tokens=200 if policy == MINI_POLICY else None, grace=GRACE),
         "calibration": mini_calibration() if not arguments else None,
         "allow_mismatch": False,
@@ -279,7 +278,7 @@ def test_a_system_prompt_and_options_are_handed_on(loaded, capsys):
     options = ["--option", "agg_strategy=min", "--option", "slice_size=2", "--option", "vote=best"]
     arguments = ["solve", "Add 4 + 4.", "--n", "3", "--system-prompt", "Be brief.", "--temperature", "0.5", *options]
     assert main(arguments) == 0
-    assert loaded.calls[0]["policy_settings"] == {"system_prompt": "Be brief."}
+    assert loaded.calls[0]["system_prompt"] == "Be brief."
     assert {request.temperature for request in loaded.policy.requests} == {0.5}
     assert "(best vote)" in capsys.readouterr().out
 

@@ -202,7 +202,9 @@ async def test_a_recipe_without_a_prm_has_none(tmp_path, engines):
     path.write_text("[policy]\nmodel = 'a/b'\nmax_batch = 8")
     async with Solver.recipe(path) as solver:
         assert solver.prm is None
-    assert engines.policies == [((loading.POLICY_GROUP, "transformers"), "a/b", {"max_batch": 8})]
+    assert engines.policies == [
+        ((loading.POLICY_GROUP, "transformers"), "a/b", {"max_batch": 8, "system_prompt": "auto"})
+    ]
 
 
 @pytest.mark.parametrize(
