@@ -16,8 +16,11 @@ Programming mistakes stay ``ValueError`` and ``TypeError``::
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import warnings
+from importlib import metadata
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -134,3 +137,32 @@ def warn(message: str, category: type[Warning], line: Line | None = None) -> Non
     """Warn at a line of the caller's code, by default that which runs."""
     file, number, module = line or calling_line()
     warnings.warn_explicit(message, category, file, number, module=module)
+
+
+def see(page: str) -> str:
+    """Where a message sends its reader: a page of the documentation, with the anchor, such as ``models.md#servers``."""
+    return f"(docs/{page})"
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra of this package needs, by the names of the packages themselves."""
+    try:
+        wanted = [Requirement.of(line) for line in metadata.requires("adaptive-ttc") or ()]
+    except metadata.PackageNotFoundError:
+        wanted = []
+    found = [one.package for one in wanted if one.extra == extra]
+    return f"pip install {shlex.join(found)}" if found else f"pip install '.[{extra}]' (in a clone)"
+
+
+class Requirement(NamedTuple):
+    """A package that an installed one needs."""
+
+    package: str
+    extra: str
+
+    @classmethod
+    def of(cls, line: str) -> Requirement:
+        """Read a line of a package's metadata, such as ``ray>=2.40; extra == 'ray'``."""
+        package, _, condition = line.partition(";")
+        found = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", condition)
+        return cls(package.strip(), found[1] if found else "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, install_command, see
 from adaptive_ttc.policy import Policy
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ PRM_GROUP = "adaptive_ttc.prms"
 """Entry points whose objects have ``from_pretrained(path_or_name, **settings) -> RewardModel``."""
 
 AUTO = "auto"  # a setting that is found by looking at the machine or the model
+
+_EXTRAS = {"openai": "openai", "served": "openai"}  # engine -> the extra of this package that it needs
 
 REPLAY = "replay"  # the engine, and the PRM reader, that answer from a recorded file
 
@@ -66,9 +69,11 @@ def prm_engine(name: str) -> Any:
 def _entry(group: str, kind: str, name: str) -> Any:
     known = {entry.name: entry for entry in entry_points(group=group)}
     if name not in known:
-        installed = ", ".join(sorted(known)) or "none: install the package (pip install adaptive-ttc)"
-        raise ConfigError(f"unknown {kind} {name!r}; installed are {installed}")
+        clone = Path(__file__).parent.parent
+        installed = ", ".join(sorted(known)) or f"none: install the package (pip install {shlex.quote(str(clone))})"
+        raise ConfigError(f"unknown {kind} {name!r}; installed are {installed} {see('engines.md')}")
     try:
         return known[name].load()
     except ImportError as error:
-        raise ConfigError(f"the {kind} {name!r} cannot be imported: {error}") from error
+        remedy = f": {install_command(_EXTRAS[name])}" if name in _EXTRAS and "pip install" not in str(error) else ""
+        raise ConfigError(f"the {kind} {name!r} cannot be imported: {error}{remedy}") from error

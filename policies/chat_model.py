@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from adaptive_ttc.answers.thinking import ThinkingTags
-from adaptive_ttc.errors import ConfigError, PromptWarning, warn
+from adaptive_ttc.errors import ConfigError, PromptWarning, see, warn
 from adaptive_ttc.policies.requests import TokenTexts
 from adaptive_ttc.policies.thinking_tags import AUTO, Rendering, Thinking, thinking_tags
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
@@ -91,7 +91,8 @@ class ChatFormat:
         if not getattr(tokenizer, "chat_template", None):
             raise ConfigError(
                 f"{source} has no chat template, so nothing says how a problem is put to it; take its instruct "
-                "version, or save a template with it (tokenizer.chat_template = ...; tokenizer.save_pretrained)"
+                "version, or save a template with it (tokenizer.chat_template = ...; tokenizer.save_pretrained) "
+                f"{see('models.md#policies-what-writes-solutions')}"
             )
         self.tokenizer = tokenizer
         template: str = tokenizer.get_chat_template()
@@ -199,7 +200,7 @@ def _asking(made: Callable[[str], ChatFormat], source: str) -> ChatFormat | None
     if not taken:
         message = (
             f"the chat template of {source} takes no system message that would ask for \\boxed{{}}: ask in the "
-            f"problems, or say what answers are (docs/answers.md); {off}"
+            f"problems, or say what answers are {see('answers.md')}; {off}"
         )
         warn(message, PromptWarning)
         return None
@@ -215,6 +216,7 @@ class ChatModel:
         folder: where its files are.
         chat: its chat template.
         name: its name on the Hub, or its folder's.
+        source: as it was named when it was loaded: a path, or its name on the Hub.
         fingerprint: 64 hexadecimal digits; covers weights, config, tokenizer, chat template, system prompt and end
             tokens.
         eos: tokens that end a solution.
@@ -227,6 +229,7 @@ class ChatModel:
     folder: Path
     chat: ChatFormat
     name: str
+    source: str
     fingerprint: str
     eos: frozenset[int]
     parameters: int
@@ -259,6 +262,7 @@ class ChatModel:
             folder=folder,
             chat=chat,
             name=name,
+            source=source,
             fingerprint=fingerprint(folder, "policy", *chat.format, *map(str, sorted(eos))),
             eos=eos,
             parameters=forward_parameters(model),
@@ -340,14 +344,14 @@ class ChatModelPolicy:
 
     Attributes:
         model: the model.
-        name, fingerprint, parameters, revision_prompt: see :class:`ChatModel`.
+        name, source, fingerprint, parameters, revision_prompt: see :class:`ChatModel`.
         thinking: how it marks its thoughts; None where it does not think.
         max_context: most tokens of prompt and solution together.
     """
 
     def __init__(self, model: ChatModel, max_context: int) -> None:
         self.model = model
-        self.name, self.fingerprint = model.name, model.fingerprint
+        self.name, self.source, self.fingerprint = model.name, model.source, model.fingerprint
         self.parameters, self.revision_prompt = model.parameters, model.revision_prompt
         self.thinking: ThinkingTags | None = model.chat.thinking
         self.max_context = max_context

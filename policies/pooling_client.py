@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, EngineError, install_command
 from adaptive_ttc.policies.secrets import redacted, split_credentials
 from adaptive_ttc.tasks import LoopAffinity
 
@@ -15,7 +15,7 @@ try:
     import httpx2
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "served PRMs are read with httpx2, which is not installed: pip install 'adaptive-ttc[openai]'", name=error.name
+        f"served PRMs are read with httpx2, which is not installed: {install_command('openai')}", name=error.name
     ) from None
 
 from adaptive_ttc.policies.bounded_http import beginning, bounded

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, install_command
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.types import Ending, Stopped
 
@@ -144,7 +144,7 @@ class AllocationReport:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ConfigError("a picture needs matplotlib: pip install 'adaptive-ttc[plot]'") from error
+            raise ConfigError(f"a picture needs matplotlib: {install_command('plot')}") from error
         figure = Figure(figsize=(9, 6), layout="constrained")
         who, price = figure.subplots(2, 1, height_ratios=(3, 2))
         ordered = sorted(self.problems, key=lambda one: -one.spent)

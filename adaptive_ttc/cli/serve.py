@@ -16,7 +16,7 @@ from rich.console import Console
 
 from adaptive_ttc.cli.options import add_model_options, load_solver
 from adaptive_ttc.cost import COUNTS
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, install_command, see
 from adaptive_ttc.tracing.tree_text import printable
 
 DRAIN = 30
@@ -65,7 +65,9 @@ def run(options: argparse.Namespace) -> int:
 
         from adaptive_ttc.serve import ServeConfig, Service, read_keys
     except ImportError as error:
-        raise ConfigError(f"serving needs starlette and uvicorn ({error}): pip install 'adaptive-ttc[serve]'") from None
+        raise ConfigError(
+            f"serving needs starlette and uvicorn ({error}): {install_command('serve')} {see('serving.md')}"
+        ) from None
 
     _check_address(options)
     name = options.name or Path(options.recipe or options.policy or "mini").name.removesuffix(".toml")

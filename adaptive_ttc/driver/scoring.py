@@ -11,7 +11,7 @@ from adaptive_ttc.driver.boundary import CheckedPRM
 from adaptive_ttc.driver.growing_sample import Sample
 from adaptive_ttc.driver.health import Health, backoff
 from adaptive_ttc.driver.recording import RunRecorder
-from adaptive_ttc.errors import ConfigError, EngineError, OverdueError
+from adaptive_ttc.errors import ConfigError, EngineError, OverdueError, see
 from adaptive_ttc.events import DecisionEvent, ScoredEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, traits_of
@@ -161,7 +161,7 @@ class Scorer:
         """Set what came of a call; the units that it did not use."""
         self.take(sample, scored, started)
         if not scored.scores:
-            why = "no verdict could be read off what was written (docs/verifiers.md)"
+            why = f"no verdict could be read off what was written {see('verifiers.md')}"
             self._leave_unscored(sample, why)
         return self._price.written * max(0, self._written(sample) - scored.written_tokens)
 

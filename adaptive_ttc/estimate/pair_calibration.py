@@ -22,7 +22,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError, warn
+from adaptive_ttc.errors import CalibrationError, CalibrationWarning, ConfigError, see, warn
 from adaptive_ttc.estimate.agreement_gain import UNFITTED, AgreementGainModel
 from adaptive_ttc.estimate.answer_prior import shipped_prior
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, mismatch_of
@@ -219,7 +219,8 @@ class SelectedCalibration:
         rule: StoppingRule | str | None = None,
     ) -> None:
         self._rule = selected_rule(rule, calibration)
-        models = f"--policy {policy.name}" + (f" --prm {prm.name}" if prm else "")
+        models = f"--policy {shlex.quote(getattr(policy, 'source', policy.name))}"
+        models += f" --prm {shlex.quote(prm.name)}" if prm else ""
         if models_of_traces(policy.fingerprint) is not None:
             models = "--replay FILE, with recorded samples of other problems"
         remedy = f"python -m adaptive_ttc.calibration.fit {models}"
@@ -227,7 +228,7 @@ class SelectedCalibration:
         self._prm = prm is not None and not traits_of(prm).free
         self._warning = (
             "this pair has no calibration: budgets are allocated by agreement among samples, under a rough prior from "
-            f"other models. Calibrate it: {remedy}"
+            f"other models. Calibrate it {see('calibrating.md')}: {remedy}"
         )
         self._remedy, self._allowed = remedy, allow_mismatch
         self._told = set[str]()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_ttc.answers.spaces.registry import space_of
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, install_command, see
 from adaptive_ttc.evaluation.rows import Row as Row
 from adaptive_ttc.evaluation.rows import in_space, read_gold, row_of, with_letters_told
 from adaptive_ttc.evaluation.rows import problem_of as problem_of
@@ -137,7 +137,7 @@ def _hub_rows(name: str, config: str | None, split: str, answers: str | None) ->
     except ImportError as error:
         raise ConfigError(
             f"{name} is no local file, and the Hub is read with the 'datasets' library, which is not installed: "
-            "pip install 'adaptive-ttc[datasets]'"
+            f"{install_command('datasets')} {see('answers.md#data-sets')}"
         ) from error
     try:
         loaded: Iterable[Any] = datasets.load_dataset(name, config, split=split)

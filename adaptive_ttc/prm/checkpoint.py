@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, see
 from adaptive_ttc.prm.format import OutputHead
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def locate(path_or_hub: str | Path, *, revision: str | None = None) -> Path:
         return _from_hub(str(path_or_hub), fetch)
     folder = Path(path_or_hub)
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} holds no config.json; give a model folder or a Hub name 'owner/name'")
+        raise ConfigError(
+            f"{folder} holds no config.json; give a model folder or a Hub name 'owner/name' {see('models.md')}"
+        )
     return folder
 
 
@@ -93,7 +95,7 @@ def _from_hub(name: str, fetch: Callable[[str], str]) -> Path:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{name} is no local folder, and the Hub did not give it ({type(error).__name__}: {error}); "
-            "check the name, the network and your access to it, or give a downloaded folder"
+            f"check the name, the network and your access to it, or give a downloaded folder {see('models.md')}"
         ) from error
 
 

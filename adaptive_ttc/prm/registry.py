@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, see
 from adaptive_ttc.loading import REPLAY, load_recorded_prm, prm_engine
 from adaptive_ttc.prm import checkpoint
 from adaptive_ttc.prm.base import RewardModel
@@ -122,7 +122,7 @@ def load_prm(
         raise ConfigError(
             f"{path_or_name} {claim}; known are {', '.join(known_prms())}. Pass reader=..., set {CONFIG_KEY!r} in its "
             "config.json, or register a reader of your own: "
-            "adaptive_ttc.prm.register_prm(PRMReader(name=..., load=..., names=...))"
+            f"adaptive_ttc.prm.register_prm(PRMReader(name=..., load=..., names=...)) {see('prms.md#families')}"
         )
     return _READERS[name].load(path_or_name, **settings)
 

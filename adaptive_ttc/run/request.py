@@ -17,7 +17,7 @@ from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
-from adaptive_ttc.errors import ConfigError, Line, RevisionWarning, calling_line, warn
+from adaptive_ttc.errors import ConfigError, Line, RevisionWarning, calling_line, see, warn
 from adaptive_ttc.policy import (
     Demand,
     Policy,
@@ -201,7 +201,7 @@ def _named(strategy: str | Strategy | None, budget: int | None, options: Mapping
         return strategy
     if strategy is None and "n" not in options:
         if budget is None:
-            raise ConfigError("nothing says when to stop: give budget_tokens, n, or a strategy")
+            raise ConfigError(f"nothing says when to stop: give budget_tokens, n, or a strategy {see('budgets.md')}")
         return Adaptive.of(options)
     return make_strategy(strategy or ("weighted_best_of_n" if prm else "majority"), **options)
 
@@ -257,7 +257,7 @@ def _check_traits(prm: RewardModel, demand: Demand) -> None:
     if demand.stepwise and demand.n is not None:
         raise ConfigError(
             f"{demand.strategy} prunes unfinished solutions, and {prm.name} scores finished ones alone: take "
-            "best_of_n or weighted_best_of_n, or a process reward model (docs/prms.md)"
+            f"best_of_n or weighted_best_of_n, or a process reward model {see('prms.md')}"
         )
     if demand.agg_strategy == "prod":
         raise ConfigError(
@@ -308,7 +308,8 @@ def _check_n(strategy: str | Strategy | None, configured: Strategy, options: Map
 
 def _needs_prm(strategy: Strategy) -> ConfigError:
     return ConfigError(
-        f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, or take strategy='majority'"
+        f"{strategy.name} with the {strategy.vote} vote needs a PRM: give the solver one, or take strategy='majority' "
+        f"{see('models.md#verifiers-what-scores-solutions')}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.registry import parse_space
-from adaptive_ttc.errors import AnswerWarning, ConfigError, Line, warn
+from adaptive_ttc.errors import AnswerWarning, ConfigError, Line, see, warn
 from adaptive_ttc.events import Event, FinishedEvent
 
 FEW = 4  # finished solutions without an answer, and none with one, after which it is said
@@ -55,7 +55,7 @@ class Unread:
 def _told(texts: list[str], space: AnswerSpace) -> str:
     lines = " and in ".join(repr(_last_line(text)) for text in texts[:_SHOWN])
     other = next((name for name in _OTHERS if name != space.name and _reads_all(parse_space(name), texts)), None)
-    fits = f"answers={other!r} would read them all" if other else "see docs/answers.md for what there is"
+    fits = f"answers={other!r} would read them all" if other else f"for what there is, {see('answers.md')}"
     asks = f', or ask for it in a system prompt: "{space.asks}"' if space.asks else ""
     return (
         f"none of the first {len(texts)} solutions holds {space.form}, which answers={space.name!r} looks for; they "

@@ -15,7 +15,7 @@ from typing import Any
 
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.workers import Job, ShardCollector, ShardResult
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, install_command
 from adaptive_ttc.evaluation.datasets import Row
 
 LOCAL = "local"  # the address of a Ray that is started on this machine for as long as the collection takes
@@ -63,7 +63,7 @@ def ray_library() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--ray needs Ray, which is not installed: pip install 'adaptive-ttc[ray]'") from error
+        raise ConfigError(f"--ray needs Ray, which is not installed: {install_command('ray')}") from error
     return ray
 
 

@@ -15,6 +15,7 @@ from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.pipeline import Calibration
 from adaptive_ttc.calibration.judge.difficulty import StageMetrics
 from adaptive_ttc.calibration.report.tables import Grid, bin_name
+from adaptive_ttc.errors import install_command
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.evaluation.plot_style import colour_of, styled
 
@@ -254,7 +255,7 @@ def _figure(draw: Callable[[], str], caption: str) -> str:
     try:
         svg = draw()
     except ImportError:
-        return "<p>No figure: matplotlib is not installed (pip install 'adaptive-ttc[plot]').</p>"
+        return f"<p>No figure: matplotlib is not installed ({install_command('plot')}).</p>"
     data = base64.b64encode(svg.encode()).decode()
     text = escape(caption)
     return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}"><figcaption>{text}</figcaption></figure>'

@@ -13,6 +13,7 @@ from adaptive_ttc.calibration.collect.records import load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import pool_key
 from adaptive_ttc.calibration.collect.workers import Job, collect_with_workers
+from adaptive_ttc.errors import install_command
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.solver import Solver
 from tests.calibration.collecting import die_once
@@ -69,7 +70,7 @@ def test_a_missing_ray_is_one_sentence_with_the_remedy(tmp_path, monkeypatch, ca
     monkeypatch.setitem(sys.modules, "ray", None)
     store = tmp_path / "units.sqlite"
     assert main(["--store", str(store), "--ray"]) == 2
-    remedy = "pip install 'adaptive-ttc[ray]'"
+    remedy = install_command("ray")
     assert capsys.readouterr().err == f"error: --ray needs Ray, which is not installed: {remedy}\n"
     assert not store.exists()
 

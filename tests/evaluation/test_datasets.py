@@ -144,5 +144,5 @@ def test_a_hub_failure_is_one_clear_error(monkeypatch):
 
 def test_without_the_library_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConfigError, match=r"pip install 'adaptive-ttc\[datasets\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'datasets>=[\d.]+' \(docs/answers\.md#data-sets\)"):
         load_problems("owner/set")
