@@ -27,7 +27,7 @@ HEAVY = (
 OUTER = ("adaptive_ttc.policies", "adaptive_ttc.calibration", "policies", "calibration", "bench", "tests")
 
 LAYERS = (
-    ("types", "errors", "events", "files"),
+    ("types", "errors", "events", "files", "display"),
     (
         "cost",
         "ledger",

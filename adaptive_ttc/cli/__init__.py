@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import adaptive_ttc
@@ -17,6 +18,13 @@ from adaptive_ttc.tracing.tree_text import printable
 
 COMMANDS = (solve, evaluate, show, serve)
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""
+
+ELSEWHERE = {
+    "calibrate": ("adaptive_ttc.calibration.fit.__main__", "fit the calibration of a pair (python -m calibration.fit)"),
+}
+"""Commands that are built on the core: the module, whose ``main`` is called with the words and ``prog``, and a help
+text. The module is imported when the command is called.
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,15 +38,23 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command (by default the words that the program was started with); returns :func:`exit_code`."""
     parser = Parser(
-        prog="python -m adaptive_ttc",
+        prog="adaptive-ttc",
         description="Solve verifiable problems with a small language model, within a token budget.",
     )
     parser.add_argument("--version", action="version", version=f"adaptive-ttc {adaptive_ttc.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.add(subparsers)
+    for name, (_, text) in ELSEWHERE.items():
+        subparsers.add_parser(name, help=text, add_help=False)
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser.parse_args(words, argparse.Namespace(command=["python", "-m", "adaptive_ttc", *words]))
+    if words and words[0] in ELSEWHERE:
+        module, _ = ELSEWHERE[words[0]]
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            code: int = import_module(module).main(words[1:], prog=f"{parser.prog} {words[0]}")
+            return code
+    options = parser.parse_args(words, argparse.Namespace(command=["adaptive-ttc", *words]))
     if "run" not in options:
         parser.print_help()
         return 0

@@ -24,6 +24,14 @@ from adaptive_ttc.solver import Solver
 from adaptive_ttc.stopping.registry import RULES
 from adaptive_ttc.strategies import strategy_names
 
+NOTHING_ANSWERED = 3
+"""Exit code of a command that solved, and found no answer to anything."""
+
+EXIT_CODES = """exit codes:
+  0 at least one problem has an answer, 1 an engine failed, 2 an impossible request, 3 nothing was answered,
+  130 Ctrl-C, 143 SIGTERM
+"""
+
 _FIELDS = (
     "strategy",
     "n",

@@ -1,4 +1,4 @@
-"""``solve``: solves one problem, and prints its answer, the votes and the cost."""
+"""``solve``: solves one problem, and prints its answer, the votes and the cost; or the problems of a file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.cli import interruption
-from adaptive_ttc.cli.options import add_model_options, add_request_options, load_solver, request_of
+from adaptive_ttc.cli.batch import add_batch_options, run_batch, show_settled
+from adaptive_ttc.cli.options import (
+    EXIT_CODES,
+    NOTHING_ANSWERED,
+    add_model_options,
+    add_request_options,
+    load_solver,
+    request_of,
+)
+from adaptive_ttc.display.progress import progress
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import writable
-from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.tree_text import legible, printable
@@ -26,18 +34,35 @@ from adaptive_ttc.types import Problem
 SHOWN_CLASSES = 12
 
 
+EXAMPLE = """examples:
+  adaptive-ttc solve 'Evaluate $6 \\cdot 3 - 8$.' --budget-tokens 2000
+  adaptive-ttc solve --dataset problems.jsonl --shared-budget 40000 --out answers.jsonl
+"""
+
+
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser("solve", help="solve one problem", description="Solve one problem.")
+    parser = subparsers.add_parser(
+        "solve",
+        help="solve one problem, or those of a file",
+        description="Solve one problem, or with --dataset those of a file, with or without right answers.",
+        epilog=f"{EXAMPLE}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     option = parser.add_argument
-    option("problem", help="the problem, or - to read it from standard input")
+    option("problem", nargs="?", help="the problem, or - to read it from standard input")
     option("--seed", type=int, help="of all randomness, to repeat a run (default: 0; none on vLLM and servers)")
-    option("--json", metavar="FILE", help="write the solution to this file, or with - only that to stdout")
+    option(
+        "--json",
+        metavar="FILE",
+        help="write the solution to this file, or with - only that to stdout; with --dataset, the figures",
+    )
     option(
         "--trace",
         metavar="FILE",
         help="save the trace to this file, for the command show; also after Ctrl-C or an error",
     )
+    add_batch_options(parser)
     add_request_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -45,6 +70,13 @@ def add(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Solve, and print; see :func:`add`."""
+    if options.dataset is not None:
+        return _run_many(options)
+    if options.problem is None:
+        raise ConfigError("give the problem, or - to read it from standard input, or --dataset FILE for many")
+    for name in ("limit", "out", "shared_budget", "checkpoint"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} is for many problems: give --dataset, or leave it out")
     if options.json not in (None, "-"):
         writable(options.json)
     if options.trace is not None:
@@ -54,41 +86,40 @@ def run(options: argparse.Namespace) -> int:
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, options.seed)
     solution = interruption.run(_solve, solver, problem, request, options.trace)
+    code = NOTHING_ANSWERED if solution.answer is None else 0
     if options.json is not None:
         text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
         if options.json == "-":
             sys.stdout.write(text)
-            return 0
+            return code
         Path(options.json).write_text(text, encoding="utf-8")
     show(solution, Console())
-    return 0
+    return code
+
+
+def _run_many(options: argparse.Namespace) -> int:
+    """Solve the problems of a data set; without a file for the answers, print them."""
+    if options.problem is not None:
+        raise ConfigError("give one problem or --dataset, not both")
+    if options.trace is not None:
+        raise ConfigError("--trace is of one problem: leave it out, or --dataset; --out tells why each one stopped")
+    batch, code = run_batch(options, seed=None, sampling_seed=options.seed)
+    if options.out is None:
+        show_settled(batch.ended, Console())
+    return code
 
 
 async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trace: str | None) -> Solution:
     """Solve; the trace is saved even after an error or Ctrl-C."""
     async with solver:
         stream = solver.stream(problem, **request)
-        columns = (SpinnerColumn(), _CountsColumn(stream), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            progress.add_task("sampling")
+        with progress("requests", tokens=lambda: stream.usage.completion_tokens):
             try:
                 return await stream.solution()
             finally:
                 if trace is not None and stream.trace is not None:
                     stream.trace.save(trace)
-                    progress.console.print(Text(f"the trace is in {trace}: python -m adaptive_ttc show {trace}"))
-
-
-class _CountsColumn(ProgressColumn):
-    """What a stream has computed so far."""
-
-    def __init__(self, stream: SolutionStream) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def render(self, task: Task) -> Text:
-        usage = self._stream.usage
-        return Text(f"{usage.num_calls:,} requests, {usage.completion_tokens:,} tokens")
+                    print(f"the trace is in {trace}: adaptive-ttc show {trace}", file=sys.stderr)
 
 
 def show(solution: Solution, console: Console) -> None:

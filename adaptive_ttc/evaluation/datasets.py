@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.errors import ConfigError, install_command, see
+from adaptive_ttc.evaluation.rows import Gold, in_space, read_gold, row_of, with_letters_told
 from adaptive_ttc.evaluation.rows import Row as Row
-from adaptive_ttc.evaluation.rows import in_space, read_gold, row_of, with_letters_told
 from adaptive_ttc.evaluation.rows import problem_of as problem_of
 from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 from adaptive_ttc.files.bounded import PROBLEM, read_lines
@@ -35,7 +35,12 @@ _HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w.-]+)(?:/(?P<config>[\w.-]+))?
 
 
 def load_problems(
-    name_or_path: str | Path, limit: int | None = None, seed: int | None = None, answers: str | None = None
+    name_or_path: str | Path,
+    limit: int | None = None,
+    seed: int | None = None,
+    answers: str | None = None,
+    *,
+    gold: Gold = "needed",
 ) -> list[Row]:
     """Load the problems of a data set.
 
@@ -50,6 +55,7 @@ def load_problems(
             sets: shuffles them before ``limit`` cuts.
         answers: the name of the answer space in which right answers are read; None: the data set's own, where its
             answers tell it, else ``math``.
+        gold: ``optional`` takes rows of files and Hub data sets without a right answer.
 
     Raises:
         ConfigError: no such data set or answer space, a row without a problem or without a right answer (with its
@@ -61,7 +67,7 @@ def load_problems(
     name, _, pair = str(name_or_path).partition(":")
     if name in MINIMATH:
         return _minimath(name, pair or "mini", limit, seed, answers)
-    rows = with_letters_told(list(islice(_other_rows(name_or_path, answers), limit if seed is None else None)))
+    rows = with_letters_told(list(islice(_other_rows(name_or_path, answers, gold), limit if seed is None else None)))
     if not rows:
         raise ConfigError(f"{name_or_path} holds no problems; give a file with one JSON object a line")
     if seed is not None:
@@ -87,19 +93,19 @@ def _in_space(row: Row, answers: str | None, where: str) -> Row:
     return in_space(row, answers, read_gold(row["answer"], space_of(answers), where))
 
 
-def _other_rows(name_or_path: str | Path, answers: str | None) -> Iterator[Row]:
+def _other_rows(name_or_path: str | Path, answers: str | None, gold: Gold) -> Iterator[Row]:
     path = Path(name_or_path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a JSON Lines file")
     if path.is_file():
-        return _trace_rows(path, answers) if holds_traces(path) else _file_rows(path, answers)
+        return _trace_rows(path, answers) if holds_traces(path) else _file_rows(path, answers, gold)
     hub = _HUB_NAME.fullmatch(str(name_or_path))
     if hub is None or path.suffix in (".jsonl", ".json"):
         raise ConfigError(
             f"there is no file {path} and no data set of that name; give {', '.join(MINIMATH)}, "
             "the path of a JSON Lines file, or a Hub data set 'owner/name[/config][:split]'"
         )
-    return _hub_rows(hub["name"], hub["config"], hub["split"] or "test", answers)
+    return _hub_rows(hub["name"], hub["config"], hub["split"] or "test", answers, gold)
 
 
 def _trace_rows(path: Path, answers: str | None) -> Iterator[Row]:
@@ -111,13 +117,13 @@ def _trace_rows(path: Path, answers: str | None) -> Iterator[Row]:
         yield _in_space(row, answers, one.where) if one.gold else row
 
 
-def _file_rows(path: Path, answers: str | None) -> Iterator[Row]:
+def _file_rows(path: Path, answers: str | None, gold: Gold) -> Iterator[Row]:
     try:
         lines = read_lines(path, PROBLEM, ConfigError, "give a JSON Lines file, one problem a line")
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 where = f"{path}, line {number}"
-                yield row_of(_parsed(line, where), where, f"{path.stem}/{number}", answers)
+                yield row_of(_parsed(line, where), where, f"{path.stem}/{number}", answers, gold=gold)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text ({error}); give a JSON Lines file") from error
     except OSError as error:
@@ -131,7 +137,7 @@ def _parsed(line: str, where: str) -> Any:
         raise ConfigError(f"{where} is not JSON ({error}); the file must hold one JSON object a line") from error
 
 
-def _hub_rows(name: str, config: str | None, split: str, answers: str | None) -> Iterator[Row]:
+def _hub_rows(name: str, config: str | None, split: str, answers: str | None, gold: Gold) -> Iterator[Row]:
     try:
         import datasets  # type: ignore[import-untyped]
     except ImportError as error:
@@ -147,4 +153,4 @@ def _hub_rows(name: str, config: str | None, split: str, answers: str | None) ->
             f"{type(error).__name__}: {error}; name another as 'owner/name[/config][:split]'"
         ) from error
     for number, entry in enumerate(loaded, start=1):
-        yield row_of(entry, f"{name}, row {number}", f"{name}/{split}/{number}", answers)
+        yield row_of(entry, f"{name}, row {number}", f"{name}/{split}/{number}", answers, gold=gold)

@@ -31,7 +31,7 @@ class Outcome:
     index: int  # of the row
     row: Row  # the problem and its right answer
     solution: Solution | None  # None where solving failed; with a shared budget, what there was until then
-    correct: bool  # whether the answer is right
+    correct: bool | None  # whether the answer is right; None where the row has no right answer
     error: AdaptiveTTCError | None = None  # why solving failed, or None
 
 
@@ -90,9 +90,9 @@ async def solve_rows(
     async def one(index: int, row: Row) -> None:
         try:
             solution = await solver.solve(problem_of(row), **request)
-            correct = await grader_of(solver, row).equal(row["answer"], solution.answer)
+            correct = await _graded(solver, row, solution)
         except AdaptiveTTCError as error:
-            report(Outcome(index=index, row=row, solution=None, correct=False, error=error))
+            report(Outcome(index=index, row=row, solution=None, correct=_wrong(row), error=error))
         else:
             report(Outcome(index=index, row=row, solution=solution, correct=correct))
 
@@ -114,13 +114,13 @@ async def solve_rows_together(
     Rows of the same ``unique_id`` get a number in seeds; ``concurrency`` counts slices at work at once. ``checkpoint``:
     see :meth:`~adaptive_ttc.solver.Solver.solve_many`.
     """
-    numbers = {name: index for index, name in enumerate(_names(rows))}
+    numbers = {name: index for index, name in enumerate(names_of(rows))}
     problems = [Problem.of(problem_of(row), name) for row, name in zip(rows, numbers, strict=True)]
     asked = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint, **request}
     async with solver.solve_many(problems, **asked) as pool:
         async for solution in pool:
             index = numbers[solution.problem.id]
-            correct = await grader_of(solver, rows[index]).equal(rows[index]["answer"], solution.answer)
+            correct = await _graded(solver, rows[index], solution)
             report(Outcome(index=index, row=rows[index], solution=solution, correct=correct, error=solution.error))
 
 
@@ -129,7 +129,17 @@ def grader_of(solver: Solver, row: Row) -> Grader:
     return solver.grader.for_problem(space_of(row.get("answers"), solver.grader.space))
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
+async def _graded(solver: Solver, row: Row, solution: Solution) -> bool | None:
+    """Whether the answer is right; None where that is not known."""
+    return await grader_of(solver, row).equal(row["answer"], solution.answer) if "answer" in row else None
+
+
+def _wrong(row: Row) -> bool | None:
+    """What a problem that failed counts as."""
+    return False if "answer" in row else None
+
+
+def names_of(rows: Sequence[Row]) -> list[str]:
     """A unique name for every row: its ``unique_id``, with a number where an earlier row has the same."""
     names: dict[str, None] = {}
     for row in rows:

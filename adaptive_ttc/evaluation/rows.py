@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from adaptive_ttc.answers.spaces import phrases
 from adaptive_ttc.answers.spaces.base import AnswerSpace
@@ -16,11 +16,11 @@ from adaptive_ttc.types import Problem
 
 
 class Row(TypedDict):
-    """One problem, with MATH-500's columns; the first three are always there."""
+    """One problem, with MATH-500's columns; the first two are always there."""
 
     problem: str
-    answer: str  # the right one, as its answer space reads it
     unique_id: str
+    answer: NotRequired[str]  # the right one, as its answer space reads it; missing only where ``gold`` may be
     solution: NotRequired[str]
     subject: NotRequired[str]
     level: NotRequired[int]
@@ -29,8 +29,12 @@ class Row(TypedDict):
 
 
 PROBLEM, ANSWER, CHOICES = ("problem", "question", "prompt", "text"), ("answer", "answerkey"), ("choices", "options")
+ID = ("unique_id", "id")
 TESTS, PUBLIC_TESTS = ("tests", "test", "test_list"), ("public_tests",)
 """Names of columns, whatever their case; the first that is there counts."""
+
+Gold = Literal["needed", "optional"]
+"""Whether every row must have a right answer, or those that have none are solved and not graded."""
 
 _LETTERS = "ABCDEFGHIJ"
 
@@ -40,12 +44,13 @@ def problem_of(row: Row) -> Problem:
     return Problem.of(row["problem"], row["unique_id"], answers=row.get("answers"), tests=row.get("tests", ""))
 
 
-def row_of(entry: object, where: str, default_id: str, answers: str | None = None) -> Row:
+def row_of(entry: object, where: str, default_id: str, answers: str | None = None, *, gold: Gold = "needed") -> Row:
     """Check one entry of a data set; other columns are dropped, and so is a level without a number.
 
     Its answer space is ``answers`` where that is given, ``choice`` where it lists choices, and ``number`` where its
     answer is GSM8K's ``... #### 72``. Without a column for the answer, the solution's own answer is taken, as in MATH.
-    In the space ``code``, which only the caller names, the tests are the right answer.
+    In the space ``code``, which only the caller names, the tests are the right answer. ``gold``: whether there must be
+    a right answer.
 
     Raises:
         ConfigError: it has no problem, or no right answer in its space; ``where`` names it.
@@ -61,15 +66,15 @@ def row_of(entry: object, where: str, default_id: str, answers: str | None = Non
     if named is None and _is_code(columns):
         raise ConfigError(f"{where} has tests of programs: say answers='code' (--answers code) to have programs run")
     tests = _tests(entry, columns, TESTS) if named and space_of(named).tested else ""
-    gold = tests or _gold(entry, columns, where)
-    named = named or _own_space(gold)
-    if choices and named == "choice":
-        gold = _letter(gold, entry, columns, choices)
-    row = Row(
-        problem=problem,
-        answer=read_gold(gold, space_of(named), where),
-        unique_id=str(_value(entry, columns, "unique_id") or default_id),
-    )
+    told = gold == "needed" or _has_gold(entry, columns)
+    right = tests or (_gold(entry, columns, where) if told else "")
+    named = named or _own_space(right)
+    if right and choices and named == "choice":
+        right = _letter(right, entry, columns, choices)
+    ids = (str(value) for name in ID if (value := _value(entry, columns, name)) not in (None, ""))
+    row = Row(problem=problem, unique_id=next(ids, default_id))
+    if right:
+        row["answer"] = read_gold(right, space_of(named), where)
     if isinstance(solution := _value(entry, columns, "solution"), str):
         row["solution"] = solution
     if isinstance(subject := _value(entry, columns, "subject"), str):
@@ -99,10 +104,10 @@ def with_letters_told(rows: list[Row]) -> list[Row]:
     if any("answers" in row for row in rows):
         return rows
     try:
-        letters = [space_of("choice").read_gold(row["answer"]) for row in rows]
+        letters = [space_of("choice").read_gold(row["answer"]) for row in rows if "answer" in row]
     except ValueError:
         return rows
-    if len(set(letters)) < 2:
+    if len(set(letters)) < 2 or len(letters) < len(rows):
         return rows
     return [in_space(row, "choice", letter) for row, letter in zip(rows, letters, strict=True)]
 
@@ -148,6 +153,14 @@ def _gold(entry: Mapping[Any, Any], columns: Mapping[str, Any], where: str) -> s
         if found is not None:
             return found
     return _text(entry, columns, ANSWER, where)
+
+
+def _has_gold(entry: Mapping[Any, Any], columns: Mapping[str, Any]) -> bool:
+    """Whether anything is told of the right answer, readable or not; an empty cell tells nothing."""
+    if any(_value(entry, columns, name) not in (None, "") for name in ANSWER):
+        return True
+    solution = _value(entry, columns, "solution")
+    return isinstance(solution, str) and MATH.extract(solution) is not None
 
 
 def _is_code(columns: Mapping[str, Any]) -> bool:

@@ -139,7 +139,7 @@ async def measure(solver: Solver, rows: Sequence[Row], samples: int) -> Measured
         def note(outcome: Outcome) -> None:
             if outcome.error is not None:
                 raise outcome.error
-            greedy[outcome.index] = outcome.correct
+            greedy[outcome.index] = bool(outcome.correct)
             progress.advance(single)
 
         async with solver:

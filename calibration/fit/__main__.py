@@ -28,7 +28,7 @@ from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
 from adaptive_ttc.calibration.fit.recorded import from_recorded, name_of, recorded_arms
 from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.report.tables import show_calibration
-from adaptive_ttc.cli import exit_code
+from adaptive_ttc.cli import Parser, exit_code
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import META
 
@@ -38,11 +38,14 @@ RUNS = Path("runs") / "calibration"
 UNITS = "units.sqlite"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it: 0, 1 when an engine failed, 2 when what is asked for is impossible, 130 after Ctrl-C."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m adaptive_ttc.calibration.fit") -> int:
+    """Run it: 0, 1 when an engine failed, 2 when what is asked for is impossible, 130 after Ctrl-C.
+
+    ``prog``: how it was called, for its help and for the calibration's record.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(words)
-    options.command = shlex.join(["python", "-m", "adaptive_ttc.calibration.fit", *words])
+    options = parser(prog).parse_args(words)
+    options.command = f"{prog} {shlex.join(words)}".rstrip()
     if options.out is None:
         options.out = RUNS / default_name(options)
     if options.store is None:
@@ -55,10 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m calibration.fit") -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m calibration.fit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    command = Parser(
+        prog=prog,
+        description=(__doc__ or "").replace("python -m calibration.fit", prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
     add("--out", type=Path, metavar="DIR", help=f"(default: {RUNS}/POLICY-DATASET)")

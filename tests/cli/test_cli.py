@@ -326,12 +326,13 @@ def test_impossible_requests_are_refused_before_the_models_are_loaded(case, load
     assert loaded.calls == []
 
 
-def test_eval_without_anything_ends_with_code_2_and_one_line(capsys):
-    assert main(["eval"]) == 2
+@pytest.mark.parametrize("command", ["solve", "eval", "evaluate"])
+def test_without_anything_it_ends_with_code_2_and_one_line(command, capsys):
+    assert main([command]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["solve"], ["guess"], ["solve", "q", "--n", "many"], ["eval", "--dataset"]])
+@pytest.mark.parametrize("arguments", [["guess"], ["solve", "q", "--n", "many"], ["eval", "--dataset"]])
 def test_what_cannot_be_parsed_ends_with_code_2_and_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -389,7 +390,7 @@ def test_eval_measures_what_the_engine_did(loaded, dataset, tmp_path, capsys):
     assert f"{found['accuracy']:.3f} [{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}]" in printed
     assert f"{found['generated_tokens']:,}" in printed
     record = json.loads(target.read_text())
-    assert record["command"].startswith("python -m adaptive_ttc eval --dataset")
+    assert record["command"].startswith("adaptive-ttc eval --dataset")
 
 
 def test_eval_gives_the_same_whatever_the_concurrency(loaded, dataset, tmp_path):
@@ -442,7 +443,7 @@ def test_ctrl_c_prints_what_was_finished(loaded, dataset, tmp_path, capsys, monk
 
         await solve_rows(solver, rows, request, counted, concurrency=concurrency)
 
-    monkeypatch.setattr("adaptive_ttc.cli.evaluate.solve_rows", interrupted_after_three)
+    monkeypatch.setattr("adaptive_ttc.cli.batch.solve_rows", interrupted_after_three)
     target = tmp_path / "out.json"
     arguments = ["eval", "--dataset", dataset, "--strategy", "majority", "--n", "2", "--concurrency", "1"]
     assert main([*arguments, "--json", str(target)]) == 130
@@ -458,7 +459,7 @@ def test_ctrl_c_before_anything_is_finished(loaded, dataset, capsys, monkeypatch
         signal.raise_signal(signal.SIGINT)
         await solve_rows(*arguments, **options)
 
-    monkeypatch.setattr("adaptive_ttc.cli.evaluate.solve_rows", interrupted)
+    monkeypatch.setattr("adaptive_ttc.cli.batch.solve_rows", interrupted)
     assert main(["eval", "--dataset", dataset, "--n", "2"]) == 130
     assert "accuracy" not in capsys.readouterr().out
 

@@ -135,7 +135,7 @@ def test_the_shares_of_one_card_leave_room(name):
 def test_its_evaluation_runs_as_it_stands(name, monkeypatch, tmp_path, engines):
     row = {"problem": "Add 4 + 5 + 6.", "answer": toy_answer("Add 4 + 5 + 6."), "unique_id": "a"}
     asked = []
-    monkeypatch.setattr("adaptive_ttc.cli.evaluate.load_problems", lambda *words: asked.append(words) or [row])
+    monkeypatch.setattr("adaptive_ttc.cli.batch.load_problems", lambda *words, **gold: asked.append(words) or [row])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     python, module, package, *words = shlex.split(read_recipe(RECIPES[name]).commands["evaluate"])
@@ -226,7 +226,7 @@ def test_a_recipe_may_say_what_answers_are(tmp_path, engines, monkeypatch):
         assert solver.grader.space.name == "choice"
     asked = []
     row = {"problem": "Add 4 + 5 + 6.", "answer": toy_answer("Add 4 + 5 + 6."), "unique_id": "a"}
-    monkeypatch.setattr("adaptive_ttc.cli.evaluate.load_problems", lambda *words: asked.append(words) or [row])
+    monkeypatch.setattr("adaptive_ttc.cli.batch.load_problems", lambda *words, **gold: asked.append(words) or [row])
     assert main(["eval", "--recipe", str(path), "--dataset", "sums", "--n", "1", "--strategy", "majority"]) == 0
     assert asked == [("sums", None, None, "number")]
     for text, told in (

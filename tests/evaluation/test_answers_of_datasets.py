@@ -44,7 +44,7 @@ def test_gsm8k_is_numbers(tmp_path):
 )
 def test_aime_integers_floats_and_math_stay_as_written_and_are_compared(tmp_path, gold, answer, equal):
     row = first(tmp_path, {"Problem": "?", "Answer": gold, "ID": 3})
-    assert row == {"problem": "?", "answer": answer, "unique_id": "set/1"}
+    assert row == {"problem": "?", "answer": answer, "unique_id": "3"}
     with Grader() as grader:
         assert grader.equal_sync(row["answer"], equal)
 

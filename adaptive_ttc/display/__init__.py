@@ -1,0 +1,1 @@
+"""What people see beside results: progress, and the HTML that notebooks show."""
