@@ -207,6 +207,7 @@ def test_show_lists_problems_and_why_each_stopped(loaded, graded, tmp_path, caps
     assert "--html" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.AnswerWarning")
 def test_nothing_answered_is_exit_code_3(monkeypatch, data, capsys):
     silent = {one: ["I do not know."] for one in QUESTIONS}
     monkeypatch.setattr(Solver, "load", lambda *models, **settings: Solver(FakePolicy.scripted(silent)))
