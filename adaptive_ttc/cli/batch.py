@@ -30,10 +30,13 @@ from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY, Outcome, names_of, solve_rows, solve_rows_together
 from adaptive_ttc.evaluation.result_file import writable, write_record
+from adaptive_ttc.evaluation.run_page import page_of_run
 from adaptive_ttc.evaluation.settled import Settled, SettledFile, figures_of
 from adaptive_ttc.evaluation.traces import holds_traces
 from adaptive_ttc.loading import REPLAY
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tracing.page.summary import as_drawn
+from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree_text import printable
 
 SHOWN = 40
@@ -82,6 +85,9 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
         help="with --shared-budget: keep what is done in this file; the same command goes on from it, within the one "
         "budget, whatever ended it (default with --out: beside that file)",
     )
+    option(
+        "--html", metavar="FILE", help="write all of it, with the search trees, to this file: a page without network"
+    )
 
 
 class Batch:
@@ -108,6 +114,7 @@ class Batch:
                     "file with --out"
                 )
         self.settled = {self._numbers[name]: one for name, one in before.items() if name in self._numbers}
+        self.traces: dict[int, Trace] = {}  # for the page
 
     @property
     def ended(self) -> list[Settled]:
@@ -121,6 +128,8 @@ class Batch:
 
     def add(self, number: int, outcome: Outcome) -> None:
         """A problem has settled; one that is in the file was settled by an earlier run, and is there for its checks."""
+        if self.options.html is not None and outcome.solution is not None:
+            self.traces[number] = as_drawn(outcome.solution.trace, outcome.solution.trace.started)
         if number in self.settled:
             return
         self.settled[number] = one = Settled.of(outcome, self.names[number])
@@ -148,8 +157,9 @@ def run_batch(options: argparse.Namespace, *, seed: int | None, sampling_seed: i
 
     Returns what became of them, and the exit code. ``seed`` draws other problems, ``sampling_seed`` other samples.
     """
-    if options.json is not None:
-        writable(options.json)
+    for path in (options.json, options.html):
+        if path is not None:
+            writable(path)
     request = request_of(options)
     if options.checkpoint is not None and options.shared_budget is None:
         raise ConfigError("--checkpoint keeps what one budget has bought for all problems: give --shared-budget")
@@ -213,6 +223,8 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
     show_figures(title, figures, batch.ended, Console())
     if options.json is not None:
         write_record(options.json, f"eval {options.dataset}", options.command, figures)
+    if options.html is not None:
+        _write_page(batch, request.get("count", "generated"))
     if options.out is not None:
         print(f"the answers are in {options.out}: adaptive-ttc show {options.out}", file=sys.stderr)
     if interrupted is not None:
@@ -220,6 +232,14 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
     if figures["failed"] == len(batch.rows):
         return 1
     return 0 if batch.answered else NOTHING_ANSWERED
+
+
+def _write_page(batch: Batch, count: str) -> None:
+    options = batch.options
+    title = f"{options.dataset}: {len(batch.settled):,} of {len(batch.rows):,} problems"
+    page = page_of_run(title, batch.settled, batch.traces, budget=options.shared_budget, count=count)
+    Path(options.html).write_text(page, encoding="utf-8", errors="replace")
+    print(f"the page is {options.html}", file=sys.stderr)
 
 
 async def _solve(solver: Solver, batch: Batch, request: dict[str, Any]) -> None:

@@ -23,6 +23,10 @@ DRAIN = 30
 """Seconds that requests have to end with what they have, after the server was told to end."""
 
 
+_LIMITS = ("default_budget", "most_budget", "total_budget", "count", "max_concurrency", "max_waiting", "max_body")
+"""Options that are fields of a server's configuration as they are."""
+
+
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
@@ -73,15 +77,9 @@ def run(options: argparse.Namespace) -> int:
     name = options.name or Path(options.recipe or options.policy or "mini").name.removesuffix(".toml")
     config = ServeConfig(
         model=name,
-        default_budget=options.default_budget,
-        most_budget=options.most_budget,
-        total_budget=options.total_budget,
-        count=options.count,
         keys=read_keys(options.keys) if options.keys else (),
-        max_concurrency=options.max_concurrency,
-        max_waiting=options.max_waiting,
-        max_body=options.max_body,
         cors_origins=tuple(options.cors_origin),
+        **{limit: getattr(options, limit) for limit in _LIMITS},
     )
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
@@ -104,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
                 _leave_the_silent((each for one in self.servers for each in one.sockets), config.write_timeout)
                 host, port = self.servers[0].sockets[0].getsockname()[:2]
                 where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                print(f"{printable(name)} is served at {where}/v1", file=sys.stderr, flush=True)
+                print(f"{printable(name)} is served at {where}/v1, its page at {where}/", file=sys.stderr, flush=True)
 
     server = Server(
         uvicorn.Config(

@@ -28,6 +28,8 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.tracing.page import render
+from adaptive_ttc.tracing.tree import search_tree
 from adaptive_ttc.tracing.tree_text import legible, printable
 from adaptive_ttc.types import Problem
 
@@ -79,14 +81,17 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} is for many problems: give --dataset, or leave it out")
     if options.json not in (None, "-"):
         writable(options.json)
-    if options.trace is not None:
-        writable(options.trace)
+    for path in (options.trace, options.html):
+        if path is not None:
+            writable(path)
     request = request_of(options)
     problem = Problem.of(sys.stdin.read() if options.problem == "-" else options.problem)
     with Console(stderr=True).status("loading the models"):
         solver = load_solver(options, options.seed)
     solution = interruption.run(_solve, solver, problem, request, options.trace)
     code = NOTHING_ANSWERED if solution.answer is None else 0
+    if options.html is not None:
+        Path(options.html).write_text(render(search_tree(solution.trace)), encoding="utf-8", errors="replace")
     if options.json is not None:
         text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
         if options.json == "-":

@@ -5,7 +5,8 @@
     adaptive-ttc serve --policy MODEL --prm MODEL --default-budget 4000
 
 ``service`` answers requests, ``asked`` reads them, ``reply`` writes what comes of them, ``accounts`` keeps the budgets,
-``description`` is the OpenAPI document.
+``live`` tells what is at work, which ``page`` shows, ``clients`` notices those that leave, and ``description``
+is the OpenAPI document.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.events import AllocationEvent, Event
 from adaptive_ttc.serve.asked import RefusedError
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.tracing.trace import event_as_data, plain
+from adaptive_ttc.tracing.trace import event_as_data, finite, plain
 from adaptive_ttc.types import Candidate
 
 
@@ -152,16 +152,4 @@ def error_body(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 
 def as_json(body: object) -> bytes:
     """Strict JSON: what is not a number becomes null."""
-    return json.dumps(_finite(body), default=plain, ensure_ascii=True, allow_nan=False).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return _finite(plain(value))
-    return value
+    return json.dumps(finite(body), default=plain, ensure_ascii=True, allow_nan=False).encode()

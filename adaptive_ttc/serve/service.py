@@ -6,12 +6,11 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,15 +18,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.run.statistics import prometheus
 from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.serve.accounts import Account, Accounts, Hold, ServeStatistics
 from adaptive_ttc.serve.asked import Asked, RefusedError, read_asked
+from adaptive_ttc.serve.clients import leave_with_client, timely
 from adaptive_ttc.serve.config import ServeConfig
 from adaptive_ttc.serve.description import description
+from adaptive_ttc.serve.live import Live
+from adaptive_ttc.serve.page import Page
 from adaptive_ttc.serve.reply import Heading, as_json, decision_of, error_body, event_of, finish_of, told
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
@@ -47,6 +49,8 @@ class Service:
     def __init__(self, solver: Solver, config: ServeConfig) -> None:
         self.solver, self.config = solver, config
         self.accounts = Accounts(config.total_budget, config.keys)
+        self._live = Live(self.accounts, config.count, solver.grader)
+        page = Page(self._live, config, self._account)
         self.app: ASGIApp = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
@@ -55,6 +59,7 @@ class Service:
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
                 Route("/openapi.json", self._describe),
+                *page.routes,
             ],
             middleware=[_cross_origin(config.cors_origins)] if config.cors_origins else [],
             exception_handlers={HTTPException: _no_such, RefusedError: _refused, Exception: _failed},
@@ -68,7 +73,7 @@ class Service:
 
     def end(self) -> None:
         """Let all requests end with what they have, and take no more."""
-        self._ending = True
+        self._ending = self._live.ended = True
         for stream in tuple(self._streams):
             stream.stop()
 
@@ -84,7 +89,9 @@ class Service:
         except BaseException:
             self._places.release()
             raise
-        return _Exchange(self, asked, stream, lambda: self._leave(stream, hold, account))
+        heading = Heading(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), asked.model)
+        self._live.began(heading.id, account, asked.budget, stream)
+        return _Exchange(self, heading, asked, stream, lambda: self._leave(heading.id, stream, hold, account))
 
     def _account(self, request: Request) -> Account:
         """Whose request it is. RefusedError: nobody's, or a web page's that needs no key to spend.
@@ -135,7 +142,7 @@ class Service:
 
         async def watch() -> None:
             nonlocal gone
-            await _leave_with_client(receive, tasks.cancel_scope)
+            await leave_with_client(receive, tasks.cancel_scope)
             gone = True
 
         self._waiting += 1
@@ -171,12 +178,13 @@ class Service:
         self._streams.add(stream)
         return hold, stream
 
-    def _leave(self, stream: SolutionStream, hold: Hold, account: Account) -> None:
+    def _leave(self, id: str, stream: SolutionStream, hold: Hold, account: Account) -> None:
         """A stream, which is closed, has been told or left: charge what it spent."""
         self._streams.discard(stream)
         self._places.release()
         account.requests += 1
         hold.settle(stream.spent)
+        self._live.left(id)
 
     def took(self, seconds: float) -> None:
         """A request was answered in so many seconds."""
@@ -239,18 +247,20 @@ class Service:
 class _Exchange(Response):
     """A request that is being solved: the answer, whole or in pieces, unless the client leaves before it."""
 
-    def __init__(self, service: Service, asked: Asked, stream: SolutionStream, leave: Callable[[], None]) -> None:
+    def __init__(
+        self, service: Service, heading: Heading, asked: Asked, stream: SolutionStream, leave: Callable[[], None]
+    ) -> None:
         self.background = None
         self._service, self._asked, self._stream, self._leave = service, asked, stream, leave
-        self._heading = Heading(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), asked.model)
+        self._heading = heading
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = anyio.current_time()
         try:
             try:
                 async with self._stream, side_by_side() as tasks:
-                    tasks.start_soon(_leave_with_client, receive, tasks.cancel_scope)
-                    send = _timely(send, self._service.config.write_timeout, tasks.cancel_scope)
+                    tasks.start_soon(leave_with_client, receive, tasks.cancel_scope)
+                    send = timely(send, self._service.config.write_timeout, tasks.cancel_scope)
                     await (self._in_pieces(send) if self._asked.stream else self._whole(scope, receive, send))
                     tasks.cancel_scope.cancel()
             finally:
@@ -318,26 +328,6 @@ class _Exchange(Response):
 
     async def _tell(self, send: Send, piece: Mapping[str, Any]) -> None:
         await send({"type": "http.response.body", "body": b"data: " + as_json(piece) + b"\n\n", "more_body": True})
-
-
-async def _leave_with_client(receive: Callable[[], Awaitable[Any]], scope: anyio.CancelScope) -> None:
-    """End what is done for a client when it leaves."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
-
-
-def _timely(send: Send, seconds: float, scope: anyio.CancelScope) -> Send:
-    """``send``, that ends what is done for a client who does not take what it is sent."""
-
-    async def timely(message: Message) -> None:
-        with anyio.move_on_after(seconds) as waiting:
-            await send(message)
-        if waiting.cancelled_caught:
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
-
-    return timely
 
 
 def _cross_origin(origins: Sequence[str]) -> Middleware:

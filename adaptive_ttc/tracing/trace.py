@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +132,19 @@ def plain(value: object) -> dict[str, Any]:
     if is_dataclass(value) and not isinstance(value, type):
         return {part.name: getattr(value, part.name) for part in fields(value)}
     raise TypeError(f"a trace holds numbers, strings and tuples of them; got {type(value).__name__}")
+
+
+def finite(value: Any) -> Any:
+    """The same for strict JSON: what is not a number becomes None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return finite(plain(value))
+    return value
 
 
 def event_of(entry: dict[str, Any]) -> Event:

@@ -204,8 +204,8 @@ def outcome(entry: Entry, at_work: bool = False) -> str:
     one = entry.head
     if one.lookahead and one.fate != "candidate":
         return "look-ahead"
-    if one.fate == "candidate" and at_work and one.finish != "eos":
-        return "not ended yet"
+    if at_work and one.fate == "candidate" and not one.answer_class:
+        return "no answer yet"
     if one.fate == "candidate":
         return f"= {one.answer_class}" if one.answer_class else f"no answer, {ENDS.get(one.finish, one.finish)}"
     if one.fate == "cut":

@@ -39,7 +39,7 @@ def test_at_sigterm_every_request_gets_its_answer():
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with server:
-        while (found := re.match(r"mini is served at (\S+)", server.stderr.readline())) is None:
+        while (found := re.match(r"mini is served at ([^\s,]+)", server.stderr.readline())) is None:
             assert server.poll() is None
         answers, begun, finished = [], threading.Semaphore(0), threading.Event()
 

@@ -6,9 +6,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from adaptive_ttc.events import PrunedEvent
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.tracing import tree_text as words
-from adaptive_ttc.tracing.page import render
+from adaptive_ttc.tracing.page import board, render
+from adaptive_ttc.tracing.page.board import RunProblem, render_run
+from adaptive_ttc.tracing.page.rendering import fragment
+from adaptive_ttc.tracing.page.summary import provisional
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.tracing.tree import search_tree
 from tests.tracing.runs import RUNS, STEERING, save_run
@@ -155,3 +159,70 @@ def test_colours_run_from_one_end_to_the_other():
     assert len(set(shades)) == 11
     assert words.colour(0.0)[0] > words.colour(1.0)[0]
     assert words.colour(None) == words.UNSCORED
+
+
+# ---- the page of a run ----------------------------------------------------------------------------------------
+
+
+def run_of(*traces, **told):
+    problems = [
+        RunProblem(name=f"p{number}", question=EVIL, trace=trace, correct=number == 0, **told)
+        for number, trace in enumerate(traces)
+    ]
+    return render_run(f"run of {EVIL}", problems, budget=5000)
+
+
+def data_of(page):
+    return json.loads(page.contents["script"].partition('"use strict"')[0])
+
+
+def test_the_page_of_a_run_holds_every_problem_with_its_tree(saved):
+    path, solution = saved(strategy="beam_search", n=8, beam_width=2)
+    text = run_of(Trace.load(path), None, error="it broke")
+    page = Page(text)
+    data = data_of(page)
+    solved, failed = data["problems"]
+    assert (solved["state"], solved["answer"], solved["spent"]) == ("answered", solution.answer, solution.spent)
+    assert (solved["correct"], failed["correct"], failed["state"], failed["error"]) == (
+        True,
+        False,
+        "failed",
+        "it broke",
+    )
+    assert solved["voters"] == sum(one.votes for one in solution.answer_classes)
+    assert (data["head"]["budget"], data["head"]["left"]) == (5000, 5000 - solution.spent)
+    assert [one["data-tree"] for one in page.all("template")] == ["0", "1"]
+    ids = [one["id"] for one in page.all("details") if "id" in one]
+    assert sorted(ids) == sorted(place(node) for node in search_tree(solution.trace).nodes)
+    assert not re.search(r"https?:(?!//www.w3.org/2000/svg)|@import|url\(", text)
+
+
+def test_nothing_hostile_ends_the_data_or_a_tree(saved):
+    policy = FakePolicy.scripted({EVIL: [f"{EVIL}</template>\n\n\\boxed{{{EVIL}}}"]})
+    path, _ = saved(policy=policy, problem=EVIL, strategy="majority", n=1)
+    page = Page(run_of(Trace.load(path)))
+    assert (len(page.all("script")), len(page.all("template"))) == (2, 1)
+    assert not page.all("img")
+    [row] = data_of(page)["problems"]
+    assert row["question"] == EVIL
+    assert row["answer"]
+
+
+def test_trees_that_would_be_too_large_are_left_out(saved, monkeypatch):
+    path, _ = saved(strategy="beam_search", n=8, beam_width=2)
+    trace = Trace.load(path)
+    monkeypatch.setattr(board, "MOST_CHARACTERS", len(board.tree_of(trace)))
+    assert [one["data-tree"] for one in Page(run_of(trace, trace)).all("template")] == ["0"]
+    monkeypatch.setattr(board, "MOST_SAMPLES", 3)
+    assert "too many to be drawn" in board.tree_of(trace)
+
+
+def test_a_search_at_work_is_drawn_as_far_as_it_came(saved):
+    _, solution = saved(strategy="beam_search", n=8, beam_width=2)
+    events = list(solution.trace)
+    for number in range(1, len(events)):
+        tree = search_tree(provisional(events[:number], lambda text: "7"))
+        html = fragment(tree, at_work=True)
+        assert "led nowhere</em>" not in html or any(isinstance(one, PrunedEvent) for one in events[:number])
+        assert "not handed in" not in html
+    assert "= 7" in html
