@@ -28,7 +28,11 @@ LLM := .llm
 LLM_MODEL := $(LLM)/smollm2-135m
 LLM_STAMP := $(LLM)/.made
 
-.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-adapters test-min test-latest test-browser screenshots audit lock clean
+# The documentation's site.
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
+
+.PHONY: demo test check lint types install install-vllm test-vllm test-llm test-adapters test-min test-latest test-browser screenshots docs audit lock clean
 
 install: $(STAMP)
 
@@ -91,6 +95,15 @@ $(LLM_STAMP): $(STAMP) requirements/llm.txt recipes/smollm2_135m.py
 	PYTHONPATH=$(LLM)/packages $(BIN)/python recipes/smollm2_135m.py $(LLM_MODEL)
 	touch $@
 
+# The documentation as a site, in site/; a link that leads nowhere fails it.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+
+$(DOCS_STAMP): requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/$(PIP) --require-hashes --no-deps -r requirements/docs.txt
+	touch $@
+
 # The pages in a headless browser, the system's own; `make test` skips them where Playwright is not installed.
 test-browser: $(BROWSER_STAMP)
 	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/browser
@@ -133,4 +146,4 @@ lock:
 	PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(ADAPTERS_VENV) $(LLM) $(BROWSER) build dist demo_output
+	rm -rf $(VENV) $(VENV)-min $(VENV)-latest $(VENV)-audit $(VENV)-lock $(VLLM_VENV) $(ADAPTERS_VENV) $(LLM) $(BROWSER) $(DOCS_VENV) build dist site demo_output

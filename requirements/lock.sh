@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes lock.txt (newest releases, with hashes) and min.txt (oldest ones) anew from pyproject.toml, llm.txt,
-# browser.txt and adapters-lock.txt; needs uv.
+# browser.txt, adapters-lock.txt and docs.txt; needs uv.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
@@ -30,6 +30,10 @@ printf 'langchain-openai\nschemathesis\n' > "$work/more.in"
 compile "$work/build.in" "$work/more.in" --extra inspect --extra lm-eval --extra trl --output-file "$work/adapters.txt"
 grep -Ev "$left_out|^(mypy|ruff)" "$work/adapters.txt" > "$work/adapters.in"
 pin adapters-lock.txt "$work/adapters.in"
+
+printf 'latex2mathml\nmkdocs\nmkdocs-material\nmkdocs-same-dir\nmkdocstrings[python]\n' > "$work/docs.in"
+uv pip compile "$work/docs.in" --python-version 3.11 --no-header --no-annotate --quiet --output-file "$work/site.in"
+pin docs.txt "$work/site.in"
 
 compile --resolution lowest-direct --output-file "$work/oldest.txt"
 { header min.txt; grep -Ev "$left_out|^(mypy|ruff)" "$work/oldest.txt"; } > "$work/min.txt" && mv "$work/min.txt" min.txt
