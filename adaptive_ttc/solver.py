@@ -15,6 +15,7 @@ import anyio
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.registry import space_of
+from adaptive_ttc.configuration.defaults import check_defaults, of_pools, split, with_defaults
 from adaptive_ttc.configuration.loads import LoadsModels, refuse_names
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.estimate.artefact import Calibrated
@@ -63,9 +64,12 @@ class Solver(LoadsModels):
         answers: what answers are, where a problem does not say: a space's name such as ``number``, ``choice`` or
             ``json:result`` (docs/answers.md), or an :class:`~adaptive_ttc.answers.AnswerSpace`; the grader's own, which
             is ``math``, by default.
+        defaults: arguments of :meth:`solve` for calls that do not give them, and for those of :meth:`solve_many` all
+            that say how samples are drawn and voted on.
 
     Raises:
-        ConfigError: no such rule, or one beside a calibration; no such answer space; models that are not loaded.
+        ConfigError: no such rule, or one beside a calibration; no such answer space; models that are not loaded;
+            impossible defaults.
         CalibrationError: it is no calibration, or one of another pair.
     """
 
@@ -82,13 +86,14 @@ class Solver(LoadsModels):
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
         answers: str | AnswerSpace | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         refuse_names(policy, prm)
         self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch, rule=rule)
-        self.policy = policy
-        self.prm = prm
-        self.seed = seed
-        self.verify = verify
+        self.policy, self.prm = policy, prm
+        self.seed, self.verify = seed, verify
+        self.defaults = dict(defaults or {})
+        check_defaults(self.defaults, prm=prm is not None)
         self.grader: Grader = grader or getattr(policy, "grader", None) or Grader()
         if answers is not None:
             self.grader = self.grader.with_space(space_of(answers))
@@ -108,7 +113,7 @@ class Solver(LoadsModels):
         beam_width: int | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
-        count: str = "generated",
+        count: str | None = None,
         seed: int | None = None,
         id: str | None = None,
         deadline: float | None = None,
@@ -131,7 +136,7 @@ class Solver(LoadsModels):
             beam_width: children per kept beam; ``n`` is a multiple of it.
             temperature: 0.8 by default; 0 is greedy.
             max_tokens: most tokens of one solution, 2048 by default.
-            count: what the budget bounds: ``generated`` tokens, ``generated+prm`` tokens, or ``flops``.
+            count: what the budget bounds: ``generated`` tokens (the default), ``generated+prm`` tokens, or ``flops``.
             seed: in place of the solver's.
             id: names the problem in seeds and traces; by default a hash of its text.
             deadline: seconds after which sampling stops; the best answer so far comes when scores under way are in.
@@ -146,17 +151,10 @@ class Solver(LoadsModels):
             ConfigError: at once, before any engine is called, when the request is impossible.
             EngineError: an engine failed for good; everything sampled was counted.
         """
-        given = {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens, **options}
-        asked = {
-            "budget": budget_tokens,
-            "count": count,
-            "strategy": strategy,
-            "deadline": deadline,
-            "min_gain": min_gain,
-            "max_rounds": max_rounds,
-        }
-        begin = self._checked(problem, given, id, seed, **asked)
-        return await begin(Signal(), None).solve(until=stop)
+        given = {"budget_tokens": budget_tokens, "count": count, "strategy": strategy, "deadline": deadline}
+        given |= {"n": n, "beam_width": beam_width, "temperature": temperature, "max_tokens": max_tokens}
+        given |= {"min_gain": min_gain, "max_rounds": max_rounds, "seed": seed, **options}
+        return await self._checked(problem, id, given)(Signal(), None).solve(until=stop)
 
     def stream(
         self,
@@ -164,7 +162,7 @@ class Solver(LoadsModels):
         *,
         budget_tokens: int | None = None,
         strategy: str | Strategy | None = None,
-        count: str = "generated",
+        count: str | None = None,
         seed: int | None = None,
         id: str | None = None,
         deadline: float | None = None,
@@ -179,16 +177,9 @@ class Solver(LoadsModels):
             async for event in solver.stream(problem, budget_tokens=2000):
                 ...
         """
-        asked = {
-            "budget": budget_tokens,
-            "count": count,
-            "strategy": strategy,
-            "deadline": deadline,
-            "min_gain": min_gain,
-            "max_rounds": max_rounds,
-        }
-        begin = self._checked(problem, options, id, seed, **asked)
-        return SolutionStream(begin, self.grader)
+        given = {"budget_tokens": budget_tokens, "count": count, "strategy": strategy, "deadline": deadline}
+        given |= {"min_gain": min_gain, "max_rounds": max_rounds, "seed": seed, **options}
+        return SolutionStream(self._checked(problem, id, given), self.grader)
 
     def solve_many(
         self,
@@ -202,7 +193,7 @@ class Solver(LoadsModels):
         deadline: float | None = None,
         min_gain: float | None = None,
         max_rounds: int | None = None,
-        count: str = "generated",
+        count: str | None = None,
         seed: int | None = None,
         checkpoint: str | Path | None = None,
         keep_traces: bool = True,
@@ -236,9 +227,9 @@ class Solver(LoadsModels):
             ConfigError: at once, when the request is impossible; where ``problems`` is a list, also when one is empty.
             CheckpointError: at once, when the checkpoint is of another call, damaged, in use, or cannot be written.
         """
-        given = {key: value for key, value in options.items() if value is not None}
-        asked: dict[str, Any] = {"budget": budget_tokens, "count": count, "seed": self.seed if seed is None else seed}
-        asked |= {"deadline": deadline, "min_gain": min_gain, "max_rounds": max_rounds, "expected": expected}
+        options |= {"count": count, "seed": seed, "min_gain": min_gain, "max_rounds": max_rounds}
+        given, asked = split(with_defaults(of_pools(self.defaults), options))
+        asked = {"seed": self.seed, **asked, "budget": budget_tokens, "deadline": deadline, "expected": expected}
         asked |= {"max_concurrency": max_concurrency, "priority": priority, "per_problem_max": per_problem_max}
         request = make_pool_request(self.resources, options=given, **asked)
         problems = check_several(problems)
@@ -268,18 +259,18 @@ class Solver(LoadsModels):
             grader=self.grader.statistics(),
         )
 
-    def _checked(
-        self, problem: Question, options: Mapping[str, Any], id: str | None, seed: int | None, **asked: Any
-    ) -> Begin:
+    def _checked(self, problem: Question, id: str | None, given: Mapping[str, Any]) -> Begin:
         """Check a request; returns a function that makes its run, given a stop event and a listener."""
         resources = self.resources
-        given = {key: value for key, value in options.items() if value is not None}
-        seed = self.seed if seed is None else seed
-        request = make_request(Problem.of(problem, id), resources, options=given, seed=seed, **asked)
+        options, asked = split(with_defaults(self.defaults, given))
+        budget = asked.pop("budget_tokens", None)
+        request = make_request(
+            Problem.of(problem, id), resources, options=options, **{"seed": self.seed, "budget": budget, **asked}
+        )
         if not isinstance(request.strategy, Adaptive):
             return partial(Run, request, resources)
         calibrated = self._calibration.calibrated(request.strategy.max_tokens, {request.answers.name})
-        request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
+        request = with_vote_of(request, calibrated, options, prm=self.prm is not None)
         return partial(AdaptiveRun, request, resources, calibrated)
 
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:

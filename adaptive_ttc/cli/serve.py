@@ -15,16 +15,13 @@ from typing import Any
 from rich.console import Console
 
 from adaptive_ttc.cli.options import add_model_options, load_solver
+from adaptive_ttc.configuration.recipe import SERVED, read_recipe
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.errors import ConfigError, install_command, see
 from adaptive_ttc.tracing.tree_text import printable
 
 DRAIN = 30
 """Seconds that requests have to end with what they have, after the server was told to end."""
-
-
-_LIMITS = ("default_budget", "most_budget", "total_budget", "count", "max_concurrency", "max_waiting", "max_body")
-"""Options that are fields of a server's configuration as they are."""
 
 
 def add(subparsers: Any) -> None:
@@ -36,7 +33,7 @@ def add(subparsers: Any) -> None:
     )
     option = parser.add_argument_group("server").add_argument
     option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)")
-    option("--port", type=int, default=8000, help="(default: %(default)s; 0 takes a free one)")
+    option("--port", type=int, help="(default: the recipe's, else 8000; 0 takes a free one)")
     option("--name", help="of the served model (default: the recipe's, else the policy's)")
     option("--keys", metavar="FILE", help="TOML with the API keys that may ask, and their budgets (docs/serving.md)")
     option("--open", action="store_true", help="serve other machines without API keys")
@@ -49,14 +46,14 @@ def add(subparsers: Any) -> None:
     )
     option("--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="(default: warning)")
     option = parser.add_argument_group("budgets").add_argument
-    option("--default-budget", type=int, default=4000, metavar="T", help="of a request that names none (4000)")
+    option("--default-budget", type=int, metavar="T", help="of a request that names none (4000)")
     option("--most-budget", type=int, metavar="T", help="most that a request may ask for")
     option("--total-budget", type=int, metavar="T", help="most that is spent until the server ends")
-    option("--count", choices=COUNTS, default="generated", help="what budgets bound (default: %(default)s tokens)")
+    option("--count", choices=COUNTS, help="what budgets bound (default: generated tokens)")
     option = parser.add_argument_group("limits").add_argument
-    option("--max-concurrency", type=int, default=64, metavar="N", help="requests at work at once (64)")
-    option("--max-waiting", type=int, default=256, metavar="N", help="requests that wait; more get 429 (256)")
-    option("--max-body", type=int, default=2**20, metavar="BYTES", help="of a request (1 MiB)")
+    option("--max-concurrency", type=int, metavar="N", help="requests at work at once (64)")
+    option("--max-waiting", type=int, metavar="N", help="requests that wait; more get 429 (256)")
+    option("--max-body", type=int, metavar="BYTES", help="of a request (1 MiB)")
     option("--seed", type=int, help="of all randomness, so that equal requests get equal answers")
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -73,18 +70,16 @@ def run(options: argparse.Namespace) -> int:
             f"serving needs starlette and uvicorn ({error}): {install_command('serve')} {see('serving.md')}"
         ) from None
 
+    said = _said(options)
+    options.port = said.pop("port")
     _check_address(options)
-    name = options.name or Path(options.recipe or options.policy or "mini").name.removesuffix(".toml")
-    config = ServeConfig(
-        model=name,
-        keys=read_keys(options.keys) if options.keys else (),
-        cors_origins=tuple(options.cors_origin),
-        **{limit: getattr(options, limit) for limit in _LIMITS},
-    )
+    keys = read_keys(options.keys) if options.keys else ()
+    config = ServeConfig(**said, keys=keys, cors_origins=tuple(options.cors_origin))
+    name = config.model
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     with console.status("loading the models"):
-        solver = load_solver(options, options.seed)
+        solver = load_solver(options, options.seed, defaults=True)
     service = Service(solver, config)
 
     class Server(uvicorn.Server):
@@ -124,6 +119,20 @@ def _leave_the_silent(sockets: Iterable[Any], seconds: float) -> None:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from the socket that listens
         for one in sockets:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))
+
+
+def _said(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of the server, else the recipe; ``port``, and fields of ``ServeConfig``."""
+    recipe = None if options.recipe is None else read_recipe(options.recipe)
+    said: dict[str, Any] = {"port": 8000, "model": Path(options.policy or "mini").name}
+    if recipe is not None:
+        budget, count = recipe.solve.get("budget_tokens"), recipe.solve.get("count")
+        of_solve = {"default_budget": budget, "count": count}
+        said |= {"model": recipe.name, **{name: value for name, value in of_solve.items() if value is not None}}
+        said |= {{"name": "model"}.get(name, name): value for name, value in recipe.serve.items()}
+    given = {name: getattr(options, name, None) for name in SERVED}
+    given["model"] = given.pop("name")
+    return said | {name: value for name, value in given.items() if value is not None}
 
 
 def _check_address(options: argparse.Namespace) -> None:

@@ -50,6 +50,7 @@ class LoadsModels(ABC):
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
         answers: str | AnswerSpace | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> Self:
         """Load a pair of models by folder or Hub name; further arguments as for the constructor.
 
@@ -81,7 +82,8 @@ class LoadsModels(ABC):
         )
         with loaded_pair(policy, prm, engine, *settings) as (model, reward_model):
             chosen: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            return cls(model, reward_model, seed=seed, config=config, verify=verify, answers=space, **chosen)
+            chosen |= {"verify": verify, "answers": space, "defaults": defaults}
+            return cls(model, reward_model, seed=seed, config=config, **chosen)
 
     @classmethod
     def recipe(
@@ -93,14 +95,16 @@ class LoadsModels(ABC):
         answers: str | AnswerSpace | None = None,
         **settings: Any,
     ) -> Self:
-        """Load the pair of a recipe; its form: recipes/README.md.
+        """Load the pair of a recipe, its calibration, and what its table ``solve`` says for calls that do not.
 
         Args:
-            recipe: its file.
+            recipe: the name of one that comes with the package, such as ``llama-3.2-1b_rlhflow-8b``, or a file of this
+                form (recipes/README.md).
             api_key_env: the environment variable whose value the recipe's servers get as their API key.
             trust_remote_code: whether vLLM may run code that comes with the models.
             answers: what answers are, in place of what the recipe says.
-            **settings: further arguments of :meth:`load`, such as ``seed`` and ``calibration``.
+            **settings: further arguments of :meth:`load`, such as ``seed``, or in place of the recipe's
+                (``calibration``, ``defaults``).
 
         Raises:
             ConfigError: it is no recipe, takes no such key or trust, or as :meth:`load`.
@@ -108,6 +112,8 @@ class LoadsModels(ABC):
         """
         read = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
         given = read.arguments(api_key_env=api_key_env, trust_remote_code=trust_remote_code)
+        if settings.get("rule") is not None:
+            given.pop("calibration")
         return cls.load(**given | settings | ({} if answers is None else {"answers": answers}))
 
     @classmethod

@@ -7,12 +7,15 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.answers.spaces.registry import space_of
+from adaptive_ttc.configuration.defaults import check_defaults
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.files.bounded import RECIPE, read_whole
+from adaptive_ttc.files.names import unknown
 
 DEFAULT_ENGINE = "transformers"
 
@@ -28,6 +31,9 @@ class Recipe:
     prm: str | None = None
     prm_settings: Mapping[str, Any]
     answers: str | None = None  # the answer space, see docs/answers.md; None: the solver's own
+    calibration: Path | None = None  # the pair's, a folder
+    solve: Mapping[str, Any]  # arguments of ``Solver.solve`` for calls that do not give them
+    serve: Mapping[str, Any]  # what a server allows, see :data:`SERVED`
     commands: Mapping[str, str]  # command lines for the pair, by name
     card_gib: float | None = None  # memory, in GiB, of the card that its shares are of
 
@@ -54,7 +60,8 @@ class Recipe:
             for one in trusting:
                 one["trust_remote_code"] = True
         models = {"policy": self.policy, "prm": self.prm, "engine": self.engine, "answers": self.answers}
-        return {**models, "policy_settings": policy, "prm_settings": prm}
+        others = {"calibration": self.calibration, "defaults": self.solve}
+        return {**models, **others, "policy_settings": policy, "prm_settings": prm}
 
 
 def _checked_variable(name: str | None) -> str | None:
@@ -72,24 +79,67 @@ _USERS_OWN = {
 """Settings that a recipe, which may come from anybody, cannot make, and why."""
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: TOML with a table ``policy``, and optionally ``prm``, ``commands`` and lines ``answers`` and
-    ``card_gib``; ConfigError if it is none.
+SHIPPED = Path(__file__).parent.parent / "recipes"
+"""The recipes that come with the package."""
 
-    Each model's table holds ``model``, and settings beside it; ``engine`` says what runs it.
+SERVED = (
+    "name",
+    "default_budget",
+    "most_budget",
+    "total_budget",
+    "count",
+    "max_concurrency",
+    "max_waiting",
+    "max_body",
+    "keep_alive",
+    "write_timeout",
+    "port",
+)
+"""What a recipe can say of a server: options of ``adaptive-ttc serve``. Whom it serves is not among them."""
+
+_SERVERS_OWN = ("host", "open", "keys", "cors_origin", "cors_origins")
+_TABLES = ("policy", "prm", "solve", "serve", "commands")
+_LINES = ("answers", "calibration", "card_gib")
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names of the recipes that come with the package."""
+    return tuple(sorted(path.stem for path in SHIPPED.rglob("*.toml")))
+
+
+def recipe_file(recipe: str | Path) -> Path:
+    """The file of a recipe, given its name or itself. ConfigError: there is neither."""
+    file = Path(recipe)
+    if file.is_file():
+        return file
+    for shipped in SHIPPED.rglob("*.toml"):
+        if str(recipe) == shipped.stem:
+            return shipped
+    near = get_close_matches(file.name.removesuffix(".toml"), recipe_names(), n=1)
+    meant = f"; did you mean {near[0]}?" if near else "."
+    raise ConfigError(
+        f"{recipe} is no file, and no recipe of the package{meant} There are {', '.join(recipe_names())}, and files of "
+        "your own in the form that recipes/README.md shows"
+    )
+
+
+def read_recipe(recipe: str | Path) -> Recipe:
+    """Read a recipe, given the name of one that comes with the package, or a file; ConfigError if it is none.
+
+    It is TOML with a table ``policy``, and optionally ``prm``, ``solve``, ``serve``, ``commands`` and lines
+    ``answers``, ``calibration``, ``card_gib``. Each model's table holds ``model``, and settings beside it; ``engine``
+    says what runs it.
     """
+    path = recipe_file(recipe)
     try:
         document = tomllib.loads(read_whole(path, RECIPE, ConfigError, "give a recipe").decode("utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror or error}; give a recipe, such as those in recipes/"
-        ) from error
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}; give a recipe's file or name") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; recipes/README.md shows the form of a recipe") from error
-    unknown = sorted(set(document) - {"policy", "prm", "commands", "answers", "card_gib"})
-    if unknown:
+    if foreign := unknown(document, (*_TABLES, *_LINES)):
         raise ConfigError(
-            f"{path} holds {', '.join(unknown)}; a recipe has the tables policy, prm and commands, answers and card_gib"
+            f"{path} holds {foreign}; a recipe has the tables {', '.join(_TABLES)}, and {', '.join(_LINES)}"
         )
     policy, policy_settings = _model(path, "policy", document.get("policy"))
     engine = policy_settings.pop("engine", DEFAULT_ENGINE)
@@ -97,26 +147,63 @@ def read_recipe(path: str | Path) -> Recipe:
     commands = document.get("commands", {})
     if not isinstance(commands, dict) or not all(isinstance(line, str) for line in commands.values()):
         raise ConfigError(f"{path}: the table [commands] holds lines for a shell, each a string")
-    answers = document.get("answers")
-    if space_of(answers).tested:
-        raise ConfigError(f"{path}: leave answers = {answers!r} out; whether programs run is yours to say: --answers")
-    card = document.get("card_gib")
-    if card is not None and (type(card) not in (int, float) or not 0 < card < math.inf):
-        raise ConfigError(f"{path}: card_gib = {card!r} must be the memory of the card in GiB, such as 44.5")
     return Recipe(
-        name=Path(path).stem,
+        name=path.stem,
         policy=policy,
         engine=engine,
         policy_settings=policy_settings,
         prm=prm,
         prm_settings=prm_settings,
-        answers=answers,
+        answers=_answers(path, document.get("answers")),
+        calibration=_calibration(path, document.get("calibration")),
+        solve=_solve(path, document.get("solve", {}), prm=prm is not None),
+        serve=_serve(path, document.get("serve", {})),
         commands=commands,
-        card_gib=card,
+        card_gib=_card(path, document.get("card_gib")),
     )
 
 
-def _model(path: str | Path, table: str, entries: Any) -> tuple[str, dict[str, Any]]:
+def _answers(path: Path, answers: Any) -> str | None:
+    if space_of(answers).tested:
+        raise ConfigError(f"{path}: leave answers = {answers!r} out; whether programs run is yours to say: --answers")
+    return answers  # type: ignore[no-any-return]
+
+
+def _calibration(path: Path, folder: Any) -> Path | None:
+    """A calibration's folder, as seen from the recipe's."""
+    if folder is not None and not isinstance(folder, str):
+        raise ConfigError(f"{path}: calibration = {folder!r} must be a folder, seen from the recipe's")
+    return None if folder is None else path.parent / folder
+
+
+def _card(path: Path, card: Any) -> float | None:
+    if card is not None and (type(card) not in (int, float) or not 0 < card < math.inf):
+        raise ConfigError(f"{path}: card_gib = {card!r} must be the memory of the card in GiB, such as 44.5")
+    return card  # type: ignore[no-any-return]
+
+
+def _solve(path: Path, table: Any, *, prm: bool) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: solve is a table of arguments of Solver.solve, such as [solve] n = 16")
+    try:
+        check_defaults(table, prm=prm)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: in the table [solve], {error}") from error
+    return table
+
+
+def _serve(path: Path, table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: serve is a table of options of adaptive-ttc serve")
+    for name in table:
+        if name in _SERVERS_OWN:
+            raise ConfigError(f"{path}: leave {name} out of the table [serve]; whom to serve is yours to say: --{name}")
+    if foreign := unknown(table, SERVED):
+        raise ConfigError(f"{path}: the table [serve] holds {foreign}; it has {', '.join(SERVED)}")
+    return table
+
+
+def _model(path: Path, table: str, entries: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(entries, dict) or not isinstance(entries.get("model"), str):
         raise ConfigError(f'{path} names no model: give the table [{table}] an entry model = "owner/name"')
     for name in _names(entries):

@@ -111,6 +111,17 @@ def check_early(strategy: str | Strategy | None, budget: int | None, options: Ma
     _check_budget(budget, 1)
 
 
+def check_limits(free: bool, deadline: float | None, min_gain: float | None, max_rounds: int | None) -> None:
+    """Refuse impossible limits (ConfigError); ``free``: a budget alone decides what is drawn."""
+    if deadline is not None and not deadline >= 0:
+        raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
+    if (min_gain or max_rounds is not None) and not free:
+        name = "min_gain" if min_gain else "max_rounds"
+        raise ConfigError(f"{name} says where a budget alone ends: with a strategy or n, leave it out")
+    if max_rounds is not None and not (isinstance(max_rounds, int) and max_rounds >= 1):
+        raise ConfigError(f"max_rounds is a whole number of slices of at least 1, or None; got {max_rounds!r}")
+
+
 def make_request(
     problem: Problem,
     resources: Resources,
@@ -130,17 +141,11 @@ def make_request(
     ``options`` are fields of the strategy, None left out. ``strategy`` is a name or a configured one; None means the
     default with ``n`` in the options, and an adaptive run without. The rest are fields of :class:`SolveRequest`.
     """
-    if deadline is not None and not deadline >= 0:
-        raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
     policy, prm = resources.policy, resources.prm
     configured = _named(strategy, budget, options, prm is not None)
     if not isinstance(strategy, Strategy):
         configured = _with_defaults(configured, policy, prm, options)
-    if (min_gain or max_rounds is not None) and not isinstance(configured, Adaptive):
-        name = "min_gain" if min_gain else "max_rounds"
-        raise ConfigError(f"{name} says where a budget alone ends: with a strategy or n, leave it out")
-    if max_rounds is not None and not (isinstance(max_rounds, int) and max_rounds >= 1):
-        raise ConfigError(f"max_rounds is a whole number of slices of at least 1, or None; got {max_rounds!r}")
+    check_limits(isinstance(configured, Adaptive), deadline, min_gain, max_rounds)
     price = price_of(count, policy, prm)
     if configured.scored and prm is None:
         raise _needs_prm(configured)

@@ -71,7 +71,11 @@ def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
 
 _VOTE = ("vote", "vote_b", "vote_power", "vote_logprob", "vote_length", "vote_answer")
 _THINKING = ("think_tokens", "min_think_tokens", "waits")
-_ASKED = ("temperature", "top_p", "max_tokens", "agg_strategy", *_THINKING, *_VOTE)
+DRAWN = ("temperature", "top_p", "max_tokens", *_THINKING)
+"""Options of how a sample is drawn, whatever strategy draws it."""
+
+ASKED = (*DRAWN, "agg_strategy", *_VOTE)
+"""Options where a budget alone decides what is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +136,11 @@ class Adaptive(Strategy):
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Adaptive:
         """Check a caller's options. ConfigError: one that only a named strategy has, or an impossible value."""
-        unknown = [key for key in options if key not in _ASKED]
+        unknown = [key for key in options if key not in ASKED]
         if unknown:
             raise ConfigError(
                 f"{', '.join(unknown)} belongs to a strategy, and none is named: name one, or n; "
-                f"without, options are {', '.join(_ASKED)}"
+                f"without, options are {', '.join(ASKED)}"
             )
         return cls(**options)
 

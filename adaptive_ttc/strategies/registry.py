@@ -40,6 +40,11 @@ def strategy_aliases() -> tuple[str, ...]:
     return tuple(_ALIASES)
 
 
+def option_names() -> frozenset[str]:
+    """The options of all strategies."""
+    return frozenset(part.name for strategy in _STRATEGIES.values() for part in fields(strategy))
+
+
 def make_strategy(name: str, **options: Any) -> Strategy:
     """Make a strategy from its name or alias and its fields; ConfigError: an unknown name or option, or impossible
     value.
