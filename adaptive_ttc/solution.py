@@ -5,9 +5,10 @@ from __future__ import annotations
 import reprlib
 from dataclasses import dataclass, field
 
+from adaptive_ttc.display import html
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.strategies.base import Strategy
-from adaptive_ttc.tracing.explain import explain
+from adaptive_ttc.tracing.explain import counted, explain
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import AnswerClass, Candidate, Problem, Stopped, Usage
 from adaptive_ttc.voting import VoteName, select, voters
@@ -89,6 +90,26 @@ class Solution:
         elif self.abstained is not None:
             parts.append(f"abstained={_SHORT.repr(self.abstained)}")
         return f"Solution({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the votes, the cost, and on demand why."""
+        words = [
+            f"stopped: {self.stopped.value}",
+            f"{self.strategy.name}, {counted(len(self.candidates), 'candidate')}",
+        ]
+        if self.confidence is not None and self.answer is not None:
+            words.insert(0, f"confidence {self.confidence:.2f}")
+        if self.error is not None:
+            words.append(f"error: {self.error}")
+        of = "" if self.budget is None else f" of {self.budget:,}"
+        cost = f"{self.spent:,}{of} charged ({self.count})", f"{self.usage.completion_tokens:,} tokens generated"
+        votes = [(one.answer, f"{one.votes:,}", f"{one.weight:.3f}") for one in self.answer_classes]
+        return html.framed(
+            html.line(*words, strong="no answer" if self.answer is None else self.answer),
+            html.table(f"Votes ({self.vote})", ("answer", "votes", "weight"), votes) if votes else "",
+            html.line(*cost, f"{self.usage.prm_tokens:,} PRM tokens", f"{self.usage.wall_time:.2f} s"),
+            html.details("Why", self.explain()),
+        )
 
     @property
     def scores(self) -> tuple[float | None, ...]:

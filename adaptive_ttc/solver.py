@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 
@@ -36,6 +36,8 @@ from adaptive_ttc.strategies import Strategy
 from adaptive_ttc.strategies.adaptive import Adaptive
 from adaptive_ttc.tasks import LoopAffinity, Signal, refuse_running_loop
 from adaptive_ttc.types import Problem
+
+Result = TypeVar("Result")
 
 
 class Solver(LoadsModels):
@@ -197,6 +199,7 @@ class Solver(LoadsModels):
         seed: int | None = None,
         checkpoint: str | Path | None = None,
         keep_traces: bool = True,
+        progress: bool = False,
         **options: Any,
     ) -> SolutionPool:
         """Solve many problems from one budget, which is spent where it is expected to gain most.
@@ -204,23 +207,23 @@ class Solver(LoadsModels):
         Loop over the pool for solutions as they settle, or await it for all of them, see :class:`SolutionPool`. Every
         problem that has arrived gets its first solution before any gets more. One whose engine calls fail, or that
         these models cannot be asked, comes back with :attr:`~adaptive_ttc.solution.Solution.error`; what it did not
-        spend goes to the others. Every sample of a problem depends on the seed and on that problem alone; which samples
-        are drawn depends on the order in which slices come back, so that two runs of one seed may differ.
+        spend goes to the others. A sample depends on the seed and its problem alone; which samples are drawn depends on
+        the order in which slices come back, so that two runs of one seed may differ.
 
         Args:
-            problems: questions, chats or problems; a list, or an async source that may still be producing, of which no
-                more than ``max_concurrency`` problems are open at once.
+            problems: questions, chats or problems; a list, or an async source that may still be producing, of which
+                ``max_concurrency`` at most are open at once.
             budget_tokens: most that may be spent on all of them together, in the unit of ``count``.
             max_concurrency: slices at work at once.
             priority: problem -> how much a right answer to it counts, above 0; all alike by default.
-            per_problem_max: most that may be spent on one.
+            per_problem_max: most that may be spent on one of them.
             expected: problems that an async source will bring, so that some of the budget is kept for late ones; not
                 for a source that waits for a solution before it brings the next problem.
-            deadline: seconds after which every problem settles with the best that it has.
-            min_gain, max_rounds, count, seed: as for :meth:`solve`.
-            checkpoint: a file from which the same call goes on within the one budget, whatever ended it; slices that
-                a crash cut are charged with all that they may have spent.
+            deadline, min_gain, max_rounds, count, seed: as for :meth:`solve`; every problem settles at the deadline.
+            checkpoint: a file from which the same call goes on within the one budget; slices that a crash cut are
+                charged with all that they may have spent.
             keep_traces: False empties the trace of every solution, which is most of its memory.
+            progress: a bar in a terminal or notebook, elsewhere a line every 30 seconds.
             **options: how samples are drawn and voted on: ``temperature``, ``max_tokens``, ``top_p``, ``vote``, ...
 
         Raises:
@@ -233,14 +236,13 @@ class Solver(LoadsModels):
         asked |= {"max_concurrency": max_concurrency, "priority": priority, "per_problem_max": per_problem_max}
         request = make_pool_request(self.resources, options=given, **asked)
         problems = check_several(problems)
-        spaces = {request.answers.name}
-        if isinstance(problems, Sequence):
-            spaces = {space_of(Problem.of(one).answers, request.answers).name for one in problems} or spaces
+        listed = problems if isinstance(problems, Sequence) else ()
+        spaces = {space_of(Problem.of(one).answers, request.answers).name for one in listed} or {request.answers.name}
         calibrated = self._calibration.calibrated(request.strategy.max_tokens, spaces)
         request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
-        return SolutionPool(
-            problems, request, self.resources, calibrated, checkpoint=checkpoint, keep_traces=keep_traces
-        )
+        kept: dict[str, Any] = {"checkpoint": checkpoint, "keep_traces": keep_traces}
+        kept["tokens"] = (lambda: self._policy_meter.statistics().tokens) if progress else None
+        return SolutionPool(problems, request, self.resources, calibrated, **kept)
 
     @property
     def resources(self) -> Resources:
@@ -276,10 +278,26 @@ class Solver(LoadsModels):
     def solve_sync(self, problem: str | Sequence[Mapping[str, str]] | Problem, **arguments: Any) -> Solution:
         """:meth:`solve` for code without an event loop (ConfigError where one runs); takes the same arguments."""
         refuse_running_loop("solve_sync", "await solver.solve(...)")
-        self._affinity.check_process()
-        with self._turn:
-            self._runner = self._runner or asyncio.Runner()
-            return self._runner.run(self.solve(problem, **arguments))
+        return self._here(self.solve(problem, **arguments))
+
+    def solve_many_sync(self, problems: Iterable[Question], **arguments: Any) -> list[Solution]:
+        """:meth:`solve_many` for code without an event loop (ConfigError where one runs): all solutions, in the order
+        of the problems; takes the same arguments.
+        """
+        refuse_running_loop("solve_many_sync", "await solver.solve_many(...)")
+
+        async def every_one() -> list[Solution]:
+            return await self.solve_many(problems, **arguments)
+
+        return self._here(every_one())
+
+    def _here(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run it in the event loop that the calls of this kind share."""
+        with closing(work):
+            self._affinity.check_process()
+            with self._turn:
+                self._runner = self._runner or asyncio.Runner()
+                return self._runner.run(work)
 
     async def aclose(self) -> None:
         """Close policy, PRM and grader; in a fork of the process that made the solver there is nothing to close."""

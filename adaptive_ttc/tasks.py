@@ -163,7 +163,7 @@ def refuse_running_loop(name: str, remedy: str) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise ConfigError(f"{name} cannot be called where an event loop runs: {remedy}")
+    raise ConfigError(f"{name} cannot be called where an event loop runs, as in a notebook: write `{remedy}` there")
 
 
 class Background(ABC, Generic[Told, Done]):

@@ -27,7 +27,7 @@ HEAVY = (
 OUTER = ("adaptive_ttc.policies", "adaptive_ttc.calibration", "policies", "calibration", "bench", "tests")
 
 LAYERS = (
-    ("types", "errors", "events", "files", "display"),
+    ("types", "errors", "events", "files"),
     (
         "cost",
         "ledger",
@@ -41,6 +41,7 @@ LAYERS = (
         "wrappers",
         "tasks",
         "database",
+        "display",
     ),
     ("strategies",),
     ("driver",),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from adaptive_ttc.display import html
 from adaptive_ttc.errors import ConfigError, install_command
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.types import Ending, Stopped
@@ -134,6 +135,24 @@ class AllocationReport:
             "prices": list(self.prices),
             "problems": [_problem(one) for one in self.problems],
         }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: who got most, and why no more."""
+        limit = "no limit" if self.budget is None else f"of {self.budget:,} units"
+        spent = (
+            f"{self.spent:,} {limit} spent",
+            f"{self.promised:,} promised",
+            f"price {self.price:.3g} per 1,000 units",
+        )
+        rows = [
+            (one.id, one.standing if one.ending is None else one.ending.why, f"{one.spent:,}", f"{one.slices:,}")
+            for one in sorted(self.problems, key=lambda one: -one.spent)
+        ]
+        head = ("problem", "why it got no more, or where it stands", "units", "slices")
+        return html.framed(
+            html.line(*spent, strong=f"{len(self.problems):,} problems"),
+            html.table("Who got most", head, rows, numbers=2) if rows else "",
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""

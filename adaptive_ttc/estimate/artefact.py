@@ -106,6 +106,10 @@ class Calibrated:
     opening: Opening
     meta: Mapping[str, Any]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: its table."""
+        return self.table._repr_html_()
+
     def least_gain(self, generated: float, prm: float, *, alone: bool = False) -> float:
         """:data:`LEAST_GAIN` per 1,000 units at these prices; 0 where gains are no measured probabilities.
 

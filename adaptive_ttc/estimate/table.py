@@ -14,6 +14,7 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from adaptive_ttc.display import html
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Attempt, Reading, score_of
 from adaptive_ttc.estimate.skops_io import REMEDY
@@ -24,6 +25,8 @@ from adaptive_ttc.types import Aggregation, bin_names
 from adaptive_ttc.voting import VOTES, VoteName, VoteWeights
 
 SCHEMA = 1
+
+_SHOWN = 5  # budgets in a notebook
 
 Row = tuple[float, ...]
 Difficulty = int | Sequence[float] | None
@@ -181,6 +184,22 @@ class ComputeOptimalTable:
         if not self.problems:
             words.append(f"These figures were not measured on this pair: {self.source}")
         return " ".join(words)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the best arm of every difficulty within some numbers of generated tokens."""
+        names = bin_names(len(self.share))
+        costs = [choice.cost for choice in self.choices()]
+        low, high = max(1.0, min(costs)), max(costs)
+        budgets = sorted({float(f"{low * (high / low) ** (place / (_SHOWN - 1)):.2g}") for place in range(_SHOWN)})
+        rows = []
+        for number, name in (*enumerate(names), (None, "any")):
+            best = [self.lookup(budget, number)[0] for budget in budgets]
+            told = (one.arm.name + f" {100 * one.accuracy:.0f} %" for one in best)
+            rows.append((name, *told))
+        head = ("difficulty", *(f"{budget:,.0f} tokens" for budget in budgets))
+        measured = f"{self.problems:,} problems" if self.problems else "a prior, not measured on this pair"
+        caption = "The best arm within so many generated tokens, and how often it is expected to be right"
+        return html.framed(html.line(self.source, strong=measured), html.table(caption, head, rows))
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""

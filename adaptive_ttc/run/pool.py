@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+    Sized,
+)
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -14,6 +24,7 @@ from typing import Any
 import anyio
 
 from adaptive_ttc.allocation.report import FAILED, AllocationReport
+from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, ConfigError, SourceError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
@@ -67,10 +78,13 @@ class SolutionPool(Background[Solution, None]):
         *,
         checkpoint: str | Path | None = None,
         keep_traces: bool = True,
+        tokens: Callable[[], int] | None = None,
     ) -> None:
         super().__init__()
         self._checkpoint = checkpoint
         self._keep_traces = keep_traces
+        self._tokens = tokens  # generated so far, where progress is shown
+        self._meter: Meter | None = None
         if checkpoint is not None:
             listed = None if isinstance(problems, AsyncIterable) else [Problem.of(one) for one in problems]
             problems = problems if listed is None else listed
@@ -106,6 +120,10 @@ class SolutionPool(Background[Solution, None]):
     def report(self) -> AllocationReport:
         """Who got what so far, and why."""
         return self._scheduler.report()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report so far."""
+        return self.report()._repr_html_()
 
     def statistics(self) -> PoolStatistics:
         """How many problems are open, have settled and have failed, and how the budget stands."""
@@ -163,6 +181,9 @@ class SolutionPool(Background[Solution, None]):
             if file is not None:
                 file.claim(self._call)
                 self._charge(file.spent)
+            if self._tokens is not None:
+                known = len(self._problems) if isinstance(self._problems, Sized) else self._request.expected or None
+                self._meter = stack.enter_context(progress("settled", known, tokens=self._tokens))
             async with ending_early(self._stop, self._request.deadline, None) as early:
                 await self._scheduler.run(self._arrivals(file), self._settled, early)
 
@@ -185,6 +206,8 @@ class SolutionPool(Background[Solution, None]):
             _log.warning("problem %s failed: %s", solution.problem.id, solution.error)
         if not self._keep_traces:
             solution = replace(solution, trace=Trace(solution.trace.started))
+        if self._meter is not None:
+            self._meter.advance(note=f"{self._failed:,} failed" if self._failed else "")
         self._settled_ones.append(_Settled(number, solution, has_place=self._iterated))
         self._told.put_nowait(solution)
         if not self._iterated:
