@@ -25,6 +25,7 @@ from adaptive_ttc.cli.options import (
     request_of,
     shared,
 )
+from adaptive_ttc.cli.servers import check_servers
 from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
@@ -44,6 +45,7 @@ SHOWN = 40
 
 _ASKED = (
     *("dataset", "recipe", "policy", "prm", "engine", "dtype", "system_prompt", "answers", "calibration", "rule"),
+    *("base_url", "max_model_len"),
     *("seed", "sampling_seed", "budget_tokens", "shared_budget", "count", "strategy", "n", "beam_width", "min_gain"),
     *("max_rounds", "temperature", "max_tokens", "think_tokens", "waits", "option"),
 )
@@ -255,6 +257,7 @@ async def _solve(solver: Solver, batch: Batch, request: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("once", RevisionWarning)  # it is the same for all problems
             check_request(solver, {**request, **shared(options)}, rows)
+            await check_servers(solver)
             with progress("settled", len(batch.rows), tokens=lambda: solver.statistics().policy.tokens) as meter:
                 meter.start_at(len(batch.settled))
                 report = partial(_report, batch, meter, waiting)

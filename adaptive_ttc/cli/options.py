@@ -10,6 +10,7 @@ from typing import Any
 
 from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
 from adaptive_ttc.cli.interruption import GRACE
+from adaptive_ttc.cli.servers import knock
 from adaptive_ttc.configuration.defaults import of_pools, split, with_defaults
 from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, read_recipe, recipe_names
 from adaptive_ttc.cost import COUNTS
@@ -48,7 +49,7 @@ _FIELDS = (
 )
 
 _PLACING = ("device", "dtype", "system_prompt", "max_model_len")
-_MODELS = ("policy", "prm", "engine", *_PLACING)
+_MODELS = ("policy", "prm", "engine", "base_url", *_PLACING)
 """Options that cannot be given beside a recipe."""
 
 
@@ -94,6 +95,7 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
         default=DEFAULT_ENGINE,
         help="what runs the policy; replay answers from files (default: %(default)s)",
     )
+    option("--base-url", metavar="URL", help="of the server, with --engine openai (default: http://localhost:8000/v1)")
     option("--device", help="such as cpu or cuda:1, for both models (default: the GPU if there is one)")
     option(
         "--dtype", help="such as float32 or bfloat16, for both models (default: float32 on a CPU, bfloat16 on a GPU)"
@@ -168,6 +170,7 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
     """Load the models that the options name, with their calibration if asked for; ``defaults``: calls of the solver
     take what the recipe says of them. ConfigError: a model cannot be loaded.
     """
+    knock(options)
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
         word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers, **_calibration(options)}
@@ -178,6 +181,10 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of downloads are wanted, those of reading local files are not
     settings = {name: value for name in _PLACING if (value := getattr(options, name)) is not None}
+    if options.base_url is not None:
+        if options.engine != "openai":
+            raise ConfigError("--base-url is of a server: give --engine openai, or leave it out")
+        settings["policy_settings"] = {"base_url": options.base_url}
     if options.engine == REPLAY:
         settings |= _of_replay(options, settings, seed)
     return Solver.load(

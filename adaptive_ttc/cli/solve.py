@@ -23,6 +23,7 @@ from adaptive_ttc.cli.options import (
     load_solver,
     request_of,
 )
+from adaptive_ttc.cli.servers import check_servers
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import writable
@@ -118,6 +119,7 @@ async def _solve(solver: Solver, problem: Problem, request: dict[str, Any], trac
     """Solve; the trace is saved even after an error or Ctrl-C."""
     async with solver:
         stream = solver.stream(problem, **request)
+        await check_servers(solver)
         with progress("requests", tokens=lambda: stream.usage.completion_tokens):
             try:
                 return await stream.solution()

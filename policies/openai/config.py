@@ -39,6 +39,8 @@ class FleetConfig:
         stall_timeout: between two pieces of an answer, waiting in the server's queue included.
         request_timeout: for one whole answer.
         patience: how long a request waits for a replica to be there (again) before the run fails.
+        first_patience: how long, from the first request on, servers are waited for of which none has ever answered:
+            they are more likely not there than soon back. Longer for servers that are still starting.
         backoff: first wait after a replica refused or was out of reach; doubled each time, up to 60 times as long.
         affinity_block: tokens in a block of the map from prefixes to replicas; 0 turns it off, for a router with its
             own.
@@ -71,6 +73,7 @@ class FleetConfig:
     stall_timeout: float = 120.0
     request_timeout: float = 1800.0
     patience: float = 60.0
+    first_patience: float = 2.0
     backoff: float = 0.25
     affinity_block: int = 32
     spill: int = 8
@@ -109,7 +112,7 @@ class FleetConfig:
             bound = 1 if name in ("max_concurrency", "stream_interval") else 0
             if not getattr(self, name) >= bound:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least {bound}")
-        for name in ("connect_timeout", "stall_timeout", "request_timeout", "suspect_after"):
+        for name in ("connect_timeout", "stall_timeout", "request_timeout", "suspect_after", "first_patience"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be a positive number of seconds")
         if self.hedge is not None and not 0 < self.hedge < 1:

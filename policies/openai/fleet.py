@@ -15,7 +15,7 @@ from random import Random
 
 import anyio
 
-from adaptive_ttc.errors import OutageError
+from adaptive_ttc.errors import ConfigError, OutageError
 from adaptive_ttc.policies.openai.config import FleetConfig
 from adaptive_ttc.policies.openai.limits import QUEUED, REFUSED, Limit
 from adaptive_ttc.policies.openai.pace import Pace
@@ -60,12 +60,13 @@ class Replica:
     tells_stop: bool = False  # whether it is known to say which stop string ended an answer
     in_flight: int = 0  # requests that it is serving for this policy
     served: int = 0  # requests that it was given in all
+    reached: bool = False  # whether it has ever answered anything
     ready: bool = False  # whether it may get requests
     must_check: bool = True  # whether its health is to be asked for before it may
     checking: bool = False  # whether a task is asking
     retry_at: float = 0.0  # when it may be tried again
     failures: int = 0  # since it last was well
-    trouble: str = "not asked yet"  # why it is not ready, for a person
+    trouble: str = "no answer"  # why it is not ready, for a person
     heard: float = 0.0  # when a piece of an answer came, or the first of the requests in flight was sent
     mute: bool = False  # whether requests of it were given up on without a word
     tells_load: bool = True  # whether it may tell the length of its queue
@@ -100,6 +101,7 @@ class Fleet:
         self._pace = Pace()  # of all replicas
         self._news = anyio.Event()
         self._waiting = 0
+        self._asked_first: float | None = None  # when the first request came
         self.replicas = tuple(
             Replica(url.rstrip("/"), index, Limit(config.max_concurrency)) for index, url in enumerate(config.base_urls)
         )
@@ -116,14 +118,21 @@ class Fleet:
     async def replica(self, prompt: Sequence[int], give_up: float) -> AsyncIterator[Replica]:
         """A ready replica, with the request counted to its load; waited for until ``give_up`` (loop time).
 
-        OutageError if none was ready by then (nothing was sent), ConfigError if a replica does not serve the model.
+        OutageError if none was ready by then (nothing was sent), ConfigError if a replica does not serve the model, or
+        none has answered anything ``first_patience`` seconds after the first request.
         """
-        while not (chosen := self._choose(ready := await self._ready(), prompt)):
+        if self._asked_first is None:
+            self._asked_first = anyio.current_time()
+        first = self._asked_first + self._config.first_patience
+        while not (chosen := self._choose(ready := await self._ready_by(first), prompt)):
             now = anyio.current_time()
+            if self._unknown and now >= min(first, give_up):
+                raise self.absent()
             if not ready and now > give_up:
                 raise self.exhausted()
             due = min((one.retry_at for one in self.replicas if not (one.ready or one.checking)), default=now + 1.0)
-            await self._wait_for_news(max(0.0, min(due, now + 1.0 if ready else give_up) - now))
+            last = min(first, give_up) if self._unknown else give_up
+            await self._wait_for_news(max(0.0, min(due, now + 1.0 if ready else last) - now))
         with self.serving(chosen, prompt):
             yield chosen
 
@@ -209,6 +218,30 @@ class Fleet:
         if queue.waiting > 1 + _SLACK * queue.running and queue.waiting >= before:
             replica.limit.pushed_back(QUEUED, replica.in_flight, now, now)
             self._changed()
+
+    @property
+    def _unknown(self) -> bool:
+        """Whether no server has ever answered anything."""
+        return not any(one.reached for one in self.replicas)
+
+    async def _ready_by(self, first: float) -> list[Replica]:
+        """The replicas that take requests; servers that have never answered are asked until ``first`` (loop time), and
+        later, as one may have come up, as long each time.
+        """
+        if not self._unknown:
+            return await self._ready()
+        left = first - anyio.current_time()
+        with anyio.move_on_after(left if left > 0 else self._config.first_patience):
+            return await self._ready()
+        return []
+
+    def absent(self) -> ConfigError:
+        """The error where no server has ever answered."""
+        troubles = "; ".join(f"{one.url}: {one.trouble}" for one in self.replicas)
+        return ConfigError(
+            f"no server is there ({troubles}): start it, name the right base_url, or give first_patience=SECONDS to "
+            "wait for one that is starting"
+        )
 
     def exhausted(self) -> OutageError:
         """The error when patience has run out; waiting longer would not help, so it is not retryable."""

@@ -117,6 +117,7 @@ class Connections:
         """
         try:
             health = await self._get(replica, _root(replica) + "/health")
+            replica.reached = True
             # a server without that path, as some routers, is well if it lists its models
             if health.status_code not in (200, 404, 405):
                 raise UnavailableError(f"/health says {health.status_code}", must_check=True)

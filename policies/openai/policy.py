@@ -181,6 +181,12 @@ class OpenAIPolicy(ChatModelPolicy):
             del self._pending[request.id]
         return pending.asked.aborted() if pending.asked else NOTHING
 
+    async def ready(self) -> None:
+        """Wait until a server is there, as the first sample would; errors as for that."""
+        self._connections.enter()
+        async with self._fleet.replica((), anyio.current_time() + self._config.patience):
+            pass
+
     async def abort(self, request_id: str) -> None:
         """Close the request's connection; its ``sample`` returns with ``finish="abort"`` and what was delivered."""
         for _ in range(_TURNS):

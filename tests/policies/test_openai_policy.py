@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from adaptive_ttc.driver.engines import DriverConfig
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, EngineError, OutageError
 from adaptive_ttc.events import RequestEvent
 from adaptive_ttc.loading import load_policy
 from adaptive_ttc.policies.fake import FakePolicy, ToyModel, toy_right_so_far
@@ -303,11 +303,35 @@ async def test_a_lost_answer_is_charged_in_full():
 async def test_nobody_is_there():
     with ToyServer() as server:
         policy = policy_over(server, patience=0.0)
+        await policy.ready()
         server.close()
+        policy.replicas[0].ready = False
         with pytest.raises(EngineError, match=r"no replica.*out of reach") as caught:
             await policy.sample(ask(policy))
         # to try again would be charged for what certainly generated nothing
         assert not caught.value.retryable
+        await policy.aclose()
+
+
+async def test_a_server_that_was_never_there_is_told_soon_and_may_come_up_later():
+    with ToyServer() as server:
+        policy = policy_over(server, patience=60.0, first_patience=0.5)
+        policy.replicas[0].url = "http://127.0.0.1:9/v1"
+        with pytest.raises(ConfigError, match=r"no server is there .http://127.0.0.1:9/v1: out of reach.*base_url"):
+            await policy.ready()
+        with pytest.raises(ConfigError, match="no server is there"):
+            await policy.sample(ask(policy))
+        policy.replicas[0].url, policy.replicas[0].retry_at = server.url, 0.0
+        assert (await policy.sample(ask(policy))).token_ids
+        await policy.aclose()
+
+
+async def test_a_server_that_says_that_it_is_not_well_is_waited_for():
+    with ToyServer() as server:
+        server.trouble.sick = True
+        policy = policy_over(server, patience=0.05)
+        with pytest.raises(OutageError, match="/health says"):
+            await policy.ready()
         await policy.aclose()
 
 
