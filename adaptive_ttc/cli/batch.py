@@ -46,8 +46,7 @@ SHOWN = 40
 _ASKED = (
     *("dataset", "recipe", "policy", "prm", "engine", "dtype", "system_prompt", "answers", "calibration", "rule"),
     *("base_url", "max_model_len"),
-    *("seed", "sampling_seed", "budget_tokens", "shared_budget", "count", "strategy", "n", "beam_width", "min_gain"),
-    *("max_rounds", "temperature", "max_tokens", "think_tokens", "waits", "option"),
+    *("seed", "sampling_seed", "shared_budget"),
 )
 """Options that decide what comes out: a run goes on from a file that was begun with the same."""
 
@@ -170,7 +169,7 @@ def run_batch(options: argparse.Namespace, *, seed: int | None, sampling_seed: i
             raise ConfigError(f"--dataset says what is solved: {', '.join(MINIMATH)}, or a file")
         options.dataset = options.policy
     rows = load_problems(options.dataset, options.limit, seed, answers_of(options), gold="optional")
-    file = None if options.out is None else SettledFile(options.out, asked_of(options))
+    file = None if options.out is None else SettledFile(options.out, {**asked_of(options), **request})
     try:
         batch = Batch(options, rows, file)
         options.checkpoint = _checkpoint_of(options, batch)
