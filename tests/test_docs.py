@@ -175,6 +175,8 @@ def test_command_lines_are_those_of_the_real_parsers(monkeypatch: pytest.MonkeyP
     read = 0
     for where, words in command_lines():
         match words:
+            case ["adaptive-ttc", "calibrate", *rest]:
+                assert fit.parser().parse_args(rest), where
             case ["adaptive-ttc", *rest] | ["python", "-m", "adaptive_ttc", *rest]:
                 assert cli.main(rest) == 0, where
             case ["python", "-m", module, *rest] if module.startswith("calibration."):
