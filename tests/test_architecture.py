@@ -51,6 +51,7 @@ LAYERS = (
     ("configuration",),
     ("solver",),
     ("evaluation", "serve"),
+    ("doctor",),
     ("cli",),
     ("mini",),
     ("__main__",),

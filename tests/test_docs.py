@@ -170,7 +170,7 @@ def command_lines() -> list[tuple[str, list[str]]]:
 def test_command_lines_are_those_of_the_real_parsers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     asked = []
-    for module in (solve, evaluate, cli.show, cli.serve):
+    for module in (solve, evaluate, cli.show, cli.serve, cli.doctor):
         monkeypatch.setattr(module, "run", lambda options: asked.append(options))
     read = 0
     for where, words in command_lines():

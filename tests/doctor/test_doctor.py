@@ -1,0 +1,162 @@
+"""What each check says of pairs that are in order, and of pairs with one thing wrong each."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from adaptive_ttc.cli import main
+from adaptive_ttc.doctor.check import by_share
+from adaptive_ttc.doctor.examine import examine
+from adaptive_ttc.doctor.of_policy import COMMON_PROMPT
+from adaptive_ttc.doctor.problems import WORKED, rows
+from adaptive_ttc.errors import EngineError
+from adaptive_ttc.loading import MINI_CALIBRATION
+from adaptive_ttc.policies.fake import FakePolicy
+from adaptive_ttc.prm import ConfidencePRM
+from adaptive_ttc.prm.fake import FakePRM
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import join_steps
+
+RIGHT = {one.problem: join_steps(one.right) for one in WORKED}
+WRONG = {one.problem: join_steps(one.wrong) for one in WORKED}
+
+
+def writes(text=RIGHT.get, other=None, **settings):
+    """A policy whose solutions of a problem are these; every second one the other."""
+    script = {}
+    for one in WORKED:
+        first, second = text(one.problem), (other or text)(one.problem)
+        script[one.problem] = [first, second] * 4
+        script[" ".join([one.problem] * COMMON_PROMPT)] = ["It is 1."] * 4
+    return FakePolicy.scripted(script, **settings)
+
+
+def knows(question, steps):
+    """Scores that tell right solutions from wrong ones."""
+    return 0.9 if RIGHT[question].startswith(join_steps(steps)) else 0.1
+
+
+async def found(policy, prm=None, **settings):
+    async with Solver(policy, prm) as solver:
+        return {check.name: check async for check in examine(solver, rows(), **settings)}
+
+
+async def test_a_pair_in_order_has_no_fault():
+    checks = await found(writes(other=WRONG.get), FakePRM(knows))
+    assert {check.status for check in checks.values()} <= {"ok", "warning"}
+    assert checks["answers"].figures == {"share": 1.0, "right": 0.5}
+    assert checks["PRM polarity"].figures == {"pairs": 25, "share": 1.0, "own_share": 1.0, "worked_share": 1.0}
+    assert checks["steps"].status == checks["ends"].status == "ok"
+    assert checks["speed"].figures["tokens_per_second"] > 0
+    assert checks["calibration"].status == "warning"  # there is none
+    assert all(check.remedy for check in checks.values() if check.status != "ok")
+    assert not any(check.remedy for check in checks.values() if check.status == "ok")
+
+
+async def test_without_a_prm_its_checks_are_left_out():
+    checks = await found(writes())
+    assert not [name for name in checks if name.startswith("PRM")]
+    assert checks["answers"].status == "ok"
+
+
+WRONG_WITH_POLICIES = {
+    "no answers": (writes(lambda problem: "It is\n\n10"), {}, "answers", "fault", r"\\boxed"),
+    "no steps": (writes(lambda problem: "\\boxed{10}"), {}, "steps", "warning", "blank line"),
+    "nothing right": (writes(WRONG.get), {}, "answers", "warning", "better policy"),
+    "no end": (writes(lambda problem: "on and on " * 20), {"max_tokens": 20}, "ends", "fault", "raise max_tokens"),
+    "no room": (writes(max_context=1900), {}, "chat template", "warning", "max_tokens="),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WITH_POLICIES)
+async def test_what_is_wrong_with_a_policy_is_told_with_the_remedy(case):
+    policy, settings, name, status, remedy = WRONG_WITH_POLICIES[case]
+    check = (await found(policy, **settings))[name]
+    assert check.status == status
+    assert remedy.replace("\\\\", "\\") in check.remedy
+
+
+async def test_a_template_that_loses_the_problem_ends_the_checks():
+    policy = writes()
+    policy.encode = lambda problem: (1, 2, 3)
+    checks = await found(policy)
+    assert [(name, check.status) for name, check in checks.items()] == [("chat template", "fault")]
+
+
+async def test_a_prm_that_scores_the_wrong_way_round_is_a_fault():
+    check = (await found(writes(other=WRONG.get), FakePRM(lambda *of: 1 - knows(*of))))["PRM polarity"]
+    assert (check.status, check.figures["share"]) == ("fault", 0.0)
+    assert "turned round" in check.remedy
+    indifferent = (await found(writes(), FakePRM(lambda *of: 0.5)))["PRM polarity"]
+    assert (indifferent.status, indifferent.figures["share"]) == ("warning", 0.5)
+
+
+async def test_a_prm_that_gives_too_few_scores_is_a_fault_and_no_end():
+    prm = FakePRM(knows)
+    score = prm.score
+
+    async def too_few(request):
+        scored = await score(request)
+        return replace(scored, scores=scored.scores[:1])
+
+    prm.score = too_few
+    checks = await found(writes(), prm)
+    assert checks["PRM"].status == checks["PRM scores"].status == "fault"
+    assert "1 scores for 3 steps" in checks["PRM scores"].found
+    assert checks["answers"].status == "ok"
+
+
+async def test_confidence_is_judged_by_samples_alone():
+    checks = await found(writes(other=WRONG.get), ConfidencePRM())
+    assert "PRM scores" not in checks
+    assert "PRM cache" not in checks
+    assert "worked_share" not in checks["PRM polarity"].figures
+
+
+async def test_an_engine_that_is_not_there_is_a_fault():
+    policy = writes()
+
+    async def fails(request):
+        raise EngineError("no server answers at http://localhost:1")
+
+    policy.sample = fails
+    checks = await found(policy)
+    assert list(checks) == ["chat template", "samples"]
+    assert "no server answers" in checks["samples"].found
+
+
+async def test_a_calibration_of_another_pair_is_a_fault(tmp_path):
+    checks = await found(writes(), calibration=MINI_CALIBRATION)
+    assert checks["calibration"].status == "fault"
+    assert "another policy" in checks["calibration"].found
+    assert (await found(writes(), calibration=tmp_path))["calibration"].status == "fault"
+
+
+def test_shares_are_judged():
+    assert [by_share(share, well=0.8, badly=0.3) for share in (0.8, 0.5, 0.3, 0.29)] == [
+        "ok", "warning", "warning", "fault",
+    ]  # fmt: skip
+
+
+def test_the_embedded_pair_is_in_order(capsys):
+    assert main(["doctor", "--json"]) == 0
+    checks = {one["name"]: one for one in json.loads(capsys.readouterr().out)["checks"]}
+    assert {one["status"] for one in checks.values()} == {"ok"}
+    assert checks["prefix cache"]["figures"]["cached_tokens"] > 0
+    assert checks["PRM cache"]["figures"]["cached_tokens"] > 0
+
+
+def test_faults_and_impossible_requests_have_codes_of_their_own(capsys, tmp_path):
+    assert main(["doctor", "--policy", str(tmp_path)]) == 1
+    assert "fault    models: " in (told := capsys.readouterr().out)
+    assert "holds no config.json" in told
+    assert main(["doctor", "--samples", "0"]) == 2
+    assert main(["doctor", "--recipe", "none"]) == 2
+
+
+def test_every_problem_is_what_its_solutions_say():
+    for one in WORKED:
+        assert f"\\boxed{{{one.answer}}}" in one.right[-1]
+        assert f"\\boxed{{{one.answer}}}" not in one.wrong[-1]
+        assert eval(one.problem.split("$")[1].replace("\\cdot", "*")) == int(one.answer)
