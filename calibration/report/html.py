@@ -255,7 +255,7 @@ def _figure(draw: Callable[[], str], caption: str) -> str:
     try:
         svg = draw()
     except ImportError:
-        return f"<p>No figure: matplotlib is not installed ({install_command('plot')}).</p>"
+        return f"<p>No figure: matplotlib is not installed ({escape(install_command('plot'))}).</p>"
     data = base64.b64encode(svg.encode()).decode()
     text = escape(caption)
     return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}"><figcaption>{text}</figcaption></figure>'

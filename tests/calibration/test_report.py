@@ -43,7 +43,7 @@ def test_without_matplotlib_the_page_says_what_is_missing(calibration, saved, tm
         monkeypatch.setattr(html, name, missing)
     write_reports(calibration, json.loads((saved / "meta.json").read_text()), tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("adaptive-ttc[plot]") == 6
+    assert page.count("pip install &#x27;matplotlib&gt;=") == 6
     assert "The best arm of every difficulty" in page
 
 

@@ -201,3 +201,13 @@ def test_the_wheel_holds_them(tmp_path):
     names = zipfile.ZipFile(tmp_path / done.stdout.split()[-1]).namelist()
     held = {Path(name).stem for name in names if name.startswith("adaptive_ttc/recipes/") and name.endswith(".toml")}
     assert held == set(recipe_names())
+
+
+def test_the_documented_recipe_is_one(tmp_path):
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    file = tmp_path / "own.toml"
+    file.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    recipe = read_recipe(file)
+    assert recipe.calibration == tmp_path / "calibrated/own"
+    assert recipe.solve == {"budget_tokens": 8000, "max_tokens": 1024}
+    assert recipe.serve == {"name": "qwen-small", "most_budget": 50000}
