@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from measuring import parser_of, progress_bar, write_report
-from plots import Curve, draw_curves, save, styled
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_ttc.calibration.pareto.plots import Curve, draw_curves, save, styled
 from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cli.solve import classes_table
 from adaptive_ttc.evaluation.datasets import Row, load_problems

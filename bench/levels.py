@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 from measuring import markdown_table, parser_of, write_report
 from numpy.typing import NDArray
-from pareto_parts.inputs import collected
 from rich.console import Console
 
 from adaptive_ttc.calibration.collect.arms import parse_arms
@@ -47,6 +46,7 @@ from adaptive_ttc.calibration.fit.recorded import of_equal_size
 from adaptive_ttc.calibration.fit.rows import TrainingRows
 from adaptive_ttc.calibration.judge.difficulty import Predictions, confusion, held_out_predictions
 from adaptive_ttc.calibration.judge.held_out import crossfit
+from adaptive_ttc.calibration.pareto.inputs import collected
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.options import add_model_options
 from adaptive_ttc.errors import CalibrationError, ConfigError

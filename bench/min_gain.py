@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from measuring import parser_of, report
-from pareto_parts.inputs import collected
 from rich.console import Console
 
 from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.judge.replay import UnitOrder, replay_each
+from adaptive_ttc.calibration.pareto.inputs import collected
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.options import add_model_options
 from adaptive_ttc.errors import ConfigError

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 from measuring import Figure, parser_of, report
-from pareto_parts.inputs import collected
 from rich.console import Console
 
 from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.collect.traces import read_traces
 from adaptive_ttc.calibration.judge.sampling import Order
+from adaptive_ttc.calibration.pareto.inputs import collected
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.cli.options import add_model_options
 from adaptive_ttc.estimate.features import Attempt, score_of

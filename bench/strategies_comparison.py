@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from measuring import Entry, Journal, markdown_table, picture_links, provenance
 from numpy.typing import NDArray
-from plots import Curve, draw_bars, draw_sizes, name_of, save, styled
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_ttc.calibration.pareto.plots import Curve, draw_bars, draw_sizes, name_of, save, styled
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 from adaptive_ttc.evaluation.evaluate import Pool

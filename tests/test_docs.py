@@ -27,6 +27,7 @@ from adaptive_ttc import cli
 from adaptive_ttc.calibration import show
 from adaptive_ttc.calibration.collect import __main__ as collect
 from adaptive_ttc.calibration.fit import __main__ as fit
+from adaptive_ttc.calibration.pareto import __main__ as pareto
 from adaptive_ttc.cli import evaluate, solve
 from adaptive_ttc.cli.options import request_of
 from adaptive_ttc.driver.engines import DriverConfig
@@ -175,8 +176,8 @@ def test_command_lines_are_those_of_the_real_parsers(monkeypatch: pytest.MonkeyP
     read = 0
     for where, words in command_lines():
         match words:
-            case ["adaptive-ttc", "calibrate", *rest]:
-                assert fit.parser().parse_args(rest), where
+            case ["adaptive-ttc", "calibrate" | "pareto" as name, *rest]:
+                assert {"calibrate": fit, "pareto": pareto}[name].parser().parse_args(rest), where
             case ["adaptive-ttc", *rest] | ["python", "-m", "adaptive_ttc", *rest]:
                 assert cli.main(rest) == 0, where
             case ["python", "-m", module, *rest] if module.startswith("calibration."):

@@ -21,6 +21,10 @@ COMMANDS = (solve, evaluate, show, serve, doctor)
 
 ELSEWHERE = {
     "calibrate": ("adaptive_ttc.calibration.fit.__main__", "fit the calibration of a pair (python -m calibration.fit)"),
+    "pareto": (
+        "adaptive_ttc.calibration.pareto.__main__",
+        "accuracy against compute, of a calibrated pair beside strategies and published rules (extra plot)",
+    ),
 }
 """Commands that are built on the core: the module, whose ``main`` is called with the words and ``prog``, and a help
 text. The module is imported when the command is called.
@@ -52,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module, _ = ELSEWHERE[words[0]]
         with warnings.catch_warnings():
             warnings.showwarning = _one_line
-            code: int = import_module(module).main(words[1:], prog=f"{parser.prog} {words[0]}")
-            return code
+            return exit_code(lambda: import_module(module).main(words[1:], prog=f"{parser.prog} {words[0]}"))
     options = parser.parse_args(words, argparse.Namespace(command=["adaptive-ttc", *words]))
     if "run" not in options:
         parser.print_help()

@@ -51,7 +51,7 @@ def learned():
 def trial(bench, learned, monkeypatch, tmp_path):
     """Runs the bench on the records; its exit code and figures."""
     known, judged, table = learned
-    script, inputs = bench("pareto"), bench("pareto_parts.inputs")
+    script, inputs = bench("adaptive_ttc.calibration.pareto.__main__"), bench("adaptive_ttc.calibration.pareto.inputs")
 
     def posteriors(states):
         return [table.share] * len(states)
@@ -133,7 +133,11 @@ def test_a_whole_trial(trial, tmp_path, capsys):
 
 def test_what_parts_are_worth_is_replayed_on_the_same_orders(bench, learned):
     known, judged, table = learned
-    parts, rules, inputs = bench("pareto_parts.ablation"), bench("pareto_parts.rules"), bench("pareto_parts.inputs")
+    parts, rules, inputs = (
+        bench("adaptive_ttc.calibration.pareto.ablation"),
+        bench("adaptive_ttc.calibration.pareto.rules"),
+        bench("adaptive_ttc.calibration.pareto.inputs"),
+    )
     model = GainLearner.of(known, Vote(), GainSettings(states=400, iterations=10, leaf=10)).learn()
     everybody = np.arange(len(judged))
     guide = inputs.Guide(
@@ -153,7 +157,7 @@ def test_what_parts_are_worth_is_replayed_on_the_same_orders(bench, learned):
 
 
 def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
-    rules, weights = bench("pareto_parts.rules"), Weights
+    rules, weights = bench("adaptive_ttc.calibration.pareto.rules"), Weights
     _, judged, _ = learned
     curves = measure(judged, answerable(judged, default_arms(MOST))[0], Vote())
     free, paid = (
@@ -165,7 +169,7 @@ def test_on_an_axis_without_scores_the_prm_costs_nothing(bench, learned):
 
 
 def test_the_oracle_of_pass_rates_does_not_know_a_problems_own_luck(bench, learned):
-    rules = bench("pareto_parts.rules")
+    rules = bench("adaptive_ttc.calibration.pareto.rules")
     _, judged, _ = learned
     arms = answerable(judged, default_arms(MOST))[0]
     curves = measure(judged, arms, Vote())
@@ -180,7 +184,7 @@ def test_the_oracle_of_pass_rates_does_not_know_a_problems_own_luck(bench, learn
 
 
 def test_costs_to_reach_lie_on_the_line_between_two_settings(bench):
-    points = bench("pareto_parts.curves")
+    points = bench("adaptive_ttc.calibration.pareto.curves")
     cost, accuracy = np.array([10.0, 20.0, 40.0, 80.0]), np.array([0.5, 0.4, 0.7, 0.7])
     assert points.cost_to_reach(cost, accuracy, 0.5) == 10
     assert points.cost_to_reach(cost, accuracy, 0.6) == pytest.approx(25)  # past the point that is dearer and worse
@@ -193,7 +197,7 @@ def test_costs_to_reach_lie_on_the_line_between_two_settings(bench):
 
 
 def test_ratios_say_who_never_gets_there(bench):
-    points = bench("pareto_parts.curves")
+    points = bench("adaptive_ttc.calibration.pareto.curves")
     inf = math.inf
     assert points.ratio_of(np.array([1.0, 1.0, 1.0]), np.array([4.0, 4.0, 4.0])) == points.Ratio(0.25, 0.25, 0.25)
     assert points.ratio_of(np.array([inf, inf]), np.array([4.0, 4.0])).value == inf
@@ -204,7 +208,7 @@ def test_ratios_say_who_never_gets_there(bench):
 
 
 def test_paired_curves_of_one_ratio_have_no_spread(bench):
-    points = bench("pareto_parts.curves")
+    points = bench("adaptive_ttc.calibration.pareto.curves")
     rng = np.random.default_rng(0)
     cost, right = rng.uniform(10, 50, 40), rng.random((3, 40)).cumsum(axis=0) / 3
     first = points.Line.of("a", [points.Point(0, cost * (1 + k), right[k]) for k in range(3)])
@@ -215,7 +219,7 @@ def test_paired_curves_of_one_ratio_have_no_spread(bench):
 
 
 def test_agreement_is_that_of_the_beta_rule(bench):
-    rules = bench("pareto_parts.sampling_rules")
+    rules = bench("adaptive_ttc.calibration.pareto.sampling_rules")
     assert rules.settled(4, 0) == pytest.approx(0.96875)
     assert rules.settled(2, 0) == pytest.approx(0.875)
     assert rules.settled(3, 3) == pytest.approx(0.5)
@@ -229,7 +233,7 @@ def drawn_of(rules, **columns):
 
 
 def test_rules_stop_where_their_papers_say(bench):
-    rules = bench("pareto_parts.sampling_rules")
+    rules = bench("adaptive_ttc.calibration.pareto.sampling_rules")
     agreeing = drawn_of(rules, agreement=np.array([[rules.settled(k, 0) for k in range(1, 9)]]))
     by_label = {rule.label: rule for rule in rules.adaptive_consistency()}
     assert by_label["threshold 0.95, at most 40"].samples(agreeing).tolist() == [4]
@@ -245,7 +249,7 @@ def test_rules_stop_where_their_papers_say(bench):
 
 
 def test_a_lower_quantile_rises_with_the_score(bench):
-    rules = bench("pareto_parts.sampling_rules")
+    rules = bench("adaptive_ttc.calibration.pareto.sampling_rules")
     rng = np.random.default_rng(1)
     rate = rng.random(2000)
     score = np.clip(rate + rng.normal(0, 0.2, 2000), 0, 1)
@@ -256,7 +260,7 @@ def test_a_lower_quantile_rises_with_the_score(bench):
 
 
 def test_settings_are_chosen_where_they_are_tuned_and_nowhere_else(bench):
-    rules = bench("pareto_parts.sampling_rules")
+    rules = bench("adaptive_ttc.calibration.pareto.sampling_rules")
     settings = [rules.Rule("good elsewhere", "majority", None), rules.Rule("good here", "majority", None)]
     cost = np.ones((4, 2))
     elsewhere, here = np.tile([1.0, 0.0], (4, 1)), np.tile([0.0, 1.0], (4, 1))
@@ -267,14 +271,14 @@ def test_settings_are_chosen_where_they_are_tuned_and_nowhere_else(bench):
 
 def test_every_problem_is_judged_once_and_never_where_it_is_tuned(bench):
     groups = [f"p{row // 2}" for row in range(23)]
-    parts = list(bench("pareto_parts.inputs").tuning_parts(groups, 5))
+    parts = list(bench("adaptive_ttc.calibration.pareto.inputs").tuning_parts(groups, 5))
     assert len(parts) == 5
     assert sorted(np.concatenate([judged for _, judged in parts]).tolist()) == list(range(23))
     assert all(not {groups[row] for row in tuned} & {groups[row] for row in judged} for tuned, judged in parts)
 
 
 def test_the_predicted_table_pays_for_its_probes(bench, learned):
-    rules, weights = bench("pareto_parts.rules"), Weights(1.0, 2.0)
+    rules, weights = bench("adaptive_ttc.calibration.pareto.rules"), Weights(1.0, 2.0)
     _, judged, table = learned
     curves = rules.known_arms(measure(judged, answerable(judged, default_arms(MOST))[0], Vote()), table)
     line = rules.predicted_bins(curves, table, lambda states: [table.share] * len(states), judged, weights)
@@ -292,7 +296,7 @@ def test_the_predicted_table_pays_for_its_probes(bench, learned):
 
 
 def test_worse_than_the_best_fixed_arm_is_told(bench):
-    points = bench("pareto_parts.curves")
+    points = bench("adaptive_ttc.calibration.pareto.curves")
     ones, rng = np.ones(50), np.random.default_rng(0)
     right = rng.random((2, 50)) < 0.7
 
@@ -307,7 +311,7 @@ def test_worse_than_the_best_fixed_arm_is_told(bench):
 
 
 def test_problems_of_the_calibration_are_refused(bench, tmp_path):
-    inputs = bench("pareto_parts.inputs")
+    inputs = bench("adaptive_ttc.calibration.pareto.inputs")
     with pytest.raises(CalibrationError, match="no calibration"):
         inputs.shipped(tmp_path, inputs.Tested([], [], 0.0, 0), False)
 
@@ -323,11 +327,13 @@ def test_problems_of_the_calibration_are_refused(bench, tmp_path):
 )
 def test_which_calibration_is_used(bench, changed, folder):
     asked = {"crossfit": False, "replay": None, "calibration": None, "policy": None, "prm": None, "recipe": None}
-    assert bench("pareto_parts.inputs").calibration_of(argparse.Namespace(**asked | changed)) == folder
+    assert (
+        bench("adaptive_ttc.calibration.pareto.inputs").calibration_of(argparse.Namespace(**asked | changed)) == folder
+    )
 
 
 def test_recorded_samples_are_judged_at_all_their_sizes_and_on_the_axis_that_they_tell(bench, tmp_path):
-    pareto = bench("pareto")
+    pareto = bench("adaptive_ttc.calibration.pareto.__main__")
     samples = [{"answer": str(n % 2), "tokens": 10 + n, "correct": bool(n % 2)} for n in range(6)]
     plain, scored = tmp_path / "plain.jsonl", tmp_path / "scored.jsonl"
     plain.write_text(json.dumps({"id": "p", "gold": "1", "samples": samples}))

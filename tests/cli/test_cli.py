@@ -83,6 +83,21 @@ def test_alone_it_prints_help(capsys):
     assert "eval" in printed
 
 
+@pytest.mark.parametrize("name", ["calibrate", "pareto"])
+def test_what_is_built_on_the_core_is_a_command_too(name, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: adaptive-ttc {name} ")
+    assert f"\n    adaptive-ttc {name} [" in told or f"\n    adaptive-ttc {name} --" in told
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--folds", "many"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"adaptive-ttc {name}: argument --folds")
+    assert main([name, "--replay", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_the_version_is_the_installed_one(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

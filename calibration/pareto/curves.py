@@ -118,7 +118,9 @@ class Resampled:
     def targets(self, line: Line, share: float) -> Array:
         """So much of a curve's rise from its cheapest point to its maximum, shape [1 + resamples]."""
         _, accuracy = self.means(line)
-        return accuracy[:, 0] + share * (accuracy.max(axis=1) - accuracy[:, 0])
+        lowest: Array = accuracy[:, 0]
+        wanted: Array = lowest + share * (accuracy.max(axis=1) - lowest)
+        return wanted
 
     def costs_to_reach(self, line: Line, targets: Array) -> Array:
         """Shape [1 + resamples]: least mean cost at which the targets are reached; inf where they are not."""

@@ -19,19 +19,19 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from measuring import markdown_table
 from numpy.typing import NDArray
-from pareto_parts import rules
-from pareto_parts.curves import RESAMPLES, Line
-from pareto_parts.inputs import Guide
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.difficulty import counts_of
 from adaptive_ttc.calibration.judge.replay import Forecaster
+from adaptive_ttc.calibration.pareto import rules
+from adaptive_ttc.calibration.pareto.curves import RESAMPLES, Line
+from adaptive_ttc.calibration.pareto.inputs import Guide
 from adaptive_ttc.estimate.bin_gains import BinGains
 from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import LearnedGainModel, Posteriors, TableGainModel
+from adaptive_ttc.evaluation.markdown import markdown_table
 from adaptive_ttc.evaluation.metrics import Interval, paired_interval
 
 NAMES = {

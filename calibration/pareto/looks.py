@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pareto_parts.curves import COLD
-from plots import MARKERS, name_of
-
+from adaptive_ttc.calibration.pareto.curves import COLD
+from adaptive_ttc.calibration.pareto.plots import MARKERS, name_of
 from adaptive_ttc.evaluation.plot_style import colour_of
 
 

@@ -15,13 +15,13 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pareto_parts.curves import Line, Point
-from pareto_parts.inputs import tuning_parts
 from scipy.stats import beta
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import vote_accuracy
 from adaptive_ttc.calibration.judge.gains import PRICES
+from adaptive_ttc.calibration.pareto.curves import Line, Point
+from adaptive_ttc.calibration.pareto.inputs import tuning_parts
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.strategies.adaptive import SAMPLE
 
@@ -238,7 +238,8 @@ def _first(stop: NDArray[np.bool_], cap: int) -> Counts:
     """Samples until a rule says stop, in every order; ``cap`` where it never does."""
     most = min(cap, stop.shape[1])
     inside = stop[:, :most]
-    return np.where(inside.any(axis=1), inside.argmax(axis=1) + 1, most)
+    first: Counts = np.where(inside.any(axis=1), inside.argmax(axis=1) + 1, most)
+    return first
 
 
 def _drawn(record: ProblemRecord, vote: Vote, seed: int) -> Drawn:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from pareto_parts import rules
-from pareto_parts.curves import COLD
-from pareto_parts.inputs import Guide
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.pareto import rules
+from adaptive_ttc.calibration.pareto.curves import COLD
+from adaptive_ttc.calibration.pareto.inputs import Guide
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Forecast, GainModel

@@ -1,11 +1,10 @@
-"""Shows what the curves say: JSON figures, a table for the terminal, Markdown, a page, CSV, and the pictures."""
+"""Shows what the curves say: a table for the terminal, Markdown, a page, CSV, and the pictures."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from html import escape
 from io import StringIO
 from pathlib import Path
@@ -13,15 +12,27 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
-from measuring import command, markdown_table, picture_links, provenance
-from pareto_parts.curves import COLD, EACH, FIXED, ORACLES, OURS, TARGETS, Findings, Line, LivePoint, Ratio, accuracy_of
-from pareto_parts.looks import LOOKS, STRATEGY_LINES
-from pareto_parts.pooled import PUBLISHED
-from plots import Curve, End, label_axes, name_ends, save, styled, whiskers
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.evaluation.metrics import Interval
+from adaptive_ttc.calibration.pareto.curves import (
+    COLD,
+    EACH,
+    FIXED,
+    ORACLES,
+    OURS,
+    TARGETS,
+    Findings,
+    Line,
+    LivePoint,
+    Ratio,
+    accuracy_of,
+)
+from adaptive_ttc.calibration.pareto.figures import curve_points
+from adaptive_ttc.calibration.pareto.looks import LOOKS, STRATEGY_LINES
+from adaptive_ttc.calibration.pareto.plots import Curve, End, label_axes, name_ends, save, styled, whiskers
+from adaptive_ttc.calibration.pareto.pooled import PUBLISHED
+from adaptive_ttc.evaluation.markdown import command, markdown_table, picture_links, provenance
 from adaptive_ttc.evaluation.result_file import git_state
 
 Cells = tuple[str, ...]
@@ -49,90 +60,6 @@ AXIS_NAMES: Mapping[str, str] = {
     "generated+prm": "generated and PRM tokens a problem (logarithmic)",
     "generated": "generated tokens a problem (logarithmic)",
 }
-
-
-def figures_of(found: Findings) -> dict[str, Any]:
-    """The figures that ``pareto.py`` describes."""
-    shares = {f"{100 * share:.0f}": share for share in TARGETS}
-    return {
-        "axis": found.axis,
-        "problems": found.problems,
-        "budgets": list(found.budgets),
-        "curves": [
-            {"name": line.name, "axis": found.axis, "points": curve_points(found.shown(line))}
-            for line in found.with_reference
-        ],
-        "settings": [
-            {"name": line.name, "points": curve_points(line, labels=True)}
-            for line in found.with_reference
-            if any(point.label for point in line.points)
-        ],
-        "targets": {name: float(found.targets(share)[0]) for name, share in shares.items()},
-        "cost_to_reach": {
-            name: {line.name: found.cost_to_reach(line, share) for line in found.lines}
-            for name, share in shares.items()
-        },
-        "ratio": {
-            name: {line.name: asdict(found.ratio(line, share)) for line in found.rivals}
-            for name, share in shares.items()
-        },
-        "ratio_to_fixed_arm": {
-            name: {
-                "arm": found.arms[share].label or "cross-fitted",
-                "cost": float(found.arms[share].cost.mean()),
-                "accuracy": float(found.arms[share].accuracy.mean()),
-                **asdict(found.ratio_to_arm(share)),
-            }
-            for name, share in shares.items()
-        },
-        "equal_accuracy": {
-            line.name: {"accuracy": accuracy, **asdict(ratio)}
-            for line in found.rivals
-            for accuracy, ratio in [found.equal_accuracy(line)]
-        },
-        "cold_start": {
-            name: asdict(ratio) for name, share in shares.items() if (ratio := found.cold_ratio(share)) is not None
-        },
-        "oracle_gain_kept": found.gain_kept(),
-        "log_saving_kept": {
-            oracle: {name: asdict(found.log_saving_kept(share, oracle)) for name, share in shares.items()}
-            for oracle in ORACLES
-        },
-        "difference_from_best_fixed": [
-            {"budget": budget, **asdict(found.difference(budget))} for budget in found.budgets
-        ],
-        "significantly_below_best_fixed": found.below_fixed(),
-        "each_less_best_fixed": [
-            {"budget": budget, **asdict(found.difference(budget, EACH))} for budget in found.budgets
-        ],
-        "overspent": found.overspent + sum(one.overspent for one in found.live),
-        "live": [
-            {
-                "budget": one.budget,
-                "cost": one.cost,
-                **_spread(one.accuracy),
-                "replayed": one.replayed,
-                "difference": asdict(one.difference),
-                "agrees": one.difference.low <= 0 <= one.difference.high,
-            }
-            for one in found.live
-        ],
-        "reference": found.reference
-        and {name: getattr(found.reference, name) for name in ("name", "greedy_cost", "passed_at")},
-    }
-
-
-def curve_points(line: Line, labels: bool = False) -> list[dict[str, Any]]:
-    """Every point with the interval of its accuracy."""
-    return [
-        {"budget": point.budget, "cost": float(point.cost.mean()), **_spread(accuracy_of(point))}
-        | ({"label": point.label} if labels else {})
-        for point in line.points
-    ]
-
-
-def _spread(accuracy: Interval) -> dict[str, float]:
-    return {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
 
 
 def overview(found: Findings) -> Table:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pareto_parts.curves import RESAMPLES, Line, LivePoint, Point
-from pareto_parts.inputs import Guide, Tested, collected
 from rich.console import Console
 from scipy.stats import rankdata
 
@@ -26,6 +24,8 @@ from adaptive_ttc.calibration.fit.accuracy import Curves, measure
 from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
 from adaptive_ttc.calibration.judge.gains import PRICES, probe_cost
 from adaptive_ttc.calibration.judge.replay import Replayed, UnitOrder, replay, replay_each
+from adaptive_ttc.calibration.pareto.curves import RESAMPLES, Line, LivePoint, Point
+from adaptive_ttc.calibration.pareto.inputs import Guide, Tested, collected
 from adaptive_ttc.cli import interruption
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.difficulty import STAGES

@@ -1,0 +1,1 @@
+"""Accuracy against compute: a calibrated pair beside every strategy, published rules and oracles."""
