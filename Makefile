@@ -80,9 +80,10 @@ $(ADAPTERS_STAMP): requirements/adapters-lock.txt requirements/torch.txt pyproje
 	$(ADAPTERS_BIN)/$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The server against its own OpenAPI description.
+# Against the real packages (Inspect, lm-eval, TRL, LangChain), and the server against its own OpenAPI description.
 test-adapters: $(ADAPTERS_STAMP)
-	HF_HUB_OFFLINE=1 $(ADAPTERS_BIN)/python -m pytest tests/serve/test_schemathesis.py
+	HF_HUB_OFFLINE=1 $(ADAPTERS_BIN)/python -m pytest tests/adapters tests/serve/test_schemathesis.py
+	HF_HUB_OFFLINE=1 $(ADAPTERS_BIN)/python -m pytest -W ignore tests/test_docs.py -k adapters
 
 # Minutes: a model of 135 million parameters solves word problems, through transformers and through vLLM.
 test-llm: $(LLM_STAMP) $(VLLM_STAMP)

@@ -50,7 +50,7 @@ LAYERS = (
     ("solution", "run"),
     ("configuration",),
     ("solver",),
-    ("evaluation", "serve"),
+    ("evaluation", "serve", "adapters"),
     ("doctor",),
     ("cli",),
     ("mini",),

@@ -1,7 +1,8 @@
 """README.md and docs/: their Python runs, their command lines parse, and what they name is there.
 
 A ```python block is run, after those above it on its page. One with ``no-run`` in its fence line is compiled, and its
-imports and the settings that it gives ``Solver.load`` are looked up. In ```sh and ```bash blocks, the command lines of
+imports and the settings that it gives ``Solver.load`` are looked up; with ``needs=PACKAGE``, it is compiled only where
+that package is missing. In ```sh and ```bash blocks, the command lines of
 this project are read by the real parsers.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -59,6 +61,11 @@ class Block:
     language: str
     options: tuple[str, ...]
     text: str
+
+    @property
+    def needed(self) -> list[str]:
+        """Packages without which it does not run."""
+        return [option.removeprefix("needs=") for option in self.options if option.startswith("needs=")]
 
     @property
     def code(self) -> Any:
@@ -124,6 +131,9 @@ def test_python_blocks_run(
     page_names: dict[str, Any] = {"__name__": "__page__"}
     with asyncio.Runner() as runner:
         for block in blocks(page, "python"):
+            if any(importlib.util.find_spec(package) is None for package in block.needed):
+                assert block.code
+                continue
             if "no-run" in block.options:
                 resolve_imports(block)
                 continue

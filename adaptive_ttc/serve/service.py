@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.run.statistics import prometheus
 from adaptive_ttc.run.stream import SolutionStream
+from adaptive_ttc.run.summary import decision_of, finish_of, told
 from adaptive_ttc.serve.accounts import Account, Accounts, Hold, ServeStatistics
 from adaptive_ttc.serve.asked import Asked, RefusedError, read_asked
 from adaptive_ttc.serve.clients import leave_with_client, timely
@@ -30,7 +31,7 @@ from adaptive_ttc.serve.config import ServeConfig
 from adaptive_ttc.serve.description import description
 from adaptive_ttc.serve.live import Live
 from adaptive_ttc.serve.page import Page
-from adaptive_ttc.serve.reply import Heading, as_json, decision_of, error_body, event_of, finish_of, told
+from adaptive_ttc.serve.reply import Heading, as_json, error_body, event_of
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tasks import side_by_side

@@ -1,0 +1,107 @@
+"""What adapters have in common: solvers by the name of their pair, and an event loop for callers without one."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeVar
+
+from anyio.from_thread import start_blocking_portal
+
+from adaptive_ttc.configuration.recipe import recipe_names
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.solver import Solver
+from adaptive_ttc.types import Problem
+
+T = TypeVar("T")
+
+
+def missing(package: str, extra: str) -> type:
+    """A stand-in for a class of a package that is not there; ConfigError, with the remedy, where it is made."""
+
+    class Missing:
+        def __init__(self, *given: object, **named: object) -> None:
+            raise ConfigError(f"this needs {package}, which is not installed: pip install 'adaptive-ttc[{extra}]'")
+
+    return Missing
+
+
+class NamedSolver:
+    """The solver of a pair, which all of the same name and settings have in common.
+
+    ``mini`` is the embedded pair, a name of a recipe or what ends in ``.toml`` that recipe, anything else a policy, by
+    folder or Hub name, with ``prm``, ``engine`` and what else ``Solver.load`` takes among the settings. All other
+    settings are ``options``, for ``Solver.solve``; without a budget, strategy or n there or in the recipe, an answer is
+    one sample (``single``). It is closed at the process's end, or by :meth:`aclose`, after which it is loaded anew if
+    it is needed again.
+
+    Errors are those of ``Solver.load``.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        if name == "mini":
+            self._load: Callable[..., Solver] = Solver.mini
+        elif name.endswith(".toml") or name in recipe_names():
+            self._load = partial(Solver.recipe, name)
+        else:
+            self._load = partial(Solver.load, name)
+        known = {*inspect.signature(self._load).parameters}
+        if name != "mini":
+            known |= {*inspect.signature(Solver.load).parameters} - {"policy"}
+        self._settings = {key: value for key, value in settings.items() if key in known}
+        self._key = f"{name} {sorted(self._settings.items())}"
+        self.options = {key: value for key, value in settings.items() if key not in known}
+        self.single = not {"budget_tokens", "strategy", "n"} & {*self.options, *self.solver.defaults}
+        if self.single:
+            self.options |= {"strategy": "majority", "n": 1}
+        self._asked = Counter[str]()
+
+    @property
+    def solver(self) -> Solver:
+        """The solver, loaded if it is not."""
+        if self._key not in _LOADED:
+            _LOADED[self._key] = self._load(**self._settings)
+            atexit.register(_LOADED[self._key].close)
+        return _LOADED[self._key]
+
+    def problem(self, asked: str | list[dict[str, str]]) -> Problem:
+        """A problem, whose name says how often it was asked before, so that its samples are drawn anew."""
+        problem = Problem.of(asked)
+        copy = self._asked[problem.id]
+        self._asked[problem.id] += 1
+        return Problem.of(problem, f"{problem.id}-{copy}") if copy else problem
+
+    async def aclose(self) -> None:
+        """Close the solver."""
+        if (solver := _LOADED.pop(self._key, None)) is not None:
+            atexit.unregister(solver.close)
+            await solver.aclose()
+
+
+_LOADED: dict[str, Solver] = {}
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for code that has none; it ends with the process, or at :meth:`close`."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._portal = self._stack.enter_context(start_blocking_portal())
+        atexit.register(self.close)
+
+    def run(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        """What an async call returns; the caller waits for it."""
+        return self._portal.call(call, *arguments)
+
+    def at_end(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Call this before the loop ends."""
+        self._stack.callback(self.run, call)
+
+    def close(self) -> None:
+        """End the loop; a second time does nothing."""
+        atexit.unregister(self.close)
+        self._stack.close()
