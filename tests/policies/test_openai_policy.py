@@ -181,7 +181,9 @@ async def test_text_of_control_tokens_is_not_sent_as_text():
     with ToyServer(TEXT_ONLY) as server:
         policy = policy_over(server, api="text")
         with pytest.raises(ConfigError, match="control token"):
-            await policy.sample(ask(policy, "What is <user> 1 + 1?"))
+            tokenizer = policy.model.chat.tokenizer
+            written = tokenizer.encode("What is <user> 1 + 1?", split_special_tokens=True)
+            await policy.sample(ask(policy, prompt_ids=tuple(written)))
         assert server.requests == []
         await policy.aclose()
 
