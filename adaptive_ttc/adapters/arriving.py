@@ -53,11 +53,13 @@ class ArrivingProblems:
                 self._pool = self._solver.solve_many(
                     self._source(), budget_tokens=self._left, expected=max(0, self._to_solve), **self._options
                 )
-                async for solution in self._pool:
-                    answer = self._waiting.pop(solution.problem.id)
-                    if not answer.done():  # its caller is there still
-                        answer.set_result(solution)
-                self._left -= self._pool.spent
+                try:
+                    async for solution in self._pool:
+                        answer = self._waiting.pop(solution.problem.id)
+                        if not answer.done():  # its caller is there still
+                            answer.set_result(solution)
+                finally:
+                    self._left -= self._pool.spent
         except Exception as error:
             for answer in self._waiting.values():
                 answer.set_exception(error)

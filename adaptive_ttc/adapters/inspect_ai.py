@@ -62,11 +62,11 @@ class AdaptiveAPI(ModelAPI):
         """The solution."""
         if tools:
             raise ConfigError("a solver calls no tools: leave them out")
-        problem = self.pair.problem([turn_of(message) for message in input])
+        asked = [turn_of(message) for message in input]
         if (together := _shared.get()) is not None:
-            solution = await together.solve(problem)
+            solution = await together.solve(self.pair.problem(asked))
         else:
-            solution = await self.pair.solver.solve(problem, **{**self.pair.options, **options_of(config)})
+            solution = await self.pair.solve(asked, options_of(config))
         return output_of(solution, self.model_name, every=(config.num_choices or 1) > 1)
 
     def max_connections(self) -> int:
@@ -89,7 +89,8 @@ def adaptive_budget(budget_tokens: int, samples: int | None = None, **options: A
     """Spend a budget on each sample, or one on ``samples`` of them together (samples times epochs), where it gains
     most; ``options`` are of ``Solver.solve``, or of ``Solver.solve_many``. Needs a model of this provider.
 
-    For one budget, as many samples as possible are at work at once: ``max_samples``, 64 by default.
+    One budget is best spent where all samples are at work at once: ``max_connections=samples``; Inspect takes 20 at
+    first by default.
     """
     together: list[ArrivingProblems] = []
 

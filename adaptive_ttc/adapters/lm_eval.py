@@ -17,7 +17,6 @@ from adaptive_ttc.adapters.shared import LoopThread, NamedSolver, missing
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.run.summary import told
 from adaptive_ttc.tasks import side_by_side
-from adaptive_ttc.types import Problem
 
 try:
     from lm_eval.api.model import LM
@@ -74,9 +73,9 @@ class AdaptiveLM(LM):
         found = [""] * len(requests)
         limit = anyio.Semaphore(self._concurrency)
 
-        async def solve(place: int, problem: Problem, given: Mapping[str, Any]) -> None:
+        async def solve(place: int, context: str, given: Mapping[str, Any]) -> None:
             async with limit:
-                solution = await self.pair.solver.solve(problem, **{**self.pair.options, **self._sampling(given)})
+                solution = await self.pair.solve(self._chats.get(context, context), self._sampling(given))
             self.spent += solution.spent
             found[place] = _cut(told(solution)["content"], given.get("until"))
 
@@ -84,8 +83,7 @@ class AdaptiveLM(LM):
             async with side_by_side() as tasks:
                 for place, request in enumerate(requests):
                     context, given = request.args
-                    problem = self.pair.problem(self._chats.get(context, context))
-                    tasks.start_soon(solve, place, problem, given)
+                    tasks.start_soon(solve, place, context, given)
 
         self._thread.run(solve_all)
         for request, text in zip(requests, found, strict=True):
@@ -99,7 +97,7 @@ class AdaptiveLM(LM):
         found = {name: given[name] for name in _SAMPLING if given.get(name) is not None}
         if given.get("do_sample") is False:
             found["temperature"] = 0
-        if not self.pair.single and not found.get("temperature"):
+        if not self.pair.single(found) and not found.get("temperature"):
             found.pop("temperature", None)
         for name in ("max_gen_toks", "max_tokens"):
             if given.get(name):

@@ -14,6 +14,7 @@ from anyio.from_thread import start_blocking_portal
 
 from adaptive_ttc.configuration.recipe import recipe_names
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
 
@@ -35,9 +36,9 @@ class NamedSolver:
 
     ``mini`` is the embedded pair, a name of a recipe or what ends in ``.toml`` that recipe, anything else a policy, by
     folder or Hub name, with ``prm``, ``engine`` and what else ``Solver.load`` takes among the settings. All other
-    settings are ``options``, for ``Solver.solve``; without a budget, strategy or n there or in the recipe, an answer is
-    one sample (``single``). It is closed at the process's end, or by :meth:`aclose`, after which it is loaded anew if
-    it is needed again.
+    settings are ``options``, for ``Solver.solve``; without a budget, strategy or n there, in the recipe or the call, an
+    answer is one sample. It is closed at the process's end, or by :meth:`aclose`, after which it is loaded anew if it
+    is needed again.
 
     Errors are those of ``Solver.load``.
     """
@@ -55,10 +56,8 @@ class NamedSolver:
         self._settings = {key: value for key, value in settings.items() if key in known}
         self._key = f"{name} {sorted(self._settings.items())}"
         self.options = {key: value for key, value in settings.items() if key not in known}
-        self.single = not {"budget_tokens", "strategy", "n"} & {*self.options, *self.solver.defaults}
-        if self.single:
-            self.options |= {"strategy": "majority", "n": 1}
-        self._asked = Counter[str]()
+        self._repeated = Counter[str]()
+        _ = self.solver  # what cannot be loaded is told at once
 
     @property
     def solver(self) -> Solver:
@@ -68,11 +67,20 @@ class NamedSolver:
             atexit.register(_LOADED[self._key].close)
         return _LOADED[self._key]
 
+    def single(self, given: Mapping[str, Any]) -> bool:
+        """Whether a call that gives these arguments gets one sample."""
+        return not {"budget_tokens", "strategy", "n"} & {*self.solver.defaults, *self.options, *given}
+
+    async def solve(self, asked: str | list[dict[str, str]], given: Mapping[str, Any]) -> Solution:
+        """Solve what is asked; ``given`` goes before ``options``. Errors are those of ``Solver.solve``."""
+        sample = {"strategy": "majority", "n": 1} if self.single(given) else {}
+        return await self.solver.solve(self.problem(asked), **{**sample, **self.options, **given})
+
     def problem(self, asked: str | list[dict[str, str]]) -> Problem:
         """A problem, whose name says how often it was asked before, so that its samples are drawn anew."""
         problem = Problem.of(asked)
-        copy = self._asked[problem.id]
-        self._asked[problem.id] += 1
+        copy = self._repeated[problem.id]
+        self._repeated[problem.id] += 1
         return Problem.of(problem, f"{problem.id}-{copy}") if copy else problem
 
     async def aclose(self) -> None:

@@ -50,6 +50,7 @@ async def test_choices_are_samples_the_winner_first():
     assert {one.message.text for one in found.choices} != {one.message.text for one in again.choices}
     assert len(one.choices) == 1
     assert one.metadata["n"] == 1
+    assert found.metadata["strategy"] == "weighted_best_of_n"
 
 
 @needs_it
@@ -82,6 +83,7 @@ def test_an_evaluation_spends_a_budget_on_each_sample(tmp_path):
     decided = [one.output.metadata for one in log.samples]
     assert len(decided) == 6
     assert all(0 < one["spent"] <= one["budget"] == 300 for one in decided)
+    assert {one["strategy"] for one in decided} == {"adaptive"}
     [usage] = log.stats.model_usage.values()
     assert usage.output_tokens == sum(one["spent"] for one in decided)
 
