@@ -17,35 +17,37 @@ import anyio.to_thread
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.events import RunEvent, SampledEvent
+from adaptive_ttc.events import RunEvent
 from adaptive_ttc.run.stream import SolutionStream
 from adaptive_ttc.serve.accounts import Account, Accounts
 from adaptive_ttc.serve.asked import RefusedError
 from adaptive_ttc.serve.reply import as_json
 from adaptive_ttc.tracing.explain import UNITS
 from adaptive_ttc.tracing.page.board import tree_of
-from adaptive_ttc.tracing.page.summary import Read, Summary, as_drawn, provisional
+from adaptive_ttc.tracing.page.summary import Read, Summary, provisional
 from adaptive_ttc.tracing.trace import Trace
 
 KEPT = 50  # settled problems of each account
-KEPT_CHARACTERS = 20_000_000  # of the traces of settled problems, all accounts together
+KEPT_BYTES = 50_000_000  # of them, all accounts together, about
 MOST_WATCHERS = 32
 EVERY = 0.5  # seconds between two looks
+_EVENT, _TOKEN = 400, 100  # bytes of an event of a trace, and of a generated token in several of them
 QUIET = 15.0  # seconds after which a sign of life is sent
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Watched:
-    """A problem at work; once it has settled, ``stream`` is None, and ``trace`` too when it had to make room."""
+    """A problem at work; once it has settled, ``stream`` is None."""
 
     id: str
     account: Account
     budget: int
     stream: SolutionStream | None
-    trace: Trace | None = None  # of a settled one
-    size: int = 0  # characters of it, about
+    trace: Trace | None = None  # of a settled one, as ``spent`` and ``size``, the bytes that it takes, about
+    spent: int = 0
+    size: int = 0
     summary: Summary | None = None  # made when somebody first looks
-    row: Mapping[str, Any] | None = None  # of a settled one
+    row: Mapping[str, Any] | None = None  # likewise, of a settled one
 
 
 class Live:
@@ -55,7 +57,7 @@ class Live:
         self._accounts, self._unit, self._grader = accounts, UNITS.get(count, count), grader
         self._at_work: dict[str, _Watched] = {}
         self._settled: dict[str, deque[_Watched]] = {}  # by the account's name, the latest last
-        self._traced: deque[_Watched] = deque()  # settled ones that have their trace
+        self._kept: deque[_Watched] = deque()  # all of them
         self._size = 0
         self._watchers = 0
         self._drawing = anyio.CapacityLimiter(1)
@@ -68,36 +70,33 @@ class Live:
     def left(self, id: str) -> None:
         """Its stream is closed: what is worth seeing of it stays for a while."""
         one = self._at_work.pop(id)
-        if one.summary is None and one.stream is not None and one.stream.trace is not None:
-            one.summary = Summary(one.stream.trace)  # nobody looks: the vote has read the answers
-        one.row = {**self._row(one), "version": -1}
-        trace = one.stream.trace if one.stream is not None else None
-        one.stream = one.summary = None
-        if trace is not None:
-            one.trace = as_drawn(trace, trace.started)
-            one.size = sum(200 + len(event.text if isinstance(event, SampledEvent) else "") for event in one.trace)
-            self._size += one.size
-            self._traced.append(one)
+        if one.stream is None:
+            return
+        one.trace = None if one.stream.trace is None else one.stream.trace.detached()
+        one.spent = one.stream.spent
+        one.size = _EVENT * len(one.trace or ()) + _TOKEN * one.stream.usage.completion_tokens
+        one.stream = None
         mine = self._settled.setdefault(one.account.name, deque())
         mine.append(one)
+        self._kept.append(one)
+        self._size += one.size
         if len(mine) > KEPT:
-            self._without_trace(mine.popleft())
-        while self._size > KEPT_CHARACTERS:
-            self._without_trace(self._traced[0])
+            self._drop(mine[0])
+        while self._size > KEPT_BYTES:
+            self._drop(self._kept[0])
 
-    def _without_trace(self, one: _Watched) -> None:
-        if one.trace is not None:
-            self._traced.remove(one)
-            self._size, one.trace = self._size - one.size, None
+    def _drop(self, one: _Watched) -> None:
+        self._settled[one.account.name].remove(one)
+        self._kept.remove(one)
+        self._size -= one.size
 
     async def tree(self, id: str, account: Account) -> str:
         """The search tree of a problem, to stand in the page. RefusedError: there is none that this account may see."""
         one = next((one for one in self._of(account) if one.id == id), None)
         if one is None:
             raise RefusedError("there is no such problem of yours, or it settled long ago", status=404)
-        at_work = one.stream is not None
-        trace = one.trace if one.stream is None else one.stream.trace
-        if trace is None or not at_work:
+        trace = _trace_of(one)
+        if one.stream is None or trace is None:
             return await anyio.to_thread.run_sync(tree_of, trace, limiter=self._drawing)
         events, read = tuple(trace), self._reader(trace)
         return await anyio.to_thread.run_sync(
@@ -146,14 +145,16 @@ class Live:
     def _row(self, one: _Watched) -> Mapping[str, Any]:
         if one.row is not None:
             return one.row
-        stream = one.stream
-        assert stream is not None
-        if one.summary is None and stream.trace is not None:
-            one.summary = Summary(stream.trace, self._reader(stream.trace))
-        known = one.summary.data() if one.summary is not None else Summary(Trace()).data()
-        known |= {"id": one.id, "name": one.id, "budget": one.budget, "spent": stream.spent, "version": _version(one)}
-        if stream.final and known["state"] == "at work":
-            known |= {"state": "left", "why": "its client left, or it failed before the vote"}
+        trace = _trace_of(one)
+        if one.summary is None and trace is not None:
+            one.summary = Summary(trace, self._reader(trace))
+        known = (one.summary or Summary(Trace())).data()
+        spent = one.spent if one.stream is None else one.stream.spent
+        known |= {"id": one.id, "name": one.id, "budget": one.budget, "spent": spent, "version": _version(one)}
+        if one.stream is None:
+            if known["state"] == "at work":
+                known |= {"state": "left", "why": "its client left, or it failed before the vote"}
+            one.row, one.summary = known, None
         return known
 
     def _reader(self, trace: Trace) -> Read | None:
@@ -174,8 +175,10 @@ class Live:
         return read
 
 
+def _trace_of(one: _Watched) -> Trace | None:
+    return one.trace if one.stream is None else one.stream.trace
+
+
 def _version(one: _Watched) -> int:
     """Changes whenever something has happened."""
-    if one.stream is None:
-        return -1
-    return 0 if one.stream.trace is None else len(one.stream.trace)
+    return -1 if one.stream is None else len(one.stream.trace or ())

@@ -58,6 +58,12 @@ class Trace:
         """The events after the first ``number`` of them, in order."""
         return tuple(self._events[number:])
 
+    def detached(self) -> Trace:
+        """The same events without the listener, and what that holds."""
+        found = Trace(self.started)
+        found._events = self._events
+        return found
+
     def go_on_from(self, events: Iterable[Event], now: float) -> None:
         """Take up the events of an earlier run at the clock's reading ``now``, as if no time had passed since."""
         self._events = list(events)

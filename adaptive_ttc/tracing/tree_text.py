@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _STOPS: tuple[Colour, ...] = ((203, 84, 47), (226, 196, 104), (44, 145, 160))
 """Red, green and blue of the scores 0, 1/2 and 1: apart for the colour-blind too."""
 
 UNSCORED: Colour = (150, 150, 150)
+
+_FOLDERS = re.compile(r"^(?:/|[.~]+/|[A-Za-z]:\\)(?:.*[/\\])?(?=[^/\\])")
+"""What stands before the last name of a path that is no name of a hub."""
 
 _TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 """Unicode's bidirectional classes of controls of direction."""
@@ -167,6 +171,8 @@ def printable(text: str) -> str:
 
 def legible(text: str) -> str:
     """The same as :func:`printable`, with line breaks and tabs kept."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in text)
 
 
@@ -270,6 +276,14 @@ def settings(tree: SearchTree) -> str:
         return "none was begun"
     options = (f"{key}={value}" for key, value in tree.search.options.items() if value is not None)
     return f"{tree.search.strategy}: {', '.join(options)}"
+
+
+def models(tree: SearchTree) -> str:
+    """The pair, of which folders are named without the way to them, and the seed."""
+    run = tree.run
+    policy, prm = (None if one is None else _FOLDERS.sub("", one) for one in (run.policy, run.prm))
+    seed = "no seed" if run.seed is None else f"seed {run.seed}"
+    return f"{policy}, {'no PRM' if prm is None else f'PRM {prm}'}, {seed}"
 
 
 def question(tree: SearchTree) -> str:

@@ -16,6 +16,7 @@ from adaptive_ttc.serve.asked import RefusedError
 from adaptive_ttc.serve.live import Live
 from adaptive_ttc.tracing.page.board import LIVE_POLICY
 from adaptive_ttc.tracing.trace import Trace
+from adaptive_ttc.types import Usage
 from tests.serve.test_service import MESSAGES, client_of, served
 from tests.tracing.runs import save_run
 
@@ -59,6 +60,14 @@ async def test_a_settled_problem_is_told_with_its_tree():
     assert 'id="tree"' in tree.text
     assert "<script" not in tree.text
     assert "sandbox" in tree.headers["content-security-policy"]
+
+
+async def test_what_is_kept_of_a_problem_is_its_trace_alone():
+    async with served() as service, client_of(service) as client:
+        await client.chat.completions.create(model="fake", messages=MESSAGES)
+        [one] = service._live._of(service.accounts.of(None))
+        assert (one.stream, one.trace._listener) == (None, None)
+        assert len(one.trace) > 5
 
 
 async def test_each_account_sees_its_own_alone():
@@ -120,7 +129,7 @@ class Stream:
     """A closed stream."""
 
     def __init__(self, trace):
-        self.trace, self.spent, self.final = trace, 5, True
+        self.trace, self.spent, self.usage = trace, 5, Usage(completion_tokens=40)
 
 
 @pytest.fixture
@@ -140,18 +149,19 @@ async def test_what_is_kept_is_bounded(kept, trace, monkeypatch):
     ann, bob = (Account(name, Ledger(None)) for name in ("ann", "bob"))
     kept.began("first", bob, 10, Stream(trace))
     kept.left("first")
-    most = 3 * kept._size
-    monkeypatch.setattr(live, "KEPT_CHARACTERS", most)
     for number in range(3 * live.KEPT):
         kept.began(f"{number}", ann, 10, Stream(trace))
         kept.left(f"{number}")
-        assert kept._size <= most
     assert [len(kept._of(ann)), len(kept._of(bob))] == [live.KEPT, 1]
-    assert kept._of(bob)[0].row["state"] == "answered"
-    assert "no trace" in await kept.tree("first", bob)
     assert 'id="tree"' in await kept.tree(f"{3 * live.KEPT - 1}", ann)
     with pytest.raises(RefusedError, match="no such problem"):
         await kept.tree("0", ann)
+    monkeypatch.setattr(live, "KEPT_BYTES", 3 * kept._of(ann)[0].size)
+    kept.began("last", ann, 10, Stream(trace))
+    kept.left("last")
+    assert [one.id for one in kept._of(ann)] == [*(f"{3 * live.KEPT - number}" for number in (2, 1)), "last"]
+    assert kept._of(bob) == []
+    assert kept._size == sum(one.size for one in kept._kept) <= live.KEPT_BYTES
 
 
 async def test_one_whose_client_left_is_told_as_such(kept, trace):
@@ -162,4 +172,4 @@ async def test_one_whose_client_left_is_told_as_such(kept, trace):
     for id, found in (("cut", cut), ("never begun", None)):
         kept.began(id, account, 10, Stream(found))
         kept.left(id)
-    assert [one.row["state"] for one in kept._of(account)] == ["left", "left"]
+    assert [kept._row(one)["state"] for one in kept._of(account)] == ["left", "left"]

@@ -115,7 +115,7 @@
       parts.push(draw("circle", { ...point, class: `point${row.id === model.chosen ? " chosen" : ""}` }, `${price(at)}: ${name(row)}`));
     }
     parts.push(
-      note(left - 5, 18, price(most), "end"), note(left - 5, base, "0", "end"),
+      ...(all.some((one) => one[1]) ? [note(left - 5, 18, price(most), "end")] : []), note(left - 5, base, "0", "end"),
       note(left, height - 6, "0 s"), note(width, height - 6, `${number(last - first, 1)} s`, "end"),
       note((left + width) / 2, height - 6, "at every decision", "middle"),
     );
