@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cli import interruption
 from adaptive_ttc.cli.options import (
     NOTHING_ANSWERED,
@@ -209,7 +211,8 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
     started, interrupted = time.perf_counter(), None
     if before < len(batch.rows):
         with console.status("loading the models"):
-            solver = load_solver(options, seed)
+            spaces = {row.get("answers") for row in batch.rows}
+            solver = load_solver(options, seed, boxed=all(space_of(one).asks == MATH.asks for one in spaces))
         settled = f" ({before:,} are settled)" if before else ""
         console.print(f"solving {len(batch.rows):,} problems{settled}", highlight=False)
         started = time.perf_counter()

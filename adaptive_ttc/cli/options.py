@@ -166,15 +166,25 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
-def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool = False) -> Solver:
-    """Load the models that the options name, with their calibration if asked for; ``defaults``: calls of the solver
-    take what the recipe says of them. ConfigError: a model cannot be loaded.
+def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool = False, boxed: bool = True) -> Solver:
+    """Load the models that the options name, with their calibration if asked for.
+
+    Args:
+        options: of the command.
+        seed: of the solver.
+        defaults: whether calls of the solver take what the recipe says of them.
+        boxed: whether answers are such as a general model may be asked to put into a box.
+
+    Raises:
+        ConfigError: a model cannot be loaded.
     """
     knock(options)
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
         word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers, **_calibration(options)}
         word |= {} if defaults else {"defaults": None}
+        if not boxed and "system_prompt" not in read_recipe(options.recipe).policy_settings:
+            word["system_prompt"] = ""
         return Solver.recipe(options.recipe, seed=seed, **word)
     if options.api_key_env is not None or options.trust_remote_code:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
@@ -187,6 +197,8 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
         settings["policy_settings"] = {"base_url": options.base_url}
     if options.engine == REPLAY:
         settings |= _of_replay(options, settings, seed)
+    if not boxed:
+        settings.setdefault("system_prompt", "")
     return Solver.load(
         options.policy or MINI_POLICY,
         options.prm or (None if options.policy else MINI_PRM),

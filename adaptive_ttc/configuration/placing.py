@@ -67,7 +67,7 @@ class Placing:
         told = {} if answers is None else {"answers": answers}
         given: dict[str, Any] = {"device": None if self.device == AUTO else self.device, "dtype": self.dtype}
         given |= {"system_prompt": self.system_prompt, "max_model_len": self.max_model_len}
-        said = {name: value for name, value in given.items() if value is not None}
+        said = {name: value for name, value in given.items() if value not in (None, "")}
         own = policy_settings.get("system_prompt")
         if own is not None and self.system_prompt not in (None, own):
             raise ConfigError("two system prompts are given: leave out system_prompt, or that in policy_settings")

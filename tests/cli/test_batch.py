@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adaptive_ttc.cli import batch, main
-from adaptive_ttc.errors import EngineError
+from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.evaluation.settled import SettledFile
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
@@ -239,3 +239,18 @@ def test_options_of_one_problem_and_of_many_are_told_apart(words, message, loade
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert loaded[0] == []
+
+
+@pytest.mark.parametrize(("space", "asked"), [("choice", ""), ("number", None), (None, None)])
+def test_a_model_is_asked_for_a_box_only_where_answers_stand_in_one(space, asked, monkeypatch, tmp_path):
+    file = tmp_path / "problems.jsonl"
+    file.write_text(json.dumps({"problem": "Which? (A) 1 (B) 2", **({"answers": space} if space else {})}))
+    given = []
+
+    def load(*models, **settings):
+        given.append(settings.get("system_prompt"))
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(Solver, "load", load)
+    main(["solve", "--dataset", str(file), "--policy", "own", "--n", "1"])
+    assert given == [asked]

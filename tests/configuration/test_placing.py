@@ -30,11 +30,11 @@ def no_gpu(monkeypatch):
 
 
 def test_without_a_gpu_nothing_is_said():
-    assert placed(system_prompt="") == ({"system_prompt": ""}, {})
+    assert placed(system_prompt="") == ({}, {})
 
 
 def test_a_gpu_is_taken_by_both_in_bfloat16(gpu):
-    assert placed(system_prompt="") == ({"system_prompt": "", **GPU}, GPU)
+    assert placed(system_prompt="") == (GPU, GPU)
     assert placed(system_prompt="", dtype="float16")[1] == {"device": "cuda", "dtype": "float16"}
     assert placed(device="cuda:1")[1] == {"device": "cuda:1", "dtype": "bfloat16"}
     assert placed(device="cpu")[1] == {"device": "cpu"}
