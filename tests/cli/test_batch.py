@@ -241,10 +241,17 @@ def test_options_of_one_problem_and_of_many_are_told_apart(words, message, loade
     assert loaded[0] == []
 
 
-@pytest.mark.parametrize(("space", "asked"), [("choice", ""), ("number", None), (None, None)])
-def test_a_model_is_asked_for_a_box_only_where_answers_stand_in_one(space, asked, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        ({"question": "Which?", "choices": ["1", "2"], "answer": 1}, ""),
+        ({"question": "How many?", "answer": "1 and 1. #### 2"}, None),
+        ({"problem": "1 + 1?", "answer": "2"}, None),
+    ],
+)
+def test_a_model_is_asked_for_a_box_only_where_answers_stand_in_one(row, asked, monkeypatch, tmp_path):
     file = tmp_path / "problems.jsonl"
-    file.write_text(json.dumps({"problem": "Which? (A) 1 (B) 2", **({"answers": space} if space else {})}))
+    file.write_text(json.dumps(row))
     given = []
 
     def load(*models, **settings):
