@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.errors import ConfigError, install_command, see
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.policy import Policy
 
 if TYPE_CHECKING:
@@ -48,8 +51,20 @@ def load_policy(
     """
     if engine == REPLAY and answers is not None:
         settings["answers"] = answers
-    policy: Policy = _entry(POLICY_GROUP, "policy engine", engine).from_pretrained(path_or_name, **settings)
+    load = _entry(POLICY_GROUP, "policy engine", engine).from_pretrained
+    _check_names(engine, load, settings)
+    policy: Policy = load(path_or_name, **settings)
     return policy
+
+
+def _check_names(engine: str, load: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """ConfigError: an engine that takes certain settings alone has none of a name that is given."""
+    known = [one for one in signature(load).parameters.values() if one.kind is not one.POSITIONAL_OR_KEYWORD]
+    if any(one.kind is one.VAR_KEYWORD for one in known) or not known:
+        return  # it checks them itself
+    names = [one.name for one in known]
+    if foreign := unknown(settings, names):
+        raise ConfigError(f"the engine {engine!r} takes no {foreign}; it takes {', '.join(names)}")
 
 
 def load_recorded_prm(path: str | Path, **settings: Any) -> RewardModel:

@@ -6,11 +6,12 @@ Every policy over the same folder reads the same, so that what was calibrated wi
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from adaptive_ttc.errors import ConfigError, PromptWarning, see, warn
 from adaptive_ttc.policies.requests import TokenTexts
 from adaptive_ttc.policies.thinking_tags import AUTO, Rendering, Thinking, thinking_tags
 from adaptive_ttc.prm.checkpoint import fingerprint, locate
+from adaptive_ttc.prm.format import ControlTokens
 from adaptive_ttc.types import Message, Problem
 
 MATH_SYSTEM_PROMPT = (
@@ -98,6 +100,9 @@ class ChatFormat:
         template: str = tokenizer.get_chat_template()
         # a macro hides transformers' function of the same name, which reads the clock
         self._template = _FIXED_CLOCK + template if "strftime_now" in template else template
+        # transformers before 5.20 knows no such argument, and would take control tokens in a problem for its own
+        known = "sanitize_control_tokens" in inspect.signature(tokenizer.apply_chat_template).parameters
+        self._breaks_up = None if known else ControlTokens(tokenizer).broken_up
         # rendering sets options on the tokenizer, which must not happen in two threads at once
         self._lock = threading.Lock()
         self._system = (Message("system", system_prompt),) if system_prompt else ()
@@ -127,7 +132,8 @@ class ChatFormat:
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """Token ids of the rendered problem, up to where the solution begins; ConfigError if the template refuses it.
 
-        Control tokens in the problem's own text are encoded as ordinary text.
+        Control tokens in the problem's own text are encoded as ordinary text (with a space inside them by releases of
+        transformers before 5.20).
         """
         return self._encoded(problem.messages)
 
@@ -136,6 +142,9 @@ class ChatFormat:
 
     def _rendered(self, messages: Sequence[Message], *, begin: bool) -> tuple[int, ...]:
         """The conversation, with the assistant's turn begun or not."""
+        sanitized: dict[str, Any] = {"sanitize_control_tokens": True}
+        if self._breaks_up is not None:
+            messages, sanitized = [replace(one, content=self._breaks_up(one.content)) for one in messages], {}
         try:
             with self._lock:
                 ids: Sequence[int] = self.tokenizer.apply_chat_template(
@@ -143,7 +152,7 @@ class ChatFormat:
                     add_generation_prompt=begin,
                     tokenize=True,
                     return_dict=False,
-                    sanitize_control_tokens=True,
+                    **sanitized,
                     date_string=_TODAY.strftime("%d %b %Y"),
                     chat_template=self._template,
                     **self.template_kwargs,
@@ -304,7 +313,7 @@ def read_chat_model(
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise ConfigError(f"{folder} is no readable causal language model: {error}") from error
     return ChatModel.of(
         path_or_hub_name,

@@ -24,7 +24,7 @@ class Meter:
     Args:
         what: was done with the things that are counted, such as ``settled``.
         total: their number; None where it is not known.
-        tokens: the tokens generated so far, or None where they are not counted.
+        tokens: the tokens generated so far, of which those before the work began are left out; None: not counted.
         clock: seconds, from any beginning.
     """
 
@@ -86,8 +86,8 @@ class Meter:
     def _spent(self) -> list[str]:
         if self._tokens is None:
             return []
-        tokens = self._tokens()
-        rate = (tokens - self._tokens_before) / max(self.seconds, 1e-9)
+        tokens = self._tokens() - self._tokens_before
+        rate = tokens / max(self.seconds, 1e-9)
         return [f"{tokens:,} tokens", f"{rate:,.0f} tokens/s"]
 
 

@@ -59,7 +59,7 @@ async def examine(
     if drawn is None:
         return
     space = solver.grader.space
-    for check in (of_policy.check_steps, partial(of_policy.check_answers, form=space.form), of_policy.check_ends):
+    for check in (of_policy.check_steps, partial(of_policy.check_answers, space=space), of_policy.check_ends):
         yield check(drawn)
     if prm is not None:
         looks: dict[str, Look] = {

@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.doctor.check import Check, by_share, judged
 from adaptive_ttc.errors import see
 from adaptive_ttc.policy import Policy
+from adaptive_ttc.run.unread import last_line, to_be_read
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.types import Candidate, Problem, Usage
@@ -77,12 +79,12 @@ def check_steps(samples: Samples) -> Check:
     return judged("steps", status, found, remedy, {"share": share})
 
 
-def check_answers(samples: Samples, form: str) -> Check:
+def check_answers(samples: Samples, space: AnswerSpace) -> Check:
     """Whether samples hold answers of the form that is looked for, and how many of these are right."""
     every = samples.every
     share = sum(one.answer is not None for one in every) / max(len(every), 1)
     graded = [one for several in samples.right for one in several if one is not None]
-    found = f"{share:.0%} of {len(every)} samples hold {form}"
+    found = f"{share:.0%} of {len(every)} samples hold {space.form}"
     figures = {"share": share}
     if graded:
         figures["right"] = sum(graded) / len(graded)
@@ -91,11 +93,10 @@ def check_answers(samples: Samples, form: str) -> Check:
     if status == "ok" and graded and not any(graded):
         remedy = "take a better policy, or easier problems: votes and scores choose among what it writes"
         return Check(name="answers", status="warning", found=found, remedy=remedy, figures=figures)
-    last = next((one.prefix.text.strip().rpartition("\n")[2][-100:] for one in every if one.answer is None), "")
-    remedy = (
-        f"one ends in {last!r}: leave system_prompt out, which asks general models for \\boxed{{}}, or say what "
-        f"answers are, as answers='number' {see('answers.md')}"
-    )
+    unread = [one.prefix.answer_text for one in every if one.answer is None and one.prefix.answer_text.strip()]
+    remedy = f"the model answers nothing {see('models.md#policies-what-writes-solutions')}"
+    if unread:
+        remedy = f"one ends in {last_line(unread[0])!r}. {to_be_read(unread, space)}"
     return judged("answers", status, found, remedy, figures)
 
 

@@ -107,6 +107,24 @@ class StepPooling:
     labels: tuple[int, int] | None = None
 
 
+class ControlTokens:
+    """A tokenizer's special tokens, and those that its chat template writes."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        named = tokenizer.chat_template or ""
+        template = "".join(named.values()) if isinstance(named, dict) else named
+        tokens = {
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if len(token.content.strip()) > 1 and (token.special or token.content in template)
+        }
+        self._any = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
+
+    def broken_up(self, text: str) -> str:
+        """The text with a space inside every control token, so that it is read as text."""
+        return self._any.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+
 class Reader(ABC):
     """Renders requests as rows and reads scores off the values at their positions; it needs the models' tokenizer."""
 
@@ -116,13 +134,7 @@ class Reader(ABC):
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        template = _template_of(tokenizer) if tokenizer.chat_template else ""
-        tokens = {
-            token.content
-            for token in tokenizer.added_tokens_decoder.values()
-            if len(token.content.strip()) > 1 and (token.special or token.content in template)
-        }
-        self._control_tokens = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
+        self._safe = ControlTokens(tokenizer).broken_up  # a policy must not write the PRM's own turns
 
     @abstractmethod
     def render(self, request: ScoreRequest) -> tuple[Row, ...]:
@@ -131,10 +143,6 @@ class Reader(ABC):
     def scores(self, rows: Sequence[Row], values: Sequence[Sequence[Sequence[float]]]) -> tuple[float, ...]:
         """One score a step from every model's values at the rows' positions; by default the first one's at its end."""
         return tuple(some[end - 1] for row, some in zip(rows, values[0], strict=True) for end in row.ends)
-
-    def _safe(self, text: str) -> str:
-        """The text with a space inside every control token: a policy must not write the PRM's own turns."""
-        return self._control_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -148,7 +156,7 @@ class ChatReader(Reader):
     """A reader whose format is a chat in the tokenizer's template; ConfigError where none serves."""
 
     def __init__(self, tokenizer: Any) -> None:
-        _template_of(tokenizer)
+        _check_template(tokenizer)
         super().__init__(tokenizer)
 
     def _chat(self, *turns: tuple[str, str], answering: bool = False) -> list[int]:
@@ -163,8 +171,8 @@ class ChatReader(Reader):
 TEMPLATE_DATE = "26 Jul 2024"  # the date given to templates that print one: Llama 3.1's default, and the same every day
 
 
-def _template_of(tokenizer: Any) -> str:
-    """The tokenizer's one chat template; errors as :class:`ChatReader` says."""
+def _check_template(tokenizer: Any) -> None:
+    """Whether the tokenizer has one chat template; errors as :class:`ChatReader` says."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
@@ -175,7 +183,6 @@ def _template_of(tokenizer: Any) -> str:
             "the chat template prints today's date, so scores would change daily; "
             "edit it to use the variable date_string where that is defined"
         )
-    return template
 
 
 @dataclass(frozen=True, slots=True)

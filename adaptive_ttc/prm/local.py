@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
 from adaptive_ttc.prm.format import Head, Reader, Rendered, RenderingPRM, Row, finite, smallest
@@ -39,8 +40,8 @@ class LocalSettings(BatcherConfig):
     def of(cls, given: Mapping[str, Any]) -> LocalSettings:
         """Read keyword arguments; ConfigError if one is unknown or out of range."""
         known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(given) - set(known)):
-            raise ConfigError(f"unknown settings {', '.join(unknown)}; a PRM takes {', '.join(known)}")
+        if foreign := unknown(given, known):
+            raise ConfigError(f"unknown settings {foreign}; a PRM takes {', '.join(known)}")
         return cls(**given)
 
 

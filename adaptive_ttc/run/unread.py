@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.registry import parse_space
-from adaptive_ttc.errors import AnswerWarning, ConfigError, Line, see, warn
+from adaptive_ttc.errors import AnswerWarning, ConfigError, Line, warn
 from adaptive_ttc.events import Event, FinishedEvent
 
 FEW = 4  # finished solutions without an answer, and none with one, after which it is said
@@ -53,21 +53,27 @@ class Unread:
 
 
 def _told(texts: list[str], space: AnswerSpace) -> str:
-    lines = " and in ".join(repr(_last_line(text)) for text in texts[:_SHOWN])
-    other = next((name for name in _OTHERS if name != space.name and _reads_all(parse_space(name), texts)), None)
-    fits = f"answers={other!r} would read them all" if other else f"for what there is, {see('answers.md')}"
-    asks = f', or ask for it in a system prompt: "{space.asks}"' if space.asks else ""
+    lines = " and in ".join(repr(last_line(text)) for text in texts[:_SHOWN])
     return (
         f"none of the first {len(texts)} solutions holds {space.form}, which answers={space.name!r} looks for; they "
-        f"end in {lines}. Say what answers are ({fits}){asks}"
+        f"end in {lines}. {to_be_read(texts, space)}"
     )
 
 
-def _last_line(text: str) -> str:
+def to_be_read(texts: Sequence[str], space: AnswerSpace) -> str:
+    """What to set, where these solutions hold no answer of a space."""
+    other = next((name for name in _OTHERS if name != space.name and _reads_all(parse_space(name), texts)), None)
+    fits = f"answers={other!r} would read them all" if other else "see docs/answers.md for what there is"
+    asks = f', or ask for it in a system prompt: "{space.asks}"' if space.asks else ""
+    return f"Say what answers are ({fits}){asks}"
+
+
+def last_line(text: str) -> str:
+    """The last line of a solution, or its end."""
     line = text.strip().rpartition("\n")[2]
     return line if len(line) <= _LONGEST else f"...{line[-_LONGEST:]}"
 
 
-def _reads_all(space: AnswerSpace, texts: list[str]) -> bool:
+def _reads_all(space: AnswerSpace, texts: Sequence[str]) -> bool:
     """Whether every text says its answer, so that nothing is guessed from its end."""
     return all(answer_in(space, text, "length") is not None for text in texts)

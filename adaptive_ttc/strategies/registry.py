@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.strategies.base import Strategy
 
 S = TypeVar("S", bound=type[Strategy])
@@ -54,7 +55,6 @@ def make_strategy(name: str, **options: Any) -> Strategy:
         aliases = ", ".join(f"{alias} (the same as {original})" for alias, original in _ALIASES.items())
         raise ConfigError(f"unknown strategy {name!r}; choose one of {', '.join(_STRATEGIES)}; also {aliases}")
     known = [part.name for part in fields(strategy)]
-    unknown = [key for key in options if key not in known]
-    if unknown:
-        raise ConfigError(f"{strategy.name} has no option {', '.join(unknown)}; it takes {', '.join(known)}")
+    if foreign := unknown(options, known):
+        raise ConfigError(f"{strategy.name} has no option {foreign}; it takes {', '.join(known)}")
     return strategy(**options)

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from adaptive_ttc.calibration.collect.arms import WITH_BEAMS, Arm, default_arms, demand, parse_arms
@@ -29,6 +28,7 @@ from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, Pool
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cli.options import add_pair_options, answers_of, load_solver
+from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
 from adaptive_ttc.policy import whole_samples
@@ -146,7 +146,7 @@ def draw_missing(
     tally, began, limit = Tally(missing), time.perf_counter(), options.max_tokens_total
     with ExitStack() as stack:
         if options.workers == 1 and options.ray is None:
-            report = stack.enter_context(_progress(tally, console))
+            report = stack.enter_context(_progress(tally))
 
             async def here() -> Collected:
                 async with solver:
@@ -160,7 +160,7 @@ def draw_missing(
             solver.close()
             job = Job(load=load, demand=wanted, key=key, concurrency=options.concurrency)
             start = stack.enter_context(_workers_of(options, job))
-            report = stack.enter_context(_progress(tally, console))
+            report = stack.enter_context(_progress(tally))
             collected = collect_with_workers(
                 job, rows, store, options.workers, start, max_tokens_total=limit, report=report
             )
@@ -175,17 +175,14 @@ def _workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager
 
 
 @contextmanager
-def _progress(tally: Tally, console: Console) -> Iterator[Callable[[Advance], None]]:
-    """A bar of units while they are drawn; what moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("drawing", total=tally.total)
+def _progress(tally: Tally) -> Iterator[Callable[[Advance], None]]:
+    """Progress while units are drawn; what moves it."""
+    with progress("drawn", tally.total, tokens=lambda: tally.tokens) as meter:
 
         def report(advance: Advance) -> None:
             tally.add(advance)
             right = "" if tally.accuracy is None else f"{tally.accuracy:.1%} of samples right, "
-            done = f"{right}{tally.problems} problems, {tally.tokens:,} tokens"
-            bar.update(task, completed=tally.units, description=done)
+            meter.update(tally.units, f"{right}{tally.problems} problems")
 
         yield report
 

@@ -14,12 +14,11 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from adaptive_ttc.calibration.collect.__main__ import add_drawing_options, arms_of
@@ -29,6 +28,7 @@ from adaptive_ttc.calibration.fit.recorded import from_recorded, name_of, record
 from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.report.tables import show_calibration
 from adaptive_ttc.cli import Parser, exit_code
+from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import META
 
@@ -36,6 +36,7 @@ from adaptive_ttc.estimate.artefact import META
 FEW = 200
 RUNS = Path("runs") / "calibration"
 UNITS = "units.sqlite"
+_PARTS = 7  # of a fit, beside its folds
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m adaptive_ttc.calibration.fit") -> int:
@@ -122,8 +123,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if (options.out / META).exists():
         console.print(Text(f"note: the calibration that is in {options.out} will be replaced", style="yellow"))
     settings = settings_of(options, gathered)
-    with _progress(settings.folds, console) as tell:
-        calibration = calibrate(gathered.records, arms, settings, gathered.source, tell)
+    with progress("fitted", _PARTS + settings.folds) as meter:
+        told = count()
+        calibration = calibrate(
+            gathered.records, arms, settings, gathered.source, lambda what: meter.update(next(told), what)
+        )
     calibrated = save_calibration(
         calibration,
         options.out,
@@ -157,22 +161,6 @@ def default_name(options: argparse.Namespace) -> str:
         return name_of(options.replay)
     models = options.recipe or options.policy or "mini"
     return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (models, options.dataset))
-
-
-@contextmanager
-def _progress(folds: int, console: Console) -> Iterator[Callable[[str], None]]:
-    """A bar of the fit's parts."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("fitting", total=7 + folds)
-        told = 0
-
-        def tell(what: str) -> None:
-            nonlocal told
-            bar.update(task, completed=told, description=what)
-            told += 1
-
-        yield tell
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ from adaptive_ttc.calibration.pareto.pooled import in_pool, pooled_lines
 from adaptive_ttc.calibration.pareto.sampling_rules import sampling_lines
 from adaptive_ttc.cli import Parser, exit_code
 from adaptive_ttc.cli.options import add_model_options, load_solver
+from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import CalibrationError, ConfigError, install_command
 from adaptive_ttc.evaluation.markdown import command, write_section
 from adaptive_ttc.evaluation.result_file import writable, write_record
@@ -164,8 +165,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         raise ConfigError("--limit, --most, --decks and --workers are at least 1, --budgets at least 2")
     options, tested, arms = gathered(options, console)
     stem = stem_of(options)
-    with console.status("") as status:
-        found = judged(options, tested, arms, console, status.update)
+    with progress("judged") as meter:
+        found = judged(options, tested, arms, console, lambda what: meter.advance(note=what))
     console.print(overview(found))
     for told in [*found.notes, *sentences(found)]:
         console.print(Text(told))

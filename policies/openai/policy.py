@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
 from adaptive_ttc.policies.openai.answer import Answer
 from adaptive_ttc.policies.openai.attempt import NOTHING, Attempt
@@ -118,8 +119,8 @@ class OpenAIPolicy(ChatModelPolicy):
             ConfigError: files are missing or unfit, or a setting is unknown or out of its range.
         """
         known = [field.name for field in fields_of(FleetConfig) if field.init]
-        if unknown := set(settings) - set(known):
-            raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}; a fleet has {', '.join(known)}")
+        if foreign := unknown(settings, known):
+            raise ConfigError(f"unknown settings {foreign}; a fleet has {', '.join(known)}")
         urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
         key = api_key if api_key is not None else os.environ.get(api_key_env or "")
         config = FleetConfig(base_urls=urls, api_key=key, **settings)

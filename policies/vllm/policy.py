@@ -18,6 +18,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.policies.chat_model import ChatModel, ChatModelPolicy, read_chat_model
 from adaptive_ttc.policies.requests import StopRule, check_request, mean_logprob, stream_seed
 from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
@@ -197,10 +198,9 @@ class VLLMPolicy(ChatModelPolicy):
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
-    foreign = sorted(set(settings) - known)
-    if foreign:
+    if foreign := unknown(settings, known):
         raise ConfigError(
-            f"no such setting: {', '.join(foreign)}; besides system_prompt, eos_token_ids and revision they are the "
+            f"no such setting: {foreign}; besides system_prompt, eos_token_ids and revision they are the "
             "fields of vLLM's AsyncEngineArgs, such as max_model_len and max_num_seqs"
         )
     reserved = sorted(set(settings).intersection(_RESERVED))

@@ -100,3 +100,16 @@ async def test_a_warning_names_the_line_that_asked_and_not_the_event_loops():
             await solver.solve("Evaluate $6 \\cdot 3 - 8$.", budget_tokens=300, max_tokens=100)
     assert {one.category.__name__ for one in told} == {"AnswerWarning", "CalibrationWarning"}
     assert {one.filename for one in told} == {__file__}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"policy_settings": {"max_bacth": 8}}, r"the engine 'transformers' takes no max_bacth \(max_batch\?\)"),
+        ({"prm_settings": {"max_bacth": 8}}, r"unknown settings max_bacth \(max_batch\?\); a PRM takes"),
+        ({"defaults": {"strateg": "greedy"}}, r"nothing is called strateg \(strategy\?\)"),
+    ],
+)
+def test_misspelled_settings_are_answered_with_the_nearest(settings, told):
+    with pytest.raises(ConfigError, match=told):
+        Solver.load(MINI_POLICY, MINI_PRM, **settings)

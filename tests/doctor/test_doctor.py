@@ -13,10 +13,13 @@ from adaptive_ttc.doctor.problems import WORKED, rows
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.loading import MINI_CALIBRATION
 from adaptive_ttc.policies.fake import FakePolicy
+from adaptive_ttc.policies.openai import OpenAIPolicy
 from adaptive_ttc.prm import ConfidencePRM
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import join_steps
+from tests.policies.openai_server import ToyServer, folder
+from tests.policies.server_profiles import MODEL, VLLM
 
 RIGHT = {one.problem: join_steps(one.right) for one in WORKED}
 WRONG = {one.problem: join_steps(one.wrong) for one in WORKED}
@@ -160,3 +163,12 @@ def test_every_problem_is_what_its_solutions_say():
         assert f"\\boxed{{{one.answer}}}" in one.right[-1]
         assert f"\\boxed{{{one.answer}}}" not in one.wrong[-1]
         assert eval(one.problem.split("$")[1].replace("\\cdot", "*")) == int(one.answer)
+
+
+@pytest.mark.parametrize("api", ["tokens", "chat"])
+async def test_servers_are_checked_as_well(api):
+    with ToyServer(VLLM) as server:
+        policy = OpenAIPolicy.from_pretrained(folder(), base_url=server.url, model=MODEL, api=api)
+        checks = await found(policy, samples=2)
+    assert checks["chat template"].status == checks["ends"].status == "ok"
+    assert checks["prefix cache"].figures["second_seconds"] >= 0

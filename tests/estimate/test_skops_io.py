@@ -202,6 +202,7 @@ STATES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")  # with older releases
 def test_the_shipped_calibration_tells_what_scikit_learn_tells():
     ours = Calibrated.load(MINI)
     grown, told = (

@@ -180,8 +180,9 @@ async def test_a_server_that_names_no_ids_is_refused_at_its_first_words():
 async def test_text_of_control_tokens_is_not_sent_as_text():
     with ToyServer(TEXT_ONLY) as server:
         policy = policy_over(server, api="text")
+        written = policy.model.chat.tokenizer.encode("What is <user> 1 + 1?", split_special_tokens=True)
         with pytest.raises(ConfigError, match="control token"):
-            await policy.sample(ask(policy, "What is <user> 1 + 1?"))
+            await policy.sample(ask(policy, prompt_ids=tuple(written)))
         assert server.requests == []
         await policy.aclose()
 

@@ -13,7 +13,7 @@ from adaptive_ttc.prm import FakePRM, ScoreRequest, Traits, load_prm
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.prm.checkpoint import load_tokenizer
 from adaptive_ttc.solver import Solver
-from tests.prm.tiny import REQUESTS
+from tests.prm.tiny import REQUESTS, save_weights
 from tests.prm.tiny_outcome import reference_outcome, rendered, save_outcome
 
 QUESTION = "Add 3, 44, 5, 66 and 777."
@@ -46,11 +46,11 @@ def test_a_folder_is_known_by_its_architecture_and_a_hub_model_by_its_name(tmp_p
 
 def test_a_classifier_with_another_head_is_to_be_served(tmp_path: Path) -> None:
     save_outcome(tmp_path)
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     weights = load_file(tmp_path / "model.safetensors")
     weights["classifier.weight"] = weights.pop("score.weight")
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_weights(tmp_path, weights)
     with pytest.raises(ConfigError, match="serve it, and read it with engine='served', pooling='classify'"):
         load_prm(tmp_path)
 

@@ -19,7 +19,7 @@ from adaptive_ttc.prm.families.qwen_math import ClassHead, QwenMathReader
 from adaptive_ttc.prm.families.self_verification import SelfVerificationReader
 from adaptive_ttc.prm.families.skywork import ValueHead
 from tests.prm import tiny_heads as tiny
-from tests.prm.tiny import QUESTION, REQUESTS, TINY, byte_level, head_of, model_of, save, tokenizer_of
+from tests.prm.tiny import QUESTION, REQUESTS, TINY, byte_level, head_of, model_of, save, save_weights, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def test_the_heads_weights_count_in_the_fingerprint_and_must_be_there(name: str,
     weights = load_file(tmp_path / "model.safetensors")
     heads = [key for key in weights if key.startswith(("score.", "v_head."))]
     for key in heads:
-        save_file(weights | {key: weights[key] + 1}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        save_weights(tmp_path, weights | {key: weights[key] + 1})
         assert load_prm(tmp_path).fingerprint != first
         kept = {other: value for other, value in weights.items() if other != key}
-        save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        save_weights(tmp_path, kept)
         with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
             load_prm(tmp_path)
 

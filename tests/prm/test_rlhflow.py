@@ -30,6 +30,7 @@ from tests.prm.tiny import (
     model_of,
     reference_scores,
     save,
+    save_weights,
     tokenizer_of,
 )
 from tests.prm.tiny import rlhflow as reader
@@ -239,11 +240,11 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="prefix_cache_bytes"):
         load(tmp_path / "model", prefix_cache_bytes=-1)
 
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     weights = load_file(tmp_path / "model" / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
-    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    save_weights(tmp_path / "model", weights)
     with pytest.raises(ConfigError, match="up_proj"):
         load(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
@@ -133,6 +135,12 @@ def model_of(name: str, seed: int = 0) -> Any:
 def save(name: str, folder: Any, *, seed: int = 0) -> None:
     model_of(name, seed).save_pretrained(folder)
     tokenizer_of(name).save_pretrained(folder)
+
+
+def save_weights(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put a model's weights into a new file: the old one may be mapped into memory, by these very weights."""
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    save_file(dict(weights), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def body_of(model: Any) -> Backbone:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from adaptive_ttc.prm import BatchedPRM, ScoreRequest
@@ -19,7 +19,7 @@ from adaptive_ttc.prm.families.math_shepherd import MathShepherdReader
 from adaptive_ttc.prm.families.qwen_math import ClassHead, QwenMathReader
 from adaptive_ttc.prm.families.self_verification import SelfVerificationReader
 from adaptive_ttc.prm.families.skywork import SkyworkReader, ValueHead
-from tests.prm.tiny import batched, byte_level, head_of, model_of, tokenizer_of
+from tests.prm.tiny import batched, byte_level, head_of, model_of, save_weights, tokenizer_of
 
 # Qwen2.5-Math's, without tools.
 CHATML = (
@@ -77,7 +77,7 @@ def save_with_head(folder: Path, head: dict[str, torch.Tensor], **entries: Any) 
     qwen_model().save_pretrained(folder)
     qwen_tokenizer().save_pretrained(folder)
     weights = load_file(folder / "model.safetensors") | head
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_weights(folder, weights)
     config = json.loads((folder / "config.json").read_text()) | entries
     (folder / "config.json").write_text(json.dumps(config))
 
