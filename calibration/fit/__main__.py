@@ -124,9 +124,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(Text(f"note: the calibration that is in {options.out} will be replaced", style="yellow"))
     settings = settings_of(options, gathered)
     with progress("fitted", _PARTS + settings.folds) as meter:
-        told = count()
+        number = count()
         calibration = calibrate(
-            gathered.records, arms, settings, gathered.source, lambda what: meter.update(next(told), what)
+            gathered.records, arms, settings, gathered.source, lambda what: meter.update(next(number), what)
         )
     calibrated = save_calibration(
         calibration,
