@@ -151,6 +151,7 @@ def test_a_key_shows_its_own_problems_alone_and_never_stands_in_an_address(opene
         page, addresses = opened(url), []
         page.on("request", lambda request: addresses.append(request.url))
         page.wait_for_selector("#key:not([hidden])")
+        assert not page.is_visible("main")
         assert page.locator("#rows tr").count() == 0
         page.evaluate("fetch('live').then((reply) => { window.status_ = reply.status })")
         until(page, "window.status_ === 401")

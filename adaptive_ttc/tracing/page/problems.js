@@ -353,6 +353,10 @@
     if (live && model.chosen && !model.paused) follow(model.chosen);
   };
 
+  const locked = (closed) => {
+    by("key").hidden = !closed;
+    by("main").hidden = by("pause").hidden = closed;
+  };
   let controller = new AbortController();
   const listen = async (signal) => {
     const reply = await ask("live", signal);
@@ -362,7 +366,7 @@
       connection(said && said.error ? said.error.message : `the server says ${reply.status}`);
       return "refused";
     }
-    by("key").hidden = true;
+    locked(false);
     connection(model.paused ? "paused" : "live", !model.paused);
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -384,7 +388,7 @@
         const wrong = key !== null;
         leave();
         connection(wrong ? "that key is not known here" : "an API key is needed");
-        by("key").hidden = false;
+        locked(true);
         by("secret").focus();
         return;
       }
