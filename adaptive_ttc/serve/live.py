@@ -75,7 +75,7 @@ class Live:
         one.trace = None if one.stream.trace is None else one.stream.trace.detached()
         one.spent = one.stream.spent
         one.size = _EVENT * len(one.trace or ()) + _TOKEN * one.stream.usage.completion_tokens
-        one.stream = None
+        one.stream = one.summary = None
         mine = self._settled.setdefault(one.account.name, deque())
         mine.append(one)
         self._kept.append(one)
@@ -138,7 +138,7 @@ class Live:
 
     def _head(self, account: Account) -> dict[str, Any]:
         own = account.ledger.statistics()
-        limit = own.limit if account.name else self._accounts.all.statistics().limit
+        limit = own.limit if self._accounts.named else self._accounts.all.statistics().limit
         left = self._accounts.left(account)
         return {"budget": limit, "spent": own.spent, "left": left, "unit": self._unit}
 
