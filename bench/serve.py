@@ -56,7 +56,8 @@ def resident() -> int:
 async def client(url: str, number: int, until: float, seen: Seen) -> None:
     """Ask one problem after the other."""
     chance = random.Random(number)
-    async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0, timeout=120) as ours:
+    http = openai.DefaultAsyncHttpxClient(verify=False)  # nothing is encrypted here, and certificates take long to read
+    async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0, timeout=120, http_client=http) as ours:
         while time.monotonic() < until:
             budget, stream = chance.randrange(100, 1500), chance.random() < 0.5
             question = f"What is {chance.randrange(100)} + {chance.randrange(100)} + {chance.randrange(100)}?"

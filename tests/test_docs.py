@@ -1,9 +1,8 @@
 """README.md and docs/: their Python runs, their command lines parse, and what they name is there.
 
 A ```python block is run, after those above it on its page. One with ``no-run`` in its fence line is compiled, and its
-imports and the settings that it gives ``Solver.load`` are looked up; with ``needs=PACKAGE``, it is compiled only where
-that package is missing. In ```sh and ```bash blocks, the command lines of
-this project are read by the real parsers.
+imports and the settings that it gives ``Solver.load`` are looked up; one with ``needs-PACKAGE`` is compiled only where
+that package is missing. In ```sh and ```bash blocks, the command lines of this project are read by the real parsers.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Block:
     @property
     def needed(self) -> list[str]:
         """Packages without which it does not run."""
-        return [option.removeprefix("needs=") for option in self.options if option.startswith("needs=")]
+        return [option.removeprefix("needs-") for option in self.options if option.startswith("needs-")]
 
     @property
     def code(self) -> Any:
