@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from anyio.from_thread import start_blocking_portal
 
 from adaptive_ttc.configuration.recipe import recipe_names
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, install_command
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
@@ -26,7 +26,7 @@ def missing(package: str, extra: str) -> type:
 
     class Missing:
         def __init__(self, *given: object, **named: object) -> None:
-            raise ConfigError(f"this needs {package}, which is not installed: pip install 'adaptive-ttc[{extra}]'")
+            raise ConfigError(f"this needs {package}, which is not installed: {install_command(extra)}")
 
     return Missing
 

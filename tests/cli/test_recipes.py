@@ -1,6 +1,5 @@
 """Recipes: read, refused with a remedy, and carried out up to the call of the engines."""
 
-import importlib
 import json
 import shlex
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from adaptive_ttc import loading
 from adaptive_ttc.calibration.fit import __main__ as fit
+from adaptive_ttc.calibration.pareto import __main__ as pareto
 from adaptive_ttc.cli import main
 from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError
@@ -158,9 +158,7 @@ def test_its_commands_are_about_itself(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_calibration_and_pareto_know_their_options_and_share_what_is_drawn(name, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
     monkeypatch.chdir(tmp_path)
-    pareto = importlib.import_module("pareto")
     commands = {key: shlex.split(line) for key, line in read_recipe(RECIPES[name]).commands.items()}
     assert commands["calibrate"][:3] == ["python", "-m", "calibration.fit"]
     assert commands["pareto"][:2] == ["python", "bench/pareto.py"]
