@@ -126,6 +126,11 @@ class Connections:
             raise UnavailableError(f"out of reach ({_said(error)})", must_check=True) from error
         if models.status_code in (401, 403):
             raise ConfigError(f"{replica.url} refuses the API key ({models.status_code}); pass the right api_key")
+        if models.status_code == 404 and not replica.model:  # later, a router may have lost it for a while
+            raise ConfigError(
+                f"{replica.url}/models is not there (404): name the base URL of an OpenAI-compatible server, up to and "
+                "with /v1"
+            )
         if models.status_code != 200:
             raise UnavailableError(f"/models says {models.status_code}", must_check=True)
         card = self._pick(replica, models)

@@ -327,6 +327,14 @@ async def test_a_server_that_was_never_there_is_told_soon_and_may_come_up_later(
         await policy.aclose()
 
 
+async def test_a_base_url_that_leads_past_the_api_is_told_at_once():
+    with ToyServer() as server:
+        policy = OpenAIPolicy.from_pretrained(folder(), base_url=server.url.removesuffix("/v1"), **QUIET)
+        with pytest.raises(ConfigError, match=r"/models is not there \(404\).*with /v1"):
+            await policy.ready()
+        await policy.aclose()
+
+
 async def test_a_server_that_says_that_it_is_not_well_is_waited_for():
     with ToyServer() as server:
         server.trouble.sick = True
