@@ -113,5 +113,5 @@ def test_another_model_has_no_such_budget(tmp_path):
 
 @pytest.mark.skipif(inspect_ai is not None, reason="Inspect is there")
 def test_without_inspect_the_remedy_is_told():
-    with pytest.raises(ConfigError, match=r"adaptive-ttc\[inspect\]"):
+    with pytest.raises(ConfigError, match=r"pip install .*inspect"):
         adapter.AdaptiveAPI("mini")

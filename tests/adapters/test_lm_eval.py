@@ -130,9 +130,9 @@ def test_what_cannot_be_had_is_refused(task_of):
 
 def test_the_majority_knows_equal_answers():
     if lm_eval is None:
-        with pytest.raises(ConfigError, match=r"adaptive-ttc\[lm-eval\]"):
+        with pytest.raises(ConfigError, match=r"pip install .*lm-eval"):
             MajorityFilter()
-        with pytest.raises(ConfigError, match=r"adaptive-ttc\[lm-eval\]"):
+        with pytest.raises(ConfigError, match=r"pip install .*lm-eval"):
             AdaptiveLM("mini")
         return
     texts = ["\\boxed{3}", "\\boxed{\\frac{1}{2}}", "\\boxed{3}", "\\boxed{0.5}", "\\boxed{\\frac{2}{4}}", "none"]
