@@ -52,6 +52,7 @@ LAYERS = (
     ("solver",),
     ("evaluation", "serve", "adapters"),
     ("doctor",),
+    ("training",),
     ("cli",),
     ("mini",),
     ("__main__",),

@@ -110,6 +110,24 @@ def interruptible() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Meanwhile a signal interrupts nothing: the work asks whether one came, and takes its time to save and end by
+    KeyboardInterrupt. A second signal ends the process.
+    """
+    asked, current = threading.Event(), _current or Interruption()
+
+    def ask() -> None:
+        current.relax()
+        asked.set()
+
+    before, current._cancel = current._cancel, ask
+    try:
+        yield asked.is_set
+    finally:
+        current._cancel = before
+
+
 def run(work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
     """Run the work of a command in an event loop, so that a signal cancels it. KeyboardInterrupt: one came."""
     try:

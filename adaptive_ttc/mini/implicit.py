@@ -47,18 +47,6 @@ def implicit_ratios(
     return ratios, labels
 
 
-def fit_logistic(ratios: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Scale and offset of the logistic regression of ``labels`` on ``ratios``, by Newton's method."""
-    features = torch.stack([ratios, torch.ones_like(ratios)], dim=1).double()
-    weights = torch.tensor([0.1, 0.0], dtype=torch.float64)
-    for _ in range(50):
-        p = torch.sigmoid(features @ weights)
-        gradient = features.T @ (p - labels.double())
-        hessian = features.T @ (features * (p * (1 - p))[:, None]) + 1e-6 * torch.eye(2, dtype=torch.float64)
-        weights = weights - torch.linalg.solve(hessian, gradient).clamp(-1, 1)
-    return float(weights[0]), float(weights[1])
-
-
 def _log_probabilities(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     chosen: torch.Tensor = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]

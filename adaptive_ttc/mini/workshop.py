@@ -26,12 +26,13 @@ from adaptive_ttc.mini.data import (
     revision,
     verdict,
 )
-from adaptive_ttc.mini.implicit import fit_logistic, implicit_ratios
+from adaptive_ttc.mini.implicit import implicit_ratios
 from adaptive_ttc.mini.minimath import right_tokens_end
 from adaptive_ttc.mini.models import fresh, save, widened, with_verifier
 from adaptive_ttc.mini.settings import PARTS, Pair, Training
 from adaptive_ttc.mini.stages import Loss, Report, VerifierLoss, rank, train, world, writer_loss
 from adaptive_ttc.mini.tokenizer import REVISE, train_tokenizer
+from adaptive_ttc.training.logistic import fit_logistic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

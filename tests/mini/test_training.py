@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from adaptive_ttc.mini import train as command
 from adaptive_ttc.mini.card import write_card
 from adaptive_ttc.mini.data import IGNORE, attempt, batches, drawn, drill, judged, revision, verdict
-from adaptive_ttc.mini.implicit import fit_logistic, implicit_ratios
+from adaptive_ttc.mini.implicit import implicit_ratios
 from adaptive_ttc.mini.models import fresh, widened, with_verifier
 from adaptive_ttc.mini.settings import PAIRS, Size, Training
 from adaptive_ttc.mini.stages import train, writer_loss
 from adaptive_ttc.mini.tokenizer import REVISE, train_tokenizer
+from adaptive_ttc.training.logistic import fit_logistic
 
 TINY = Size(hidden=32, layers=2, heads=2, intermediate=64)
 SOURCE = PAIRS["mini"].source

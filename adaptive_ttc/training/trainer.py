@@ -1,0 +1,208 @@
+"""The optimiser's loop: warm-up and cosine, looks at held-out problems, early stop, a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from adaptive_ttc.display.progress import Meter
+from adaptive_ttc.errors import CheckpointError, ConfigError
+from adaptive_ttc.training.batching import Example, Schedule
+from adaptive_ttc.training.judge import Figures, figures
+from adaptive_ttc.training.models import Verifier
+
+CHECKPOINT = "checkpoint.pt"
+SAVE_EVERY = 120.0
+"""Seconds between two checkpoints, beside those at every look."""
+
+
+class Trainer:
+    """Trains a verifier inside a folder, and goes on from the checkpoint there.
+
+    Args:
+        verifier: what is trained.
+        train: the rows to learn from.
+        held: the rows of other problems.
+        folder: where the checkpoint is.
+        identity: of settings, data and policy; a checkpoint of another one is refused.
+
+    Attributes:
+        looks: what was measured at which step, and the loss of training since the look before.
+    """
+
+    def __init__(
+        self, verifier: Verifier, train: Sequence[Example], held: Sequence[Example], folder: Path, identity: str
+    ) -> None:
+        settings = verifier.settings
+        self.verifier, self.train, self.held, self.settings = verifier, train, held, settings
+        lengths = tuple(example.length for example in train)
+        self.schedule = Schedule(lengths, settings.tokens, settings.accumulate, settings.seed)
+        steps = math.ceil(settings.epochs * self.schedule.steps_per_epoch)
+        self.steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
+        self.every = settings.eval_every or max(1, math.ceil(self.steps / 8))
+        self.looks: list[dict[str, Any]] = []
+        self.step, self.best_step, self._best = 0, 0, -math.inf
+        self._file, self._identity = folder / CHECKPOINT, identity
+        self._trained = {name: p for name, p in verifier.model.named_parameters() if p.requires_grad}
+        self._kept = self._weights()
+        self._peak = settings.peak(verifier.parameters)
+        self._optimizer = torch.optim.AdamW(
+            self._trained.values(), lr=self._peak, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        )
+        self._losses: list[float] = []
+        torch.manual_seed(settings.seed)
+        if self._file.exists():
+            self._resume()
+
+    def run(self, stop: Callable[[], bool], meter: Meter) -> None:
+        """Train to the end or the early stop, and put the best weights back; a call that was cut goes on.
+
+        Raises:
+            KeyboardInterrupt: ``stop`` said so; the checkpoint is written.
+            ConfigError: the loss is not a number.
+        """
+        meter.start_at(self.step)
+        self.verifier.model.train()
+        saved = time.monotonic()
+        while True:
+            if (self.step % self.every == 0 or self.step == self.steps) and not self._looked():
+                if not self._look(stop):
+                    self._save_and_leave()
+                self._save()
+                saved = time.monotonic()
+                meter.update(self.step, self.note())
+            if self.step >= self.steps or self._settled():
+                break
+            if stop():
+                self._save_and_leave()
+            self._advance()
+            meter.update(self.step)
+            if time.monotonic() - saved > SAVE_EVERY:
+                self._save()
+                saved = time.monotonic()
+        self._put(self._kept)
+        self.verifier.model.eval()
+
+    def note(self) -> str:
+        """The last look in words."""
+        look = self.looks[-1]
+        shown = {"AUC": look["auc_within"], "gain": look["gain"], "loss": look["train_loss"]}
+        return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
+
+    def logits(self, examples: Sequence[Example], stop: Callable[[], bool] = lambda: False) -> list[torch.Tensor]:
+        """The logits of every row, in their order; fewer where ``stop`` says so."""
+        found: dict[int, torch.Tensor] = {}
+        self.verifier.model.eval()
+        with torch.no_grad():
+            for numbers, some in self.verifier.batches(examples):
+                if stop():
+                    break
+                flat = self.verifier.forward(some).cpu()
+                parts = torch.split(flat, [len(example.row.ends) for example in some])
+                found |= dict(zip(numbers, parts, strict=True))
+        self.verifier.model.train()
+        return [found[number] for number in sorted(found)]
+
+    def measure(self, logits: Sequence[torch.Tensor]) -> Figures:
+        """The figures of the held-out rows."""
+        scores = [one.sigmoid().tolist() for one in logits]
+        return figures([example.graded for example in self.held], scores, last_only=self.verifier.last_only)
+
+    def _looked(self) -> bool:
+        return bool(self.looks and self.looks[-1]["step"] == self.step)
+
+    def _look(self, stop: Callable[[], bool]) -> bool:
+        """Measure and remember; False where it was stopped before it was done."""
+        logits = self.logits(self.held, stop)
+        if len(logits) < len(self.held):
+            return False
+        found = self.measure(logits)
+        mean = math.fsum(self._losses) / len(self._losses) if self._losses else None
+        self.looks.append({"step": self.step, "train_loss": mean, **found.entries()})
+        self._losses = []
+        if found.better_by > self._best:
+            self._best, self.best_step, self._kept = found.better_by, self.step, self._weights()
+        return True
+
+    def _settled(self) -> bool:
+        """Whether the best look lies so far back that no better one is waited for."""
+        return sum(look["step"] > self.best_step for look in self.looks) >= self.settings.patience
+
+    def _advance(self) -> None:
+        """One optimiser step; its loss is the mean over the labels of its batches, by their weights."""
+        batches = [[self.train[number] for number in some] for some in self.schedule.step(self.step)]
+        total = math.fsum(weight for some in batches for example in some for weight in example.weights)
+        for part in self._optimizer.param_groups:
+            part["lr"] = self._peak * pace(self.step, self.steps, math.ceil(self.settings.warmup * self.steps))
+        summed = 0.0
+        for some in batches:
+            loss = self._loss(some) / total
+            loss.backward()
+            summed += loss.item()
+        if not math.isfinite(summed):
+            raise ConfigError(f"the loss is not a number at step {self.step}; lower --learning-rate")
+        torch.nn.utils.clip_grad_norm_(self._trained.values(), self.settings.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._losses.append(summed)
+        self.step += 1
+
+    def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
+        """Binary cross-entropy in nats, summed over the labels by their weights."""
+        logits = self.verifier.forward(examples)
+        labels = logits.new_tensor([label for example in examples for label in example.labels])
+        weights = logits.new_tensor([weight for example in examples for weight in example.weights])
+        known = weights > 0
+        return binary_cross_entropy_with_logits(logits[known], labels[known], weight=weights[known], reduction="sum")
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach().to("cpu", copy=True) for name, p in self._trained.items()}
+
+    def _put(self, weights: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, p in self._trained.items():
+                p.copy_(weights[name])
+
+    def _save_and_leave(self) -> None:
+        self._save()
+        raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        state = {
+            "identity": self._identity, "step": self.step, "best_step": self.best_step, "best": self._best,
+            "looks": self.looks, "losses": self._losses, "weights": self._weights(), "kept": self._kept,
+            "optimizer": self._optimizer.state_dict(), "rng": torch.get_rng_state(),
+            "gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }  # fmt: skip
+        partial = self._file.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._file)
+
+    def _resume(self) -> None:
+        try:
+            state = torch.load(self._file, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged file raises whatever it likes
+            raise CheckpointError(f"{self._file} cannot be read ({error}); remove it to begin anew") from error
+        if state["identity"] != self._identity:
+            raise CheckpointError(
+                f"{self._file} is of other settings, data or another policy; give the same ones, or another --out"
+            )
+        self.step, self.best_step, self._best = state["step"], state["best_step"], state["best"]
+        self.looks, self._losses, self._kept = state["looks"], state["losses"], state["kept"]
+        self._put(state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        if state["gpu"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["gpu"])
+
+
+def pace(step: int, steps: int, warmup: int) -> float:
+    """The share of the peak learning rate: a linear rise over the warm-up, and a cosine down to 3 %."""
+    warm = min(1.0, (step + 1) / max(1, warmup))
+    return warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
