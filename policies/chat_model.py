@@ -105,6 +105,7 @@ class ChatFormat:
         self._breaks_up = None if known else ControlTokens(tokenizer).broken_up
         # rendering sets options on the tokenizer, which must not happen in two threads at once
         self._lock = threading.Lock()
+        self.system_prompt = system_prompt or ""
         self._system = (Message("system", system_prompt),) if system_prompt else ()
         self._encoded = lru_cache(maxsize=PROMPTS)(self._encode)
         self.template_kwargs = dict(template_kwargs or {})
@@ -355,6 +356,7 @@ class ChatModelPolicy:
         model: the model.
         name, source, fingerprint, parameters, revision_prompt: see :class:`ChatModel`.
         thinking: how it marks its thoughts; None where it does not think.
+        system_prompt: put before problems that bring no system message; empty for none.
         max_context: most tokens of prompt and solution together.
     """
 
@@ -363,6 +365,7 @@ class ChatModelPolicy:
         self.name, self.source, self.fingerprint = model.name, model.source, model.fingerprint
         self.parameters, self.revision_prompt = model.parameters, model.revision_prompt
         self.thinking: ThinkingTags | None = model.chat.thinking
+        self.system_prompt: str = model.chat.system_prompt
         self.max_context = max_context
 
     def encode(self, problem: Problem) -> tuple[int, ...]:

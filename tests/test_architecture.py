@@ -51,7 +51,7 @@ LAYERS = (
     ("configuration",),
     ("solver",),
     ("evaluation", "serve", "adapters"),
-    ("doctor",),
+    ("doctor", "export"),
     ("training",),
     ("cli",),
     ("mini",),

@@ -130,7 +130,7 @@ class SettledFile:
         self.path, self._run = writable(path), json.loads(json.dumps(dict(run)))
         self._file = self.path.open("a+b", buffering=0)
         try:
-            _lock(self._file, self.path)
+            lock(self._file, self.path)
             self.settled = self._taken_up()
         except BaseException:
             self._file.close()
@@ -157,7 +157,7 @@ class SettledFile:
         for _, run in found:
             if run != self._run:
                 raise ConfigError(
-                    f"{self.path} was begun with other arguments ({_differences(run, self._run)}): {AGAIN}"
+                    f"{self.path} was begun with other arguments ({differences(run, self._run)}): {AGAIN}"
                 )
         kept = [(one, run) for one, run in found if one.error is None]
         text = "".join(one.line(run) for one, run in kept).encode("utf-8", "replace")
@@ -165,7 +165,7 @@ class SettledFile:
             partial = self.path.with_name(self.path.name + ".partial")
             partial.write_bytes(text)
             replacement = partial.open("a+b", buffering=0)
-            _lock(replacement, self.path)
+            lock(replacement, self.path)
             partial.replace(self.path)
             self._file.close()
             self._file = replacement
@@ -232,12 +232,14 @@ def _fits(value: Any, kind: str) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What was asked for otherwise by an earlier run than now, in words."""
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     return ", ".join(f"{name} {there.get(name)!r} there and {here.get(name)!r} here" for name in names)
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+def lock(file: IO[bytes], path: Path) -> None:
+    """Keep other processes from writing to what ``path`` names while this file is open. ConfigError: one does."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system

@@ -1,0 +1,1 @@
+"""Graded solutions as data for training: right ones, preference pairs, step labels."""
