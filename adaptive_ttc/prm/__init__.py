@@ -9,6 +9,7 @@ from adaptive_ttc.prm import families as families
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, TokenLogprobs, Traits
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
 from adaptive_ttc.prm.confidence import ConfidencePRM, ConfidenceSettings
+from adaptive_ttc.prm.ensemble import EnsemblePRM
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.prm.generative import JUDGE, PAIRWISE, GenerativeVerifier, VerifierSettings
 from adaptive_ttc.prm.registry import Family, PRMReader, known_prms, load_prm, register_prm
@@ -24,6 +25,7 @@ __all__ = [
     "BatcherStatistics",
     "ConfidencePRM",
     "ConfidenceSettings",
+    "EnsemblePRM",
     "FakePRM",
     "Family",
     "GenerativeVerifier",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adaptive_ttc.policies.replay import ReplayPRM
-from adaptive_ttc.prm import FakePRM, load_prm
+from adaptive_ttc.prm import EnsemblePRM, FakePRM, load_prm
 from tests.conformance.prm_suite import CASES, CHECKS, OTHERS, WHOLE, PRMCase, register
 from tests.policies.recorded import scored_record
 from tests.prm.tiny import FAMILIES, implicit, rlhflow
@@ -26,6 +26,7 @@ register(PRMCase("skywork", skywork, long=5000))
 register(PRMCase("math-shepherd", math_shepherd, long=5000))
 register(PRMCase("self-verification", self_verification, long=5000))
 register(PRMCase("outcome", lambda: load_prm(outcome_folder()), long=5000))
+register(PRMCase("ensemble", lambda: EnsemblePRM([skywork(), implicit("tiny")]), long=5000))
 register(PRMCase("fake", lambda: FakePRM.truthful(right_so_far)))
 register(PRMCase("fake-short", lambda: FakePRM.truthful(right_so_far, max_context=500), long=500))
 register(PRMCase("replay", lambda: ReplayPRM(scored_record(FakePRM.truthful(right_so_far), (WHOLE, *OTHERS)))))
