@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,7 +20,8 @@ from adaptive_ttc.evaluation.metrics import interval
 from adaptive_ttc.evaluation.result_file import writable
 from adaptive_ttc.events import DoneEvent
 from adaptive_ttc.files.bounded import PROBLEM, read_lines
-from adaptive_ttc.types import Stopped
+from adaptive_ttc.solution import Solution
+from adaptive_ttc.types import Stopped, Usage
 
 SCHEMA = 1
 
@@ -73,33 +75,37 @@ class Settled:
         known: dict[str, Any] = {"id": id, "problem": row["problem"], "gold": row.get("answer")}
         known |= {"correct": outcome.correct, "error": error and f"{type(error).__name__}: {error}"}
         if solution is None:
-            tokens = dict.fromkeys(("generated", "thinking", "prompt", "prm"), 0)
-            return cls(**known, stopped=Stopped.FAILED.value, why=f"it failed: {error}", tokens=tokens)
-        usage, done = solution.usage, solution.trace.last(DoneEvent)
+            known |= _cost_of(None if error is None else error.solution)
+            return cls(**known, stopped=Stopped.FAILED.value, why=f"it failed: {error}")
+        done = solution.trace.last(DoneEvent)
         return cls(
             **known,
+            **_cost_of(solution),
             answer=solution.answer,
             confidence=solution.confidence,
             strategy=solution.strategy.name,
             stopped=solution.stopped.value,
             why=done.why if done else solution.stopped.value,
-            spent=solution.spent,
-            budget=solution.budget,
-            tokens={
-                "generated": usage.completion_tokens,
-                "thinking": usage.thinking_tokens,
-                "prompt": usage.prompt_tokens + usage.cached_prompt_tokens,
-                "prm": usage.prm_tokens,
-            },
-            flops=usage.flops,
             candidates=len(solution.candidates),
             effective_n=solution.effective_n,
-            seconds=round(usage.wall_time, 3),
         )
 
     def line(self, run: Mapping[str, Any]) -> str:
         """Its line in a file, of a run that was asked for so."""
         return json.dumps({"schema": SCHEMA, **asdict(self), "run": run}, ensure_ascii=False) + "\n"
+
+
+def _cost_of(solution: Solution | None) -> dict[str, Any]:
+    """What was computed and charged for it, also where it came to nothing."""
+    usage = Usage() if solution is None else solution.usage
+    tokens = {
+        "generated": usage.completion_tokens,
+        "thinking": usage.thinking_tokens,
+        "prompt": usage.prompt_tokens + usage.cached_prompt_tokens,
+        "prm": usage.prm_tokens,
+    }
+    charged = {} if solution is None else {"spent": solution.spent, "budget": solution.budget}
+    return {**charged, "tokens": tokens, "flops": usage.flops, "seconds": round(usage.wall_time, 3)}
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -131,14 +137,23 @@ class SettledFile:
         self._file = self.path.open("a+b", buffering=0)
         try:
             lock(self._file, self.path)
+            if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+                raise _in_use(self.path)  # it has put a new file in the place of the one that was opened here
             self.settled = self._taken_up()
         except BaseException:
             self._file.close()
             raise
 
     def write(self, one: Settled) -> None:
-        """Add a problem; its line is with the operating system when this returns."""
-        self._file.write(one.line(self._run).encode("utf-8", "replace"))
+        """Add a problem; its line is with the operating system when this returns. ConfigError: that takes no more."""
+        line = memoryview(one.line(self._run).encode("utf-8", "replace"))
+        try:
+            while line:  # a disk that is nearly full takes a part
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} takes no more lines ({error.strerror or error}): make room; the same command goes on"
+            ) from error
         self.settled[one.id] = one
 
     def close(self) -> None:
@@ -247,7 +262,11 @@ def lock(file: IO[bytes], path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise ConfigError(f"another process writes to {path}: wait for it, or name another file with --out") from error
+        raise _in_use(path) from error
+
+
+def _in_use(path: Path) -> ConfigError:
+    return ConfigError(f"another process writes to {path}: wait for it, or name another file with --out")
 
 
 def figures_of(settled: Sequence[Settled], asked: int, wall_time: float) -> dict[str, Any]:
@@ -275,7 +294,7 @@ def figures_of(settled: Sequence[Settled], asked: int, wall_time: float) -> dict
         **({"thinking_tokens": total("thinking")} if total("thinking") else {}),
         "prm_tokens": total("prm"),
         "flops": sum(one.flops for one in settled),
-        "generated_tokens_per_problem": mean([total("generated")]),
+        "generated_tokens_per_problem": mean(one.tokens["generated"] for one in solved),
         "candidates": mean(one.candidates for one in solved),
         "effective_n": mean(one.effective_n for one in solved),
         "wall_time": wall_time,

@@ -166,6 +166,21 @@ def test_failed_problems_are_told_and_tried_again(loaded, data, tmp_path):
     assert [one["error"] for one in lines(out)] == [None] * 8
 
 
+def test_what_a_failed_problem_cost_is_told(loaded, data, tmp_path):
+    made, plan = loaded
+    out, figures = tmp_path / "out.jsonl", tmp_path / "figures.json"
+    plan.append(lambda policy: policy.fail(EngineError("out of memory"), after_tokens=5))
+    words = ["eval", "--dataset", str(data), "--n", "4", "--budget-tokens", "900", "--limit", "1"]
+    assert main([*words, "--out", str(out), "--json", str(figures)]) == 1
+    (failed,) = lines(out)
+    assert failed["error"] == "EngineError: out of memory"
+    assert failed["tokens"]["generated"] > 0
+    assert failed["tokens"]["generated"] <= failed["spent"] <= failed["budget"] == 900
+    told = json.loads(figures.read_text())["figures"]
+    assert told["generated_tokens"] == failed["tokens"]["generated"]
+    assert told["generated_tokens_per_problem"] is None
+
+
 @pytest.mark.parametrize(
     "change", [["--n", "4"], ["--seed", "2"], ["--temperature", "0.3"], ["--option", "top_p=0.5"], ["--rule", "esc"]]
 )

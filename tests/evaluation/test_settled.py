@@ -1,5 +1,6 @@
 """The file of settled problems: a line each, gone on from whatever ended a run, refused where it is another's."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -77,6 +78,45 @@ def test_two_processes_do_not_write_to_one_file(tmp_path):
         SettledFile(tmp_path / "out.jsonl", RUN)
 
 
+def test_a_file_that_was_replaced_while_it_was_opened_takes_no_lines(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    path = written(tmp_path / "out.jsonl", settled(0))
+
+    def too_late(file, how):
+        (tmp_path / "new").write_bytes(path.read_bytes())
+        (tmp_path / "new").replace(path)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(ConfigError, match="another process writes to"):
+        SettledFile(path, RUN)
+
+
+def test_a_full_disk_ends_the_run_and_costs_one_line(tmp_path):
+    with SettledFile(tmp_path / "out.jsonl", RUN) as file:
+        file.write(settled(0))
+        whole, file._file = file._file, NearlyFull(file._file)
+        with pytest.raises(ConfigError, match="takes no more lines .*make room"):
+            file.write(settled(1))
+        file._file = whole
+    with SettledFile(tmp_path / "out.jsonl", RUN) as file:
+        assert list(file.settled) == ["sums/0"]
+        file.write(settled(1))
+    assert [one.id for one, _ in read_settled(tmp_path / "out.jsonl")] == ["sums/0", "sums/1"]
+
+
+class NearlyFull:
+    """A file on a disk with room for 20 bytes, then none."""
+
+    def __init__(self, file):
+        self._file, self._room = file, 20
+
+    def write(self, data):
+        if not self._room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._room = 0
+        return self._file.write(data[:20])
+
+
 def broken(**changes):
     entry = json.loads(settled(0).line(RUN))
     entry.update(changes)
@@ -118,6 +158,6 @@ def test_figures_are_over_what_can_be_graded():
     figures = figures_of(ones, 7, 1.0)
     assert (figures["accuracy"], figures["graded"], figures["problems"]) == (0.5, 2, 5)
     assert (figures["failed"], figures["unfinished"], figures["unanswered"]) == (1, 2, 1)
-    assert figures["generated_tokens_per_problem"] == 25
+    assert figures["generated_tokens_per_problem"] == 20  # of the solved ones
     assert figures["correct"] == [1, 0, None, None, None]
     assert figures_of([settled(2)], 1, 1.0)["accuracy"] is None
