@@ -32,7 +32,7 @@ from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY, Outcome, names_of, solve_rows, solve_rows_together
-from adaptive_ttc.evaluation.result_file import writable, write_record
+from adaptive_ttc.evaluation.result_file import STDOUT, without_user, writable, write_record
 from adaptive_ttc.evaluation.run_page import page_of_run
 from adaptive_ttc.evaluation.settled import Settled, SettledFile, figures_of
 from adaptive_ttc.evaluation.traces import holds_traces
@@ -161,7 +161,7 @@ def run_batch(options: argparse.Namespace, *, seed: int | None, sampling_seed: i
     Returns what became of them, and the exit code. ``seed`` draws other problems, ``sampling_seed`` other samples.
     """
     for path in (options.json, options.html):
-        if path is not None:
+        if path is not None and path != STDOUT:
             writable(path)
     request = request_of(options)
     if options.checkpoint is not None and options.shared_budget is None:
@@ -186,6 +186,8 @@ def asked_of(options: argparse.Namespace) -> dict[str, Any]:
     asked = {name: value for name in _ASKED if (value := getattr(options, name, None)) not in (None, [])}
     if options.shared_budget is not None and options.limit is not None:
         asked["limit"] = options.limit  # one budget for more problems is another one
+    if "base_url" in asked:
+        asked["base_url"] = without_user(asked["base_url"])  # it stands in every line of the file
     return {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
 
 
@@ -224,7 +226,7 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
     named = {**request, **({} if options.shared_budget is None else {"shared_budget": options.shared_budget})}
     strategy = named.pop("strategy", "default strategy")
     title = f"{options.dataset}: {', '.join([strategy, *(f'{name}={value}' for name, value in named.items())])}"
-    show_figures(title, figures, batch.ended, Console())
+    show_figures(title, figures, batch.ended, Console(stderr=options.json == STDOUT))
     if options.json is not None:
         write_record(options.json, f"eval {options.dataset}", options.command, figures)
     if options.html is not None:

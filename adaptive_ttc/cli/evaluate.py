@@ -42,7 +42,7 @@ def add(subparsers: Any) -> None:
     option = parser.add_argument
     option("--seed", type=int, help="draw fresh problems (of a file: another order) and other samples")
     option("--sampling-seed", type=int, metavar="S", help="draw other samples of the same problems")
-    option("--json", metavar="FILE", help="write the figures to this file")
+    option("--json", metavar="FILE", help="write the figures to this file, or with - only these to stdout")
     add_batch_options(parser)
     add_request_options(parser)
     add_model_options(parser)

@@ -26,7 +26,7 @@ from adaptive_ttc.cli.options import (
 from adaptive_ttc.cli.servers import check_servers
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evaluation.result_file import writable
+from adaptive_ttc.evaluation.result_file import STDOUT, writable
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.page import render
@@ -58,7 +58,7 @@ def add(subparsers: Any) -> None:
     option(
         "--json",
         metavar="FILE",
-        help="write the solution to this file, or with - only that to stdout; with --dataset, the figures",
+        help="write the solution, or with --dataset the figures, to this file, or with - only that to stdout",
     )
     option(
         "--trace",
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     for name in ("limit", "out", "shared_budget", "checkpoint"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} is for many problems: give --dataset, or leave it out")
-    if options.json not in (None, "-"):
+    if options.json not in (None, STDOUT):
         writable(options.json)
     for path in (options.trace, options.html):
         if path is not None:
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         Path(options.html).write_text(render(search_tree(solution.trace)), encoding="utf-8", errors="replace")
     if options.json is not None:
         text = json.dumps(as_json(solution), indent=1, ensure_ascii=False) + "\n"
-        if options.json == "-":
+        if options.json == STDOUT:
             sys.stdout.write(text)
             return code
         Path(options.json).write_text(text, encoding="utf-8")
@@ -111,7 +111,7 @@ def _run_many(options: argparse.Namespace) -> int:
         raise ConfigError("--trace is of one problem: leave it out, or --dataset; --out tells why each one stopped")
     batch, code = run_batch(options, seed=None, sampling_seed=options.seed)
     if options.out is None:
-        show_settled(batch.ended, Console())
+        show_settled(batch.ended, Console(stderr=options.json == STDOUT))
     return code
 
 

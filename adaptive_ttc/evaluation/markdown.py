@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evaluation.result_file import git_state, machine
+from adaptive_ttc.evaluation.result_file import git_state, machine, shown_command
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -19,9 +18,9 @@ def command() -> str:
     """The command line of this run, with a script's path from the repository's root."""
     script = Path(sys.argv[0]).resolve()
     if script.name == "adaptive-ttc" or script == _ROOT / "adaptive_ttc" / "__main__.py":
-        return shlex.join(["adaptive-ttc", *sys.argv[1:]])
+        return shown_command(["adaptive-ttc", *sys.argv[1:]])
     shown = script.relative_to(_ROOT) if script.is_relative_to(_ROOT) else script
-    return shlex.join(["python", str(shown), *sys.argv[1:]])
+    return shown_command(["python", str(shown), *sys.argv[1:]])
 
 
 def write_section(path: Path, name: str, text: str) -> None:

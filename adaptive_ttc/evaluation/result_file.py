@@ -7,9 +7,11 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 
 _LIBRARIES = ("torch", "transformers", "vllm", "numpy", "scikit-learn")
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+STDOUT = "-"
+"""In place of a file's name: standard output."""
 
 
 def writable(path: str | Path) -> Path:
@@ -34,23 +41,37 @@ def writable(path: str | Path) -> Path:
 
 
 def write_record(path: str | Path, name: str, command: Sequence[str] | str, figures: Mapping[str, Any]) -> None:
-    """Write one measurement (ConfigError where that fails); an older file of that name is replaced, whole or not at
-    all.
+    """Write one measurement (ConfigError where that fails) to a file or to :data:`STDOUT`; an older file of that name
+    is replaced, whole or not at all.
 
     ``command`` is as typed, or the list of its words. ``figures`` holds numbers (numpy's too; null where not finite),
     lists of them, or mappings to them; else a TypeError.
     """
-    target = writable(path)
     record = {
         "name": name,
-        "command": command if isinstance(command, str) else shlex.join(command),
+        "command": command if isinstance(command, str) else shown_command(command),
         "git": git_state(),
         "machine": machine(),
         "figures": _plain(figures),
     }
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if path == STDOUT:
+        sys.stdout.write(text)
+        return
+    target = writable(path)
     partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(target)
+
+
+def without_user(text: str) -> str:
+    """The text without user and password of the URLs in it, as it may be written into a file."""
+    return _USER.sub("***@", text)
+
+
+def shown_command(words: Iterable[str]) -> str:
+    """A command line, likewise."""
+    return shlex.join(map(without_user, words))
 
 
 def git_state() -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from adaptive_ttc.cli import Parser, exit_code
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import META
+from adaptive_ttc.evaluation.result_file import shown_command
 
 # problems under which a calibration is too rough to rely on: bins of 40 leave pass rates uncertain by 15 points
 FEW = 200
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m adaptive
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser(prog).parse_args(words)
-    options.command = f"{prog} {shlex.join(words)}".rstrip()
+    options.command = f"{prog} {shown_command(words)}".rstrip()
     if options.out is None:
         options.out = RUNS / default_name(options)
     if options.store is None:

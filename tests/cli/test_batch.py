@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from adaptive_ttc.cli import batch, main
+from adaptive_ttc.cli import batch, main, options
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.evaluation.settled import SettledFile
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
@@ -167,7 +167,7 @@ def test_failed_problems_are_told_and_tried_again(loaded, data, tmp_path):
 
 
 def test_what_a_failed_problem_cost_is_told(loaded, data, tmp_path):
-    made, plan = loaded
+    _, plan = loaded
     out, figures = tmp_path / "out.jsonl", tmp_path / "figures.json"
     plan.append(lambda policy: policy.fail(EngineError("out of memory"), after_tokens=5))
     words = ["eval", "--dataset", str(data), "--n", "4", "--budget-tokens", "900", "--limit", "1"]
@@ -179,6 +179,25 @@ def test_what_a_failed_problem_cost_is_told(loaded, data, tmp_path):
     told = json.loads(figures.read_text())["figures"]
     assert told["generated_tokens"] == failed["tokens"]["generated"]
     assert told["generated_tokens_per_problem"] is None
+
+
+def test_a_password_in_a_base_url_is_written_nowhere(loaded, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(options, "knock", lambda options: None)
+    words = ["eval", "--dataset", str(data), "--n", "2", "--engine", "openai", "--policy", "toy", "--limit", "2"]
+    words += ["--out", str(tmp_path / "out.jsonl"), "--json", str(tmp_path / "figures.json")]
+    for password in ("sesame", "changed"):  # which makes no other run of it
+        assert main([*words, "--base-url", f"http://ann:{password}@host:8000/v1"]) == 0
+        for file in tmp_path.glob("*.json*"):
+            assert password not in file.read_text()
+    assert {one["run"]["base_url"] for one in lines(tmp_path / "out.jsonl")} == {"http://***@host:8000/v1"}
+
+
+@pytest.mark.parametrize("command", ["solve", "eval"])
+def test_figures_alone_go_to_standard_output(command, loaded, graded, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "--dataset", str(graded), "--strategy", "greedy", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"]["problems"] == 8
+    assert not (tmp_path / "-").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evaluation.result_file import writable, write_record
+from adaptive_ttc.evaluation.result_file import shown_command, writable, write_record
 
 
 def test_a_record_is_valid_json_with_plain_numbers(tmp_path):
@@ -35,3 +35,8 @@ def test_paths_that_cannot_be_written_are_refused_beforehand(tmp_path):
         writable(tmp_path / "file" / "out.json")
     with pytest.raises(ConfigError, match="is a folder"):
         writable(tmp_path)
+
+
+def test_a_command_is_written_without_passwords():
+    words = ["eval", "--base-url=http://ann:sesame@host/v1", "a b", "who@where", "http://host/@x"]
+    assert shown_command(words) == "eval '--base-url=http://***@host/v1' 'a b' who@where http://host/@x"

@@ -95,7 +95,7 @@ def test_a_full_disk_ends_the_run_and_costs_one_line(tmp_path):
     with SettledFile(tmp_path / "out.jsonl", RUN) as file:
         file.write(settled(0))
         whole, file._file = file._file, NearlyFull(file._file)
-        with pytest.raises(ConfigError, match="takes no more lines .*make room"):
+        with pytest.raises(ConfigError, match=r"takes no more lines .*make room"):
             file.write(settled(1))
         file._file = whole
     with SettledFile(tmp_path / "out.jsonl", RUN) as file:
