@@ -62,8 +62,10 @@ class ArrivingProblems:
                     self._left -= self._pool.spent
         except Exception as error:
             for answer in self._waiting.values():
-                answer.set_exception(error)
+                if not answer.done():
+                    answer.set_exception(error)
             self._waiting.clear()
+            self._queue = asyncio.Queue()  # nobody waits for what is in it
 
     async def _source(self) -> AsyncIterator[Problem]:
         while not (self._queue.empty() and self.complete):

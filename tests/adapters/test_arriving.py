@@ -1,5 +1,7 @@
 """Problems that arrive one by one and are solved from one budget, however many come at once."""
 
+import asyncio
+
 import anyio
 import pytest
 
@@ -53,3 +55,23 @@ async def test_what_cannot_be_solved_is_told_to_all():
     async with Solver(FakePolicy.generative()) as solver:
         with pytest.raises(ConfigError):
             await ArrivingProblems(solver, 100, 1, nothing=1).solve(PROBLEMS[0])
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_holds_up_nobody_later(monkeypatch):
+    monkeypatch.setattr(arriving, "_PATIENCE", 0.01)
+    async with Solver(FakePolicy.generative(error_rate=0.1)) as solver:
+        problems, many = ArrivingProblems(solver, 3000, len(PROBLEMS)), solver.solve_many
+
+        def fail(*arguments, **named):
+            raise ConfigError("not today")
+
+        monkeypatch.setattr(solver, "solve_many", fail)
+        with anyio.fail_after(60):
+            asked = [asyncio.create_task(problems.solve(problem)) for problem in PROBLEMS[:3]]
+            await asyncio.sleep(0)
+            asked[0].cancel()
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(one) for one in found] == [asyncio.CancelledError, ConfigError, ConfigError]
+            monkeypatch.setattr(solver, "solve_many", many)
+            later = await asyncio.gather(*map(problems.solve, PROBLEMS[3:]))
+        assert [one.problem.id for one in later] == [one.id for one in PROBLEMS[3:]]
