@@ -34,7 +34,7 @@ def check_defaults(defaults: Mapping[str, Any], *, prm: bool) -> None:
     strategy, budget = limits.get("strategy"), limits.get("budget_tokens")
     try:
         if "n" not in options and strategy is None:
-            budget = budget or 1  # the caller says it; whatever it is, the rest must be possible
+            budget = 1 if budget is None else budget  # the caller says it; whatever it is, the rest must be possible
         check_early(strategy, budget, options, prm=prm)
         free = strategy is None and "n" not in options
         check_limits(free, *(limits.get(name) for name in ("deadline", "min_gain", "max_rounds")))

@@ -97,6 +97,12 @@ SERVED = (
 )
 """What a recipe can say of a server: options of ``adaptive-ttc serve``. Whom it serves is not among them."""
 
+_SERVED_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("name", "count"), ((str,), "a text")),
+    **dict.fromkeys(("keep_alive", "write_timeout"), ((int, float), "a number of seconds")),
+}
+"""The kinds of what is no whole number."""
+
 _SERVERS_OWN = ("host", "open", "keys", "cors_origin", "cors_origins")
 _TABLES = ("policy", "prm", "solve", "serve", "commands")
 _LINES = ("answers", "calibration", "card_gib")
@@ -200,6 +206,10 @@ def _serve(path: Path, table: Any) -> dict[str, Any]:
             raise ConfigError(f"{path}: leave {name} out of the table [serve]; whom to serve is yours to say: --{name}")
     if foreign := unknown(table, SERVED):
         raise ConfigError(f"{path}: the table [serve] holds {foreign}; it has {', '.join(SERVED)}")
+    for name, value in table.items():
+        kinds, told = _SERVED_KINDS.get(name, ((int,), "a whole number"))
+        if type(value) not in kinds:
+            raise ConfigError(f"{path}: in the table [serve], {name} = {value!r} must be {told}")
     return table
 
 

@@ -84,6 +84,11 @@ def test_an_unknown_name_is_answered_with_those_that_there_are():
         ("[serve]\ndefault_bugdet = 4", r"holds default_bugdet \(default_budget\?\)"),
         ("[serve]\nhost = '0.0.0.0'", r"leave host out of the table \[serve\]; whom to serve is yours to say"),
         ("serve = 3", "serve is a table"),
+        ("[serve]\nport = '8000'", r"in the table \[serve\], port = '8000' must be a whole number"),
+        ("[serve]\nmax_body = true", "max_body = True must be a whole number"),
+        ("[serve]\nkeep_alive = 'x'", "keep_alive = 'x' must be a number of seconds"),
+        ("[serve]\nname = 5", "name = 5 must be a text"),
+        ("[solve]\nbudget_tokens = 0", r"in the table \[solve\], budget_tokens=0 does not pay for one token"),
         ("calibration = 3", "must be a folder"),
     ],
 )
