@@ -21,7 +21,7 @@ from adaptive_ttc.doctor.examine import examine
 from adaptive_ttc.doctor.problems import rows as worked_rows
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row, load_problems
-from adaptive_ttc.loading import mini_calibration
+from adaptive_ttc.loading import REPLAY, mini_calibration
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tracing.tree_text import printable
 
@@ -55,6 +55,10 @@ def run(options: argparse.Namespace) -> int:
     for name in ("samples", "max_tokens", "limit"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is at least 1; got {getattr(options, name)}")
+    if options.engine == REPLAY:
+        raise ConfigError(
+            "--engine replay answers from a record, and runs no model that could be checked: name the models themselves"
+        )
     rows = (
         worked_rows()
         if options.dataset is None

@@ -1,5 +1,7 @@
 """The page of a run in a real browser: by keyboard, what it tells, and that nothing of a model's text is run."""
 
+import json
+
 import pytest
 
 from adaptive_ttc.policies.fake import FakePolicy
@@ -113,3 +115,20 @@ def test_it_fits_the_window(shown, width):
     page.click("#rows button")
     page.wait_for_selector("#tree")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_large_run_is_shown(opened, shown, tmp_path):
+    shown("one")
+    path = tmp_path / "run.html"
+    page = path.read_text(encoding="utf-8")
+    begin = page.index('id="data">') + len('id="data">')
+    end = page.index("</script>", begin)
+    data = json.loads(page[begin:end])
+    (row,) = data["problems"]
+    row["decisions"] = [[0.1 * number, 50, 0.01 * number] for number in range(240)]  # as of ten times the problems
+    data["problems"] = [row | {"id": str(number)} for number in range(550)]
+    path.write_text(page[:begin] + json.dumps(data) + page[end:], encoding="utf-8")
+    large = opened(path.as_uri())
+    until(large, "document.querySelectorAll('#rows tr').length === 550")
+    assert "132000 decisions" in large.get_attribute("#price svg", "aria-label")
+    assert large.evaluate("document.querySelectorAll('#price circle').length") <= 3000

@@ -6,6 +6,7 @@
   const model = { head: given.head, rows: new Map(), chosen: null, paused: false };
   const live = given.head.live;
   const SVG = "http://www.w3.org/2000/svg";
+  const MOST_POINTS = 3000; // of a chart; of more, every second, third, ... is drawn
 
   const make = (name, attributes = {}, ...children) => {
     const one = document.createElement(name);
@@ -105,19 +106,21 @@
     const all = rows.flatMap((row) => row.decisions.map(([time, , at]) => [row.started + time, at, row]));
     if (!all.length) return empty("price");
     const [width, height, left, base] = [330, 150, 44, 128];
-    const times = all.map((one) => one[0]);
+    const every = Math.ceil(all.length / MOST_POINTS);
+    const shown = all.filter((_, index) => index % every === 0);
+    const times = shown.map((one) => one[0]);
     const [first, last] = [Math.min(...times), Math.max(...times)];
-    const most = Math.max(...all.map((one) => one[1])) || 1;
+    const most = Math.max(...shown.map((one) => one[1])) || 1;
     const parts = [draw("line", { x1: left, x2: width, y1: base, y2: base, class: "axis" })];
-    for (const [time, at, row] of all) {
+    for (const [time, at, row] of shown) {
       const x = left + 5 + ((time - first) / (last - first || 1)) * (width - left - 10);
       const point = { cx: x.toFixed(1), cy: (base - (at / most) * (base - 18)).toFixed(1), r: 2.6 };
       parts.push(draw("circle", { ...point, class: `point${row.id === model.chosen ? " chosen" : ""}` }, `${price(at)}: ${name(row)}`));
     }
     parts.push(
-      ...(all.some((one) => one[1]) ? [note(left - 5, 18, price(most), "end")] : []), note(left - 5, base, "0", "end"),
+      ...(shown.some((one) => one[1]) ? [note(left - 5, 18, price(most), "end")] : []), note(left - 5, base, "0", "end"),
       note(left, height - 6, "0 s"), note(width, height - 6, `${number(last - first, 1)} s`, "end"),
-      note((left + width) / 2, height - 6, "at every decision", "middle"),
+      note((left + width) / 2, height - 6, every > 1 ? `1 of ${every} decisions` : "at every decision", "middle"),
     );
     chart("price", width, height, `Price per 1,000 units at ${all.length} decisions, at most ${price(most)}`, parts);
   };
