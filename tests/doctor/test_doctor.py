@@ -156,6 +156,9 @@ def test_faults_and_impossible_requests_have_codes_of_their_own(capsys, tmp_path
     assert "holds no config.json" in told
     assert main(["doctor", "--samples", "0"]) == 2
     assert main(["doctor", "--recipe", "none"]) == 2
+    capsys.readouterr()
+    assert main(["doctor", "--engine", "replay", "--policy", "record.jsonl"]) == 2
+    assert "runs no model that could be checked" in capsys.readouterr().err
 
 
 def test_every_problem_is_what_its_solutions_say():
