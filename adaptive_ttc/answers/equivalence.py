@@ -15,9 +15,9 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from adaptive_ttc.answers.grading_process import GradingConfig, Request
-from adaptive_ttc.answers.outcomes import Outcomes
 from adaptive_ttc.answers.spaces.base import AnswerSpace, answer_in
 from adaptive_ttc.answers.spaces.mathematics import MATH
+from adaptive_ttc.answers.verdict_cache import Outcomes
 from adaptive_ttc.answers.worker_pool import Allowance, WorkerPool
 from adaptive_ttc.types import Finish
 

@@ -27,7 +27,7 @@ from adaptive_ttc.cli.options import (
     request_of,
     shared,
 )
-from adaptive_ttc.cli.servers import check_servers
+from adaptive_ttc.cli.reachable import check_servers
 from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems

@@ -10,7 +10,7 @@ from typing import Any
 
 from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
 from adaptive_ttc.cli.interruption import GRACE
-from adaptive_ttc.cli.servers import knock
+from adaptive_ttc.cli.reachable import knock
 from adaptive_ttc.configuration.defaults import of_pools, split, with_defaults
 from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, read_recipe, recipe_names
 from adaptive_ttc.cost import COUNTS

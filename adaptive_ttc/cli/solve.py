@@ -23,7 +23,7 @@ from adaptive_ttc.cli.options import (
     load_solver,
     request_of,
 )
-from adaptive_ttc.cli.servers import check_servers
+from adaptive_ttc.cli.reachable import check_servers
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.result_file import STDOUT, writable

@@ -13,7 +13,7 @@ from operator import add
 from pathlib import Path
 from typing import Any, cast
 
-from adaptive_ttc.doctor import of_policy, of_prm
+from adaptive_ttc.doctor import policy_checks, prm_checks
 from adaptive_ttc.doctor.check import Check, Status, judged
 from adaptive_ttc.errors import AdaptiveTTCError, AnswerWarning, see
 from adaptive_ttc.estimate.artefact import Calibrated, mismatch_of
@@ -59,28 +59,32 @@ async def examine(
     if drawn is None:
         return
     space = solver.grader.space
-    for check in (of_policy.check_steps, partial(of_policy.check_answers, space=space), of_policy.check_ends):
+    for check in (
+        policy_checks.check_steps,
+        partial(policy_checks.check_answers, space=space),
+        policy_checks.check_ends,
+    ):
         yield check(drawn)
     if prm is not None:
         looks: dict[str, Look] = {
-            "PRM cache": partial(of_prm.check_prm_cache, prm),  # before the others read the same
-            "PRM scores": partial(of_prm.check_scores, prm),
-            "PRM polarity": partial(of_prm.check_polarity, prm, drawn),
+            "PRM cache": partial(prm_checks.check_prm_cache, prm),  # before the others read the same
+            "PRM scores": partial(prm_checks.check_scores, prm),
+            "PRM polarity": partial(prm_checks.check_polarity, prm, drawn),
         }
         for name, look in looks.items():
             if (one := await _told(name, look)) is not None:
                 yield one
-    cache = partial(of_policy.check_prefix_cache, solver, problem_of(rows[0]))
+    cache = partial(policy_checks.check_prefix_cache, solver, problem_of(rows[0]))
     if (one := await _told("prefix cache", cache)) is not None:
         yield one
-    yield of_policy.check_speed(drawn)
+    yield policy_checks.check_speed(drawn)
     yield check_memory()
     yield check_calibration(solver, calibration)
 
 
 async def _drawn(
     solver: Solver, rows: Sequence[Row], samples: int, max_tokens: int
-) -> tuple[of_policy.Samples | None, Check | None]:
+) -> tuple[policy_checks.Samples | None, Check | None]:
     """Samples, without scores where the PRM alone fails; and the fault of what fails."""
     asked = {"samples": samples, "max_tokens": max_tokens}
     try:
@@ -96,7 +100,7 @@ async def _drawn(
 
 async def draw(
     solver: Solver, rows: Sequence[Row], *, samples: int, max_tokens: int, scored: bool
-) -> of_policy.Samples:
+) -> policy_checks.Samples:
     """Draw samples of all problems side by side. Raises what the engines raise."""
     strategy = "weighted_best_of_n" if scored else "majority"
     begun = time.monotonic()
@@ -110,7 +114,7 @@ async def draw(
         grader, gold = grader_of(solver, row), row.get("answer")
         known = [None if gold is None else await grader.equal(gold, one.answer) for one in solution.candidates]
         right.append(known)
-    return of_policy.Samples(
+    return policy_checks.Samples(
         candidates=[solution.candidates for solution in solutions],
         right=right,
         usage=reduce(add, (solution.usage for solution in solutions), Usage()),
@@ -121,7 +125,7 @@ async def draw(
 
 def _template(solver: Solver, row: Row) -> Check:
     try:
-        return of_policy.check_template(solver.policy, problem_of(row))
+        return policy_checks.check_template(solver.policy, problem_of(row))
     except AdaptiveTTCError as error:
         return Check(name="chat template", status="fault", found=str(error))
 

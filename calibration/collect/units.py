@@ -22,8 +22,8 @@ from adaptive_ttc.driver.prompts import REVISION_PROMPT
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.estimate.features import Attempt, Unit, first_step_of
+from adaptive_ttc.evaluation.dataset_rows import space_named
 from adaptive_ttc.evaluation.datasets import Row
-from adaptive_ttc.evaluation.rows import space_named
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy, strategy_defaults
 from adaptive_ttc.prm.base import RewardModel

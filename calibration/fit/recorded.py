@@ -28,8 +28,8 @@ from adaptive_ttc.cli.options import answers_of
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.features import NAN, Attempt, FirstStep, Unit
 from adaptive_ttc.estimate.model_names import fingerprint_of_traces
+from adaptive_ttc.evaluation.dataset_rows import space_named
 from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
-from adaptive_ttc.evaluation.rows import space_named
 from adaptive_ttc.evaluation.traces import holds_traces
 from adaptive_ttc.files.bounded import SAMPLES, read_whole
 from adaptive_ttc.policies.replay import Record, RecordedSample, load_record

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.policies.openai.attempt import Attempt
 from adaptive_ttc.policies.openai.fleet import Fleet, UnavailableError
-from adaptive_ttc.policies.openai.http import MisfitError
+from adaptive_ttc.policies.openai.retries import MisfitError
 from adaptive_ttc.policy import Sampled
 from adaptive_ttc.tasks import side_by_side
 

@@ -8,10 +8,8 @@ were generated for them, and has no token ids.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,21 +19,16 @@ import httpx2
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.bounded_http import beginning, bounded
 from adaptive_ttc.policies.openai.config import FleetConfig
-from adaptive_ttc.policies.openai.fleet import FailedError, Replica, UnavailableError
+from adaptive_ttc.policies.openai.fleet import Replica, UnavailableError
 from adaptive_ttc.policies.openai.protocol import DONE
 from adaptive_ttc.policies.openai.queues import PATHS, Queue, read_queue
+from adaptive_ttc.policies.openai.retries import NOT_NOW, refusal, seconds_of_rest
 from adaptive_ttc.tasks import LoopAffinity
 
 Json = Mapping[str, Any]
 
 # Nothing was sent, so nothing was generated.
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-# What servers answer that have no room now (529: Anthropic and gateways to it).
-_NOT_NOW = frozenset({429, 503, 529})
-# What TGI answers when its generation fails.
-_GENERATION_FAILED = frozenset({424})
-# What servers answer to a request whose form they do not take.
-_MISFIT = frozenset({400, 404, 405, 413, 415, 422, 501})
 # Servers close idle connections after 5 s (uvicorn's default). One that is closed while a request is on its way looks
 # like a lost answer, which has to be paid for; so the client lets go first.
 _KEEPALIVE = 2.0
@@ -44,10 +37,6 @@ _TELLING = frozenset({"vllm", "sglang"})
 _MOST_BYTES = 4 * 2**20  # of an answer's body, and
 _MOST_TOKEN_BYTES = 16 * 2**10  # for every token that was asked for; 300 are usual, 2,000 with many log-probabilities
 _LAST_BYTES_TIMEOUT = 1.0  # seconds between the last event and the body's end
-
-
-class MisfitError(Exception):
-    """A server does not take requests of this form; it generated nothing."""
 
 
 class Connections:
@@ -84,8 +73,8 @@ class Connections:
             ) as response:
                 if response.status_code != 200:
                     said = self._config.redacted(await beginning(response))[:500]
-                    rest = _seconds(response.headers.get("retry-after"), response.headers.get("date"))
-                    raise _refusal(replica, path, response.status_code, said, rest)
+                    rest = seconds_of_rest(response.headers.get("retry-after"), response.headers.get("date"))
+                    raise refusal(replica, path, response.status_code, said, rest)
                 if _content_type(response) == "application/json":
                     said = (await response.aread()).decode("utf-8", "replace")
                     yield self._parsed(replica, path, said, first=True, status=400)
@@ -144,7 +133,7 @@ class Connections:
                 said = await self._get(replica, _root(replica) + path)
             except (httpx2.TransportError, TimeoutError) as error:
                 raise UnavailableError(f"out of reach ({_said(error)})") from error
-            if said.status_code >= 500 or said.status_code in _NOT_NOW:
+            if said.status_code >= 500 or said.status_code in NOT_NOW:
                 raise UnavailableError(f"{path} says {said.status_code}")
             if said.status_code == 200 and (queue := read_queue(said.text)):
                 return queue
@@ -178,7 +167,7 @@ class Connections:
             return event
         status = (_status(event) if isinstance(event, dict) else None) or status
         if first and status is not None:
-            raise _refusal(replica, path, status, said)
+            raise refusal(replica, path, status, said)
         if isinstance(event, dict) or failed:
             raise EngineError(f"{replica.url} failed while it answered: {said}", retryable=True)
         raise EngineError(f"{replica.url} sent an event that is not JSON: {said!r}", retryable=True)
@@ -221,20 +210,6 @@ class Connections:
         return dict(cards[wanted])
 
 
-def _refusal(replica: Replica, path: str, status: int, said: str, rest: float | None = None) -> Exception:
-    """The error for a status other than 200, of a whole answer or in place of a stream's first event."""
-    if status in _NOT_NOW:
-        return UnavailableError(f"says {status}: {said}", retry_after=rest)
-    if status in _MISFIT:
-        return MisfitError(f"answers {path} with {status}: {said}")
-    if status == 500:
-        return FailedError(f"{replica.url} failed with {status}: {said}")
-    if status > 500 or status in _GENERATION_FAILED:  # a server behind a router may have generated before it failed
-        return EngineError(f"{replica.url} failed with {status}: {said}", retryable=True)
-    refused = f"{replica.url} refuses with {status}: {said}; check the URL and the API key"
-    return EngineError(refused, generated=False)
-
-
 def _status(event: Json) -> int | None:
     """The HTTP status that an error event names, or the error inside it."""
     error = event.get("error")
@@ -248,18 +223,6 @@ def _status(event: Json) -> int | None:
 def _content_type(response: httpx2.Response) -> str:
     named: str = response.headers.get("content-type", "")
     return named.partition(";")[0].strip().lower()
-
-
-def _seconds(retry_after: str | None, date: str | None) -> float | None:
-    """Seconds of rest that a server asks for, up to a minute: it names them, or a date, which its own clock tells."""
-    try:
-        rest = float(retry_after or "")
-    except ValueError:
-        try:
-            rest = (parsedate_to_datetime(retry_after or "") - parsedate_to_datetime(date or "")).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(rest, 0.0), 60.0) if math.isfinite(rest) else None
 
 
 def _root(replica: Replica) -> str:

@@ -28,8 +28,9 @@ from adaptive_ttc.policies.openai.config import REMEDY, FleetConfig
 from adaptive_ttc.policies.openai.fleet import FailedError, Fleet, Replica, UnavailableError
 from adaptive_ttc.policies.openai.gate import Gate
 from adaptive_ttc.policies.openai.hedging import Hedges, Race
-from adaptive_ttc.policies.openai.http import Connections, MisfitError
+from adaptive_ttc.policies.openai.http import Connections
 from adaptive_ttc.policies.openai.protocol import body_of, read_chunk, refused_fields, without
+from adaptive_ttc.policies.openai.retries import MisfitError
 from adaptive_ttc.policies.requests import check_request
 from adaptive_ttc.policies.thinking_tags import AUTO, Thinking
 from adaptive_ttc.policy import Demand, Sampled, SampleRequest

@@ -18,7 +18,7 @@ import pytest
 
 from adaptive_ttc.answers import Grader, GradingConfig
 from adaptive_ttc.answers.grading_process import Supervisor
-from adaptive_ttc.answers.outcomes import Outcomes
+from adaptive_ttc.answers.verdict_cache import Outcomes
 from adaptive_ttc.errors import ConfigError, GradingError
 from tests.answers import workers
 

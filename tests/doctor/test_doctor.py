@@ -8,7 +8,7 @@ import pytest
 from adaptive_ttc.cli import main
 from adaptive_ttc.doctor.check import by_share
 from adaptive_ttc.doctor.examine import examine
-from adaptive_ttc.doctor.of_policy import COMMON_PROMPT
+from adaptive_ttc.doctor.policy_checks import COMMON_PROMPT
 from adaptive_ttc.doctor.problems import WORKED, rows
 from adaptive_ttc.errors import EngineError
 from adaptive_ttc.loading import MINI_CALIBRATION

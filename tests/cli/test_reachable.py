@@ -6,7 +6,7 @@ import time
 import pytest
 
 from adaptive_ttc.cli import main
-from adaptive_ttc.cli.servers import KNOCKING, unreachable
+from adaptive_ttc.cli.reachable import KNOCKING, unreachable
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.solver import Solver
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adaptive_ttc.doctor.check import Check, by_share, judged
-from adaptive_ttc.doctor.of_policy import Samples
+from adaptive_ttc.doctor.policy_checks import Samples
 from adaptive_ttc.doctor.problems import WORKED, Worked
 from adaptive_ttc.errors import see
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest, traits_of
