@@ -58,7 +58,7 @@ _NUMBERS = (
     ("max_steps", int, "S", "optimiser steps at most; 0 trains nothing"),
     ("tokens", int, "T", "padded tokens of a forward pass at most"),
     ("accumulate", int, "K", "forward passes of an optimiser step"),
-    ("learning_rate", float, "R", "the peak (default: by size, 1e-3 to a million parameters; 2e-4 for LoRA)"),
+    ("learning_rate", float, "R", "the peak (default: by size and kind, 1e-3 at most; docs/training.md)"),
     ("warmup", float, "SHARE", "of the steps, in which the rate rises"),
     ("clip", float, "NORM", "to which gradients are cut"),
     ("weight_decay", float, "W", "of AdamW"),

@@ -165,3 +165,12 @@ def test_other_threads_and_running_loops():
         return exit_code(lambda: interruption.run(solve_rows))
 
     assert anyio.run(inside) == 2
+
+
+def test_work_that_is_asked_to_end_takes_its_time():
+    with interruption.interruptible() as held, interruption.deferred() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGTERM)
+        assert asked()
+        assert held.code == 143
+        assert held._watch.finished.is_set(), "nobody ends the process while it saves"

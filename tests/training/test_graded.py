@@ -190,4 +190,5 @@ def test_defaults_follow_from_the_size():
     assert chosen.peak(10**6) == 1e-3
     assert chosen.peak(135 * 10**6) == pytest.approx(8.6e-5, rel=0.01)
     assert chosen.peak(8 * 10**9) == 2e-4
+    assert TrainSettings(kind="implicit").peak(10**6) == pytest.approx(1e-4)
     assert TrainSettings(lora=0).peak(8 * 10**9) == pytest.approx(1.1e-5, rel=0.02)

@@ -175,6 +175,7 @@ def test_problems_whose_samples_are_alike_teach_nothing_unless_asked(policy, tmp
     assert result.best["auc_within"] is None
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning:peft", "ignore:.*gradient_checkpointing:FutureWarning")
 @pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra train")
 @pytest.mark.parametrize("kind", ["process", "outcome", "implicit"])
 async def test_lora_is_merged(policy, data, tmp_path, kind):
