@@ -115,7 +115,7 @@ class Trainer:
         return figures([example.graded for example in self.held], scores, last_only=self.verifier.last_only)
 
     def _looked(self) -> bool:
-        return bool(self.looks and self.looks[-1]["step"] == self.step)
+        return any(look["step"] == self.step for look in self.looks)
 
     def _look(self, stop: Callable[[], bool]) -> bool:
         """Measure and remember; False where it was stopped before it was done."""
