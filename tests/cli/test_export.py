@@ -8,6 +8,7 @@ from adaptive_ttc.calibration.collect.__main__ import main as collect
 from adaptive_ttc.cli import main
 from adaptive_ttc.export.file import ExportFile
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
+from adaptive_ttc.policies.replay import Recorder
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 
@@ -217,3 +218,20 @@ def test_impossible_requests_say_what_to_do(loaded, data, tmp_path, capsys):
     (tmp_path / "other.jsonl").write_text(text)
     assert export("prm", out, tmp_path / "other.jsonl", "--budget-tokens", "100") == 2
     assert "name their own model with --policy" in capsys.readouterr().err
+
+
+def test_a_record_is_exported_with_the_right_answers_of_its_data_set(loaded, data, tmp_path, capsys):
+    recorder = Recorder(FakePolicy.generative(error_rate=0.12))
+    with Solver(recorder.policy, seed=0) as solver:
+        for question in QUESTIONS[:3]:
+            solver.solve_sync(question, strategy="majority", n=5)
+    record = tmp_path / "record.jsonl"
+    recorder.save(record)
+    out = tmp_path / "rollouts.jsonl"
+    assert export("rollouts", out, record) == 2
+    assert "give the data set with --dataset" in capsys.readouterr().err
+    assert export("rollouts", out, record, "--dataset", data) == 0
+    found = lines(out)
+    assert len(found) == 3 * 5
+    assert all(one["correct"] == (one["answer"] == toy_answer(one["problem"])) for one in found)
+    assert {one["id"] for one in found} == {"sum 0", "sum 1", "sum 2"}

@@ -154,6 +154,7 @@ async def test_a_budget_alone_buys_whole_samples():
 async def test_a_revision_by_chat_shows_earlier_attempts_as_turns():
     with ToyServer(CHAT_ONLY, ToyModel(0.1)) as server:
         async with Solver(policy_over(server, api="chat", system_prompt="Add.")) as solver:
+            assert solver.policy.system_prompt == "Add."
             solution = await solver.solve(LONG, strategy="revision", n=3, sequential=3, vote="majority")
         turns = [[(one["role"], one["content"]) for one in body["messages"]] for body in server.requests]
     first, second, _ = solution.candidates
