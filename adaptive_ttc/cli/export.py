@@ -220,14 +220,21 @@ class _Work:
         total = options.shared_budget
         if self.drawn and total is not None:
             total = int(total * ROLLOUT_SHARE)
-        writer = policy.fingerprint if policy and self.drawn else "" if self.source is None else self.source.policy
+        source = self.source
+        if source is None:
+            assert policy is not None
+            writer, system = policy.fingerprint, str(getattr(policy, "system_prompt", ""))
+        else:
+            writer, system = source.policy, source.system
+        if options.system_prompt is not None:
+            system = options.system_prompt
         return Plan(
             format=options.format,
             most=options.most,
             per_bin=options.per_bin,
             least_shared=options.least_shared,
-            system=options.system_prompt or getattr(policy, "system_prompt", None) or "",
-            origin={"policy": writer} if options.format == "rollouts" else {},
+            system=system,
+            origin={"policy": writer, "system": system} if options.format == "rollouts" else {},
             rollouts=self._rollouts() if self.rolled else None,
             problem_budget=options.budget_tokens,
             rollout_budget=total if self.rolled else None,

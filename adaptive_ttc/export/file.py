@@ -97,8 +97,8 @@ class ExportFile:
         """All problems are done: make the Parquet file, where it is one."""
         if self.parquet and self.lines_path.exists():
             partial = self.path.with_name(self.path.name + ".partial")
-            _to_parquet(self.lines_path, partial)
-            partial.replace(self.path)
+            if _to_parquet(self.lines_path, partial):
+                partial.replace(self.path)
         if not self.complete:
             self._note({"complete": True})
             self.complete = True
@@ -214,8 +214,8 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _to_parquet(lines: Path, path: Path) -> None:
-    """Rewrite lines as Parquet, in groups; the columns' types are those of all lines together."""
+def _to_parquet(lines: Path, path: Path) -> bool:
+    """Rewrite lines as Parquet, in groups; the columns' types are those of all of them. False: there are none."""
     pyarrow = _pyarrow()
     schema = None
     for table in _tables(lines, pyarrow, None):
@@ -225,10 +225,11 @@ def _to_parquet(lines: Path, path: Path) -> None:
             else pyarrow.unify_schemas([schema, table.schema], promote_options="permissive")
         )
     if schema is None:
-        raise ConfigError("nothing was exported, and a Parquet file without lines has no columns: see the data card")
+        return False
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for table in _tables(lines, pyarrow, schema):
             writer.write_table(table)
+    return True
 
 
 def _tables(lines: Path, pyarrow: Any, schema: Any) -> Iterator[Any]:

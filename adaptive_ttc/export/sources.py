@@ -32,11 +32,13 @@ class Source(Protocol):
     Attributes:
         size: how many problems it has.
         policy: the fingerprint of the model that wrote the solutions; empty where that is not known.
+        system: the system prompt that it was asked with; empty for none, and where that is not known.
         told: what the data card says of it.
     """
 
     size: int
     policy: str
+    system: str
     told: dict[str, Any]
 
     def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:
@@ -77,6 +79,7 @@ class TraceSource:
     def __init__(self, path: Path, grader: Grader) -> None:
         self._found = read_trace_files(path, grader.space)
         self.size, self.policy = len(self._found.problems), ""
+        self.system = ""
         self.told = {"traces": str(path), "fingerprint": self._found.fingerprint, "models": list(self._found.models)}
 
     async def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:
@@ -115,10 +118,11 @@ class RolloutSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         digest = hashlib.sha256()
-        self.size, self.policy, last = 0, "", None
+        self.size, self.policy, self.system, last = 0, "", "", None
         for line in read_export(path):
             digest.update(f"{line.get('id')}\x1f{line.get('text')}\x1f{line.get('correct')}\n".encode())
             self.policy = self.policy or str(line.get("policy") or "")
+            self.system = self.system or str(line.get("system") or "")
             self.size += line.get("id") != last
             last = line.get("id")
         self.told = {"rollouts": str(path), "fingerprint": digest.hexdigest()[:16]}
@@ -186,8 +190,8 @@ class SeveralSources:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
         self.size = sum(one.size for one in sources)
-        writers = {one.policy for one in sources}
-        self.policy = writers.pop() if len(writers) == 1 else "several"
+        self.policy = _one_of((one.policy for one in sources), "several models")
+        self.system = _one_of((one.system for one in sources), "")
         self.told = {f"source {number}": one.told for number, one in enumerate(sources, start=1)}
 
     async def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:
@@ -197,6 +201,12 @@ class SeveralSources:
                 row = problem.row.copy()
                 row["unique_id"] = f"{number}:{row['unique_id']}"
                 yield replace(problem, row=row)
+
+
+def _one_of(values: Iterable[str], otherwise: str) -> str:
+    """The value that all have."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else otherwise
 
 
 def open_sources(paths: Sequence[str], rows: Callable[[], Sequence[Row]] | None, grader: Grader) -> Source:

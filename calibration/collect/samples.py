@@ -37,7 +37,7 @@ class StoreSource:
                 rows() if rows else load_problems(key.dataset, answers=None if key.answers == "math" else key.answers)
             )
             self._rows = [row for row in named if "answer" in row and store.find(key, row) is not None]
-        self.size, self.policy = len(self._rows), key.policy
+        self.size, self.policy, self.system = len(self._rows), key.policy, ""
         if not self._rows:
             raise ConfigError(f"{path} holds none of these problems; it was drawn from {key.dataset}: give --dataset")
         self.told: dict[str, Any] = {"store": str(path), "settings": key.text, "settings_in_file": len(keys)}
@@ -88,7 +88,7 @@ class RecordSource:
         self._problems: list[tuple[Row, RecordedProblem]] = [
             (known.get(one.question, Row(problem=one.question, unique_id=one.id)), one) for one in record.problems
         ]
-        self.size, self.policy = len(self._problems), record.policy.fingerprint
+        self.size, self.policy, self.system = len(self._problems), record.policy.fingerprint, ""
         models = {"policy": record.policy.name, "prm": None if record.prm is None else record.prm.name}
         self.told: dict[str, Any] = {"record": str(path), **models}
 

@@ -24,6 +24,7 @@ def loaded(monkeypatch):
 
     def load(policy, prm=None, *, seed=0, config=None, **settings):
         made.append(FakePolicy.generative(error_rate=0.12))
+        made[-1].system_prompt = "Add."
         return Solver(made[-1], FakePRM.truthful(toy_right_so_far) if prm else None, seed=seed, config=config)
 
     monkeypatch.setattr(Solver, "load", load)
@@ -75,7 +76,8 @@ def test_samples_are_drawn_once_and_every_format_is_made_of_them(loaded, data, t
     assert len(loaded) == 1, "no model is loaded for what needs none"
     right = {one["text"] for one in drawn if one["correct"]}
     chats = lines(tmp_path / "sft.jsonl")
-    assert {one["messages"][1]["content"] for one in chats} <= right
+    assert {one["messages"][0]["content"] for one in chats} == {"Add."}, "what the policy was asked with goes along"
+    assert {one["messages"][-1]["content"] for one in chats} <= right
     assert max(sum(one["id"] == f"sum {i}" for one in chats) for i in range(8)) == 2
     for pair in lines(tmp_path / "dpo.jsonl"):
         assert pair["chosen"][0]["content"] in right
@@ -168,7 +170,7 @@ def test_excluded_problems_and_full_bins_are_left_out(loaded, data, tmp_path):
     assert export("sft", out, "--dataset", data, "--n", 6, "--exclude", test, "--per-bin", 3) == 0
     told = card(out)
     assert told["left_out"] == {"without_right_answer": 1, "excluded": 1}
-    assert QUESTIONS[0] not in {one["messages"][0]["content"] for one in lines(out)}
+    assert QUESTIONS[0] not in {one["messages"][1]["content"] for one in lines(out)}
     assert max(one["lines"] for one in told["by_difficulty"].values()) == 3
     assert told["excluded_data"] == [str(test)]
 

@@ -92,6 +92,10 @@ def test_parquet_is_made_at_the_end_from_lines_that_survive_a_kill(tmp_path):
     assert not (tmp_path / "out.parquet.lines").exists()
     with ExportFile(path, {}) as file:
         assert file.complete
+    with ExportFile(tmp_path / "none.parquet", {}) as file:
+        file.finish()  # there is nothing that tells its columns
+        assert file.complete
+    assert not (tmp_path / "none.parquet").exists()
 
 
 def test_without_pyarrow_the_remedy_is_named_before_any_work(tmp_path, monkeypatch):
