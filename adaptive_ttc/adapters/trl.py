@@ -6,6 +6,7 @@ Both are async, so that the trainer runs them side by side; older releases, whic
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from adaptive_ttc.prm.base import RewardModel, ScoreRequest, traits_of
 from adaptive_ttc.tasks import side_by_side
 from adaptive_ttc.types import Aggregation, split_steps
 from adaptive_ttc.voting import aggregate
+
+_log = logging.getLogger(__package__)
 
 Text = str | Sequence[Mapping[str, Any]]  # a text, or chat messages
 Rewards = list[float | None]
@@ -40,7 +43,8 @@ class PRMReward:
 
     ``prm`` is a reward model, which stays the caller's to close, or the name of one for
     :func:`adaptive_ttc.prm.load_prm` (``mini``: the embedded one). With ``budget_tokens``, no more tokens than that are
-    read or written by it; completions that are not covered any more get None. ``spent`` tells how many were.
+    read or written by it; completions that are not covered any more get None, and so do those that are too long for
+    it, which is logged. ``spent`` tells how many tokens were.
 
     ConfigError: no such PRM or aggregation, or one that reads what a trainer does not tell.
     """
@@ -72,7 +76,12 @@ class PRMReward:
         rewards: Rewards = [None] * len(completions)
 
         async def score(place: int, request: ScoreRequest) -> None:
-            held = self._ledger.reserve(self.prm.count_tokens(request) + self._traits.written)
+            try:
+                tokens = self.prm.count_tokens(request)
+            except ConfigError as error:  # it is too long to be read
+                _log.warning("a completion has no reward of %s: %s", self.prm.name, error)
+                return
+            held = self._ledger.reserve(tokens + self._traits.written)
             if held is None:
                 return
             used = held.amount  # of a call that fails nothing is known

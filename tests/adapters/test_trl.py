@@ -39,6 +39,20 @@ async def test_no_more_tokens_are_read_than_the_budget_has():
     assert await PRMReward(FakePRM(scored), budget_tokens=0)(PROMPTS, TEXTS) == [None] * 4
 
 
+async def test_a_completion_that_is_too_long_has_no_reward(caplog):
+    prm = FakePRM(scored)
+    count = prm.count_tokens
+
+    def limited(request):
+        if len(request.steps) > 1:
+            raise ConfigError("the solution is too long for it")
+        return count(request)
+
+    prm.count_tokens = limited
+    assert await PRMReward(prm)(PROMPTS, TEXTS) == [None, None, 0.2, None]
+    assert "too long for it" in caplog.text
+
+
 async def test_a_failed_call_is_charged_and_told():
     prm = FakePRM(scored)
     prm.fail(EngineError("it is down"))
