@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
+from adaptive_ttc.configuration.defaults import ARGUMENTS
 from adaptive_ttc.configuration.recipe import recipe_names
 from adaptive_ttc.errors import ConfigError, install_command
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.strategies.registry import option_names
 from adaptive_ttc.types import Problem
 
 T = TypeVar("T")
@@ -56,6 +59,8 @@ class NamedSolver:
         self._settings = {key: value for key, value in settings.items() if key in known}
         self._key = f"{name} {sorted(self._settings.items())}"
         self.options = {key: value for key, value in settings.items() if key not in known}
+        if foreign := unknown(self.options, {*ARGUMENTS, *option_names(), *(known - {"settings"})}):
+            raise ConfigError(f"{name} takes no {foreign}: it takes arguments of Solver.load and of Solver.solve")
         self._repeated = Counter[str]()
         _ = self.solver  # what cannot be loaded is told at once
 

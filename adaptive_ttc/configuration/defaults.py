@@ -15,7 +15,9 @@ from adaptive_ttc.strategies.registry import option_names
 LIMITS = ("budget_tokens", "count", "seed", "deadline", "min_gain", "max_rounds")
 """Arguments of ``Solver.solve`` that are no options of a strategy, and that a file can say."""
 
-_OF_CALLS = (*LIMITS, "strategy")
+ARGUMENTS = (*LIMITS, "strategy")
+"""Arguments of ``Solver.solve`` beside the options of strategies."""
+
 _OF_POOLS = frozenset({*ASKED, "count", "seed", "min_gain", "max_rounds"})
 _WITH_A_STRATEGY = frozenset({*DRAWN, "budget_tokens", "count", "seed", "deadline"})
 _WITH_N = frozenset({"min_gain", "max_rounds"})
@@ -23,7 +25,7 @@ _WITH_N = frozenset({"min_gain", "max_rounds"})
 
 def check_defaults(defaults: Mapping[str, Any], *, prm: bool) -> None:
     """Refuse what no call could carry out (ConfigError); ``prm``: there is one."""
-    known = {*_OF_CALLS, *option_names()}
+    known = {*ARGUMENTS, *option_names()}
     if foreign := unknown(defaults, known):
         raise ConfigError(f"nothing is called {foreign}; there are {', '.join(sorted(known))}")
     if defaults.get("count", COUNTS[0]) not in COUNTS:
@@ -64,5 +66,5 @@ def of_pools(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 def split(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the strategy, and the other arguments."""
-    options = {name: value for name, value in arguments.items() if name not in _OF_CALLS}
-    return options, {name: value for name, value in arguments.items() if name in _OF_CALLS}
+    options = {name: value for name, value in arguments.items() if name not in ARGUMENTS}
+    return options, {name: value for name, value in arguments.items() if name in ARGUMENTS}
