@@ -26,7 +26,7 @@ from adaptive_ttc.run.pool import SolutionPool
 from adaptive_ttc.run.request import Priority, Question, Resources, check_several, make_pool_request, make_request
 from adaptive_ttc.run.run import Run
 from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
-from adaptive_ttc.run.statistics import Meter, MeteredPolicy, MeteredPRM, SolverStatistics
+from adaptive_ttc.run.statistics import CallMeter, MeteredPolicy, MeteredPRM, SolverStatistics
 from adaptive_ttc.run.stream import Begin, SolutionStream
 from adaptive_ttc.run.unread import Unread
 from adaptive_ttc.run.verify import Verify
@@ -100,7 +100,7 @@ class Solver(LoadsModels):
         if answers is not None:
             self.grader = self.grader.with_space(space_of(answers))
         self._config, self._unread = config or DriverConfig(), Unread()
-        self._policy_meter, self._prm_meter = Meter("policy"), Meter("PRM")
+        self._policy_meter, self._prm_meter = CallMeter("policy"), CallMeter("PRM")
         self._affinity = LoopAffinity("this solver")
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()

@@ -61,7 +61,7 @@ class PoolStatistics:
     lost_tokens: int  # most tokens of calls that told nothing; they are charged
 
 
-class Meter:
+class CallMeter:
     """Counts the calls of one engine."""
 
     def __init__(self, name: str) -> None:
@@ -102,7 +102,7 @@ class Meter:
 class MeteredPolicy(WrappedPolicy):
     """A policy whose calls are counted."""
 
-    def __init__(self, policy: Policy, meter: Meter) -> None:
+    def __init__(self, policy: Policy, meter: CallMeter) -> None:
         super().__init__(policy)
         self._meter = meter
 
@@ -117,7 +117,7 @@ class MeteredPolicy(WrappedPolicy):
 class MeteredPRM(WrappedPRM):
     """A PRM whose calls are counted, and which is told whether the policy, of the meter ``drawing``, is at work."""
 
-    def __init__(self, prm: RewardModel, meter: Meter, drawing: Meter) -> None:
+    def __init__(self, prm: RewardModel, meter: CallMeter, drawing: CallMeter) -> None:
         super().__init__(prm)
         self._meter, self._drawing = meter, drawing
 
