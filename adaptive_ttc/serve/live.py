@@ -74,7 +74,7 @@ class Live:
             return
         one.trace = None if one.stream.trace is None else one.stream.trace.detached()
         one.spent = one.stream.spent
-        one.size = _EVENT * len(one.trace or ()) + _TOKEN * one.stream.usage.completion_tokens
+        one.size = _EVENT * len(one.trace or ()) + _TOKEN * one.stream.usage.completion_tokens + _asked(one.trace)
         one.stream = one.summary = None
         mine = self._settled.setdefault(one.account.name, deque())
         mine.append(one)
@@ -177,6 +177,12 @@ class Live:
 
 def _trace_of(one: _Watched) -> Trace | None:
     return one.trace if one.stream is None else one.stream.trace
+
+
+def _asked(trace: Trace | None) -> int:
+    """Bytes of what its client wrote, about."""
+    run = next((event for event in trace or () if isinstance(event, RunEvent)), None)  # which is the first
+    return 0 if run is None else sum(len(text.encode("utf-8", "replace")) for _, text in run.messages)
 
 
 def _version(one: _Watched) -> int:

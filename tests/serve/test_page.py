@@ -3,12 +3,13 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx2
 import pytest
 
 from adaptive_ttc.answers import Grader
-from adaptive_ttc.events import DoneEvent
+from adaptive_ttc.events import DoneEvent, RunEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.serve import Key, live
 from adaptive_ttc.serve.accounts import Account, Accounts
@@ -162,6 +163,18 @@ async def test_what_is_kept_is_bounded(kept, trace, monkeypatch):
     assert [one.id for one in kept._of(ann)] == [*(f"{3 * live.KEPT - number}" for number in (2, 1)), "last"]
     assert kept._of(bob) == []
     assert kept._size == sum(one.size for one in kept._kept) <= live.KEPT_BYTES
+
+
+async def test_what_clients_wrote_counts_to_what_is_kept(kept, trace, monkeypatch):
+    monkeypatch.setattr(live, "KEPT_BYTES", 2_500_000)
+    long = Trace()
+    for event in trace:
+        long.record(replace(event, messages=(("user", "x" * 10**6),)) if isinstance(event, RunEvent) else event)
+    account = Account("ann", Ledger(None))
+    for number in range(4):
+        kept.began(f"{number}", account, 10, Stream(long))
+        kept.left(f"{number}")
+    assert [one.id for one in kept._of(account)] == ["2", "3"]
 
 
 async def test_one_whose_client_left_is_told_as_such(kept, trace):
