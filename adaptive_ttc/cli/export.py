@@ -110,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
     drawn, rolled = not options.sources, options.format == "prm" and options.labels != "outcome"
     if drawn and options.dataset is None:
         raise ConfigError("name files of samples, or with --dataset the problems that are to be solved")
+    _refuse_what_is_not_drawn(options, drawn, rolled)
     if not any((options.strategy, options.n, options.budget_tokens, options.shared_budget)):
         options.n = SAMPLES
     request = request_of(options) if drawn or rolled else {}
@@ -126,6 +127,15 @@ def run(options: argparse.Namespace) -> int:
     if failed:
         return 1
     return 0 if file.counts["lines"] else NOTHING_ANSWERED
+
+
+def _refuse_what_is_not_drawn(options: argparse.Namespace, drawn: bool, rolled: bool) -> None:
+    """ConfigError: an option is about what is drawn, and it is not."""
+    of_solutions, of_all = ("strategy", "n"), ("budget_tokens", "shared_budget")
+    foreign = () if drawn else of_solutions if rolled else (*of_solutions, *of_all)
+    named = ", ".join(f"--{name.replace('_', '-')}" for name in foreign if getattr(options, name) is not None)
+    if named:
+        raise ConfigError(f"these files bring the solutions, and none is drawn: leave out {named}")
 
 
 class _Work:

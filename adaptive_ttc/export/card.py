@@ -13,6 +13,7 @@ from adaptive_ttc.types import BIN_NAMES
 LEFT_OUT = {
     "without_right_answer": "problems without a right answer",
     "without_text": "problems without a text",
+    "impossible": "problems that these models cannot be asked",
     "excluded": "problems that were to be excluded",
     "unsolved": "problems that no solution solves (labels by roll-outs would tell nothing)",
     "labels_unpaid": "solutions whose labels the budget did not cover",

@@ -109,10 +109,14 @@ class Exporter:
             return False
         why = self.left_out(row)
         if why is not None:
-            self._begun += 1
-            self.file.add(row["unique_id"], (), {why: 1})
-            self.report()
+            self.leave_out(row, why)
         return why is None
+
+    def leave_out(self, row: Row, why: str) -> None:
+        """Count a problem that is left out, by a key of :data:`adaptive_ttc.export.card.LEFT_OUT`."""
+        self._begun += 1
+        self.file.add(row["unique_id"], (), {why: 1})
+        self.report()
 
     async def take(self, problem: GradedProblem) -> None:
         """Write the lines of a problem that :meth:`passes`. A failure of an engine is counted."""
@@ -209,10 +213,8 @@ async def export_run(
     async def one(row: Row) -> None:
         try:
             solution = await solver.solve(problem_of(row), **request)
-        except ConfigError:
-            raise
         except AdaptiveTTCError as error:
-            await exporter.take(GradedProblem(row=row, samples=(), error=f"{type(error).__name__}: {error}"))
+            await _not_drawn(exporter, row, error)
         else:
             await exporter.take(await graded_problem(solver, row, solution))
 
@@ -250,14 +252,22 @@ async def export_pool(
     async def one(outcome: Outcome) -> None:
         if outcome.row["unique_id"] in exporter.file.done:
             return
-        if outcome.error is not None or outcome.solution is None:
-            await exporter.take(GradedProblem(row=outcome.row, samples=(), error=str(outcome.error)))
-            return
-        await exporter.take(await graded_problem(solver, outcome.row, outcome.solution))
+        if outcome.error is not None:
+            await _not_drawn(exporter, outcome.row, outcome.error)
+        elif outcome.solution is not None:
+            await exporter.take(await graded_problem(solver, outcome.row, outcome.solution))
 
     async with receive, side_by_side() as group:
         group.start_soon(draw)
         await _in_turn(receive, one, concurrency)
+
+
+async def _not_drawn(exporter: Exporter, row: Row, error: AdaptiveTTCError) -> None:
+    """A problem that these models cannot be asked is left out; one whose engine failed is for another run."""
+    if isinstance(error, ConfigError):
+        exporter.leave_out(row, "impossible")
+    else:
+        await exporter.take(GradedProblem(row=row, samples=(), error=f"{type(error).__name__}: {error}"))
 
 
 async def graded_problem(solver: Solver, row: Row, solution: Solution) -> GradedProblem:

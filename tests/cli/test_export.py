@@ -6,6 +6,7 @@ import pytest
 
 from adaptive_ttc.calibration.collect.__main__ import main as collect
 from adaptive_ttc.cli import main
+from adaptive_ttc.errors import EngineError
 from adaptive_ttc.export.file import ExportFile
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.policies.replay import Recorder
@@ -210,6 +211,8 @@ def test_impossible_requests_say_what_to_do(loaded, data, tmp_path, capsys):
     out = tmp_path / "out.jsonl"
     assert export("sft", out) == 2
     assert "--dataset" in capsys.readouterr().err
+    assert export("sft", out, data, "--n", 4, "--shared-budget", 9) == 2
+    assert "leave out --n, --shared-budget" in capsys.readouterr().err
     answers = tmp_path / "answers.jsonl"
     assert main(["solve", "--dataset", str(data), "--strategy", "majority", "--n", "2", "--out", str(answers)]) == 0
     assert export("sft", out, answers) == 2
@@ -237,3 +240,27 @@ def test_a_record_is_exported_with_the_right_answers_of_its_data_set(loaded, dat
     assert len(found) == 3 * 5
     assert all(one["correct"] == (one["answer"] == toy_answer(one["problem"])) for one in found)
     assert {one["id"] for one in found} == {"sum 0", "sum 1", "sum 2"}
+
+
+@pytest.mark.parametrize("words", [["--n", "2"], ["--shared-budget", "3000"]])
+def test_a_problem_that_cannot_be_asked_is_left_out_and_one_that_failed_is_tried_again(
+    words, loaded, data, tmp_path, monkeypatch, capsys
+):
+    with data.open("a") as rows:
+        rows.write("\n" + json.dumps({"id": "long", "problem": "Add 1 + 2." + " " * 5000 + "?", "answer": "3"}))
+    out, load = tmp_path / "out.jsonl", Solver.load
+
+    def failing(*arguments, **settings):
+        solver = load(*arguments, **settings)
+        loaded[-1].fail(EngineError("it broke"), matching=lambda one: one.prompt_ids[1] == ord("A"), times=10**6)
+        return solver
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Solver, "load", failing)
+        assert export("rollouts", out, "--dataset", data, *words) == 1
+    told = card(out)
+    assert (told["complete"], told["lines"]) == (False, 0)
+    assert told["left_out"] == {"without_right_answer": 1, "impossible": 1}
+    assert "it broke" in capsys.readouterr().err
+    assert export("rollouts", out, "--dataset", data, *words) == 0
+    assert (card(out)["complete"], card(out)["problems"]) == (True, 8)
