@@ -255,7 +255,7 @@ class Allocator:
         account = self._account(id)
         if account.ending:
             return account.ending
-        if not account.slices and account.standing == "short":
+        if account.opening and not account.slices and account.standing == "short":
             return UNOPENED
         return ending_of(account.standing, account.options, min(self._left(), self._room(account)), begin)
 

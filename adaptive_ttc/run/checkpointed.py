@@ -135,7 +135,7 @@ class CheckpointedProblem(AdaptiveProblem):
 def settled_before(stored: Stored, space: AnswerSpace, path: Path) -> Solution:
     """The solution of a problem that an earlier run has settled. CheckpointError: as for a problem that goes on."""
     trace = Trace()
-    trace.go_on_from(stored.events, 0.0)
+    trace.go_on_from(stored.events, anyio.current_time())
     with damage_told(path, CheckpointError, REMEDY):
         return as_recorded(trace, space)
 

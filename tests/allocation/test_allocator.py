@@ -625,3 +625,15 @@ def test_what_is_kept_for_openings_to_come_is_no_more_than_a_problem_may_have_an
     assert allocator.offer("a", [Option("more", 400, 0.4, 400)]) in ("ready", "parked")
     allocator.expect(0)
     assert allocator.next().option.action == "more"
+
+
+@pytest.mark.parametrize(("earlier", "why"), [(False, "its opening"), (True, "can be done with what was left")])
+def test_what_an_earlier_run_has_opened_is_not_said_to_lack_its_opening(earlier, why):
+    allocator = Allocator(20)
+    if earlier:
+        allocator.go_on("a", 15)
+        allocator.offer("a", ladder(40, 0.5))
+    else:
+        allocator.arrive("a", 4_000)
+    assert allocator.next() is None
+    assert why in allocator.ending("a").why

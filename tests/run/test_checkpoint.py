@@ -61,6 +61,7 @@ async def test_a_finished_call_gives_the_same_solutions_again_and_calls_no_engin
     again, other = await solve(tmp_path / "run.db", policy)
     assert again == first
     assert [one.explain() for one in again] == [one.explain() for one in first]
+    assert all(0 <= anyio.current_time() - one.trace.started < 60 for one in again)  # on this run's clock
     assert policy.requests == []
     assert (other.spent, other.usage) == (pool.spent, pool.usage)
     assert other.report().spent == pool.report().spent
