@@ -133,6 +133,16 @@ def _falling(edges: Sequence[float]) -> tuple[float, ...]:
     return tuple(apart)
 
 
+def check_enough(problems: int, folds: int) -> None:
+    """Refuse problems of which too few are left beside a fold; none at all is another matter."""
+    left = problems - -(-problems // max(folds, 1))
+    if problems and left < LEAST_PROBLEMS:
+        raise CalibrationError(
+            f"{problems} problems in {folds} folds leave {left} to learn from; {LEAST_PROBLEMS} are the least: take "
+            f"at least {-(-LEAST_PROBLEMS * folds // max(folds - 1, 1))} problems (--limit), or more folds"
+        )
+
+
 def check_counts(counts: Counts) -> None:
     """Refuse counts from which no difficulty can be learned."""
     problems = len(counts.drawn)

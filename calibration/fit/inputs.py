@@ -20,6 +20,7 @@ from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import PoolKey, pool_key
+from adaptive_ttc.calibration.fit.difficulty import check_enough
 from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
@@ -58,11 +59,12 @@ class FitData:
 
 
 def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Console) -> FitData:
-    """Draw what the store lacks, and read the complete problems; CalibrationError where there are none."""
+    """Draw what the store lacks, and read the complete problems; CalibrationError where there are none or too few."""
     check_workers(options)
     if options.resume and not options.store.is_file():
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
+    check_enough(len(rows), options.folds)  # before hours of drawing
     load = partial(load_solver, options, options.sampling_seed)
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}

@@ -24,11 +24,11 @@ from adaptive_ttc.calibration.fit.accuracy import (
     measure,
 )
 from adaptive_ttc.calibration.fit.difficulty import (
-    LEAST_PROBLEMS,
     Bins,
     Difficulty,
     DifficultyTrainer,
     check_counts,
+    check_enough,
     counts_of,
     crossfitted_difficulty,
 )
@@ -44,7 +44,6 @@ from adaptive_ttc.calibration.judge.difficulty import (
 )
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
 from adaptive_ttc.calibration.judge.kinds import Offer, offered
-from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel
@@ -241,13 +240,7 @@ def _fold_models(
 
 def _check(records: Sequence[ProblemRecord], folds: int) -> None:
     """Refuse what would fail later, when the problems outside a fold are counted."""
-    problems = len(records)
-    left = problems - -(-problems // max(folds, 1))
-    if problems and left < LEAST_PROBLEMS:
-        raise CalibrationError(
-            f"{problems} problems in {folds} folds leave {left} to learn from; {LEAST_PROBLEMS} are the least: take "
-            f"at least {-(-LEAST_PROBLEMS * folds // max(folds - 1, 1))} problems (--limit), or more folds"
-        )
+    check_enough(len(records), folds)
     check_counts(counts_of(records))
 
 
