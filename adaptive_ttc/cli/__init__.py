@@ -13,7 +13,7 @@ from typing import NoReturn
 import adaptive_ttc
 from adaptive_ttc.cli import doctor, evaluate, export, serve, show, solve, train_prm
 from adaptive_ttc.cli.interruption import interruptible
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError
+from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
 from adaptive_ttc.tracing.tree_text import printable
 
 COMMANDS = (solve, evaluate, export, show, serve, doctor, train_prm)
@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line
             return exit_code(lambda: import_module(module).main(words[1:], prog=f"{parser.prog} {words[0]}"))
-    options = parser.parse_args(words, argparse.Namespace(command=["adaptive-ttc", *words]))
+    options, unknown = parser.parse_known_args(words, argparse.Namespace(command=["adaptive-ttc", *words]))
+    if unknown:  # told by the command's own parser, whose help lists what there is
+        subparsers.choices.get(words[0], parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     if "run" not in options:
         parser.print_help()
         return 0
@@ -70,7 +72,7 @@ def exit_code(
     work: Callable[[], int | None],
     *,
     interrupted: str = "",
-    impossible: type[Exception] | tuple[type[Exception], ...] = ConfigError,
+    impossible: tuple[type[Exception], ...] = (ConfigError, CalibrationError),
 ) -> int:
     """Do the work of a command; an error is printed as one line.
 
@@ -91,7 +93,7 @@ def exit_code(
             return interruption.code
 
 
-def _exit_code(work: Callable[[], int | None], impossible: type[Exception] | tuple[type[Exception], ...]) -> int:
+def _exit_code(work: Callable[[], int | None], impossible: tuple[type[Exception], ...]) -> int:
     try:
         return work() or 0
     except AdaptiveTTCError as error:

@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     said = _said(options)
     options.port = said.pop("port")
     _check_address(options)
+    _check_free(options.host, options.port)
     keys = read_keys(options.keys) if options.keys else ()
     config = ServeConfig(**said, keys=keys, cors_origins=tuple(options.cors_origin))
     name = config.model
@@ -112,6 +113,16 @@ def run(options: argparse.Namespace) -> int:
     )
     asyncio.run(_serve(server, solver))
     return 0
+
+
+def _check_free(host: str, port: int) -> None:
+    """ConfigError: another program listens there, or this one may not."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: {error.strerror}; give another --port, or 0 for a free one"
+        ) from None
 
 
 def _leave_the_silent(sockets: Iterable[Any], seconds: float) -> None:

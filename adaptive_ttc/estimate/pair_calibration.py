@@ -220,7 +220,7 @@ class SelectedCalibration:
     ) -> None:
         self._rule = selected_rule(rule, calibration)
         models = f"--policy {shlex.quote(getattr(policy, 'source', policy.name))}"
-        models += f" --prm {shlex.quote(prm.name)}" if prm else ""
+        models += f" --prm {shlex.quote(getattr(prm, 'source', prm.name))}" if prm else ""
         if models_of_traces(policy.fingerprint) is not None:
             models = "--replay FILE, with recorded samples of other problems"
         remedy = f"python -m adaptive_ttc.calibration.fit {models}"

@@ -143,7 +143,7 @@ class GenerativeVerifier:
             seed=settings.seed,
             closing=policy.aclose if owned else None,
         )
-        self.name = f"{kind}:{policy.name}"
+        self.name, self.source = f"{kind}:{policy.name}", f"{kind}:{getattr(policy, 'source', policy.name)}"
         self.fingerprint = self._writer.fingerprint("generative-1", settings)
         self.parameters = policy.parameters
         matches = 2 if settings.rivals else 1

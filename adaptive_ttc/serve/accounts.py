@@ -15,10 +15,10 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.files.bounded import RECIPE, read_whole
 from adaptive_ttc.ledger import Ledger, Reservation
 
-_KEY_FORM = """\
-[NAME]
-sha256 = "..."  # of the key, in hex; or: env = "VARIABLE", which holds the key
-budget = 1000000  # optional"""
+_KEY_FORM = (
+    '[NAME], below it a line sha256 = "..." (of the key, in hex) or env = "VARIABLE" (which holds the key), '
+    "and if wanted a line budget = 1000000"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ def read_keys(path: str | Path) -> tuple[Key, ...]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}; give a file of keys") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}; it is written\n{_KEY_FORM}") from error
+        raise ConfigError(f"{path} is not TOML: {error}; it is written {_KEY_FORM}") from error
     if not document:
-        raise ConfigError(f"{path} holds no keys, so nobody could ask; it is written\n{_KEY_FORM}")
+        raise ConfigError(f"{path} holds no keys, so nobody could ask; it is written {_KEY_FORM}")
     return tuple(_key(path, name, table) for name, table in document.items())
 
 
@@ -56,7 +56,7 @@ def _key(path: str | Path, name: str, table: Any) -> Key:
         or set(table) - {"sha256", "env", "budget"}
         or len({"sha256", "env"} & set(table)) != 1
     ):
-        raise ConfigError(f"{path}: the table of {name} is not written\n{_KEY_FORM}")
+        raise ConfigError(f"{path}: the table of {name} is to be written {_KEY_FORM}")
     budget = table.get("budget")
     if budget is not None and (type(budget) is not int or budget < 0):
         raise ConfigError(f"{path}: the budget of {name} is a whole number of at least 0; got {budget!r}")

@@ -172,8 +172,10 @@ class Service:
         hold = self.accounts.hold(account, asked.budget)
         if hold is None:
             wait = self._soon() if self.accounts.may_come_back(account, asked.budget) else _LATER
+            left = self.accounts.left(account) or 0
+            remedy = f"; ask for at most that, as with {self.config.model}@{left}" if left else ""
             raise RefusedError(
-                f"the budget of {asked.budget:,} is not there: {self.accounts.left(account):,} are left",
+                f"the budget of {asked.budget:,} is not there: {left:,} are left{remedy}",
                 status=429, field="budget_tokens", code="insufficient_quota", retry_after=wait,
             )  # fmt: skip
         self._streams.add(stream)

@@ -23,9 +23,9 @@ class Sampling(Strategy):
     slice_size: int | None = None  # most samples asked for at once; None asks for all, so that an engine batches them
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.beam_width != 1:
             raise ConfigError(f"{self.name} draws independent samples and has no beam_width; leave it out")
+        super().__post_init__()
         if self.slice_size is not None:
             check_count("slice_size", self.slice_size)
 

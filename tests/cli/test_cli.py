@@ -347,12 +347,26 @@ def test_without_anything_it_ends_with_code_2_and_one_line(command, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["guess"], ["solve", "q", "--n", "many"], ["eval", "--dataset"]])
-def test_what_cannot_be_parsed_ends_with_code_2_and_one_line(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["guess"], ""),
+        (["solve", "q", "--n", "many"], " solve"),
+        (["solve", "q", "--budgt-tokens", "5"], " solve"),
+        (["eval", "--dataset"], " eval"),
+    ],
+)
+def test_what_cannot_be_parsed_ends_with_code_2_and_one_line(arguments, command, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"(see adaptive-ttc{command} --help)")
+
+
+def test_a_calibration_that_is_none_is_an_impossible_request(tmp_path, capsys):
+    assert main(["solve", "Add 1 + 1.", "--n", "1", "--calibration", str(tmp_path / "none")]) == 2
+    assert "is no calibration" in capsys.readouterr().err
 
 
 def test_an_engine_that_fails_ends_with_code_1(loaded, capsys):

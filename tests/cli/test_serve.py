@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +32,15 @@ def test_what_cannot_be_served_is_refused_before_models_are_loaded(capsys, tmp_p
     ):
         assert main(["serve", *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_before_models_are_loaded(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+    err = capsys.readouterr().err
+    assert f"--port {port}: Address already in use" in err
+    assert "give another --port, or 0" in err
 
 
 def test_at_sigterm_every_request_gets_its_answer():

@@ -245,7 +245,7 @@ async def test_the_budget_of_all_is_held_hard_and_what_is_left_can_still_be_had(
             await client.chat.completions.create(model="fake", messages=MESSAGES, extra_body=many)
         assert 400 < spent == service.accounts.all.spent <= 1000
         assert int(refused.value.response.headers["retry-after"]) >= 1
-        assert f"{1000 - spent:,} are left" in str(refused.value)
+        assert f"{1000 - spent:,} are left; ask for at most that, as with fake@{1000 - spent}" in str(refused.value)
         with pytest.raises(openai.BadRequestError, match="1,000"):
             await client.chat.completions.create(model="fake@1001", messages=MESSAGES)
 
