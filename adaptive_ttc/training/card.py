@@ -35,8 +35,9 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> None:
         "## Settings", "", "| setting | value |", "|---|---|",
         *(f"| {name} | {value} |" for name, value in {**settings, **_derived(record)}.items()),
         "", "## Held-out problems", "",
-        f"The weights of step {record['best_step']} were kept, the best of these looks by `auc_within` (by `auc_steps` "
-        "or the loss where there is none). The look chose them, so that fresh problems will show a little less.",
+        f"The weights of step {record['best_step']} were kept, the best of these looks by the mean of `auc_within` "
+        "and `auc_steps` (by the loss where there is neither). The look chose them, so that fresh problems will show "
+        "less.",
         "", f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS),
         *(f"| {' | '.join(_shown(look[name]) for name in _COLUMNS)} |" for look in record["looks"]),
         "", f"Fingerprint of what was written: `{record['fingerprint']}`.",

@@ -41,11 +41,11 @@ class Figures:
 
     @property
     def better_by(self) -> float:
-        """What decides which weights are kept, more being better: the AUC within problems, of whole solutions or else
-        of steps; without either the loss.
+        """What decides which weights are kept, more being better: the mean of the AUCs within problems of whole
+        solutions and of steps, as far as there are any; without either the loss.
         """
         known = [value for value in (self.auc_within, self.auc_steps) if not math.isnan(value)]
-        return known[0] if known else -self.loss
+        return math.fsum(known) / len(known) if known else -self.loss
 
     def entries(self) -> dict[str, float | None]:
         """For a file; None where there is nothing to measure on."""
