@@ -29,7 +29,9 @@ def knock(options: argparse.Namespace) -> None:
     if engine != "openai" or "first_patience" in settings:  # then they may still be starting
         return
     named = settings.get("base_url", BASE_URL) if options.recipe is not None else options.base_url or BASE_URL
-    urls = [named] if isinstance(named, str) else list(named)
+    urls = [named] if isinstance(named, str) else named
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        return  # what is wrong with it is told when it is read
     if trouble := unreachable(urls):
         raise ConfigError(
             f"no server is there ({trouble}): start it, or name the right base URL (--base-url URL, or base_url in the "

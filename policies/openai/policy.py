@@ -122,9 +122,11 @@ class OpenAIPolicy(ChatModelPolicy):
         known = [field.name for field in fields_of(FleetConfig) if field.init]
         if foreign := unknown(settings, known):
             raise ConfigError(f"unknown settings {foreign}; a fleet has {', '.join(known)}")
-        urls = (base_url,) if isinstance(base_url, str) else tuple(base_url)
+        urls = (base_url,) if isinstance(base_url, str) else base_url
+        if not isinstance(urls, Sequence) or not all(isinstance(url, str) for url in urls):
+            raise ConfigError(f"base_url is the URL of a server, or a list of such; got a {type(base_url).__name__}")
         key = api_key if api_key is not None else os.environ.get(api_key_env or "")
-        config = FleetConfig(base_urls=urls, api_key=key, **settings)
+        config = FleetConfig(base_urls=tuple(urls), api_key=key, **settings)
         model = read_chat_model(
             path_or_hub_name,
             system_prompt=system_prompt,

@@ -7,6 +7,7 @@ import pytest
 
 from adaptive_ttc.cli import main
 from adaptive_ttc.cli.reachable import KNOCKING, unreachable
+from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.solver import Solver
 
@@ -59,3 +60,11 @@ def test_whoever_takes_a_connection_is_there(nowhere, monkeypatch):
 def test_an_address_is_for_servers(capsys):
     assert main(["solve", "q", "--n", "2", "--policy", "m", "--base-url", "http://a/v1"]) == 2
     assert "--base-url is of a server: give --engine openai" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["5", "[5]", "{host = 'here'}"])
+def test_a_base_url_that_is_none_is_told(url, tmp_path, capsys):
+    recipe = tmp_path / "served.toml"
+    recipe.write_text(f"[policy]\nmodel = '{MINI_POLICY}'\nengine = 'openai'\nbase_url = {url}\n")
+    assert main(["solve", "q", "--n", "2", "--strategy", "majority", "--recipe", str(recipe)]) == 2
+    assert "base_url is the URL of a server, or a list of such; got a" in capsys.readouterr().err
