@@ -146,14 +146,7 @@ class SettledFile:
 
     def write(self, one: Settled) -> None:
         """Add a problem; its line is with the operating system when this returns. ConfigError: that takes no more."""
-        line = memoryview(one.line(self._run).encode("utf-8", "replace"))
-        try:
-            while line:  # a disk that is nearly full takes a part
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path} takes no more lines ({error.strerror or error}): make room; the same command goes on"
-            ) from error
+        write_whole(self._file, one.line(self._run), self.path)
         self.settled[one.id] = one
 
     def close(self) -> None:
@@ -263,6 +256,18 @@ def lock(file: IO[bytes], path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise _in_use(path) from error
+
+
+def write_whole(file: IO[bytes], text: str, path: Path) -> None:
+    """Add a text to ``path``, a file without a buffer, of which a full disk may take a part. ConfigError: it did."""
+    left = memoryview(text.encode("utf-8", "replace"))
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise ConfigError(
+            f"{path} takes no more lines ({error.strerror or error}): make room; the same command goes on"
+        ) from error
 
 
 def _in_use(path: Path) -> ConfigError:
