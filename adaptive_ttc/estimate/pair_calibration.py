@@ -223,7 +223,7 @@ class SelectedCalibration:
         models += f" --prm {shlex.quote(getattr(prm, 'source', prm.name))}" if prm else ""
         if models_of_traces(policy.fingerprint) is not None:
             models = "--replay FILE, with recorded samples of other problems"
-        remedy = f"python -m adaptive_ttc.calibration.fit {models}"
+        remedy = f"adaptive-ttc calibrate {models}"
         # that a policy's own confidence beats the majority is never assumed
         self._prm = prm is not None and not traits_of(prm).free
         self._warning = (

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 
-REMEDY = "make it anew with python -m adaptive_ttc.calibration.fit"
+REMEDY = "make it anew with adaptive-ttc calibrate --policy POLICY --prm PRM --out DIR"
 
 Array = NDArray[np.float64]
 
@@ -159,9 +159,7 @@ def read_estimators(path: str | Path, sha256: str) -> dict[str, Any]:
     try:
         data = read_whole(path, CALIBRATION, CalibrationError, "fit anew")
     except OSError as error:
-        raise CalibrationError(
-            f"{path} cannot be read: {error}; make it with python -m adaptive_ttc.calibration.fit"
-        ) from error
+        raise CalibrationError(f"{path} cannot be read: {error}; {REMEDY}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CalibrationError(
             f"{path} was changed or cut off after it was written: its checksum is not that of its metadata; "
@@ -203,10 +201,7 @@ class _Reader:
                 raise CalibrationError(f"{path} unpacks to more than {CALIBRATION} bytes: no calibration is so large")
             self.schema = json.loads(self._archive.read("schema.json"))
         except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-            raise CalibrationError(
-                f"{path} is no skops file (a pickle is not accepted, ever); make it with "
-                "python -m adaptive_ttc.calibration.fit"
-            ) from error
+            raise CalibrationError(f"{path} is no skops file (a pickle is not accepted, ever); {REMEDY}") from error
         named = set(_types(self.schema))
         foreign = sorted({name for name, loader in named if name not in TRUSTED or loader not in _NODES})
         if foreign:

@@ -120,8 +120,9 @@ def load_prm(
     if name not in _READERS:
         claim = f"names the PRM reader {name!r}, which is not known" if name else "is no PRM that is known by its name"
         raise ConfigError(
-            f"{path_or_name} {claim}; known are {', '.join(known_prms())}. Pass reader=..., set {CONFIG_KEY!r} in its "
-            "config.json, or register a reader of your own: "
+            f"{path_or_name} {claim}; known are {', '.join(known_prms())}. A language "
+            f"model as judge is judge:{path_or_name}; else pass reader=..., set {CONFIG_KEY!r} in its config.json, or "
+            "register a reader of your own: "
             f"adaptive_ttc.prm.register_prm(PRMReader(name=..., load=..., names=...)) {see('prms.md#families')}"
         )
     return _READERS[name].load(path_or_name, **settings)

@@ -205,9 +205,10 @@ def _named(strategy: str | Strategy | None, budget: int | None, options: Mapping
             raise ConfigError(f"set {', '.join(options)} in the configured strategy instead")
         return strategy
     if strategy is None and "n" not in options:
+        free = Adaptive.of(options)  # a misspelled budget is an unknown option first
         if budget is None:
             raise ConfigError(f"nothing says when to stop: give budget_tokens, n, or a strategy {see('budgets.md')}")
-        return Adaptive.of(options)
+        return free
     return make_strategy(strategy or ("weighted_best_of_n" if prm else "majority"), **options)
 
 

@@ -239,8 +239,8 @@ class Fleet:
         """The error where no server has ever answered."""
         troubles = "; ".join(f"{one.url}: {one.trouble}" for one in self.replicas)
         return ConfigError(
-            f"no server is there ({troubles}): start it, name the right base_url, or give first_patience=SECONDS to "
-            "wait for one that is starting"
+            f"no server is there ({troubles}): start it, name the right base_url, or give first_patience=SECONDS "
+            "(in policy_settings) to wait for one that is starting"
         )
 
     def exhausted(self) -> OutageError:

@@ -57,8 +57,8 @@ def test_what_cannot_be_shown_is_one_line_with_a_remedy(saved, tmp_path, capsys)
     edited = shutil.copytree(saved, tmp_path / "edited")
     (edited / "table.json").write_text("{}")
     for words, hint in (
-        ((tmp_path / "nothing",), "calibration.fit"),
-        ((edited,), "calibration.fit"),
+        ((tmp_path / "nothing",), "adaptive-ttc calibrate"),
+        ((edited,), "adaptive-ttc calibrate"),
         ((saved, "--difficulty", 5), "0 (the easiest) to 4"),
         ((saved, "--budget", 0), "above 0"),
     ):

@@ -209,7 +209,7 @@ def test_a_budget_alone_goes_where_evidence_sends_it(loaded, capsys, tmp_path):
     assert main(["solve", "Add 40 + 38 + 47 + 45.", *wish]) == 0
     printed, told = capsys.readouterr()
     assert told.startswith("warning: this pair has no calibration")
-    assert "calibration.fit" in told.splitlines()[0]
+    assert "adaptive-ttc calibrate" in told.splitlines()[0]
     assert str(trace) in told
     assert "adaptive: " in printed
     assert "each by what the evidence then was:" in printed

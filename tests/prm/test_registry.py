@@ -132,7 +132,10 @@ def test_a_renamed_copy_is_known_by_its_architecture(
 
 def test_an_unknown_model_is_refused_with_what_is_known_and_what_to_do(tmp_path: Path, calls: list[Any]) -> None:
     plain = folder_with(tmp_path / "some-model", model_type="llama")
-    with pytest.raises(ConfigError, match=r"known are confidence, .*skywork\. Pass reader=.*register_prm"):
+    with pytest.raises(
+        ConfigError,
+        match=r"known are confidence, .*skywork\. .*judge:.*; else pass reader=.*register_prm",
+    ):
         load_prm(plain)
     odd = folder_with(tmp_path / "odd", adaptive_ttc_prm="qwen")
     with pytest.raises(ConfigError, match=r"reader 'qwen', which is not known"):
@@ -147,7 +150,17 @@ def test_a_new_family_joins_by_registration(tmp_path: Path, calls: list[Any]) ->
     register_prm(reader)
     register_prm(reader)
     assert set(known_prms()) == {
-        *("mine", "implicit", "self-verification", "confidence", "generative", "judge", "pairwise"),
+        *(
+            "mine",
+            "implicit",
+            "self-verification",
+            "confidence",
+            "generative",
+            "judge",
+            "pairwise",
+            "mean_logit",
+            "least",
+        ),
         *HUB_NAMES.values(),
     }
     assert load_prm(folder_with(tmp_path / "My-PRM-7B")) is fake
