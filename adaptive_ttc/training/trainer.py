@@ -132,7 +132,7 @@ class Trainer:
 
     def _settled(self) -> bool:
         """Whether the best look lies so far back that no better one is waited for."""
-        return sum(look["step"] > self.best_step for look in self.looks) >= self.settings.patience
+        return len([look for look in self.looks if look["step"] > self.best_step]) >= self.settings.patience
 
     def _advance(self) -> None:
         """One optimiser step; its loss is the mean over the labels of its batches, by their weights."""
