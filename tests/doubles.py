@@ -1,11 +1,15 @@
-"""A policy whose every token is a function of seed, position and the tokens before: leases cannot change a sample."""
+"""A policy whose every token is a function of seed, position and the tokens before (leases cannot change a sample), and
+a file on a full disk.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import hashlib
 import random
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -138,3 +142,16 @@ class TinyPolicy:
     async def aclose(self):
         for aborted in self.in_flight.values():
             aborted.set()
+
+
+class NearlyFull:
+    """A file on a disk with room for 20 bytes, then none."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._room = file, 20
+
+    def write(self, data: Any) -> Any:
+        if not self._room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._room = 0
+        return self._file.write(data[:20])

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from adaptive_ttc.errors import ConfigError, install_command
 from adaptive_ttc.evaluation.result_file import writable
-from adaptive_ttc.evaluation.settled import AGAIN, differences, lock
+from adaptive_ttc.evaluation.settled import AGAIN, differences, lock, write_whole
 from adaptive_ttc.files.bounded import PROBLEM, read_lines
 
 SCHEMA = 1
@@ -88,7 +88,7 @@ class ExportFile:
         of the problem's lease.
         """
         text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-        self._lines.write(text.encode("utf-8", "replace"))
+        write_whole(self._lines, text, self.path)
         entry = {"id": id, "end": self._lines.tell(), "counts": dict(counts), "spent": spent}
         self._note(entry)
         self._settle(entry)
@@ -116,7 +116,7 @@ class ExportFile:
         self.close()
 
     def _note(self, entry: Mapping[str, Any]) -> None:
-        self._journal.write((json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        write_whole(self._journal, json.dumps(entry, ensure_ascii=False) + "\n", self.journal_path)
 
     def _lease(self, id: str, units: int) -> None:
         self._open_leases[id] = units  # one of a run that was killed stays charged

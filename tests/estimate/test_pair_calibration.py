@@ -22,7 +22,7 @@ def folder(tmp_path):
 def test_files_are_read_when_a_calibration_is_selected_and_not_once_more(folder):
     selected = SelectedCalibration(folder, FakePolicy.generative(), None, allow_mismatch=True)
     shutil.rmtree(folder)
-    with pytest.warns(CalibrationWarning, match=r"another policy.*calibration\.fit"):
+    with pytest.warns(CalibrationWarning, match=r"another policy.*adaptive-ttc calibrate"):
         calibrated = selected.calibrated(256)
     assert selected.calibrated(256) is calibrated
     assert calibrated.gain.forecasts([Evidence("1 + 1", 9)])[0].options

@@ -1,6 +1,5 @@
 """The file of settled problems: a line each, gone on from whatever ended a run, refused where it is another's."""
 
-import errno
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.settled import SCHEMA, Settled, SettledFile, figures_of, holds_settled, read_settled
+from tests.doubles import NearlyFull
 
 TOKENS = {"generated": 20, "thinking": 0, "prompt": 5, "prm": 30}
 RUN = {"dataset": "sums.jsonl", "n": 4}
@@ -102,19 +102,6 @@ def test_a_full_disk_ends_the_run_and_costs_one_line(tmp_path):
         assert list(file.settled) == ["sums/0"]
         file.write(settled(1))
     assert [one.id for one, _ in read_settled(tmp_path / "out.jsonl")] == ["sums/0", "sums/1"]
-
-
-class NearlyFull:
-    """A file on a disk with room for 20 bytes, then none."""
-
-    def __init__(self, file):
-        self._file, self._room = file, 20
-
-    def write(self, data):
-        if not self._room:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        self._room = 0
-        return self._file.write(data[:20])
 
 
 def broken(**changes):

@@ -6,6 +6,7 @@ import pytest
 
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.export.file import ExportFile, read_export
+from tests.doubles import NearlyFull
 
 
 def texts(path):
@@ -111,3 +112,20 @@ def test_lines_are_json_whatever_the_model_wrote(tmp_path):
         file.add("a", [{"text": "half \ud83d\u2028 line\n"}], {})
     (line,) = path.read_bytes().splitlines()
     assert json.loads(line)["text"].startswith("half")
+
+
+@pytest.mark.parametrize("part", ["_lines", "_journal"])
+def test_a_full_disk_ends_the_run_and_costs_one_problem(part, tmp_path):
+    path = tmp_path / "out.jsonl"
+    with ExportFile(path, {}) as file:
+        file.add("a", [{"text": "1"}], {"lines": 1})
+        whole = getattr(file, part)
+        setattr(file, part, NearlyFull(whole))
+        with pytest.raises(ConfigError, match=r"takes no more lines .*make room"):
+            file.add("b", [{"text": "2 and what does not fit"}], {"lines": 1})
+        setattr(file, part, whole)
+    with ExportFile(path, {}) as file:
+        assert file.done == {"a"}
+        file.add("b", [{"text": "2"}], {"lines": 1})
+        file.finish()
+    assert texts(path) == ["1", "2"]

@@ -283,7 +283,7 @@ class Everything:
 
 def test_a_pair_without_a_calibration_runs_on_the_prior_and_says_so_once():
     with Solver(TinyPolicy(), believer()) as solver:
-        command = r"python -m adaptive_ttc\.calibration\.fit --policy tiny --prm fake-prm"
+        command = r"adaptive-ttc calibrate --policy tiny --prm fake-prm"
         with pytest.warns(CalibrationWarning, match=command) as told:
             first = solver.solve_sync("how much?", budget_tokens=300)
         assert len(told) == 1
@@ -319,7 +319,7 @@ def test_another_pairs_calibration_is_refused_unless_allowed():
     foreign = Calibrated(
         made.table, None, made.gain, made.opening, {"fingerprints": {"policy": "other", "prm": "fake"}}
     )
-    with pytest.raises(CalibrationError, match=r"another policy.*calibration\.fit.*allow_mismatch"):
+    with pytest.raises(CalibrationError, match=r"another policy.*adaptive-ttc calibrate.*allow_mismatch"):
         Solver(TinyPolicy(), believer(), calibration=foreign)
     with (
         Solver(TinyPolicy(), believer(), calibration=foreign, allow_mismatch=True) as solver,
