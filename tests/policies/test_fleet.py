@@ -11,10 +11,11 @@ import pytest
 from adaptive_ttc.policies.fake.servers import Server
 from adaptive_ttc.policies.openai import FleetConfig
 from adaptive_ttc.policies.openai.fleet import Fleet, Replica
-from adaptive_ttc.policies.openai.http import Connections, _seconds
+from adaptive_ttc.policies.openai.http import Connections
 from adaptive_ttc.policies.openai.limits import REFUSED, Limit
 from adaptive_ttc.policies.openai.pace import MEMORY, Pace
 from adaptive_ttc.policies.openai.queues import Queue, read_queue
+from adaptive_ttc.policies.openai.retries import seconds_of_rest
 from tests.doubles import in_virtual_time, virtually
 from tests.policies.virtual import Endless, asked, virtual_policy
 
@@ -262,9 +263,9 @@ async def test_queues_are_asked_for_where_servers_have_them():
 
 def test_the_rest_that_is_asked_for_is_seconds_or_a_date():
     now = "Wed, 21 Oct 2026 07:28:00 GMT"
-    assert [_seconds(said, None) for said in ("3", "0.5", "-1", "900", None, "soon", "nan")] == [
+    assert [seconds_of_rest(said, None) for said in ("3", "0.5", "-1", "900", None, "soon", "nan")] == [
         *(3.0, 0.5, 0.0, 60.0, None, None, None)
     ]
-    assert _seconds("Wed, 21 Oct 2026 07:28:12 GMT", now) == 12.0
-    assert _seconds("Wed, 21 Oct 2026 07:27:00 GMT", now) == 0.0
-    assert _seconds("Wed, 21 Oct 2026 07:28:12 GMT", None) is None
+    assert seconds_of_rest("Wed, 21 Oct 2026 07:28:12 GMT", now) == 12.0
+    assert seconds_of_rest("Wed, 21 Oct 2026 07:27:00 GMT", now) == 0.0
+    assert seconds_of_rest("Wed, 21 Oct 2026 07:28:12 GMT", None) is None

@@ -12,7 +12,8 @@ import pytest
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.openai import FleetConfig, OpenAIPolicy
 from adaptive_ttc.policies.openai.fleet import Replica, UnavailableError
-from adaptive_ttc.policies.openai.http import Connections, MisfitError
+from adaptive_ttc.policies.openai.http import Connections
+from adaptive_ttc.policies.openai.retries import MisfitError
 from adaptive_ttc.policies.secrets import redacted, split_credentials, without_password
 from adaptive_ttc.policies.served_prm import ServedStates
 from tests.policies.openai_server import folder
