@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adaptive_ttc.calibration.pareto import plots
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
@@ -348,8 +349,8 @@ def test_a_section_is_replaced_and_nothing_else(bench, tmp_path):
         results.write_section(path, "one", "x")
 
 
-def test_names_stand_apart_in_their_order_and_near_their_places(bench):
-    spread = bench("plots").spread
+def test_names_stand_apart_in_their_order_and_near_their_places():
+    spread = plots.spread
     heights = [0.1, 0.5, 0.5, 0.51, 0.9, 0.93]
     places = spread(heights, 0.1)
     assert np.diff(places).min() >= 0.1 - 1e-12
@@ -358,15 +359,14 @@ def test_names_stand_apart_in_their_order_and_near_their_places(bench):
     assert spread([0.1, 0.3], 0.1) == pytest.approx([0.1, 0.3])
 
 
-def test_no_name_lies_on_another_when_all_strategies_end_alike(bench):
+def test_no_name_lies_on_another_when_all_strategies_end_alike():
     from matplotlib.text import Text
 
-    pictures = bench("plots")
-    names = [name for name in pictures.COLOURS if name not in ("greedy", "adaptive")]
-    curves = [pictures.Curve(name, (4, 16), (0.4, 0.5), (0.3, 0.4), (0.5, 0.6)) for name in names]
-    level = pictures.Curve("greedy", (1,), (0.5,), (0.4,), (0.6,))
-    with pictures.styled(7.2, 4.8) as (figure, axes):
-        pictures.draw_sizes(axes, curves, level)
+    names = [name for name in plots.COLOURS if name not in ("greedy", "adaptive")]
+    curves = [plots.Curve(name, (4, 16), (0.4, 0.5), (0.3, 0.4), (0.5, 0.6)) for name in names]
+    level = plots.Curve("greedy", (1,), (0.5,), (0.4,), (0.6,))
+    with plots.styled(7.2, 4.8) as (figure, axes):
+        plots.draw_sizes(axes, curves, level)
         figure.canvas.draw()
         boxes = [Text.get_window_extent(name) for name in axes.texts]  # an annotation's own includes its thread
     assert len(boxes) == len(curves) + 1
