@@ -305,6 +305,7 @@ class Fleet:
     async def _ask(self, replica: Replica) -> None:
         try:
             await self._check(replica)
+            replica.reached = True
         except UnavailableError as reason:
             self.refused(replica, reason)
         else:
