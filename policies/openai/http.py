@@ -106,7 +106,6 @@ class Connections:
         """
         try:
             health = await self._get(replica, _root(replica) + "/health")
-            replica.reached = True
             # a server without that path, as some routers, is well if it lists its models
             if health.status_code not in (200, 404, 405):
                 raise UnavailableError(f"/health says {health.status_code}", must_check=True)
@@ -148,6 +147,7 @@ class Connections:
     async def _get(self, replica: Replica, url: str) -> httpx2.Response:
         with anyio.fail_after(self._config.connect_timeout):
             async with bounded(self._http(), "GET", url, most=_MOST_BYTES, auth=self._auth(replica)) as response:
+                replica.reached = True  # something is there, whatever it is that it goes on to send
                 await response.aread()
                 return response
 
