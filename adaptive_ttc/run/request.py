@@ -177,7 +177,7 @@ def make_pool_request(
     resources: Resources, *, budget: int | None, options: Mapping[str, Any], max_concurrency: int, **rest: Any
 ) -> SolveRequest:
     """The request for each of many problems, whose budget is shared; see :func:`make_request`."""
-    named = [name for name in ("n", "strategy") if name in options]
+    named = [name for name in ("n", "strategy") if name in options or name in rest]
     if named:
         raise ConfigError(f"solve_many decides what is drawn: leave out {', '.join(named)}, or call solve for each")
     if budget is None:
