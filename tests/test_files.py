@@ -48,7 +48,7 @@ def test_lines_are_read_one_by_one_each_up_to_the_limit(tmp_path):
     [
         (traces, "SAMPLES", traces.read_trace_files, ConfigError),
         (traces, "SAMPLES", traces.holds_traces, ConfigError),
-        (datasets, "PROBLEM", lambda path: list(datasets._file_rows(path, None, gold=False)), ConfigError),
+        (datasets, "PROBLEM", lambda path: list(datasets._file_rows(path, None, gold="needed")), ConfigError),
         (record, "SAMPLES", record.load_record, ConfigError),
         (trace, "SAMPLES", trace.Trace.load, ConfigError),
         ("adaptive_ttc.configuration.recipe", "RECIPE", read_recipe, ConfigError),

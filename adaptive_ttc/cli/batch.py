@@ -216,9 +216,9 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
             spaces = {row.get("answers") for row in batch.rows}
             solver = load_solver(options, seed, boxed=all(space_of(one).asks == MATH.asks for one in spaces))
         settled = f" ({before:,} are settled)" if before else ""
-        console.print(f"solving {len(batch.rows):,} problems{settled}", highlight=False)
         started = time.perf_counter()
         try:
+            console.print(f"solving {len(batch.rows):,} problems{settled}", highlight=False)
             interruption.run(_solve, solver, batch, request)
         except KeyboardInterrupt as error:
             interrupted = error
