@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import answer_in
@@ -38,6 +38,21 @@ class GradedSample:
     finish: Finish | None = None
     answer_at: int | None = 0
     thought: int = 0
+
+    @classmethod
+    def of(cls, whole: Prefix, answer: str | None, correct: bool) -> Self:
+        """A solution that was drawn, with what was read in it."""
+        return cls(
+            text=whole.text,
+            correct=correct,
+            answer=answer,
+            scores=whole.scores,
+            tokens=len(whole.token_ids),
+            token_ids=whole.token_ids,
+            finish=whole.finish,
+            answer_at=whole.answer_at,
+            thought=whole.thought,
+        )
 
     @cached_property
     def steps(self) -> tuple[str, ...]:
@@ -92,19 +107,8 @@ async def graded(prefixes: Iterable[Prefix], gold: str, grader: Grader) -> tuple
         if one.finish in ("budget", "abort", "stop", None):
             continue
         answer = answer_in(grader.space, one.answer_text, one.finish)
-        found.append(
-            GradedSample(
-                text=one.text,
-                correct=answer is not None and await grader.equal(gold, answer),
-                answer=answer,
-                scores=one.scores,
-                tokens=len(one.token_ids),
-                token_ids=one.token_ids,
-                finish=one.finish,
-                answer_at=one.answer_at,
-                thought=one.thought,
-            )
-        )
+        correct = answer is not None and await grader.equal(gold, answer)
+        found.append(GradedSample.of(one, answer, correct))
     return tuple(found)
 
 

@@ -56,22 +56,8 @@ class StoreSource:
                     answer = answer_in(judge.space, start.whole.answer_text, start.whole.finish)
                     grade = None if answer is None else held.grades.get(answer)
                     right = grade.correct if grade else answer is not None and await judge.equal(row["answer"], answer)
-                    samples.append(_sample(start.whole, answer, right))
+                    samples.append(GradedSample.of(start.whole, answer, right))
                 yield GradedProblem(row=row, samples=tuple(samples))
-
-
-def _sample(whole: Prefix, answer: str | None, correct: bool) -> GradedSample:
-    return GradedSample(
-        text=whole.text,
-        correct=correct,
-        answer=answer,
-        scores=whole.scores,
-        tokens=len(whole.token_ids),
-        token_ids=whole.token_ids,
-        finish=whole.finish,
-        answer_at=whole.answer_at,
-        thought=whole.thought,
-    )
 
 
 class RecordSource:
