@@ -180,7 +180,7 @@ def command_lines() -> list[tuple[str, list[str]]]:
 def test_command_lines_are_those_of_the_real_parsers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     asked = []
-    for module in (solve, evaluate, cli.export, cli.show, cli.serve, cli.doctor, cli.train_prm):
+    for module in (solve, evaluate, cli.export, cli.show, cli.serve, cli.doctor, cli.train_prm, cli.train_policy):
         monkeypatch.setattr(module, "run", lambda options: asked.append(options))
     read = 0
     for where, words in command_lines():

@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import NoReturn
 
 import adaptive_ttc
-from adaptive_ttc.cli import doctor, evaluate, export, serve, show, solve, train_prm
+from adaptive_ttc.cli import doctor, evaluate, export, serve, show, solve, train_policy, train_prm
 from adaptive_ttc.cli.interruption import interruptible
 from adaptive_ttc.errors import AdaptiveTTCError, CalibrationError, ConfigError
 from adaptive_ttc.tracing.tree_text import printable
 
-COMMANDS = (solve, evaluate, export, show, serve, doctor, train_prm)
+COMMANDS = (solve, evaluate, export, show, serve, doctor, train_prm, train_policy)
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""
 
 ELSEWHERE = {

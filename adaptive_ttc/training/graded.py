@@ -75,7 +75,7 @@ def read_graded(paths: Sequence[str | Path], space: AnswerSpace) -> GradedData:
     digest = hashlib.sha256()
     rows: list[Graded] = []
     left_out = 0
-    for where, line in _lines(paths):
+    for where, line in lines_of(paths):
         digest.update(line.encode())
         row = _graded(line, where, space)
         if row is None:
@@ -124,7 +124,8 @@ def held_out(rows: Sequence[Graded], share: float, seed: int) -> tuple[list[Grad
     return [row for row in rows if row.key not in apart], [row for row in rows if row.key in apart]
 
 
-def _lines(paths: Sequence[str | Path]) -> Iterator[tuple[str, str]]:
+def lines_of(paths: Sequence[str | Path]) -> Iterator[tuple[str, str]]:
+    """Where each line of files stands, and the line, blank ones left out. ConfigError: a file cannot be read."""
     for path in paths:
         try:
             for number, line in enumerate(read_lines(path, PROBLEM, ConfigError, "split it", packed=True), start=1):

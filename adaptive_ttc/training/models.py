@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch.nn.functional import linear
-from torch.utils.checkpoint import checkpoint
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from adaptive_ttc.errors import ConfigError, install_command
+from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import (
-    DTYPES,
     load_causal,
     load_tokenizer,
     locate,
-    read_config,
     read_output_head,
-    weight_sizes,
     without_progress_bars,
 )
-from adaptive_ttc.prm.families.implicit import LOGITS_AT_ONCE, ImplicitConfig, ImplicitReader
+from adaptive_ttc.prm.families.implicit import ImplicitConfig, ImplicitReader
 from adaptive_ttc.prm.families.outcome import OutcomeReader
 from adaptive_ttc.prm.families.rlhflow import RLHFlowReader
 from adaptive_ttc.prm.format import OutputHead, Reader
 from adaptive_ttc.prm.registry import CONFIG_KEY
-from adaptive_ttc.training.batching import Example, bucketed
+from adaptive_ttc.training.batching import Example
+from adaptive_ttc.training.judge import Figures, figures
 from adaptive_ttc.training.logistic import fit_logistic
 from adaptive_ttc.training.settings import TrainSettings
+from adaptive_ttc.training.trainee import Trainee, device_of, head_of, inner, log_probabilities
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -42,7 +41,7 @@ PLAIN_TEMPLATE = (
 """Chats as RLHFlow's PRM on Mistral has them, for tokenizers without a template of their own."""
 
 
-class Verifier(ABC):
+class Verifier(Trainee[Example]):
     """A model, and the reader that the finished verifier will be read with.
 
     Args:
@@ -53,30 +52,17 @@ class Verifier(ABC):
 
     last_only: ClassVar[bool] = True  # whether it learns the outcome alone
     reader_name: ClassVar[str]
-    task: ClassVar[str] = "CAUSAL_LM"  # as LoRA's library calls it
     reader: Reader
-    model: Any
+    settings: TrainSettings
 
-    def __init__(self, folder: Path, settings: TrainSettings, device: str) -> None:
-        self.folder, self.settings, self.device = folder, settings, device
-        self.tokenizer = load_tokenizer(folder)
-        if settings.template == "plain" or self.tokenizer.chat_template is None:
-            self.tokenizer.chat_template = PLAIN_TEMPLATE
-        self.parameters = sum(weight_sizes(folder).values())
-        self.rank = settings.rank(self.parameters)
-        # weights that are not trained need no more digits than they are multiplied with
-        self.dtype = "bfloat16" if self.rank and device != "cpu" else "float32"
-        self._load()
-        if self.rank:
-            self.model = _with_lora(self.model, self.rank, self.task)
-
-    @abstractmethod
     def _load(self) -> None:
-        """Set ``model`` and ``reader``; ConfigError if the policy is unfit."""
+        if self.settings.template == "plain" or self.tokenizer.chat_template is None:
+            self.tokenizer.chat_template = PLAIN_TEMPLATE
+        self._load_model()
 
     @abstractmethod
-    def values(self, model: Any, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """What a model's head makes of hidden states ``[places, hidden]``; ``targets`` are the tokens after them."""
+    def _load_model(self) -> None:
+        """Set ``model`` and ``reader``; ConfigError if the policy is unfit."""
 
     def logits(self, values: torch.Tensor, examples: Sequence[Example]) -> torch.Tensor:
         """The logits at the ends of all rows, one after the other, of the values at all places of the rows."""
@@ -87,46 +73,65 @@ class Verifier(ABC):
             start += len(some)
         return torch.cat(found)
 
-    def prepare(self, examples: Sequence[Example]) -> None:  # noqa: B027
+    def prepare(self, examples: Sequence[Example]) -> None:
         """Compute what is needed of the rows before the model changes."""
 
     def forward(self, examples: Sequence[Example]) -> torch.Tensor:
         """The logits of :meth:`logits` of one batch of rows, in float32."""
-        return self.logits(self.values_of(_inner(self.model), examples), examples)
+        return self.logits(self.values_of(inner(self.model), examples), examples)
 
-    def values_of(self, model: Any, examples: Sequence[Example]) -> torch.Tensor:
-        """What :meth:`values` makes of the hidden states of a model at all places of the rows."""
-        ids = torch.zeros((len(examples), max(example.length for example in examples)), dtype=torch.long)
-        for number, example in enumerate(examples):
-            ids[number, : example.length] = torch.tensor(example.row.token_ids)
-        index = [number for number, example in enumerate(examples) for _ in example.row.positions]
-        columns = [place for example in examples for place in example.row.positions]
-        targets = [target for example in examples for target in example.row.targets]
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
-            # padding on the right changes nothing to its left
-            states = model.base_model(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
-        return self.values(model, states[index, columns], targets).float()
+    def loss(self, examples: Sequence[Example]) -> torch.Tensor:
+        """Binary cross-entropy in nats, summed over the labels by their weights."""
+        logits = self.forward(examples)
+        labels = logits.new_tensor([label for example in examples for label in example.labels])
+        weights = logits.new_tensor([weight for example in examples for weight in example.weights])
+        known = weights > 0
+        return binary_cross_entropy_with_logits(logits[known], labels[known], weight=weights[known], reduction="sum")
 
-    def batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], list[Example]]]:
-        """All rows, each once, with their numbers, in batches of about the same length."""
-        for some in bucketed([example.length for example in examples], self.settings.tokens):
-            yield some, [examples[number] for number in some]
+    def weight(self, examples: Sequence[Example]) -> float:
+        """The sum of the labels' weights."""
+        return math.fsum(weight for example in examples for weight in example.weights)
 
-    def finish(self, held: Sequence[Example], logits: Sequence[torch.Tensor]) -> None:  # noqa: B027
+    def logits_of(self, rows: Sequence[Example], stop: Callable[[], bool] = lambda: False) -> list[torch.Tensor]:
+        """The logits of every row, in their order; fewer where ``stop`` says so."""
+        found: dict[int, torch.Tensor] = {}
+        with self.reading():
+            for numbers, some in self.batches(rows):
+                if stop():
+                    break
+                parts = torch.split(self.forward(some).cpu(), [len(example.row.ends) for example in some])
+                found |= dict(zip(numbers, parts, strict=True))
+        return [found[number] for number in sorted(found)]
+
+    def measured(self, held: Sequence[Example], stop: Callable[[], bool]) -> Figures | None:
+        """What the scores of held-out rows are worth."""
+        logits = self.logits_of(held, stop)
+        if len(logits) < len(held):
+            return None
+        scores = [one.sigmoid().tolist() for one in logits]
+        return figures([example.graded for example in held], scores, last_only=self.last_only)
+
+    def note(self, look: Mapping[str, Any]) -> str:
+        """AUC, gain of the vote and loss, as far as there are any."""
+        shown = {"AUC": look["auc_within"], "gain": look["gain"], "loss": look["train_loss"]}
+        return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
+
+    def told(self, first: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+        """What came of it, beside what it was before."""
+        words = [f"{self.settings.kind} verifier after {best['step']} steps"]
+        for name, key in (("AUC within held-out problems", "auc_within"), ("of steps", "auc_steps")):
+            if best[key] is not None:
+                words.append(f"{name} {best[key]:.3f} ({first[key]:.3f} untrained)")
+        if best["gain"] is not None:
+            words.append(f"weighted votes {best['weighted']:.3f}, majority {best['majority']:.3f}")
+        return ", ".join(words)
+
+    def finish(self, held: Sequence[Example], logits: Sequence[torch.Tensor]) -> None:
         """Learn from the finished model's logits on held-out rows what is saved beside the weights."""
 
     def save(self, folder: Path) -> None:
-        """Write a folder that ``load_prm`` reads, LoRA merged, in the number format of the policy's weights."""
-        self._save_model(folder, adaptive_ttc_prm=self.reader_name)
-
-    def _save_model(self, folder: Path, **entries: Any) -> None:
-        if self.rank:
-            self.model, self.rank = self.model.merge_and_unload(), 0
-        for key, value in entries.items():
-            setattr(self.model.config, key, value)
-        with without_progress_bars():
-            self.model.to(_stored(self.folder)).save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write a folder that ``load_prm`` reads."""
+        self.save_model(folder, adaptive_ttc_prm=self.reader_name)
 
     def render(self, request: ScoreRequest) -> Any:
         """The one row of a sample; ConfigError for text that the format cannot hold."""
@@ -140,15 +145,15 @@ class ProcessVerifier(Verifier):
     last_only: ClassVar[bool] = False
     reader_name: ClassVar[str] = "rlhflow"
 
-    def _load(self) -> None:
+    def _load_model(self) -> None:
         read_output_head(self.folder, device="cpu")  # refuses logits that are changed behind the head
         self.model, _ = load_causal(self.folder, device=self.device, dtype=self.dtype, threads=None)
-        self.reader = reader = RLHFlowReader(self.tokenizer, OutputHead(*_head(self.model)))
+        self.reader = reader = RLHFlowReader(self.tokenizer, OutputHead(*head_of(self.model)))
         self._plus, self._minus = reader.plus, reader.minus
 
     def values(self, model: Any, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
         """The logits of the label after each place."""
-        weight, bias = _head(model)
+        weight, bias = head_of(model)
         shift = 0.0 if bias is None else bias[self._plus] - bias[self._minus]
         return states.float() @ (weight[self._plus].float() - weight[self._minus].float()) + shift
 
@@ -159,7 +164,7 @@ class OutcomeVerifier(Verifier):
     reader_name: ClassVar[str] = "outcome"
     task: ClassVar[str] = "SEQ_CLS"
 
-    def _load(self) -> None:
+    def _load_model(self) -> None:
         from transformers import AutoModelForSequenceClassification
         from transformers.utils import logging
 
@@ -209,25 +214,19 @@ class ImplicitVerifier(Verifier):
             raise ConfigError(f"the tokenizers of {folder} and {self.reference} differ; the two must share one")
         super().__init__(folder, settings, device)
 
-    def _load(self) -> None:
+    def _load_model(self) -> None:
         read_output_head(self.folder, device="cpu")
         self.model, _ = load_causal(self.folder, device=self.device, dtype=self.dtype, threads=None)
-        head = OutputHead(*_head(self.model))
+        head = OutputHead(*head_of(self.model))
         self.reader = ImplicitReader(self.tokenizer, head, head, ImplicitConfig(tuned="tuned", reference="reference"))
 
     def values(self, model: Any, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-        """Log-probabilities of the targets, in nats; logits are computed again for the gradient, not kept."""
-        weight, bias = _head(model)
-        wanted = torch.tensor(targets, dtype=torch.long, device=states.device)
-        rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
-        parts = []
-        for some, one in zip(torch.split(states, rows), torch.split(wanted, rows), strict=True):
-            parts.append(checkpoint(_next_token, some, weight, bias, one, use_reentrant=False))
-        return torch.cat(parts)
+        """Log-probabilities of the targets, in nats."""
+        return log_probabilities(model, states, targets)
 
     def prepare(self, examples: Sequence[Example]) -> None:
         """The reference's log-probabilities up to every step's end."""
-        model = _inner(self.model)
+        model = inner(self.model)
         if self.reference != self.folder:
             model, _ = load_causal(self.reference, device=self.device, dtype=self.dtype, threads=None)
         with torch.no_grad():
@@ -260,7 +259,7 @@ class ImplicitVerifier(Verifier):
 
     def save(self, folder: Path) -> None:
         """Write both policies, and the config that tells how they are compared."""
-        self._save_model(folder / "tuned")
+        self.save_model(folder / "tuned")
         target = folder / "reference"
         target.mkdir(parents=True, exist_ok=True)
         for pattern in ("*.json", "*.jinja", "*.safetensors", "*.model"):
@@ -275,46 +274,9 @@ class ImplicitVerifier(Verifier):
 def load_verifier(policy: str | Path, settings: TrainSettings, reference: str | Path | None = None) -> Verifier:
     """Load what a kind trains of a policy's folder or Hub name; ConfigError if it is unfit."""
     folder = locate(policy)
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(settings)
     if settings.kind == "implicit":
         return ImplicitVerifier(folder, settings, device, None if reference is None else locate(reference))
     if reference is not None:
         raise ConfigError("a reference is what --kind implicit compares with; leave it out, or choose that kind")
     return (ProcessVerifier if settings.kind == "process" else OutcomeVerifier)(folder, settings, device)
-
-
-def _stored(folder: Path) -> torch.dtype:
-    """The number format that a model's config names."""
-    config = read_config(folder)
-    name = str(config.get("dtype") or config.get("torch_dtype"))
-    return getattr(torch, name) if name in DTYPES else torch.float32
-
-
-def _with_lora(model: Any, rank: int, task: str) -> Any:
-    """The model with LoRA (arXiv 2106.09685) beside all linear layers but the head; ConfigError without peft."""
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ConfigError(f"LoRA needs peft: {install_command('train')}; or train all weights (--full)") from error
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type=task)
-    return get_peft_model(model, config)
-
-
-def _head(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight and bias of a language model's output head."""
-    head = model.get_output_embeddings()
-    return head.weight, getattr(head, "bias", None)
-
-
-def _inner(model: Any) -> Any:
-    """The model itself, where LoRA is put around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _next_token(
-    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, wanted: torch.Tensor
-) -> torch.Tensor:
-    logits = linear(states.to(weight.dtype), weight, bias).float()
-    return logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)

@@ -1,4 +1,4 @@
-"""How a verifier is trained; it imports no torch."""
+"""How verifiers and policies are trained; it imports no torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ LORA_ABOVE = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """What is trained, how long and how fast; ConfigError for what is out of range.
+class FitSettings:
+    """How long and how fast a model is trained, whatever it learns; ConfigError for what is out of range.
 
     Attributes:
-        kind: ``process``: a causal LM that answers ``+`` or ``-`` after every step, in RLHFlow's chats; ``outcome``: a
-            sequence classifier of one label; ``implicit``: a policy whose log-ratio to a reference tells the outcome.
         lora: rank of LoRA; 0 trains all weights; None: all of them in models below :data:`LORA_ABOVE`, else rank 16.
         epochs: passes over the data.
         max_steps: optimiser steps at most; 0 trains nothing; None: as many as the epochs take.
@@ -35,20 +33,14 @@ class TrainSettings:
         learning_rate: the peak; None: see :meth:`peak`.
         warmup: share of the steps in which it rises; then it falls by a cosine to 3 %.
         clip: norm to which gradients are cut.
-        beta: factor of the log-ratio (arXiv 2412.01981).
-        balance: ``problem`` weighs labels so that right and wrong ones count the same within every problem, and leaves
-            out problems whose labels are all alike: how hard a problem is then tells nothing.
         held_out: share of the problems that is not trained on.
         eval_every: optimiser steps between two looks at them; None: eight looks.
         patience: looks without a better one, after which it stops.
         max_length: tokens of a sample, above which it is left out; None: the model's context.
-        template: ``plain`` puts a chat template of ours, in the manner of RLHFlow's Mistral one, in place of the
-            tokenizer's own.
         device: as torch names it; ``auto``: the GPU if there is one. Matrices are multiplied in bfloat16 there.
         seed: of the split, the order and the new weights.
     """
 
-    kind: Kind = "process"
     lora: int | None = None
     epochs: float = 3.0
     max_steps: int | None = None
@@ -58,28 +50,20 @@ class TrainSettings:
     warmup: float = 0.05
     clip: float = 1.0
     weight_decay: float = 0.01
-    beta: float = 0.05
-    balance: Balance = "problem"
     held_out: float = 0.1
     eval_every: int | None = None
     patience: int = 4
     max_length: int | None = None
-    template: Template = "own"
     device: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("kind", KINDS), ("balance", BALANCES), ("template", TEMPLATES)):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value} must be at least {least}")
-        for name in ("epochs", "learning_rate", "clip", "beta"):
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > 0):
-                raise ConfigError(f"{name}={value} must be above 0")
+        for name in ("epochs", "learning_rate", "clip"):
+            _check_positive(name, getattr(self, name))
         if not 0 < self.held_out <= 0.5:
             raise ConfigError(f"held_out={self.held_out} is a share of the problems, above 0 and at most 0.5")
         if not 0 <= self.warmup < 1:
@@ -91,13 +75,60 @@ class TrainSettings:
 
     def peak(self, parameters: int) -> float:
         """The peak learning rate: the one given, else 2e-4 for LoRA, else 1e-3 up to a million parameters and less by
-        the root of what there are more (8.6e-5 at 135 million, 1.1e-5 at 8 billion); ``implicit``, which must stay a
-        policy, a tenth of that.
+        the root of what there are more (8.6e-5 at 135 million, 1.1e-5 at 8 billion).
         """
         if self.learning_rate is not None:
             return self.learning_rate
-        usual = 2e-4 if self.rank(parameters) else 1e-3 * min(1.0, sqrt(1e6 / parameters))
-        return usual / 10 if self.kind == "implicit" else usual
+        return 2e-4 if self.rank(parameters) else 1e-3 * min(1.0, sqrt(1e6 / parameters))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings(FitSettings):
+    """How a verifier is trained, and what it learns; ConfigError for what is out of range.
+
+    Attributes:
+        kind: ``process``: a causal LM that answers ``+`` or ``-`` after every step, in RLHFlow's chats; ``outcome``: a
+            sequence classifier of one label; ``implicit``: a policy whose log-ratio to a reference tells the outcome.
+        beta: factor of the log-ratio (arXiv 2412.01981).
+        balance: ``problem`` weighs labels so that right and wrong ones count the same within every problem, and leaves
+            out problems whose labels are all alike: how hard a problem is then tells nothing.
+        template: ``plain`` puts a chat template of ours, in the manner of RLHFlow's Mistral one, in place of the
+            tokenizer's own.
+    """
+
+    kind: Kind = "process"
+    beta: float = 0.05
+    balance: Balance = "problem"
+    template: Template = "own"
+
+    def __post_init__(self) -> None:
+        FitSettings.__post_init__(self)
+        for name, choices in (("kind", KINDS), ("balance", BALANCES), ("template", TEMPLATES)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
+        _check_positive("beta", self.beta)
+
+    def peak(self, parameters: int) -> float:
+        """That of every model; by default a tenth of it for ``implicit``, which must stay a policy."""
+        usual = FitSettings.peak(self, parameters)
+        return usual / 10 if self.kind == "implicit" and self.learning_rate is None else usual
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings(FitSettings):
+    """How a policy is fine-tuned; ConfigError for what is out of range.
+
+    Attributes:
+        system_prompt: put before problems whose row brings no system message; empty for none; ``auto``: as a solver
+            asks this model for mathematics.
+    """
+
+    system_prompt: str = "auto"
+
+
+def _check_positive(name: str, value: float | None) -> None:
+    if value is not None and not (isfinite(value) and value > 0):
+        raise ConfigError(f"{name}={value} must be above 0")
 
 
 _LEAST = {

@@ -6,27 +6,25 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from adaptive_ttc.display.progress import Meter
 from adaptive_ttc.errors import CheckpointError, ConfigError
-from adaptive_ttc.training.batching import Example, Schedule
-from adaptive_ttc.training.judge import Figures, figures
-from adaptive_ttc.training.models import Verifier
+from adaptive_ttc.training.batching import Schedule
+from adaptive_ttc.training.trainee import One, Trainee
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY = 120.0
 """Seconds between two checkpoints, beside those at every look."""
 
 
-class Trainer:
-    """Trains a verifier inside a folder, and goes on from the checkpoint there.
+class Trainer(Generic[One]):
+    """Trains a model inside a folder, and goes on from the checkpoint there.
 
     Args:
-        verifier: what is trained.
+        trainee: what is trained.
         train: the rows to learn from.
         held: the rows of other problems.
         folder: where the checkpoint is.
@@ -37,10 +35,10 @@ class Trainer:
     """
 
     def __init__(
-        self, verifier: Verifier, train: Sequence[Example], held: Sequence[Example], folder: Path, identity: str
+        self, trainee: Trainee[One], train: Sequence[One], held: Sequence[One], folder: Path, identity: str
     ) -> None:
-        settings = verifier.settings
-        self.verifier, self.train, self.held, self.settings = verifier, train, held, settings
+        settings = trainee.settings
+        self.trainee, self.train, self.held, self.settings = trainee, train, held, settings
         lengths = tuple(example.length for example in train)
         self.schedule = Schedule(lengths, settings.tokens, settings.accumulate, settings.seed)
         steps = math.ceil(settings.epochs * self.schedule.steps_per_epoch)
@@ -49,9 +47,9 @@ class Trainer:
         self.looks: list[dict[str, Any]] = []
         self.step, self.best_step, self._best = 0, 0, -math.inf
         self._file, self._identity = folder / CHECKPOINT, identity
-        self._trained = {name: p for name, p in verifier.model.named_parameters() if p.requires_grad}
+        self._trained = {name: p for name, p in trainee.model.named_parameters() if p.requires_grad}
         self._kept = self._weights()
-        self._peak = settings.peak(verifier.parameters)
+        self._peak = settings.peak(trainee.parameters)
         self._optimizer = torch.optim.AdamW(
             self._trained.values(), lr=self._peak, betas=(0.9, 0.98), weight_decay=settings.weight_decay
         )
@@ -68,7 +66,7 @@ class Trainer:
             ConfigError: the loss is not a number.
         """
         meter.start_at(self.step)
-        self.verifier.model.train()
+        self.trainee.model.train()
         saved = time.monotonic()
         while True:
             if (self.step % self.every == 0 or self.step == self.steps) and not self._looked():
@@ -76,7 +74,7 @@ class Trainer:
                     self._save_and_leave()
                 self._save()
                 saved = time.monotonic()
-                meter.update(self.step, self.note())
+                meter.update(self.step, self.trainee.note(self.looks[-1]))
             if self.step >= self.steps or self._settled():
                 break
             if stop():
@@ -87,42 +85,16 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
         self._put(self._kept)
-        self.verifier.model.eval()
-
-    def note(self) -> str:
-        """The last look in words."""
-        look = self.looks[-1]
-        shown = {"AUC": look["auc_within"], "gain": look["gain"], "loss": look["train_loss"]}
-        return ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-
-    def logits(self, examples: Sequence[Example], stop: Callable[[], bool] = lambda: False) -> list[torch.Tensor]:
-        """The logits of every row, in their order; fewer where ``stop`` says so."""
-        found: dict[int, torch.Tensor] = {}
-        self.verifier.model.eval()
-        with torch.no_grad():
-            for numbers, some in self.verifier.batches(examples):
-                if stop():
-                    break
-                flat = self.verifier.forward(some).cpu()
-                parts = torch.split(flat, [len(example.row.ends) for example in some])
-                found |= dict(zip(numbers, parts, strict=True))
-        self.verifier.model.train()
-        return [found[number] for number in sorted(found)]
-
-    def measure(self, logits: Sequence[torch.Tensor]) -> Figures:
-        """The figures of the held-out rows."""
-        scores = [one.sigmoid().tolist() for one in logits]
-        return figures([example.graded for example in self.held], scores, last_only=self.verifier.last_only)
+        self.trainee.model.eval()
 
     def _looked(self) -> bool:
         return any(look["step"] == self.step for look in self.looks)
 
     def _look(self, stop: Callable[[], bool]) -> bool:
         """Measure and remember; False where it was stopped before it was done."""
-        logits = self.logits(self.held, stop)
-        if len(logits) < len(self.held):
+        found = self.trainee.measured(self.held, stop)
+        if found is None:
             return False
-        found = self.measure(logits)
         mean = math.fsum(self._losses) / len(self._losses) if self._losses else None
         self.looks.append({"step": self.step, "train_loss": mean, **found.entries()})
         self._losses = []
@@ -135,14 +107,14 @@ class Trainer:
         return len([look for look in self.looks if look["step"] > self.best_step]) >= self.settings.patience
 
     def _advance(self) -> None:
-        """One optimiser step; its loss is the mean over the labels of its batches, by their weights."""
+        """One optimiser step; its loss is the mean over what its batches teach, by their weights."""
         batches = [[self.train[number] for number in some] for some in self.schedule.step(self.step)]
-        total = math.fsum(weight for some in batches for example in some for weight in example.weights)
+        total = math.fsum(map(self.trainee.weight, batches))
         for part in self._optimizer.param_groups:
             part["lr"] = self._peak * pace(self.step, self.steps, math.ceil(self.settings.warmup * self.steps))
         summed = 0.0
         for some in batches:
-            loss = self._loss(some) / total
+            loss = self.trainee.loss(some) / total
             loss.backward()
             summed += loss.item()
         if not math.isfinite(summed):
@@ -152,14 +124,6 @@ class Trainer:
         self._optimizer.zero_grad()
         self._losses.append(summed)
         self.step += 1
-
-    def _loss(self, examples: Sequence[Example]) -> torch.Tensor:
-        """Binary cross-entropy in nats, summed over the labels by their weights."""
-        logits = self.verifier.forward(examples)
-        labels = logits.new_tensor([label for example in examples for label in example.labels])
-        weights = logits.new_tensor([weight for example in examples for weight in example.weights])
-        known = weights > 0
-        return binary_cross_entropy_with_logits(logits[known], labels[known], weight=weights[known], reduction="sum")
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: p.detach().to("cpu", copy=True) for name, p in self._trained.items()}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +16,11 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.base import ScoreRequest
 from adaptive_ttc.prm.checkpoint import fingerprint
 from adaptive_ttc.training.batching import Example, examples_of
-from adaptive_ttc.training.card import write_card
 from adaptive_ttc.training.graded import Graded, GradedData, by_problem, held_out, read_graded
 from adaptive_ttc.training.models import Verifier, load_verifier
+from adaptive_ttc.training.result import Trained, check_folder, finish
 from adaptive_ttc.training.settings import TrainSettings
-from adaptive_ttc.training.trainer import CHECKPOINT, Trainer
-
-RECORD = "training.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A finished training.
-
-    Attributes:
-        folder: what ``load_prm`` reads.
-        record: what stands in ``training.json`` beside it: settings, counts, looks, fingerprints.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The figures of the weights that were kept."""
-        return next(look for look in self.record["looks"] if look["step"] == self.record["best_step"])
-
-    def line(self) -> str:
-        """The result in one line."""
-        first, best = self.record["looks"][0], self.best
-        words = [f"{self.folder}: {self.record['settings']['kind']} verifier after {best['step']} steps"]
-        for name, key in (("AUC within held-out problems", "auc_within"), ("of steps", "auc_steps")):
-            if best[key] is not None:
-                words.append(f"{name} {best[key]:.3f} ({first[key]:.3f} untrained)")
-        if best["gain"] is not None:
-            words.append(f"weighted votes {best['weighted']:.3f}, majority {best['majority']:.3f}")
-        return ", ".join(words)
+from adaptive_ttc.training.trainer import Trainer
 
 
 def train_verifier(
@@ -83,7 +51,7 @@ def train_verifier(
         CheckpointError: the checkpoint in the folder is of another call.
     """
     folder = Path(out)
-    _check_folder(folder)
+    check_folder(folder)
     graded = read_graded(data, space)
     rows, held_rows = held_out(graded.rows, settings.held_out, settings.seed)
     verifier = load_verifier(policy, settings, reference)
@@ -97,30 +65,15 @@ def train_verifier(
     trainer = Trainer(verifier, train, held, folder, identity)
     with show("steps", trainer.steps) as meter:
         trainer.run(stop, meter)
-    verifier.finish(held, trainer.logits(held))
+    verifier.finish(held, verifier.logits_of(held))
     verifier.save(folder)
-    record = {
-        "policy": str(policy), "policy_fingerprint": source,
+    made_of = {
+        "kind": settings.kind, "policy": str(policy), "policy_fingerprint": source,
         "reference": None if reference is None else str(reference), "reference_fingerprint": other,
         "data": [str(path) for path in data], "data_sha256": graded.digest, "answers": space.name,
-        "settings": asdict(settings), "parameters": verifier.parameters, "lora": rank,
-        "learning_rate": settings.peak(verifier.parameters), "steps": trainer.step, "best_step": trainer.best_step,
-        "counts": _counts(graded, train, held, too_long), "looks": trainer.looks,
-        "fingerprint": _fingerprint(folder),
+        "counts": _counts(graded, train, held, too_long),
     }  # fmt: skip
-    write_card(folder, record)
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return Trained(folder=folder, record=record)
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give --out a folder")
-    if (folder / RECORD).exists():
-        raise ConfigError(f"{folder} holds a finished verifier; give another --out, or remove it")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CHECKPOINT).exists():
-        raise ConfigError(f"{folder} is not empty and holds no checkpoint to go on from; give another --out")
+    return finish(folder, made_of, settings, trainer, rank)
 
 
 def _examples(
@@ -157,9 +110,3 @@ def _counts(graded: GradedData, train: Sequence[Example], held: Sequence[Example
         "train_samples": len(train), "train_problems": len({one.graded.key for one in train}),
         "held_out_samples": len(held), "held_out_problems": len({one.graded.key for one in held}),
     }  # fmt: skip
-
-
-def _fingerprint(folder: Path) -> str:
-    """A hash of what was written."""
-    parts = [one for one in (folder, folder / "tuned", folder / "reference") if (one / "tokenizer.json").exists()]
-    return hashlib.sha256("\0".join(fingerprint(part) for part in parts).encode()).hexdigest()

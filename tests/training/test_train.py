@@ -198,6 +198,6 @@ def test_the_command_ends_with_one_line(policy, data, tmp_path, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{tmp_path / 'out'}: process verifier after ")
     assert main(words) == 2
-    assert "finished verifier" in capsys.readouterr().err
+    assert "finished model" in capsys.readouterr().err
     assert main([*words[:-2], "--reference", str(policy), "--out", str(tmp_path / "b")]) == 2
     assert "--kind implicit" in capsys.readouterr().err
