@@ -169,23 +169,11 @@ class ChatFormat:
         begun = whole[len(before) :] if whole[: len(before)] == before else ()
         return Rendering(template, self.tokenizer.decode(list(begun)))
 
-    def encode_solution(self, text: str) -> tuple[int, ...]:
-        """Token ids of a solution's text behind a prompt, without an end token.
-
-        Control tokens in it are broken up by a space, unless the model thinks: its tags may be such.
-        """
-        if self.thinking is None:
-            text = ControlTokens(self.tokenizer).broken_up(text)
-        with self._lock:
-            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def end_of(self, ends: Iterable[int]) -> int | None:
-        """The first of the end tokens that the template writes behind a solution; None if it writes none of them."""
+    def written_behind(self) -> tuple[int, ...]:
+        """Token ids that the template writes behind the text of a solution (here ``2``) and before another turn."""
         asked = Problem.of("1 + 1").messages
         whole = self._rendered((*asked, Message("assistant", "2")), begin=False)
-        behind = whole[len(self._rendered(asked, begin=False)) :]
-        known = frozenset(ends)
-        return next((token for token in behind if token in known), None)
+        return whole[len(self._rendered(asked, begin=False)) :]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
@@ -268,8 +256,7 @@ class ChatModel:
     @property
     def end(self) -> int:
         """The token with which a solution is to end: as the chat template ends it, else the least end token."""
-        behind = self.chat.end_of(self.eos)
-        return min(self.eos) if behind is None else behind
+        return next((token for token in self.chat.written_behind() if token in self.eos), min(self.eos))
 
     @classmethod
     def of(

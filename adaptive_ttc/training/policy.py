@@ -22,7 +22,7 @@ import torch
 from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import ConfigError, PromptWarning, warn
 from adaptive_ttc.prm.checkpoint import fingerprint, load_causal, locate, read_config
-from adaptive_ttc.prm.format import Row
+from adaptive_ttc.prm.format import ControlTokens, Row
 from adaptive_ttc.prm.registry import CONFIG_KEY
 from adaptive_ttc.training.result import Trained, check_folder, finish
 from adaptive_ttc.training.settings import PolicySettings
@@ -97,11 +97,17 @@ class PolicyTrainee(Trainee[Rendered]):
         # as an engine reads it that samples
         chat_model = import_module(_CHAT_MODEL)
         self.chat_model = chat_model.read_chat_model(self.folder, system_prompt=self.settings.system_prompt)
+        self._safe = ControlTokens(self.tokenizer).broken_up
 
     def render(self, one: Solved) -> Rendered:
-        """The row of a solution; ConfigError if the chat template refuses the problem."""
-        prompt = self.chat_model.chat.encode(one.problem)
-        ids = (*prompt, *self.chat_model.chat.encode_solution(one.solution), self.chat_model.end)
+        """The row of a solution; ConfigError if the chat template refuses the problem.
+
+        Control tokens in a solution's text are broken up by a space, unless the model thinks: its tags may be such.
+        """
+        chat = self.chat_model.chat
+        text = one.solution if chat.thinking else self._safe(one.solution)
+        prompt = chat.encode(one.problem)
+        ids = (*prompt, *self.tokenizer.encode(text, add_special_tokens=False), self.chat_model.end)
         return Rendered(one.key, Row.predicting(ids, len(prompt), [len(ids)]))
 
     def values(self, model: Any, states: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
