@@ -1,6 +1,6 @@
 """A policy that is fine-tuned on its own searched solutions, round after round: what it gains on fresh problems.
 
-    python bench/self_training.py --work FOLDER [--rounds R] [--problems K] [--samples N] [--fresh K] [--json FILE]
+    python bench/self_training.py --work FOLDER [--rounds R] [--problems K ...] [--samples N] [--fresh K] [--json FILE]
 
 Every round is three commands, as a user would give them: ``adaptive-ttc export --format rollouts`` draws N solutions of
 each of K problems of MiniMath's training split by the policy of the round before (the first: the embedded one) with the
@@ -59,12 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option = parser.add_argument
     option("--work", type=Path, required=True, metavar="FOLDER", help="where samples and policies go")
     option("--rounds", type=int, default=2, metavar="R", help="default: %(default)s")
-    option("--problems", type=int, default=1600, metavar="K", help="to learn from (default: %(default)s)")
+    option(
+        "--problems", type=int, nargs="+", default=[1600, 800], metavar="K", help="of each round (default: 1600 800)"
+    )
     option("--samples", type=int, default=16, metavar="N", help="of each (default: %(default)s)")
     option("--most", type=int, default=8, metavar="K", help="solutions learned of a problem (default: %(default)s)")
     option("--per-bin", type=int, default=1200, metavar="K", help="of a bin of difficulty (default: %(default)s)")
-    option("--epochs", type=float, default=4.0, metavar="E", help="of training (default: %(default)s)")
-    option("--learning-rate", type=float, default=1e-3, metavar="R", help="its peak (default: %(default)s)")
+    option("--epochs", type=float, default=2.0, metavar="E", help="of training (default: %(default)s)")
+    option("--learning-rate", type=float, default=3e-4, metavar="R", help="its peak (default: %(default)s)")
     option("--fresh", type=int, default=300, metavar="K", help="problems to measure on (default: %(default)s)")
     option("--fresh-samples", type=int, default=16, metavar="N", help="of each, at least 16 (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -93,7 +95,8 @@ def _round(options: Any, number: int, policy: Path) -> Path:
     """One round: draw, select, fine-tune; where the new policy is."""
     work: Path = options.work
     samples, out = work / f"samples{number}.jsonl", work / f"policy{number}"
-    _draw(policy, ["--dataset", "minimath-train", "--limit", options.problems], options.samples, samples)
+    problems = options.problems[min(number, len(options.problems)) - 1]
+    _draw(policy, ["--dataset", "minimath-train", "--limit", problems], options.samples, samples)
     chosen = work / f"sft{number}.jsonl"
     _command(
         "export", "--format", "sft", samples, "--most", options.most, "--per-bin", options.per_bin, "--out", chosen
@@ -149,8 +152,8 @@ def figures_of(rounds: Sequence[Sequence[Pool]]) -> dict[str, Figure]:
         rates = [float(pool.correct.mean()) for pool in pools]
         found[f"{name}.pass_at_1"] = _bounds(interval(rates))
         found[f"{name}.tokens"] = float(np.mean([pool.tokens.mean() for pool in pools]))
-        within = [value for pool in pools if not np.isnan(value := auc(pool.scores, pool.correct))]
-        found[f"{name}.prm_auc"] = _bounds(interval(within))
+        if within := [value for pool in pools if not np.isnan(value := auc(pool.scores, pool.correct))]:
+            found[f"{name}.prm_auc"] = _bounds(interval(within))
         for vote, line in lines.items():
             found[f"{name}.{vote}"] = [float(point.accuracy.mean()) for point in line.points]
         if number:
