@@ -127,7 +127,7 @@ class PolicySettings(FitSettings):
     system_prompt: str = "auto"
 
     def peak(self, parameters: int) -> float:
-        """That of every model; by default three tenths of it: the policy is to stay what it is but for what it learns."""
+        """That of every model; by default three tenths of it, so that the policy stays what it was otherwise."""
         usual = FitSettings.peak(self, parameters)
         return 0.3 * usual if self.learning_rate is None else usual
 
