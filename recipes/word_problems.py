@@ -35,6 +35,8 @@ from adaptive_ttc.evaluation.metrics import NO_ANSWER, Interval, auc, interval, 
 
 Words = list[str]
 
+RECORD = "training.json"  # written last
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -47,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     option("--engine", choices=("transformers", "vllm"), default="transformers", help="that samples (%(default)s)")
     option("--share", type=float, default=0.35, metavar="S", help="of the card for the policy in vLLM (%(default)s)")
     option("--verifier-problems", type=int, default=600, metavar="K", help="of the second part (%(default)s)")
+    option("--verifier-epochs", type=float, default=2.0, metavar="E", help="of the verifiers (default: %(default)s)")
     option("--calibration-problems", type=int, default=80, metavar="K", help="of the third part (%(default)s)")
     option("--most", type=int, metavar="K", help="of the first part (default: all that are left)")
     option("--limit", type=int, metavar="K", help="of each test (default: all)")
@@ -78,7 +81,7 @@ class Chain:
         self.recipe("before", options.policy)
         self.recipe("after", policy)
         self.together(
-            (policy / "training.json", ["train-policy", *fit, "--epochs", options.epochs, *rate]),
+            (policy / RECORD, ["train-policy", *fit, "--epochs", options.epochs, *rate]),
             self.sampled("before", "test"),
         )
         self.together(self.sampled("after", "verifier"))
@@ -95,17 +98,16 @@ class Chain:
         """Samples of a model, or of a pair with its scores, of one file of problems."""
         out, options = self.path(f"{recipe}-{problems}.jsonl"), self.options
         words = ["export", "--format", "rollouts", "--recipe", self.path(f"{recipe}.toml"), "--n", options.n]
-        words += ["--strategy", "weighted_best_of_n" if recipe == "pair" else "majority", "--seed", 1]
+        words += ["--strategy", "weighted_best_of_n" if recipe == "pair" else "majority"]
         words += ["--max-tokens", options.max_tokens, "--dataset", self.path(f"{problems}.jsonl"), "--out", out]
         return out.with_suffix(".card.json"), [*words, "--concurrency", 128]
 
     def verifier(self, policy: Path) -> Path:
         """Train the verifiers; the folder of the one that ranks samples of held-out problems best."""
         made = {kind: self.path(f"prm-{kind}") for kind in self.options.kinds}
-        samples = self.path("after-verifier.jsonl")
-        for kind, out in made.items():
-            words = ["train-prm", "--policy", policy, "--data", samples, "--kind", kind, "--out", out]
-            self.together((out / "training.json", words))
+        words = ["train-prm", "--policy", policy, "--data", self.path("after-verifier.jsonl")]
+        words += ["--epochs", self.options.verifier_epochs]
+        self.together(*((out / RECORD, [*words, "--kind", kind, "--out", out]) for kind, out in made.items()))
         return max(made.values(), key=_auc_within)
 
     def solved(self) -> dict[str, Any]:
@@ -207,7 +209,7 @@ def _voted(rows: Sequence[dict[str, Any]], *, weighted: bool) -> float:
 
 
 def _auc_within(folder: Path) -> float:
-    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     best = next(look for look in record["looks"] if look["step"] == record["best_step"])
     return float(best["auc_within"] or 0.0)
 
