@@ -16,6 +16,11 @@ Figures of each round's policy (0: the embedded one), all over the fresh problem
   the votes of all samples; paired bootstraps over problems;
 - ``.ratio_majority`` and ``.ratio_weighted``: ``[ratio, low, high]`` of its tokens to the embedded policy's, at the
   accuracy that this one reaches at 95 % of its own rise from one sample to its best.
+
+Then ``adaptive-ttc calibrate`` learns the first round's policy with the embedded PRM, on ``--calibration-problems`` of
+the calibration split, and ``eval --shared-budget`` solves the fresh problems with it, at the tokens of n = 2, 4 and 8
+samples a problem: ``adaptiveN.accuracy``, ``adaptiveN.tokens`` a problem, and ``adaptiveN.less_uniform``: its accuracy
+less that of weighted votes over N samples of every problem, as ``[difference, low, high]``.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ from adaptive_ttc.evaluation.metrics import NO_ANSWER, Interval, auc, interval, 
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
 
 SIZES = (1, 2, 4, 8, 16)
+ADAPTIVE = (2, 4, 8)
 SHARE = 0.95
 FRESH_SEED = 4242
 
@@ -68,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--epochs", type=float, default=2.0, metavar="E", help="of training (default: %(default)s)")
     option("--learning-rate", type=float, default=3e-4, metavar="R", help="its peak (default: %(default)s)")
     option("--fresh", type=int, default=300, metavar="K", help="problems to measure on (default: %(default)s)")
+    option("--calibration-problems", type=int, default=160, metavar="K", help="0: none (default: %(default)s)")
     option("--fresh-samples", type=int, default=16, metavar="N", help="of each, at least 16 (default: %(default)s)")
     options = parser.parse_args(arguments)
     return exit_code(lambda: report(options.json, "self_training", run(options)), interrupted="the same call goes on")
@@ -88,7 +95,10 @@ def run(options: Any) -> dict[str, Figure]:
         out = work / f"fresh{number}.jsonl"
         _draw(policy, ["--dataset", fresh], options.fresh_samples, out)
         pools.append(read_pools(out))
-    return figures_of(pools)
+    found = figures_of(pools)
+    if options.calibration_problems and options.rounds:
+        found |= _adaptive(options, policies[1], fresh, pools[1])
+    return found
 
 
 def _round(options: Any, number: int, policy: Path) -> Path:
@@ -108,6 +118,30 @@ def _round(options: Any, number: int, policy: Path) -> Path:
     return out
 
 
+def _adaptive(options: Any, policy: Path, fresh: Path, pools: Sequence[Pool]) -> dict[str, Figure]:
+    """Calibrate the policy, solve the fresh problems under budgets, and compare with uniform votes."""
+    models = ["--policy", policy, "--prm", MINI_PRM]
+    calibration = options.work / "calibration1"
+    if not (calibration / "meta.json").exists():
+        arms = ["greedy", "majority:1,4,16", "weighted_best_of_n:4,16"]
+        how = ["--dataset", "minimath-calibration", "--limit", options.calibration_problems, "--arms", *arms]
+        _command("calibrate", *models, *how, "--out", calibration)
+    found: dict[str, Figure] = {}
+    for n in ADAPTIVE:
+        budget, out = round(n * sum(float(pool.tokens.mean()) for pool in pools)), options.work / f"adaptive{n}.json"
+        if not out.exists():
+            how = ["--dataset", fresh, "--shared-budget", budget, "--sampling-seed", 7, "--json", out]
+            _command("eval", *models, "--calibration", calibration, *how)
+        solved = json.loads(out.read_text(encoding="utf-8"))["figures"]
+        right = np.array(solved["correct"], dtype=float)
+        uniform = [_voted(pool, n, "weighted") for pool in pools]
+        found[f"adaptive{n}.accuracy"] = _bounds(interval(right))
+        found[f"adaptive{n}.tokens"] = float(np.mean(solved["tokens"]))
+        found[f"adaptive{n}.overspent"] = solved["overspent"]
+        found[f"adaptive{n}.less_uniform"] = _bounds(paired_interval(right, uniform))
+    return found
+
+
 def _draw(policy: Path, problems: Sequence[Any], n: int, out: Path) -> None:
     models = [] if policy == MINI_POLICY else ["--policy", policy, "--prm", MINI_PRM]
     how = ["--strategy", "weighted_best_of_n", "--n", n, "--concurrency", 64]
@@ -122,13 +156,13 @@ def _command(*words: Any) -> None:
 
 
 def read_pools(path: Path) -> list[Pool]:
-    """The samples of every problem of what ``export --format rollouts`` wrote, by the problems' names."""
+    """The samples of every problem of what ``export --format rollouts`` wrote, in the order of the problems' names."""
     problems: dict[str, list[dict[str, Any]]] = {}
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)
             problems.setdefault(row["id"], []).append(row)
-    return [_pool(problems[id]) for id in sorted(problems)]
+    return [_pool(problems[id]) for id in sorted(problems, key=lambda id: (len(id), id))]
 
 
 def _pool(rows: Sequence[dict[str, Any]]) -> Pool:
