@@ -1,7 +1,7 @@
 """Graded samples of an embedded policy, and what verifiers are worth on such samples.
 
     python bench/verifiers.py --draw train --limit 352 --n 8 --out train.jsonl [--seed S]
-    python bench/verifiers.py --data test.jsonl --prm adaptive_ttc/mini/models/prm MODEL... [--json FILE]
+    python bench/verifiers.py --data test.rollouts.jsonl --prm adaptive_ttc/mini/models/prm MODEL... [--json FILE]
 
 ``--draw SPLIT`` samples problems of that split of the pair ``mini`` at temperature 0.9, in both formats of
 ``adaptive-ttc train-prm``: ``completions`` with ``labels``, which say by the generator's own rules whether a step and
@@ -9,8 +9,10 @@ all before it are right, in FILE; ``steps`` with ``correct``, whether the answer
 in ``.rollouts.jsonl``.
 
 Figures of each PRM: ``auc_within`` as ``[mean, low, high]`` over the problems with right and wrong answers;
-``weighted`` and ``majority`` votes over all samples of a problem; ``gain`` as ``[difference, low, high]``;
-``less_first``, the difference of ``auc_within`` from the first PRM's, paired by problem.
+``auc_steps``, the same of steps, where the file labels them; ``weighted`` and ``majority`` votes over all samples
+of a problem; ``gain`` as ``[difference, low, high]``;
+``less_first``, the difference of ``auc_within`` from the first PRM's, and ``of_first``, its share of that, both paired
+by problem.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     if options.draw and options.out:
         draw(options)
     elif options.data and options.prm:
-        report(options.json, "verifiers", asyncio.run(measured(options)))
+        report(options.json, "verifiers", asyncio.run(measured(options.data, options.prm)))
     else:
         raise ConfigError("give --draw SPLIT with --out FILE, or --data FILE with --prm MODEL...")
 
@@ -107,20 +109,23 @@ def graded(exercise: Exercise, text: str) -> tuple[dict[str, object], dict[str, 
     return by_step, {"problem": exercise.question, "steps": steps, "correct": correct}
 
 
-async def measured(options: argparse.Namespace) -> dict[str, Figure]:
-    """The figures of every PRM."""
-    rows = read_graded([options.data], MATH).rows
+async def measured(data: Path, prms: Sequence[str]) -> dict[str, Figure]:
+    """The figures of every PRM on a file of rollouts."""
+    rows = read_graded([data], MATH).rows
     found: dict[str, Figure] = {"samples": len(rows), "problems": len(by_problem(rows))}
     first: list[float] = []
-    for name in options.prm:
+    for name in prms:
         scores = await scores_of(name, rows)
-        within, gains = by_problem_figures(rows, scores)
+        within, of_steps, gains = by_problem_figures(rows, scores)
         whole = figures(rows, scores)
         found[f"{name}.auc_within"] = _bounds(interval(within))
+        if of_steps:
+            found[f"{name}.auc_steps"] = _bounds(interval(of_steps))
         found[f"{name}.majority"], found[f"{name}.weighted"] = whole.majority, whole.weighted
         found[f"{name}.gain"] = _bounds(interval(gains))
         first = first or within
         found[f"{name}.less_first"] = _bounds(paired_interval(within, first))
+        found[f"{name}.of_first"] = _bounds(ratio(within, first))
     return found
 
 
@@ -134,18 +139,34 @@ async def scores_of(name: str, rows: Sequence[Graded]) -> list[tuple[float, ...]
     return [one.scores for one in scored]
 
 
-def by_problem_figures(rows: Sequence[Graded], scores: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
-    """The AUC of every problem that has right and wrong answers, and what weighing votes gains in every problem."""
+def by_problem_figures(
+    rows: Sequence[Graded], scores: Sequence[Sequence[float]]
+) -> tuple[list[float], list[float], list[float]]:
+    """The AUC of every problem that has right and wrong answers, that of every one that has right and wrong steps, and
+    what weighing votes gains in every problem.
+    """
     place = {id(row): number for number, row in enumerate(rows)}
-    within, gains = [], []
+    stepwise = any(len(set(row.labels)) > 1 for row in rows)
+    within, of_steps, gains = [], [], []
     for some in by_problem(rows).values():
         mine = [scores[place[id(row)]] for row in some]
         right = np.array([row.outcome > 0.5 for row in some])
         if len(set(right.tolist())) == 2:
             within.append(auc([one[-1] for one in mine], right))
-        if not np.isnan(gain := figures(some, mine).gain):
-            gains.append(gain)
-    return within, gains
+        whole = figures(some, mine)
+        if not np.isnan(whole.gain):
+            gains.append(whole.gain)
+        if stepwise and not np.isnan(whole.auc_steps):
+            of_steps.append(whole.auc_steps)
+    return within, of_steps, gains
+
+
+def ratio(a: Sequence[float], b: Sequence[float], resamples: int = 10_000, seed: int = 0) -> Interval:
+    """The mean of ``a`` over that of ``b`` (shape [problems] each), and its 95 % bootstrap interval over problems."""
+    first, second = np.array(a), np.array(b)
+    drawn = np.random.default_rng(seed).integers(0, len(first), (resamples, len(first)))
+    low, high = np.quantile(first[drawn].mean(axis=1) / second[drawn].mean(axis=1), [0.025, 0.975])
+    return Interval(float(first.mean() / second.mean()), float(low), float(high))
 
 
 def _bounds(one: Interval) -> list[float]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.answers.spaces.registry import parse_space
 from adaptive_ttc.cli.train_options import EXIT_CODES, add_training_options, train, training_options
-from adaptive_ttc.training.settings import BALANCES, KINDS, TEMPLATES, TrainSettings
+from adaptive_ttc.training.settings import BALANCES, KINDS, LEARN, TEMPLATES, TrainSettings
 
 if TYPE_CHECKING:
     from adaptive_ttc.training.result import Trained
 
 EXAMPLE = """examples:
   adaptive-ttc train-prm --policy my-policy --data labels.jsonl --out my-prm
-  adaptive-ttc train-prm --policy my-policy --data rollouts.jsonl --out my-prm --kind implicit --beta 0.05
+  adaptive-ttc train-prm --policy my-policy --data rollouts.jsonl --out my-prm --kind implicit
 """
 
 _DEFAULTS = TrainSettings()
@@ -41,6 +41,7 @@ def add(subparsers: Any) -> None:
         "--beta", type=float, default=_DEFAULTS.beta, metavar="B", help="factor of the log-ratio (default: %(default)s)"
     )
     option("--balance", choices=BALANCES, default=_DEFAULTS.balance, help="what right and wrong labels weigh alike in")
+    option("--learn", choices=LEARN, help="labels of all steps (default of process), or the last's alone")
     option("--template", choices=TEMPLATES, default=_DEFAULTS.template, help="the chat template (default: %(default)s)")
     option("--answers", default="math", metavar="SPACE", help="what answers are, for votes (default: %(default)s)")
     add_training_options(parser, _DEFAULTS)
@@ -49,7 +50,7 @@ def add(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print one line; after a signal the checkpoint is written first."""
-    own = {name: getattr(options, name) for name in ("kind", "beta", "balance", "template")}
+    own = {name: getattr(options, name) for name in ("kind", "beta", "balance", "learn", "template")}
     settings = TrainSettings(**training_options(options), **own)
     space = parse_space(options.answers)
     from adaptive_ttc.training.verifier import train_verifier

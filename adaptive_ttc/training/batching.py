@@ -37,20 +37,19 @@ class Example:
         return len(self.row.token_ids)
 
 
-def examples_of(graded: Sequence[Graded], rows: Sequence[Row], *, last_only: bool, balance: Balance) -> list[Example]:
-    """Put labels and weights to rendered samples; ``last_only``: what is learned is the outcome alone.
+def examples_of(graded: Sequence[Graded], rows: Sequence[Row], *, balance: Balance) -> list[Example]:
+    """Put labels and weights to rendered samples.
 
     Balanced, a label y of a problem with mean label p weighs y / 2p + (1 - y) / 2(1 - p), at most
     :data:`MOST_WEIGHT`, and a problem whose labels are all alike weighs nothing.
     """
-    labels = {id(one): (*[math.nan] * (len(one.steps) - 1), one.outcome) if last_only else one.labels for one in graded}
     means: dict[str, float] = {}
     for key, some in by_problem(graded).items():
-        known = [label for one in some for label in labels[id(one)] if not math.isnan(label)]
+        known = [label for one in some for label in one.labels if not math.isnan(label)]
         means[key] = math.fsum(known) / len(known) if known else 0.0
     found = []
     for one, row in zip(graded, rows, strict=True):
-        mine = labels[id(one)]
+        mine = one.labels
         weights = tuple(1.0 if balance == "none" else _weight(label, means[one.key]) for label in mine)
         found.append(
             Example(one, row, mine, tuple(0.0 if math.isnan(y) else w for y, w in zip(mine, weights, strict=True)))

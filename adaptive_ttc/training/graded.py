@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Graded:
     def outcome(self) -> float:
         """The last step's label; nan where it is not known."""
         return self.labels[-1]
+
+    def last_only(self) -> Graded:
+        """The same without the labels of all steps but the last."""
+        return replace(self, labels=(*[math.nan] * (len(self.labels) - 1), self.outcome))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Figures:
     Attributes:
         auc: a right solution's last score is above a wrong one's, over all samples.
         auc_within: the same within a problem, the mean over those with right and wrong ones.
-        auc_steps: the same of steps within a problem, by the steps' own labels.
+        auc_steps: the same of steps within a problem, by their labels; nan where only last steps have one.
         majority: share of the problems with an answer whose majority vote over all samples is right.
         weighted: the same of the vote weighed by last scores.
         loss: mean cross-entropy in nats over the labels.
@@ -53,8 +53,8 @@ class Figures:
         return {key: None if math.isnan(value) else round(value, 5) for key, value in values.items()}
 
 
-def figures(rows: Sequence[Graded], scores: Sequence[Sequence[float]], *, last_only: bool = False) -> Figures:
-    """Measure; ``scores`` holds one in [0, 1] for each step of every row, of which ``last_only`` the last is meant."""
+def figures(rows: Sequence[Graded], scores: Sequence[Sequence[float]]) -> Figures:
+    """Measure; ``scores`` holds one in [0, 1] for each step of every row."""
     outcomes, steps, votes = [], [], []
     place = {id(row): index for index, row in enumerate(rows)}
     for some in by_problem(rows).values():
@@ -65,16 +65,17 @@ def figures(rows: Sequence[Graded], scores: Sequence[Sequence[float]], *, last_o
             right = np.array([row.outcome > 0.5 for row, _ in known])
             outcomes.append((last, right))
             votes += _votes([row for row, _ in known], last, right)
-        pairs = [pair for row, values in mine for pair in _judged(row, values, False)]
+        pairs = [pair for row, values in mine for pair in _judged(row, values)]
         steps.append((np.array([score for _, score in pairs]), np.array([label > 0.5 for label, _ in pairs])))
+    stepwise = any(not math.isnan(label) for row in rows for label in row.labels[:-1])
     scored, graded = (np.concatenate(part) for part in zip(*outcomes, strict=True)) if outcomes else ((), ())
     return Figures(
         auc=auc(scored, graded) if len(graded) else math.nan,
         auc_within=within_auc(outcomes),
-        auc_steps=math.nan if last_only else within_auc([one for one in steps if len(one[1])]),
+        auc_steps=within_auc([one for one in steps if len(one[1])]) if stepwise else math.nan,
         majority=_mean([even for even, _ in votes]),
         weighted=_mean([weighted for _, weighted in votes]),
-        loss=_loss([one for pair in zip(rows, scores, strict=True) for one in _judged(*pair, last_only)]),
+        loss=_loss([one for pair in zip(rows, scores, strict=True) for one in _judged(*pair)]),
         mixed=sum(len(set(right.tolist())) == 2 for _, right in outcomes),
     )
 
@@ -91,10 +92,9 @@ def _votes(rows: Sequence[Graded], last: np.ndarray, right: np.ndarray) -> list[
     return [(vote_at_k(classes, correct, n), vote_at_k(classes, correct, n, weights=last))]
 
 
-def _judged(row: Graded, scores: Sequence[float], last_only: bool) -> list[tuple[float, float]]:
+def _judged(row: Graded, scores: Sequence[float]) -> list[tuple[float, float]]:
     """The labels that are known, with their scores."""
-    pairs = [*zip(row.labels, scores, strict=True)][-1 if last_only else 0 :]
-    return [pair for pair in pairs if not math.isnan(pair[0])]
+    return [pair for pair in zip(row.labels, scores, strict=True) if not math.isnan(pair[0])]
 
 
 def _loss(pairs: Sequence[tuple[float, float]]) -> float:

@@ -50,7 +50,6 @@ class Verifier(Trainee[Example]):
         device: where, as torch names it.
     """
 
-    last_only: ClassVar[bool] = True  # whether it learns the outcome alone
     reader_name: ClassVar[str]
     reader: Reader
     settings: TrainSettings
@@ -109,7 +108,7 @@ class Verifier(Trainee[Example]):
         if len(logits) < len(held):
             return None
         scores = [one.sigmoid().tolist() for one in logits]
-        return figures([example.graded for example in held], scores, last_only=self.last_only)
+        return figures([example.graded for example in held], scores)
 
     def note(self, look: Mapping[str, Any]) -> str:
         """AUC, gain of the vote and loss, as far as there are any."""
@@ -142,7 +141,6 @@ class Verifier(Trainee[Example]):
 class ProcessVerifier(Verifier):
     """Binary cross-entropy of the logit of ``+`` less that of ``-`` after every step, which is how it is read."""
 
-    last_only: ClassVar[bool] = False
     reader_name: ClassVar[str] = "rlhflow"
 
     def _load_model(self) -> None:
@@ -199,7 +197,8 @@ class OutcomeVerifier(Verifier):
 
 
 class ImplicitVerifier(Verifier):
-    """Cross-entropy of sigmoid(beta * log-ratio of a solution) with its outcome (arXiv 2412.01981, eq. 5).
+    """Cross-entropy of sigmoid(beta * log-ratio of a solution) with its outcome (arXiv 2412.01981, eq. 5), or of that
+    up to every step's end with the step's label.
 
     Args:
         reference: folder of the policy that it is compared with; None: what the policy is before it is trained.

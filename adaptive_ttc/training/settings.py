@@ -11,10 +11,12 @@ from adaptive_ttc.errors import ConfigError
 Kind = Literal["process", "outcome", "implicit"]
 Balance = Literal["problem", "none"]
 Template = Literal["own", "plain"]
+Learn = Literal["steps", "outcome"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 TEMPLATES: tuple[Template, ...] = get_args(Template)
+LEARN: tuple[Learn, ...] = get_args(Learn)
 
 LORA_ABOVE = 1_000_000_000
 """Parameters from which on the default is LoRA, as optimiser and gradients take 16 bytes for each that is trained."""
@@ -89,6 +91,8 @@ class TrainSettings(FitSettings):
     Attributes:
         kind: ``process``: a causal LM that answers ``+`` or ``-`` after every step, in RLHFlow's chats; ``outcome``: a
             sequence classifier of one label; ``implicit``: a policy whose log-ratio to a reference tells the outcome.
+        learn: ``steps``: the label of every step; ``outcome``: the last one's alone; None: ``process`` learns the
+            former, the others the latter.
         beta: factor of the log-ratio (arXiv 2412.01981).
         balance: ``problem`` weighs labels so that right and wrong ones count the same within every problem, and leaves
             out problems whose labels are all alike: how hard a problem is then tells nothing.
@@ -97,7 +101,8 @@ class TrainSettings(FitSettings):
     """
 
     kind: Kind = "process"
-    beta: float = 0.05
+    learn: Learn | None = None
+    beta: float = 0.2
     balance: Balance = "problem"
     template: Template = "own"
 
@@ -106,7 +111,14 @@ class TrainSettings(FitSettings):
         for name, choices in (("kind", KINDS), ("balance", BALANCES), ("template", TEMPLATES)):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
+        if self.learn not in (None, *LEARN) or (self.kind, self.learn) == ("outcome", "steps"):
+            raise ConfigError(f"learn={self.learn!r} is steps or outcome; an outcome verifier learns outcomes alone")
         _check_positive("beta", self.beta)
+
+    @property
+    def last_only(self) -> bool:
+        """Whether the last label of a sample is learned alone."""
+        return self.kind != "process" if self.learn is None else self.learn == "outcome"
 
     def peak(self, parameters: int) -> float:
         """That of every model; by default a tenth of it for ``implicit``, which must stay a policy."""

@@ -53,7 +53,8 @@ def train_verifier(
     folder = Path(out)
     check_folder(folder)
     graded = read_graded(data, space)
-    rows, held_rows = held_out(graded.rows, settings.held_out, settings.seed)
+    learned = [one.last_only() if settings.last_only else one for one in graded.rows]
+    rows, held_rows = held_out(learned, settings.held_out, settings.seed)
     verifier = load_verifier(policy, settings, reference)
     train, held, too_long = _examples(verifier, rows, held_rows)
     source = fingerprint(verifier.folder)
@@ -89,7 +90,7 @@ def _examples(
     too_long = len(rows) + len(held_rows) - sum(map(len, kept))
     settings = verifier.settings
     train, held = (
-        examples_of([one for one, _ in some], [row for _, row in some], last_only=verifier.last_only, balance=balance)
+        examples_of([one for one, _ in some], [row for _, row in some], balance=balance)
         for some, balance in zip(kept, (settings.balance, "none"), strict=True)
     )
     train = [example for example in train if any(example.weights)]

@@ -26,7 +26,17 @@ async def test_samples_are_drawn_graded_and_measured(monkeypatch, tmp_path):
 
 
 def test_figures_are_of_problems(monkeypatch):
-    rows = [Graded("a", ("x",), (1.0,), "1"), Graded("a", ("x",), (0.0,), "2"), Graded("b", ("x",), (1.0,), "1")]
-    within, gains = load(monkeypatch, "verifiers").by_problem_figures(rows, [(0.9,), (0.2,), (0.1,)])
+    rows = [
+        Graded("a", ("x",), (1.0,), "1"),
+        Graded("a", ("x", "y"), (1.0, 0.0), "2"),
+        Graded("b", ("x",), (1.0,), "1"),
+    ]
+    within, of_steps, gains = load(monkeypatch, "verifiers").by_problem_figures(rows, [(0.9,), (0.1, 0.2), (0.1,)])
     assert within == [1.0]
+    assert of_steps == [0.5]
     assert gains == pytest.approx([0.5, 0.0])
+
+
+def test_a_ratio_is_paired_by_problem(monkeypatch):
+    found = load(monkeypatch, "verifiers").ratio([0.4, 0.2, 0.9, 0.6], [0.8, 0.4, 1.8, 1.2])
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))

@@ -115,17 +115,18 @@ def weights(some, **how):
 
 def test_balanced_labels_count_the_same_within_a_problem():
     some = [graded("a", 1.0, 1.0), graded("a", 1.0, 0.0), graded("b", 1.0, 1.0), graded("c", 0.0, math.nan)]
-    found = weights(some, last_only=False, balance="problem")
+    found = weights(some, balance="problem")
     assert found[0] == pytest.approx((2 / 3, 2 / 3))
     assert found[1] == pytest.approx((2 / 3, 2.0))
     assert found[2:] == [(0.0, 0.0), (0.0, 0.0)]
-    assert weights(some, last_only=True, balance="problem")[:2] == [(0.0, 1.0), (0.0, 1.0)]
-    assert weights(some, last_only=False, balance="none")[2:] == [(1.0, 1.0), (1.0, 0.0)]
+    last = [one.last_only() for one in some]
+    assert weights(last, balance="problem")[:2] == [(0.0, 1.0), (0.0, 1.0)]
+    assert weights(some, balance="none")[2:] == [(1.0, 1.0), (1.0, 0.0)]
 
 
 def test_one_label_among_many_weighs_a_bounded_amount():
     some = [graded("a", 1.0), *[graded("a", 0.0)] * 40]
-    assert weights(some, last_only=True, balance="problem")[0] == (MOST_WEIGHT,)
+    assert weights(some, balance="problem")[0] == (MOST_WEIGHT,)
 
 
 @settings(max_examples=100, deadline=None)
@@ -164,7 +165,7 @@ def test_figures_of_a_verifier_that_knows_and_of_one_that_does_not():
     even = figures(some, [(0.5, 0.5)] * 4)
     assert (even.auc_within, even.auc_steps, even.gain) == (0.5, 0.5, 0.0)
     assert even.loss == pytest.approx(math.log(2))
-    assert math.isnan(figures(some, [(0.5, 0.5)] * 4, last_only=True).auc_steps)
+    assert math.isnan(figures([one.last_only() for one in some], [(0.5, 0.5)] * 4).auc_steps)
 
 
 def test_without_problems_of_both_outcomes_steps_decide_or_else_the_loss():
@@ -177,11 +178,26 @@ def test_without_problems_of_both_outcomes_steps_decide_or_else_the_loss():
     [
         {"kind": "other"}, {"balance": "x"}, {"template": "x"}, {"lora": -1}, {"epochs": 0.0}, {"held_out": 0.0},
         {"held_out": 0.6}, {"tokens": 0}, {"learning_rate": 0.0}, {"warmup": 1.0}, {"patience": 0}, {"max_steps": -1},
+        {"learn": "x"}, {"learn": "steps", "kind": "outcome"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TrainSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "last_only"),
+    [
+        ({"kind": "process"}, False),
+        ({"kind": "outcome"}, True),
+        ({"kind": "implicit"}, True),
+        ({"kind": "implicit", "learn": "steps"}, False),
+        ({"kind": "process", "learn": "outcome"}, True),
+    ],
+)
+def test_which_labels_are_learned_follows_from_the_kind_unless_told(chosen, last_only):
+    assert TrainSettings(**chosen).last_only is last_only
 
 
 def test_defaults_follow_from_the_size():

@@ -104,6 +104,16 @@ def test_it_learns_what_can_be_learned(policy, tmp_path, kind):
     assert losses[-1] < math.log(2)
 
 
+def test_an_implicit_verifier_learns_the_labels_of_steps_where_it_is_told_to(policy, data, tmp_path):
+    steps = trained(policy, data, tmp_path / "steps", kind="implicit", learn="steps").record["looks"]
+    last = trained(policy, data, tmp_path / "last", kind="implicit").record["looks"]
+    wholes = write(tmp_path / "rollouts.jsonl", rows(), "rollouts")
+    assert trained(policy, wholes, tmp_path / "wholes", kind="implicit").record["looks"] == last
+    assert all(look["auc_steps"] is not None for look in steps)
+    assert all(look["auc_steps"] is None for look in last)
+    assert steps[1]["train_loss"] != last[1]["train_loss"]
+
+
 async def test_scores_are_those_of_training(policy, data, tmp_path):
     """The finished PRM, read by the library, says what was measured while it was trained."""
     result = trained(policy, data, tmp_path / "out")
