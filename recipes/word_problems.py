@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     option("--share", type=float, default=0.35, metavar="S", help="of the card for the policy in vLLM (%(default)s)")
     option("--verifier-problems", type=int, default=600, metavar="K", help="of the second part (%(default)s)")
     option("--verifier-epochs", type=float, default=2.0, metavar="E", help="of the verifiers (default: %(default)s)")
-    option("--calibration-problems", type=int, default=80, metavar="K", help="of the third part (%(default)s)")
+    option("--calibration-problems", type=int, default=80, metavar="K", help="of the third, 30 or more (%(default)s)")
     option("--most", type=int, metavar="K", help="of the first part (default: all that are left)")
     option("--limit", type=int, metavar="K", help="of each test (default: all)")
     option("--n", type=int, default=16, metavar="N", help="samples of a problem (default: %(default)s)")
@@ -91,16 +91,17 @@ class Chain:
         calibration = self.path("calibration")
         fit = ["--recipe", self.path("pair.toml"), "--dataset", self.path("calibration.jsonl"), "--out", calibration]
         fit += ["--arms", "greedy", *dict.fromkeys(arms), "--folds", 3, "--max-tokens", options.max_tokens]
+        fit += ["--concurrency", 32]
         self.together(self.sampled("pair", "test"), (calibration / "meta.json", ["calibrate", *fit]))
         return self.solved() | measured(options, self.path("before-test.jsonl"), self.path("pair-test.jsonl"))
 
-    def sampled(self, recipe: str, problems: str) -> tuple[Path, list[Any]]:
-        """Samples of a model, or of a pair with its scores, of one file of problems."""
+    def sampled(self, recipe: str, problems: str) -> tuple[None, list[Any]]:
+        """Samples of a model, or of a pair with its scores, of one file of problems; ``export`` sees what is done."""
         out, options = self.path(f"{recipe}-{problems}.jsonl"), self.options
         words = ["export", "--format", "rollouts", "--recipe", self.path(f"{recipe}.toml"), "--n", options.n]
         words += ["--strategy", "weighted_best_of_n" if recipe == "pair" else "majority"]
         words += ["--max-tokens", options.max_tokens, "--dataset", self.path(f"{problems}.jsonl"), "--out", out]
-        return out.with_suffix(".card.json"), [*words, "--concurrency", 128]
+        return None, [*words, "--concurrency", 128]
 
     def verifier(self, policy: Path) -> Path:
         """Train the verifiers; the folder of the one that ranks samples of held-out problems best."""
@@ -137,9 +138,9 @@ class Chain:
             lines += ["", "[prm]", f"model = {json.dumps(str(prm.resolve()))}"]
         self.path(f"{name}.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def together(self, *commands: tuple[Path, Sequence[Any]]) -> None:
+    def together(self, *commands: tuple[Path | None, Sequence[Any]]) -> None:
         """Run commands side by side, but for those whose output is there; exits where one fails."""
-        due = [[str(word) for word in words] for done, words in commands if not done.exists()]
+        due = [[str(word) for word in words] for done, words in commands if done is None or not done.exists()]
         with ThreadPoolExecutor(max(1, len(due))) as threads:
             codes = list(threads.map(self._command, due))
         if any(codes):
