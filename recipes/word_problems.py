@@ -222,7 +222,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        sys.exit(f"{path} is of a run with other data or sizes: give another --work")
+    path.write_text(text, encoding="utf-8")
 
 
 def _stem(path: Path) -> str:

@@ -41,6 +41,14 @@ def test_no_problem_is_in_two_parts_or_in_a_test(chain, options):
     assert [row["id"] for row in parts[3]] == ["real/0", "real/1", "made/0", "made/1", "made/2"]
 
 
+def test_parts_of_other_sizes_do_not_mix(chain, options):
+    chain.part(options)
+    chain.part(options)
+    options.calibration_problems = 5
+    with pytest.raises(SystemExit, match="another --work"):
+        chain.part(options)
+
+
 def test_too_few_problems_are_told(chain, options):
     options.verifier_problems = 30
     with pytest.raises(SystemExit, match="too few"):
