@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--most", type=int, default=8, metavar="K", help="solutions learned of a problem (default: %(default)s)")
     option("--per-bin", type=int, default=1200, metavar="K", help="of a bin of difficulty (default: %(default)s)")
     option("--epochs", type=float, default=2.0, metavar="E", help="of training (default: %(default)s)")
-    option("--learning-rate", type=float, default=3e-4, metavar="R", help="its peak (default: %(default)s)")
+    option("--learning-rate", type=float, nargs="+", default=[3e-4, 1e-4], metavar="R", help="of each (3e-4 1e-4)")
     option("--fresh", type=int, default=300, metavar="K", help="problems to measure on (default: %(default)s)")
     option("--calibration-problems", type=int, default=160, metavar="K", help="0: none (default: %(default)s)")
     option("--fresh-samples", type=int, default=16, metavar="N", help="of each, at least 16 (default: %(default)s)")
@@ -105,7 +105,7 @@ def _round(options: Any, number: int, policy: Path) -> Path:
     """One round: draw, select, fine-tune; where the new policy is."""
     work: Path = options.work
     samples, out = work / f"samples{number}.jsonl", work / f"policy{number}"
-    problems = options.problems[min(number, len(options.problems)) - 1]
+    problems, rate = (some[min(number, len(some)) - 1] for some in (options.problems, options.learning_rate))
     _draw(policy, ["--dataset", "minimath-train", "--limit", problems], options.samples, samples)
     chosen = work / f"sft{number}.jsonl"
     _command(
@@ -113,7 +113,7 @@ def _round(options: Any, number: int, policy: Path) -> Path:
     )
     if not (out / "training.json").exists():
         data = [work / f"sft{one}.jsonl" for one in range(1, number + 1)]
-        how = ["--epochs", options.epochs, "--learning-rate", options.learning_rate, "--tokens", 2048, "--threads", 1]
+        how = ["--epochs", options.epochs, "--learning-rate", rate, "--tokens", 2048, "--threads", 1]
         _command("train-policy", "--policy", policy, "--data", *data, "--out", out, *how)
     return out
 
