@@ -72,7 +72,7 @@ class Chain:
         found: Path = self.options.work / name
         return found
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> None:
         """Run them all."""
         options, policy = self.options, self.path("policy")
         part(options)
@@ -87,13 +87,21 @@ class Chain:
         self.together(self.sampled("after", "verifier"))
         prm = self.verifier(policy)
         self.recipe("pair", policy, prm)
+        self.together(self.sampled("pair", "test"))
+        found = measured(options, self.path("before-test.jsonl"), self.path("pair-test.jsonl"))
+        self.write(found)  # also where what follows fails
         arms = [f"{vote}:{n}" for vote in ("majority", "weighted_best_of_n") for n in (1, 4, options.n)]
         calibration = self.path("calibration")
         fit = ["--recipe", self.path("pair.toml"), "--dataset", self.path("calibration.jsonl"), "--out", calibration]
         fit += ["--arms", "greedy", *dict.fromkeys(arms), "--folds", 3, "--max-tokens", options.max_tokens]
-        fit += ["--concurrency", 32]
-        self.together(self.sampled("pair", "test"), (calibration / "meta.json", ["calibrate", *fit]))
-        return self.solved() | measured(options, self.path("before-test.jsonl"), self.path("pair-test.jsonl"))
+        self.together((calibration / "meta.json", ["calibrate", *fit, "--concurrency", 32]))
+        self.write(found | self.solved())
+
+    def write(self, figures: dict[str, Any]) -> None:
+        """Print the figures, and keep them."""
+        text = json.dumps(figures, indent=1)
+        self.path("figures.json").write_text(text + "\n", encoding="utf-8")
+        print(text, flush=True)
 
     def sampled(self, recipe: str, problems: str) -> tuple[None, list[Any]]:
         """Samples of a model, or of a pair with its scores, of one file of problems; ``export`` sees what is done."""
@@ -244,10 +252,7 @@ def main() -> None:
     """Run the chain and print the figures."""
     options = parser().parse_args()
     began = time.perf_counter()
-    found = Chain(options).run()
-    text = json.dumps(found, indent=1)
-    (options.work / "figures.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    Chain(options).run()
     print(f"{time.perf_counter() - began:.0f} s in all")
 
 
