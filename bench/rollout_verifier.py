@@ -4,9 +4,9 @@
 
 Commands of ``adaptive-ttc`` do all of it, and are printed: ``export --format rollouts`` draws solutions of
 ``minimath-train``, ``export --format prm`` labels their steps by roll-outs within ``--budget-tokens`` a problem,
-``train-prm --kind implicit`` learns from them, with the options of ``--train``. FOLDER keeps what they
-write, and what is complete there is not made again. Then ``bench/verifiers.py`` draws fresh test problems and measures
-both verifiers.
+``train-prm --kind implicit --learn steps`` learns from these labels, with more options of ``--train``. FOLDER keeps
+what they write, and what is complete there is not made again. Then ``bench/verifiers.py`` draws fresh test problems and
+measures both verifiers.
 
 Figures: ``minutes`` of every command that had something to do; ``shared_problems`` of training and test, which are
 none; ``shipped`` and ``trained`` as in ``bench/verifiers.py``, where ``trained.of_first`` is what counts.
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("samples", 16, "drawn of each"),
         ("most", 8, "solutions labelled of each, at most"),
         ("rollouts", 3, "from one step, at most"),
-        ("budget_tokens", 3000, "of a problem's solutions and roll-outs"),
+        ("budget_tokens", 3000, "of a problem's roll-outs"),
         ("seed", 1, "of what is drawn to learn from"),
         ("test", 250, "fresh problems to measure on, 16 samples of each"),
         ("test_seed", 3, "of these"),
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         if code := adaptive_ttc(words):
             raise ConfigError(f"adaptive-ttc {words[0]} ended with exit code {code}")
         found[f"{name}.minutes"] = (time.perf_counter() - began) / 60
-    test = test_file(options)
+    test = fresh_samples(options)
     apart = [set(by_problem(read_graded([path], MATH).rows)) for path in (options.folder / "labels.jsonl", test)]
     found["shared_problems"] = len(apart[0] & apart[1])
     names = {str(MINI_PRM): "shipped", str(options.folder / "verifier"): "trained"}
@@ -81,20 +81,19 @@ def run(options: argparse.Namespace) -> None:
 def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     """What is run, one after the other."""
     samples, labels, out = (str(options.folder / name) for name in ("samples.jsonl", "labels.jsonl", "verifier"))
-    drawn = ["--policy", str(MINI_POLICY), "--temperature", TEMPERATURE, "--seed", str(options.seed)]
-    budget = ["--budget-tokens", str(options.budget_tokens)]
+    policy, drawn = ["--policy", str(MINI_POLICY)], ["--temperature", TEMPERATURE]
     how = {
         "draw": ["export", "--format", "rollouts", "--dataset", "minimath-train", "--limit", str(options.problems)],
         "label": ["export", "--format", "prm", samples, "--most", str(options.most)],
-        "train": ["train-prm", "--policy", str(MINI_POLICY), "--data", labels, "--kind", "implicit", "--threads", "1"],
+        "train": ["train-prm", "--data", labels, "--kind", "implicit", "--learn", "steps", "--threads", "1"],
     }
-    how["draw"] += ["--strategy", "majority", "--n", str(options.samples), *budget, *drawn, "--out", samples]
-    how["label"] += ["--rollouts", str(options.rollouts), *budget, *drawn, "--out", labels]
-    how["train"] += [*options.train, "--out", out]
-    return how
+    how["draw"] += ["--strategy", "majority", "--n", str(options.samples), *drawn, "--seed", str(options.seed)]
+    how["label"] += ["--rollouts", str(options.rollouts), *drawn, "--budget-tokens", str(options.budget_tokens)]
+    how["train"] += ["--tokens", "2048", "--epochs", "2", *options.train]
+    return {name: [*how[name], *policy, "--out", file] for name, file in zip(how, (samples, labels, out), strict=True)}
 
 
-def test_file(options: argparse.Namespace) -> Path:
+def fresh_samples(options: argparse.Namespace) -> Path:
     """Graded samples of fresh test problems, drawn where they are not there."""
     path: Path = options.folder / f"test-{options.test}-{options.test_seed}.jsonl"
     if not path.exists():
