@@ -7,10 +7,12 @@ sizes of the models that this is made for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policy import Policy, second_weight
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.types import Usage
 
@@ -58,8 +60,17 @@ def price_of(count: str, policy: Sized, prm: Sized | None) -> Price:
     raise ConfigError(f"unknown count {count!r}: a budget bounds one of {', '.join(COUNTS)}")
 
 
-def flops(usage: Usage, policy: Sized, prm: Sized | None) -> float:
+def price_of_second(count: str, policy: Policy, second: Sized, price: Price) -> Price:
+    """The price list for the second policy of ``policy``, whose own is ``price``: its tokens cost what they take in
+    FLOPs, or as many tokens of the first policy, in whole ones, as its weight says.
+    """
+    token = 2 * second.parameters if count == "flops" else math.ceil(second_weight(policy))
+    return replace(price, decode=token, prompt=token if price.prompt else 0)
+
+
+def flops(usage: Usage, policy: Sized, prm: Sized | None, second: Sized | None = None) -> float:
     """FLOPs of what was computed: discarded tokens were decoded, lost ones are taken at their upper bound."""
-    decoded = usage.completion_tokens + usage.discarded_tokens + usage.lost_tokens
-    total = 2.0 * policy.parameters * (decoded + usage.prompt_tokens)
+    computed = usage.completion_tokens + usage.discarded_tokens + usage.lost_tokens + usage.prompt_tokens
+    total = 2.0 * policy.parameters * (computed - usage.second_tokens)
+    total += 2.0 * second.parameters * usage.second_tokens if second else 0.0
     return total + (2.0 * prm.parameters * usage.prm_tokens if prm else 0.0)

@@ -203,6 +203,18 @@ def whole_samples(policy: object) -> bool:
     return bool(getattr(policy, "whole_samples", False))
 
 
+def second_policy(policy: object) -> Policy | None:
+    """The other policy that an adaptive run may turn to; None for a policy that stands alone."""
+    second: Policy | None = getattr(policy, "second", None)
+    return second
+
+
+def second_weight(policy: object) -> float:
+    """Tokens of a policy that one of its second policy counts, at least 1; 1 where there is none."""
+    weight: float = getattr(policy, "second_weight", 1.0)
+    return weight
+
+
 def recorded_samples(policy: object, problem: Problem) -> int | None:
     """How many samples a policy that answers from a record has of a problem; None for one that samples by itself.
 

@@ -214,6 +214,8 @@ class Usage:
             with them beside ``completion_tokens``.
         prm_tokens: tokens that the PRM computed; ``prm_cached_tokens`` came from its cache.
         prm_written_tokens: those of ``prm_tokens`` that it wrote as verdicts, which ``budget_tokens`` bounds as well.
+        second_tokens: tokens that the second policy of a cascade computed; they are among those above, its prompts in
+            ``prompt_tokens``.
         num_calls: requests to the policy.
         num_prm_calls: requests to the PRM.
         flops: floating-point operations of both models (see ``adaptive_ttc.cost``).
@@ -229,6 +231,7 @@ class Usage:
     prm_tokens: int = 0
     prm_cached_tokens: int = 0
     prm_written_tokens: int = 0
+    second_tokens: int = 0
     num_calls: int = 0
     num_prm_calls: int = 0
     flops: float = 0.0

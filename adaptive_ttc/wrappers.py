@@ -14,6 +14,8 @@ from adaptive_ttc.policy import (
     check_demand,
     recorded_problem,
     recorded_samples,
+    second_policy,
+    second_weight,
     strategy_defaults,
     whole_samples,
 )
@@ -76,6 +78,16 @@ class WrappedPolicy(_Wrapped):
     def thinking(self) -> ThinkingTags | None:
         """Passed on."""
         return thinking_of(self._policy)
+
+    @property
+    def second(self) -> Policy | None:
+        """Passed on."""
+        return second_policy(self._policy)
+
+    @property
+    def second_weight(self) -> float:
+        """Passed on."""
+        return second_weight(self._policy)
 
     def recorded_samples(self, problem: Problem) -> int | None:
         """Passed on."""

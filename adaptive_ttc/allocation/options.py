@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from anyio import to_thread
@@ -14,6 +14,7 @@ from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import LOOKS, Evidence, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option, unseen
+from adaptive_ttc.strategies.adaptive import is_second
 
 SLICE: Mapping[str, int] = {"sample": 4}  # least units of a slice, by family, where a forecast names none; else one
 
@@ -127,6 +128,17 @@ def within_record(options: Iterable[Option], left: int) -> list[Option]:
     return list(found.values())
 
 
+def families_of(*, steps: bool, revises: bool, greedy: bool = True, thinks: bool = False) -> set[str]:
+    """Families of units that a policy can draw: ``steps`` says whether steps can be searched (there is a PRM, and the
+    policy continues begun solutions), ``revises`` whether it was trained to revise its solutions, ``greedy`` whether it
+    takes the likeliest tokens, ``thinks`` whether its thoughts can be ended.
+    """
+    families = {"greedy", "sample", "short_m_at_k"} if greedy else {"sample"}
+    families |= {"think"} if thinks else set()
+    families |= {"dvts", "beam_search"} if steps else set()
+    return families | ({"revision"} if revises else set())
+
+
 QUICK = 0.01  # seconds for which an event loop may be held up; longer work runs in a thread
 FIRST_GUESS = 0.002  # seconds that the prediction for one state takes, until one was seen
 
@@ -134,29 +146,17 @@ FIRST_GUESS = 0.002  # seconds that the prediction for one state takes, until on
 class Forecaster:
     """Forecasts many problems at once, in the event loop where that is quick, else in a thread.
 
-    The gains of ``calibrated`` are those of one pool. ``steps`` says whether steps can be searched (there is a PRM, and
-    the policy continues begun solutions), ``revises`` whether the policy was trained to revise its solutions,
-    ``greedy`` whether it takes the likeliest tokens, ``thinks`` whether its thoughts can be ended.
+    The gains of ``calibrated`` are those of one pool; options are of the ``families`` that the policy can draw, and of
+    those that its ``second`` policy can.
     """
 
     def __init__(
-        self,
-        calibrated: Calibrated,
-        price: Price,
-        *,
-        steps: bool,
-        revises: bool,
-        greedy: bool = True,
-        thinks: bool = False,
+        self, calibrated: Calibrated, price: Price, families: Collection[str], second: Collection[str] = ()
     ) -> None:
         self._gain = calibrated.gain
         self._difficulty = calibrated.difficulty
         self._price = price
-        families = ["greedy", "sample", "short_m_at_k"] if greedy else ["sample"]
-        families += ["think"] if thinks else []
-        families += ["dvts", "beam_search"] if steps else []
-        families += ["revision"] if revises else []
-        self._families = frozenset(families)
+        self._families, self._second = frozenset(families), frozenset(second)
         self._seconds = FIRST_GUESS  # for one state
 
     @property
@@ -192,5 +192,9 @@ class Forecaster:
         return found
 
     def _options(self, forecast: Forecast, state: Evidence, pace: Pace) -> tuple[Option, ...]:
-        able = (one for one in forecast.options if family_of(one.action.kind) in self._families)
+        able = (one for one in forecast.options if self._able(one.action.kind))
         return tuple(priced(able, state, self._price.decode, self._price.score, pace))
+
+    def _able(self, kind: str) -> bool:
+        """Whether the policies can draw units of a kind."""
+        return family_of(kind) in (self._second if is_second(kind) else self._families)

@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from typing import Any, TypeVar, get_args
 
 from adaptive_ttc.errors import AdaptiveTTCError, EngineError, GradingError, ReplyError
-from adaptive_ttc.policy import Policy, Sampled, SampleFinish, SampleRequest
+from adaptive_ttc.policy import Policy, Sampled, SampleFinish, SampleRequest, second_policy
 from adaptive_ttc.prm.base import PLAIN, RewardModel, Scored, ScoreRequest, Traits, is_out_of_memory
 from adaptive_ttc.types import Problem
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
@@ -52,6 +52,12 @@ def _ours(what: str, error: Exception) -> EngineError:
 
 class CheckedPolicy(WrappedPolicy):
     """A policy whose replies are sound and whose errors are ours."""
+
+    @property
+    def second(self) -> CheckedPolicy | None:
+        """Behind the boundary too."""
+        second = second_policy(self._policy)
+        return None if second is None else checked_policy(second)
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The prompt. Raises ConfigError for one that cannot be rendered, EngineError where the engine fails."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -22,7 +23,7 @@ from adaptive_ttc.driver.state import SearchState, derive_seed
 from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.events import Event, Route
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import Policy
+from adaptive_ttc.policy import Policy, second_policy
 from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.strategies.requests import Expand, Fork, Score, Search
 from adaptive_ttc.tasks import Signal, side_by_side
@@ -108,13 +109,14 @@ class Driver:
             in_flight=dict[PolicyCalls, None](),
         )
         self._branch = SearchRecorder(self._recorder)
-        self._prompt_paid = not price.prompt
+        self.prompt_paid = not price.prompt
+        """Whether the problem's prompt was paid for, or costs nothing."""
 
     @property
     def usage(self) -> Usage:
         """What was computed so far, without the wall time."""
         measured = self._recorder.usage
-        return replace(measured, flops=flops(measured, self._policy, self._prm))
+        return replace(measured, flops=flops(measured, self._policy, self._prm, second_policy(self._policy)))
 
     @property
     def trace(self) -> Trace:
@@ -126,6 +128,21 @@ class Driver:
         """What a call of an engine failed with last, whether or not it ended the problem; None where none failed."""
         return self._engines.halt.last_error
 
+    def beside(self, policy: Policy, price: Price, health: Health) -> Driver:
+        """A driver of another policy for the same problem, at a price and a health of its own: one account, one trace,
+        one usage (told by this driver), and one numbering of samples, so that never both may be at work at once.
+        """
+        other = copy.copy(self)
+        other._policy = checked = checked_policy(policy)
+        other._account = SearchState(self._account.ledger, self._account.numbering)
+        other._prompts = Prompts(self._problem, checked, self._answers)
+        recorder = self._recorder.second()
+        other._engines = replace(
+            self._engines, policy=checked, price=price, recorder=recorder, health=health, in_flight={}
+        )
+        other.prompt_paid = not price.prompt
+        return other
+
     def observe(self, evidence: Iterable[Prefix]) -> None:
         """Register samples that other drivers drew, so that none is drawn again."""
         self._account.observe(evidence)
@@ -136,8 +153,8 @@ class Driver:
         """
         self._account.go_on_from(events, drawn)
         self._recorder.add(**{name: number for name, number in asdict(usage).items() if name not in _DERIVED})
-        self._branch = SearchRecorder(self._recorder, asked=asked_of(events))
-        self._prompt_paid = self._prompt_paid or bool(events)
+        self._branch.go_on_after(asked_of(events))
+        self.prompt_paid = self.prompt_paid or bool(events)
 
     async def run(self, search: Search, ledger: Ledger | None = None) -> tuple[Prefix, ...]:
         """The result of :meth:`attempt`; what was drawn before an engine failed is lost.
@@ -163,7 +180,7 @@ class Driver:
         candidates: tuple[Prefix, ...] = ()
         try:
             with self._halt.calling(self._engines.recall), self._halt.on_failure():
-                self._prompt_paid = self._prompt_paid or self._pay(account, len(self._prompts.opening))
+                self.prompt_paid = self.prompt_paid or self._pay(account, len(self._prompts.opening))
                 candidates = await self._drive(search, account, self._branch)
         finally:
             if parts:
@@ -268,11 +285,11 @@ class Driver:
     def _paid(self, prefix: Prefix, account: SearchState) -> bool:
         """Whether the prompt before a solution is paid for; earlier attempts in it are paid for once."""
         shown = tuple(one.path for one in prefix.attempts)
-        if self._prompt_paid and shown and self._engines.price.prompt and shown not in account.shown:
+        if self.prompt_paid and shown and self._engines.price.prompt and shown not in account.shown:
             if not self._pay(account, self._prompts.new_tokens(prefix.attempts)):
                 return False
             account.shown.add(shown)
-        return self._prompt_paid
+        return self.prompt_paid
 
     def _pay(self, account: SearchState, prompt_tokens: int) -> bool:
         money = account.ledger.reserve(self._engines.price.prompt * prompt_tokens)

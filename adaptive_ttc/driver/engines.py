@@ -214,6 +214,12 @@ class DriverConfig:
         """The health of engines that nothing is known of."""
         return Health(self.patience, self.loss_share, self.call_timeout, self.score_timeout)
 
+    def second_health(self, first: Health) -> Health:
+        """That of a second policy, which nothing is known of; the PRM and all losses are those of the ``first``."""
+        health = self.health()
+        health.prm, health.losses, health.scores = first.prm, first.losses, first.scores
+        return health
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:

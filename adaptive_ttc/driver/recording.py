@@ -12,13 +12,22 @@ from adaptive_ttc.strategies.requests import Expand
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Prefix, Usage
 
+_COMPUTED = ("prompt_tokens", "completion_tokens", "discarded_tokens", "lost_tokens")  # of the policy
+
 
 class RunRecorder:
-    """Usage and trace of one problem."""
+    """Usage and trace of one problem; what its ``second`` one adds, a second policy computed."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._counts: Counter[str] = Counter()
+        self._of_second = False
+
+    def second(self) -> RunRecorder:
+        """One for the second policy, with the same trace and counts."""
+        other = RunRecorder(self.trace)
+        other._counts, other._of_second = self._counts, True
+        return other
 
     @property
     def usage(self) -> Usage:
@@ -33,6 +42,7 @@ class RunRecorder:
         """Add to the fields of the usage."""
         for field, number in counts.items():
             self._counts[field] += number
+            self._counts["second_tokens"] += number * (self._of_second and field in _COMPUTED)
 
     def record(self, event: Event) -> None:
         """Append to the trace."""
@@ -40,15 +50,17 @@ class RunRecorder:
 
 
 class SearchRecorder:
-    """Records one search, which ``route`` names among nested forks (see :mod:`adaptive_ttc.events`), after ``asked``
-    requests that an earlier run recorded.
-    """
+    """Records one search, which ``route`` names among nested forks (see :mod:`adaptive_ttc.events`)."""
 
-    def __init__(self, recorder: RunRecorder, route: Route = (), asked: int = 0) -> None:
+    def __init__(self, recorder: RunRecorder, route: Route = ()) -> None:
         self._recorder = recorder
         self._route = route
-        self._number = asked - 1
+        self._number = -1
         self._open: dict[Route, Prefix] = {}
+
+    def go_on_after(self, asked: int) -> None:
+        """So many requests were recorded by an earlier run."""
+        self._number = asked - 1
 
     def expand(self, request: Expand) -> None:
         """The search asks for children; unfinished solutions that it asks none of, nor keeps beside, are pruned."""

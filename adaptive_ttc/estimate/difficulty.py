@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import Evidence, Reading, Unit, family_of
 from adaptive_ttc.estimate.skops_io import TreeClassifier, read_estimators, write_estimators
+from adaptive_ttc.strategies.adaptive import is_second
 
 BINS = 5  # bins of difficulty; bin 0 holds the easiest fifth of the problems, bin 4 the hardest
 
@@ -298,7 +299,7 @@ def _first_steps(evidence: Evidence) -> list[Unit]:
     return [
         Unit("sample", (), (step,), step.tokens)
         for unit in evidence.units
-        if family_of(unit.kind) in ("sample", "dvts", "beam_search")
+        if family_of(unit.kind) in ("sample", "dvts", "beam_search") and not is_second(unit.kind)
         for step in unit.first_steps
         if not math.isnan(step.score)
     ]

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_ttc.strategies.adaptive import SAMPLE, SECOND, is_second, plain
 from adaptive_ttc.types import STEP_END, Aggregation, Candidate, Finish, Prefix
 from adaptive_ttc.voting import aggregate
 
@@ -59,10 +60,11 @@ class Attempt:
 class Unit:
     """The smallest piece of work of one kind."""
 
-    kind: str  # ``greedy``, ``sample``, ``dvts-M`` (one tree), ``beam_search-N-M``, ``revision-S`` (one chain)
+    # ``greedy``, ``sample``, ``dvts-M`` (one tree), ``beam_search-N-M``, ``revision-S`` (one chain); ``second:KIND``
+    kind: str
     attempts: tuple[Attempt, ...] = ()  # the solutions that it handed in; none while only first steps exist
     first_steps: tuple[FirstStep, ...] = ()  # all first steps that it drew
-    generated: int = 0  # tokens that the policy delivered
+    generated: int = 0  # tokens that the policy delivered; of a second policy, weighed in tokens of the first
     prm: int = 0  # tokens that scoring takes with an ideal cache, see :class:`adaptive_ttc.cost.Price`
 
     def unscored(self) -> Unit:
@@ -187,14 +189,15 @@ def score_of(attempt: Attempt, how: Aggregation) -> float:
 
 
 def family_of(kind: str) -> str:
-    """A kind without its numbers: ``dvts`` of ``dvts-4``."""
-    return kind.partition("-")[0]
+    """A kind without its policy and numbers: ``dvts`` of ``dvts-4`` and of ``second:dvts-4``."""
+    return plain(kind).partition("-")[0]
 
 
 def counted_as(kind: str) -> str:
-    """The family whose units these count among as features: what draws samples counts as samples."""
+    """The family whose units these count among as features, each policy's apart: what draws samples counts as them."""
     family = family_of(kind)
-    return "sample" if family in ("think", "short_m_at_k") else family
+    family = SAMPLE if family in ("think", "short_m_at_k") else family
+    return f"{SECOND}{family}" if is_second(kind) else family
 
 
 def first_step_length(solution: Prefix, decode: Callable[[Sequence[int]], str]) -> int:

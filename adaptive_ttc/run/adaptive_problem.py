@@ -7,15 +7,16 @@ evidence until it is continued and ends: calibration knows no half unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adaptive_ttc.allocation.report import Decision
+from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
-from adaptive_ttc.errors import AdaptiveTTCError, EngineError
+from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
-from adaptive_ttc.estimate.gain import Action, Forecast, answered
+from adaptive_ttc.estimate.gain import Action, Forecast, Option, answered
 from adaptive_ttc.events import (
     AllocationEvent,
     Event,
@@ -27,12 +28,12 @@ from adaptive_ttc.events import (
     ScoredEvent,
 )
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import recorded_samples, whole_samples
+from adaptive_ttc.policy import recorded_samples, second_policy, second_weight, whole_samples
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice, is_sample
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice, is_sample, is_second, plain
 from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import Ending, Prefix, split_steps
 
@@ -48,6 +49,30 @@ class _Search:
     first_steps: tuple[FirstStep, ...]
     generated: int
     prm: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Second:
+    """The second policy at work on the problem."""
+
+    driver: Driver
+    decode: Callable[[Sequence[int]], str]
+    weight: float  # tokens of the first policy that one of its tokens counts
+    prompt_units: int  # charged with its first slice
+    least: int  # units under which a unit of work cannot begin
+    renewable: bool  # whether a sample that was cut can be continued
+
+
+def _second_of(driver: Driver, request: SolveRequest, resources: Resources) -> _Second | None:
+    policy, price = second_policy(resources.policy), request.second_price
+    if policy is None or price is None:
+        return None
+    beside = driver.beside(policy, price, resources.second_health)
+    prompt, weight = len(policy.encode(request.problem)), second_weight(resources.policy)
+    most = min(request.strategy.max_tokens, policy.max_context - prompt)
+    renewable = not whole_samples(policy)
+    least = price.decode * (SHORTEST if renewable else most)
+    return _Second(beside, policy.decode, weight, price.prompt * prompt, least, renewable)
 
 
 class AdaptiveProblem(ProblemRun):
@@ -83,6 +108,7 @@ class AdaptiveProblem(ProblemRun):
         self._has_prm, self._free = prm is not None, traits_of(prm).free
         self._recorded = recorded_samples(policy, request.problem)
         self._decode = policy.decode
+        self._second = _second_of(self._driver, request, resources)
         self._nothing = Evidence(request.problem.question, prompt)
         self._accounts: list[Ledger] = []
         self._candidates: dict[Route, Prefix] = {}
@@ -123,9 +149,28 @@ class AdaptiveProblem(ProblemRun):
         least = self._least if self.opening.scored else price.decode * self._shortest
         return self.prompt_units + max(self.opening.promise(price.decode, price.score), least)
 
-    def least(self, count: int) -> int:
-        """Units under which a slice of so many units of work cannot even begin."""
+    def least(self, count: int, kind: str = SAMPLE) -> int:
+        """Units under which a slice of so many units of work of a kind cannot even begin."""
+        if is_second(kind) and self._second is not None:
+            return self._prompt_due(kind) + count * self._second.least
         return (0 if self.spent else self.prompt_units) + count * self._least
+
+    def options(self) -> list[Option]:
+        """What may be done next, by the last forecast: gains count by its weight, and the prompt's units are in the
+        costs of what begins with one.
+        """
+        assert self.forecast is not None
+        found = []
+        for one in self.forecast.options:
+            prompt, least = self._prompt_due(one.action.kind), self.least(1, one.action.kind)
+            cost, slice_cost = one.cost + prompt, max(one.slice_cost + prompt, least)
+            found.append(replace(one, gain=self.weight * one.gain, cost=cost, slice_cost=slice_cost))
+        return found
+
+    def _prompt_due(self, kind: str) -> int:
+        """Units for the second policy's prompt, which its first slice is charged; 0 for other kinds."""
+        second = self._second
+        return second.prompt_units if second and is_second(kind) and not second.driver.prompt_paid else 0
 
     def record_decision(self, decision: Decision) -> None:
         """Record in the trace what was decided, and on what grounds."""
@@ -150,7 +195,7 @@ class AdaptiveProblem(ProblemRun):
         self._accounts.append(account)
         self._record_search(part, start)
         events = len(self.trace)
-        found = await self._driver.attempt(part.search(start), account)
+        found = await self._driver_of(part.kind).attempt(part.search(start), account)
         self._take(part, cut, found.candidates, self.trace.since(events))
         await self._in_time(self._read_answers)
         if found.error is not None:
@@ -166,6 +211,14 @@ class AdaptiveProblem(ProblemRun):
         known = self.forecast if answered(self.evidence) else None  # calibration knows no half-written solution
         right, difficulty = known.right if known else None, self.forecast.difficulty if self.forecast else None
         return await self._vote(prefixes, voting, ending, right=right, difficulty=difficulty, error=self.error)
+
+    def _driver_of(self, kind: str) -> Driver:
+        """What draws units of a kind."""
+        if not is_second(kind):
+            return self._driver
+        if self._second is None:
+            raise ConfigError(f"{kind} is drawn by a second policy, and there is none: give the solver the cascade")
+        return self._second.driver
 
     def _slice(self, todo: Action, *, scored: bool) -> Slice:
         known = self._slices.get((todo, scored))
@@ -199,11 +252,11 @@ class AdaptiveProblem(ProblemRun):
                 self._candidates.pop(parent.path, None)
                 self._cut.pop(parent.path, None)
         self._candidates |= scored | new
-        if part.kind == GREEDY or is_sample(part.kind):
+        if plain(part.kind) == GREEDY or is_sample(part.kind):
             for path, one in new.items():
                 if one.finish not in ("budget", "abort"):
                     self._units.append((part.kind, path))
-                elif self._renewable:
+                elif self._second.renewable if self._second and is_second(part.kind) else self._renewable:
                     self._cut[path] = part.kind
         else:
             for of_unit in _unit_events(events, part.units):
@@ -214,7 +267,7 @@ class AdaptiveProblem(ProblemRun):
     def _take_search(self, kind: str, new: Mapping[Route, Prefix], events: Sequence[Event]) -> None:
         steps = self._first_steps(kind, new, events)
         if steps or (new and family_of(kind) == "short_m_at_k"):
-            generated = sum(len(event.token_ids) for event in events if isinstance(event, RequestEvent))
+            generated = self._weighed(kind, *(e.token_ids for e in events if isinstance(e, RequestEvent)))
             prm = sum(event.prm_tokens for event in events if isinstance(event, ScoredEvent))
             self._units.append(_Search(kind, tuple(new), steps, generated, prm))
 
@@ -241,18 +294,25 @@ class AdaptiveProblem(ProblemRun):
         answer, known = self._answer(one), self._samples.get(path)
         if known is not None and known[0] is one and known[1].attempts[0].answer == answer:
             return known[1]
-        steps = (self._first_step(one),) if kind == SAMPLE else ()
-        unit = Unit(kind, (self._attempt(one),), steps, len(one.token_ids), self._scored_tokens(one))
-        if kind != SAMPLE or path in self._step_lengths:  # else its first step is yet to be read
+        sample = plain(kind) == SAMPLE
+        steps = (self._first_step(one, kind),) if sample else ()
+        unit = Unit(kind, (self._attempt(one),), steps, self._weighed(kind, one.token_ids), self._scored_tokens(one))
+        if not sample or path in self._step_lengths:  # else its first step is yet to be read
             self._samples[path] = one, unit
         return unit
 
-    def _first_step(self, one: Prefix) -> FirstStep:
+    def _weighed(self, kind: str, *parts: Sequence[int]) -> int:
+        """How many tokens these are, in tokens of the first policy."""
+        tokens = sum(map(len, parts))
+        return round(tokens * self._second.weight) if self._second is not None and is_second(kind) else tokens
+
+    def _first_step(self, one: Prefix, kind: str) -> FirstStep:
         """The first step of a whole solution; all of it, not scored, where the policy cannot decode it now."""
         if one.path not in self._step_lengths:
+            decode = self._second.decode if self._second is not None and is_second(kind) else self._decode
             try:
-                length = first_step_length(one, self._decode)
-                blank = not split_steps(self._decode(one.token_ids[:length]))  # the PRM scores no empty step
+                length = first_step_length(one, decode)
+                blank = not split_steps(decode(one.token_ids[:length]))  # the PRM scores no empty step
             except EngineError:
                 return FirstStep(NAN, len(one.token_ids), one.logprob)
             self._step_lengths[one.path] = length, blank
@@ -265,7 +325,7 @@ class AdaptiveProblem(ProblemRun):
         if family_of(kind) == "short_m_at_k":
             return ()
         if family_of(kind) == "revision":
-            return tuple(self._first_step(one) for one in new.values())[:1]
+            return tuple(self._first_step(one, kind) for one in new.values())[:1]
         scores = {event.path: event.scores[0] for event in events if isinstance(event, ScoredEvent) and event.scores}
         return tuple(
             FirstStep(scores.get(event.path, NAN), event.tokens, event.logprob)
@@ -276,7 +336,7 @@ class AdaptiveProblem(ProblemRun):
     def _half(self, path: Route, kind: str) -> Unit:
         """A solution that a budget cut."""
         one = self._candidates[path]
-        return Unit(kind, generated=len(one.token_ids), prm=self._scored_tokens(one))
+        return Unit(kind, generated=self._weighed(kind, one.token_ids), prm=self._scored_tokens(one))
 
     def _scored_tokens(self, one: Prefix) -> int:
         """PRM tokens for it, the prompt included, as calibration counts them."""

@@ -19,7 +19,7 @@ from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.checkpoint import REMEDY, Checkpoint, Drawn, Stored
 from adaptive_ttc.run.retrace import Record, as_recorded
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import Slice
+from adaptive_ttc.strategies.adaptive import Slice, is_second
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Ending, Stopped, Usage
 
@@ -88,6 +88,8 @@ class CheckpointedProblem(AdaptiveProblem):
             cut = [self._candidates[path] for path in search.start if path in self._cut]
             self._take(part, cut, found, drawn.events)
             self._accounts.append(_spent(units))
+            if self._second is not None and is_second(part.kind):
+                self._second.driver.prompt_paid = True
 
     async def advance(self, todo: Action, account: Ledger, *, opening: bool = False) -> bool:
         """Run a slice, which is entered before it begins and when it has ended."""

@@ -12,7 +12,7 @@ from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.answers.thinking import thinking_of
-from adaptive_ttc.cost import Price, price_of
+from adaptive_ttc.cost import Price, price_of, price_of_second
 from adaptive_ttc.driver.boundary import checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.health import Health
@@ -23,6 +23,7 @@ from adaptive_ttc.policy import (
     Policy,
     check_demand,
     recorded_problem,
+    second_policy,
     strategy_defaults,
     whole_samples,
 )
@@ -57,11 +58,13 @@ class Resources:
     affinity: LoopAffinity = field(default_factory=lambda: LoopAffinity("this solver"))  # entered by every run
     line: Line = field(default_factory=calling_line)  # from which the caller asked, for warnings
     health: Health = field(init=False)
+    second_health: Health = field(init=False)  # of a second policy
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policy", checked_policy(self.policy))
         object.__setattr__(self, "prm", checked_prm(self.prm))
         object.__setattr__(self, "health", self.config.health())
+        object.__setattr__(self, "second_health", self.config.second_health(self.health))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class SolveRequest:
     strategy: Strategy  # how samples are drawn; ``Adaptive`` where evidence decides
     vote: Strategy  # whose vote is taken over all that was drawn
     price: Price  # what the ledger is charged for a token
+    second_price: Price | None = None  # likewise for the second policy's; None without one
     count: str  # what the budget bounds, see :data:`adaptive_ttc.cost.Count`
     budget: int | None  # units that may be spent, on all problems together; None for no limit
     seed: int | None  # of all randomness; None leaves the engines theirs, where that is faster
@@ -141,7 +145,7 @@ def make_request(
     ``options`` are fields of the strategy, None left out. ``strategy`` is a name or a configured one; None means the
     default with ``n`` in the options, and an adaptive run without. The rest are fields of :class:`SolveRequest`.
     """
-    policy, prm = resources.policy, resources.prm
+    policy, prm, second = resources.policy, resources.prm, second_policy(resources.policy)
     configured = _named(strategy, budget, options, prm is not None)
     if not isinstance(strategy, Strategy):
         configured = _with_defaults(configured, policy, prm, options)
@@ -162,6 +166,7 @@ def make_request(
         strategy=configured,
         vote=configured,
         price=price,
+        second_price=None if second is None else price_of_second(count, policy, second, price),
         count=count,
         budget=budget,
         seed=seed,
@@ -247,13 +252,22 @@ def _check_problem(
         check_demand(prm, problem, demand)
         _check_traits(prm, demand)
         scoring = least_score(prm, problem.question, price)
+    prompt = _check_context(policy, problem)
+    if free and (second := second_policy(policy)) is not None:
+        check_demand(second, problem, demand)
+        _check_context(second, problem)
+    _check_budget(budget, price.prompt * prompt + price.decode + scoring, count)
+
+
+def _check_context(policy: Policy, problem: Problem) -> int:
+    """Tokens of the prompt; refuses one that leaves the policy no room for an answer."""
     prompt = len(policy.encode(problem))
     if prompt >= policy.max_context:
         raise ConfigError(
             f"the problem takes {prompt:,} tokens, and the context of {policy.name} is {policy.max_context:,} with the "
             "answer: shorten the problem, or take a policy with a longer context"
         )
-    _check_budget(budget, price.prompt * prompt + price.decode + scoring, count)
+    return prompt
 
 
 def _check_traits(prm: RewardModel, demand: Demand) -> None:
@@ -272,9 +286,8 @@ def _check_traits(prm: RewardModel, demand: Demand) -> None:
         )
 
 
-def abilities(resources: Resources) -> dict[str, bool]:
-    """What these models can do, as :class:`~adaptive_ttc.allocation.options.Forecaster` takes it."""
-    policy, prm = resources.policy, resources.prm
+def abilities(policy: Policy, prm: RewardModel | None) -> dict[str, bool]:
+    """What these models can do, as :func:`adaptive_ttc.allocation.options.families_of` takes it."""
     sampled = recorded_problem(policy) is None  # and not read from a record
     goes_on = sampled and not whole_samples(policy)
     return {

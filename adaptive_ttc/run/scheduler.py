@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.options import Forecaster, Pace, within_record
+from adaptive_ttc.allocation.options import Forecaster, Pace, families_of, within_record
 from adaptive_ttc.allocation.report import (
     NO_ROUNDS,
     NOTHING_FITS,
@@ -30,9 +30,9 @@ from adaptive_ttc.allocation.report import (
 from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, OutageError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.features import Evidence
-from adaptive_ttc.estimate.gain import Action, Option
+from adaptive_ttc.estimate.gain import Action
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import recorded_problem
+from adaptive_ttc.policy import recorded_problem, second_policy
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.request import Resources, SolveRequest, abilities
 from adaptive_ttc.run.run import Early, Listener, ending_early, told
@@ -89,7 +89,9 @@ class Scheduler:
         policy = resources.policy
         recorded = recorded_problem(policy) is not None
         calibrated = replace(calibrated, gain=calibrated.gain.pool(request.vote, self._pool))
-        self._forecaster = Forecaster(calibrated, request.price, **abilities(resources))
+        able, second = families_of(**abilities(policy, resources.prm)), second_policy(policy)
+        of_second = set() if second is None else families_of(**abilities(second, resources.prm))
+        self._forecaster = Forecaster(calibrated, request.price, able, of_second)
         self._losses = resources.health.losses
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
@@ -185,7 +187,7 @@ class Scheduler:
         for problem in going:
             if problem.error is not None:
                 self._fail(problem, work)
-            elif problem.verified or self._allocator.offer(problem.name, self._options(problem)) in OVER:
+            elif problem.verified or self._allocator.offer(problem.name, problem.options()) in OVER:
                 self._settle(problem, work)
             elif (most := self._request.max_rounds) is not None and problem.rounds >= most:
                 self._settle(problem, work, NO_ROUNDS)
@@ -210,7 +212,7 @@ class Scheduler:
         coming, self._arrived = self._expected - self._arrived, self._arrived + len(arrived)
         for problem in arrived:
             problem.opening = self._opening_of(problem)
-            units, options = problem.opening_units(), self._options(problem)
+            units, options = problem.opening_units(), problem.options()
             if self._expected:  # those to come are like the first
                 self._allocator.expect(coming, units, options)
                 self._expected = 0
@@ -275,14 +277,6 @@ class Scheduler:
             return Pool()
         price = self._request.price
         return Pool(left / whole, max(1, self._known), left / (tokens * (price.decode + price.score)))
-
-    def _options(self, problem: AdaptiveProblem) -> list[Option]:
-        assert problem.forecast is not None
-        weight, least = problem.weight, problem.least(1)
-        return [
-            replace(one, gain=weight * one.gain, slice_cost=max(one.slice_cost, least))
-            for one in problem.forecast.options
-        ]
 
     def _pace(self, problem: AdaptiveProblem, at_work: int) -> Pace:
         """What the other problems ``at_work``, the rounds and the deadline leave it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.answers.equivalence import GraderStatistics
-from adaptive_ttc.policy import Policy, Sampled, SampleRequest
+from adaptive_ttc.policy import Policy, Sampled, SampleRequest, second_policy
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
@@ -105,6 +105,12 @@ class MeteredPolicy(WrappedPolicy):
     def __init__(self, policy: Policy, meter: CallMeter) -> None:
         super().__init__(policy)
         self._meter = meter
+
+    @property
+    def second(self) -> Policy | None:
+        """Its calls are counted among the others."""
+        second = second_policy(self._policy)
+        return None if second is None else MeteredPolicy(second, self._meter)
 
     async def sample(self, request: SampleRequest) -> Sampled:
         """The policy's reply."""

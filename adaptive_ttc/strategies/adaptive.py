@@ -2,8 +2,8 @@
 
 A slice is some units of one kind: ``greedy``, ``sample``, ``think-T`` (a sample that thinks T tokens at most),
 ``short_m_at_k-K-M`` (one race of K samples for M), ``dvts-M`` (one tree of width M), ``beam_search-N-M`` (one search),
-``revision-S`` (one chain). Callers cannot name slices. They are strategies so that a slice runs, is recorded,
-and is run again from its trace like any search.
+``revision-S`` (one chain). ``second:KIND`` is the same by the second policy of a cascade. Callers cannot name slices.
+They are strategies so that a slice runs, is recorded, and is run again from its trace like any search.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from adaptive_ttc.voting import VoteName
 
 GREEDY = "greedy"
 SAMPLE = "sample"
+SECOND = "second:"
+"""What the kinds of a second policy's units begin with."""
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
     GREEDY: (),
@@ -53,14 +55,24 @@ def request_of(kind: str) -> dict[str, Any]:
     return {"strategy": "weighted_best_of_n", "n": 1}
 
 
+def is_second(kind: str) -> bool:
+    """Whether the second policy draws units of a kind."""
+    return kind.startswith(SECOND)
+
+
+def plain(kind: str) -> str:
+    """A kind without the policy that draws it: ``dvts-4`` of ``second:dvts-4``."""
+    return kind.removeprefix(SECOND)
+
+
 def is_sample(kind: str) -> bool:
     """Whether units of a kind are single samples that do not depend on each other."""
-    return kind == SAMPLE or kind.startswith("think-")
+    return plain(kind) == SAMPLE or plain(kind).startswith("think-")
 
 
 def split_kind(kind: str) -> tuple[str, tuple[int, ...]]:
     """The family of a kind, and its numbers. ConfigError: there is no such kind."""
-    family, *words = kind.split("-")
+    family, *words = plain(kind).split("-")
     parts = _PARTS.get(family)
     least = 0 if family == "think" else 1
     if parts is None or len(parts) != len(words) or not all(word.isdecimal() and int(word) >= least for word in words):
@@ -91,7 +103,7 @@ class Slice(Strategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("units", self.units)
-        if self.kind == GREEDY and self.units != 1:
+        if plain(self.kind) == GREEDY and self.units != 1:
             raise ConfigError(f"a slice is one unit of {self.kind}; got units={self.units}")
 
     @cached_property
@@ -102,7 +114,7 @@ class Slice(Strategy):
         options |= request_of(self.kind)
         if is_sample(self.kind):
             options["n"] = self.units
-        if self.kind != GREEDY:
+        if plain(self.kind) != GREEDY:
             options["temperature"] = self.temperature
         return replace(make_strategy(options.pop("strategy"), **options), vote=self.vote)
 
@@ -114,7 +126,7 @@ class Slice(Strategy):
         whole = tuple(one for one in start if one.finish in ("eos", "length"))
         cut = tuple(one for one in start if one.finish not in ("eos", "length"))
         scored = (yield from Score(prefixes=whole)) if whole else ()
-        if self.kind == GREEDY or is_sample(self.kind) or self.units == 1:
+        if plain(self.kind) == GREEDY or is_sample(self.kind) or self.units == 1:
             return (*scored, *(yield from self.inner.search(cut)))
         found = yield from Fork(searches=tuple(self.inner.search() for _ in range(self.units)))
         return (*scored, *(one for unit in found for one in unit))

@@ -1,0 +1,70 @@
+"""A small policy, and a larger one for the problems that are worth it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import AsyncExitStack
+
+from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policy import Policy, second_policy
+from adaptive_ttc.wrappers import WrappedPolicy
+
+
+class Cascade(WrappedPolicy):
+    """The ``first`` policy, with a ``second`` one as further arms of adaptive runs, on the same budget.
+
+    What a calibration of the cascade knows of both decides, problem by problem, when the second is worth its price
+    (small first, as in FrugalGPT, arXiv 2305.05176); both may write solutions of one problem, which vote together. A
+    strategy that is asked for by name is the first one's alone. The tokenizers may differ.
+
+    Args:
+        first: opens every problem.
+        second: is asked where its gain for what it costs is higher.
+        weight: tokens of the first that one of the second counts in a budget of tokens (in whole ones, rounded up), at
+            least 1; by default what it takes in FLOPs, the ratio of the parameters. A budget of FLOPs counts these.
+
+    Raises:
+        ConfigError: the weight is below 1 or not finite, or one of them is a cascade already.
+    """
+
+    def __init__(self, first: Policy, second: Policy, weight: float | None = None) -> None:
+        super().__init__(first)
+        if second_policy(first) is not None or second_policy(second) is not None:
+            raise ConfigError("a cascade is of two policies: give it models, and no other cascade")
+        ratio = second.parameters / max(first.parameters, 1)
+        self._second, self._weight = second, max(1.0, ratio) if weight is None else weight
+        if not 1 <= self._weight < math.inf:
+            raise ConfigError(f"weight={weight}: a token of the second policy counts at least 1 of the first's")
+
+    @property
+    def first(self) -> Policy:
+        """The policy that opens every problem."""
+        return self._policy
+
+    @property
+    def second(self) -> Policy:
+        """The other one."""
+        return self._second
+
+    @property
+    def second_weight(self) -> float:
+        """Tokens of the first that one of the second counts."""
+        return self._weight
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self._policy.name} then {self._second.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with either policy."""
+        both = f"{self._policy.fingerprint}\0{self._second.fingerprint}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    async def aclose(self) -> None:
+        """Close both."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._second.aclose)
+            stack.push_async_callback(self._policy.aclose)
