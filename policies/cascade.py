@@ -11,6 +11,16 @@ from adaptive_ttc.policy import Policy, second_policy
 from adaptive_ttc.wrappers import WrappedPolicy
 
 
+def cascade_name(first: str, second: str) -> str:
+    """The name of a cascade of policies of these names."""
+    return f"{first} then {second}"
+
+
+def cascade_fingerprint(first: str, second: str) -> str:
+    """The fingerprint of a cascade of policies of these fingerprints."""
+    return hashlib.sha256(f"{first}\0{second}".encode()).hexdigest()
+
+
 class Cascade(WrappedPolicy):
     """The ``first`` policy, with a ``second`` one as further arms of adaptive runs, on the same budget.
 
@@ -55,13 +65,12 @@ class Cascade(WrappedPolicy):
     @property
     def name(self) -> str:
         """Both names."""
-        return f"{self._policy.name} then {self._second.name}"
+        return cascade_name(self._policy.name, self._second.name)
 
     @property
     def fingerprint(self) -> str:
         """Changes with either policy."""
-        both = f"{self._policy.fingerprint}\0{self._second.fingerprint}"
-        return hashlib.sha256(both.encode()).hexdigest()
+        return cascade_fingerprint(self._policy.fingerprint, self._second.fingerprint)
 
     async def aclose(self) -> None:
         """Close both."""

@@ -49,7 +49,7 @@ _FIELDS = (
 )
 
 _PLACING = ("device", "dtype", "system_prompt", "max_model_len")
-_MODELS = ("policy", "prm", "engine", "base_url", *_PLACING)
+_MODELS = ("policy", "prm", "second", "engine", "base_url", *_PLACING)
 """Options that cannot be given beside a recipe."""
 
 
@@ -89,6 +89,18 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
         metavar="MODEL",
         help="folder, Hub name or recorded file; READER:MODEL names what reads it, confidence scores by the policy's "
         "own log-probabilities (docs/verifiers.md)",
+    )
+    option(
+        "--second",
+        metavar="MODEL",
+        help="a larger policy, which a budget turns to where it is worth its price; needs a calibration of both "
+        "(docs/cascades.md)",
+    )
+    option(
+        "--second-weight",
+        type=float,
+        metavar="W",
+        help="tokens of the policy that one of the second counts (default: the ratio of the parameters)",
     )
     option(
         "--engine",
@@ -199,6 +211,7 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
         settings |= _of_replay(options, settings, seed)
     if not boxed:
         settings.setdefault("system_prompt", "")
+    settings |= {"second": options.second, "second_weight": options.second_weight}
     return Solver.load(
         options.policy or MINI_POLICY,
         options.prm or (None if options.policy else MINI_PRM),
@@ -217,7 +230,8 @@ def _calibration(options: argparse.Namespace) -> dict[str, Any]:
         return {} if options.recipe is None else {"calibration": None}
     if options.recipe is not None and options.calibration is None and options.rule is None:
         return {"allow_mismatch": options.allow_mismatch}
-    named = options.recipe or options.policy or options.prm or options.rule or options.answers not in (None, "math")
+    models = options.recipe or options.policy or options.prm or options.second
+    named = models or options.rule or options.answers not in (None, "math")
     calibration = options.calibration or (None if named else mini_calibration())
     rule = selected_rule(options.rule, calibration)
     given = {} if rule is None else {"rule": rule}

@@ -43,6 +43,9 @@ class LoadsModels(ABC):
         max_model_len: int | None = None,
         policy_settings: Mapping[str, Any] | None = None,
         prm_settings: Mapping[str, Any] | None = None,
+        second: str | Path | None = None,
+        second_settings: Mapping[str, Any] | None = None,
+        second_weight: float | None = None,
         seed: int | None = None,
         config: DriverConfig | None = None,
         calibration: str | Path | None = None,
@@ -68,6 +71,10 @@ class LoadsModels(ABC):
             policy_settings: passed to the engine: ``max_batch``, ``thinking``, ...
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`. What either settings say of one model wins over
                 what ``device``, ``dtype`` and ``max_model_len`` say of both.
+            second: folder or name of a larger policy, which adaptive runs turn to where the calibration of both finds
+                it worth its price, see :class:`adaptive_ttc.policies.cascade.Cascade`.
+            second_settings: passed to its engine; by default ``policy_settings``.
+            second_weight: tokens of the policy that one of the second counts; by default the ratio of the parameters.
 
         Raises:
             ConfigError: no such engine, reader, rule or answer space, a model cannot be loaded, the policy is a PRM, or
@@ -80,7 +87,16 @@ class LoadsModels(ABC):
         settings = placing.settings(
             policy, prm, engine, policy_settings=policy_settings or {}, prm_settings=prm_settings or {}, answers=space
         )
-        with loaded_pair(policy, prm, engine, *settings) as (model, reward_model):
+        cascade: dict[str, Any] = {}
+        if second is not None:
+            given = policy_settings if second_settings is None else second_settings
+            of_second = placing.settings(
+                second, None, engine, policy_settings=given or {}, prm_settings={}, answers=space
+            )
+            cascade = {"second": second, "second_settings": of_second[0], "second_weight": second_weight}
+        elif second_settings or second_weight is not None:
+            raise ConfigError("second_settings and second_weight are of a second policy: name it with second=")
+        with loaded_pair(policy, prm, engine, *settings, **cascade) as (model, reward_model):
             chosen: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
             chosen |= {"verify": verify, "answers": space, "defaults": defaults}
             return cls(model, reward_model, seed=seed, config=config, **chosen)

@@ -23,11 +23,16 @@ def loaded_pair(
     engine: str,
     policy_settings: Mapping[str, Any],
     prm_settings: Mapping[str, Any],
+    *,
+    second: str | Path | None = None,
+    second_settings: Mapping[str, Any] | None = None,
+    second_weight: float | None = None,
 ) -> Iterator[Models]:
     """Load policy and PRM, see :meth:`~adaptive_ttc.solver.Solver.load`; they are closed if the block fails.
 
     ConfigError: one cannot be loaded.
     """
+    from adaptive_ttc.policies.cascade import Cascade
     from adaptive_ttc.prm import load_prm
 
     loaded: list[Policy | RewardModel] = []
@@ -36,6 +41,10 @@ def loaded_pair(
         loaded += [] if reward_model is None else [reward_model]
         model = load_policy(policy, engine=engine, **policy_settings)
         loaded.append(model)
+        if second is not None:
+            other = load_policy(second, engine=engine, **(second_settings or {}))
+            loaded.append(other)
+            model = Cascade(model, other, second_weight)
         yield model, reward_model
     except BaseException:
         with suppress(Exception):  # what went wrong first is what the caller must know

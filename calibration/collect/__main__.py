@@ -31,6 +31,7 @@ from adaptive_ttc.cli.options import add_pair_options, answers_of, load_solver
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
+from adaptive_ttc.loading import MINI_PRM
 from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.solver import Solver
@@ -93,12 +94,22 @@ def run(options: argparse.Namespace, console: Console) -> None:
     check_workers(options)
     arms = arms_of(options)
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
-    load = partial(load_solver, options, options.seed)
-    with Store(options.store) as store, load() as solver:
-        settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
-        key = pool_key(solver, options.dataset, rows, **settings)
-        wanted = demand(drawable(arms, solver, options), options.repeats)
-        draw_missing(options, rows, wanted, store, key, solver, load, console)
+    for part in policies_of(options):
+        load = partial(load_solver, part, options.seed)
+        with Store(options.store) as store, load() as solver:
+            settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
+            key = pool_key(solver, options.dataset, rows, **settings)
+            wanted = demand(drawable(arms, solver, options), options.repeats)
+            draw_missing(options, rows, wanted, store, key, solver, load, console)
+
+
+def policies_of(options: argparse.Namespace) -> list[argparse.Namespace]:
+    """The options for each policy alone, with the one PRM: a cascade's units are those of its policies."""
+    alone = argparse.Namespace(**{**vars(options), "second": None})
+    if options.second is None:
+        return [alone]
+    prm = options.prm or (None if options.policy else str(MINI_PRM))
+    return [alone, argparse.Namespace(**{**vars(alone), "policy": options.second, "prm": prm})]
 
 
 def arms_of(options: argparse.Namespace) -> list[Arm]:

@@ -14,7 +14,7 @@ from typing import Any
 from adaptive_ttc.calibration.collect.units import with_starts
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.strategies import make_strategy, strategy_names
-from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, SECOND
 
 SAMPLED = ("majority", "best_of_n", "weighted_best_of_n")
 WITH_BEAMS = ("dvts", "beam_search")
@@ -38,6 +38,7 @@ class Arm:
     sequential: int | None = None  # attempts in a chain, of ``revision``
     m: int | None = None  # samples that are waited for, of ``short_m_at_k``
     think_tokens: int | None = None  # most tokens of thinking in a sample; None for no limit
+    second: bool = False  # whether the second policy of a cascade carries it out
 
     def __post_init__(self) -> None:
         if self.strategy not in (GREEDY, *SAMPLED, RACE, *WITH_BEAMS, "revision"):
@@ -59,7 +60,11 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Its name in tables: ``majority-16``, ``majority-16@512``, ``dvts-16-4``, ``greedy``."""
+        """Its name in tables: ``majority-16``, ``majority-16@512``, ``dvts-16-4``, ``greedy``, ``second:greedy``."""
+        return f"{SECOND}{self._name}" if self.second else self._name
+
+    @property
+    def _name(self) -> str:
         if self.strategy == GREEDY:
             return GREEDY
         width = self.beam_width if self.strategy in WITH_BEAMS else self.sequential or self.m
@@ -69,11 +74,15 @@ class Arm:
     @property
     def kind(self) -> str:
         """Kind of its units."""
+        return f"{SECOND}{self._kind}" if self.second else self._kind
+
+    @property
+    def _kind(self) -> str:
         if self.strategy in SAMPLED:
             return SAMPLE if self.think_tokens is None else f"think-{self.think_tokens}"
         if self.strategy == "dvts":
             return f"dvts-{self.beam_width}"
-        return f"revision-{self.sequential}" if self.strategy == "revision" else self.name
+        return f"revision-{self.sequential}" if self.strategy == "revision" else self._name
 
     @property
     def units(self) -> int:
@@ -153,5 +162,5 @@ def _parsed(word: str) -> Iterator[Arm]:
             raise ConfigError(f"{word}: {size!r} is no size of {strategy}; write {form}")
         n, width = int(match["n"]), int(match["width"] or 1)
         think = None if match["think"] is None else int(match["think"])
-        name = {"revision": "sequential", RACE: "m"}.get(strategy, "beam_width")
-        yield Arm(strategy, n, think_tokens=think, **{name: width})
+        sizes_of: dict[str, Any] = {{"revision": "sequential", RACE: "m"}.get(strategy, "beam_width"): width}
+        yield Arm(strategy, n, think_tokens=think, **sizes_of)

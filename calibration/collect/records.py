@@ -6,11 +6,13 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from adaptive_ttc.calibration.collect.store import Grade, Store, StoredProblem
 from adaptive_ttc.calibration.collect.units import Drawn, PoolKey, row_digest, with_starts
 from adaptive_ttc.estimate.features import Evidence, Unit
 from adaptive_ttc.evaluation.datasets import Row
+from adaptive_ttc.strategies.adaptive import SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,12 @@ class UnitRecord:
     correct: tuple[bool, ...]  # of every attempt, in their order
     prompt_tokens: int = 0  # prompt and prefix tokens that the policy computed, as measured
     flops: float = 0.0  # of policy and PRM, as measured
+
+    @property
+    def right_answers(self) -> Iterator[str]:
+        """Of its attempts."""
+        pairs = zip(self.unit.attempts, self.correct, strict=True)
+        return (attempt.answer for attempt, correct in pairs if correct and attempt.answer is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,32 @@ def load_records(
         held = {(one.name, one.digest): one for one in store.holdings(key) if (one.name, one.digest) in asked}
         found = (record_of(row, held.get((row["unique_id"], row_digest(row))), wanted) for row in rows)
         return [record for record in found if record is not None]
+
+
+def with_second(
+    records: Sequence[ProblemRecord], others: Sequence[ProblemRecord], weight: float
+) -> list[ProblemRecord]:
+    """The records of a cascade: units of the first policy, and beside them those of the second as ``second:KIND``, a
+    token of which counts ``weight`` of the first's; problems that both have. Answers of the two policies are the same
+    where both are right, or of one text.
+    """
+    found, merged = {record.id: record for record in others}, []
+    for record in records:
+        if record.id in found:
+            right = next((answer for one in chain(*record.units.values()) for answer in one.right_answers), None)
+            units = {SECOND + kind: of_kind for kind, of_kind in found[record.id].units.items()}
+            weighed = {kind: tuple(_weighed(one, kind, weight, right) for one in units[kind]) for kind in units}
+            merged.append(replace(record, units={**record.units, **weighed}))
+    return merged
+
+
+def _weighed(one: UnitRecord, kind: str, weight: float, right: str | None) -> UnitRecord:
+    attempts = tuple(
+        replace(attempt, answer=right or attempt.answer) if correct else attempt
+        for attempt, correct in zip(one.unit.attempts, one.correct, strict=True)
+    )
+    generated = round(weight * one.unit.generated)
+    return replace(one, unit=replace(one.unit, kind=kind, attempts=attempts, generated=generated))
 
 
 def record_of(row: Row, held: StoredProblem | None, wanted: Mapping[str, int] | None) -> ProblemRecord | None:

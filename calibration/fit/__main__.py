@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -113,6 +114,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         arms = recorded_arms(gathered.records, options.most)
     for note in gathered.notes:
         console.print(Text(f"note: {note}", style="yellow"))
+    if gathered.second_weight is not None:
+        arms = [*arms, *(replace(arm, second=True) for arm in arms)]
     asked = gathered.dataset["problems"]
     if len(gathered.records) < asked:
         told = f"note: {len(gathered.records)} of {asked} problems are complete; the fit is on these"
@@ -159,8 +162,8 @@ def default_name(options: argparse.Namespace) -> str:
     """``mini-minimath-calibration``; of the file where samples are replayed."""
     if options.replay:
         return name_of(options.replay)
-    models = options.recipe or options.policy or "mini"
-    return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (models, options.dataset))
+    models = [options.recipe or options.policy or "mini", *([options.second] if options.second else [])]
+    return "-".join(re.sub(r"[^\w.-]+", "-", Path(one).name or one) for one in (*models, options.dataset))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,14 @@ from adaptive_ttc.calibration.fit.bin_gains import fit_bin_gains
 from adaptive_ttc.calibration.fit.blend import OutOfFold, VoteLevel, fit_weights
 from adaptive_ttc.calibration.fit.classifier import coarse, fillable
 from adaptive_ttc.calibration.fit.difficulty import Counts, counts_of
-from adaptive_ttc.calibration.fit.rows import GainSettings, TrainingRows, possible_actions, recorded, training_rows
+from adaptive_ttc.calibration.fit.rows import (
+    GainSettings,
+    TrainingRows,
+    possible_actions,
+    reading_of,
+    recorded,
+    training_rows,
+)
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.difficulty import Platt
@@ -90,10 +97,10 @@ def fit(
             "every replayed answer is right, or every one wrong: there is nothing to learn; take problems of mixed "
             "difficulty, or more of them"
         )
-    rows = replace(rows, states=coarse(rows.states))
+    rows, reading = replace(rows, states=coarse(rows.states)), reading_of(vote, actions)
 
     def boosted(part: TrainingRows) -> LearnedGainModel:
-        return LearnedGainModel(_estimators(part, actions, learning), actions, vote.reading, most)
+        return LearnedGainModel(_estimators(part, actions, learning), actions, reading, most)
 
     model, outside, trees = boosted(rows), _out_of_fold(rows, learning), np.zeros(len(rows.after))
     now, fold = _platt(outside, rows.right)(outside), rows.fold()
@@ -103,8 +110,8 @@ def fit(
         trees[(fold == number)[rows.owner]] = known.boosted_gains(
             held.states, held.owner, held.tried, known.right(held.states)
         )
-    bins = fit_bin_gains(rows, len(actions), vote.reading.names, counts, trees, now)
-    learned = LearnedGainModel(model.estimators, actions, vote.reading, most, bins[0] if bins else None)
+    bins = fit_bin_gains(rows, len(actions), reading.names, counts, trees, now)
+    learned = LearnedGainModel(model.estimators, actions, reading, most, bins[0] if bins else None)
     return learned, OutOfFold(now, bins[1] if bins else trees)
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing, drawable
+from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing, drawable, policies_of
 from adaptive_ttc.calibration.collect.arms import Arm, demand
-from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, with_second
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import PoolKey, pool_key
 from adaptive_ttc.calibration.fit.difficulty import check_enough
@@ -25,6 +25,7 @@ from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.policies.cascade import cascade_fingerprint, cascade_name
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import AGGREGATIONS
@@ -50,6 +51,7 @@ class FitData:
     # reading_seconds, reading_cpu_seconds: that reading the complete records took
     reading_seconds: float = 0.0
     reading_cpu_seconds: float = 0.0
+    second_weight: float | None = None  # tokens of the first policy that one of the second counts; None without one
 
     @property
     def source(self) -> str:
@@ -65,23 +67,15 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
     check_enough(len(rows), options.folds)  # before hours of drawing
-    load = partial(load_solver, options, options.sampling_seed)
-    with Store(options.store) as store, load() as solver:
-        settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
-        key = pool_key(solver, options.dataset, rows, seed=options.sampling_seed, **settings)
-        models = named(solver, embedded=options.policy is None and options.recipe is None)
-        ratio = 0.0 if solver.prm is None else solver.prm.parameters / max(solver.policy.parameters, 1)
-        _explain_others(store, key, options, console)
-        started, cpu = time.perf_counter(), time.process_time()
-        doubted = traits_of(solver.prm).free
-        wanted = demand(drawable(arms, solver, options), options.repeats)
-        records = load_records(store, key, rows, wanted)
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-        done = {record.id for record in records}
-        lacking = [row for row in rows if row["unique_id"] not in done]
-        if lacking:
-            draw_missing(options, lacking, wanted, store, key, solver, load, console)
-            records = load_records(store, key, rows, wanted)
+    parts = [_drawn(part, arms, rows, console) for part in policies_of(options)]
+    first, second = parts[0], parts[1] if len(parts) > 1 else None
+    records, key, models = first.records, first.key, dict(first.models)
+    fingerprint, weight = key.policy, None
+    if second is not None:
+        weight = options.second_weight or max(1.0, second.parameters / first.parameters)
+        records = with_second(records, second.records, weight)
+        fingerprint = cascade_fingerprint(key.policy, second.key.policy)
+        models["policy"] = cascade_name(str(models["policy"]), str(second.models["policy"]))
     if not records:
         raise CalibrationError(
             f"none of {len(rows)} problems has all the units that the arms need: give the same command again to go on, "
@@ -90,14 +84,54 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     return FitData(
         records,
         models,
-        {"policy": key.policy, "prm": key.prm, "prompt": key.prompt, **told_answers(key.answers)},
+        {"policy": fingerprint, "prm": key.prm, "prompt": key.prompt, **told_answers(key.answers)},
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
-        weights_of(options.count, ratio),
+        weights_of(options.count, first.prm_parameters / first.parameters),
         counts_of_work(records),
-        doubted=doubted,
-        reading_seconds=seconds,
-        reading_cpu_seconds=cpu_seconds,
+        doubted=first.doubted,
+        reading_seconds=sum(part.seconds for part in parts),
+        reading_cpu_seconds=sum(part.cpu_seconds for part in parts),
+        second_weight=weight,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """What a store holds of one policy."""
+
+    records: list[ProblemRecord]
+    key: PoolKey
+    models: Mapping[str, str | None]
+    parameters: int  # of the policy, at least 1
+    prm_parameters: int
+    doubted: bool
+    seconds: float
+    cpu_seconds: float
+
+
+def _drawn(options: argparse.Namespace, arms: Sequence[Arm], rows: Sequence[Row], console: Console) -> _Drawn:
+    """Draw what the store lacks of one policy, and read what is complete."""
+    load = partial(load_solver, options, options.sampling_seed)
+    with Store(options.store) as store, load() as solver:
+        settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
+        key = pool_key(solver, options.dataset, rows, seed=options.sampling_seed, **settings)
+        _explain_others(store, key, options, console)
+        started, cpu = time.perf_counter(), time.process_time()
+        wanted = demand(drawable(arms, solver, options), options.repeats)
+        records = load_records(store, key, rows, wanted)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+        models = named(solver, embedded=options.policy is None and options.recipe is None)
+        parameters, prm = max(solver.policy.parameters, 1), 0 if solver.prm is None else solver.prm.parameters
+        doubted = traits_of(solver.prm).free
+        done = {record.id for record in records}
+        lacking = [row for row in rows if row["unique_id"] not in done]
+        if lacking:
+            draw_missing(options, lacking, wanted, store, key, solver, load, console)
+            records = load_records(store, key, rows, wanted)
+    return _Drawn(
+        records=records, key=key, models=models, parameters=parameters, prm_parameters=prm, doubted=doubted,
+        seconds=seconds, cpu_seconds=cpu_seconds,
+    )  # fmt: skip
 
 
 def told_answers(answers: str) -> dict[str, str]:

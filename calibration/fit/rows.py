@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.judge.replay import State, UnitOrder, VoteTotals
-from adaptive_ttc.estimate.features import Evidence, family_of
+from adaptive_ttc.estimate.features import Evidence, Reading, counted_as, family_of
 from adaptive_ttc.estimate.gain import Action, Array
 from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.strategies.adaptive import is_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,12 @@ class TrainingRows:
         )
 
 
+def reading_of(vote: Vote, actions: Sequence[Action]) -> Reading:
+    """How the states of a gain model are read: under the vote, with the units of a second policy counted apart."""
+    families = (*vote.reading.families, *sorted({counted_as(one.kind) for one in actions if is_second(one.kind)}))
+    return replace(vote.reading, families=families)
+
+
 def possible_actions(most: Mapping[str, int]) -> tuple[Action, ...]:
     """Powers of two and all of the exchangeable kinds, one of the others; ``most``: recorded units of each kind."""
     actions = []
@@ -106,7 +113,7 @@ def training_rows(
     problem: list[int] = []
     seen: list[Evidence] = []
     trials: list[tuple[int, int, float, float, float]] = []
-    ballots = VoteTotals(vote)
+    ballots, reading = VoteTotals(vote), reading_of(vote, actions)
     for number, record in enumerate(records):
         for replay in range(learning.replays(len(records))):
             order = UnitOrder(record, f"{learning.seed}/{replay}")
@@ -115,7 +122,7 @@ def training_rows(
                 tried = _tried(order, state, actions, ballots, rng, learning.trials)
                 trials += [(len(states), *trial) for trial in tried]
                 seen.append(state.evidence(order))
-                states.append(vote.reading.features(seen[-1]))
+                states.append(reading.features(seen[-1]))
                 right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
     owner, tries, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))

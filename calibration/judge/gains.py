@@ -67,7 +67,8 @@ def difficulty_gain(
     n = len(cost)
     results = {name: np.zeros((len(budgets), n)) for name in ("fixed", "oracle", "predicted")}
     optimism = []
-    used = np.array([min(1.0, arm.n / 4) if arm.strategy != "greedy" else 0.0 for arm in curves.arms])
+    begun = [arm.strategy != "greedy" and not arm.second for arm in curves.arms]
+    used = np.array([min(1.0, arm.n / 4) if own else 0.0 for arm, own in zip(curves.arms, begun, strict=True)])
     for fold in folds:
         rows, train = fold.held_out, fold.train
         accuracy, paid = curves.accuracy[rows], cost[rows]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
 from adaptive_ttc.estimate.features import family_of
+from adaptive_ttc.strategies.adaptive import plain
 
 Array = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def offered(curves: Curves, bins: BinCurves, weights: Weights) -> Offer:
     """
     cost, columns = bins.cost(weights), np.array([arm.kind for arm in curves.arms])
     kinds = set(columns.tolist())
-    firm = {kind for kind in kinds if kind in ("greedy", "sample")} | _searches(columns, cost)
+    firm = {kind for kind in kinds if plain(kind) in ("greedy", "sample")} | _searches(columns, cost)
     opening = "greedy" if "greedy" in kinds else "sample"
     dropped = {
         kind: "in every bin of difficulty something that costs no more is surely better"

@@ -18,6 +18,7 @@ from adaptive_ttc.calibration.report.tables import Grid, bin_name
 from adaptive_ttc.errors import install_command
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.evaluation.plot_style import colour_of, styled
+from adaptive_ttc.strategies.adaptive import is_second
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,14 +43,16 @@ def curves(table: ComputeOptimalTable, weights: Weights) -> str:
 
 def _draw_bin(axes: Axes, table: ComputeOptimalTable, weights: Weights, number: int) -> None:
     cells = table.cells
-    for strategy in dict.fromkeys(arm.strategy for arm in table.arms):
-        columns = [column for column, arm in enumerate(table.arms) if arm.strategy == strategy]
+    for strategy, second in dict.fromkeys((arm.strategy, is_second(arm.kind)) for arm in table.arms):
+        own = (strategy, second)
+        columns = [column for column, arm in enumerate(table.arms) if (arm.strategy, is_second(arm.kind)) == own]
         cost = weights.generated * _row(cells.generated, number) + weights.prm * _row(cells.prm, number)
         columns.sort(key=lambda column: float(cost[column]))
         values = [100 * _row(rows, number)[columns] for rows in (cells.accuracy, cells.low, cells.high)]
         colour = colour_of(strategy)
         axes.fill_between(cost[columns], values[1], values[2], color=colour, alpha=0.13, linewidth=0)
-        axes.plot(cost[columns], values[0], color=colour, marker="o", label=strategy.replace("_", " "))
+        label = strategy.replace("_", " ") + (" (second policy)" if second else "")
+        axes.plot(cost[columns], values[0], "--" if second else "-", color=colour, marker="o", label=label)
     axes.set_xscale("log")
     axes.set_ylim(-3, 103)
 
