@@ -211,7 +211,8 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
         settings |= _of_replay(options, settings, seed)
     if not boxed:
         settings.setdefault("system_prompt", "")
-    settings |= {"second": options.second, "second_weight": options.second_weight}
+    cascade = {"second": options.second, "second_weight": options.second_weight}
+    settings |= {name: value for name, value in cascade.items() if value is not None}
     return Solver.load(
         options.policy or MINI_POLICY,
         options.prm or (None if options.policy else MINI_PRM),
