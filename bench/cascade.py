@@ -19,6 +19,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +36,20 @@ from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Outcome, solve_rows_together
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
+from adaptive_ttc.policy import second_policy
 from adaptive_ttc.solver import Solver
 
 LARGE = MINI_POLICY.with_name("large")
 POLICIES: dict[str, list[Path]] = {"first": [MINI_POLICY], "second": [LARGE], "cascade": [MINI_POLICY, LARGE]}
 BUDGETS = (2e8, 4e8, 8e8, 1.6e9, 3.2e9, 6.4e9)
+VOTES = ("majority", "best_of_n", "weighted_best_of_n")
+ARMS = (
+    "greedy",
+    *(f"{vote}:1,2,4,8,16" for vote in VOTES),
+    "dvts:4x4,8x4,16x4",
+    "dvts:2x2,4x2,8x2",
+    "beam_search:4x4,16x4",
+)
 
 Array = NDArray[np.float64]
 
@@ -50,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("runs/cascade"), metavar="DIR", help="of calibrations (default: %(default)s)")
     add("--store", type=Path, metavar="FILE", help="of drawn units (default: units.sqlite in --out)")
     add("--calibrate-on", type=int, default=240, metavar="K", help="problems (default: %(default)s)")
-    add("--most", type=int, default=16, metavar="N", help="of the largest arm (default: %(default)s)")
     add("--limit", type=int, default=300, metavar="K", help="problems to solve (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="S", help="of the problems and the samples (default: %(default)s)")
     add("--budgets", type=_numbers, default=BUDGETS, help="FLOPs a problem")
@@ -71,17 +81,13 @@ def run(options: argparse.Namespace) -> None:
     figures: dict[str, Any] = {"problems": len(rows), "budgets": list(options.budgets), "overspent": 0}
     right = {name: np.zeros((len(options.budgets), len(rows))) for name in POLICIES}
     for name, policies in POLICIES.items():
-        solved = [
-            interruption.run(lambda b=b, n=name, p=policies: solve(n, p, rows, b, options)) for b in options.budgets
-        ]  # type: ignore[misc]
-        right[name] = np.stack([correct for correct, *_ in solved])
+        solved = [interruption.run(partial(solve, name, policies, rows, each, options)) for each in options.budgets]
+        right[name] = np.stack([one.right for one in solved])
         figures[f"accuracy.{name}"] = right[name].mean(axis=1).tolist()
-        figures[f"spent.{name}"] = [spent / len(rows) for _, spent, _ in solved]
-        figures["overspent"] += sum(
-            spent > int(b * len(rows)) for (_, spent, _), b in zip(solved, options.budgets, strict=True)
-        )
+        figures[f"spent.{name}"] = [one.spent / len(rows) for one in solved]
+        figures["overspent"] += sum(one.spent > one.allowed for one in solved)
         if name == "cascade":
-            figures["second_share"] = [share for *_, share in solved]
+            figures["second_share"] = [one.by_second / max(one.computed, 1.0) for one in solved]
     for name in ("first", "second"):
         pairs = [paired_interval(ours, theirs) for ours, theirs in zip(right["cascade"], right[name], strict=True)]
         figures[f"less_{name}"] = [value for one in pairs for value in (one.mean, one.low, one.high)]
@@ -97,35 +103,42 @@ def calibrate(name: str, policies: Sequence[Path], options: argparse.Namespace) 
         return
     words = ["--policy", str(policies[0]), "--prm", str(MINI_PRM), "--out", str(folder), "--store", str(store)]
     words += ["--second", str(policies[1])] if len(policies) > 1 else []
-    words += ["--limit", str(options.calibrate_on), "--most", str(options.most), "--count", "flops"]
+    words += ["--limit", str(options.calibrate_on), "--arms", *ARMS, "--count", "flops"]
     if code := fit(words):
         raise CalibrationError(f"the calibration of {name} ended with exit code {code}")
 
 
+@dataclass(slots=True)
+class Solved:
+    """What a run over all problems found and cost."""
+
+    right: Array  # shape [problems]
+    allowed: int  # FLOPs
+    spent: int = 0  # as charged
+    computed: float = 0.0  # FLOPs as measured
+    by_second: float = 0.0  # those of the second policy
+
+
 async def solve(
     name: str, policies: Sequence[Path], rows: Sequence[Row], each: float, options: argparse.Namespace
-) -> tuple[Array, int, float]:
-    """Which problems were solved, what was charged, and the second policy's share of the FLOPs."""
-    second = {"second": policies[1]} if len(policies) > 1 else {}
-    right, spent, computed, by_second = np.zeros(len(rows)), 0, 0.0, 0.0
+) -> Solved:
+    """Solve all problems on one budget of ``each`` FLOPs a problem."""
+    solved = Solved(np.zeros(len(rows)), int(each * len(rows)))
     outcomes: list[Outcome] = []
-    solver = Solver.load(
-        policies[0],
-        MINI_PRM,
-        seed=options.seed,
-        calibration=options.out / name,
-        **second,  # type: ignore[arg-type]
-    )
-    async with solver:
-        await solve_rows_together(solver, rows, {"count": "flops"}, outcomes.append, budget=int(each * len(rows)))
-        parameters = solver.policy.second.parameters if second else 0  # type: ignore[attr-defined]
+    second = policies[1] if len(policies) > 1 else None
+    async with Solver.load(
+        policies[0], MINI_PRM, second=second, seed=options.seed, calibration=options.out / name
+    ) as solver:
+        await solve_rows_together(solver, rows, {"count": "flops"}, outcomes.append, budget=solved.allowed)
+        other = second_policy(solver.policy)
     for one in outcomes:
-        right[one.index] = bool(one.correct)
+        solved.right[one.index] = bool(one.correct)
         if one.solution is not None:
-            spent += one.solution.spent
-            computed += one.solution.usage.flops
-            by_second += 2.0 * parameters * one.solution.usage.second_tokens
-    return right, spent, by_second / max(computed, 1.0)
+            usage = one.solution.usage
+            solved.spent += one.solution.spent
+            solved.computed += usage.flops
+            solved.by_second += 2.0 * other.parameters * usage.second_tokens if other else 0.0
+    return solved
 
 
 def _section(figures: dict[str, Any], right: dict[str, Array]) -> str:
