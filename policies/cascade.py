@@ -7,7 +7,7 @@ import math
 from contextlib import AsyncExitStack
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.policy import Policy, second_policy
+from adaptive_ttc.policy import Policy, recorded_problem, second_policy
 from adaptive_ttc.wrappers import WrappedPolicy
 
 
@@ -19,6 +19,21 @@ def cascade_name(first: str, second: str) -> str:
 def cascade_fingerprint(first: str, second: str) -> str:
     """The fingerprint of a cascade of policies of these fingerprints."""
     return hashlib.sha256(f"{first}\0{second}".encode()).hexdigest()
+
+
+def weight_of(first: int, second: int, weight: float | None) -> float:
+    """Tokens of the first policy that one of the second counts: ``weight``, or by their ``parameters``. ConfigError: it
+    is below 1 or not finite, or neither says it.
+    """
+    if weight is None and not (first > 0 and second > 0):
+        raise ConfigError(
+            "how many tokens of the policy one of the second counts is the ratio of the parameters, which one of them "
+            "does not tell: give second_weight (--second-weight)"
+        )
+    found = max(1.0, second / first) if weight is None else weight
+    if not 1 <= found < math.inf:
+        raise ConfigError(f"second_weight={weight}: a token of the second policy counts at least 1 of the first's")
+    return found
 
 
 class Cascade(WrappedPolicy):
@@ -35,17 +50,17 @@ class Cascade(WrappedPolicy):
             least 1; by default what it takes in FLOPs, the ratio of the parameters. A budget of FLOPs counts these.
 
     Raises:
-        ConfigError: the weight is below 1 or not finite, or one of them is a cascade already.
+        ConfigError: the weight is below 1 or not finite, or not given where a model does not tell its size; one of
+            them is a cascade already, or answers from a record.
     """
 
     def __init__(self, first: Policy, second: Policy, weight: float | None = None) -> None:
         super().__init__(first)
         if second_policy(first) is not None or second_policy(second) is not None:
             raise ConfigError("a cascade is of two policies: give it models, and no other cascade")
-        ratio = second.parameters / max(first.parameters, 1)
-        self._second, self._weight = second, max(1.0, ratio) if weight is None else weight
-        if not 1 <= self._weight < math.inf:
-            raise ConfigError(f"weight={weight}: a token of the second policy counts at least 1 of the first's")
+        if recorded_problem(first) is not None or recorded_problem(second) is not None:
+            raise ConfigError("a cascade is of two models, and recorded samples are none: leave the second policy out")
+        self._second, self._weight = second, weight_of(first.parameters, second.parameters, weight)
 
     @property
     def first(self) -> Policy:
@@ -66,6 +81,11 @@ class Cascade(WrappedPolicy):
     def name(self) -> str:
         """Both names."""
         return cascade_name(self._policy.name, self._second.name)
+
+    @property
+    def source(self) -> str:
+        """What the first is loaded by."""
+        return str(getattr(self._policy, "source", self._policy.name))
 
     @property
     def fingerprint(self) -> str:

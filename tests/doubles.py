@@ -9,6 +9,7 @@ import errno
 import functools
 import hashlib
 import random
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ import anyio.lowlevel
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.fake import VirtualTimeLoop
 from adaptive_ttc.policy import Sampled
+from adaptive_ttc.wrappers import WrappedPolicy
 
 EOS = 0
 TEXT = {0: "", 1: "x", 2: "y", 3: "\n", 4: "\\boxed{1}", 5: "\\boxed{2}", 6: "\\boxed{3}"}
@@ -155,3 +157,29 @@ class NearlyFull:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._room = 0
         return self._file.write(data[:20])
+
+
+class Shifted(WrappedPolicy):
+    """A larger policy with a tokenizer of its own: what the ``inner`` one writes, in other ids, after a longer prompt.
+
+    Attributes:
+        inner: writes it, and counts.
+    """
+
+    name = fingerprint = "large"
+    parameters = 40
+
+    def __init__(self, **settings: Any) -> None:
+        self.inner = TinyPolicy(**settings)
+        super().__init__(self.inner)
+
+    def encode(self, problem):
+        return (999, *self.inner.encode(problem))
+
+    def decode(self, token_ids):
+        return "".join(TEXT[one - 50] for one in token_ids)
+
+    async def sample(self, request):
+        own = tuple(one - 50 if 50 <= one < 60 else one for one in request.prompt_ids)
+        sampled = await self.inner.sample(replace(request, prompt_ids=own))
+        return replace(sampled, token_ids=tuple(one + 50 for one in sampled.token_ids))

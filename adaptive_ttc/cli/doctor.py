@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--engine replay answers from a record, and runs no model that could be checked: name the models themselves"
         )
+    if options.second is not None:
+        raise ConfigError("doctor checks one policy and its PRM: name either policy as --policy, in a call of its own")
     rows = (
         worked_rows()
         if options.dataset is None

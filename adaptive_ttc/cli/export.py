@@ -233,7 +233,8 @@ class _Work:
         source = self.source
         if source is None:
             assert policy is not None
-            writer, system = policy.fingerprint, str(getattr(policy, "system_prompt", ""))
+            first = getattr(policy, "first", policy)  # of a cascade
+            writer, system = policy.fingerprint, str(getattr(first, "system_prompt", ""))
         else:
             writer, system = source.policy, source.system
         if options.system_prompt is not None:

@@ -49,7 +49,7 @@ _FIELDS = (
 )
 
 _PLACING = ("device", "dtype", "system_prompt", "max_model_len")
-_MODELS = ("policy", "prm", "second", "engine", "base_url", *_PLACING)
+_MODELS = ("policy", "prm", "second", "second_weight", "engine", "base_url", *_PLACING)
 """Options that cannot be given beside a recipe."""
 
 
@@ -190,6 +190,7 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
     Raises:
         ConfigError: a model cannot be loaded.
     """
+    check_beside(options)
     knock(options)
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
@@ -243,10 +244,17 @@ def _has_prm(options: argparse.Namespace) -> bool:
     """Whether there will be a PRM. ConfigError: the recipe cannot be read, or models are named beside it."""
     if options.recipe is None:
         return options.prm is not None or options.policy is None
-    beside = [name for name in _MODELS if getattr(options, name) not in (None, DEFAULT_ENGINE)]
-    if beside:
-        raise ConfigError(f"the recipe says which models are run and how: leave out {_flags(beside)}, or the recipe")
+    check_beside(options)
     return read_recipe(options.recipe).prm is not None
+
+
+def check_beside(options: argparse.Namespace) -> None:
+    """Refuse models beside a recipe, and the weight of a second policy that is not named (ConfigError)."""
+    beside = [name for name in _MODELS if getattr(options, name) not in (None, DEFAULT_ENGINE)]
+    if options.recipe is not None and beside:
+        raise ConfigError(f"the recipe says which models are run and how: leave out {_flags(beside)}, or the recipe")
+    if options.second is None and options.second_weight is not None:
+        raise ConfigError("--second-weight is of a second policy: name it with --second MODEL, or leave it out")
 
 
 def _defaults(options: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.policy import second_policy
 from adaptive_ttc.solver import Solver
 
 BASE_URL = "http://localhost:8000/v1"
@@ -60,6 +61,7 @@ def unreachable(urls: Sequence[str], seconds: float = KNOCKING) -> str:
 
 async def check_servers(solver: Solver) -> None:
     """Wait for the servers of the models, if they have any, a few seconds. ConfigError: none is there."""
-    for model in (solver.policy, solver.prm):
+    first = getattr(solver.policy, "first", solver.policy)  # of a cascade
+    for model in (first, second_policy(solver.policy), solver.prm):
         if (ready := getattr(model, "ready", None)) is not None:
             await ready()

@@ -10,7 +10,7 @@ from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.thinking import Thought, thinking_of
 from adaptive_ttc.cost import Price, flops
-from adaptive_ttc.driver.boundary import checked_policy, checked_prm
+from adaptive_ttc.driver.boundary import CheckedPolicy, checked_policy, checked_prm
 from adaptive_ttc.driver.engines import DriverConfig, Engines, Halt, PolicyCalls
 from adaptive_ttc.driver.expand import Expansion
 from adaptive_ttc.driver.growing_sample import Sample
@@ -21,7 +21,7 @@ from adaptive_ttc.driver.score_calls import score_held
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.driver.state import SearchState, derive_seed
 from adaptive_ttc.errors import AdaptiveTTCError
-from adaptive_ttc.events import Event, Route
+from adaptive_ttc.events import Event, Route, SampledEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy, second_policy
 from adaptive_ttc.prm.base import RewardModel, traits_of
@@ -109,6 +109,7 @@ class Driver:
             in_flight=dict[PolicyCalls, None](),
         )
         self._branch = SearchRecorder(self._recorder)
+        self._writers = dict[int, CheckedPolicy]()  # by the first number of their solutions' paths
         self.prompt_paid = not price.prompt
         """Whether the problem's prompt was paid for, or costs nothing."""
 
@@ -134,7 +135,7 @@ class Driver:
         """
         other = copy.copy(self)
         other._policy = checked = checked_policy(policy)
-        other._account = SearchState(self._account.ledger, self._account.numbering)
+        other._account = SearchState(self._account.ledger, self._account.numbering, scores=self._account.scores)
         other._prompts = Prompts(self._problem, checked, self._answers)
         recorder = self._recorder.second()
         other._engines = replace(
@@ -147,14 +148,20 @@ class Driver:
         """Register samples that other drivers drew, so that none is drawn again."""
         self._account.observe(evidence)
 
-    def go_on_from(self, events: Sequence[Event], drawn: Mapping[Route, Prefix], usage: Usage) -> None:
-        """Take up what an earlier run of the problem did: its trace (which this driver's trace holds already), all its
-        samples by path, and its usage. Nothing is charged.
+    def go_on_from(self, events: Sequence[Event], usage: Usage) -> None:
+        """Take up what an earlier run of the problem did, by all drivers: its trace (which this driver's trace holds
+        already), and its usage. Nothing is charged. What was drawn is told by :meth:`take_up`.
         """
-        self._account.go_on_from(events, drawn)
         self._recorder.add(**{name: number for name, number in asdict(usage).items() if name not in _DERIVED})
         self._branch.go_on_after(asked_of(events))
-        self.prompt_paid = self.prompt_paid or bool(events)
+
+    def take_up(self, events: Sequence[Event], drawn: Mapping[Route, Prefix], *, paid: bool) -> None:
+        """Take up what this driver drew in an earlier run: a part of the trace, and its samples by path; ``paid``:
+        something was charged for it, and so the prompt.
+        """
+        self._account.go_on_from(events, drawn)
+        self._writers |= {event.path[0]: self._policy for event in events if isinstance(event, SampledEvent)}
+        self.prompt_paid = self.prompt_paid or paid
 
     async def run(self, search: Search, ledger: Ledger | None = None) -> tuple[Prefix, ...]:
         """The result of :meth:`attempt`; what was drawn before an engine failed is lost.
@@ -252,7 +259,8 @@ class Driver:
 
     def _held(self, prefix: Prefix) -> Sample:
         """A solution that has ended, as a sample to be scored."""
-        sample = self._grown_from(Prefix(attempts=prefix.attempts), prefix.path, Expand(prefixes=(), score=True))
+        parent, request = Prefix(attempts=prefix.attempts), Expand(prefixes=(), score=True)
+        sample = self._grown_from(parent, prefix.path, request, self._writers.get(prefix.path[0]))
         sample.token_ids, sample.text, sample.scores = prefix.token_ids, prefix.text, prefix.scores
         sample.logprob, sample.logprobs, sample.ended = prefix.logprob, prefix.logprobs, prefix.finish
         sample.top_logprobs = prefix.top_logprobs
@@ -260,12 +268,15 @@ class Driver:
         return sample
 
     def _sample(self, parent: Prefix, request: Expand, account: SearchState) -> Sample:
-        sample = self._grown_from(parent, account.numbering.take(parent.path), request)
+        path = account.numbering.take(parent.path)
+        self._writers[path[0]] = self._policy
+        sample = self._grown_from(parent, path, request)
         if not self._paid(parent, account):
             sample.ended = sample.ended or "budget"
         return sample
 
-    def _grown_from(self, parent: Prefix, path: Route, request: Expand) -> Sample:
+    def _grown_from(self, parent: Prefix, path: Route, request: Expand, writer: CheckedPolicy | None = None) -> Sample:
+        policy = writer or self._policy
         return Sample(
             parent=parent,
             path=path,
@@ -273,13 +284,13 @@ class Driver:
             seeded=self._seeded,
             request=request,
             prompt_ids=self._prompts.prompt(parent.attempts),
-            max_context=self._policy.max_context,
-            decode=self._policy.decode,
+            max_context=policy.max_context,
+            decode=policy.decode,
             messages=self._prompts.messages(parent.attempts),
             answers=self._answers,
             logprobs_wanted=self._logprobs,
             top_wanted=traits_of(self._prm).top_logprobs,
-            tags=thinking_of(self._policy),
+            tags=thinking_of(policy),
         )
 
     def _paid(self, prefix: Prefix, account: SearchState) -> bool:

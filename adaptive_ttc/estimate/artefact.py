@@ -32,7 +32,7 @@ from adaptive_ttc.estimate.skops_io import REMEDY
 from adaptive_ttc.estimate.table import ComputeOptimalTable
 from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 from adaptive_ttc.files.typed import checked, damage_told
-from adaptive_ttc.policy import Policy
+from adaptive_ttc.policy import Policy, second_policy, second_weight
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.stopping.registry import parse_rule
 
@@ -175,9 +175,16 @@ def mismatch_of(meta: Mapping[str, Any], policy: Policy, prm: RewardModel | None
         if not _fits(fingerprints.get(name), models.get(name), model, unnamed=name == "prm")
     ]
     if not names:
-        return None
+        return _mismatch_of_weights(fingerprints.get("second_weight"), policy)
     made = " and ".join(str(models.get(name) or "none") for name in ("policy", "prm"))
     return f"it was made for another {' and another '.join(names)} ({made})"
+
+
+def _mismatch_of_weights(made: str | None, policy: Policy) -> str | None:
+    here = second_weight(policy)
+    if made is None or second_policy(policy) is None or float(made) == here:
+        return None
+    return f"it was made with second_weight={float(made):g}, and here it is {here:g}"
 
 
 def _fits(made: str | None, name: str | None, model: Policy | RewardModel | None, *, unnamed: bool) -> bool:

@@ -31,7 +31,7 @@ from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option
 from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
-from adaptive_ttc.policy import Policy
+from adaptive_ttc.policy import Policy, second_policy, second_weight
 from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.registry import make_rule, parse_rule
@@ -201,12 +201,23 @@ def selected_rule(rule: StoppingRule | str | None, calibration: object) -> Stopp
     return parse_rule(rule) if isinstance(rule, str) else rule
 
 
+def _named(policy: Policy, prm: RewardModel | None) -> str:
+    """The options that name these models on a command line."""
+    second = second_policy(policy)
+    models: dict[str, Policy | RewardModel | None] = {"policy": policy, "second": second, "prm": prm}
+    words = [f"--{name} {shlex.quote(getattr(one, 'source', one.name))}" for name, one in models.items() if one]
+    weight = second_weight(policy)
+    if second is not None and weight != max(1.0, second.parameters / max(policy.parameters, 1)):
+        words.append(f"--second-weight {weight:g}")
+    return " ".join(words)
+
+
 class SelectedCalibration:
     """The calibration that a pair of models is used with, or a rough prior.
 
     A calibration of another pair is refused, or with ``allow_mismatch`` warned about. With a ``rule`` budgets are
     allocated by it, and nothing is read. CalibrationError: it is no calibration, its files are damaged, or it is one of
-    another pair. ConfigError: no such rule, or one beside a calibration.
+    another pair. ConfigError: no such rule, or one beside a calibration, or a second policy without one.
     """
 
     def __init__(
@@ -219,8 +230,7 @@ class SelectedCalibration:
         rule: StoppingRule | str | None = None,
     ) -> None:
         self._rule = selected_rule(rule, calibration)
-        models = f"--policy {shlex.quote(getattr(policy, 'source', policy.name))}"
-        models += f" --prm {shlex.quote(getattr(prm, 'source', prm.name))}" if prm else ""
+        models, second = _named(policy, prm), second_policy(policy)
         if models_of_traces(policy.fingerprint) is not None:
             models = "--replay FILE, with recorded samples of other problems"
         remedy = f"adaptive-ttc calibrate {models}"
@@ -233,6 +243,11 @@ class SelectedCalibration:
         self._remedy, self._allowed = remedy, allow_mismatch
         self._told = set[str]()
         self._calibrated: Calibrated | None = None
+        if calibration is None and second is not None:
+            raise ConfigError(
+                f"what {second.name} is worth as a second policy, only a calibration of both tells "
+                f"{see('calibrating.md')}: make it ({remedy}) and give it, or leave the second policy out"
+            )
         if calibration is None:
             return
         self._calibrated = calibration if isinstance(calibration, Calibrated) else Calibrated.load(calibration)

@@ -16,7 +16,7 @@ from adaptive_ttc.evaluation.datasets import problem_of
 from adaptive_ttc.export.first_error import TRIALS
 from adaptive_ttc.export.samples import GradedProblem, GradedSample, graded
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import Policy, whole_samples
+from adaptive_ttc.policy import Policy, second_policy, whole_samples
 from adaptive_ttc.run.request import Resources
 from adaptive_ttc.strategies.requests import Expand, Search
 from adaptive_ttc.types import STEP_END, Prefix, split_steps
@@ -183,7 +183,12 @@ class StepLabeller:
 
 
 def check_goes_on(policy: Policy) -> None:
-    """ConfigError: the policy cannot go on with a begun solution."""
+    """ConfigError: the policy cannot go on with a begun solution, or may not have written it."""
+    if second_policy(policy) is not None:
+        raise ConfigError(
+            f"roll-outs go on from a solution's tokens, and either policy of {policy.name} may have written them: take "
+            "--labels outcome, or leave the second policy out"
+        )
     if whole_samples(policy):
         raise ConfigError(
             f"{policy.name} writes whole solutions and cannot go on with a begun one, as roll-outs do: take "

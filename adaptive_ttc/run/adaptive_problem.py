@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adaptive_ttc.allocation.report import Decision
+from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
 from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
@@ -28,8 +29,8 @@ from adaptive_ttc.events import (
     ScoredEvent,
 )
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import recorded_samples, second_policy, second_weight, whole_samples
-from adaptive_ttc.prm.base import traits_of
+from adaptive_ttc.policy import Policy, recorded_samples, second_policy, second_weight, whole_samples
+from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
 from adaptive_ttc.solution import Solution
@@ -69,10 +70,24 @@ def _second_of(driver: Driver, request: SolveRequest, resources: Resources) -> _
         return None
     beside = driver.beside(policy, price, resources.second_health)
     prompt, weight = len(policy.encode(request.problem)), second_weight(resources.policy)
-    most = min(request.strategy.max_tokens, policy.max_context - prompt)
-    renewable = not whole_samples(policy)
-    least = price.decode * (SHORTEST if renewable else most)
+    shortest, scoring = _least_work(policy, prompt, request, price, resources.prm)
+    least, renewable = price.decode * shortest + scoring, not whole_samples(policy)
     return _Second(beside, policy.decode, weight, price.prompt * prompt, least, renewable)
+
+
+def _least_work(
+    policy: Policy, prompt: int, request: SolveRequest, price: Price, prm: RewardModel | None
+) -> tuple[int, int]:
+    """Tokens under which a unit of work cannot begin, and units to set aside for scoring them. A sample that cannot be
+    continued gets all its tokens at once, or is lost.
+    """
+    scoring = 0
+    if prm is not None and (price.score or price.written):
+        scoring = least_score(prm, request.problem.question, price)
+    if not whole_samples(policy):
+        return SHORTEST, scoring
+    most = min(request.strategy.max_tokens, policy.max_context - prompt)
+    return most, scoring + (0 if prm is None else PRM_TOKENS_PER_TOKEN * price.score * most)
 
 
 class AdaptiveProblem(ProblemRun):
@@ -96,14 +111,8 @@ class AdaptiveProblem(ProblemRun):
         self.spent_before = 0  # units charged by earlier runs
         prompt = len(policy.encode(request.problem))
         self.prompt_units = price.prompt * prompt  # charged once
-        scoring = 0
-        if prm is not None and (price.score or price.written):
-            scoring = least_score(prm, request.problem.question, price)
-        # a sample that cannot be continued gets all its tokens at once, or is lost
         self._renewable = not whole_samples(policy)
-        most = min(request.strategy.max_tokens, policy.max_context - prompt)
-        self._shortest = SHORTEST if self._renewable else most
-        scoring += 0 if self._renewable or prm is None else PRM_TOKENS_PER_TOKEN * price.score * most
+        self._shortest, scoring = _least_work(policy, prompt, request, price, prm)
         self._least = price.decode * self._shortest + scoring
         self._has_prm, self._free = prm is not None, traits_of(prm).free
         self._recorded = recorded_samples(policy, request.problem)

@@ -24,6 +24,7 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.events import DoneEvent, Event, Route
 from adaptive_ttc.files.bounded import SAMPLES
 from adaptive_ttc.files.typed import checked, damage_told
+from adaptive_ttc.policy import second_policy, second_weight
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.verify import Verdict
 from adaptive_ttc.stopping.registry import told
@@ -211,6 +212,8 @@ def call_of(
         "verify": "none" if resources.verify is None else "given",
         "calibration": f"{type(calibrated.gain).__name__}, {made}",
     }
+    if second_policy(resources.policy) is not None:
+        named["second_weight"] = second_weight(resources.policy)
     if (space := resources.grader.space) != MATH:
         named["answers"] = space.name
     return {name: str(value) for name, value in named.items()}

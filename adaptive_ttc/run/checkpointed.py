@@ -19,7 +19,7 @@ from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.checkpoint import REMEDY, Checkpoint, Drawn, Stored
 from adaptive_ttc.run.retrace import Record, as_recorded
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import Slice, is_second
+from adaptive_ttc.strategies.adaptive import Slice
 from adaptive_ttc.tracing.trace import Trace
 from adaptive_ttc.types import Ending, Stopped, Usage
 
@@ -58,7 +58,7 @@ class CheckpointedProblem(AdaptiveProblem):
         usage = stored.drawn[-1].usage if stored.drawn else Usage()
         usage = replace(usage, lost_tokens=usage.lost_tokens + self._lost_tokens)
         if not evidence or not stored.drawn:
-            return self._driver.go_on_from((), {}, usage)
+            return self._driver.go_on_from((), usage)
         with damage_told(self._file.path, CheckpointError, REMEDY):
             self._run_again(stored, usage)
         try:
@@ -75,7 +75,7 @@ class CheckpointedProblem(AdaptiveProblem):
             again = list(record.searches_again())
         except ConfigError as error:
             raise CheckpointError(f"{self._file.path} cannot be gone on with: {error}") from error
-        self._driver.go_on_from(tuple(self.trace), record.drawn, usage)
+        self._driver.go_on_from(tuple(self.trace), usage)
         for drawn, units, (part, handed_in) in zip(stored.drawn, stored.units, again, strict=True):
             if not isinstance(part, Slice):
                 raise ValueError(f"a slice is of {part.name}")
@@ -85,11 +85,10 @@ class CheckpointedProblem(AdaptiveProblem):
                 replace(one, logprobs=known.get(one.path, ()), top_logprobs=top.get(one.path, ())) for one in handed_in
             ]
             (search,) = (event for event in drawn.events if isinstance(event, SearchEvent))
+            self._driver_of(part.kind).take_up(drawn.events, record.drawn, paid=units > 0)
             cut = [self._candidates[path] for path in search.start if path in self._cut]
             self._take(part, cut, found, drawn.events)
             self._accounts.append(_spent(units))
-            if self._second is not None and is_second(part.kind):
-                self._second.driver.prompt_paid = True
 
     async def advance(self, todo: Action, account: Ledger, *, opening: bool = False) -> bool:
         """Run a slice, which is entered before it begins and when it has ended."""

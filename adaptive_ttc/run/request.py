@@ -255,6 +255,7 @@ def _check_problem(
     prompt = _check_context(policy, problem)
     if free and (second := second_policy(policy)) is not None:
         check_demand(second, problem, demand)
+        _check_thinking(strategy, second)
         _check_context(second, problem)
     _check_budget(budget, price.prompt * prompt + price.decode + scoring, count)
 

@@ -27,7 +27,7 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code, interruption
-from adaptive_ttc.cli.options import add_pair_options, answers_of, load_solver
+from adaptive_ttc.cli.options import add_pair_options, answers_of, check_beside, load_solver
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
@@ -92,24 +92,44 @@ def add_drawing_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Draw what is missing, and say what there is."""
     check_workers(options)
-    arms = arms_of(options)
+    arms, parts = arms_of(options), policies_of(options)
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
-    for part in policies_of(options):
+    for part in parts:
+        if part is not parts[0] and not affords(part):
+            console.print(Text("ended early: no tokens are left for the second policy", style="yellow"))
+            return
         load = partial(load_solver, part, options.seed)
         with Store(options.store) as store, load() as solver:
             settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
             key = pool_key(solver, options.dataset, rows, **settings)
             wanted = demand(drawable(arms, solver, options), options.repeats)
-            draw_missing(options, rows, wanted, store, key, solver, load, console)
+            drawn = draw_missing(part, rows, wanted, store, key, solver, load, console)
+        leave_over(part, drawn, parts)
 
 
 def policies_of(options: argparse.Namespace) -> list[argparse.Namespace]:
-    """The options for each policy alone, with the one PRM: a cascade's units are those of its policies."""
-    alone = argparse.Namespace(**{**vars(options), "second": None})
+    """The options for each policy alone, with the one PRM: a cascade's units are those of its policies.
+
+    ConfigError: a weight and no second policy, or a second policy beside a recipe.
+    """
+    check_beside(options)
     if options.second is None:
-        return [alone]
+        return [options]
+    alone = {**vars(options), "second": None, "second_weight": None}
     prm = options.prm or (None if options.policy else str(MINI_PRM))
-    return [alone, argparse.Namespace(**{**vars(alone), "policy": options.second, "prm": prm})]
+    return [argparse.Namespace(**{**alone, **of}) for of in ({}, {"policy": options.second, "prm": prm})]
+
+
+def leave_over(part: argparse.Namespace, drawn: int, parts: Sequence[argparse.Namespace]) -> None:
+    """Leave the next policies what a part's ``drawn`` tokens left of the limit."""
+    for other in parts[parts.index(part) + 1 :]:
+        if other.max_tokens_total is not None:
+            other.max_tokens_total = max(0, other.max_tokens_total - drawn)
+
+
+def affords(part: argparse.Namespace) -> bool:
+    """Whether the limit leaves it a token for each of its workers."""
+    return part.max_tokens_total is None or part.max_tokens_total >= part.workers
 
 
 def arms_of(options: argparse.Namespace) -> list[Arm]:
@@ -144,8 +164,9 @@ def draw_missing(
     solver: Solver,
     load: Callable[[], Solver],
     console: Console,
-) -> None:
-    """Draw the units that a store lacks, with progress and a summary; the solver is closed at the end.
+) -> int:
+    """Draw the units that a store lacks, with progress and a summary; the solver is closed at the end. Returns how many
+    tokens were generated.
 
     ``wanted``: kind -> number of units of a problem; ``load`` makes the solvers of workers.
     """
@@ -176,6 +197,7 @@ def draw_missing(
                 job, rows, store, options.workers, start, max_tokens_total=limit, report=report
             )
     console.print(Text(_summary(collected, tally, len(rows), time.perf_counter() - began)))
+    return max(tally.tokens, collected.generated)
 
 
 def _workers_of(options: argparse.Namespace, job: Job) -> AbstractContextManager[Callable[[], Worker]]:

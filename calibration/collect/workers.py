@@ -237,6 +237,7 @@ class _Collection:
             self.report(advance)
         if slot.tokens is not None:
             slot.tokens -= result.collected.generated
+            self.collected.generated += result.collected.generated
         if result.collected.ended_early is not None:
             self.collected.ended_early = (
                 "the rest of a worker's part of the tokens does not cover the next request: allow more"
@@ -260,6 +261,7 @@ class _Collection:
         if slot.tokens is None:
             self.hire(None, None if shard.rows else shard)
         else:  # how much of its part it had generated is unknown, so the part counts as used up
+            self.collected.generated += slot.tokens
             self.collected.ended_early = "a worker died, and its part of the tokens with it; the same command goes on"
 
     def _look(self, shard: _Shard) -> None:

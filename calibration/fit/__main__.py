@@ -107,6 +107,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Gather, fit, write, and show."""
     if options.budget_grid is not None and not all(budget > 0 for budget in options.budget_grid):
         raise ConfigError(f"--budget-grid {options.budget_grid}: budgets are above 0")
+    if options.replay and (options.second or options.second_weight is not None):
+        raise ConfigError("--replay fits recorded samples, which a second policy adds nothing to: leave out --second")
     began = time.perf_counter()
     arms = arms_of(options)
     gathered = from_recorded(options) if options.replay else from_store(options, arms, console)

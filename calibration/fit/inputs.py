@@ -15,7 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from adaptive_ttc.calibration.collect.__main__ import check_workers, draw_missing, drawable, policies_of
+from adaptive_ttc.calibration.collect.__main__ import (
+    affords,
+    check_workers,
+    draw_missing,
+    drawable,
+    leave_over,
+    policies_of,
+)
 from adaptive_ttc.calibration.collect.arms import Arm, demand
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, load_records, with_second
 from adaptive_ttc.calibration.collect.store import Store
@@ -25,7 +32,7 @@ from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
-from adaptive_ttc.policies.cascade import cascade_fingerprint, cascade_name
+from adaptive_ttc.policies.cascade import cascade_fingerprint, cascade_name, weight_of
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.base import AGGREGATIONS
@@ -67,12 +74,15 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
     check_enough(len(rows), options.folds)  # before hours of drawing
-    parts = [_drawn(part, arms, rows, console) for part in policies_of(options)]
+    asked, parts = policies_of(options), list[_Drawn]()
+    for part in asked:
+        parts.append(_drawn(part, arms, rows, console, beside=tuple(one.key for one in parts)))
+        leave_over(part, parts[-1].generated, asked)
     first, second = parts[0], parts[1] if len(parts) > 1 else None
     records, key, models = first.records, first.key, dict(first.models)
     fingerprint, weight = key.policy, None
     if second is not None:
-        weight = options.second_weight or max(1.0, second.parameters / first.parameters)
+        weight = weight_of(first.parameters, second.parameters, options.second_weight)
         records = with_second(records, second.records, weight)
         fingerprint = cascade_fingerprint(key.policy, second.key.policy)
         models["policy"] = cascade_name(str(models["policy"]), str(second.models["policy"]))
@@ -81,12 +91,13 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
             f"none of {len(rows)} problems has all the units that the arms need: give the same command again to go on, "
             "or allow more with --max-tokens-total"
         )
+    weighed = {} if weight is None else {"second_weight": repr(weight)}
     return FitData(
         records,
         models,
-        {"policy": fingerprint, "prm": key.prm, "prompt": key.prompt, **told_answers(key.answers)},
+        {"policy": fingerprint, "prm": key.prm, "prompt": key.prompt, **weighed, **told_answers(key.answers)},
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
-        weights_of(options.count, first.prm_parameters / first.parameters),
+        weights_of(options.count, first.prm_parameters / max(first.parameters, 1)),
         counts_of_work(records),
         doubted=first.doubted,
         reading_seconds=sum(part.seconds for part in parts),
@@ -102,35 +113,44 @@ class _Drawn:
     records: list[ProblemRecord]
     key: PoolKey
     models: Mapping[str, str | None]
-    parameters: int  # of the policy, at least 1
+    parameters: int  # of the policy
     prm_parameters: int
     doubted: bool
+    generated: int  # tokens, in this run
     seconds: float
     cpu_seconds: float
 
 
-def _drawn(options: argparse.Namespace, arms: Sequence[Arm], rows: Sequence[Row], console: Console) -> _Drawn:
-    """Draw what the store lacks of one policy, and read what is complete."""
+def _drawn(
+    options: argparse.Namespace,
+    arms: Sequence[Arm],
+    rows: Sequence[Row],
+    console: Console,
+    *,
+    beside: Sequence[PoolKey],
+) -> _Drawn:
+    """Draw what the store lacks of one policy, ``beside`` the units of others, and read what is complete."""
     load = partial(load_solver, options, options.sampling_seed)
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
         key = pool_key(solver, options.dataset, rows, seed=options.sampling_seed, **settings)
-        _explain_others(store, key, options, console)
+        others = store.keys()
+        _explain_others([one for one in others if one not in beside], key, options, console)
         started, cpu = time.perf_counter(), time.process_time()
         wanted = demand(drawable(arms, solver, options), options.repeats)
         records = load_records(store, key, rows, wanted)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         models = named(solver, embedded=options.policy is None and options.recipe is None)
-        parameters, prm = max(solver.policy.parameters, 1), 0 if solver.prm is None else solver.prm.parameters
-        doubted = traits_of(solver.prm).free
+        parameters, prm = solver.policy.parameters, 0 if solver.prm is None else solver.prm.parameters
+        doubted, generated = traits_of(solver.prm).free, 0
         done = {record.id for record in records}
         lacking = [row for row in rows if row["unique_id"] not in done]
-        if lacking:
-            draw_missing(options, lacking, wanted, store, key, solver, load, console)
+        if lacking and (not beside or affords(options)):
+            generated = draw_missing(options, lacking, wanted, store, key, solver, load, console)
             records = load_records(store, key, rows, wanted)
     return _Drawn(
         records=records, key=key, models=models, parameters=parameters, prm_parameters=prm, doubted=doubted,
-        seconds=seconds, cpu_seconds=cpu_seconds,
+        generated=generated, seconds=seconds, cpu_seconds=cpu_seconds,
     )  # fmt: skip
 
 
@@ -178,9 +198,8 @@ def _begun(unit: Unit) -> int:
     return unit.attempts[0].tokens if family == "revision" and unit.attempts else 0
 
 
-def _explain_others(store: Store, key: PoolKey, options: argparse.Namespace, console: Console) -> None:
+def _explain_others(keys: Sequence[PoolKey], key: PoolKey, options: argparse.Namespace, console: Console) -> None:
     """Say what a store was begun with where the settings differ; ConfigError where --resume is given."""
-    keys = store.keys()
     if key in keys or not keys:
         return
     mine = asdict(key)

@@ -158,6 +158,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         AdaptiveTTCError: what is asked for is impossible, or an engine failed.
     """
+    if options.second is not None:
+        raise ConfigError("the curves are of one policy: leave out --second; --reference-policy draws a larger one")
     if options.json is not None:
         writable(options.json)
     least = [number for number in (options.limit, options.most) if number is not None]
