@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.cli import interruption
-from adaptive_ttc.cli.options import add_model_options, answers_of, load_solver
+from adaptive_ttc.cli.options import add_model_options, answers_of, load_solver, second_of
 from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.doctor.check import Check
 from adaptive_ttc.doctor.examine import examine
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--engine replay answers from a record, and runs no model that could be checked: name the models themselves"
         )
-    if options.second is not None:
+    if second_of(options) is not None:
         raise ConfigError("doctor checks one policy and its PRM: name either policy as --policy, in a call of its own")
     rows = (
         worked_rows()

@@ -196,9 +196,11 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
         word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers, **_calibration(options)}
         word |= {} if defaults else {"defaults": None}
-        if not boxed and "system_prompt" not in read_recipe(options.recipe).policy_settings:
+        recipe, part = read_recipe(options.recipe), getattr(options, "part", None)
+        recipe = recipe if part is None else recipe.alone(second=part == "second")
+        if not boxed and not {"system_prompt"} & {*recipe.policy_settings, *recipe.second_settings}:
             word["system_prompt"] = ""
-        return Solver.recipe(options.recipe, seed=seed, **word)
+        return Solver.recipe(recipe, seed=seed, **word)
     if options.api_key_env is not None or options.trust_remote_code:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):
@@ -246,6 +248,12 @@ def _has_prm(options: argparse.Namespace) -> bool:
         return options.prm is not None or options.policy is None
     check_beside(options)
     return read_recipe(options.recipe).prm is not None
+
+
+def second_of(options: argparse.Namespace) -> str | None:
+    """The second policy that the options or their recipe name."""
+    named: str | None = options.second
+    return named if options.recipe is None else read_recipe(options.recipe).second
 
 
 def check_beside(options: argparse.Namespace) -> None:

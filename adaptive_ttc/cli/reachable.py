@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -23,13 +24,19 @@ KNOCKING = 1.5
 
 def knock(options: argparse.Namespace) -> None:
     """ConfigError where the engine is ``openai`` and none of its servers takes a connection."""
-    engine, settings = options.engine, {}
-    if options.recipe is not None:
-        recipe = read_recipe(options.recipe)
-        engine, settings = recipe.engine, dict(recipe.policy_settings)
+    if options.recipe is None:
+        _knock(options.engine, {"base_url": options.base_url or BASE_URL})
+        return
+    recipe = read_recipe(options.recipe)
+    _knock(recipe.engine, recipe.policy_settings)
+    if recipe.second is not None:
+        _knock(recipe.second_settings["engine"], recipe.second_settings)
+
+
+def _knock(engine: str, settings: Mapping[str, Any]) -> None:
     if engine != "openai" or "first_patience" in settings:  # then they may still be starting
         return
-    named = settings.get("base_url", BASE_URL) if options.recipe is not None else options.base_url or BASE_URL
+    named = settings.get("base_url", BASE_URL)
     urls = [named] if isinstance(named, str) else named
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         return  # what is wrong with it is told when it is read

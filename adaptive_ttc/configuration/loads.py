@@ -73,7 +73,8 @@ class LoadsModels(ABC):
                 what ``device``, ``dtype`` and ``max_model_len`` say of both.
             second: folder or name of a larger policy, which adaptive runs turn to where the calibration of both finds
                 it worth its price, see :class:`adaptive_ttc.policies.cascade.Cascade`.
-            second_settings: passed to its engine; by default ``policy_settings``.
+            second_settings: passed to its engine, which is the policy's unless ``engine`` among them names another; by
+                default ``policy_settings``.
             second_weight: tokens of the policy that one of the second counts; by default the ratio of the parameters.
 
         Raises:
@@ -89,11 +90,11 @@ class LoadsModels(ABC):
         )
         cascade: dict[str, Any] = {}
         if second is not None:
-            given = policy_settings if second_settings is None else second_settings
-            of_second = placing.settings(
-                second, None, engine, policy_settings=given or {}, prm_settings={}, answers=space
-            )
-            cascade = {"second": second, "second_settings": of_second[0], "second_weight": second_weight}
+            given = dict((policy_settings if second_settings is None else second_settings) or {})
+            own = given.pop("engine", engine)
+            of_second = placing.settings(second, None, own, policy_settings=given, prm_settings={}, answers=space)
+            cascade = {"second": second, "second_settings": {"engine": own, **of_second[0]}}
+            cascade["second_weight"] = second_weight
         elif second_settings or second_weight is not None:
             raise ConfigError("second_settings and second_weight are of a second policy: name it with second=")
         with loaded_pair(policy, prm, engine, *settings, **cascade) as (model, reward_model):

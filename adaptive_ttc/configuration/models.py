@@ -42,7 +42,7 @@ def loaded_pair(
         model = load_policy(policy, engine=engine, **policy_settings)
         loaded.append(model)
         if second is not None:
-            other = load_policy(second, engine=engine, **(second_settings or {}))
+            other = load_policy(second, **{"engine": engine, **(second_settings or {})})
             loaded.append(other)
             model = Cascade(model, other, second_weight)
         yield model, reward_model

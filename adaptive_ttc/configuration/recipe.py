@@ -6,7 +6,7 @@ import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ class Recipe:
     policy_settings: Mapping[str, Any]
     prm: str | None = None
     prm_settings: Mapping[str, Any]
+    second: str | None = None  # a larger policy, see :class:`adaptive_ttc.policies.cascade.Cascade`
+    second_settings: Mapping[str, Any] = field(default_factory=dict)  # with its ``engine``
+    second_weight: float | None = None  # tokens of the policy that one of its tokens counts
     answers: str | None = None  # the answer space, see docs/answers.md; None: the solver's own
     calibration: Path | None = None  # the pair's, a folder
     solve: Mapping[str, Any]  # arguments of ``Solver.solve`` for calls that do not give them
@@ -47,21 +50,32 @@ class Recipe:
         Raises:
             ConfigError: that variable is not set, or no engine of the recipe takes what is given.
         """
-        policy, prm = dict(self.policy_settings), dict(self.prm_settings)
-        servers = [one for one, engine in ((policy, self.engine), (prm, prm.get("engine"))) if engine == "openai"]
+        policy, prm, second = dict(self.policy_settings), dict(self.prm_settings), dict(self.second_settings)
+        run = ((policy, self.engine), (second, second.get("engine")), (prm, prm.get("engine")))
+        servers = [one for one, engine in run if engine == "openai"]
         for one in servers:
             one["api_key_env"] = _checked_variable(api_key_env)
         if api_key_env is not None and not servers:
             raise ConfigError(f"the engine {self.engine!r} of this recipe takes no API key: leave out --api-key-env")
         if trust_remote_code:
-            trusting = [one for one, engine in ((policy, self.engine), (prm, prm.get("engine"))) if engine == "vllm"]
+            trusting = [one for one, engine in run if engine == "vllm"]
             if not trusting:
                 raise ConfigError("only vLLM runs code of models: leave out --trust-remote-code")
             for one in trusting:
                 one["trust_remote_code"] = True
         models = {"policy": self.policy, "prm": self.prm, "engine": self.engine, "answers": self.answers}
-        others = {"calibration": self.calibration, "defaults": self.solve}
+        others: dict[str, Any] = {"calibration": self.calibration, "defaults": self.solve}
+        if self.second is not None:
+            others |= {"second": self.second, "second_settings": second, "second_weight": self.second_weight}
         return {**models, **others, "policy_settings": policy, "prm_settings": prm}
+
+    def alone(self, *, second: bool) -> Recipe:
+        """The recipe of one of its two policies, with the PRM and without the calibration of both."""
+        bare = replace(self, second=None, second_settings={}, second_weight=None, calibration=None)
+        if not second or self.second is None:
+            return bare
+        settings = {name: value for name, value in self.second_settings.items() if name != "engine"}
+        return replace(bare, policy=self.second, engine=self.second_settings["engine"], policy_settings=settings)
 
 
 def _checked_variable(name: str | None) -> str | None:
@@ -104,7 +118,7 @@ _SERVED_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 """The kinds of what is no whole number."""
 
 _SERVERS_OWN = ("host", "open", "keys", "cors_origin", "cors_origins")
-_TABLES = ("policy", "prm", "solve", "serve", "commands")
+_TABLES = ("policy", "second", "prm", "solve", "serve", "commands")
 _LINES = ("answers", "calibration", "card_gib")
 
 
@@ -132,9 +146,9 @@ def recipe_file(recipe: str | Path) -> Path:
 def read_recipe(recipe: str | Path) -> Recipe:
     """Read a recipe, given the name of one that comes with the package, or a file; ConfigError if it is none.
 
-    It is TOML with a table ``policy``, and optionally ``prm``, ``solve``, ``serve``, ``commands`` and lines
+    It is TOML with a table ``policy``, and optionally ``second``, ``prm``, ``solve``, ``serve``, ``commands`` and lines
     ``answers``, ``calibration``, ``card_gib``. Each model's table holds ``model``, and settings beside it; ``engine``
-    says what runs it.
+    says what runs it, and ``weight`` what a token of the second policy counts.
     """
     path = recipe_file(recipe)
     try:
@@ -149,6 +163,10 @@ def read_recipe(recipe: str | Path) -> Recipe:
         )
     policy, policy_settings = _model(path, "policy", document.get("policy"))
     engine = policy_settings.pop("engine", DEFAULT_ENGINE)
+    second, second_settings = _model(path, "second", document["second"]) if "second" in document else (None, {})
+    weight = _weight(path, second_settings.pop("weight", None))
+    if second is not None:
+        second_settings.setdefault("engine", engine)
     prm, prm_settings = _model(path, "prm", document["prm"]) if "prm" in document else (None, {})
     commands = document.get("commands", {})
     if not isinstance(commands, dict) or not all(isinstance(line, str) for line in commands.values()):
@@ -160,6 +178,9 @@ def read_recipe(recipe: str | Path) -> Recipe:
         policy_settings=policy_settings,
         prm=prm,
         prm_settings=prm_settings,
+        second=second,
+        second_settings=second_settings,
+        second_weight=weight,
         answers=_answers(path, document.get("answers")),
         calibration=_calibration(path, document.get("calibration")),
         solve=_solve(path, document.get("solve", {}), prm=prm is not None),
@@ -180,6 +201,12 @@ def _calibration(path: Path, folder: Any) -> Path | None:
     if folder is not None and not isinstance(folder, str):
         raise ConfigError(f"{path}: calibration = {folder!r} must be a folder, seen from the recipe's")
     return None if folder is None else path.parent / folder
+
+
+def _weight(path: Path, weight: Any) -> float | None:
+    if weight is not None and (type(weight) not in (int, float) or not 1 <= weight < math.inf):
+        raise ConfigError(f"{path}: in the table [second], weight = {weight!r} must be a number of at least 1")
+    return weight  # type: ignore[no-any-return]
 
 
 def _card(path: Path, card: Any) -> float | None:

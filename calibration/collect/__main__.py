@@ -27,11 +27,12 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code, interruption
-from adaptive_ttc.cli.options import add_pair_options, answers_of, check_beside, load_solver
+from adaptive_ttc.cli.options import add_pair_options, answers_of, check_beside, load_solver, second_of
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of
 from adaptive_ttc.loading import MINI_PRM
+from adaptive_ttc.policies.cascade import weight_of
 from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.solver import Solver
@@ -113,8 +114,11 @@ def policies_of(options: argparse.Namespace) -> list[argparse.Namespace]:
     ConfigError: a weight and no second policy, or a second policy beside a recipe.
     """
     check_beside(options)
-    if options.second is None:
+    if second_of(options) is None:
         return [options]
+    weight_of(1, 1, options.second_weight)  # refuses an impossible one before hours of drawing
+    if options.recipe is not None:
+        return [argparse.Namespace(**vars(options), part=part) for part in ("first", "second")]
     alone = {**vars(options), "second": None, "second_weight": None}
     prm = options.prm or (None if options.policy else str(MINI_PRM))
     return [argparse.Namespace(**{**alone, **of}) for of in ({}, {"policy": options.second, "prm": prm})]

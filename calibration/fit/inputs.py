@@ -29,6 +29,7 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import PoolKey, pool_key
 from adaptive_ttc.calibration.fit.difficulty import check_enough
 from adaptive_ttc.cli.options import answers_of, load_solver
+from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
 from adaptive_ttc.evaluation.datasets import Row, load_problems
@@ -72,9 +73,10 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     check_workers(options)
     if options.resume and not options.store.is_file():
         raise ConfigError(f"--resume: there is no {options.store} to go on with; leave --resume out to begin")
+    asked = policies_of(options)
     rows = load_problems(options.dataset, options.limit, answers=answers_of(options))
     check_enough(len(rows), options.folds)  # before hours of drawing
-    asked, parts = policies_of(options), list[_Drawn]()
+    parts = list[_Drawn]()
     for part in asked:
         parts.append(_drawn(part, arms, rows, console, beside=tuple(one.key for one in parts)))
         leave_over(part, parts[-1].generated, asked)
@@ -82,7 +84,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
     records, key, models = first.records, first.key, dict(first.models)
     fingerprint, weight = key.policy, None
     if second is not None:
-        weight = weight_of(first.parameters, second.parameters, options.second_weight)
+        weight = weight_of(first.parameters, second.parameters, _weight_asked(options))
         records = with_second(records, second.records, weight)
         fingerprint = cascade_fingerprint(key.policy, second.key.policy)
         models["policy"] = cascade_name(str(models["policy"]), str(second.models["policy"]))
@@ -152,6 +154,11 @@ def _drawn(
         records=records, key=key, models=models, parameters=parameters, prm_parameters=prm, doubted=doubted,
         generated=generated, seconds=seconds, cpu_seconds=cpu_seconds,
     )  # fmt: skip
+
+
+def _weight_asked(options: argparse.Namespace) -> float | None:
+    given: float | None = options.second_weight
+    return given if options.recipe is None else read_recipe(options.recipe).second_weight
 
 
 def told_answers(answers: str) -> dict[str, str]:

@@ -73,7 +73,7 @@ from adaptive_ttc.calibration.pareto.inputs import Guide, Tested, calibration_of
 from adaptive_ttc.calibration.pareto.pooled import in_pool, pooled_lines
 from adaptive_ttc.calibration.pareto.sampling_rules import sampling_lines
 from adaptive_ttc.cli import Parser, exit_code
-from adaptive_ttc.cli.options import add_model_options, load_solver
+from adaptive_ttc.cli.options import add_model_options, load_solver, second_of
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import CalibrationError, ConfigError, install_command
 from adaptive_ttc.evaluation.markdown import command, write_section
@@ -158,7 +158,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         AdaptiveTTCError: what is asked for is impossible, or an engine failed.
     """
-    if options.second is not None:
+    if second_of(options) is not None:
         raise ConfigError("the curves are of one policy: leave out --second; --reference-policy draws a larger one")
     if options.json is not None:
         writable(options.json)

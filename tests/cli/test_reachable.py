@@ -6,10 +6,13 @@ import time
 import pytest
 
 from adaptive_ttc.cli import main
-from adaptive_ttc.cli.reachable import KNOCKING, unreachable
+from adaptive_ttc.cli.reachable import KNOCKING, check_servers, unreachable
+from adaptive_ttc.estimate.pair_calibration import prior_of
 from adaptive_ttc.loading import MINI_POLICY
+from adaptive_ttc.policies.cascade import Cascade
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.wrappers import WrappedPolicy
 
 
 @pytest.fixture
@@ -68,3 +71,25 @@ def test_a_base_url_that_is_none_is_told(url, tmp_path, capsys):
     recipe.write_text(f"[policy]\nmodel = '{MINI_POLICY}'\nengine = 'openai'\nbase_url = {url}\n")
     assert main(["solve", "q", "--n", "2", "--strategy", "majority", "--recipe", str(recipe)]) == 2
     assert "base_url is the URL of a server, or a list of such; got a" in capsys.readouterr().err
+
+
+async def test_the_servers_of_both_policies_are_waited_for():
+    ready = []
+
+    class Served(WrappedPolicy):
+        async def ready(self):
+            ready.append(self.name)
+
+    pair = [Served(FakePolicy.generative(name=name)) for name in ("small", "large")]
+    rows = prior_of(100, prm=False)
+    async with Solver(Cascade(*pair), calibration=rows) as solver:
+        await check_servers(solver)
+    assert ready == ["small", "large"]
+
+
+def test_a_recipes_second_policy_is_knocked_at_too(nowhere, tmp_path, capsys):
+    recipe = tmp_path / "served.toml"
+    second = f'[second]\nmodel = "n"\nengine = "openai"\nbase_url = "{nowhere}"\n'
+    recipe.write_text(f'[policy]\nmodel = "m"\nengine = "transformers"\n{second}')
+    assert main(["solve", "q", "--budget-tokens", "90", "--recipe", str(recipe)]) == 2
+    assert f"no server is there ({nowhere}" in capsys.readouterr().err

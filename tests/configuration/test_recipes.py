@@ -16,7 +16,9 @@ from adaptive_ttc.cli.options import load_solver
 from adaptive_ttc.configuration.defaults import check_defaults, of_pools, with_defaults
 from adaptive_ttc.configuration.recipe import SERVED, SHIPPED, read_recipe, recipe_names
 from adaptive_ttc.errors import CalibrationError, ConfigError
+from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.loading import MINI_CALIBRATION, MINI_POLICY, MINI_PRM
+from adaptive_ttc.policies.cascade import Cascade
 from adaptive_ttc.policies.fake import FakePolicy, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.serve.config import ServeConfig
@@ -216,3 +218,101 @@ def test_the_documented_recipe_is_one(tmp_path):
     assert recipe.calibration == tmp_path / "calibrated/own"
     assert recipe.solve == {"budget_tokens": 8000, "max_tokens": 1024}
     assert recipe.serve == {"name": "qwen-small", "most_budget": 50000}
+
+
+# ---- a second policy --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(monkeypatch):
+    """What was loaded: names, and settings of the engines."""
+    asked = []
+
+    class Engine:
+        def __init__(self, name):
+            self.name = name
+
+        def from_pretrained(self, model, **settings):
+            asked.append((self.name, model, settings))
+            size = {"small": 10, "large": 50}[model]
+            return FakePolicy.generative(name=model, parameters=size)
+
+        def from_family(self, family, model, **settings):
+            return FakePRM.truthful(toy_right_so_far)
+
+    monkeypatch.setattr(loading, "_entry", lambda group, kind, name: Engine(name))
+    monkeypatch.setattr(SelectedCalibration, "__init__", lambda self, *given, **rest: None)
+    return asked
+
+
+SECOND = "[policy]\nmodel = 'small'\nengine = 'fake'\nmax_batch = 4"
+
+
+def test_a_recipe_names_a_second_policy_with_its_engine_settings_and_weight(tmp_path, pairs):
+    table = "[second]\nmodel = 'large'\nengine = 'other'\nmax_batch = 2\nweight = 3"
+    with Solver.recipe(written(tmp_path, SECOND, table, models=False)) as solver:
+        assert isinstance(solver.policy, Cascade)
+        assert (solver.policy.name, solver.policy.second_weight) == ("small then large", 3)
+    assert [(engine, model, settings["max_batch"]) for engine, model, settings in pairs] == [
+        ("fake", "small", 4), ("other", "large", 2),
+    ]  # fmt: skip
+    with Solver.recipe(written(tmp_path, SECOND, "[second]\nmodel = 'large'", models=False)) as solver:
+        assert solver.policy.second_weight == 5
+    assert pairs[-1][:2] == ("fake", "large")
+    assert "max_batch" not in pairs[-1][2], "settings of one policy are not those of the other"
+
+
+def test_either_policy_of_a_recipe_is_drawn_alone(tmp_path, pairs):
+    from adaptive_ttc.calibration.collect.__main__ import parser, policies_of
+
+    file = written(tmp_path, SECOND, "[second]\nmodel = 'large'\nmax_batch = 2", models=False)
+    options = parser().parse_args(["--recipe", str(file), "--store", "none"])
+    names = []
+    for part in policies_of(options):
+        with load_solver(part, 1) as solver:
+            names.append(solver.policy.name)
+    assert names == ["small", "large"]
+    assert [settings["max_batch"] for *_, settings in pairs] == [4, 2]
+    for command in ("doctor", "solve"):
+        words = ["1 + 1?", "--n", "1", "--second", "large"] if command == "solve" else []
+        assert main([command, *words, "--recipe", str(file)]) == 2
+
+
+def test_a_key_and_trust_are_for_the_second_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEY", "k")
+    served = "[second]\nmodel = 'large'\nengine = 'openai'"
+    read = read_recipe(written(tmp_path, SECOND, served, models=False))
+    assert read.arguments(api_key_env="KEY")["second_settings"]["api_key_env"] == "KEY"
+    read = read_recipe(written(tmp_path, SECOND, served.replace("openai", "vllm"), models=False))
+    assert read.arguments(trust_remote_code=True)["second_settings"]["trust_remote_code"] is True
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("[second]\nweight = 3", r"give the table \[second\] an entry model"),
+        ("[second]\nmodel = 'large'\nweight = 0.5", r"weight = 0.5 must be a number of at least 1"),
+        ("[second]\nmodel = 'large'\nweight = '3'", "must be a number"),
+        ("[second]\nmodel = 'large'\nweight = nan", "must be a number"),
+        ("[second]\nmodel = 'large'\napi_key_env = 'KEY'", r"leave api_key_env out of the table \[second\]"),
+    ],
+)
+def test_a_second_policy_that_cannot_be_is_told(tmp_path, table, told):
+    with pytest.raises(ConfigError, match=told):
+        read_recipe(written(tmp_path, SECOND, table, models=False))
+
+
+def test_the_command_line_refuses_what_is_of_no_second_policy(capsys):
+    asked = ["solve", "1 + 1?", "--n", "1"]
+    for words, told in (
+        (["--second-weight", "2"], "--second-weight is of a second policy"),
+        (["--recipe", "qwen2.5-7b_qwen-prm-7b", "--second", "x"], "leave out --second"),
+        (["--recipe", "qwen2.5-7b_qwen-prm-7b", "--second-weight", "2"], "leave out --second-weight"),
+    ):
+        assert main([*asked, *words]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert main(["doctor", "--second", "x"]) == 2
+    assert "name either policy as --policy" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit):
+        main(["solve", "--help"])
+    assert "--second MODEL" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """A driver beside another: a second policy on the same account, in the same trace, under the same numbers."""
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.events import ExpandEvent, SampledEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policies.cascade import Cascade
-from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.prm.base import Traits
+from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.strategies.requests import Expand, Score
 from adaptive_ttc.types import ROOT, Problem
 from tests.doubles import Shifted, TinyPolicy, in_virtual_time
@@ -119,7 +121,7 @@ def test_what_the_other_wrote_is_scored_with_the_tokens_of_its_own_tokenizer():
 
     class Reading(FakePRM):
         traits = Traits(logprobs=True)
-        asked = []
+        asked: ClassVar = []
 
         async def score(self, request):
             self.asked.append(request.tokens)

@@ -6,7 +6,8 @@ import pytest
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.export.exporter import graded_problem
 from adaptive_ttc.export.formats import to_label
-from adaptive_ttc.export.labels import RolloutSettings, StepLabeller, beginning_of
+from adaptive_ttc.export.labels import RolloutSettings, StepLabeller, beginning_of, check_goes_on
+from adaptive_ttc.policies.cascade import Cascade
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
@@ -104,3 +105,10 @@ def test_impossible_settings_and_solutions_without_tokens_are_refused():
 
     with pytest.raises(ConfigError, match="without token ids"):
         anyio.run(without_tokens)
+
+
+def test_no_roll_out_goes_on_from_what_a_second_policy_may_have_written():
+    policy = FakePolicy.generative()
+    check_goes_on(policy)
+    with pytest.raises(ConfigError, match="either policy of .* may have written them"):
+        check_goes_on(Cascade(policy, FakePolicy.generative(name="large")))

@@ -259,11 +259,12 @@ def test_a_calibration_of_the_first_alone_is_another_policys(allowed):
         {"fingerprints": {"policy": "tiny", "prm": believer().fingerprint}, "models": {"policy": "tiny"}},
     )  # fmt: skip
     if not allowed:
-        with pytest.raises(Exception, match="another policy.*--policy tiny --second large"):
+        with pytest.raises(Exception, match=r"another policy.*--policy tiny --second large"):
             Solver(cascade(), believer(), calibration=made)
         return
-    with Solver(cascade(), believer(), calibration=made, allow_mismatch=True) as one, pytest.warns(
-        UserWarning, match="--second large"
+    with (
+        Solver(cascade(), believer(), calibration=made, allow_mismatch=True) as one,
+        pytest.warns(UserWarning, match="--second large"),
     ):
         one.solve_sync("how much?", budget_tokens=100)
 
@@ -273,7 +274,7 @@ def test_a_calibration_made_with_another_weight_is_a_mismatch():
     fingerprints = {"policy": cascade().fingerprint, "prm": believer().fingerprint, "second_weight": "4.0"}
     made = Calibrated(both.table, None, both.gain, both.opening, {"fingerprints": fingerprints, "models": {}})
     Solver(cascade(), believer(), calibration=made).close()
-    with pytest.raises(Exception, match="second_weight=4, and here it is 5.*--second-weight 5"):
+    with pytest.raises(Exception, match=r"second_weight=4, and here it is 5.*--second-weight 5"):
         Solver(cascade(weight=5.0), believer(), calibration=made)
 
 
@@ -370,7 +371,7 @@ async def test_a_resumed_problem_is_as_if_it_had_never_been_interrupted(tmp_path
 
 async def test_a_checkpoint_of_another_weight_is_of_another_call(tmp_path):
     await many(tmp_path / "run.db")
-    with pytest.raises(CheckpointError, match="second_weight was 4.0, is 6.0"):
+    with pytest.raises(CheckpointError, match=r"second_weight was 4\.0, is 6\.0"):
         await many(tmp_path / "run.db", cascade(weight=6.0))
 
 
