@@ -53,9 +53,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """Something that may be done next on a problem: from a gain model in tokens (:meth:`in_tokens`), then priced in
-    units of the budget (:func:`adaptive_ttc.allocation.options.priced`).
-    """
+    """Something that may be done next: from a gain model in tokens, priced then in units (`allocation/options.py`)."""
 
     action: Action  # what would be done; the allocator never looks into it
     cost: float  # units that all of it is expected to take, above 0
@@ -71,6 +69,7 @@ class Option:
     at_once: int = 1  # units of its next slice
     look: int | None = None  # units after which evidence is looked at, at the earliest; None: as usual for its kind
     beyond: bool = False  # whether its forecast goes beyond what calibration recorded
+    prompt: int = 0  # units among ``cost`` and ``slice_cost`` that its next slice takes whatever its size
 
     def __post_init__(self) -> None:
         # written so that nan fails too
@@ -94,8 +93,9 @@ class Option:
         """With no more units of work in its next slice than ``units`` may be set aside for, but at least one."""
         if self.slice_cost <= units or self.at_once == 1:
             return self
-        at_once = max(1, int(self.at_once * units / self.slice_cost))
-        return replace(self, at_once=at_once, slice_cost=math.ceil(self.slice_cost * at_once / self.at_once))
+        work = self.slice_cost - self.prompt
+        at_once = max(1, int(self.at_once * (units - self.prompt) / max(work, 1)))
+        return replace(self, at_once=at_once, slice_cost=self.prompt + math.ceil(work * at_once / self.at_once))
 
 
 @dataclass(frozen=True, slots=True)

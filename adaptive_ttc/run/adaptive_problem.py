@@ -173,7 +173,7 @@ class AdaptiveProblem(ProblemRun):
         for one in self.forecast.options:
             prompt, least = self._prompt_due(one.action.kind), self.least(1, one.action.kind)
             cost, slice_cost = one.cost + prompt, max(one.slice_cost + prompt, least)
-            found.append(replace(one, gain=self.weight * one.gain, cost=cost, slice_cost=slice_cost))
+            found.append(replace(one, gain=self.weight * one.gain, cost=cost, slice_cost=slice_cost, prompt=prompt))
         return found
 
     def _prompt_due(self, kind: str) -> int:

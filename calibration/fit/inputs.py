@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -82,8 +83,11 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         leave_over(part, parts[-1].generated, asked)
     first, second = parts[0], parts[1] if len(parts) > 1 else None
     records, key, models = first.records, first.key, dict(first.models)
-    fingerprint, weight = key.policy, None
+    fingerprint, weight, counts = key.policy, None, counts_of_work(records)
     if second is not None:
+        joint = {record.id for record in records} & {record.id for record in second.records}
+        both = [[one for one in part.records if one.id in joint] for part in parts]
+        counts = dict(sum(map(Counter, map(counts_of_work, both)), Counter[str]())) | {"problems": len(joint)}
         weight = weight_of(first.parameters, second.parameters, _weight_asked(options))
         records = with_second(records, second.records, weight)
         fingerprint = cascade_fingerprint(key.policy, second.key.policy)
@@ -100,7 +104,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         {"policy": fingerprint, "prm": key.prm, "prompt": key.prompt, **weighed, **told_answers(key.answers)},
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
         weights_of(options.count, first.prm_parameters / max(first.parameters, 1)),
-        counts_of_work(records),
+        counts,
         doubted=first.doubted,
         reading_seconds=sum(part.seconds for part in parts),
         reading_cpu_seconds=sum(part.cpu_seconds for part in parts),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
 from adaptive_ttc.estimate.features import family_of
-from adaptive_ttc.strategies.adaptive import plain
+from adaptive_ttc.strategies.adaptive import is_second, plain
 
 Array = NDArray[np.float64]
 
@@ -54,11 +54,15 @@ def offered(curves: Curves, bins: BinCurves, weights: Weights) -> Offer:
 
 
 def _searches(columns: NDArray[np.str_], cost: Array) -> set[str]:
-    """Trees of DVTS and, where they are of fewer than two widths, the cheapest beam searches."""
+    """Of either policy: trees of DVTS and, where they are of fewer than two widths, the cheapest beam searches."""
     price = dict(zip(columns.tolist(), cost.mean(axis=0).tolist(), strict=True))
-    trees = {kind for kind in price if family_of(kind) == "dvts"}
-    beams = sorted((kind for kind in price if family_of(kind) == "beam_search"), key=lambda kind: (price[kind], kind))
-    return trees | set(beams[: max(0, WIDTHS - len(trees))])
+    found = set[str]()
+    for second in (False, True):
+        own = sorted((kind for kind in price if is_second(kind) == second), key=lambda kind: (price[kind], kind))
+        trees = {kind for kind in own if family_of(kind) == "dvts"}
+        beams = [kind for kind in own if family_of(kind) == "beam_search"]
+        found |= trees | set(beams[: max(0, WIDTHS - len(trees))])
+    return found
 
 
 def _dominated(kind: str, kinds: Collection[str], columns: NDArray[np.str_], bins: BinCurves, cost: Array) -> bool:

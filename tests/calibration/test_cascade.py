@@ -2,16 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from adaptive_ttc.calibration import show
 from adaptive_ttc.calibration.collect.__main__ import main as collect
 from adaptive_ttc.calibration.collect.arms import Arm, parse_arms
-from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, with_second
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights, with_second
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.fit import __main__ as fit
-from adaptive_ttc.calibration.fit.rows import possible_actions, reading_of
+from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
+from adaptive_ttc.calibration.fit.rows import GainSettings, possible_actions, reading_of
+from adaptive_ttc.calibration.fit.save import save_calibration, write_reports
 from adaptive_ttc.calibration.pareto.__main__ import main as pareto
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated
@@ -23,6 +26,8 @@ from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies.adaptive import Slice, is_sample, is_second, plain, request_of, split_kind
+from tests.calibration.conftest import ORIGIN
+from tests.calibration.simulated import simulated_record, simulated_records
 
 QUESTIONS = [f"Add {' + '.join(str((7 * i + 11 * j) % 37) for j in range(2 + 8 * (i % 2)))}." for i in range(40)]
 ARMS = ("--arms", "greedy", "majority:1,6")
@@ -151,42 +156,87 @@ def test_collecting_draws_both_policies_and_keeps_the_limit_for_both_together(lo
     assert drawn_by(store) == [policy_of("small").fingerprint, policy_of("large").fingerprint]
     units = len(capsys.readouterr().out.split("drawn:"))
     assert units == 3
-    assert collect([*words, "--store", str(tmp_path / "few.sqlite"), "--max-tokens-total", "150"]) == 0
+    assert collect([*words, "--store", str(tmp_path / "few.sqlite"), "--max-tokens-total", "900"]) == 0
     told = capsys.readouterr().out
     assert "ended early" in told
-    assert drawn_by(tmp_path / "few.sqlite") == [policy_of("small").fingerprint], "nothing was left for the second"
+    drawn = [int(one) for one in re.findall(r"(\d+) tokens in", told)]
+    assert drawn[0] > 450, "the first policy would take them all"
+    assert sum(drawn) <= 900, "of both policies together"
 
 
-def test_a_calibration_of_both_is_fitted_after_a_kill_saved_read_and_used(loaded, data, tmp_path, capsys, monkeypatch):
+def test_units_of_both_are_gathered_for_one_fit_after_a_kill_too(loaded, data, tmp_path, capsys, monkeypatch):
     """The first run was ended before the second policy was asked, whose units are no other settings of the first's."""
-    out, store = tmp_path / "both", str(tmp_path / "units.sqlite")
+    store, fitted = str(tmp_path / "units.sqlite"), []
+
+    def far_enough(*given):
+        fitted.extend(given)
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(fit, "calibrate", far_enough)
     words = ["--dataset", str(data), "--prm", "judge", *ARMS, "--policy", "small", "--store", store]
     assert collect(words) == 0
-    words += ["--second", "large", "--folds", "2", "--out", str(out), "--resume"]
-    assert fit.main(words) == 0, capsys.readouterr().err
+    words += ["--second", "large", "--folds", "2", "--out", str(tmp_path / "both")]
+    gathered, joined = [], fit.from_store
+    monkeypatch.setattr(fit, "from_store", lambda *given: gathered.append(joined(*given)) or gathered[-1])
+    assert fit.main([*words, "--resume"]) == 2
+    told = capsys.readouterr()
+    assert "far enough" in told.err
+    assert "begun with other settings" not in told.out
     assert loaded == ["small", "small", "large"]
-    assert "begun with other settings" not in capsys.readouterr().out
-    made = Calibrated.load(out)
-    first, second = policy_of("small"), policy_of("large")
-    assert made.meta["models"]["policy"] == "small then large"
-    assert made.meta["fingerprints"]["policy"] == Cascade(first, second).fingerprint
-    assert made.meta["fingerprints"]["second_weight"] == "5.0"
-    kinds = {arm.kind for arm in made.table.arms}
-    assert kinds == {"greedy", "sample", "second:greedy", "second:sample"}
-    assert made.gain.forecasts([Evidence(QUESTIONS[0], 30)])[0].options
-    assert (out / "report.html").exists()
-    assert "second:greedy" in (out / "report.md").read_text()
-    assert show.main([str(out)]) == 0
+    records, arms, *_ = fitted
+    assert [arm.name for arm in arms[len(arms) // 2 :]] == [f"second:{arm.name}" for arm in arms[: len(arms) // 2]]
+    units = {"greedy": 1, "sample": 6, "second:greedy": 1, "second:sample": 6}
+    assert all({kind: len(held) for kind, held in one.units.items()} == units for one in records)
+    (found,) = gathered
+    assert found.second_weight == 5
+    assert found.models["policy"] == "small then large"
+    both = Cascade(policy_of("small"), policy_of("large"))
+    assert (found.fingerprints["policy"], found.fingerprints["second_weight"]) == (both.fingerprint, "5.0")
+    assert (found.counts["problems"], found.counts["units"]) == (40, 2 * 40 * 7)
+    weights = {False: 1, True: 5}
+    drawn = sum(
+        one.unit.generated / weights[is_second(kind)] for each in records for kind in units for one in each.units[kind]
+    )
+    assert found.counts["generated_tokens"] == drawn, "what was drawn, unweighed"
+    assert fit.main([*words, "--second-weight", "2"]) == 2
+    assert gathered[-1].fingerprints["second_weight"] == "2.0"
+    assert "are missing" not in capsys.readouterr().out, "another weight draws nothing"
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The folder of a calibration of a policy and one that is right about half as often where it errs."""
+    first = simulated_records(40, 8, 5, trees=0, beams=0)
+    rates = [sum(one.correct[0] for one in record.units["sample"]) / 8 for record in first]
+    second = [simulated_record((1 + rate) / 2, 4, f"5-{number}", trees=0, beams=0) for number, rate in enumerate(rates)]
+    arms = parse_arms(["greedy", "majority:1,4,8", "weighted_best_of_n:4"])
+    arms += [replace(arm, second=True) for arm in arms if arm.n <= 4]
+    settings = Settings(Weights(prm=2.0), folds=2, learning=GainSettings(states=200, iterations=6, leaf=10))
+    made = calibrate(with_second(first, second, 5.0), arms, settings, "simulated")
+    folder = tmp_path_factory.mktemp("cascade") / "both"
+    models, prm = {"policy": "small then large", "prm": "fake"}, FakePRM.truthful(toy_right_so_far)
+    fingerprint = Cascade(policy_of("small"), policy_of("large")).fingerprint
+    prints = {"policy": fingerprint, "prm": prm.fingerprint, "second_weight": "5.0"}
+    saved = save_calibration(made, folder, **{**ORIGIN, "models": models, "fingerprints": prints})
+    write_reports(made, saved.meta, folder)
+    return folder
+
+
+def test_a_calibration_of_both_is_read_shown_and_used(both, capsys):
+    made = Calibrated.load(both)
+    assert {"greedy", "second:greedy"} <= {arm.kind for arm in made.table.arms}
+    assert "second:greedy" in (both / "report.md").read_text()
+    assert "second:greedy" in (both / "report.html").read_text()
+    assert show.main([str(both)]) == 0
     assert "second:greedy" in capsys.readouterr().out
-    monkeypatch.undo()
-    prm = FakePRM.truthful(toy_right_so_far)
-    with Solver(Cascade(first, second), prm, calibration=out) as solver:
+    first, second, prm = policy_of("small"), policy_of("large"), FakePRM.truthful(toy_right_so_far)
+    with Solver(Cascade(first, second), prm, calibration=both) as solver:
         solution = solver.solve_sync(QUESTIONS[1], budget_tokens=3000, min_gain=0.0)
     considered = [one[0] for event in solution.trace if event.kind == "allocation" for one in event.considered]
     assert any("second:" in one for one in considered)
     assert solution.spent <= 3000
     with pytest.raises(CalibrationError, match="second_weight=5, and here it is 9"):
-        Solver(Cascade(first, second, 9.0), prm, calibration=out)
+        Solver(Cascade(first, second, 9.0), prm, calibration=both)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 from adaptive_ttc.calibration.collect.arms import parse_arms
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
-from adaptive_ttc.calibration.judge.kinds import offered
+from adaptive_ttc.calibration.judge.kinds import _searches, offered
 
 ARMS = parse_arms(["greedy", "majority:4", "dvts:2x2", "dvts:4x4", "beam_search:16x4", "revision:4x4"])
 COST = [60, 240, 250, 260, 1000, 300]
@@ -38,3 +38,9 @@ def test_a_further_kind_is_offered_where_choices_by_difficulty_miss_it():
     offer = offered(*curves_of([[0.7, 0.65, 0.72, 0.75, 0.95, 0.7], [0.2, 0.2, 0.3, 0.3, 0.9, 0.2]]), Weights())
     assert "beam_search-16-4" in offer.kinds
     assert "revision-4" in offer.dropped
+
+
+def test_either_policys_searches_are_kept_by_its_own_widths():
+    columns = np.array(["dvts-4", "dvts-8", "beam_search-8-4", "second:beam_search-8-4", "second:beam_search-16-4"])
+    firm = _searches(columns, np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]))
+    assert firm == {"dvts-4", "dvts-8", "second:beam_search-8-4", "second:beam_search-16-4"}

@@ -110,5 +110,5 @@ def test_impossible_settings_and_solutions_without_tokens_are_refused():
 def test_no_roll_out_goes_on_from_what_a_second_policy_may_have_written():
     policy = FakePolicy.generative()
     check_goes_on(policy)
-    with pytest.raises(ConfigError, match="either policy of .* may have written them"):
+    with pytest.raises(ConfigError, match=r"either policy of .* may have written them"):
         check_goes_on(Cascade(policy, FakePolicy.generative(name="large")))

@@ -1,12 +1,14 @@
 """Adaptive runs with a second policy: it is asked where a calibration says so, on the same budget and for one vote."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import CheckpointError, ConfigError, EngineError, OutageError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
-from adaptive_ttc.estimate.gain import Action
+from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.events import RequestEvent, SearchEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policies.cascade import Cascade
@@ -381,3 +383,29 @@ async def test_statistics_count_the_calls_of_both():
         await one.solve("how much?", budget_tokens=5000)
         told = one.statistics().policy
     assert told.tokens == policy.first.delivered + policy.second.inner.delivered
+
+
+def test_a_slice_that_is_cut_to_what_is_left_still_pays_for_the_whole_prompt():
+    option = Option(Action("second:sample", 4), 1400.0, 0.5, 1400, at_once=4, prompt=1000)
+    cut = option.shrunk(1250)
+    assert (cut.at_once, cut.slice_cost) == (2, 1200)
+    assert option.shrunk(1040).slice_cost == 1100, "one unit, with the prompt"
+    assert replace(option, prompt=0).shrunk(700).slice_cost == 700
+
+
+async def test_the_units_of_the_prompt_are_in_what_a_first_slice_of_the_second_is_offered_at():
+    resources = Resources(policy=cascade(), prm=None)
+    request = make_request(Problem.of("how much?"), resources, options={}, budget=10_000_000, count="flops")
+    problem = AdaptiveProblem(request, resources, Ledger(10_000_000), Signal())
+    problem.forecast = Forecast(0.5, tuple(Option(Action(kind, 2), 100.0, 0.1, 200, at_once=2) for kind in KINDS))
+    prompt = 80 * (len("how much?") + 1)
+    first, second = problem.options()
+    assert (first.prompt, first.cost) == (0, 100)
+    assert (second.prompt, second.cost) == (prompt, 100 + prompt)
+    assert second.slice_cost == prompt + 80 * 16, "no less than begins it"
+    await problem.advance(Action("second:sample", 1), Ledger(1_000_000))
+    assert problem.options()[1].prompt == 0
+    await resources.grader.aclose()
+
+
+KINDS = ("sample", "second:sample")
