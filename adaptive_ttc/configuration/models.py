@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 
 Models = tuple[Policy, RewardModel | None]
+
+_CASCADE = "adaptive_ttc.policies.cascade"
+"""Built on the core; imported when there is a second policy."""
 
 
 @contextmanager
@@ -32,7 +36,6 @@ def loaded_pair(
 
     ConfigError: one cannot be loaded.
     """
-    from adaptive_ttc.policies.cascade import Cascade
     from adaptive_ttc.prm import load_prm
 
     loaded: list[Policy | RewardModel] = []
@@ -44,7 +47,7 @@ def loaded_pair(
         if second is not None:
             other = load_policy(second, **{"engine": engine, **(second_settings or {})})
             loaded.append(other)
-            model = Cascade(model, other, second_weight)
+            model = import_module(_CASCADE).Cascade(model, other, second_weight)
         yield model, reward_model
     except BaseException:
         with suppress(Exception):  # what went wrong first is what the caller must know

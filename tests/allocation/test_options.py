@@ -1,5 +1,7 @@
 """A forecast as options: what was begun costs only its rest."""
 
+from dataclasses import replace
+
 import pytest
 
 from adaptive_ttc.allocation.options import AGEING, GROWTH, MARGIN, Pace, priced, slice_units, within_record
@@ -99,3 +101,11 @@ def test_several_units_are_set_aside_for_and_shrink_to_what_is_left():
     assert eight.shrunk(10_000) == eight
     assert (eight.shrunk(500).at_once, eight.shrunk(500).slice_cost) == (2, MARGIN * 200)
     assert eight.shrunk(1).at_once == 1
+
+
+def test_a_slice_that_is_cut_to_what_is_left_still_pays_for_the_whole_prompt():
+    option = Option(Action("second:sample", 4), 1400.0, 0.5, 1400, at_once=4, prompt=1000)
+    cut = option.shrunk(1250)
+    assert (cut.at_once, cut.slice_cost) == (2, 1200)
+    assert option.shrunk(1040).slice_cost == 1100, "one unit, with the prompt"
+    assert replace(option, prompt=0).shrunk(700).slice_cost == 700

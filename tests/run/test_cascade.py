@@ -1,7 +1,5 @@
 """Adaptive runs with a second policy: it is asked where a calibration says so, on the same budget and for one vote."""
 
-from dataclasses import replace
-
 import anyio
 import pytest
 
@@ -233,8 +231,7 @@ async def test_a_second_engine_that_is_gone_leaves_the_first_ones_breaker_closed
 
 async def test_the_second_has_a_health_of_its_own_but_for_the_prm_and_losses():
     config = DriverConfig()
-    first = config.health()
-    second = config.second_health(first)
+    second = config.second_health(first := config.health())
     assert second.policy is not first.policy
     assert second.samples is not first.samples
     assert (second.prm, second.losses, second.scores) == (first.prm, first.losses, first.scores)
@@ -385,17 +382,9 @@ async def test_statistics_count_the_calls_of_both():
     assert told.tokens == policy.first.delivered + policy.second.inner.delivered
 
 
-def test_a_slice_that_is_cut_to_what_is_left_still_pays_for_the_whole_prompt():
-    option = Option(Action("second:sample", 4), 1400.0, 0.5, 1400, at_once=4, prompt=1000)
-    cut = option.shrunk(1250)
-    assert (cut.at_once, cut.slice_cost) == (2, 1200)
-    assert option.shrunk(1040).slice_cost == 1100, "one unit, with the prompt"
-    assert replace(option, prompt=0).shrunk(700).slice_cost == 700
-
-
 async def test_the_units_of_the_prompt_are_in_what_a_first_slice_of_the_second_is_offered_at():
-    resources = Resources(policy=cascade(), prm=None)
-    request = make_request(Problem.of("how much?"), resources, options={}, budget=10_000_000, count="flops")
+    resources, asked = Resources(policy=cascade(), prm=None), {"budget": 10_000_000, "count": "flops"}
+    request = make_request(Problem.of("how much?"), resources, options={}, **asked)
     problem = AdaptiveProblem(request, resources, Ledger(10_000_000), Signal())
     problem.forecast = Forecast(0.5, tuple(Option(Action(kind, 2), 100.0, 0.1, 200, at_once=2) for kind in KINDS))
     prompt = 80 * (len("how much?") + 1)
