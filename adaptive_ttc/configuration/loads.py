@@ -88,14 +88,9 @@ class LoadsModels(ABC):
         settings = placing.settings(
             policy, prm, engine, policy_settings=policy_settings or {}, prm_settings=prm_settings or {}, answers=space
         )
-        cascade: dict[str, Any] = {}
-        if second is not None:
-            given = dict((policy_settings if second_settings is None else second_settings) or {})
-            own = given.pop("engine", engine)
-            of_second = placing.settings(second, None, own, policy_settings=given, prm_settings={}, answers=space)
-            cascade = {"second": second, "second_settings": {"engine": own, **of_second[0]}}
-            cascade["second_weight"] = second_weight
-        elif second_settings or second_weight is not None:
+        given = policy_settings if second_settings is None else second_settings
+        cascade = _of_second(second, engine, placing, given or {}, second_weight, space)
+        if second is None and (second_settings or second_weight is not None):
             raise ConfigError("second_settings and second_weight are of a second policy: name it with second=")
         with loaded_pair(policy, prm, engine, *settings, **cascade) as (model, reward_model):
             chosen: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
@@ -157,3 +152,20 @@ def refuse_names(policy: object, prm: object) -> None:
     if isinstance(policy, str | Path) or isinstance(prm, str | Path):
         named = ", ".join(repr(str(one)) if isinstance(one, str | Path) else "..." for one in (policy, prm) if one)
         raise ConfigError(f"Solver takes models that are loaded; these are loaded by name with Solver.load({named})")
+
+
+def _of_second(
+    second: str | Path | None,
+    engine: str,
+    placing: Placing,
+    settings: Mapping[str, Any],
+    weight: float | None,
+    answers: AnswerSpace | None,
+) -> dict[str, Any]:
+    """What loads the second policy, with its own engine and settings; nothing where there is none."""
+    if second is None:
+        return {}
+    engine = settings.get("engine", engine)
+    own = {name: value for name, value in settings.items() if name != "engine"}
+    placed, _ = placing.settings(second, None, engine, policy_settings=own, prm_settings={}, answers=answers)
+    return {"second": second, "second_settings": {"engine": engine, **placed}, "second_weight": weight}
