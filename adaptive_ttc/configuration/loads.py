@@ -58,8 +58,7 @@ class LoadsModels(ABC):
         """Load a pair of models by folder or Hub name; further arguments as for the constructor.
 
         Args:
-            policy: the policy's folder or name.
-            prm: the PRM's folder or name.
+            policy, prm: their folders or names.
             engine: what runs the policy, an entry point of the group ``adaptive_ttc.policies``.
             device: of the models that run in this process's torch, such as ``cuda:1``; ``auto`` takes the GPU if there
                 is one.
@@ -71,31 +70,27 @@ class LoadsModels(ABC):
             policy_settings: passed to the engine: ``max_batch``, ``thinking``, ...
             prm_settings: passed to :func:`adaptive_ttc.prm.load_prm`. What either settings say of one model wins over
                 what ``device``, ``dtype`` and ``max_model_len`` say of both.
-            second: folder or name of a larger policy, which adaptive runs turn to where the calibration of both finds
-                it worth its price, see :class:`adaptive_ttc.policies.cascade.Cascade`.
-            second_settings: passed to its engine, which is the policy's unless ``engine`` among them names another; by
-                default ``policy_settings``.
-            second_weight: tokens of the policy that one of the second counts; by default the ratio of the parameters.
+            second, second_weight: a larger policy for adaptive runs, and the tokens of the policy that one of its own
+                counts, see :class:`adaptive_ttc.policies.cascade.Cascade`.
+            second_settings: of its engine, or of another ``engine`` that they name; by default ``policy_settings``.
 
         Raises:
-            ConfigError: no such engine, reader, rule or answer space, a model cannot be loaded, the policy is a PRM, or
-                no engine here takes an argument.
+            ConfigError: no such engine, rule or space, a model cannot be loaded or is none such, or an argument fits none.
             CalibrationError: it is no calibration, or one of another pair.
         """
         rule = selected_rule(rule, calibration)
         space = None if answers is None else space_of(answers)
         placing = Placing(device=device, dtype=dtype, system_prompt=system_prompt, max_model_len=max_model_len)
-        settings = placing.settings(
-            policy, prm, engine, policy_settings=policy_settings or {}, prm_settings=prm_settings or {}, answers=space
-        )
-        given = policy_settings if second_settings is None else second_settings
-        cascade = _of_second(second, engine, placing, given or {}, second_weight, space)
+        given: dict[str, Any] = {"policy_settings": policy_settings or {}, "prm_settings": prm_settings or {}}
+        settings = placing.settings(policy, prm, engine, **given, answers=space)
         if second is None and (second_settings or second_weight is not None):
             raise ConfigError("second_settings and second_weight are of a second policy: name it with second=")
+        own = policy_settings if second_settings is None else second_settings
+        cascade = _of_second(second, engine, placing, own or {}, second_weight, space)
         with loaded_pair(policy, prm, engine, *settings, **cascade) as (model, reward_model):
             chosen: dict[str, Any] = {"calibration": calibration, "allow_mismatch": allow_mismatch, "rule": rule}
-            chosen |= {"verify": verify, "answers": space, "defaults": defaults}
-            return cls(model, reward_model, seed=seed, config=config, **chosen)
+            chosen |= {"seed": seed, "config": config, "verify": verify, "answers": space, "defaults": defaults}
+            return cls(model, reward_model, **chosen)
 
     @classmethod
     def recipe(
