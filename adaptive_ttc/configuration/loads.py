@@ -75,7 +75,7 @@ class LoadsModels(ABC):
             second_settings: of its engine, or of another ``engine`` that they name; by default ``policy_settings``.
 
         Raises:
-            ConfigError: no such engine, rule or space, a model cannot be loaded or is none such, or an argument fits none.
+            ConfigError: no such engine, rule or space, a model cannot be loaded, or an argument fits none of them.
             CalibrationError: it is no calibration, or one of another pair.
         """
         rule = selected_rule(rule, calibration)
