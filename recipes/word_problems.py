@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     option("--max-tokens", type=int, default=300, metavar="T", help="of a sample (default: %(default)s)")
     option("--epochs", type=float, default=3.0, metavar="E", help="of the policy's training (default: %(default)s)")
     option("--learning-rate", type=float, metavar="R", help="of the policy (default: the library's)")
+    option("--tokens", type=int, metavar="T", help="of one training pass; less takes less memory (default: 8192)")
     option("--kinds", nargs="+", default=["implicit"], metavar="KIND", help="of verifiers; the best one is taken")
     return made
 
@@ -78,6 +79,7 @@ class Chain:
         part(options)
         fit = ["--policy", options.policy, "--data", self.path("policy.jsonl"), "--out", policy]
         rate = [] if options.learning_rate is None else ["--learning-rate", options.learning_rate]
+        rate += self.tokens
         self.recipe("before", options.policy)
         self.recipe("after", policy)
         self.together(
@@ -97,6 +99,11 @@ class Chain:
         self.together((calibration / "meta.json", ["calibrate", *fit, "--concurrency", 32]))
         self.write(found | self.solved())
 
+    @property
+    def tokens(self) -> list[Any]:
+        """Of a training pass, where that is asked for."""
+        return [] if self.options.tokens is None else ["--tokens", self.options.tokens]
+
     def write(self, figures: dict[str, Any]) -> None:
         """Print the figures, and keep them."""
         text = json.dumps(figures, indent=1)
@@ -115,7 +122,7 @@ class Chain:
         """Train the verifiers; the folder of the one that ranks samples of held-out problems best."""
         made = {kind: self.path(f"prm-{kind}") for kind in self.options.kinds}
         words = ["train-prm", "--policy", policy, "--data", self.path("after-verifier.jsonl")]
-        words += ["--epochs", self.options.verifier_epochs]
+        words += ["--epochs", self.options.verifier_epochs, *self.tokens]
         self.together(*((out / RECORD, [*words, "--kind", kind, "--out", out]) for kind, out in made.items()))
         return max(made.values(), key=_auc_within)
 
