@@ -5,8 +5,9 @@
 Every round is three commands, as a user would give them: ``adaptive-ttc export --format rollouts`` draws N solutions of
 each of K problems of MiniMath's training split by the policy of the round before (the first: the embedded one) with the
 embedded PRM, ``export --format sft`` takes the right, distinct ones in about equal parts of all difficulties, and
-``train-policy`` fine-tunes that policy on what all rounds found so far. Then every policy draws ``--fresh-samples``
-solutions of ``--fresh`` problems of the test split that no round saw. A run that was cut goes on.
+``train-policy`` fine-tunes the embedded policy anew on what all rounds found so far (ReST-EM, arXiv 2312.06585).
+Then every policy draws ``--fresh-samples`` solutions of ``--fresh`` problems of the test split that no round saw. A run
+that was cut goes on.
 
 Figures of each round's policy (0: the embedded one), all over the fresh problems:
 
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--most", type=int, default=8, metavar="K", help="solutions learned of a problem (default: %(default)s)")
     option("--per-bin", type=int, default=1200, metavar="K", help="of a bin of difficulty (default: %(default)s)")
     option("--epochs", type=float, default=2.0, metavar="E", help="of training (default: %(default)s)")
-    option("--learning-rate", type=float, nargs="+", default=[3e-4, 1e-4], metavar="R", help="of each (3e-4 1e-4)")
+    option("--learning-rate", type=float, nargs="+", default=[3e-4], metavar="R", help="of each (3e-4)")
     option("--fresh", type=int, default=300, metavar="K", help="problems to measure on (default: %(default)s)")
     option("--calibration-problems", type=int, default=160, metavar="K", help="0: none (default: %(default)s)")
     option("--fresh-samples", type=int, default=16, metavar="N", help="of each, at least 16 (default: %(default)s)")
@@ -114,7 +115,7 @@ def _round(options: Any, number: int, policy: Path) -> Path:
     if not (out / "training.json").exists():
         data = [work / f"sft{one}.jsonl" for one in range(1, number + 1)]
         how = ["--epochs", options.epochs, "--learning-rate", rate, "--tokens", 2048, "--threads", 1]
-        _command("train-policy", "--policy", policy, "--data", *data, "--out", out, *how)
+        _command("train-policy", "--policy", MINI_POLICY, "--data", *data, "--out", out, *how)
     return out
 
 
