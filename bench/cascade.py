@@ -19,8 +19,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--calibrate-on", type=int, default=240, metavar="K", help="problems (default: %(default)s)")
     add("--limit", type=int, default=300, metavar="K", help="problems to solve (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="S", help="of the problems and the samples (default: %(default)s)")
+    add("--workers", type=int, default=2, metavar="W", help="runs side by side (default: %(default)s)")
     add("--budgets", type=_numbers, default=BUDGETS, help="FLOPs a problem")
     add("--results", type=Path, metavar="FILE", help="write the table into its section of this file")
     options = parser.parse_args(arguments)
@@ -80,8 +83,11 @@ def run(options: argparse.Namespace) -> None:
     rows = load_problems("minimath-500", options.limit, seed=options.seed)
     figures: dict[str, Any] = {"problems": len(rows), "budgets": list(options.budgets), "overspent": 0}
     right = {name: np.zeros((len(options.budgets), len(rows))) for name in POLICIES}
-    for name, policies in POLICIES.items():
-        solved = [interruption.run(partial(solve, name, policies, rows, each, options)) for each in options.budgets]
+    tasks = [(name, each, rows, options) for name in POLICIES for each in options.budgets]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as workers:
+        found = iter(list(workers.map(solved_at, tasks)))
+    for name in POLICIES:
+        solved = [next(found) for _ in options.budgets]
         right[name] = np.stack([one.right for one in solved])
         figures[f"accuracy.{name}"] = right[name].mean(axis=1).tolist()
         figures[f"spent.{name}"] = [one.spent / len(rows) for one in solved]
@@ -117,6 +123,12 @@ class Solved:
     spent: int = 0  # as charged
     computed: float = 0.0  # FLOPs as measured
     by_second: float = 0.0  # those of the second policy
+
+
+def solved_at(task: tuple[str, float, Sequence[Row], argparse.Namespace]) -> Solved:
+    """One run, in a process of its own."""
+    name, each, rows, options = task
+    return interruption.run(partial(solve, name, POLICIES[name], rows, each, options))
 
 
 async def solve(
