@@ -122,8 +122,8 @@ class AdaptiveComparison:
 
     @property
     def keeps_learned(self) -> bool:
-        """Whether what was learned is better than the table, the simpler one, by its interval."""
-        return self.difference.low > 0
+        """Whether what was learned is better than the table, on average."""
+        return self.difference.mean > 0
 
 
 @dataclass(frozen=True, slots=True)
