@@ -59,6 +59,7 @@ def test_one_round_is_three_commands_and_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "adaptive_ttc", lambda words: asked.append(words[0]) or real(words))
     words = ["--work", str(tmp_path / "work"), "--json", str(tmp_path / "figures.json"), "--rounds", "1"]
     words += ["--problems", "6", "--samples", "2", "--epochs", "1", "--fresh", "2", "--fresh-samples", "2"]
+    words += ["--calibration-problems", "0"]
     assert bench.main(words) == 0
     assert asked == ["export", "export", "train-policy", "export", "export"]
     assert (tmp_path / "work" / "policy1" / "training.json").exists()
