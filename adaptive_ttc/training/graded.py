@@ -139,18 +139,24 @@ def lines_of(paths: Sequence[str | Path]) -> Iterator[tuple[str, str]]:
             raise ConfigError(f"cannot read {path} ({error}); give JSON Lines, plain or gzip") from error
 
 
-def _graded(line: str, where: str, space: AnswerSpace) -> Graded | None:
-    """The sample in a line; None where it has no label."""
-
-    def fault(what: str) -> ConfigError:
-        return ConfigError(f"{where}: {what}; `adaptive-ttc export --format prm` or `rollouts` writes such files")
-
+def row_of(line: str, fault: Callable[[str], ConfigError]) -> dict[str, Any]:
+    """The JSON object in a line. Raises what ``fault`` makes of the words, where it is none."""
     try:
         entries = json.loads(line)
     except ValueError as error:
         raise fault(f"no JSON ({error})") from error
     if not isinstance(entries, dict):
         raise fault("a row is a JSON object")
+    return entries
+
+
+def _graded(line: str, where: str, space: AnswerSpace) -> Graded | None:
+    """The sample in a line; None where it has no label."""
+
+    def fault(what: str) -> ConfigError:
+        return ConfigError(f"{where}: {what}; `adaptive-ttc export --format prm` or `rollouts` writes such files")
+
+    entries = row_of(line, fault)
     question = _question(entries)
     if not question:
         raise fault(f"no text under {', '.join(_QUESTIONS)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.training.graded import lines_of
+from adaptive_ttc.training.graded import lines_of, row_of
 from adaptive_ttc.types import Problem, join_steps
 
 _WORKED = re.compile(r"<<[^<>]*>>")  # GSM8K's notes for a calculator
@@ -92,12 +91,7 @@ def _solved(line: str, where: str) -> Solved:
     def fault(what: str) -> ConfigError:
         return ConfigError(f"{where}: {what}; {_REMEDY}")
 
-    try:
-        entries = json.loads(line)
-    except ValueError as error:
-        raise fault(f"no JSON ({error})") from error
-    if not isinstance(entries, dict):
-        raise fault("a row is a JSON object")
+    entries = row_of(line, fault)
     problem, solution = _parts(entries, fault)
     if not isinstance(solution, str) or not solution.strip():
         raise fault("the solution is no text, or empty")

@@ -3,6 +3,9 @@
 import json
 import random
 
+FEW = {"epochs": 50.0, "max_steps": 4, "tokens": 600, "eval_every": 2, "held_out": 0.3, "device": "cpu"}
+"""Settings of a training of a few steps."""
+
 
 def rows(problems: int = 6, samples: int = 6, seed: int = 0) -> list[dict]:
     """Of two steps each; a wrong sample goes wrong in the first or the second."""

@@ -19,15 +19,7 @@ from adaptive_ttc.training.policy import PolicyTrainee, train_policy
 from adaptive_ttc.training.settings import PolicySettings
 from adaptive_ttc.training.solutions import read_solutions
 from tests.prm import tiny
-
-FEW = {"epochs": 50.0, "max_steps": 4, "tokens": 600, "eval_every": 2, "held_out": 0.3, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("policy")
-    tiny.save("tiny", folder)
-    return folder
+from tests.training.samples import FEW
 
 
 @pytest.fixture(scope="module")

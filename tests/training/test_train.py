@@ -18,18 +18,10 @@ from adaptive_ttc.training.judge import figures
 from adaptive_ttc.training.settings import TrainSettings
 from adaptive_ttc.training.verifier import train_verifier
 from tests.prm import tiny
-from tests.training.samples import rows, write
+from tests.training.samples import FEW, rows, write
 
 MATH = parse_space("math")
 REQUEST = ScoreRequest("What is 1 + 3 + 1?", ("1 + 3 = 4.", "4 + 1 = 5. So it is \\boxed{5}."))
-FEW = {"epochs": 50.0, "max_steps": 4, "tokens": 600, "eval_every": 2, "held_out": 0.3, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("policy")
-    tiny.save("tiny", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
