@@ -1,24 +1,24 @@
 """A policy that is fine-tuned on its own searched solutions, round after round: what it gains on fresh problems.
 
-    python bench/self_training.py --work FOLDER [--rounds R] [--problems K ...] [--samples N] [--fresh K] [--json FILE]
+    python bench/self_training.py --work FOLDER [--models DIR --pair NAME] [--rounds R] [--problems K ...] [--json FILE]
 
-Every round is three commands, as a user would give them: ``adaptive-ttc export --format rollouts`` draws N solutions of
-each of K problems of MiniMath's training split by the policy of the round before (the first: the embedded one) with the
-embedded PRM, ``export --format sft`` takes the right, distinct ones in about equal parts of all difficulties, and
-``train-policy`` fine-tunes the embedded policy anew on what all rounds found so far (ReST-EM, arXiv 2312.06585).
-Then every policy draws ``--fresh-samples`` solutions of ``--fresh`` problems of the test split that no round saw. A run
-that was cut goes on.
+Every round is three commands, as a user would give them: ``adaptive-ttc export --format rollouts`` draws ``--samples``
+solutions of each of ``--problems`` problems of MiniMath's training split by the policy of the round before (the first:
+the pair's own) with the pair's PRM, ``export --format sft`` takes the right, distinct ones in about equal parts of all
+difficulties, and ``train-policy`` fine-tunes the pair's policy anew on what all rounds found so far (ReST-EM,
+arXiv 2312.06585). Then every policy draws ``--fresh-samples`` solutions of ``--fresh`` problems of the test split that
+no round saw. A run that was cut goes on.
 
-Figures of each round's policy (0: the embedded one), all over the fresh problems:
+Figures of each round's policy (0: the pair's own), all over the fresh problems:
 
 - ``.pass_at_1``, ``.tokens`` a solution; ``.majority`` and ``.weighted``: accuracy at n = 1, 2, 4, 8, 16, expectations
-  over subsets of the samples; ``.prm_auc``: of the embedded PRM within a problem, mean and bounds;
+  over subsets of the samples; ``.prm_auc``: of the PRM within a problem, mean and bounds;
 - ``.gain`` in pass@1 over the round before, as ``[mean, low, high]``, and ``.gain_majority`` and ``.gain_weighted`` of
   the votes of all samples; paired bootstraps over problems;
-- ``.ratio_majority`` and ``.ratio_weighted``: ``[ratio, low, high]`` of its tokens to the embedded policy's, at the
+- ``.ratio_majority`` and ``.ratio_weighted``: ``[ratio, low, high]`` of its tokens to round 0's, at the
   accuracy that this one reaches at 95 % of its own rise from one sample to its best.
 
-Then ``adaptive-ttc calibrate`` learns the first round's policy with the embedded PRM, on ``--calibration-problems`` of
+Then ``adaptive-ttc calibrate`` learns the first round's policy with the PRM, on ``--calibration-problems`` of
 the calibration split, and ``eval --shared-budget`` solves the fresh problems with it, at the tokens of n = 2, 4 and 8
 samples a problem: ``adaptiveN.accuracy``, ``adaptiveN.tokens`` a problem, and ``adaptiveN.less_uniform``: its accuracy
 less that of weighted votes over N samples of every problem, as ``[difference, low, high]``.
@@ -35,14 +35,12 @@ from typing import Any
 
 import numpy as np
 from measuring import Figure, parser_of, report
+from mini_pairs import MiniPair, add_pair_options, pair_of, run_command
 
 from adaptive_ttc.calibration.pareto.curves import Line, Point, Ratio, resampled
 from adaptive_ttc.cli import exit_code
-from adaptive_ttc.cli import main as adaptive_ttc
-from adaptive_ttc.errors import AdaptiveTTCError
 from adaptive_ttc.evaluation.datasets import load_problems
 from adaptive_ttc.evaluation.metrics import NO_ANSWER, Interval, auc, interval, paired_interval, vote_at_k
-from adaptive_ttc.loading import MINI_POLICY, MINI_PRM
 
 SIZES = (1, 2, 4, 8, 16)
 ADAPTIVE = (2, 4, 8)
@@ -77,62 +75,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--fresh", type=int, default=300, metavar="K", help="problems to measure on (default: %(default)s)")
     option("--calibration-problems", type=int, default=160, metavar="K", help="0: none (default: %(default)s)")
     option("--fresh-samples", type=int, default=16, metavar="N", help="of each, at least 16 (default: %(default)s)")
+    add_pair_options(parser)
     options = parser.parse_args(arguments)
     return exit_code(lambda: report(options.json, "self_training", run(options)), interrupted="the same call goes on")
 
 
 def run(options: Any) -> dict[str, Figure]:
     """Train as many rounds, and measure every policy."""
-    work: Path = options.work
+    pair, work = pair_of(options), options.work
     work.mkdir(parents=True, exist_ok=True)
-    policies = [MINI_POLICY]
+    policies = [pair.policy]
     for number in range(1, options.rounds + 1):
-        policies.append(_round(options, number, policies[-1]))
+        policies.append(_round(options, pair, number, policies[-1]))
     fresh = work / "fresh.jsonl"
-    rows = load_problems("minimath-500", options.fresh, FRESH_SEED)
+    rows = load_problems(pair.dataset("minimath-500"), options.fresh, FRESH_SEED)
     fresh.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     pools = []
     for number, policy in enumerate(policies):
         out = work / f"fresh{number}.jsonl"
-        _draw(policy, ["--dataset", fresh], options.fresh_samples, out)
+        _draw(policy, pair.prm, ["--dataset", fresh], options.fresh_samples, out)
         pools.append(read_pools(out))
     found = figures_of(pools)
     if options.calibration_problems and options.rounds:
-        found |= _adaptive(options, policies[1], fresh, pools[1])
+        found |= _adaptive(options, pair, policies[1], fresh, pools[1])
     return found
 
 
-def _round(options: Any, number: int, policy: Path) -> Path:
+def _round(options: Any, pair: MiniPair, number: int, policy: Path) -> Path:
     """One round: draw, select, fine-tune; where the new policy is."""
     work: Path = options.work
     samples, out = work / f"samples{number}.jsonl", work / f"policy{number}"
     problems, rate = (some[min(number, len(some)) - 1] for some in (options.problems, options.learning_rate))
-    _draw(policy, ["--dataset", "minimath-train", "--limit", problems], options.samples, samples)
+    train = ["--dataset", pair.dataset("minimath-train"), "--limit", problems]
+    _draw(policy, pair.prm, train, options.samples, samples)
     chosen = work / f"sft{number}.jsonl"
-    _command(
-        "export", "--format", "sft", samples, "--most", options.most, "--per-bin", options.per_bin, "--out", chosen
-    )
+    most = ["--most", options.most, "--per-bin", options.per_bin]
+    run_command("export", "--format", "sft", samples, *most, "--out", chosen)
     if not (out / "training.json").exists():
         data = [work / f"sft{one}.jsonl" for one in range(1, number + 1)]
         how = ["--epochs", options.epochs, "--learning-rate", rate, "--tokens", 2048, "--threads", 1]
-        _command("train-policy", "--policy", MINI_POLICY, "--data", *data, "--out", out, *how)
+        run_command("train-policy", "--policy", pair.policy, "--data", *data, "--out", out, *how)
     return out
 
 
-def _adaptive(options: Any, policy: Path, fresh: Path, pools: Sequence[Pool]) -> dict[str, Figure]:
+def _adaptive(options: Any, pair: MiniPair, policy: Path, fresh: Path, pools: Sequence[Pool]) -> dict[str, Figure]:
     """Calibrate the policy, solve the fresh problems under budgets, and compare with uniform votes."""
-    models = ["--policy", policy, "--prm", MINI_PRM]
+    models = ["--policy", policy, "--prm", pair.prm]
     calibration = options.work / "calibration1"
     if not (calibration / "meta.json").exists():
         arms = ["greedy", "majority:1,4,16", "weighted_best_of_n:4,16"]
-        how = ["--dataset", "minimath-calibration", "--limit", options.calibration_problems, "--arms", *arms]
-        _command("calibrate", *models, *how, "--out", calibration)
+        how = ["--dataset", pair.dataset("minimath-calibration"), "--limit", options.calibration_problems]
+        run_command("calibrate", *models, *how, "--arms", *arms, "--out", calibration)
     found: dict[str, Figure] = {}
     for n in ADAPTIVE:
         budget, out = round(n * sum(float(pool.tokens.mean()) for pool in pools)), options.work / f"adaptive{n}.json"
         if not out.exists():
             how = ["--dataset", fresh, "--shared-budget", budget, "--sampling-seed", 7, "--json", out]
-            _command("eval", *models, "--calibration", calibration, *how)
+            run_command("eval", *models, "--calibration", calibration, *how)
         solved = json.loads(out.read_text(encoding="utf-8"))["figures"]
         right = np.array(solved["correct"], dtype=float)
         uniform = [_voted(pool, n, "weighted") for pool in pools]
@@ -143,17 +142,10 @@ def _adaptive(options: Any, policy: Path, fresh: Path, pools: Sequence[Pool]) ->
     return found
 
 
-def _draw(policy: Path, problems: Sequence[Any], n: int, out: Path) -> None:
-    models = [] if policy == MINI_POLICY else ["--policy", policy, "--prm", MINI_PRM]
+def _draw(policy: Path, prm: Path, problems: Sequence[Any], n: int, out: Path) -> None:
+    models = ["--policy", policy, "--prm", prm]
     how = ["--strategy", "weighted_best_of_n", "--n", n, "--concurrency", 64]
-    _command("export", "--format", "rollouts", *problems, *how, *models, "--out", out)
-
-
-def _command(*words: Any) -> None:
-    """A command of the library; AdaptiveTTCError where it fails."""
-    code = adaptive_ttc([str(word) for word in words])
-    if code:
-        raise AdaptiveTTCError(f"adaptive-ttc {words[0]} ended with {code}")
+    run_command("export", "--format", "rollouts", *problems, *how, *models, "--out", out)
 
 
 def read_pools(path: Path) -> list[Pool]:

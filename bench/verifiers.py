@@ -1,9 +1,9 @@
-"""Graded samples of an embedded policy, and what verifiers are worth on such samples.
+"""Graded samples of a mini policy, and what verifiers are worth on such samples.
 
-    python bench/verifiers.py --draw train --limit 352 --n 8 --out train.jsonl [--seed S]
+    python bench/verifiers.py --draw train --limit 352 --n 8 --out train.jsonl [--seed S] [--models DIR --pair NAME]
     python bench/verifiers.py --data test.rollouts.jsonl --prm adaptive_ttc/mini/models/prm MODEL... [--json FILE]
 
-``--draw SPLIT`` samples problems of that split of the pair ``mini`` at temperature 0.9, in both formats of
+``--draw SPLIT`` samples problems of that split by the pair's policy at temperature 0.9, in both formats of
 ``adaptive-ttc train-prm``: ``completions`` with ``labels``, which say by the generator's own rules whether a step and
 all before it are right, in FILE; ``steps`` with ``correct``, whether the answer is, in a file of that name that ends
 in ``.rollouts.jsonl``.
@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 from measuring import Figure, parser_of, report
+from mini_pairs import add_pair_options, pair_of
 
 from adaptive_ttc.answers import parse_space
 from adaptive_ttc.answers.spaces.base import answer_in
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.evaluation.metrics import Interval, auc, interval, paired_interval
-from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.mini.minimath import right_tokens_end
 from adaptive_ttc.mini.numbers import Exercise
 from adaptive_ttc.mini.settings import PAIRS
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where drawn samples go")
     parser.add_argument("--data", type=Path, metavar="FILE", help="rollouts to measure on")
     parser.add_argument("--prm", nargs="+", default=[], metavar="MODEL", help="verifiers to measure")
+    add_pair_options(parser)
     options = parser.parse_args(arguments)
     return exit_code(lambda: run(options), interrupted="nothing more is written")
 
@@ -76,8 +77,9 @@ def run(options: argparse.Namespace) -> None:
 
 def draw(options: argparse.Namespace) -> None:
     """Write the samples of whole problems, a batch at a time."""
-    policy, tokenizer = load_causal(Path(MINI_POLICY), device="cpu", dtype="float32", threads=None)
-    drawn = PAIRS["mini"].source.exercises(options.draw, f"train-prm/{options.seed}")
+    pair = pair_of(options)
+    policy, tokenizer = load_causal(pair.policy, device="cpu", dtype="float32", threads=None)
+    drawn = PAIRS[pair.name].source.exercises(options.draw, f"train-prm/{options.seed}")
     exercises = [exercise for _, _, exercise in islice(drawn, options.limit)]
     group = max(1, AT_ONCE // options.n)
     whole = options.out.with_suffix(".rollouts.jsonl")

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.samples < 1:
         raise ConfigError(f"--samples {options.samples} must be at least 1")
     rows = load_problems(f"minimath-500:{options.pair}", options.limit, options.seed)
-    models = _models(options.models, options.pair)
+    models = models_of(options.models, options.pair)
     seed, console = options.seed or 0, Console()
     solver = Solver.load(models / "policy", options.prm or models / "prm", seed=seed)
     measured = interruption.run(measure, solver, rows, options.samples)
@@ -241,7 +241,8 @@ def _within(judged: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]]) -> 
     return within_auc([(scores, correct) for scores, correct in judged if len(correct)])
 
 
-def _models(folder: Path | None, pair: str) -> Path:
+def models_of(folder: Path | None, pair: str) -> Path:
+    """The folder of a pair's models, by default the package's. ConfigError: the package has none of that pair."""
     if folder is None and pair != "mini":
         raise ConfigError(f"the package has no models of the pair {pair!r}; name their folder with --models DIR")
     return folder or MINI_POLICY.parent

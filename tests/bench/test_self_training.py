@@ -55,8 +55,9 @@ def test_one_round_is_three_commands_and_goes_on(monkeypatch, tmp_path):
     bench = load(monkeypatch, "self_training")
     monkeypatch.setattr(bench, "SIZES", (1, 2))
     asked = []
-    real = bench.adaptive_ttc
-    monkeypatch.setattr(bench, "adaptive_ttc", lambda words: asked.append(words[0]) or real(words))
+    commands = load(monkeypatch, "mini_pairs")
+    real = commands.adaptive_ttc
+    monkeypatch.setattr(commands, "adaptive_ttc", lambda words: asked.append(words[0]) or real(words))
     words = ["--work", str(tmp_path / "work"), "--json", str(tmp_path / "figures.json"), "--rounds", "1"]
     words += ["--problems", "6", "--samples", "2", "--epochs", "1", "--fresh", "2", "--fresh-samples", "2"]
     words += ["--calibration-problems", "0"]

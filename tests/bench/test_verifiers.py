@@ -1,4 +1,4 @@
-"""Samples of the embedded policy are drawn and graded, and verifiers measured on them."""
+"""Samples of a mini policy are drawn and graded, and verifiers measured on them."""
 
 import json
 from argparse import Namespace
@@ -13,7 +13,7 @@ from tests.bench.toys import load
 
 async def test_samples_are_drawn_graded_and_measured(monkeypatch, tmp_path):
     bench = load(monkeypatch, "verifiers")
-    options = Namespace(draw="train", limit=4, n=4, seed=1, out=tmp_path / "some.jsonl")
+    options = Namespace(draw="train", limit=4, n=4, seed=1, out=tmp_path / "some.jsonl", models=None, pair="mini")
     bench.draw(options)
     by_step = [json.loads(line) for line in options.out.read_text().splitlines()]
     by_answer = [json.loads(line) for line in (tmp_path / "some.rollouts.jsonl").read_text().splitlines()]
