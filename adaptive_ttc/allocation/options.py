@@ -99,6 +99,11 @@ def _priced(option: Option, units: int, first: int, evidence: Evidence, generate
     )
 
 
+def with_prompt(option: Option, units: int) -> Option:
+    """An option that begins with a prompt of so many units."""
+    return replace(option, cost=option.cost + units, slice_cost=option.slice_cost + units, prompt=units)
+
+
 def _rest(cost: float, paid: float) -> float:
     return max(cost - paid, AGEING * paid)
 

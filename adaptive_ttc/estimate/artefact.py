@@ -35,6 +35,7 @@ from adaptive_ttc.files.typed import checked, damage_told
 from adaptive_ttc.policy import Policy, second_policy, second_weight
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.stopping.registry import parse_rule
+from adaptive_ttc.strategies.adaptive import SECOND
 
 SCHEMA = 1
 TABLE, CLASSIFIER, GAIN, META = "table.json", "classifier.skops", "outlook.skops", "meta.json"
@@ -58,7 +59,7 @@ the caller asks for it: less than a forecast errs by. Measured by ``bench/min_ga
 class Opening:
     """A problem's first unit."""
 
-    kind: str = "greedy"  # of its unit: ``greedy`` or ``sample``
+    kind: str = "greedy"  # of its unit: ``greedy`` or ``sample``, or one of these by the second policy of a cascade
     scored: bool = True  # whether the PRM sees it at once
     generated: int = 512
     prm: int = 1024
@@ -66,14 +67,30 @@ class Opening:
     # with votes: a greedy solution and a remainder that pays for no search were worse; 0 where they were not
     votes_generated: int = 0
     votes_prm: int = 0
+    # second_generated, second_prm: of the same by the second policy of a cascade; second_from, second_scored_from: the
+    # shares of second_generated that a problem's budget has to pay for, so that it is opened by that, and that this is
+    # scored at once; 0: it never is
+    second_generated: int = 0
+    second_prm: int = 0
+    second_from: float = 0.0
+    second_scored_from: float = 0.0
 
-    def within(self, each: float, generated: float, prm: float) -> Opening:
-        """The opening for ``each`` units a problem, its prompt paid: scored only where enough is left to act on the
-        scores, and a sample where that is no search and votes were better.
+    def within(self, each: float, generated: float, prm: float, second_prompt: float = 0.0) -> Opening:
+        """The opening for ``each`` units a problem, its prompt paid: by the second policy, whose prompt takes
+        ``second_prompt``, where that was better at this budget; scored only where enough is left to act on the scores,
+        and a sample where that is no search and votes were better.
         """
+        shares = (each - second_prompt) / max(generated * self.second_generated, 1.0)
+        if self.second_from and shares >= self.second_from:
+            scored = not prm or 0 < self.second_scored_from <= shares
+            return replace(self.of_second(), scored=self.scored and scored)
         votes = each < generated * self.votes_generated + prm * self.votes_prm
         scored = self.scored and (not prm or each >= SCORED_OPENINGS * self.units(generated, prm))
         return replace(self, kind="sample" if votes else self.kind, scored=scored)
+
+    def of_second(self) -> Opening:
+        """The same by the second policy, at any budget."""
+        return Opening(SECOND + self.kind, self.scored, self.second_generated, self.second_prm)
 
     def units(self, generated: float, prm: float) -> int:
         """Units that nine of ten cost at most, at these prices of a policy and a PRM token."""

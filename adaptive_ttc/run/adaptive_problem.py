@@ -7,9 +7,10 @@ evidence until it is continued and ends: calibration knows no half unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from adaptive_ttc.allocation.options import with_prompt
 from adaptive_ttc.allocation.report import Decision
 from adaptive_ttc.cost import Price
 from adaptive_ttc.driver.driver import Driver
@@ -53,41 +54,38 @@ class _Search:
 
 
 @dataclass(frozen=True, slots=True)
-class _Second:
-    """The second policy at work on the problem."""
+class _Writer:
+    """A policy at work on the problem: the first, or the second of a cascade."""
 
+    policy: Policy
     driver: Driver
-    decode: Callable[[Sequence[int]], str]
     weight: float  # tokens of the first policy that one of its tokens counts
     prompt_units: int  # charged with its first slice
-    least: int  # units under which a unit of work cannot begin
-    renewable: bool  # whether a sample that was cut can be continued
+    # shortest, scoring: units under which a unit of work cannot begin, and those to set aside for scoring that
+    shortest: int
+    scoring: int
+
+    @property
+    def prompt_due(self) -> int:
+        """Units for the prompt; 0 where it is paid for."""
+        return 0 if self.driver.prompt_paid else self.prompt_units
+
+    def least(self, count: int) -> int:
+        """Units under which so many units of work cannot even begin."""
+        return self.prompt_due + count * (self.shortest + self.scoring)
 
 
-def _second_of(driver: Driver, request: SolveRequest, resources: Resources) -> _Second | None:
-    policy, price = second_policy(resources.policy), request.second_price
-    if policy is None or price is None:
-        return None
-    beside = driver.beside(policy, price, resources.second_health)
-    prompt, weight = len(policy.encode(request.problem)), second_weight(resources.policy)
-    shortest, scoring = _least_work(policy, prompt, request, price, resources.prm)
-    least, renewable = price.decode * shortest + scoring, not whole_samples(policy)
-    return _Second(beside, policy.decode, weight, price.prompt * prompt, least, renewable)
-
-
-def _least_work(
-    policy: Policy, prompt: int, request: SolveRequest, price: Price, prm: RewardModel | None
-) -> tuple[int, int]:
-    """Tokens under which a unit of work cannot begin, and units to set aside for scoring them. A sample that cannot be
-    continued gets all its tokens at once, or is lost.
-    """
-    scoring = 0
+def _writer(
+    driver: Driver, policy: Policy, weight: float, price: Price, request: SolveRequest, prm: RewardModel | None
+) -> _Writer:
+    """A sample that cannot be continued gets all its tokens at once, or is lost."""
+    prompt, shortest, scoring = len(policy.encode(request.problem)), SHORTEST, 0
     if prm is not None and (price.score or price.written):
         scoring = least_score(prm, request.problem.question, price)
-    if not whole_samples(policy):
-        return SHORTEST, scoring
-    most = min(request.strategy.max_tokens, policy.max_context - prompt)
-    return most, scoring + (0 if prm is None else PRM_TOKENS_PER_TOKEN * price.score * most)
+    if whole_samples(policy):
+        shortest = min(request.strategy.max_tokens, policy.max_context - prompt)
+        scoring += 0 if prm is None else PRM_TOKENS_PER_TOKEN * price.score * shortest
+    return _Writer(policy, driver, weight, price.prompt * prompt, price.decode * shortest, scoring)
 
 
 class AdaptiveProblem(ProblemRun):
@@ -109,16 +107,14 @@ class AdaptiveProblem(ProblemRun):
         self.forecast: Forecast | None = None  # gains expected of further slices; None before the first look
         self.error: AdaptiveTTCError | None = None  # what ended it
         self.spent_before = 0  # units charged by earlier runs
-        prompt = len(policy.encode(request.problem))
-        self.prompt_units = price.prompt * prompt  # charged once
-        self._renewable = not whole_samples(policy)
-        self._shortest, scoring = _least_work(policy, prompt, request, price, prm)
-        self._least = price.decode * self._shortest + scoring
+        self._first = _writer(self._driver, policy, 1.0, price, request, prm)
+        self._second: _Writer | None = None
+        if (second := second_policy(policy)) is not None and (dearer := request.second_price) is not None:
+            beside = self._driver.beside(second, dearer, resources.second_health)
+            self._second = _writer(beside, second, second_weight(policy), dearer, request, prm)
         self._has_prm, self._free = prm is not None, traits_of(prm).free
         self._recorded = recorded_samples(policy, request.problem)
-        self._decode = policy.decode
-        self._second = _second_of(self._driver, request, resources)
-        self._nothing = Evidence(request.problem.question, prompt)
+        self._nothing = Evidence(request.problem.question, len(policy.encode(request.problem)))
         self._accounts: list[Ledger] = []
         self._candidates: dict[Route, Prefix] = {}
         self._cut: dict[Route, str] = {}  # solutions that a budget cut, and the kind of their unit
@@ -154,32 +150,32 @@ class AdaptiveProblem(ProblemRun):
 
     def opening_units(self) -> int:
         """Units to set aside for its first slice."""
-        price = self.request.price
-        least = self._least if self.opening.scored else price.decode * self._shortest
-        return self.prompt_units + max(self.opening.promise(price.decode, price.score), least)
+        price, writer = self.request.price, self._writer_of(self.opening.kind)
+        least = writer.shortest + (writer.scoring if self.opening.scored else 0)
+        return writer.prompt_due + max(self.opening.promise(price.decode, price.score), least)
 
-    def least(self, count: int, kind: str = SAMPLE) -> int:
-        """Units under which a slice of so many units of work of a kind cannot even begin."""
-        if is_second(kind) and self._second is not None:
-            return self._prompt_due(kind) + count * self._second.least
-        return (0 if self.spent else self.prompt_units) + count * self._least
+    def opened_by(self, opening: Opening, each: float) -> None:
+        """Open it as ``each`` units, its prompt included, afford."""
+        price, second = self.request.price, self._second
+        prompt = 0 if second is None else second.prompt_units
+        self.opening = opening.within(each - self._first.prompt_units, price.decode, price.score, prompt)
+
+    def least(self, count: int, kind: str | None = None) -> int:
+        """Units under which a slice of so many units of a kind, by default that of the opening, cannot even begin."""
+        return self._writer_of(kind or self.opening.kind).least(count)
 
     def options(self) -> list[Option]:
         """What may be done next, by the last forecast: gains count by its weight, and the prompt's units are in the
-        costs of what begins with one.
+        costs of what begins with one; that of the opening's policy is the opening's.
         """
         assert self.forecast is not None
-        found = []
+        found, opener = [], self._writer_of(self.opening.kind)
         for one in self.forecast.options:
-            prompt, least = self._prompt_due(one.action.kind), self.least(1, one.action.kind)
-            cost, slice_cost = one.cost + prompt, max(one.slice_cost + prompt, least)
-            found.append(replace(one, gain=self.weight * one.gain, cost=cost, slice_cost=slice_cost, prompt=prompt))
+            writer = self._writer_of(one.action.kind)
+            told = with_prompt(one, 0 if writer is opener else writer.prompt_due)
+            slice_cost = max(told.slice_cost, writer.least(1))
+            found.append(replace(told, gain=self.weight * one.gain, slice_cost=slice_cost))
         return found
-
-    def _prompt_due(self, kind: str) -> int:
-        """Units for the second policy's prompt, which its first slice is charged; 0 for other kinds."""
-        second = self._second
-        return second.prompt_units if second and is_second(kind) and not second.driver.prompt_paid else 0
 
     def record_decision(self, decision: Decision) -> None:
         """Record in the trace what was decided, and on what grounds."""
@@ -204,7 +200,7 @@ class AdaptiveProblem(ProblemRun):
         self._accounts.append(account)
         self._record_search(part, start)
         events = len(self.trace)
-        found = await self._driver_of(part.kind).attempt(part.search(start), account)
+        found = await self._writer_of(part.kind).driver.attempt(part.search(start), account)
         self._take(part, cut, found.candidates, self.trace.since(events))
         await self._in_time(self._read_answers)
         if found.error is not None:
@@ -221,13 +217,13 @@ class AdaptiveProblem(ProblemRun):
         right, difficulty = known.right if known else None, self.forecast.difficulty if self.forecast else None
         return await self._vote(prefixes, voting, ending, right=right, difficulty=difficulty, error=self.error)
 
-    def _driver_of(self, kind: str) -> Driver:
+    def _writer_of(self, kind: str) -> _Writer:
         """What draws units of a kind."""
         if not is_second(kind):
-            return self._driver
+            return self._first
         if self._second is None:
             raise ConfigError(f"{kind} is drawn by a second policy, and there is none: give the solver the cascade")
-        return self._second.driver
+        return self._second
 
     def _slice(self, todo: Action, *, scored: bool) -> Slice:
         known = self._slices.get((todo, scored))
@@ -265,7 +261,7 @@ class AdaptiveProblem(ProblemRun):
             for path, one in new.items():
                 if one.finish not in ("budget", "abort"):
                     self._units.append((part.kind, path))
-                elif self._second.renewable if self._second and is_second(part.kind) else self._renewable:
+                elif not whole_samples(self._writer_of(part.kind).policy):
                     self._cut[path] = part.kind
         else:
             for of_unit in _unit_events(events, part.units):
@@ -313,12 +309,12 @@ class AdaptiveProblem(ProblemRun):
     def _weighed(self, kind: str, *parts: Sequence[int]) -> int:
         """How many tokens these are, in tokens of the first policy."""
         tokens = sum(map(len, parts))
-        return round(tokens * self._second.weight) if self._second is not None and is_second(kind) else tokens
+        return round(tokens * self._writer_of(kind).weight)
 
     def _first_step(self, one: Prefix, kind: str) -> FirstStep:
         """The first step of a whole solution; all of it, not scored, where the policy cannot decode it now."""
         if one.path not in self._step_lengths:
-            decode = self._second.decode if self._second is not None and is_second(kind) else self._decode
+            decode = self._writer_of(kind).policy.decode
             try:
                 length = first_step_length(one, decode)
                 blank = not split_steps(decode(one.token_ids[:length]))  # the PRM scores no empty step

@@ -85,7 +85,7 @@ class CheckpointedProblem(AdaptiveProblem):
                 replace(one, logprobs=known.get(one.path, ()), top_logprobs=top.get(one.path, ())) for one in handed_in
             ]
             (search,) = (event for event in drawn.events if isinstance(event, SearchEvent))
-            self._driver_of(part.kind).take_up(drawn.events, record.drawn, paid=units > 0)
+            self._writer_of(part.kind).driver.take_up(drawn.events, record.drawn, paid=units > 0)
             cut = [self._candidates[path] for path in search.start if path in self._cut]
             self._take(part, cut, found, drawn.events)
             self._accounts.append(_spent(units))

@@ -28,7 +28,7 @@ from adaptive_ttc.allocation.report import (
     Decision,
 )
 from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, OutageError
-from adaptive_ttc.estimate.artefact import Calibrated, Opening
+from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action
 from adaptive_ttc.ledger import Ledger
@@ -211,7 +211,7 @@ class Scheduler:
             self._live[problem.name] = problem
         coming, self._arrived = self._expected - self._arrived, self._arrived + len(arrived)
         for problem in arrived:
-            problem.opening = self._opening_of(problem)
+            self._open(problem)
             units, options = problem.opening_units(), problem.options()
             if self._expected:  # those to come are like the first
                 self._allocator.expect(coming, units, options)
@@ -231,7 +231,7 @@ class Scheduler:
         """Take in a problem that an earlier run has opened."""
         problem.name = self._unused(problem.name)
         self._live[problem.name] = problem
-        problem.opening = self._opening_of(problem)
+        self._open(problem)
         self._arrived += 1
         self._allocator.go_on(problem.name, problem.spent_before)
         return problem
@@ -264,11 +264,11 @@ class Scheduler:
         """Problems at hand or announced."""
         return len(self._live) + max(0, self._request.expected - self._arrived)
 
-    def _opening_of(self, problem: AdaptiveProblem) -> Opening:
-        """What the budget of each known problem, less the prompt, affords."""
-        price, left, most = problem.request.price, self._allocator.available, problem.request.budget
+    def _open(self, problem: AdaptiveProblem) -> None:
+        """With what the budget of each known problem affords."""
+        left, most = self._allocator.available, problem.request.budget
         each = min(math.inf if left is None else left / self._known, math.inf if most is None else most)
-        return self._opening.within(each - problem.prompt_units, price.decode, price.score)
+        problem.opened_by(self._opening, each)
 
     def _pool(self, tokens: float) -> Pool:
         """How the budget stands, where a sample takes so many tokens."""

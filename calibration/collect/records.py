@@ -72,6 +72,8 @@ class Weights:
     # a token that the PRM scores: P_prm / P_policy where cost is measured by parameters, 0 where only generated tokens
     # count
     prm: float = 0.0
+    # a prompt token of the second policy of a cascade, charged with its first unit; prompts of the first are left out
+    second_prompt: float = 0.0
 
     def cost(self, unit: Unit) -> float:
         """Cost of one unit."""

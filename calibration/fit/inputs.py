@@ -103,7 +103,7 @@ def from_store(options: argparse.Namespace, arms: Sequence[Arm], console: Consol
         models,
         {"policy": fingerprint, "prm": key.prm, "prompt": key.prompt, **weighed, **told_answers(key.answers)},
         {"name": options.dataset, "fingerprint": dataset_fingerprint(rows), "problems": len(rows)},
-        weights_of(options.count, first.prm_parameters / max(first.parameters, 1)),
+        weights_of(options.count, first.prm_parameters / max(first.parameters, 1), weight or 0.0),
         counts,
         doubted=first.doubted,
         reading_seconds=sum(part.seconds for part in parts),
@@ -178,11 +178,14 @@ def named(solver: Solver, *, embedded: bool) -> dict[str, str | None]:
     return {part: Path(name).name if name and Path(name).is_absolute() else name for part, name in found.items()}
 
 
-def weights_of(count: str | None, ratio: float) -> Weights:
-    """Cost of a token under one of :data:`COUNTS`; ``ratio``: PRM parameters to policy parameters, 0 without a PRM."""
+def weights_of(count: str | None, ratio: float, second: float = 0.0) -> Weights:
+    """Cost of a token under one of :data:`COUNTS`; ``ratio``: PRM parameters to policy parameters, 0 without a PRM;
+    ``second``: tokens of the policy that one of the second counts, 0 without one.
+    """
+    prompt = second if count in (None, "flops") else 0.0
     if count == "generated" or not ratio:
-        return Weights()
-    return Weights(prm=1.0 if count == "generated+prm" else ratio)
+        return Weights(second_prompt=prompt)
+    return Weights(prm=1.0 if count == "generated+prm" else ratio, second_prompt=prompt)
 
 
 def dataset_fingerprint(rows: Sequence[Row]) -> str:

@@ -44,6 +44,7 @@ from adaptive_ttc.calibration.judge.difficulty import (
 )
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
 from adaptive_ttc.calibration.judge.kinds import Offer, offered
+from adaptive_ttc.calibration.judge.openings import judged_opening
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel
@@ -129,11 +130,11 @@ def calibrate(
     probes = np.array([gains.probe_cost(record, settings.weights) for record in records])
     gain = gains.difficulty_gain(curves, parts, settings.weights, budgets, probes)
     tell("learning what more work brings")
-    opening = gains.opening_of(records, curves, settings.weights)
     offer = offered(curves, by_bin, settings.weights)
     learner = GainLearner.of(records, vote, settings.learning, offer.kinds)
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
+    opening = judged_opening(records, curves, fold_models, vote, settings.weights, settings.seed)
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems, and comparing rules where samples are all there is")
     outlooks = Outlooks([one.learned for one in fold_models], vote) if _only_samples(records, offer) else None

@@ -19,7 +19,7 @@ from adaptive_ttc.calibration.judge.replay import State, UnitOrder, VoteTotals
 from adaptive_ttc.estimate.features import Evidence, Reading, counted_as, family_of
 from adaptive_ttc.estimate.gain import Action, Array
 from adaptive_ttc.estimate.table import Vote
-from adaptive_ttc.strategies.adaptive import is_second
+from adaptive_ttc.strategies.adaptive import GREEDY, SECOND, is_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,9 @@ def _able(order: UnitOrder, state: State, actions: Sequence[Action]) -> list[int
 def _walk(order: UnitOrder, actions: Sequence[Action], rng: random.Random, depth: int) -> Iterator[State]:
     """States of a random run that mostly begins with the greedy solution."""
     state = State()
-    if order.has("greedy", 1) and rng.random() < 0.9:
+    if order.has(SECOND + GREEDY, 1) and rng.random() < 0.45:
+        state = state.plus(SECOND + GREEDY, 1, scored=rng.random() < 0.8)
+    elif order.has("greedy", 1) and rng.random() < 0.9:
         state = state.plus("greedy", 1, scored=rng.random() < 0.8)
     elif order.has("sample", 1):
         state = state.plus("sample", 1, scored=rng.random() < 0.8)

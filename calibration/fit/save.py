@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.answers import GRADER_VERSION
+from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.pipeline import Calibration
 from adaptive_ttc.calibration.report.html import page
 from adaptive_ttc.calibration.report.tables import as_markdown, findings, sentences, title
@@ -114,7 +115,7 @@ def _facts(calibration: Calibration) -> dict[str, Any]:
         "opening": asdict(calibration.opening),
         "kinds": {"offered": list(calibration.offer.kinds), "dropped": dict(calibration.offer.dropped)},
         **_contest(calibration),
-        "weights": asdict(calibration.settings.weights),
+        "weights": _weights(calibration.settings.weights),
         "folds": calibration.settings.folds,
         "seed": calibration.settings.seed,
         "fit_seconds": round(calibration.seconds, 1),
@@ -146,3 +147,9 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _weights(weights: Weights) -> dict[str, float]:
+    """What a token costs; of a second policy's prompt only where there is one."""
+    told = asdict(weights)
+    return told if weights.second_prompt else {name: told[name] for name in ("generated", "prm")}

@@ -176,42 +176,6 @@ def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> floa
     return probes * (weights.generated * tokens + weights.prm * (record.prompt_tokens + tokens))
 
 
-def opening_of(records: Sequence[ProblemRecord], curves: Curves, weights: Weights) -> Opening:
-    """The greedy solution where it was recorded, else a sample; sized to nine in ten problems.
-
-    Where greedy solutions and searches were recorded, and votes that cost no more than both are surely better than the
-    greedy solution, a budget that does not pay for both is opened with votes.
-    """
-    kind = "greedy" if all(record.units.get("greedy") for record in records) else "sample"
-    units = [one.unit for record in records for one in record.units[kind]]
-    scored = any(attempt.scores for unit in units for attempt in unit.attempts)
-    columns = [unit.generated for unit in units], [unit.prm for unit in units]
-    generated, prm = (int(np.ceil(np.quantile(tokens, 0.9))) for tokens in columns)
-    opening, search = Opening(kind, scored, max(1, generated), prm), _cheapest_search(curves, weights)
-    if kind != "greedy" or search is None:
-        return opening
-    cost, greedy = curves.cost(weights).mean(axis=0), curves.column("greedy")
-    able = [
-        column
-        for column, arm in enumerate(curves.arms)
-        if arm.kind == "sample" and arm.n > 1 and cost[column] <= cost[greedy] + cost[search]
-    ]
-    best = max(able, key=lambda column: float(curves.accuracy[:, column].mean()), default=None)
-    if best is None:
-        return opening
-    if paired_interval(curves.accuracy[:, best], curves.accuracy[:, greedy], resamples=2_000).low <= 0:
-        return opening
-    both = [round(float(tokens[:, [greedy, search]].mean(axis=0).sum())) for tokens in (curves.generated, curves.prm)]
-    return replace(opening, votes_generated=both[0], votes_prm=both[1])
-
-
-def _cheapest_search(curves: Curves, weights: Weights) -> int | None:
-    """Column of the cheapest arm that is neither greedy nor made of samples; None where there is none."""
-    cost = curves.cost(weights).mean(axis=0)
-    others = [column for column, arm in enumerate(curves.arms) if arm.kind not in ("greedy", "sample")]
-    return min(others, key=lambda column: float(cost[column]), default=None)
-
-
 def budget_grid(curves: Curves, weights: Weights, points: int) -> list[float]:
     """Mean units a problem, in equal ratios from one sample to the dearest arm."""
     costs = curves.cost(weights).mean(axis=0)

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.options import Pace, priced
+from adaptive_ttc.allocation.options import Pace, priced, with_prompt
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import Attempt, Evidence, Unit, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.estimate.table import Vote
-from adaptive_ttc.strategies.adaptive import SAMPLE
+from adaptive_ttc.strategies.adaptive import SAMPLE, is_second
 from adaptive_ttc.voting import VoteName, total_of, weight_of
 
 _TIE = 1e-9
@@ -119,6 +119,11 @@ class State:
         counts[kind] = counts.get(kind, 0) + count
         return State(tuple(counts.items()), self.scored or scored)
 
+    @property
+    def second(self) -> bool:
+        """Whether the second policy of a cascade has drawn any."""
+        return any(is_second(kind) for kind, _ in self.taken)
+
     def count(self, kind: str) -> int:
         """Units of a kind."""
         return dict(self.taken).get(kind, 0)
@@ -213,7 +218,7 @@ def replay(
     ``min_gain`` is per 1,000 units; in live runs with a calibration it is that of its opening by default.
     """
     each = math.inf if budget is None else budget / max(1, len(orders))
-    begin = opening.within(each, weights.generated, weights.prm)
+    begin = _within(opening, each, orders, weights)
     allocator = Allocator(budget, min_gain=min_gain)
     return _played([(allocator, orders)], forecast, vote, weights, begin)
 
@@ -229,8 +234,14 @@ def replay_each(
 ) -> list[Replayed]:
     """Spend a budget of its own on every problem, see :func:`replay`."""
     alone = [(Allocator(budget, floor=0.0, min_gain=min_gain), [order]) for order in orders]
-    begin = opening.within(math.inf if budget is None else budget, weights.generated, weights.prm)
+    begin = _within(opening, math.inf if budget is None else budget, orders, weights)
     return _played(alone, forecast, vote, weights, begin)
+
+
+def _within(opening: Opening, each: float, orders: Sequence[UnitOrder], weights: Weights) -> Opening:
+    """What ``each`` units a problem afford, where all have the mean prompt."""
+    prompt = sum(order.record.prompt_tokens for order in orders) / max(1, len(orders))
+    return opening.within(each, weights.generated, weights.prm, weights.second_prompt * prompt)
 
 
 def _played(
@@ -285,7 +296,9 @@ def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights, l
     """Next actions that the record can answer, with ``live`` problems at work."""
     actions = ((one, one.action) for one in expected.options)
     able = (one for one, more in actions if run.order.has(more.kind, run.state.count(more.kind) + more.count))
-    return priced(able, known, weights.generated, weights.prm, Pace(max(1, AT_ONCE // live)))
+    found = priced(able, known, weights.generated, weights.prm, Pace(max(1, AT_ONCE // live)))
+    prompt = 0 if run.state.second else _second_prompt(run, weights)
+    return [with_prompt(one, prompt) if is_second(one.action.kind) else one for one in found]
 
 
 def _evidence(run: _Run, weights: Weights) -> Evidence:
@@ -324,7 +337,12 @@ def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: We
 
 
 def _total(run: _Run, state: State, weights: Weights) -> int:
-    return sum(_cost(unit, weights) for unit in state.evidence(run.order).units)
+    prompt = _second_prompt(run, weights) if state.second else 0
+    return prompt + sum(_cost(unit, weights) for unit in state.evidence(run.order).units)
+
+
+def _second_prompt(run: _Run, weights: Weights) -> int:
+    return round(weights.second_prompt * run.order.record.prompt_tokens)
 
 
 def _cost(unit: Unit, weights: Weights) -> int:

@@ -15,6 +15,7 @@ from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import name_of
 from adaptive_ttc.calibration.judge.contest import OUTLOOK, UNFITTED, Contest
 from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
+from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.gain import LearnedGainModel
 from adaptive_ttc.estimate.table import Choice, ComputeOptimalTable
@@ -113,8 +114,7 @@ def sentences(calibration: Calibration) -> Iterator[str]:
         f"Vote: {name_of(vote.vote)}, right on {vote.crossfitted:.1%} of unseen problems (mean over pools of "
         f"several sizes); where it was chosen it looks {_points(vote.optimism)} better."
     )
-    scored = "scored" if calibration.opening.scored else "not scored"
-    yield f"Every problem is begun with: {calibration.opening.kind}, {scored}."
+    yield _begun_with(calibration.opening, calibration.settings.weights)
     yield (
         f"Optimism gap: what the table promises of its choices is {_points(abs(gain.optimism))} "
         f"{'above' if gain.optimism >= 0 else 'below'} what these reach on unseen problems."
@@ -159,6 +159,18 @@ def _contest(found: Contest) -> str:
         f"Contest of rules on unseen problems, mean over budgets: {UNFITTED} (no fit) {found.accuracy[UNFITTED]:.1%}; "
         f"less it: {others}. What is better by its interval ships, else the simplest: {found.chosen}."
     )
+
+
+def _begun_with(opening: Opening, weights: Weights) -> str:
+    told = f"Every problem is begun with: {opening.kind}, {'scored' if opening.scored else 'not scored'}."
+    if not opening.second_from:
+        return told
+    second, whole = opening.of_second().kind, weights.generated * opening.second_generated
+    told += f" From {opening.second_from * whole:,.0f} units a problem on, beside the prompts, with {second}"
+    if opening.scored and weights.prm:
+        from_on = f"from {opening.second_scored_from * whole:,.0f} on" if opening.second_scored_from else "never"
+        told += f" (scored at once: {from_on})"
+    return f"{told}: that was better in replays of unseen problems."
 
 
 def _kept(gain: DifficultyGain) -> str:

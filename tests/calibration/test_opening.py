@@ -1,13 +1,20 @@
-"""What a problem begins with: as votes where a budget pays for no search and votes were better than one greedy one."""
+"""What a problem begins with: as votes where a budget pays for no search and votes were better than one greedy one, and
+by the second policy of a cascade where a budget pays for that and replays were better.
+"""
 
 import numpy as np
 import pytest
 
 from adaptive_ttc.calibration.collect.arms import parse_arms
-from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.collect.records import Weights, with_second
 from adaptive_ttc.calibration.fit.accuracy import Curves
-from adaptive_ttc.calibration.judge.gains import opening_of
-from tests.calibration.simulated import simulated_records
+from adaptive_ttc.calibration.judge.gains import FoldModels
+from adaptive_ttc.calibration.judge.openings import SHARES, opened_by_second, opening_of
+from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
+from adaptive_ttc.estimate.artefact import Opening
+from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Option
+from adaptive_ttc.estimate.table import Vote
+from tests.calibration.simulated import simulated_record, simulated_records
 
 RECORDS = simulated_records(30, 8, 3)
 NAMES = ["greedy", "majority:4", "dvts:4x4"]
@@ -41,3 +48,54 @@ def test_a_greedy_solution_opens_where_votes_are_not_surely_better(greedy, votes
 
 def test_where_nothing_was_searched_the_greedy_solution_opens():
     assert opening(0.5, 0.6, NAMES[:2]).votes_generated == 0
+
+
+class Never(GainModel):
+    """Nothing that follows an opening gains anything."""
+
+    def forecasts(self, states):
+        return [Forecast(0.5, (Option.in_tokens(Action("sample", 1), -0.1, 100.0, 0.0),)) for _ in states]
+
+
+def cascade(first, second):
+    """Problems that the policies solve at these rates."""
+    rates = (first, second)
+    small, large = ([simulated_record(rate, 4, f"a-{n}", trees=0, beams=0) for n in range(60)] for rate in rates)
+    return with_second(small, large, 5.0)
+
+
+def decided(records):
+    generated = [one.unit.generated for record in records for one in record.units["greedy"]]
+    begin = Opening("greedy", True, int(np.quantile(generated, 0.9)), 0)
+    folds = [FoldModels(part, None, Never()) for part in (records[:30], records[30:])]
+    return begin, opened_by_second(begin, folds, Vote(), Weights(second_prompt=5.0), 0)
+
+
+def test_the_second_policy_opens_from_the_budget_on_that_pays_for_it_where_it_is_right_more_often():
+    records = cascade(0.2, 0.9)
+    _, found = decided(records)
+    of_second = [one.unit.generated for record in records for one in record.units["second:greedy"]]
+    assert found.second_generated == np.ceil(np.quantile(of_second, 0.9))
+    assert found.second_from in SHARES[:4], "with fewer units than its opening takes most have no answer at all"
+    assert found.second_from * found.second_generated > 0.6 * np.mean(of_second)
+
+
+@pytest.mark.parametrize("rates", [(0.9, 0.3), (0.6, 0.6)])
+def test_the_first_opens_at_every_budget_where_the_second_is_no_better(rates):
+    begin, found = decided(cascade(*rates))
+    assert found == begin
+    assert found.within(10**6, 1.0, 0.0) == begin
+
+
+def test_one_policy_has_no_second_opening():
+    begin, found = decided(simulated_records(60, 4, 3))
+    assert found == begin
+
+
+def test_a_replay_charges_the_prompt_of_the_second_once():
+    (record,) = cascade(0.5, 0.5)[:1]
+    opening = Opening("greedy", True, 10, 0, second_generated=10_000, second_prm=0, second_from=1.0)
+    (paid,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, Weights(second_prompt=5.0), opening)
+    (free,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, Weights(), opening)
+    assert paid.state.taken == free.state.taken == (("second:greedy", 1),)
+    assert paid.cost - free.cost == round(5.0 * record.prompt_tokens) > 0
