@@ -5,7 +5,8 @@
 Three calibrations are fitted on problems of their own, from one store of units: of the embedded policy, of
 ``mini-large``, and of the cascade of both, all with the embedded PRM; what DIR holds already is not made again. Then
 the same fresh problems are solved by each with adaptive runs, all problems of a set on one budget of FLOPs
-(``solve_many(count="flops")``), which bounds policies, prompts and PRM. ``--results`` writes a section of that file.
+(``solve_many(count="flops")``), which bounds policies, prompts and PRM; DIR keeps every such run, and the same call
+goes on after an interruption. ``--results`` writes a section of that file.
 
 Figures: ``problems``, ``budgets`` (FLOPs a problem); ``accuracy.<name>``, ``spent.<name>`` (a problem) and
 ``second_share`` (of the cascade's FLOPs, what the second policy computed), an entry for every budget, for ``first``,
@@ -17,10 +18,11 @@ allowed.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--budgets", type=_numbers, default=BUDGETS, help="FLOPs a problem")
     add("--results", type=Path, metavar="FILE", help="write the table into its section of this file")
     options = parser.parse_args(arguments)
-    return exit_code(lambda: run(options), interrupted="calibrations that are whole, and what was drawn, are kept")
+    return exit_code(lambda: run(options), interrupted="what is whole is kept; the same call goes on")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -126,9 +128,18 @@ class Solved:
 
 
 def solved_at(task: tuple[str, float, Sequence[Row], argparse.Namespace]) -> Solved:
-    """One run, in a process of its own."""
+    """One run, in a process of its own, unless its file is there."""
     name, each, rows, options = task
-    return interruption.run(partial(solve, name, POLICIES[name], rows, each, options))
+    file: Path = options.out / "runs" / f"{name}-{each:g}-{len(rows)}-{options.seed}.json"
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return Solved(**{**known, "right": np.array(known["right"])})
+    solved = interruption.run(partial(solve, name, POLICIES[name], rows, each, options))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps({**asdict(solved), "right": solved.right.tolist()}), encoding="utf-8")
+    part.replace(file)
+    return solved
 
 
 async def solve(
