@@ -44,7 +44,7 @@ from adaptive_ttc.calibration.judge.difficulty import (
 )
 from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
 from adaptive_ttc.calibration.judge.kinds import Offer, offered
-from adaptive_ttc.calibration.judge.openings import judged_opening
+from adaptive_ttc.calibration.judge.openings import OpeningReplays, judged_opening
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel
@@ -86,6 +86,7 @@ class Calibration:
     gain_model: Learned | AgreementGainModel | None  # what more work brings; None: as the table or a rule says
     contest: Contest | None  # of rules, where samples are all that is drawn; None where searches are
     opening: Opening  # what a problem is begun with
+    openings: OpeningReplays | None  # by either policy of a cascade; None for one policy
     offer: Offer  # kinds of units that the gain model knows, and why it knows no others
     vote: VoteChoice  # what was chosen, and what the others reach
     curves: Curves  # every arm on every problem
@@ -127,14 +128,13 @@ def calibrate(
     tell("judging choices by difficulty")
     budgets = settings.budgets or gains.budget_grid(curves, settings.weights, 10)
     parts = _parts(records, folds, crossed, trainer, curves, settings.seed)
-    probes = np.array([gains.probe_cost(record, settings.weights) for record in records])
-    gain = gains.difficulty_gain(curves, parts, settings.weights, budgets, probes)
+    gain = gains.difficulty_gain(curves, parts, settings.weights, budgets, gains.probe_costs(records, settings.weights))
     tell("learning what more work brings")
     offer = offered(curves, by_bin, settings.weights)
     learner = GainLearner.of(records, vote, settings.learning, offer.kinds)
     fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
     tell("replaying adaptive runs on unseen problems")
-    opening = judged_opening(records, curves, fold_models, vote, settings.weights, settings.seed)
+    opening, replayed = judged_opening(records, curves, fold_models, vote, settings.weights, settings.seed)
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
     tell("fitting on all problems, and comparing rules where samples are all there is")
     outlooks = Outlooks([one.learned for one in fold_models], vote) if _only_samples(records, offer) else None
@@ -148,6 +148,7 @@ def calibrate(
         gain_model=model,
         contest=won,
         opening=opening,
+        openings=replayed,
         offer=offer,
         vote=choice,
         curves=curves,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,17 @@ SHARES = (0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0, 4.0, 6.0)
 ORDERS = 2  # of every problem's units
 
 
+@dataclass(frozen=True, slots=True)
+class OpeningReplays:
+    """Mean accuracy of replayed runs of unseen problems, by what opened them; of shape [shares]."""
+
+    units: tuple[float, ...]  # of a problem, the second policy's prompt paid
+    # first, second, scored: accuracy where the first policy opened, the second, and that scored at once
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+    scored: tuple[float, ...]
+
+
 def judged_opening(
     records: Sequence[ProblemRecord],
     curves: Curves,
@@ -32,7 +43,7 @@ def judged_opening(
     vote: Vote,
     weights: Weights,
     seed: int,
-) -> Opening:
+) -> tuple[Opening, OpeningReplays | None]:
     """What :func:`opening_of` measures and :func:`opened_by_second` replays."""
     return opened_by_second(opening_of(records, curves, weights), fold_models, vote, weights, seed)
 
@@ -73,14 +84,14 @@ def _cheapest_search(curves: Curves, weights: Weights) -> int | None:
 
 def opened_by_second(
     opening: Opening, fold_models: Sequence[FoldModels], vote: Vote, weights: Weights, seed: int
-) -> Opening:
+) -> tuple[Opening, OpeningReplays | None]:
     """The opening of a cascade: by the second policy, and that scored, each from the budget on, of :data:`SHARES`, from
-    which it gains most over all larger ones together, if it gains anything; as it is for one policy.
+    which it gains most over all larger ones together, if it gains anything; as it is, and nothing, for one policy.
     """
     kind = SECOND + opening.kind
     records = [record for one in fold_models for record in one.records]
     if not all(record.units.get(kind) for record in records):
-        return opening
+        return opening, None
     generated, prm = _nine_in_ten(records, kind)
     asked = replace(opening, second_generated=generated, second_prm=prm)
 
@@ -92,9 +103,11 @@ def opened_by_second(
     first, second = right(), right(always)
     scored = right(always, always) if opening.scored and weights.prm else second
     scored_from = _gains_from(scored - second)
-    second = np.where(np.array(SHARES) >= (scored_from or np.inf), scored, second)
-    found = replace(asked, second_from=_gains_from(second - first), second_scored_from=scored_from)
-    return found if found.second_from else opening
+    best = np.where(np.array(SHARES) >= (scored_from or np.inf), scored, second)
+    found = replace(asked, second_from=_gains_from(best - first), second_scored_from=scored_from)
+    units = [share * weights.generated * generated for share in SHARES]
+    told = OpeningReplays(*(tuple(map(float, column)) for column in (units, first, second, scored)))
+    return found if found.second_from else opening, told
 
 
 def _gains_from(gains: Array) -> float:

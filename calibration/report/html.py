@@ -209,7 +209,7 @@ details > summary { cursor: pointer; font-weight: 600; margin-top: 2.4rem; }
 
 
 def page(title: str, command: str, sentences: list[str], grids: Mapping[str, Grid], calibration: Calibration) -> str:
-    """The whole page; ``grids``: ``choices``, ``stages``, ``gains`` and ``origin``."""
+    """The whole page; ``grids``: ``choices``, ``stages``, ``gains``, ``origin`` and, of a cascade, ``openings``."""
     table, weights = calibration.table, calibration.settings.weights
     unit = f"A unit is a generated token; a token scored by the PRM costs {weights.prm:g} of them."
     parts = [
@@ -227,6 +227,7 @@ def page(title: str, command: str, sentences: list[str], grids: Mapping[str, Gri
         f"<h2>{escape(grids['gains'].title)}</h2>",
         _figure(lambda: gains(calibration), "All choices are made by what was fitted without the problem."),
         _table(grids["gains"]),
+        *(f"<h2>{escape(one.title)}</h2>{_table(one)}" for name, one in grids.items() if name == "openings"),
         f"<h2>{escape(grids['stages'].title)}</h2>",
         _table(grids["stages"]),
         "<p>Log-loss in nats: “of shares” is that of a classifier that always answers how common the bins are, "

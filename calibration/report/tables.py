@@ -15,6 +15,7 @@ from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import name_of
 from adaptive_ttc.calibration.judge.contest import OUTLOOK, UNFITTED, Contest
 from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
+from adaptive_ttc.calibration.judge.openings import OpeningReplays
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.blended_gain import BlendedGainModel
 from adaptive_ttc.estimate.gain import LearnedGainModel
@@ -105,6 +106,14 @@ def gains(calibration: Calibration) -> Grid:
         rows.append((f"{budget:,.0f}", fixed, predicted, oracle, *runs))
     head = ("units a problem", "one arm", "by predicted", "by true bin", "adaptive: table", "adaptive: outlook")
     return Grid("Right, in % of unseen problems, at equal mean cost", head, tuple(rows), 0)
+
+
+def openings(found: OpeningReplays) -> Grid:
+    """What a cascade's problems were opened by, replayed."""
+    columns = zip(found.units, found.first, found.second, found.scored, strict=True)
+    rows = [(f"{units:,.0f}", *map(_percent, accuracies)) for units, *accuracies in columns]
+    head = ("units a problem, prompts paid", "first", "second, not scored", "second, scored at once")
+    return Grid("Right, in % of unseen problems, by what opened them", head, tuple(rows), 0)
 
 
 def sentences(calibration: Calibration) -> Iterator[str]:
@@ -225,6 +234,7 @@ def findings(calibration: Calibration, meta: Mapping[str, Any]) -> dict[str, Gri
         "choices": choices(calibration.table, calibration.settings.weights, budgets),
         "gains": gains(calibration),
         "stages": stages(calibration.stages),
+        **({"openings": openings(calibration.openings)} if calibration.openings else {}),
         "origin": origin(meta),
     }
 
@@ -256,6 +266,8 @@ def show_calibration(calibration: Calibration, console: Console) -> None:
     show_grid(choices(calibration.table, weights, shown_budgets(calibration.gain.budgets)), console)
     show_grid(stages(calibration.stages), console)
     show_grid(gains(calibration), console)
+    if calibration.openings is not None:
+        show_grid(openings(calibration.openings), console)
     for sentence in sentences(calibration):
         console.print(Text(sentence))
 

@@ -188,6 +188,7 @@ def test_a_calibration_of_both_is_read_shown_and_used(both, capsys):
     assert {"greedy", "second:greedy"} <= {arm.kind for arm in made.table.arms}
     assert "second:greedy" in (both / "report.md").read_text()
     assert "second:greedy" in (both / "report.html").read_text()
+    assert all("by what opened them" in (both / name).read_text() for name in ("report.md", "report.html"))
     assert show.main([str(both)]) == 0
     assert "second:greedy" in capsys.readouterr().out
     first, second, prm = policy_of("small"), policy_of("large"), FakePRM.truthful(toy_right_so_far)

@@ -68,7 +68,9 @@ def decided(records):
     generated = [one.unit.generated for record in records for one in record.units["greedy"]]
     begin = Opening("greedy", True, int(np.quantile(generated, 0.9)), 0)
     folds = [FoldModels(part, None, Never()) for part in (records[:30], records[30:])]
-    return begin, opened_by_second(begin, folds, Vote(), Weights(second_prompt=5.0), 0)
+    found, replays = opened_by_second(begin, folds, Vote(), Weights(second_prompt=5.0), 0)
+    assert (replays is None) == (not records[0].units.get("second:greedy"))
+    return begin, found
 
 
 def test_the_second_policy_opens_from_the_budget_on_that_pays_for_it_where_it_is_right_more_often():
