@@ -119,11 +119,6 @@ class State:
         counts[kind] = counts.get(kind, 0) + count
         return State(tuple(counts.items()), self.scored or scored)
 
-    @property
-    def second(self) -> bool:
-        """Whether the second policy of a cascade has drawn any."""
-        return any(is_second(kind) for kind, _ in self.taken)
-
     def count(self, kind: str) -> int:
         """Units of a kind."""
         return dict(self.taken).get(kind, 0)
@@ -198,6 +193,7 @@ class _Run:
     """A replayed problem: its units, state, spending, and the begun unit of every kind."""
 
     order: UnitOrder
+    prompt: int  # units due for the second policy's prompt, with its first unit
     state: State = field(default_factory=State)
     spent: int = 0
     rounds: int = 0
@@ -252,13 +248,14 @@ def _played(
     opening: Opening,
 ) -> list[Replayed]:
     """Let every allocator spend its budget on its orders; what all of them ask next is forecast together."""
-    runs = [(allocator, {order.record.id: _Run(order) for order in orders}) for allocator, orders in groups]
+    runs = [(allocator, {order.record.id: _begin(order, weights) for order in orders}) for allocator, orders in groups]
     nothing = [run.order.record.nothing() for _, part in runs for run in part.values()]
     expected = iter(zip(nothing, forecast(nothing), strict=True))
     for allocator, part in runs:
         for id, run in part.items():
-            options = _options(run, *next(expected), weights, len(part))
-            allocator.arrive(id, opening.promise(weights.generated, weights.prm), options)
+            prompt = run.prompt if is_second(opening.kind) else 0
+            options = _options(run, *next(expected), weights, len(part), prompt=run.prompt - prompt)
+            allocator.arrive(id, prompt + opening.promise(weights.generated, weights.prm), options)
     live = runs
     while live:
         moved = [(one, *move) for one, part in live for move in _round(one, part, opening, weights)]
@@ -266,7 +263,7 @@ def _played(
         evidence, at_work = [_evidence(run, weights) for _, run, _ in moved], Counter(one for one, _, _ in moved)
         for (allocator, run, spent), known, expects in zip(moved, evidence, forecast(evidence), strict=True):
             allocator.charged(run.order.record.id, spent)
-            options = _options(run, known, expects, weights, at_work[allocator])
+            options = _options(run, known, expects, weights, at_work[allocator], prompt=run.prompt)
             allocator.offer(run.order.record.id, options)
     votes, ended = VoteTotals(vote), []
     for run in (run for _, part in runs for run in part.values()):
@@ -292,12 +289,19 @@ def _round(
     return moved
 
 
-def _options(run: _Run, known: Evidence, expected: Forecast, weights: Weights, live: int) -> list[Option]:
-    """Next actions that the record can answer, with ``live`` problems at work."""
+def _begin(order: UnitOrder, weights: Weights) -> _Run:
+    return _Run(order, round(weights.second_prompt * order.record.prompt_tokens))
+
+
+def _options(
+    run: _Run, known: Evidence, expected: Forecast, weights: Weights, live: int, *, prompt: int
+) -> list[Option]:
+    """Next actions that the record can answer, with ``live`` problems at work; those of the second policy begin with
+    ``prompt`` units.
+    """
     actions = ((one, one.action) for one in expected.options)
     able = (one for one, more in actions if run.order.has(more.kind, run.state.count(more.kind) + more.count))
     found = priced(able, known, weights.generated, weights.prm, Pace(max(1, AT_ONCE // live)))
-    prompt = 0 if run.state.second else _second_prompt(run, weights)
     return [with_prompt(one, prompt) if is_second(one.action.kind) else one for one in found]
 
 
@@ -317,7 +321,9 @@ def _half(run: _Run, kind: str, begun: _Begun, weights: Weights) -> Unit:
 
 def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: Weights) -> int:
     """Do a slice, or the part of it that the promise covers; returns its cost."""
-    left = promised
+    first = min(promised, run.prompt) if is_second(action.kind) else 0
+    run.prompt -= first
+    left = promised - first
     before = _total(run, run.state, weights)
     for _ in range(action.count):
         after = run.state.plus(action.kind, 1, scored)
@@ -337,12 +343,7 @@ def _advance(run: _Run, action: Action, scored: bool, promised: int, weights: We
 
 
 def _total(run: _Run, state: State, weights: Weights) -> int:
-    prompt = _second_prompt(run, weights) if state.second else 0
-    return prompt + sum(_cost(unit, weights) for unit in state.evidence(run.order).units)
-
-
-def _second_prompt(run: _Run, weights: Weights) -> int:
-    return round(weights.second_prompt * run.order.record.prompt_tokens)
+    return sum(_cost(unit, weights) for unit in state.evidence(run.order).units)
 
 
 def _cost(unit: Unit, weights: Weights) -> int:

@@ -2,6 +2,8 @@
 by the second policy of a cascade where a budget pays for that and replays were better.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,10 +96,49 @@ def test_one_policy_has_no_second_opening():
     assert found == begin
 
 
+PAID = Weights(second_prompt=5.0)
+OF_SECOND = Opening("greedy", True, 10, 0, second_generated=10_000, second_prm=0, second_from=1.0)
+
+
 def test_a_replay_charges_the_prompt_of_the_second_once():
     (record,) = cascade(0.5, 0.5)[:1]
-    opening = Opening("greedy", True, 10, 0, second_generated=10_000, second_prm=0, second_from=1.0)
-    (paid,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, Weights(second_prompt=5.0), opening)
-    (free,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, Weights(), opening)
+    (paid,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, PAID, OF_SECOND)
+    (free,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, Weights(), OF_SECOND)
     assert paid.state.taken == free.state.taken == (("second:greedy", 1),)
     assert paid.cost - free.cost == round(5.0 * record.prompt_tokens) > 0
+
+
+def test_a_replayed_opening_by_the_second_is_promised_its_prompt_too():
+    (record,) = cascade(0.5, 0.5)[:1]
+    tokens = record.units["second:greedy"][0].unit.generated
+    sized = replace(OF_SECOND, second_generated=tokens)
+    (one,) = replay([UnitOrder(record, 0)], Never().forecasts, Vote(), 10**6, PAID, sized)
+    assert (one.state.taken, one.rounds) == ((("second:greedy", 1),), 1)
+
+
+class Wants(GainModel):
+    """The first slice of one kind, all of another, and the rest of the first; keeps what it was shown."""
+
+    def __init__(self, begun, whole):
+        self.begun, self.whole, self.seen = begun, whole, []
+
+    def forecasts(self, states):
+        self.seen += states
+        return [Forecast(0.5, self.options(state)) for state in states]
+
+    def options(self, state):
+        done, begun = {unit.kind for unit in state.units}, {unit.kind for unit in state.begun}
+        kind = self.whole if self.begun in begun and self.whole not in done else self.begun
+        gain = 0.0 if self.begun in done else 0.1
+        return (Option.in_tokens(Action(kind, 1), gain, 1.0, 0.0),)
+
+
+def test_the_prompt_is_no_part_of_a_unit_that_was_begun_and_is_paid_for_once_beside_another():
+    (record,) = cascade(0.5, 0.5)[:1]
+    wants, opening = Wants("second:greedy", "second:sample"), Opening("greedy", True, 1000, 0)
+    (one,) = replay([UnitOrder(record, 0)], wants.forecasts, Vote(), 10**6, Weights(second_prompt=1.0), opening)
+    begun = next(unit for state in wants.seen for unit in state.begun)
+    assert begun.kind == "second:greedy"
+    assert begun.generated <= 2, "of what was promised beside the prompt"
+    assert one.state.taken == (("greedy", 1), ("second:sample", 1), ("second:greedy", 1))
+    assert one.cost == record.prompt_tokens + one.generated
