@@ -44,7 +44,7 @@ class Cascade(WrappedPolicy):
     strategy that is asked for by name is the first one's alone. The tokenizers may differ.
 
     Args:
-        first: opens every problem.
+        first: the small one.
         second: is asked where its gain for what it costs is higher.
         weight: tokens of the first that one of the second counts in a budget of tokens (in whole ones, rounded up), at
             least 1; by default what it takes in FLOPs, the ratio of the parameters. A budget of FLOPs counts these.
@@ -64,7 +64,7 @@ class Cascade(WrappedPolicy):
 
     @property
     def first(self) -> Policy:
-        """The policy that opens every problem."""
+        """The small policy."""
         return self._policy
 
     @property

@@ -157,7 +157,7 @@ class Driver:
 
     def take_up(self, events: Sequence[Event], drawn: Mapping[Route, Prefix], *, paid: bool) -> None:
         """Take up what this driver drew in an earlier run: a part of the trace, and its samples by path; ``paid``:
-        something was charged for it, and so the prompt.
+        the prompt was charged for it.
         """
         self._account.go_on_from(events, drawn)
         self._writers |= {event.path[0]: self._policy for event in events if isinstance(event, SampledEvent)}

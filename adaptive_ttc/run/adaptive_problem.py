@@ -155,14 +155,17 @@ class AdaptiveProblem(ProblemRun):
         return writer.prompt_due + max(self.opening.promise(price.decode, price.score), least)
 
     def opened_by(self, opening: Opening, each: float) -> None:
-        """Open it as ``each`` units, its prompt included, afford."""
+        """Open it as ``each`` units, its prompt included, afford; by a second policy only where these can begin it."""
         price, second = self.request.price, self._second
+        if second is None or each < second.least(1):
+            opening = replace(opening, second_from=0.0)
         prompt = 0 if second is None else second.prompt_units
         self.opening = opening.within(each - self._first.prompt_units, price.decode, price.score, prompt)
 
     def least(self, count: int, kind: str | None = None) -> int:
-        """Units under which a slice of so many units of a kind, by default that of the opening, cannot even begin."""
-        return self._writer_of(kind or self.opening.kind).least(count)
+        """Units under which a slice of so many units of a kind, by default of any, cannot even begin."""
+        able = (self._first, self._second) if kind is None else (self._writer_of(kind),)
+        return min(writer.least(count) for writer in able if writer is not None)
 
     def options(self) -> list[Option]:
         """What may be done next, by the last forecast: gains count by its weight, and the prompt's units are in the

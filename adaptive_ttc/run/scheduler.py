@@ -231,7 +231,6 @@ class Scheduler:
         """Take in a problem that an earlier run has opened."""
         problem.name = self._unused(problem.name)
         self._live[problem.name] = problem
-        self._open(problem)
         self._arrived += 1
         self._allocator.go_on(problem.name, problem.spent_before)
         return problem
