@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.fit.__main__ import main as fit
 from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.artefact import META
+from adaptive_ttc.estimate.artefact import META, read_meta
 from adaptive_ttc.evaluation.datasets import Row, load_problems
 from adaptive_ttc.evaluation.evaluate import Outcome, solve_rows_together
 from adaptive_ttc.evaluation.metrics import interval, paired_interval
@@ -130,7 +130,8 @@ class Solved:
 def solved_at(task: tuple[str, float, Sequence[Row], argparse.Namespace]) -> Solved:
     """One run, in a process of its own, unless its file is there."""
     name, each, rows, options = task
-    file: Path = options.out / "runs" / f"{name}-{each:g}-{len(rows)}-{options.seed}.json"
+    calibration = read_meta(options.out / name)["digest"][:8]
+    file: Path = options.out / "runs" / f"{name}-{calibration}-{each:g}-{len(rows)}-{options.seed}.json"
     if file.exists():
         known = json.loads(file.read_text(encoding="utf-8"))
         return Solved(**{**known, "right": np.array(known["right"])})

@@ -75,15 +75,18 @@ class Opening:
     second_from: float = 0.0
     second_scored_from: float = 0.0
 
-    def within(self, each: float, generated: float, prm: float, second_prompt: float = 0.0) -> Opening:
-        """The opening for ``each`` units a problem, its prompt paid: by the second policy, whose prompt takes
-        ``second_prompt``, where that was better at this budget; scored only where enough is left to act on the scores,
-        and a sample where that is no search and votes were better.
+    def within(
+        self, each: float, generated: float, prm: float, prompt: float = 0.0, second_prompt: float = 0.0
+    ) -> Opening:
+        """The opening for ``each`` units a problem, of which its prompt takes ``prompt``, or ``second_prompt`` by the
+        second policy: by that where it was better at this budget; scored only where enough is left to act on the
+        scores, and a sample where that is no search and votes were better.
         """
         shares = (each - second_prompt) / max(generated * self.second_generated, 1.0)
         if self.second_from and shares >= self.second_from:
             scored = not prm or 0 < self.second_scored_from <= shares
             return replace(self.of_second(), scored=self.scored and scored)
+        each -= prompt
         votes = each < generated * self.votes_generated + prm * self.votes_prm
         scored = self.scored and (not prm or each >= SCORED_OPENINGS * self.units(generated, prm))
         return replace(self, kind="sample" if votes else self.kind, scored=scored)

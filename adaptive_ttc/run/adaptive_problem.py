@@ -159,8 +159,8 @@ class AdaptiveProblem(ProblemRun):
         price, second = self.request.price, self._second
         if second is None or each < second.least(1):
             opening = replace(opening, second_from=0.0)
-        prompt = 0 if second is None else second.prompt_units
-        self.opening = opening.within(each - self._first.prompt_units, price.decode, price.score, prompt)
+        prompts = self._first.prompt_units, 0 if second is None else second.prompt_units
+        self.opening = opening.within(each, price.decode, price.score, *prompts)
 
     def least(self, count: int, kind: str | None = None) -> int:
         """Units under which a slice of so many units of a kind, by default of any, cannot even begin."""

@@ -111,10 +111,17 @@ def opened_by_second(
 
 
 def _gains_from(gains: Array) -> float:
-    """The share from which gains, shape [shares], are most in sum; 0 where they are nowhere above 0."""
+    """The share from which gains, shape [shares], are most in sum, less what lies between it and where they cross 0; 0
+    where they are nowhere above 0.
+    """
     above = np.cumsum(gains[::-1])[::-1]
     best = int(np.argmax(above))
-    return SHARES[best] if above[best] > 0 else 0.0
+    if above[best] <= 0:
+        return 0.0
+    if best == 0:
+        return SHARES[0]
+    before, after = gains[best - 1], gains[best]  # not above 0, and above it
+    return float(SHARES[best] - (SHARES[best] - SHARES[best - 1]) * after / (after - before))
 
 
 def _right(

@@ -237,7 +237,7 @@ def replay_each(
 def _within(opening: Opening, each: float, orders: Sequence[UnitOrder], weights: Weights) -> Opening:
     """What ``each`` units a problem afford, where all have the mean prompt."""
     prompt = sum(order.record.prompt_tokens for order in orders) / max(1, len(orders))
-    return opening.within(each, weights.generated, weights.prm, weights.second_prompt * prompt)
+    return opening.within(each, weights.generated, weights.prm, second_prompt=weights.second_prompt * prompt)
 
 
 def _played(

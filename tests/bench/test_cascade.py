@@ -38,6 +38,7 @@ def bench(monkeypatch, tmp_path):
     monkeypatch.setattr(found, "solve", solve)
     monkeypatch.setattr(found, "calibrate", lambda *args: None)
     monkeypatch.setattr(found, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(found, "read_meta", lambda folder: {"digest": "abcdefghij"})
     found.asked = asked
     return found
 
@@ -52,7 +53,7 @@ def test_a_run_that_was_solved_is_not_solved_again(bench, tmp_path):
     assert first["less_second"][0::3] == pytest.approx([1 / 6, 1 / 6])
     assert first["second_share"] == [0.4, 0.4]
     assert first["overspent"] == 0
-    (tmp_path / "runs" / "second-2e+08-6-0.json").unlink()
+    (tmp_path / "runs" / "second-abcdefgh-2e+08-6-0.json").unlink()
     bench.asked.clear()
     assert bench.main(words) == 0
     assert bench.asked == [("second", 2e8)]

@@ -26,16 +26,18 @@ BOTH = Opening("greedy", True, 40, 60, second_generated=160, second_prm=60, seco
 
 def test_the_budget_decides_who_opens():
     prompt = 90.0
-    assert BOTH.within(409, 1.0, 0.0, prompt) == BOTH
-    assert BOTH.within(410, 1.0, 0.0, prompt) == Opening("second:greedy", True, 160, 60)
-    assert BOTH.within(410, 1.0, 2.0, prompt) == Opening("second:greedy", False, 160, 60)
+    assert BOTH.within(409, 1.0, 0.0, 30.0, prompt) == BOTH
+    assert BOTH.within(410, 1.0, 0.0, 30.0, prompt) == Opening("second:greedy", True, 160, 60)
+    assert BOTH.within(410, 1.0, 2.0, 30.0, prompt) == Opening("second:greedy", False, 160, 60)
+    assert BOTH.within(229, 1.0, 2.0, 30.0, prompt) == replace(BOTH, scored=False), "its own prompt"
+    assert BOTH.within(230, 1.0, 2.0, 30.0, prompt) == BOTH
     assert BOTH.within(400, 1.0, 2.0) == Opening("second:greedy", True, 160, 60)
     assert not BOTH.within(399, 1.0, 2.0).scored
     assert not replace(BOTH, second_scored_from=0.0).within(10**6, 1.0, 2.0).scored, "never"
     assert replace(BOTH, second_scored_from=0.0).within(10**6, 1.0, 0.0).scored, "where scores are free"
     assert not replace(BOTH, scored=False).within(10**6, 1.0, 0.0).scored, "without a PRM"
-    assert BOTH.within(820, 2.0, 0.0, 180).kind == "second:greedy"
-    assert BOTH.within(819, 2.0, 0.0, 180).kind == "greedy"
+    assert BOTH.within(820, 2.0, 0.0, 60.0, 180).kind == "second:greedy"
+    assert BOTH.within(819, 2.0, 0.0, 60.0, 180).kind == "greedy"
     assert replace(BOTH, second_from=0.0).within(10**9, 1.0, 0.0).kind == "greedy"
 
 
