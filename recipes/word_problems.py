@@ -92,7 +92,7 @@ class Chain:
         self.together(self.sampled("pair", "test"))
         found = measured(options, self.path("before-test.jsonl"), self.path("pair-test.jsonl"))
         self.write(found)  # also where what follows fails
-        arms = [f"{vote}:{n}" for vote in ("majority", "weighted_best_of_n") for n in (1, 4, options.n)]
+        arms = [f"{vote}:{n}" for vote in ("majority", "weighted_best_of_n") for n in (1, 4, max(8, options.n))]
         calibration = self.path("calibration")
         fit = ["--recipe", self.path("pair.toml"), "--dataset", self.path("calibration.jsonl"), "--out", calibration]
         fit += ["--arms", "greedy", *dict.fromkeys(arms), "--folds", 3, "--max-tokens", options.max_tokens]
