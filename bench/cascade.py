@@ -1,12 +1,13 @@
 """A cascade of a small and a larger policy against either of them alone, at equal budgets of FLOPs.
 
-    python bench/cascade.py [--out DIR] [--limit K] [--seed S] [--budgets F,F,...] [--json FILE] [--results FILE]
+    python bench/cascade.py [--out DIR] [--limit K] [--seed S ...] [--budgets F,F,...] [--json FILE] [--results FILE]
 
 Three calibrations are fitted on problems of their own, from one store of units: of the embedded policy, of
 ``mini-large``, and of the cascade of both, all with the embedded PRM; what DIR holds already is not made again. Then
 the same fresh problems are solved by each with adaptive runs, all problems of a set on one budget of FLOPs
 (``solve_many(count="flops")``), which bounds policies, prompts and PRM; DIR keeps every such run, and the same call
-goes on after an interruption. ``--results`` writes a section of that file.
+goes on after an interruption. Of several seeds each has problems and runs of its own, and figures are of all problems.
+``--results`` writes a section of that file.
 
 Figures: ``problems``, ``budgets`` (FLOPs a problem); ``accuracy.<name>``, ``spent.<name>`` (a problem) and
 ``second_share`` (of the cascade's FLOPs, what the second policy computed), an entry for every budget, for ``first``,
@@ -65,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("runs/cascade"), metavar="DIR", help="of calibrations (default: %(default)s)")
     add("--store", type=Path, metavar="FILE", help="of drawn units (default: units.sqlite in --out)")
     add("--calibrate-on", type=int, default=240, metavar="K", help="problems (default: %(default)s)")
-    add("--limit", type=int, default=300, metavar="K", help="problems to solve (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="S", help="of the problems and the samples (default: %(default)s)")
+    add("--limit", type=int, default=300, metavar="K", help="problems of a seed to solve (default: %(default)s)")
+    add("--seed", type=int, nargs="+", default=[0], metavar="S", help="of the problems and the samples (default: 0)")
     add("--workers", type=int, default=2, metavar="W", help="runs side by side (default: %(default)s)")
     add("--budgets", type=_numbers, default=BUDGETS, help="FLOPs a problem")
     add("--results", type=Path, metavar="FILE", help="write the table into its section of this file")
@@ -82,26 +83,26 @@ def run(options: argparse.Namespace) -> None:
     """Calibrate what is not, solve, print."""
     for name, policies in POLICIES.items():
         calibrate(name, policies, options)
-    rows = load_problems("minimath-500", options.limit, seed=options.seed)
-    figures: dict[str, Any] = {"problems": len(rows), "budgets": list(options.budgets), "overspent": 0}
-    right = {name: np.zeros((len(options.budgets), len(rows))) for name in POLICIES}
-    tasks = [(name, each, rows, options) for name in POLICIES for each in options.budgets]
+    tasks = [Task(name, each, seed, options) for seed in options.seed for name in POLICIES for each in options.budgets]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as workers:
-        found = iter(list(workers.map(solved_at, tasks)))
+        found = dict(zip(((one.name, one.each, one.seed) for one in tasks), workers.map(solved_at, tasks), strict=True))
+    figures: dict[str, Any] = {"budgets": list(options.budgets), "overspent": 0}
+    right: dict[str, Array] = {}
     for name in POLICIES:
-        solved = [next(found) for _ in options.budgets]
+        parts = [[found[name, each, seed] for seed in options.seed] for each in options.budgets]
+        solved = [Solved.of_all(some) for some in parts]
         right[name] = np.stack([one.right for one in solved])
         figures[f"accuracy.{name}"] = right[name].mean(axis=1).tolist()
-        figures[f"spent.{name}"] = [one.spent / len(rows) for one in solved]
-        figures["overspent"] += sum(one.spent > one.allowed for one in solved)
+        figures[f"spent.{name}"] = [one.spent / len(one.right) for one in solved]
+        figures["overspent"] += sum(one.spent > one.allowed for some in parts for one in some)
         if name == "cascade":
             figures["second_share"] = [one.by_second / max(one.computed, 1.0) for one in solved]
     for name in ("first", "second"):
         pairs = [paired_interval(ours, theirs) for ours, theirs in zip(right["cascade"], right[name], strict=True)]
         figures[f"less_{name}"] = [value for one in pairs for value in (one.mean, one.low, one.high)]
-    report(options.json, "cascade", figures)
+    report(options.json, "cascade", {"problems": right["first"].shape[1], **figures})
     if options.results is not None:
-        write_section(options.results, "cascade", _section(figures, right))
+        write_section(options.results, "cascade", _section(figures, right, len(options.seed)))
 
 
 def calibrate(name: str, policies: Sequence[Path], options: argparse.Namespace) -> None:
@@ -126,16 +127,35 @@ class Solved:
     computed: float = 0.0  # FLOPs as measured
     by_second: float = 0.0  # those of the second policy
 
+    @classmethod
+    def of_all(cls, parts: Sequence[Solved]) -> Solved:
+        """Of runs over different problems."""
+        summed = {
+            name: sum(getattr(one, name) for one in parts) for name in ("allowed", "spent", "computed", "by_second")
+        }
+        return cls(np.concatenate([one.right for one in parts]), **summed)
 
-def solved_at(task: tuple[str, float, Sequence[Row], argparse.Namespace]) -> Solved:
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one run is."""
+
+    name: str  # of :data:`POLICIES`
+    each: float  # FLOPs a problem
+    seed: int
+    options: argparse.Namespace
+
+
+def solved_at(task: Task) -> Solved:
     """One run, in a process of its own, unless its file is there."""
-    name, each, rows, options = task
+    name, each, options = task.name, task.each, task.options
     calibration = read_meta(options.out / name)["digest"][:8]
-    file: Path = options.out / "runs" / f"{name}-{calibration}-{each:g}-{len(rows)}-{options.seed}.json"
+    file: Path = options.out / "runs" / f"{name}-{calibration}-{each:g}-{options.limit}-{task.seed}.json"
     if file.exists():
         known = json.loads(file.read_text(encoding="utf-8"))
         return Solved(**{**known, "right": np.array(known["right"])})
-    solved = interruption.run(partial(solve, name, POLICIES[name], rows, each, options))
+    rows = load_problems("minimath-500", options.limit, seed=task.seed)
+    solved = interruption.run(partial(solve, task, POLICIES[name], rows))
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(json.dumps({**asdict(solved), "right": solved.right.tolist()}), encoding="utf-8")
@@ -143,15 +163,13 @@ def solved_at(task: tuple[str, float, Sequence[Row], argparse.Namespace]) -> Sol
     return solved
 
 
-async def solve(
-    name: str, policies: Sequence[Path], rows: Sequence[Row], each: float, options: argparse.Namespace
-) -> Solved:
-    """Solve all problems on one budget of ``each`` FLOPs a problem."""
-    solved = Solved(np.zeros(len(rows)), int(each * len(rows)))
+async def solve(task: Task, policies: Sequence[Path], rows: Sequence[Row]) -> Solved:
+    """Solve all problems on one budget."""
+    solved = Solved(np.zeros(len(rows)), int(task.each * len(rows)))
     outcomes: list[Outcome] = []
     second = policies[1] if len(policies) > 1 else None
     async with Solver.load(
-        policies[0], MINI_PRM, second=second, seed=options.seed, calibration=options.out / name
+        policies[0], MINI_PRM, second=second, seed=task.seed, calibration=task.options.out / task.name
     ) as solver:
         await solve_rows_together(solver, rows, {"count": "flops"}, outcomes.append, budget=solved.allowed)
         other = second_policy(solver.policy)
@@ -165,7 +183,7 @@ async def solve(
     return solved
 
 
-def _section(figures: dict[str, Any], right: dict[str, Array]) -> str:
+def _section(figures: dict[str, Any], right: dict[str, Array], seeds: int) -> str:
     rows = []
     for row, budget in enumerate(figures["budgets"]):
         cells = [f"{budget:.1e}"]
@@ -185,7 +203,8 @@ def _section(figures: dict[str, Any], right: dict[str, Array]) -> str:
         "less second",
         "by second",
     ]
-    told = f"{figures['problems']} problems of minimath-500; runs that overspent: {figures['overspent']}."
+    problems = f"{right['first'].shape[1]} problems of minimath-500" + f", of {seeds} seeds" * (seeds > 1)
+    told = f"{problems}; runs that overspent: {figures['overspent']}."
     return f"{provenance()}\n\n{markdown_table(head, rows)}\n\n{told}"
 
 

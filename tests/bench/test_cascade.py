@@ -16,9 +16,10 @@ def bench(monkeypatch, tmp_path):
     found = load(monkeypatch, "cascade")
     asked = []
 
-    async def solve(name, policies, rows, each, options):
+    async def solve(task, policies, rows):
+        name, each = task.name, task.each
         asked.append((name, each))
-        right = np.arange(len(rows)) < {"first": 2, "second": 3, "cascade": 4}[name] + (each > 1e8)
+        right = np.arange(len(rows)) < {"first": 2, "second": 3, "cascade": 4}[name] + (each > 1e8) - task.seed
         return found.Solved(right.astype(float), int(each * len(rows)), int(each), 10.0, 4.0 * (name == "cascade"))
 
     class Here:
@@ -61,6 +62,13 @@ def test_a_run_that_was_solved_is_not_solved_again(bench, tmp_path):
     bench.asked.clear()
     assert bench.main([*words, "--seed", "1"]) == 0
     assert len(bench.asked) == 6, "other problems, and other samples"
+    bench.asked.clear()
+    assert bench.main([*words, "--seed", "0", "1", "--results", str(tmp_path / "R.md")]) == 0
+    assert not bench.asked
+    both = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert both["problems"] == 12
+    assert both["accuracy.cascade"] == pytest.approx([7 / 12, 9 / 12])
+    assert "12 problems of minimath-500, of 2 seeds" in (tmp_path / "R.md").read_text()
 
 
 def test_a_calibration_that_fails_ends_it(monkeypatch, tmp_path):
