@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import markdown_table, parser_of, provenance, report, write_section
+from measuring import bounds, markdown_table, parser_of, provenance, report, write_section
 from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.fit.__main__ import main as fit
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
             figures["second_share"] = [one.by_second / max(one.computed, 1.0) for one in solved]
     for name in ("first", "second"):
         pairs = [paired_interval(ours, theirs) for ours, theirs in zip(right["cascade"], right[name], strict=True)]
-        figures[f"less_{name}"] = [value for one in pairs for value in (one.mean, one.low, one.high)]
+        figures[f"less_{name}"] = [value for one in pairs for value in bounds(one)]
     report(options.json, "cascade", {"problems": right["first"].shape[1], **figures})
     if options.results is not None:
         write_section(options.results, "cascade", _section(figures, right, len(options.seed)))

@@ -25,6 +25,7 @@ from adaptive_ttc.evaluation.markdown import markdown_table as markdown_table
 from adaptive_ttc.evaluation.markdown import picture_links as picture_links
 from adaptive_ttc.evaluation.markdown import provenance as provenance
 from adaptive_ttc.evaluation.markdown import write_section as write_section
+from adaptive_ttc.evaluation.metrics import Interval
 from adaptive_ttc.evaluation.result_file import writable, write_record
 from adaptive_ttc.events import Route
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest
@@ -93,6 +94,11 @@ def report(path: Path | None, name: str, figures: Figures) -> None:
     for key, value in figures.items():
         print(f"{key:{width}}  {_shown(value)}")
     write_report(path, name, figures)
+
+
+def bounds(one: Interval) -> list[float]:
+    """A mean and its interval as a figure."""
+    return [one.mean, one.low, one.high]
 
 
 def _shown(value: Figure) -> str:

@@ -34,13 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Figure, parser_of, report
+from measuring import Figure, bounds, parser_of, report
 from mini_pairs import MiniPair, add_pair_options, pair_of, run_command
 
 from adaptive_ttc.calibration.pareto.curves import Line, Point, Ratio, resampled
 from adaptive_ttc.cli import exit_code
 from adaptive_ttc.evaluation.datasets import load_problems
-from adaptive_ttc.evaluation.metrics import NO_ANSWER, Interval, auc, interval, paired_interval, vote_at_k
+from adaptive_ttc.evaluation.metrics import NO_ANSWER, auc, interval, paired_interval, vote_at_k
 
 SIZES = (1, 2, 4, 8, 16)
 ADAPTIVE = (2, 4, 8)
@@ -135,10 +135,10 @@ def _adaptive(options: Any, pair: MiniPair, policy: Path, fresh: Path, pools: Se
         solved = json.loads(out.read_text(encoding="utf-8"))["figures"]
         right = np.array(solved["correct"], dtype=float)
         uniform = [_voted(pool, n, "weighted") for pool in pools]
-        found[f"adaptive{n}.accuracy"] = _bounds(interval(right))
+        found[f"adaptive{n}.accuracy"] = bounds(interval(right))
         found[f"adaptive{n}.tokens"] = float(np.mean(solved["tokens"]))
         found[f"adaptive{n}.overspent"] = solved["overspent"]
-        found[f"adaptive{n}.less_uniform"] = _bounds(paired_interval(right, uniform))
+        found[f"adaptive{n}.less_uniform"] = bounds(paired_interval(right, uniform))
     return found
 
 
@@ -177,18 +177,18 @@ def figures_of(rounds: Sequence[Sequence[Pool]]) -> dict[str, Figure]:
     for number, (pools, lines) in enumerate(zip(rounds, curves, strict=True)):
         name = f"round{number}"
         rates = [float(pool.correct.mean()) for pool in pools]
-        found[f"{name}.pass_at_1"] = _bounds(interval(rates))
+        found[f"{name}.pass_at_1"] = bounds(interval(rates))
         found[f"{name}.tokens"] = float(np.mean([pool.tokens.mean() for pool in pools]))
         if within := [value for pool in pools if not np.isnan(value := auc(pool.scores, pool.correct))]:
-            found[f"{name}.prm_auc"] = _bounds(interval(within))
+            found[f"{name}.prm_auc"] = bounds(interval(within))
         for vote, line in lines.items():
             found[f"{name}.{vote}"] = [float(point.accuracy.mean()) for point in line.points]
         if number:
             before = [float(pool.correct.mean()) for pool in rounds[number - 1]]
-            found[f"{name}.gain"] = _bounds(paired_interval(rates, before))
+            found[f"{name}.gain"] = bounds(paired_interval(rates, before))
             for vote, line in lines.items():
                 last, other = line.points[-1], curves[number - 1][vote].points[-1]
-                found[f"{name}.gain_{vote}"] = _bounds(paired_interval(last.accuracy, other.accuracy))
+                found[f"{name}.gain_{vote}"] = bounds(paired_interval(last.accuracy, other.accuracy))
                 found[f"{name}.ratio_{vote}"] = _ratio(line, curves[0][vote])
     return found
 
@@ -212,10 +212,6 @@ def _ratio(line: Line, base: Line) -> list[float]:
     drawn = resampled(len(base.points[0].cost))
     ratio: Ratio = drawn.ratio(line, base, drawn.targets(base, SHARE))
     return [ratio.value, ratio.low, ratio.high]
-
-
-def _bounds(one: Interval) -> list[float]:
-    return [one.mean, one.low, one.high]
 
 
 if __name__ == "__main__":

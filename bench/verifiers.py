@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from measuring import Figure, parser_of, report
+from measuring import Figure, bounds, parser_of, report
 from mini_pairs import add_pair_options, pair_of
 
 from adaptive_ttc.answers import parse_space
@@ -120,14 +120,14 @@ async def measured(data: Path, prms: Sequence[str]) -> dict[str, Figure]:
         scores = await scores_of(name, rows)
         within, of_steps, gains = by_problem_figures(rows, scores)
         whole = figures(rows, scores)
-        found[f"{name}.auc_within"] = _bounds(interval(within))
+        found[f"{name}.auc_within"] = bounds(interval(within))
         if of_steps:
-            found[f"{name}.auc_steps"] = _bounds(interval(of_steps))
+            found[f"{name}.auc_steps"] = bounds(interval(of_steps))
         found[f"{name}.majority"], found[f"{name}.weighted"] = whole.majority, whole.weighted
-        found[f"{name}.gain"] = _bounds(interval(gains))
+        found[f"{name}.gain"] = bounds(interval(gains))
         first = first or within
-        found[f"{name}.less_first"] = _bounds(paired_interval(within, first))
-        found[f"{name}.of_first"] = _bounds(ratio(within, first))
+        found[f"{name}.less_first"] = bounds(paired_interval(within, first))
+        found[f"{name}.of_first"] = bounds(ratio(within, first))
     return found
 
 
@@ -169,10 +169,6 @@ def ratio(a: Sequence[float], b: Sequence[float], resamples: int = 10_000, seed:
     drawn = np.random.default_rng(seed).integers(0, len(first), (resamples, len(first)))
     low, high = np.quantile(first[drawn].mean(axis=1) / second[drawn].mean(axis=1), [0.025, 0.975])
     return Interval(float(first.mean() / second.mean()), float(low), float(high))
-
-
-def _bounds(one: Interval) -> list[float]:
-    return [one.mean, one.low, one.high]
 
 
 if __name__ == "__main__":

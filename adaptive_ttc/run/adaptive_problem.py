@@ -60,6 +60,7 @@ class _Writer:
     policy: Policy
     driver: Driver
     weight: float  # tokens of the first policy that one of its tokens counts
+    prompt: int  # tokens
     prompt_units: int  # charged with its first slice
     # shortest, scoring: units under which a unit of work cannot begin, and those to set aside for scoring that
     shortest: int
@@ -85,7 +86,7 @@ def _writer(
     if whole_samples(policy):
         shortest = min(request.strategy.max_tokens, policy.max_context - prompt)
         scoring += 0 if prm is None else PRM_TOKENS_PER_TOKEN * price.score * shortest
-    return _Writer(policy, driver, weight, price.prompt * prompt, price.decode * shortest, scoring)
+    return _Writer(policy, driver, weight, prompt, price.prompt * prompt, price.decode * shortest, scoring)
 
 
 class AdaptiveProblem(ProblemRun):
@@ -114,7 +115,7 @@ class AdaptiveProblem(ProblemRun):
             self._second = _writer(beside, second, second_weight(policy), dearer, request, prm)
         self._has_prm, self._free = prm is not None, traits_of(prm).free
         self._recorded = recorded_samples(policy, request.problem)
-        self._nothing = Evidence(request.problem.question, len(policy.encode(request.problem)))
+        self._nothing = Evidence(request.problem.question, self._first.prompt)
         self._accounts: list[Ledger] = []
         self._candidates: dict[Route, Prefix] = {}
         self._cut: dict[Route, str] = {}  # solutions that a budget cut, and the kind of their unit

@@ -167,13 +167,12 @@ def compare_adaptive(
     )
 
 
-def probe_costs(records: Sequence[ProblemRecord], weights: Weights) -> Array:
-    """:func:`probe_cost` of all, shape [problems]."""
-    return np.array([probe_cost(record, weights) for record in records])
+def probe_costs(records: Sequence[ProblemRecord], weights: Weights, probes: int = 4) -> Array:
+    """Mean units of the first steps of ``probes`` samples, shape [problems]; scoring one takes the question and it."""
+    return np.array([_probe_cost(record, weights, probes) for record in records])
 
 
-def probe_cost(record: ProblemRecord, weights: Weights, probes: int = 4) -> float:
-    """Mean units of the first steps of ``probes`` samples; scoring one takes the question and the step."""
+def _probe_cost(record: ProblemRecord, weights: Weights, probes: int) -> float:
     steps = [step for one in record.units.get("sample", ()) for step in one.unit.first_steps]
     if not steps:
         return 0.0

@@ -22,7 +22,7 @@ from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.accuracy import Curves, measure
 from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
-from adaptive_ttc.calibration.judge.gains import PRICES, probe_cost
+from adaptive_ttc.calibration.judge.gains import PRICES, probe_costs
 from adaptive_ttc.calibration.judge.replay import Replayed, UnitOrder, replay, replay_each
 from adaptive_ttc.calibration.pareto.curves import RESAMPLES, Line, LivePoint, Point
 from adaptive_ttc.calibration.pareto.inputs import Guide, Tested, collected
@@ -123,7 +123,7 @@ def predicted_bins(
     None where no first steps were recorded.
     """
     _, values, expected = _cells(curves, table, weights)
-    probes = np.array([probe_cost(record, weights, PROBES.steps) for record in records])
+    probes = probe_costs(records, weights, PROBES.steps)
     unused = np.array([1 - min(1.0, arm.n / PROBES.steps) if arm.strategy != "greedy" else 1.0 for arm in curves.arms])
     paid = curves.cost(weights) + probes[:, None] * unused
     lines = []
