@@ -89,5 +89,11 @@ def start(folder: Path, count: int, *arguments: str, model: Path = MINI_POLICY) 
 
 
 def _environment() -> dict[str, str]:
-    # a server runs its engine in a process of its own, unlike the engines of the other tests
-    return {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1"}
+    return {
+        **os.environ,
+        # a server runs its engine in a process of its own, unlike the engines of the other tests
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+        "OMP_NUM_THREADS": "1",
+        # one that stands still for longer than it keeps idle connections (5 s) breaks off what it was sent meanwhile
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600",
+    }
