@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--learning-rate", type=float, nargs="+", default=[3e-4], metavar="R", help="of each (3e-4)")
     option("--fresh", type=int, default=300, metavar="K", help="problems to measure on (default: %(default)s)")
     option("--calibration-problems", type=int, default=160, metavar="K", help="0: none (default: %(default)s)")
+    option("--seed", type=int, default=1, metavar="S", help="of the samples drawn (default: %(default)s)")
     option("--fresh-samples", type=int, default=16, metavar="N", help="of each, at least 16 (default: %(default)s)")
     add_pair_options(parser)
     options = parser.parse_args(arguments)
@@ -93,7 +94,7 @@ def run(options: Any) -> dict[str, Figure]:
     pools = []
     for number, policy in enumerate(policies):
         out = work / f"fresh{number}.jsonl"
-        _draw(policy, pair.prm, ["--dataset", fresh], options.fresh_samples, out)
+        _draw(options, policy, pair.prm, ["--dataset", fresh], options.fresh_samples, out)
         pools.append(read_pools(out))
     found = figures_of(pools)
     if options.calibration_problems and options.rounds:
@@ -107,7 +108,7 @@ def _round(options: Any, pair: MiniPair, number: int, policy: Path) -> Path:
     samples, out = work / f"samples{number}.jsonl", work / f"policy{number}"
     problems, rate = (some[min(number, len(some)) - 1] for some in (options.problems, options.learning_rate))
     train = ["--dataset", pair.dataset("minimath-train"), "--limit", problems]
-    _draw(policy, pair.prm, train, options.samples, samples)
+    _draw(options, policy, pair.prm, train, options.samples, samples)
     chosen = work / f"sft{number}.jsonl"
     most = ["--most", options.most, "--per-bin", options.per_bin]
     run_command("export", "--format", "sft", samples, *most, "--out", chosen)
@@ -142,9 +143,9 @@ def _adaptive(options: Any, pair: MiniPair, policy: Path, fresh: Path, pools: Se
     return found
 
 
-def _draw(policy: Path, prm: Path, problems: Sequence[Any], n: int, out: Path) -> None:
+def _draw(options: Any, policy: Path, prm: Path, problems: Sequence[Any], n: int, out: Path) -> None:
     models = ["--policy", policy, "--prm", prm]
-    how = ["--strategy", "weighted_best_of_n", "--n", n, "--concurrency", 64]
+    how = ["--strategy", "weighted_best_of_n", "--n", n, "--concurrency", 64, "--seed", options.seed]
     run_command("export", "--format", "rollouts", *problems, *how, *models, "--out", out)
 
 
