@@ -23,9 +23,17 @@ from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
 from adaptive_ttc.run.pool import SolutionPool
-from adaptive_ttc.run.request import Priority, Question, Resources, check_several, make_pool_request, make_request
+from adaptive_ttc.run.request import (
+    Priority,
+    Question,
+    Resources,
+    check_several,
+    make_pool_request,
+    make_request,
+    with_vote_of,
+)
 from adaptive_ttc.run.run import Run
-from adaptive_ttc.run.scheduler import AdaptiveRun, with_vote_of
+from adaptive_ttc.run.scheduler import AdaptiveRun
 from adaptive_ttc.run.statistics import CallMeter, MeteredPolicy, MeteredPRM, SolverStatistics
 from adaptive_ttc.run.stream import Begin, SolutionStream
 from adaptive_ttc.run.unread import Unread

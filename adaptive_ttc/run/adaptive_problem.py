@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 
 from adaptive_ttc.allocation.options import with_prompt
 from adaptive_ttc.allocation.report import Decision
-from adaptive_ttc.cost import Price
-from adaptive_ttc.driver.driver import Driver
-from adaptive_ttc.driver.scoring import PRM_TOKENS_PER_TOKEN, least_score
 from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
@@ -30,16 +27,15 @@ from adaptive_ttc.events import (
     ScoredEvent,
 )
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import Policy, recorded_samples, second_policy, second_weight, whole_samples
-from adaptive_ttc.prm.base import RewardModel, traits_of
+from adaptive_ttc.policy import recorded_samples, second_policy, second_weight, whole_samples
+from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
+from adaptive_ttc.run.writer import Writer, writer_of
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice, is_sample, is_second, plain
 from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import Ending, Prefix, split_steps
-
-SHORTEST = 16  # tokens under which a slice is not worth a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,42 +47,6 @@ class _Search:
     first_steps: tuple[FirstStep, ...]
     generated: int
     prm: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """A policy at work on the problem: the first, or the second of a cascade."""
-
-    policy: Policy
-    driver: Driver
-    weight: float  # tokens of the first policy that one of its tokens counts
-    prompt: int  # tokens
-    prompt_units: int  # charged with its first slice
-    # shortest, scoring: units under which a unit of work cannot begin, and those to set aside for scoring that
-    shortest: int
-    scoring: int
-
-    @property
-    def prompt_due(self) -> int:
-        """Units for the prompt; 0 where it is paid for."""
-        return 0 if self.driver.prompt_paid else self.prompt_units
-
-    def least(self, count: int) -> int:
-        """Units under which so many units of work cannot even begin."""
-        return self.prompt_due + count * (self.shortest + self.scoring)
-
-
-def _writer(
-    driver: Driver, policy: Policy, weight: float, price: Price, request: SolveRequest, prm: RewardModel | None
-) -> _Writer:
-    """A sample that cannot be continued gets all its tokens at once, or is lost."""
-    prompt, shortest, scoring = len(policy.encode(request.problem)), SHORTEST, 0
-    if prm is not None and (price.score or price.written):
-        scoring = least_score(prm, request.problem.question, price)
-    if whole_samples(policy):
-        shortest = min(request.strategy.max_tokens, policy.max_context - prompt)
-        scoring += 0 if prm is None else PRM_TOKENS_PER_TOKEN * price.score * shortest
-    return _Writer(policy, driver, weight, prompt, price.prompt * prompt, price.decode * shortest, scoring)
 
 
 class AdaptiveProblem(ProblemRun):
@@ -108,11 +68,11 @@ class AdaptiveProblem(ProblemRun):
         self.forecast: Forecast | None = None  # gains expected of further slices; None before the first look
         self.error: AdaptiveTTCError | None = None  # what ended it
         self.spent_before = 0  # units charged by earlier runs
-        self._first = _writer(self._driver, policy, 1.0, price, request, prm)
-        self._second: _Writer | None = None
+        self._first = writer_of(self._driver, policy, 1.0, price, request, prm)
+        self._second: Writer | None = None
         if (second := second_policy(policy)) is not None and (dearer := request.second_price) is not None:
             beside = self._driver.beside(second, dearer, resources.second_health)
-            self._second = _writer(beside, second, second_weight(policy), dearer, request, prm)
+            self._second = writer_of(beside, second, second_weight(policy), dearer, request, prm)
         self._has_prm, self._free = prm is not None, traits_of(prm).free
         self._recorded = recorded_samples(policy, request.problem)
         self._nothing = Evidence(request.problem.question, self._first.prompt)
@@ -155,12 +115,18 @@ class AdaptiveProblem(ProblemRun):
         least = writer.shortest + (writer.scoring if self.opening.scored else 0)
         return writer.prompt_due + max(self.opening.promise(price.decode, price.score), least)
 
-    def opened_by(self, opening: Opening, each: float) -> None:
-        """Open it as ``each`` units, its prompt included, afford; by a second policy only where these can begin it."""
+    @property
+    def prompts(self) -> tuple[int, int]:
+        """Units for its prompt, by the first policy and by the second; 0 where there is none."""
+        return self._first.prompt_units, 0 if self._second is None else self._second.prompt_units
+
+    def opened_by(self, opening: Opening, each: float, prompts: tuple[float, float]) -> None:
+        """Open it as ``each`` units afford, of which ``prompts`` are for one by the first policy or by the second; by
+        the second only where these units can begin it.
+        """
         price, second = self.request.price, self._second
         if second is None or each < second.least(1):
             opening = replace(opening, second_from=0.0)
-        prompts = self._first.prompt_units, 0 if second is None else second.prompt_units
         self.opening = opening.within(each, price.decode, price.score, *prompts)
 
     def least(self, count: int, kind: str | None = None) -> int:
@@ -221,7 +187,7 @@ class AdaptiveProblem(ProblemRun):
         right, difficulty = known.right if known else None, self.forecast.difficulty if self.forecast else None
         return await self._vote(prefixes, voting, ending, right=right, difficulty=difficulty, error=self.error)
 
-    def _writer_of(self, kind: str) -> _Writer:
+    def _writer_of(self, kind: str) -> Writer:
         """What draws units of a kind."""
         if not is_second(kind):
             return self._first

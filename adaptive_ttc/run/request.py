@@ -18,6 +18,7 @@ from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, Line, RevisionWarning, calling_line, see, warn
+from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.policy import (
     Demand,
     Policy,
@@ -176,6 +177,14 @@ def make_request(
         max_rounds=max_rounds,
         **pool,
     )
+
+
+def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable[str], *, prm: bool) -> SolveRequest:
+    """The request with the vote chosen for the pair (majority without a PRM), except for options in ``chosen``."""
+    ballot = calibrated.table.ballot
+    own = ballot.options | ({} if prm else {"vote": "majority"})
+    vote: Strategy = replace(request.vote, **{name: value for name, value in own.items() if name not in chosen})
+    return replace(request, vote=vote)
 
 
 def make_pool_request(

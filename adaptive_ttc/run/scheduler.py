@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -39,7 +39,6 @@ from adaptive_ttc.run.run import Early, Listener, ending_early, told
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
 from adaptive_ttc.strategies.adaptive import SAMPLE
-from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.tasks import Signal, side_by_side, watched
 from adaptive_ttc.types import Ending
 
@@ -210,8 +209,9 @@ class Scheduler:
             problem.name = self._unused(problem.name)
             self._live[problem.name] = problem
         coming, self._arrived = self._expected - self._arrived, self._arrived + len(arrived)
+        prompts = _mean_prompts(arrived)
         for problem in arrived:
-            self._open(problem)
+            self._open(problem, prompts)
             units, options = problem.opening_units(), problem.options()
             if self._expected:  # those to come are like the first
                 self._allocator.expect(coming, units, options)
@@ -263,11 +263,12 @@ class Scheduler:
         """Problems at hand or announced."""
         return len(self._live) + max(0, self._request.expected - self._arrived)
 
-    def _open(self, problem: AdaptiveProblem) -> None:
-        """With what the budget of each known problem affords."""
+    def _open(self, problem: AdaptiveProblem, mean_prompts: tuple[float, float]) -> None:
+        """With what the budget of each known problem affords: on a shared one, all that came together are alike."""
         left, most = self._allocator.available, problem.request.budget
-        each = min(math.inf if left is None else left / self._known, math.inf if most is None else most)
-        problem.opened_by(self._opening, each)
+        shared = math.inf if left is None else left / self._known
+        each = shared if most is None else min(most, shared)
+        problem.opened_by(self._opening, each, mean_prompts if each == shared else problem.prompts)
 
     def _pool(self, tokens: float) -> Pool:
         """How the budget stands, where a sample takes so many tokens."""
@@ -381,13 +382,11 @@ class AdaptiveRun(AdaptiveProblem):
         return told(found[0])
 
 
-def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable[str], *, prm: bool) -> SolveRequest:
-    """The request with the vote chosen for the pair (majority without a PRM), except for options in ``chosen``."""
-    ballot = calibrated.table.ballot
-    own = ballot.options | ({} if prm else {"vote": "majority"})
-    vote: Strategy = replace(request.vote, **{name: value for name, value in own.items() if name not in chosen})
-    return replace(request, vote=vote)
-
-
 async def _all_at_once(problems: Sequence[AdaptiveProblem]) -> AsyncIterator[Sequence[AdaptiveProblem]]:
     yield problems
+
+
+def _mean_prompts(problems: Sequence[AdaptiveProblem]) -> tuple[float, float]:
+    """Units for a problem's prompt by the first policy, and by the second."""
+    first, second = (sum(units) for units in zip((0, 0), *(one.prompts for one in problems), strict=True))
+    return first / max(1, len(problems)), second / max(1, len(problems))

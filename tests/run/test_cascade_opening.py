@@ -98,6 +98,17 @@ async def test_a_pool_is_opened_by_the_second_and_goes_on_where_it_was_cut(tmp_p
     assert again == whole
 
 
+@pytest.mark.parametrize(("each", "opens"), [(8_000, "greedy"), (10_000, "second:greedy")])
+async def test_problems_on_one_budget_are_opened_alike_whatever_their_prompts(each, opens):
+    """Alone, short ones would be opened by the second policy at either budget, and long ones by the first."""
+    questions = ["?" * length for length in (1, 2, 3, 58, 59, 60)]
+    async with solver(arms=MIXED, opening=BOTH, prm=False) as one:
+        shared = await one.solve_many(questions, budget_tokens=each * len(questions), count="flops")
+        alone = [await one.solve(question, budget_tokens=each, count="flops") for question in questions]
+    assert [slices(solution)[0][0] for solution in shared] == [opens] * 6
+    assert [slices(solution)[0][0] for solution in alone] == ["second:greedy"] * 3 + ["greedy"] * 3
+
+
 def test_one_policy_opens_what_a_calibration_of_a_cascade_gives_the_second():
     with solver(TinyPolicy(), arms=MIXED, opening=BOTH) as one:
         solution = one.solve_sync("how much?", budget_tokens=100_000)
@@ -117,7 +128,7 @@ async def test_no_slice_begins_under_what_the_cheaper_policy_needs():
     resources = Resources(policy=cascade(), prm=None)
     request = make_request(Problem.of("how much?"), resources, options={}, budget=10_000)
     problem = AdaptiveProblem(request, resources, Ledger(10_000), Signal())
-    problem.opened_by(BOTH, 10_000)
+    problem.opened_by(BOTH, 10_000, problem.prompts)
     assert problem.opening.kind == "second:greedy"
     assert problem.least(1) == problem.least(1, "greedy") == 16 < problem.least(1, "second:greedy") == 64
     await resources.grader.aclose()
