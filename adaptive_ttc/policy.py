@@ -215,6 +215,13 @@ def second_weight(policy: object) -> float:
     return weight
 
 
+def default_weight(first: int, second: int) -> float | None:
+    """Tokens of a policy that one of its second policy counts where nothing says it: the ratio of their ``parameters``,
+    what a token takes in FLOPs, and at least 1; None where a size is not known.
+    """
+    return max(1.0, second / first) if first > 0 and second > 0 else None
+
+
 def recorded_samples(policy: object, problem: Problem) -> int | None:
     """How many samples a policy that answers from a record has of a problem; None for one that samples by itself.
 

@@ -7,7 +7,7 @@ import math
 from contextlib import AsyncExitStack
 
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.policy import Policy, recorded_problem, second_policy
+from adaptive_ttc.policy import Policy, default_weight, recorded_problem, second_policy
 from adaptive_ttc.wrappers import WrappedPolicy
 
 
@@ -25,12 +25,12 @@ def weight_of(first: int, second: int, weight: float | None) -> float:
     """Tokens of the first policy that one of the second counts: ``weight``, or by their ``parameters``. ConfigError: it
     is below 1 or not finite, or neither says it.
     """
-    if weight is None and not (first > 0 and second > 0):
+    found = default_weight(first, second) if weight is None else weight
+    if found is None:
         raise ConfigError(
             "how many tokens of the policy one of the second counts is the ratio of the parameters, which one of them "
             "does not tell: give second_weight (--second-weight)"
         )
-    found = max(1.0, second / first) if weight is None else weight
     if not 1 <= found < math.inf:
         raise ConfigError(f"second_weight={weight}: a token of the second policy counts at least 1 of the first's")
     return found

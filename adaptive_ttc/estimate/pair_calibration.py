@@ -31,7 +31,7 @@ from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option
 from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
-from adaptive_ttc.policy import Policy, second_policy, second_weight
+from adaptive_ttc.policy import Policy, default_weight, second_policy, second_weight
 from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.registry import make_rule, parse_rule
@@ -207,7 +207,7 @@ def _named(policy: Policy, prm: RewardModel | None) -> str:
     models: dict[str, Policy | RewardModel | None] = {"policy": policy, "second": second, "prm": prm}
     words = [f"--{name} {shlex.quote(getattr(one, 'source', one.name))}" for name, one in models.items() if one]
     weight = second_weight(policy)
-    if second is not None and weight != max(1.0, second.parameters / max(policy.parameters, 1)):
+    if second is not None and weight != default_weight(policy.parameters, second.parameters):
         words.append(f"--second-weight {weight:g}")
     return " ".join(words)
 

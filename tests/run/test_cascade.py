@@ -248,6 +248,10 @@ def test_without_a_calibration_of_both_a_second_policy_is_refused_with_the_comma
             Solver(cascade(), believer(), **rest)
     with pytest.raises(ConfigError, match=r"--second-weight 7"):
         Solver(cascade(weight=7.0), believer())
+    unknown = Shifted()
+    unknown.parameters = 0
+    with pytest.raises(ConfigError, match=r"--second-weight 1"):
+        Solver(Cascade(TinyPolicy(), unknown, 1.0), believer())
 
 
 @pytest.mark.parametrize("allowed", [False, True])
