@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
@@ -16,7 +17,7 @@ from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, read_recipe, recip
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.estimate.pair_calibration import selected_rule
+from adaptive_ttc.estimate.pair_calibration import prior_of, selected_rule
 from adaptive_ttc.evaluation.datasets import Row, problem_of
 from adaptive_ttc.loading import MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, REPLAY, mini_calibration
 from adaptive_ttc.prm.checkpoint import is_hub_name
@@ -25,6 +26,7 @@ from adaptive_ttc.run.request import check_early
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.stopping.registry import RULES
 from adaptive_ttc.strategies import strategy_names
+from adaptive_ttc.strategies.base import Strategy
 
 NOTHING_ANSWERED = 3
 """Exit code of a command that solved, and found no answer to anything."""
@@ -178,7 +180,14 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
-def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool = False, boxed: bool = True) -> Solver:
+def load_solver(
+    options: argparse.Namespace,
+    seed: int | None,
+    *,
+    defaults: bool = False,
+    boxed: bool = True,
+    calibrated: bool = True,
+) -> Solver:
     """Load the models that the options name, with their calibration if asked for.
 
     Args:
@@ -186,15 +195,18 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
         seed: of the solver.
         defaults: whether calls of the solver take what the recipe says of them.
         boxed: whether answers are such as a general model may be asked to put into a box.
+        calibrated: False where strategies are asked for by name alone: no calibration is read, nor does a cascade need
+            one.
 
     Raises:
         ConfigError: a model cannot be loaded.
     """
     check_beside(options)
     knock(options)
+    calibration = _calibration(options) if calibrated else {"calibration": prior_of(Strategy.max_tokens, prm=False)}
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}
-        word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers, **_calibration(options)}
+        word |= {"config": DriverConfig(grace=GRACE), "answers": options.answers, **calibration}
         word |= {} if defaults else {"defaults": None}
         recipe, part = read_recipe(options.recipe), getattr(options, "part", None)
         recipe = recipe if part is None else recipe.alone(second=part == "second")
@@ -224,19 +236,28 @@ def load_solver(options: argparse.Namespace, seed: int | None, *, defaults: bool
         answers=options.answers,
         config=DriverConfig(finish_tokens=None if options.policy else MINI_FINISH_TOKENS, grace=GRACE),
         **settings,
-        **_calibration(options),
+        **calibration,
     )
 
 
+def calibration_of(options: argparse.Namespace) -> str | Path | None:
+    """The folder of the calibration that is named, else the recipe's, else the embedded pair's own; None: there is
+    none, or a rule is named in its place. ConfigError: the recipe cannot be read.
+    """
+    if options.calibration is not None or options.rule is not None:
+        named: str | None = options.calibration
+        return named
+    if options.recipe is not None:
+        return read_recipe(options.recipe).calibration
+    other = options.policy or options.prm or options.second or options.answers not in (None, "math")
+    return None if other else mini_calibration()
+
+
 def _calibration(options: argparse.Namespace) -> dict[str, Any]:
-    """The solver's arguments about its calibration: the embedded pair has its own, and a recipe may name one."""
+    """The solver's arguments about its calibration."""
     if "calibration" not in options:
         return {} if options.recipe is None else {"calibration": None}
-    if options.recipe is not None and options.calibration is None and options.rule is None:
-        return {"allow_mismatch": options.allow_mismatch}
-    models = options.recipe or options.policy or options.prm or options.second
-    named = models or options.rule or options.answers not in (None, "math")
-    calibration = options.calibration or (None if named else mini_calibration())
+    calibration = calibration_of(options)
     rule = selected_rule(options.rule, calibration)
     given = {} if rule is None else {"rule": rule}
     return {"calibration": calibration, "allow_mismatch": options.allow_mismatch, **given}

@@ -15,6 +15,7 @@ from adaptive_ttc.configuration.placing import Placing
 from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, Recipe, read_recipe
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.pair_calibration import selected_rule
 from adaptive_ttc.loading import AUTO, MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, mini_calibration
 from adaptive_ttc.policy import Policy
@@ -48,7 +49,7 @@ class LoadsModels(ABC):
         second_weight: float | None = None,
         seed: int | None = None,
         config: DriverConfig | None = None,
-        calibration: str | Path | None = None,
+        calibration: Calibrated | str | Path | None = None,
         allow_mismatch: bool = False,
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
@@ -128,7 +129,7 @@ class LoadsModels(ABC):
         cls,
         *,
         seed: int | None = None,
-        calibration: str | Path | None = None,
+        calibration: Calibrated | str | Path | None = None,
         rule: StoppingRule | str | None = None,
         verify: Verify | None = None,
         answers: str | AnswerSpace | None = None,

@@ -1,29 +1,28 @@
-"""All checks of a pair, one after the other, cheap ones first."""
+"""All checks of a pair or a cascade, one after the other."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from adaptive_ttc.doctor import policy_checks, prm_checks
-from adaptive_ttc.doctor.check import Check, Status, judged
+from adaptive_ttc.answers.spaces.registry import space_of
+from adaptive_ttc.doctor import model_checks, policy_checks, prm_checks
+from adaptive_ttc.doctor.check import Check
 from adaptive_ttc.errors import AdaptiveTTCError, AnswerWarning, see
-from adaptive_ttc.estimate.artefact import Calibrated, mismatch_of
 from adaptive_ttc.evaluation.datasets import Row, problem_of
 from adaptive_ttc.evaluation.evaluate import grader_of
-from adaptive_ttc.prm.base import traits_of
+from adaptive_ttc.policy import second_policy
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.stopping.base import StoppingRule
 from adaptive_ttc.types import Usage
-
-FULL = 0.03  # of a GPU's memory: where less is free, the next longer text may not fit
 
 Look = Callable[[], Coroutine[Any, Any, Check | None]]
 
@@ -35,20 +34,47 @@ async def examine(
     samples: int = 4,
     max_tokens: int = 512,
     calibration: str | Path | None = None,
+    rule: StoppingRule | None = None,
 ) -> AsyncIterator[Check]:
-    """Check a pair; each check is told as soon as it is done.
+    """Check a pair, or a cascade, whose second policy's checks are named ``second: ...``; each is told as soon as it is
+    done.
 
     Args:
-        solver: with the pair.
+        solver: with the models.
         rows: problems, with right answers where they are known.
-        samples: drawn for each problem.
+        samples: drawn for each problem by each policy.
         max_tokens: most tokens of a sample.
-        calibration: the folder that is to fit the pair; None: there is none.
+        calibration: the folder that is to fit the models; None: there is none.
+        rule: what allocates budgets in its place.
 
     A check that the models fail altogether, such as a server that is not there, is a fault with what was said, and ends
     those that build on it.
     """
-    prm = solver.prm
+    if solver.prm is not None:
+        for name, look in (("PRM cache", prm_checks.check_prm_cache), ("PRM scores", prm_checks.check_scores)):
+            if (one := await _told(name, partial(look, solver.prm))) is not None:  # before samples are read
+                yield one
+    parts = {"": solver}
+    if (second := second_policy(solver.policy)) is not None:
+        own: dict[str, Any] = {"grader": solver.grader, "config": solver.resources.config, "seed": solver.seed}
+        parts["second: "] = Solver(second, solver.prm, **own)
+    found: list[dict[str, Check]] = []
+    for whose, part in parts.items():
+        found.append({})
+        async for check in _of_policy(part, rows, samples, max_tokens):
+            found[-1][check.name] = check
+            yield replace(check, name=whose + check.name)
+    if not all("speed" in checks for checks in found):
+        return
+    if second is not None:
+        yield model_checks.check_cascade(solver.policy, *found)
+    yield model_checks.check_memory()
+    spaces = {space_of(row.get("answers"), solver.grader.space).name for row in rows}
+    yield model_checks.check_calibration(solver, calibration, rule, spaces)
+
+
+async def _of_policy(solver: Solver, rows: Sequence[Row], samples: int, max_tokens: int) -> AsyncIterator[Check]:
+    """The checks of one policy, cheap ones first; ``speed`` is the last, and there where it drew samples."""
     template = _template(solver, rows[0])
     yield template
     if template.status == "fault":
@@ -58,28 +84,17 @@ async def examine(
         yield failed
     if drawn is None:
         return
-    space = solver.grader.space
-    for check in (
-        policy_checks.check_steps,
-        partial(policy_checks.check_answers, space=space),
-        policy_checks.check_ends,
-    ):
-        yield check(drawn)
-    if prm is not None:
-        looks: dict[str, Look] = {
-            "PRM cache": partial(prm_checks.check_prm_cache, prm),  # before the others read the same
-            "PRM scores": partial(prm_checks.check_scores, prm),
-            "PRM polarity": partial(prm_checks.check_polarity, prm, drawn),
-        }
-        for name, look in looks.items():
-            if (one := await _told(name, look)) is not None:
-                yield one
-    cache = partial(policy_checks.check_prefix_cache, solver, problem_of(rows[0]))
-    if (one := await _told("prefix cache", cache)) is not None:
-        yield one
+    yield policy_checks.check_steps(drawn)
+    yield policy_checks.check_answers(drawn, solver.grader.space)
+    yield policy_checks.check_ends(drawn)
+    looks: dict[str, Look] = {}
+    if solver.prm is not None:
+        looks["PRM polarity"] = partial(prm_checks.check_polarity, solver.prm, drawn)
+    looks["prefix cache"] = partial(policy_checks.check_prefix_cache, solver, problem_of(rows[0]))
+    for name, look in looks.items():
+        if (one := await _told(name, look)) is not None:
+            yield one
     yield policy_checks.check_speed(drawn)
-    yield check_memory()
-    yield check_calibration(solver, calibration)
 
 
 async def _drawn(
@@ -136,46 +151,3 @@ async def _told(name: str, look: Look) -> Check | None:
         return await look()
     except AdaptiveTTCError as error:
         return Check(name=name, status="fault", found=str(error), remedy=f"see {see('models.md')}")
-
-
-def check_memory() -> Check:
-    """What this process takes, and what is free of the GPU that it uses."""
-    figures: dict[str, float] = {}
-    told, status = [], "ok"
-    try:
-        import resource
-    except ImportError:  # no Unix
-        pass
-    else:
-        scale = 1 if sys.platform == "darwin" else 1024
-        figures["process_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
-        told.append(f"this process took {figures['process_gib']:.1f} GiB at most")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
-        figures |= {"gpu_free_gib": free, "gpu_gib": total}
-        told.append(f"{free:.1f} of {total:.1f} GiB of the GPU are free")
-        status = "warning" if free < FULL * total else "ok"
-    where = see("prms.md#memory-policy-and-prm-on-one-gpu")
-    remedy = f"lower max_batch, max_model_len or gpu_memory_utilization {where}"
-    return judged("memory", cast(Status, status), "; ".join(told) or "not known here", remedy, figures)
-
-
-def check_calibration(solver: Solver, folder: str | Path | None) -> Check:
-    """Whether the calibration is there, whole, and of this pair."""
-    name = "calibration"
-    if folder is None:
-        if solver.prm is not None and traits_of(solver.prm).free:
-            what = "none: agreement among samples decides, and confidence has no part in it"
-        else:
-            what = "none: a budget alone is allocated by agreement among samples, under a prior of other models"
-        remedy = f"fit one: adaptive-ttc calibrate, with the same models {see('calibrating.md')}"
-        return Check(name=name, status="warning", found=what, remedy=remedy)
-    try:
-        foreign = mismatch_of(Calibrated.load(folder).meta, solver.policy, solver.prm)
-    except AdaptiveTTCError as error:
-        return Check(name=name, status="fault", found=str(error), remedy=f"fit it anew {see('calibrating.md')}")
-    if foreign:
-        remedy = f"fit one for this pair {see('calibrating.md')}"
-        return Check(name=name, status="fault", found=f"{folder}: {foreign}", remedy=remedy)
-    return Check(name=name, status="ok", found=f"{folder} is of this pair")

@@ -273,9 +273,7 @@ def test_either_policy_of_a_recipe_is_drawn_alone(tmp_path, pairs):
             names.append(solver.policy.name)
     assert names == ["small", "large"]
     assert [settings["max_batch"] for *_, settings in pairs] == [4, 2]
-    for command in ("doctor", "solve"):
-        words = ["1 + 1?", "--n", "1", "--second", "large"] if command == "solve" else []
-        assert main([command, *words, "--recipe", str(file)]) == 2
+    assert main(["solve", "1 + 1?", "--n", "1", "--second", "large", "--recipe", str(file)]) == 2
 
 
 def test_a_key_and_trust_are_for_the_second_too(tmp_path, monkeypatch):
@@ -311,8 +309,6 @@ def test_the_command_line_refuses_what_is_of_no_second_policy(capsys):
     ):
         assert main([*asked, *words]) == 2
         assert told in " ".join(capsys.readouterr().err.split())
-    assert main(["doctor", "--second", "x"]) == 2
-    assert "name either policy as --policy" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit):
         main(["solve", "--help"])
     assert "--second MODEL" in capsys.readouterr().out

@@ -8,15 +8,19 @@ import pytest
 from adaptive_ttc.cli import main
 from adaptive_ttc.doctor.check import by_share
 from adaptive_ttc.doctor.examine import examine
+from adaptive_ttc.doctor.model_checks import check_calibration
 from adaptive_ttc.doctor.policy_checks import COMMON_PROMPT
 from adaptive_ttc.doctor.problems import WORKED, rows
 from adaptive_ttc.errors import EngineError
-from adaptive_ttc.loading import MINI_CALIBRATION
+from adaptive_ttc.estimate.pair_calibration import prior_of
+from adaptive_ttc.loading import MINI_CALIBRATION, MINI_POLICY, MINI_PRM, load_policy
+from adaptive_ttc.policies.cascade import Cascade
 from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.policies.openai import OpenAIPolicy
-from adaptive_ttc.prm import ConfidencePRM
+from adaptive_ttc.prm import ConfidencePRM, load_prm
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
+from adaptive_ttc.stopping.registry import make_rule
 from adaptive_ttc.types import join_steps
 from tests.policies.openai_server import ToyServer, folder
 from tests.policies.server_profiles import MODEL, VLLM
@@ -41,7 +45,7 @@ def knows(question, steps):
 
 
 async def found(policy, prm=None, **settings):
-    async with Solver(policy, prm) as solver:
+    async with Solver(policy, prm, calibration=prior_of(2048, prm=False)) as solver:
         return {check.name: check async for check in examine(solver, rows(), **settings)}
 
 
@@ -136,6 +140,56 @@ async def test_a_calibration_of_another_pair_is_a_fault(tmp_path):
     assert (await found(writes(), calibration=tmp_path))["calibration"].status == "fault"
 
 
+async def test_both_policies_of_a_cascade_are_checked_and_what_one_is_worth_beside_the_other():
+    large = writes(name="large", parameters=4000)
+    checks = await found(Cascade(writes(other=WRONG.get), large), FakePRM(knows))
+    own = [name for name in checks if name.startswith("second: ")]
+    assert [name.removeprefix("second: ") for name in own] == [
+        name for name in checks if f"second: {name}" in checks
+    ], "the second policy has the checks of the first, in their order"
+    assert {"second: chat template", "second: answers", "second: PRM polarity", "second: speed"} <= {*own}
+    assert list(checks).count("PRM scores") == 1
+    assert (checks["answers"].figures["right"], checks["second: answers"].figures["right"]) == (0.5, 1.0)
+    assert (checks["cascade"].status, checks["cascade"].figures["weight"]) == ("ok", 4.0)
+    assert "a token of large counts 4 of the first policy's" in checks["cascade"].found
+    assert checks["calibration"].status == "fault", "nothing else knows what a second policy gains"
+    assert "--second large" in checks["calibration"].found
+
+
+async def test_what_is_wrong_with_a_second_policy_is_told_as_its_own():
+    checks = await found(Cascade(writes(), writes(lambda problem: "It is\n\n10"), 1.0))
+    assert (checks["answers"].status, checks["second: answers"].status) == ("ok", "fault")
+    assert (checks["cascade"].status, "no larger" in checks["cascade"].remedy) == ("warning", True)
+    checks = await found(Cascade(writes(), writes(WRONG.get, parameters=5000), 7.0))
+    assert "counts 7 of the first policy's, where the ratio of the parameters is 5" in checks["cascade"].found
+    assert "right less often" in checks["cascade"].remedy
+    lost = writes()
+    lost.encode = lambda problem: (1, 2, 3)
+    checks = await found(Cascade(writes(), lost, 1.0))
+    assert checks["second: chat template"].status == "fault"
+    assert not {"cascade", "memory", "calibration", "second: steps"} & {*checks}
+
+
+def test_a_calibration_is_judged_as_a_solver_judges_it():
+    def judged(policy=None, *, folder=MINI_CALIBRATION, rule=None, answers="math"):
+        with Solver(
+            policy or load_policy(MINI_POLICY), load_prm(MINI_PRM), calibration=prior_of(2048, prm=False)
+        ) as one:
+            check = check_calibration(one, folder, rule, {answers})
+        return check.status, check.found
+
+    assert judged() == ("ok", f"{MINI_CALIBRATION} is of these models")
+    assert judged(folder=None, rule=make_rule("esc")) == ("ok", "none, as the rule esc allocates budgets")
+    refused = {
+        "another policy": {"policy": Cascade(load_policy(MINI_POLICY), writes(), 2.0)},
+        "answers='math', and here they are number": {"answers": "number"},
+        "without a calibration: give the rule or the calibration": {"rule": make_rule("esc")},
+    }
+    for told, settings in refused.items():
+        status, found = judged(**settings)
+        assert (status, told in found) == ("fault", True), found
+
+
 def test_shares_are_judged():
     assert [by_share(share, well=0.8, badly=0.3) for share in (0.8, 0.5, 0.3, 0.29)] == [
         "ok", "warning", "warning", "fault",
@@ -148,6 +202,19 @@ def test_the_embedded_pair_is_in_order(capsys):
     assert {one["status"] for one in checks.values()} == {"ok"}
     assert checks["prefix cache"]["figures"]["cached_tokens"] > 0
     assert checks["PRM cache"]["figures"]["cached_tokens"] > 0
+
+
+@pytest.mark.parametrize("by_recipe", [False, True])
+def test_a_second_policy_is_named_by_option_or_recipe(capsys, tmp_path, by_recipe):
+    recipe = tmp_path / "own.toml"
+    models = {"policy": MINI_POLICY, "second": MINI_POLICY, "prm": MINI_PRM}
+    recipe.write_text("\n".join(f"[{name}]\nmodel = '{model}'" for name, model in models.items()))
+    named = ["--recipe", str(recipe)] if by_recipe else ["--second", str(MINI_POLICY), "--second-weight", "1"]
+    assert main(["doctor", "--samples", "1", *named]) == 1, "there is no calibration of both"
+    told = capsys.readouterr().out
+    assert "ok       second: answers: " in told
+    assert "warning  cascade: a token of policy counts 1 of the first policy's" in told
+    assert "fault    calibration: " in told
 
 
 def test_faults_and_impossible_requests_have_codes_of_their_own(capsys, tmp_path):
