@@ -22,7 +22,7 @@ from adaptive_ttc.files.bounded import CALIBRATION, read_whole
 from adaptive_ttc.strategies.base import AGGREGATIONS, Strategy
 from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.types import Aggregation, bin_names
-from adaptive_ttc.voting import VOTES, VoteName, VoteWeights
+from adaptive_ttc.voting import VOTES, VoteName, VoteWeights, weight_of
 
 SCHEMA = 1
 
@@ -85,9 +85,22 @@ class Vote:
         """How solutions become features under this vote."""
         return Reading(agg_strategy=self.agg_strategy)
 
+    @property
+    def unscored(self) -> Vote:
+        """The vote while none of the solutions that hold an answer is scored."""
+        return replace(self, name="majority")
+
     def score(self, attempt: Attempt) -> float:
         """Its aggregated step scores; nan where it was not scored."""
         return score_of(attempt, self.agg_strategy)
+
+    def weight(self, attempt: Attempt) -> float:
+        """What a solution adds to its answer's total; nan where it has no score and this vote needs one."""
+        score = self.score(attempt)
+        if self.name != "majority" and math.isnan(score):
+            return score
+        known = (attempt.logprob, attempt.tokens, attempt.answer_logprob)
+        return weight_of(score, self.name, self.b, self.weights, *known)
 
 
 @dataclass(frozen=True, slots=True)

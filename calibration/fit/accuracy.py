@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
 from adaptive_ttc.errors import CalibrationError
-from adaptive_ttc.estimate.features import NAN, Attempt, family_of
+from adaptive_ttc.estimate.features import Attempt, family_of
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import paired_interval, subsets_of, voted_right
 from adaptive_ttc.strategies.adaptive import is_sample
@@ -262,6 +262,8 @@ def _tried(record: ProblemRecord, votes: Sequence[Vote], seed: int) -> NDArray[n
 def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: Sequence[Vote]) -> Array:
     """P(the vote is right) over pools of units of one kind and problem, shape [votes, pools]; ties share the win.
 
+    As live, what is not scored has no say in a vote by scores, unless nothing in the pool is.
+
     ``drawn``: which units are in a pool, shape [pools, units].
     """
     able = [
@@ -276,9 +278,13 @@ def vote_accuracy(units: Sequence[UnitRecord], drawn: NDArray[np.bool_], votes: 
     names, place = np.unique([attempt.answer for attempt in attempts], return_inverse=True)
     member = np.eye(len(names))[place]
     right = member.T @ np.array(correct, dtype=float) / member.sum(axis=0)  # not 0 or 1 where answers are programs
-    return voted_right(
-        drawn[:, owners], member, right, _weights(attempts, votes), [vote.name == "best" for vote in votes]
-    )
+    pools, weights, best = drawn[:, owners], _weights(attempts, votes), [vote.name == "best" for vote in votes]
+    found = voted_right(pools, member, right, weights, best)
+    heard = np.where(np.isnan(weights), 0.0, 1.0) @ pools.T > 0
+    if heard.all():
+        return found
+    unscored = _weights(attempts, [vote.unscored for vote in votes])
+    return np.where(heard, found, voted_right(pools, member, right, unscored, [False] * len(votes)))
 
 
 def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
@@ -287,15 +293,6 @@ def _weights(attempts: Sequence[Attempt], votes: Sequence[Vote]) -> Array:
     for vote in votes:
         plain = replace(vote, b=0.5)  # the score at which a logit is 0
         if plain not in found:
-            found[plain] = np.array([_weight(attempt, plain) for attempt in attempts])
+            found[plain] = np.array([plain.weight(attempt) for attempt in attempts])
         rows.append(found[plain] - (weight_of(vote.b, vote.name) if vote.name == "logit_weighted" else 0.0))
     return np.stack(rows)
-
-
-def _weight(attempt: Attempt, vote: Vote) -> float:
-    """Weight of an attempt in a vote; nan where the vote needs scores and there are none."""
-    if vote.name != "majority" and not attempt.scores:
-        return NAN
-    score = vote.score(attempt) if attempt.scores else None
-    known = (attempt.logprob, attempt.tokens, attempt.answer_logprob)
-    return weight_of(score, vote.name, vote.b, vote.weights, *known)

@@ -22,7 +22,7 @@ from adaptive_ttc.estimate.features import Attempt, Evidence, Unit, family_of
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.strategies.adaptive import SAMPLE, is_second
-from adaptive_ttc.voting import VoteName, total_of, weight_of
+from adaptive_ttc.voting import total_of
 
 _TIE = 1e-9
 
@@ -30,15 +30,16 @@ _TIE = 1e-9
 def vote_totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
     """Total weight of every answer, over the scored attempts; by the majority where none is scored."""
     able = [attempt for attempt in attempts if attempt.answer is not None]
-    scored = [attempt for attempt in able if attempt.scores]
-    name: VoteName = vote.name if scored else "majority"
+    return _totals(able, vote) or _totals(able, vote.unscored)
+
+
+def _totals(attempts: Iterable[Attempt], vote: Vote) -> dict[str, float]:
+    """Total weight of every answer, over the attempts that have a say."""
     weights: dict[str, list[float]] = {}
-    for attempt in able if name == "majority" else scored:
-        score = vote.score(attempt) if attempt.scores else None
-        known = (attempt.logprob, attempt.tokens, attempt.answer_logprob)
-        weight = weight_of(score, name, vote.b, vote.weights, *known)
-        weights.setdefault(str(attempt.answer), []).append(weight)
-    return {answer: total_of(found, name) for answer, found in weights.items()}
+    for attempt in attempts:
+        if attempt.answer is not None and not math.isnan(weight := vote.weight(attempt)):
+            weights.setdefault(attempt.answer, []).append(weight)
+    return {answer: total_of(found, vote.name) for answer, found in weights.items()}
 
 
 class VoteTotals:
@@ -46,29 +47,28 @@ class VoteTotals:
 
     def __init__(self, vote: Vote) -> None:
         self.vote = vote
-        self._plain = Vote("majority")
-        self._known: dict[tuple[int, bool], tuple[UnitRecord, dict[str, float]]] = {}
+        self._known: dict[tuple[int, Vote], tuple[UnitRecord, dict[str, float]]] = {}
 
     def totals(self, order: UnitOrder, state: State, *further: UnitRecord) -> dict[str, float]:
         """Weight of every answer in a state, and with further scored units; the majority while none is scored."""
-        scored = state.scored or bool(further)
-        best = scored and self.vote.name == "best"
+        units = (*state.units(order), *further)
+        found = self._over(units, self.vote) if state.scored or further else {}
+        return found or self._over(units, self.vote.unscored)
+
+    def _over(self, units: Sequence[UnitRecord], vote: Vote) -> dict[str, float]:
         totals: dict[str, float] = {}
-        for one in (*state.units(order), *further):
-            for answer, weight in self._of(one, scored).items():
+        for one in units:
+            for answer, weight in self._of(one, vote).items():
                 before = totals.get(answer)
-                totals[answer] = weight if before is None else max(before, weight) if best else before + weight
+                larger = before is not None and vote.name == "best"
+                totals[answer] = max(before or 0.0, weight) if larger else (before or 0.0) + weight
         return totals
 
-    def _of(self, one: UnitRecord, scored: bool) -> dict[str, float]:
-        found = self._known.get((id(one), scored))
+    def _of(self, one: UnitRecord, vote: Vote) -> dict[str, float]:
+        found = self._known.get((id(one), vote))
         if found is None:
-            vote = self.vote if scored else self._plain
-            attempts = one.unit.attempts
-            if not scored:
-                attempts = tuple(replace(attempt, scores=()) for attempt in attempts)
             # The unit is kept, and so its identity.
-            found = self._known[id(one), scored] = (one, vote_totals(attempts, vote))
+            found = self._known[id(one), vote] = (one, _totals(one.unit.attempts, vote))
         return found[1]
 
 

@@ -25,7 +25,6 @@ from adaptive_ttc.estimate.gain import Forecast, GainModel
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.strategies.adaptive import SAMPLE
-from adaptive_ttc.voting import weight_of
 
 Array = NDArray[np.float64]
 Weigh = Callable[[Attempt], float]
@@ -53,15 +52,21 @@ class Order:
         return Evidence(self.record.question, self.record.prompt_tokens, units)
 
     def accuracy(self, weigh: Weigh, total: Callable[[float, float], float] = operator.add) -> Array:
-        """How right the answer of largest ``total`` weight is after n samples, ties shared; shape [samples + 1]."""
+        """How right the answer of largest ``total`` weight is after n samples, ties shared; shape [samples + 1].
+
+        Samples that ``weigh`` gives nan have no say; while none has one, every sample has one vote.
+        """
         right = self.record.right()
         totals: dict[str, float] = {}
+        votes: dict[str, float] = {}
         found = [0.0]
         for attempt in self.attempts:
             if attempt.answer is not None:
                 weight, before = weigh(attempt), totals.get(attempt.answer)
-                totals[attempt.answer] = weight if before is None else total(before, weight)
-            found.append(share_right(totals, right))
+                votes[attempt.answer] = votes.get(attempt.answer, 0.0) + 1.0
+                if not math.isnan(weight):
+                    totals[attempt.answer] = weight if before is None else total(before, weight)
+            found.append(share_right(totals or votes, right))
         return np.array(found)
 
 
@@ -91,14 +96,7 @@ class Rule:
 
 def by_outlook(name: str, model: GainModel, vote: Vote) -> Rule:
     """What a gain model that was learned decides, under the vote that it was learned for."""
-
-    def weigh(attempt: Attempt) -> float:
-        if not attempt.scores and vote.name != "majority":
-            return 0.0
-        score = vote.score(attempt) if attempt.scores else None
-        return weight_of(score, vote.name, vote.b, vote.weights, attempt.logprob, attempt.tokens)
-
-    return Rule(name, _worth_by(model), weigh, total=max if vote.name == "best" else operator.add)
+    return Rule(name, _worth_by(model), vote.weight, total=max if vote.name == "best" else operator.add)
 
 
 def by_forecast(name: str, model: AgreementGainModel) -> Rule:
