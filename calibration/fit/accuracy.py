@@ -102,9 +102,14 @@ def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rn
     drawn = [subsets_of(len(units), size, DRAWS, rng) for size in sizes]
     votes = list(dict.fromkeys(_vote_of(arm, vote) for arm in arms))
     values = vote_accuracy(units, np.concatenate(drawn), votes)
-    ends = np.cumsum([len(one) for one in drawn])
-    means = np.stack([part.mean(axis=1) for part in np.split(values, ends[:-1], axis=1)], axis=1)
+    means = _by_size(values, drawn)
     return means[[votes.index(_vote_of(arm, vote)) for arm in arms], [sizes.index(arm.units) for arm in arms]]
+
+
+def _by_size(values: Array, drawn: Sequence[NDArray[np.bool_]]) -> Array:
+    """Mean over the subsets of every size, shape [votes, sizes]; ``values``: shape [votes, subsets of all sizes]."""
+    ends = np.cumsum([len(one) for one in drawn])
+    return np.stack([part.mean(axis=1) for part in np.split(values, ends[:-1], axis=1)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +251,7 @@ def choose_vote(
 
 
 def _tried(record: ProblemRecord, votes: Sequence[Vote], seed: int) -> NDArray[np.float64]:
-    """Accuracy of every vote on one problem, mean over kinds, sizes and draws."""
+    """Accuracy of every vote on one problem: the mean over draws of a size, over sizes, and over kinds."""
     results = []
     rng = np.random.default_rng([seed, *record.id.encode()])
     for kind, units in record.units.items():
@@ -254,8 +259,8 @@ def _tried(record: ProblemRecord, votes: Sequence[Vote], seed: int) -> NDArray[n
             width = int(kind.partition("-")[2] or 1)
             sizes = [size // width for size in SIZES if 0 < size // width <= len(units)]
             if sizes:
-                drawn = np.concatenate([subsets_of(len(units), size, VOTE_DRAWS, rng) for size in sizes])
-                results.append(vote_accuracy(units, drawn, votes).mean(axis=1))
+                drawn = [subsets_of(len(units), size, VOTE_DRAWS, rng) for size in sizes]
+                results.append(_by_size(vote_accuracy(units, np.concatenate(drawn), votes), drawn).mean(axis=1))
     return np.mean(results, axis=0) if results else np.full(len(votes), np.nan)
 
 
