@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
-from adaptive_ttc.calibration.judge.held_out import crossfit
+from adaptive_ttc.calibration.judge.held_out import at_most, crossfit
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array
@@ -156,7 +156,7 @@ def choose_signs(
         found = np.full(len(records), np.nan)
         for learn, judge in parts:
             model = fitted(learn, signs)
-            for row in judge[:_JUDGED]:
+            for row in judge:
                 found[row] = _foretold(model, Order.of(records[row], 0))
         return np.asarray(found[~np.isnan(found)])
 
@@ -174,7 +174,7 @@ def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]
     square, product = (dict.fromkeys((_group(record) for record in records), 0.0) for _ in range(2))
     for learn, judge in _parts(records):
         model = fitted(learn)
-        for row in judge[:_JUDGED]:
+        for row in judge:
             for seed in range(2):
                 order = Order.of(records[row], seed)
                 right = order.accuracy(model.weight)
@@ -206,17 +206,22 @@ def own_length(records: Sequence[ProblemRecord]) -> float:
 
 
 def _parts(records: Sequence[ProblemRecord], most: int = 5) -> list[tuple[list[int], list[int]]]:
-    """Rows to learn from and rows to judge, of other groups, for every fold; none where there are too few groups."""
+    """Rows to learn from and at most :data:`_JUDGED` rows to judge, of other groups, for every fold; none where there
+    are too few groups.
+    """
     folds = min(most, len({_group(record) for record in records}) // 2)
     if folds < 2:
         return []
     fold = crossfit(records, folds, 0).fold
     numbers = [fold[record.id] for record in records]
     rows = range(len(records))
-    return [
-        ([row for row in rows if numbers[row] != out], [row for row in rows if numbers[row] == out])
-        for out in range(folds)
-    ]
+    parts = []
+    for out in range(folds):
+        judged = at_most([record for record in records if fold[record.id] == out], _JUDGED, 0)
+        kept = {record.id for record in judged}
+        learned = [row for row in rows if numbers[row] != out]
+        parts.append((learned, [row for row in rows if records[row].id in kept]))
+    return parts
 
 
 def _group(record: ProblemRecord) -> str:

@@ -42,7 +42,7 @@ from adaptive_ttc.calibration.judge.difficulty import (
     importances,
     measured_difficulty,
 )
-from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, crossfit, text_digest
+from adaptive_ttc.calibration.judge.held_out import CrossFitted, Folds, at_most, crossfit, text_digest
 from adaptive_ttc.calibration.judge.kinds import Offer, offered
 from adaptive_ttc.calibration.judge.openings import OpeningReplays, judged_opening
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
@@ -132,7 +132,7 @@ def calibrate(
     tell("learning what more work brings")
     offer = offered(curves, by_bin, settings.weights)
     learner = GainLearner.of(records, vote, settings.learning, offer.kinds)
-    fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, tell))
+    fold_models = list(_fold_models(records, crossed, parts, curves, learner, vote, source, settings.seed, tell))
     tell("replaying adaptive runs on unseen problems")
     opening, replayed = judged_opening(records, curves, fold_models, vote, settings.weights, settings.seed)
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
@@ -226,9 +226,12 @@ def _fold_models(
     learner: GainLearner,
     vote: Vote,
     source: str,
+    seed: int,
     tell: Tell,
 ) -> Iterator[gains.FoldModels]:
-    """Both gain models of every fold that is replayed, fitted on the other folds."""
+    """Both gain models of every fold that is replayed, fitted on the other folds; at most :data:`REPLAYED` of the
+    problems, about, drawn by the hash that folds use.
+    """
     needed = min(len(parts), -(-REPLAYED * len(parts) // len(records)))
     most = -(-REPLAYED // needed)
     for number, ((held, part), fold) in enumerate(zip(crossed.held_out(records), parts[:needed], strict=False)):
@@ -236,7 +239,9 @@ def _fold_models(
         train = [records[row] for row in fold.train]
         table = table_of(curves.rows(fold.train), fold.bins, held.bins, vote, train, source)
         yield gains.FoldModels(
-            part[:most], TableGainModel(table, held.model.posteriors), learner.blended(fold.train.tolist())
+            at_most(part, most, seed),
+            TableGainModel(table, held.model.posteriors),
+            learner.blended(fold.train.tolist()),
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit.agreement import model_of
-from adaptive_ttc.calibration.judge.held_out import crossfit
+from adaptive_ttc.calibration.judge.held_out import at_most, crossfit
 from adaptive_ttc.calibration.judge.sampling import Rule, by_forecast, by_outlook, by_rule, curves, mean_tokens
 from adaptive_ttc.estimate.agreement import EDGES
 from adaptive_ttc.estimate.agreement_gain import AgreementGainModel
@@ -36,7 +36,7 @@ PUBLISHED = ("uniform", "adaptive_consistency:level=0.8", "adaptive_consistency:
 _BUDGETS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # mean samples a problem
 _MOST = 12  # samples of a problem that are replayed
 _ORDERS = 2
-_PROBLEMS = 120  # that are replayed, at most; all are fitted to
+PROBLEMS = 120  # that are replayed, at most; all are fitted to
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Contest:
     """How the contenders did on problems that they were not fitted to."""
 
     chosen: str  # what ships
-    accuracy: Mapping[str, float]  # mean over problems and budgets
+    accuracy: Mapping[str, float]  # mean over the problems that were replayed, at most :data:`PROBLEMS`, and budgets
     ahead: Mapping[str, Interval]  # of the unfitted forecasts, paired by problem
 
 
@@ -66,8 +66,9 @@ def contest(
     folds: int = 3,
     seed: int = 0,
 ) -> Contest:
-    """Replay all contenders on every problem, each fitted to the problems of other groups.
+    """Replay all contenders on at most :data:`PROBLEMS` of the problems, each fitted to the problems of other groups.
 
+    Which problems these are is drawn by the hash that folds use: data sets may be sorted by subject or difficulty.
     ``outlooks``: of the same ``folds`` and ``seed``; where they are those of the first folds only, so is all else.
     """
     general = general or shipped_prior()
@@ -89,7 +90,9 @@ def contest(
         rules[name] = [make(part) for part in parts]
     if outlooks is not None:
         rules[OUTLOOK] = [by_outlook(OUTLOOK, model, outlooks.vote) for model in outlooks.models]
-    reached = _reached([(one, fold) for one, fold in zip(records, number, strict=True) if fold in judged], rules)
+    fold_of = {one.id: fold for one, fold in zip(records, number, strict=True) if fold in judged}
+    replayed = at_most([one for one in records if one.id in fold_of], PROBLEMS, seed)
+    reached = _reached(replayed, fold_of, rules)
     ahead = {name: paired_interval(one, reached[UNFITTED], resamples=2_000, seed=seed) for name, one in reached.items()}
     accuracy = {name: float(one.mean()) for name, one in reached.items()}
     better = [name for name, known in ahead.items() if known.low > 0]
@@ -98,17 +101,15 @@ def contest(
 
 
 def _reached(
-    records: Sequence[tuple[ProblemRecord, int]], rules: Mapping[str, Sequence[Rule]]
+    problems: Sequence[ProblemRecord], fold_of: Mapping[str, int], rules: Mapping[str, Sequence[Rule]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean accuracy over budgets by every rule, shape [problems]; ``records``: each with its fold, for its rule."""
-    fold_of = {one.id: fold for one, fold in records}
-    problems = [one for one, _ in records]
+    """Mean accuracy over budgets by every rule, shape [problems]; ``fold_of``: problem's id -> which of its rules."""
     held = float(np.mean([len(record.units[SAMPLE]) for record in problems]))
     budgets = [mean_tokens(problems) * each for each in _BUDGETS if each <= held] or [mean_tokens(problems)]
     reached: dict[str, NDArray[np.float64]] = {}
     for name, some in rules.items():
         rule_of = {one.id: some[fold_of[one.id]] for one in problems}
-        found = curves(problems[:_PROBLEMS], lambda record: rule_of[record.id], budgets, orders=_ORDERS, most=_MOST)  # noqa: B023
+        found = curves(problems, lambda record: rule_of[record.id], budgets, orders=_ORDERS, most=_MOST)  # noqa: B023
         reached[name] = found.accuracy.mean(axis=0)
     return reached
 

@@ -96,8 +96,17 @@ def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
 
 def folds_of(groups: Iterable[str], folds: int, seed: int | str) -> dict[str, int]:
     """Group -> its fold: by a hash of seed and name, as evenly as possible."""
-    order = sorted(set(groups), key=lambda name: (hashlib.sha256(f"{seed}/{name}".encode()).digest(), name))
-    return {name: rank % folds for rank, name in enumerate(order)}
+    return {name: rank % folds for rank, name in enumerate(_by_hash(set(groups), seed))}
+
+
+def at_most(records: Sequence[ProblemRecord], most: int, seed: int | str) -> list[ProblemRecord]:
+    """So many of the records, in their order: drawn by the hash that folds use, whatever order they came in."""
+    kept = set(_by_hash((record.id for record in records), seed)[:most])
+    return [record for record in records if record.id in kept]
+
+
+def _by_hash(names: Iterable[str], seed: int | str) -> list[str]:
+    return sorted(names, key=lambda name: (hashlib.sha256(f"{seed}/{name}".encode()).digest(), name))
 
 
 def check_folds(problems: int, folds: int) -> None:
