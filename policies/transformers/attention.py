@@ -9,6 +9,9 @@ models run on it unchanged: ``aim`` sets the rows and positions that the next fo
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +150,10 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
 
 
 class RowCache(Cache):
-    """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed up to the bounds."""
+    """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed up to the bounds.
+
+    On a CPU it takes the memory of what is written: one long row among short ones does not cost as much as all of them.
+    """
 
     def __init__(
         self, shape: CacheShape, max_rows: int, max_positions: int, device: torch.device, dtype: torch.dtype
@@ -160,16 +166,19 @@ class RowCache(Cache):
         self._keys = torch.zeros((shape.layers, 0, shape.heads, 0, shape.key_dim), **options)
         self._values = torch.zeros((shape.layers, 0, shape.heads, 0, shape.value_dim), **options)
 
-    def reserve(self, rows: int, positions: int) -> None:
-        """Make room for so many rows and positions, at least doubling what is there; it never shrinks."""
+    def reserve(self, rows: int, positions: int, lengths: Sequence[int]) -> None:
+        """Make room for so many rows and positions, at least doubling what is there; it never shrinks.
+
+        ``lengths``: how many positions of each of the rows are kept.
+        """
         old_rows, old_positions = self._keys.shape[1], self._keys.shape[3]
         if rows <= old_rows and positions <= old_positions:
             return
         rows = old_rows if rows <= old_rows else max(rows, min(2 * old_rows, self._max_rows))
         longer = max(positions, min(2 * old_positions, self._max_positions))
         positions = old_positions if positions <= old_positions else longer
-        self._keys = _grown(self._keys, rows, positions)
-        self._values = _grown(self._values, rows, positions)
+        self._keys = _grown(self._keys, rows, positions, lengths)
+        self._values = _grown(self._values, rows, positions, lengths)
         for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
             layer.keys, layer.values = keys, values
 
@@ -197,9 +206,21 @@ class RowCache(Cache):
         self._values[:, row, :, :length] = values.permute(1, 2, 0, 3)
 
 
-def _grown(tensor: torch.Tensor, rows: int, positions: int) -> torch.Tensor:
-    layers, old_rows, heads, old_positions, dim = tensor.shape
-    # zeros, not empty: masked positions are multiplied by weight 0, and 0 times NaN is NaN
-    grown = tensor.new_zeros((layers, rows, heads, positions, dim))
-    grown[:, :old_rows, :, :old_positions] = tensor
+def _grown(tensor: torch.Tensor, rows: int, positions: int, lengths: Sequence[int]) -> torch.Tensor:
+    layers, old_rows, heads, _, dim = tensor.shape
+    grown = _zeros((layers, rows, heads, positions, dim), tensor)
+    for row, length in enumerate(lengths[:old_rows]):
+        grown[:, row, :, :length] = tensor[:, row, :, :length]
     return grown
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Zeros, not what memory holds: masked positions are multiplied by weight 0, and 0 times NaN is NaN.
+
+    On a CPU they are the operating system's own, which takes memory for a page when it is first written.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    private: dict[str, Any] = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    memory = mmap.mmap(-1, math.prod(shape) * like.itemsize, **private)
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)

@@ -1,10 +1,12 @@
 import asyncio
 import gc
 import json
+import os
 import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import numpy as np
@@ -21,6 +23,7 @@ from adaptive_ttc.policies.transformers.batched_model import ModelRunner
 from adaptive_ttc.policies.transformers.batching import Engine
 from adaptive_ttc.policies.transformers.policy import examine
 from adaptive_ttc.policy import SampleRequest
+from adaptive_ttc.prm.prefix_cache import CacheShape
 from adaptive_ttc.types import Problem
 from tests.policies import tiny
 
@@ -367,6 +370,43 @@ def test_a_model_that_mixes_up_rows_is_refused(monkeypatch):
     monkeypatch.setattr(RowCache, "aim", lambda self, rows, positions: aim(self, rows * 0, positions))
     with pytest.raises(ConfigError, match="unequal rows"):
         load()
+
+
+def rows_of(shape, rows=65, positions=4096):
+    return RowCache(shape, rows, positions, torch.device("cpu"), torch.float32)
+
+
+def test_rows_that_grow_keep_their_positions():
+    cache = rows_of(CacheShape(layers=2, heads=3, key_dim=4, value_dim=5))
+    cache.reserve(2, 16, [])
+    written = []
+    for row, length in enumerate((7, 12)):
+        written.append((torch.randn(length, 2, 3, 4), torch.randn(length, 2, 3, 5)))
+        cache.write(row, *written[row])
+    cache.reserve(3, 17, [7, 10])
+    for row, length in enumerate((7, 10)):
+        for got, expected in zip(cache.read(row, 0, length), written[row], strict=True):
+            assert torch.equal(got, expected[:length])
+    for row, length in enumerate((7, 10, 0)):
+        assert not any(part.any() for part in cache.read(row, length, 32)), "masked positions are numbers"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read off /proc")
+def test_one_long_row_does_not_take_the_memory_of_all():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    shape = CacheShape(layers=4, heads=4, key_dim=32, value_dim=32)
+    token, before = shape.bytes_per_token(torch.float32), resident()
+    cache, long = rows_of(shape), torch.ones(4000, 4, 4, 32)
+    cache.reserve(65, 100, [])
+    for row in range(65):
+        cache.write(row, long[:100], long[:100])
+    cache.reserve(65, 4000, [100] * 65)
+    cache.write(0, long, long)
+    size = 65 * 4096 * token
+    assert cache.read(64, 99, 100)[0].all()
+    assert resident() - before - long.nbytes < size / 10
 
 
 def test_attention_with_more_to_it_is_refused(monkeypatch):
