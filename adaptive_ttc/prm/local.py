@@ -17,7 +17,7 @@ from adaptive_ttc.files.names import unknown
 from adaptive_ttc.prm.base import Scored, ScoreRequest, engine_errors
 from adaptive_ttc.prm.batcher import BatcherConfig, BatcherStatistics, MicroBatcher
 from adaptive_ttc.prm.format import Head, Reader, Rendered, RenderingPRM, Row, finite, smallest
-from adaptive_ttc.prm.prefix_cache import PREFIX_CACHE_BYTES, CacheShape, Known, PrefixCache, Values, cache_argument
+from adaptive_ttc.prm.prefix_cache import CacheShape, Known, PrefixCache, Values, cache_argument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +27,14 @@ class LocalSettings(BatcherConfig):
     device: str = "cpu"  # as torch names it
     dtype: str = "float32"  # or ``bfloat16``, ``float16``, whose scores depend on the batch (float32: by 1e-5)
     max_context: int | None = None  # tokens it may read, where that is less than its config says
-    prefix_cache_bytes: int = PREFIX_CACHE_BYTES  # of each model, for keys and values of read prefixes; 0 keeps none
+    # of each model, for keys and values of read prefixes; None: for 32,768 tokens, 512 MiB at most; 0 keeps none
+    prefix_cache_bytes: int | None = None
     revision: str | None = None  # of a Hub model
     threads: int | None = None  # torch's threads for the whole process; use 1 on a CPU below about 20M parameters
 
     def __post_init__(self) -> None:
         BatcherConfig.__post_init__(self)
-        if self.prefix_cache_bytes < 0:
+        if self.prefix_cache_bytes is not None and self.prefix_cache_bytes < 0:
             raise ConfigError(f"prefix_cache_bytes={self.prefix_cache_bytes} must not be negative")
 
     @classmethod
@@ -115,13 +116,14 @@ class LocalModel:
     With ``prefix_cache_bytes=0`` every row is computed from its start.
     """
 
-    def __init__(self, backbone: Backbone, head: Head, *, prefix_cache_bytes: int) -> None:
+    def __init__(self, backbone: Backbone, head: Head, *, prefix_cache_bytes: int | None) -> None:
         self._backbone, self._head = backbone, head
         self._cache: PrefixCache | None = None
-        if prefix_cache_bytes:
+        if prefix_cache_bytes != 0:
             shape = backbone.cache_shape()
             self._check_cache(shape)
-            self._cache = PrefixCache(prefix_cache_bytes, shape, backbone.device, backbone.dtype)
+            limit = shape.cache_bytes(prefix_cache_bytes, backbone.dtype)
+            self._cache = PrefixCache(limit, shape, backbone.device, backbone.dtype)
 
     def read(self, rows: Sequence[Row], name: str) -> list[Reading]:
         """Values of all rows; EngineError, with the model's ``name``, for values that are not numbers."""

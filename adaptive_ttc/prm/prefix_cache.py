@@ -18,7 +18,12 @@ Places = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 PREFIX_CACHE_BYTES = 512 * 2**20
-"""Default memory for a PRM's stored keys and values. bench/prm_cache.py measures what it is worth."""
+PREFIX_CACHE_TOKENS = 2**15
+"""What is stored by default of a model, a policy's or a PRM's: no more than so many bytes, and than so many tokens.
+
+Small models reach the second bound: more tokens than those of the problems at work are not asked for again, and only
+fill up memory. bench/prm_cache.py measures what a PRM's is worth.
+"""
 
 BOOKKEEPING = 64  # bytes that the tree takes for a token, about; counted beside its keys and values
 
@@ -152,6 +157,12 @@ class CacheShape:
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Memory that one token's keys and values take."""
         return self.layers * self.heads * (self.key_dim + self.value_dim) * dtype.itemsize
+
+    def cache_bytes(self, asked: int | None, dtype: torch.dtype) -> int:
+        """Memory for stored prefixes: what is asked for, else by the defaults."""
+        if asked is not None:
+            return asked
+        return min(PREFIX_CACHE_BYTES, PREFIX_CACHE_TOKENS * self.bytes_per_token(dtype))
 
 
 class PrefixPool:

@@ -43,7 +43,7 @@ class EngineConfig:
         max_batch: samples that run at once.
         max_context: prompt and new tokens together; None takes what the model knows, and never more.
         prefix_cache_bytes: memory for keys and values of ended samples that may be continued, and of their prompts;
-            when full, the least recently used go. 0 keeps none.
+            when full, the least recently used go. None is for 32,768 tokens, 512 MiB at most; 0 keeps none.
         prefill_tokens: most prompt tokens in one forward pass, beside the running samples' tokens.
         num_threads: CPU threads of a forward pass, set for the whole process; None sets 1 for a model with fewer than
             20M parameters on a CPU, where more are slower, and else leaves torch's setting.
@@ -51,7 +51,7 @@ class EngineConfig:
 
     max_batch: int = 64
     max_context: int | None = None
-    prefix_cache_bytes: int = 512 * 2**20
+    prefix_cache_bytes: int | None = None
     prefill_tokens: int = 4096
     num_threads: int | None = None
 
@@ -84,7 +84,7 @@ class TransformersPolicy(ChatModelPolicy):
             shape,
             max_batch=config.max_batch,
             max_context=min(most, config.max_context or most),
-            prefix_cache_bytes=config.prefix_cache_bytes,
+            prefix_cache_bytes=shape.cache_bytes(config.prefix_cache_bytes, network.dtype),
             prefill_tokens=config.prefill_tokens,
         )
         _check_rows(runner, alone, tolerance=1e-3 if network.dtype == torch.float32 else 0.1)
@@ -109,7 +109,7 @@ class TransformersPolicy(ChatModelPolicy):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         max_batch: int = 64,
         max_context: int | None = None,
-        prefix_cache_bytes: int = 512 * 2**20,
+        prefix_cache_bytes: int | None = None,
         prefill_tokens: int = 4096,
         num_threads: int | None = None,
     ) -> Self:

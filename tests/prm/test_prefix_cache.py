@@ -15,7 +15,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm import BatchedPRM, Scored, ScoreRequest
 from adaptive_ttc.prm.format import Row
 from adaptive_ttc.prm.local import Backbone, LocalModel, _alike
-from adaptive_ttc.prm.prefix_cache import BOOKKEEPING, PrefixPool
+from adaptive_ttc.prm.prefix_cache import BOOKKEEPING, CacheShape, PrefixPool
 from tests.prm.tiny import QUESTION, implicit, model_of, rlhflow, tokenizer_of
 from tests.prm.tiny_heads import math_shepherd, qwen_math, self_verification, skywork
 
@@ -122,6 +122,20 @@ async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < cache.known.tree.stored_tokens <= 100
     await prm.aclose()
     assert prm._models == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "tokens"),
+    [
+        (CacheShape(layers=4, heads=4, key_dim=32, value_dim=32), torch.float32, 32_768),  # the embedded policy
+        (CacheShape(layers=32, heads=8, key_dim=128, value_dim=128), torch.bfloat16, 4_096),  # of 8B, 512 MiB
+    ],
+)
+def test_by_default_no_more_tokens_are_stored_than_problems_at_work_hold(
+    shape: CacheShape, dtype: torch.dtype, tokens: int
+) -> None:
+    assert shape.cache_bytes(None, dtype) == tokens * shape.bytes_per_token(dtype)
+    assert (shape.cache_bytes(2**31, dtype), shape.cache_bytes(0, dtype)) == (2**31, 0)
 
 
 async def test_what_a_failed_store_promised_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
