@@ -1,17 +1,20 @@
 """Whether a long run grows or slows down: many problems from one budget, some thousand of them open at a time.
 
     python bench/soak.py --json FILE [--problems N] [--live K] [--budget T] [--checkpoint FILE]
+    python bench/soak.py --json FILE --samples N [--problems N] [--live K]
 
 A fake pair solves sums of a source that brings one whenever another one is settled; solutions are taken in a loop and
 dropped. The first quarter of the problems, in which the pool fills up, is compared with the last one in which it is as
-full.
+full. With ``--samples`` the embedded pair draws so many solutions of each of MiniMath's training problems and votes by
+score, as ``adaptive-ttc export`` and ``eval`` do, which is mostly about its stored keys and values.
 
 Figures: ``memory_first_mb`` and ``memory_last_mb``, means of the process's resident memory over the second half of the
 first quarter, and over the last quarter up to where the source ends; ``memory_growth``, the share by which the second
-is above the first; ``rate_first`` and ``rate_last`` (tokens charged per second of processor time over the same: late
-problems get more samples, and others may work on the machine); ``slowdown``, the share by which the second is under
-the first; ``problems``, ``answered``, ``right`` (shares), ``spent``, ``overspent`` (tokens beyond the budget: always
-0), ``live`` (problems open at most). Exit code 1 where memory grew, or the rate fell, by more than a tenth.
+is above the first; ``memory_peak_mb``, the most at any look; ``rate_first`` and ``rate_last`` (tokens charged per
+second of processor time over the same: late problems get more samples, and others may work on the machine);
+``slowdown``, the share by which the second is under the first; ``problems``, ``answered``, ``right`` (shares),
+``spent``, ``overspent`` (tokens beyond the budget: always 0), ``live`` (problems open at most). Exit code 1 where
+memory grew, or the rate fell, by more than a tenth.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from typing import Any
 from measuring import parser_of, report
 
 from adaptive_ttc.cli import exit_code, interruption
+from adaptive_ttc.evaluation.datasets import load_problems
+from adaptive_ttc.evaluation.evaluate import Outcome, solve_rows
 from adaptive_ttc.policies.fake import FakePolicy, toy_answer, toy_right_so_far
 from adaptive_ttc.policy import Sampled, SampleRequest
 from adaptive_ttc.prm.base import Scored, ScoreRequest
@@ -110,6 +115,29 @@ async def soak(problems: int, live: int, budget: int, checkpoint: str | None) ->
         return figures | {"spent": pool.spent, "overspent": max(0, pool.spent - budget * problems)}, looks
 
 
+async def soak_pair(problems: int, live: int, samples: int) -> tuple[dict[str, Any], list[Look]]:
+    """Draw so many solutions of them all with the embedded pair; the same figures, but for those of a budget."""
+    rows = load_problems("minimath-train", problems)
+    right = answered = spent = 0
+    looks: list[Look] = []
+    started = time.process_time()
+
+    def report(outcome: Outcome) -> None:
+        nonlocal right, answered, spent
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.solution is not None
+        right, answered = right + bool(outcome.correct), answered + (outcome.solution.answer is not None)
+        spent += outcome.solution.spent
+        looks.append(Look(len(looks) + 1, time.process_time() - started, resident(), spent))
+
+    async with Solver.mini(seed=1) as solver:
+        request = {"strategy": "weighted_best_of_n", "n": samples}
+        await solve_rows(solver, rows, request, report, concurrency=live)
+    figures = {"problems": len(looks), "answered": answered / len(looks), "right": right / len(looks), "live": live}
+    return figures | {"spent": spent, "overspent": 0}, looks
+
+
 def compared(looks: list[Look], problems: int, live: int) -> dict[str, float]:
     """The first quarter beside the last."""
     first = [one for one in looks if problems / 8 <= one.settled <= problems / 4]
@@ -119,6 +147,7 @@ def compared(looks: list[Look], problems: int, live: int) -> dict[str, float]:
     return {
         "memory_first_mb": memory[0],
         "memory_last_mb": memory[1],
+        "memory_peak_mb": max(one.memory for one in looks) / 1e6,
         "memory_growth": memory[1] / memory[0] - 1,
         "rate_first": rate[0],
         "rate_last": rate[1],
@@ -128,8 +157,9 @@ def compared(looks: list[Look], problems: int, live: int) -> dict[str, float]:
 
 def main() -> int:
     parser = parser_of(__doc__)
-    parser.add_argument("--problems", "--limit", type=int, default=20_000)
-    parser.add_argument("--live", type=int, default=2_000, help="problems open at once")
+    parser.add_argument("--problems", "--limit", type=int, help="default: 20000, of the embedded pair 600")
+    parser.add_argument("--live", type=int, help="problems open at once (default: 2000, of the embedded pair 64)")
+    parser.add_argument("--samples", type=int, metavar="N", help="of the embedded pair, of each problem")
     parser.add_argument("--budget", type=int, default=200, help="tokens for each problem, on average")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep one meanwhile")
     options = parser.parse_args()
@@ -139,9 +169,13 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    asked = (options.problems, options.live, options.budget, options.checkpoint)
-    figures, looks = interruption.run(soak, *asked)
-    figures |= compared(looks, options.problems, options.live)
+    pair = options.samples is not None
+    problems, live = options.problems or (600 if pair else 20_000), options.live or (64 if pair else 2_000)
+    if pair:
+        figures, looks = interruption.run(soak_pair, problems, live, options.samples)
+    else:
+        figures, looks = interruption.run(soak, problems, live, options.budget, options.checkpoint)
+    figures |= compared(looks, problems, live)
     report(options.json, "soak", figures)
     return int(figures["memory_growth"] > MOST or figures["slowdown"] > MOST or figures["overspent"] > 0)
 
