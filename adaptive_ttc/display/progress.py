@@ -26,6 +26,7 @@ class Meter:
         total: their number; None where it is not known.
         tokens: the tokens generated so far, of which those before the work began are left out; None: not counted.
         clock: seconds, from any beginning.
+        alike: whether they take about as long each; else nothing is foretold of what is left.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class Meter:
         total: int | None = None,
         tokens: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        alike: bool = True,
     ) -> None:
-        self.what, self.total = what, total
+        self.what, self.total, self.alike = what, total, alike
         self.done = 0
         self.note = ""  # whatever else is to be told
         self.on_change: Callable[[], None] = lambda: None
@@ -67,7 +70,7 @@ class Meter:
     def left(self) -> float | None:
         """Seconds that what is left takes at the rate so far; None where that is not known."""
         fresh = self.done - self._before
-        if self.total is None or fresh <= 0:
+        if self.total is None or fresh <= 0 or not self.alike:
             return None
         return self.seconds * max(self.total - self.done, 0) / fresh
 
@@ -97,6 +100,7 @@ def progress(
     total: int | None = None,
     *,
     tokens: Callable[[], int] | None = None,
+    alike: bool = True,
     console: Console | None = None,
 ) -> Iterator[Meter]:
     """Show how far work has come while it lasts, on standard error or a console; see :class:`Meter`."""
@@ -104,7 +108,7 @@ def progress(
         from rich.console import Console
 
         console = Console(stderr=True)
-    meter = Meter(what, total, tokens)
+    meter = Meter(what, total, tokens, alike=alike)
     shown = _in_notebook if console.is_jupyter else _as_bar if console.is_terminal else _as_lines
     with shown(meter, console):
         yield meter
@@ -134,8 +138,9 @@ def _as_bar(meter: Meter, console: Console) -> Iterator[None]:
     counted: tuple[ProgressColumn, ...] = (SpinnerColumn(),)
     if meter.total is not None:
         counted = (BarColumn(), MofNCompleteColumn())
-    columns = (TextColumn("{task.description}", markup=False), *counted, TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), Words(), console=console, transient=True) as bar:
+    left = (TimeRemainingColumn(),) if meter.alike else ()
+    columns = (TextColumn("{task.description}", markup=False), *counted, TimeElapsedColumn(), *left, Words())
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(meter.what, total=meter.total)
         meter.on_change = lambda: bar.update(task, completed=meter.done)
         meter.on_change()

@@ -128,7 +128,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if (options.out / META).exists():
         console.print(Text(f"note: the calibration that is in {options.out} will be replaced", style="yellow"))
     settings = settings_of(options, gathered)
-    with progress("fitted", _PARTS + settings.folds) as meter:
+    with progress("fitted", _PARTS + settings.folds, alike=False) as meter:
         number = count()
         calibration = calibrate(
             gathered.records, arms, settings, gathered.source, lambda what: meter.update(next(number), what)

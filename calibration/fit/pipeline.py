@@ -136,8 +136,8 @@ def calibrate(
     tell("replaying adaptive runs on unseen problems")
     opening, replayed = judged_opening(records, curves, fold_models, vote, settings.weights, settings.seed)
     met = gains.compare_adaptive(fold_models, vote, settings.weights, _inner(budgets), opening, settings.seed)
-    tell("fitting on all problems, and comparing rules where samples are all there is")
     outlooks = Outlooks([one.learned for one in fold_models], vote) if _only_samples(records, offer) else None
+    tell("fitting on all problems" + ("" if outlooks is None else ", and comparing rules on unseen ones"))
     won, model, table, opening = _contended(records, outlooks, learner, met.keeps_learned, table, opening, settings)
     return Calibration(
         settings=settings,

@@ -42,6 +42,15 @@ def test_what_was_done_before_counts_for_no_rate():
     assert meter.line() == "settled 450 of 500, 1:01:00 so far, 1:01:00 left"
 
 
+def test_of_parts_that_differ_nothing_is_foretold():
+    clock = Clock()
+    meter = Meter("fitted", 12, clock=clock, alike=False)
+    clock.now += 240
+    meter.update(11, "fitting on all problems")
+    assert meter.left is None
+    assert meter.line() == "fitted 11 of 12, 4:00 so far, fitting on all problems"
+
+
 def test_a_line_comes_every_thirty_seconds_and_at_the_end():
     clock, meter = metered(total=3, tokens=None)
     told, waits = [], []
