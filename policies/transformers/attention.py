@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -28,6 +30,8 @@ NAME = "adaptive_ttc_rows"
 
 GROUP_ROWS = 32
 """Rows with one token whose attention is computed together, as wide as the longest of them."""
+
+_STALE, _SLACK = 4, 256  # how much more than is kept may be written, and how many positions of every row besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
 class RowCache(Cache):
     """Static keys and values of shape (layers, rows, heads, positions, dim), grown as needed up to the bounds.
 
-    On a CPU it takes the memory of what is written: one long row among short ones does not cost as much as all of them.
+    On a CPU it takes the memory of what is written: one long row among short ones does not cost as much as all of them,
+    and what rows that ended have left is given back.
     """
 
     def __init__(
@@ -165,22 +170,33 @@ class RowCache(Cache):
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         self._keys = torch.zeros((shape.layers, 0, shape.heads, 0, shape.key_dim), **options)
         self._values = torch.zeros((shape.layers, 0, shape.heads, 0, shape.value_dim), **options)
+        self._written = np.zeros(max_rows, np.int64)  # positions of every row since the memory was taken
 
-    def reserve(self, rows: int, positions: int, lengths: Sequence[int]) -> None:
-        """Make room for so many rows and positions, at least doubling what is there; it never shrinks.
+    def reserve(self, rows: int, positions: int, lengths: npt.NDArray[np.int64]) -> None:
+        """Make room for so many rows and positions, at least doubling what is there; there are never fewer.
 
-        ``lengths``: how many positions of each of the rows are kept.
+        ``lengths``, shape (rows in use,): how many positions of each are kept.
         """
         old_rows, old_positions = self._keys.shape[1], self._keys.shape[3]
-        if rows <= old_rows and positions <= old_positions:
+        used = self._written[: len(lengths)]
+        np.maximum(used, lengths, out=used)
+        if rows <= old_rows and positions <= old_positions and not self._stale(lengths):
             return
         rows = old_rows if rows <= old_rows else max(rows, min(2 * old_rows, self._max_rows))
         longer = max(positions, min(2 * old_positions, self._max_positions))
         positions = old_positions if positions <= old_positions else longer
-        self._keys = _grown(self._keys, rows, positions, lengths)
-        self._values = _grown(self._values, rows, positions, lengths)
+        self._keys = _remade(self._keys, rows, positions, lengths)
+        self._values = _remade(self._values, rows, positions, lengths)
+        self._written[:] = 0
+        self._written[: len(lengths)] = lengths
         for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
             layer.keys, layer.values = keys, values
+
+    def _stale(self, lengths: npt.NDArray[np.int64]) -> bool:
+        """Whether most of the memory is that of rows that ended; so seldom that copying the others costs little."""
+        if self._keys.device.type != "cpu":
+            return False
+        return bool(self._written.sum() > _STALE * lengths.sum() + _SLACK * self._max_rows)
 
     def aim(self, rows: torch.Tensor, positions: torch.Tensor) -> None:
         """Set where the next forward pass writes its tokens; both of shape (tokens,)."""
@@ -206,12 +222,12 @@ class RowCache(Cache):
         self._values[:, row, :, :length] = values.permute(1, 2, 0, 3)
 
 
-def _grown(tensor: torch.Tensor, rows: int, positions: int, lengths: Sequence[int]) -> torch.Tensor:
+def _remade(tensor: torch.Tensor, rows: int, positions: int, lengths: npt.NDArray[np.int64]) -> torch.Tensor:
     layers, old_rows, heads, _, dim = tensor.shape
-    grown = _zeros((layers, rows, heads, positions, dim), tensor)
-    for row, length in enumerate(lengths[:old_rows]):
-        grown[:, row, :, :length] = tensor[:, row, :, :length]
-    return grown
+    remade = _zeros((layers, rows, heads, positions, dim), tensor)
+    for row, length in enumerate(lengths[:old_rows].tolist()):
+        remade[:, row, :, :length] = tensor[:, row, :, :length]
+    return remade
 
 
 def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,7 @@ class ModelRunner:
         """Load the longest stored prefix of a row's prompt, its last token left out; return the prefix's length."""
         places = self._tree.match(self._prompt[row][:-1])
         if len(places):
-            self._cache.reserve(row + 1, len(places), self._computed[: row + 1].tolist())
+            self._cache.reserve(row + 1, len(places), self._computed[: row + 1])
             self._cache.write(row, *self._pool.load(places))
             self._computed[row] = len(places)
         return len(places)
@@ -109,7 +109,7 @@ class ModelRunner:
     def copy_prompt(self, source: int, row: int) -> int:
         """Copy the prompt, its last token left out, from a row that computed the same; return the length copied."""
         length = len(self._prompt[row]) - 1
-        self._cache.reserve(row + 1, length, self._computed[: row + 1].tolist())
+        self._cache.reserve(row + 1, length, self._computed[: row + 1])
         self._cache.copy_row(source, row, length)
         self._computed[row] = length
         return length
@@ -175,7 +175,7 @@ class ModelRunner:
             start = stop
         keep = np.zeros(max(_MIN_TOKENS, len(drawing)), np.int64)
         keep[: len(drawing)] = drawing
-        self._cache.reserve(rows + 1, _key_length(int(positions.max())), self._computed[:rows].tolist())
+        self._cache.reserve(rows + 1, _key_length(int(positions.max())), self._computed[:rows])
         places = torch.from_numpy(positions).to(self._device)
         self._cache.aim(torch.from_numpy(row_of).to(self._device), places)
         parts = [self._group(first, positions[:rows], places) for first in range(0, rows, GROUP_ROWS)]
