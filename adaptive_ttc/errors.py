@@ -9,7 +9,8 @@ Programming mistakes stay ``ValueError`` and ``TypeError``::
     ├── EngineError        a policy or PRM failed; ``retryable`` says whether the same call may succeed later
     │   ├── ReplyError     it answered something that cannot be: NaN, too few scores, foreign tokens
     │   ├── OverdueError   a call did not come back in time
-    │   └── OutageError    it is gone, or lost too much of the budget: the whole run ends with what it has
+    │   └── OutageError    it is gone, or lost too much of the budget: the whole run ends with what it has, or goes on
+    │                      with the other policy of a cascade
     ├── SourceError        a source of problems failed
     └── GradingError       the grading worker itself failed (a wrong or unreadable answer is not an error)
 """
@@ -78,7 +79,9 @@ class OverdueError(EngineError):
 
 
 class OutageError(EngineError):
-    """An engine is gone, or its failures took more than their share of the budget: the run ends with what it has."""
+    """An engine is gone, or its failures took more than their share of the budget: the run ends with what it has, or
+    goes on with the other policy of a cascade.
+    """
 
 
 class SourceError(AdaptiveTTCError):
@@ -95,6 +98,10 @@ class RevisionWarning(UserWarning):
 
 class CalibrationWarning(UserWarning):
     """A pair of models is used without a calibration of its own."""
+
+
+class OutageWarning(UserWarning):
+    """A policy of a cascade is gone, and the run goes on without it."""
 
 
 class AnswerWarning(UserWarning):

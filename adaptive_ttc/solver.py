@@ -22,6 +22,7 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.policy import Policy
 from adaptive_ttc.prm.base import RewardModel
+from adaptive_ttc.run.adaptive_run import AdaptiveRun
 from adaptive_ttc.run.pool import SolutionPool
 from adaptive_ttc.run.request import (
     Priority,
@@ -33,7 +34,6 @@ from adaptive_ttc.run.request import (
     with_vote_of,
 )
 from adaptive_ttc.run.run import Run
-from adaptive_ttc.run.scheduler import AdaptiveRun
 from adaptive_ttc.run.statistics import CallMeter, MeteredPolicy, MeteredPRM, SolverStatistics
 from adaptive_ttc.run.stream import Begin, SolutionStream
 from adaptive_ttc.run.unread import Unread

@@ -28,15 +28,7 @@ from collections.abc import Iterable
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, divided, pieces
 from adaptive_ttc.allocation.queue import Account, Queue
-from adaptive_ttc.allocation.report import (
-    FAILED,
-    OVER,
-    UNOPENED,
-    AllocationReport,
-    Decision,
-    Standing,
-    ending_of,
-)
+from adaptive_ttc.allocation.report import FAILED, OVER, UNOPENED, AllocationReport, Decision, Standing, ending_of
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
@@ -145,9 +137,24 @@ class Allocator:
         if opening < 1:
             raise ValueError(f"the opening of {id!r} takes at least 1 unit; got {opening}")
         account = self._new(id, spent)
+        self._openings.append(account)
+        self._await(account, opening, options)
+
+    def reopen(self, id: str, opening: int, options: Iterable[Option] = ()) -> None:
+        """As :meth:`arrive`, for a problem that still waits for its opening, or is ``open``, as it came to nothing."""
+        account = self._account(id)
+        if account.standing == "waiting":
+            self._due -= account.opening
+        elif account.standing == "open":
+            account.standing = "waiting"
+            self._openings.appendleft(account)
+        else:
+            raise ValueError(f"problem {id!r} is {account.standing}: it has been opened")
+        self._await(account, opening, options)
+
+    def _await(self, account: Account, opening: int, options: Iterable[Option]) -> None:
         account.opening = int(min(opening, self._room(account)))
         self._estimate(account, options, given=account.opening)
-        self._openings.append(account)
         self._due += account.opening
 
     def go_on(self, id: str, spent: int) -> None:
@@ -200,7 +207,7 @@ class Allocator:
                 self._openings.popleft()
                 continue
             units = self._affordable(account.opening, least=math.ceil(self._floor * account.opening))
-            if not units and self._running:
+            if not units and account.opening and self._running:
                 return None  # no second slice before all have had their opening
             self._openings.popleft()
             self._due -= account.opening
@@ -280,18 +287,13 @@ class Allocator:
 
     def report(self) -> AllocationReport:
         """All that was decided so far, with reasons."""
-        price = self.price
+        price, prices, limit = self.price, tuple(self._prices), self._ledger.limit
         problems = tuple(
             one.report(self.ending(one.id) if one.standing in (*OVER, "parked") else None, price, _PER)
             for one in self._accounts.values()
         )
         return AllocationReport(
-            budget=self._ledger.limit,
-            spent=self.spent,
-            promised=self.promised,
-            price=price,
-            prices=tuple(self._prices),
-            problems=problems,
+            budget=limit, spent=self.spent, promised=self.promised, price=price, prices=prices, problems=problems
         )
 
     def _next_slice(self) -> Decision | None:

@@ -20,7 +20,7 @@ from adaptive_ttc.driver.recording import RunRecorder, SearchRecorder, asked_of
 from adaptive_ttc.driver.score_calls import score_held
 from adaptive_ttc.driver.scoring import Scorer
 from adaptive_ttc.driver.state import SearchState, derive_seed
-from adaptive_ttc.errors import AdaptiveTTCError
+from adaptive_ttc.errors import AdaptiveTTCError, EngineError
 from adaptive_ttc.events import Event, Route, SampledEvent
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import Policy, second_policy
@@ -39,6 +39,7 @@ class Found:
 
     candidates: tuple[Prefix, ...]
     error: AdaptiveTTCError | None
+    of_policy: bool = False  # whether the policy failed, and the search ended: another may go on where it stopped
 
 
 class Driver:
@@ -110,6 +111,7 @@ class Driver:
         )
         self._branch = SearchRecorder(self._recorder)
         self._writers = dict[int, CheckedPolicy]()  # by the first number of their solutions' paths
+        self._failure: EngineError | None = None
         self.prompt_paid = not price.prompt
         """Whether the problem's prompt was paid for, or costs nothing."""
 
@@ -128,6 +130,15 @@ class Driver:
     def last_error(self) -> AdaptiveTTCError | None:
         """What a call of an engine failed with last, whether or not it ended the problem; None where none failed."""
         return self._engines.halt.last_error
+
+    @property
+    def given_up(self) -> EngineError | None:
+        """What the policy failed with for good, on this problem or for all; None while it may be asked."""
+        return self._failure or self._engines.health.policy.given_up
+
+    def go_on(self) -> None:
+        """After a search that failed: let another begin, by this driver or one beside it."""
+        self._halt.go_on()
 
     def beside(self, policy: Policy, price: Price, health: Health) -> Driver:
         """A driver of another policy for the same problem, at a price and a health of its own: one account, one trace,
@@ -185,14 +196,20 @@ class Driver:
         parts = () if ledger is None else self._account.fork((ledger,))
         account = parts[0] if parts else self._account
         candidates: tuple[Prefix, ...] = ()
+        health, ended = self._engines.health, False
+        known = health.policy.incidents
         try:
             with self._halt.calling(self._engines.recall), self._halt.on_failure():
                 self.prompt_paid = self.prompt_paid or self._pay(account, len(self._prompts.opening))
                 candidates = await self._drive(search, account, self._branch)
+                ended = True
         finally:
             if parts:
                 self._account.join(parts)
-        return Found(candidates, self._halt.error)
+        if (failure := self._halt.of_policy) is not None:
+            self._failure = failure
+            health.failed_for_good(failure, known)
+        return Found(candidates, self._halt.error, ended and failure is not None)
 
     async def _drive(self, search: Search, account: SearchState, branch: SearchRecorder) -> tuple[Prefix, ...]:
         reply: object = None

@@ -29,25 +29,31 @@ class Halt:
         self._stop = stop
         self._ended = Signal()
         self.error: AdaptiveTTCError | None = None
+        self.of_policy: EngineError | None = None  # the same, where it is the policy's own failure
         self.last_error: AdaptiveTTCError | None = None  # of any call
 
     def is_set(self) -> bool:
         """Whether it was ended."""
         return self._stop.is_set() or self._ended.is_set()
 
-    def fail(self, error: AdaptiveTTCError) -> None:
-        """End it; what is in flight is recalled, what was drawn is kept."""
-        self.error = self.error or error
+    def fail(self, error: AdaptiveTTCError, *, of_policy: bool = False) -> None:
+        """End it; what is in flight is recalled, what was drawn is kept. ``of_policy``: a call of the policy failed."""
+        if self.error is None:
+            self.error, self.of_policy = error, error if of_policy and isinstance(error, EngineError) else None
         self.last_error = error
         self._ended.set()
 
+    def go_on(self) -> None:
+        """Begin again after an error that the problem outlives; nothing may be in flight."""
+        self.error, self.of_policy, self._ended = None, None, Signal()
+
     @contextmanager
-    def on_failure(self) -> Iterator[None]:
+    def on_failure(self, *, of_policy: bool = False) -> Iterator[None]:
         """End it with whatever error of ours is raised inside."""
         try:
             yield
         except AdaptiveTTCError as error:
-            self.fail(error)
+            self.fail(error, of_policy=of_policy)
 
     @contextmanager
     def calling(self, call: Callable[[], None]) -> Iterator[None]:
@@ -182,8 +188,9 @@ class DriverConfig:
             fits it to the engine: a minute and ten times what a call takes by those before, ten minutes and more for
             the first.
         score_timeout: the same of a PRM's call.
-        patience: that an engine may be gone before the run ends with what it has.
-        loss_share: of the budget; where calls that failed cost more, the run ends with what it has.
+        patience: that an engine may be gone before the run ends with what it has, or goes on with the other policy of
+            a cascade.
+        loss_share: of the budget; where calls that failed cost more, likewise.
     """
 
     attempts: int = 3

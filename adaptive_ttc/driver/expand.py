@@ -77,10 +77,11 @@ class Expansion:
             with anyio.move_on_after(self._pause):
                 await halt.wait()
             self._pause = 0.0
-        with halt.on_failure():
+        with halt.on_failure(of_policy=True):
             while breaker.pausing and not halt.is_set():
                 self._record_pause()
                 await breaker.wait()
+        with halt.on_failure():
             return self._reserve()
         return []
 
@@ -200,7 +201,7 @@ class Expansion:
         finally:
             lease.reservation.settle(used)
         if error is not None:
-            self._failed(sample, error, lost, known)
+            self._failed(sample, error, lost, known, of_policy=error is reply.error)
         elif reply.sampled is not None:
             sample.attempts = 0
             self._engines.health.losses.came_back()
@@ -217,7 +218,7 @@ class Expansion:
             return scores.score_within(sample, lease.reservation.amount - used)
         return 0
 
-    def _failed(self, sample: Sample, error: AdaptiveTTCError, lost: int, known: int) -> None:
+    def _failed(self, sample: Sample, error: AdaptiveTTCError, lost: int, known: int, *, of_policy: bool) -> None:
         """A call failed, which cost so many units: repeat it, or end the problem with what it has."""
         health, halt, most = self._engines.health, self._engines.halt, self._engines.config.attempts
         health.losses.lost(lost, error, known)
@@ -229,10 +230,10 @@ class Expansion:
                 time=self._recorder.now(), what=f"a call of {name} failed", why=str(error), numbers={"lost": lost}
             )
         )
-        with halt.on_failure():
+        with halt.on_failure(of_policy=of_policy):
             health.losses.check(self._engines.budget)
         if not isinstance(error, EngineError) or not error.retryable or sample.attempts >= most:
-            halt.fail(error)
+            halt.fail(error, of_policy=of_policy)
         else:
             self._pause = max(self._pause, backoff(max(sample.attempts, 1), sample.seed, error.retry_after))
 

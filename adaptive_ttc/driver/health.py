@@ -21,6 +21,7 @@ FIRST_BACKOFF = 0.1  # seconds, about, before a call that failed is repeated; do
 LONGEST_BACKOFF = 15.0  # seconds
 FAILURES_IN_A_ROW = 5  # calls that fail, with none between that succeeds, after which an engine counts as gone
 FEWEST_TRIES = 3  # that fail, before an engine is given up: one that hangs may take up all the patience
+FAILED_FOR_GOOD = 3  # problems in a row that a policy fails for good, after which it is given up for all
 SHORT_LEASE = 64  # tokens at least that a call may risk
 _SHORT_LEASE_OF_MANY = 32  # the same where several problems are at work
 FIRST_LEASE = 512  # tokens at most that a sample's first call may risk
@@ -55,6 +56,10 @@ class Breaker:
         self._trying = False
         self._news = anyio.Event()
         self._last: EngineError | None = None
+        self.given_up: EngineError | None = None  # why no problem asks it any more; None while they may
+        self.most_incidents = FAILED_FOR_GOOD  # in a row
+        self.incidents = 0  # problems that it failed for good; those that were under way together count as one
+        self._in_vain = 0  # since a call came back
 
     @property
     def gone(self) -> bool:
@@ -80,7 +85,7 @@ class Breaker:
 
     def succeeded(self) -> None:
         """A call came back."""
-        self._in_a_row = 0
+        self._in_a_row = self._in_vain = 0
         if self._gone_since is not None:
             _log.warning("the %s is back after %.1f s", self._name, anyio.current_time() - self._gone_since)
             self._gone_since, self._pauses = None, 0
@@ -103,6 +108,16 @@ class Breaker:
         self._until = max(self._until, now + backoff(self._pauses + 1, 0, error.retry_after))
         _log.warning("the %s is gone (%s): paused for %.1f s", self._name, error, self._until - now)
         self._tell()
+
+    def failed_for_good(self, error: EngineError, known: int) -> None:
+        """A problem got no further with it, begun when ``known`` incidents were known: it is given up for all where it
+        is gone, or where that happens again and again.
+        """
+        if known == self.incidents:
+            self.incidents += 1
+            self._in_vain += 1
+        if isinstance(error, OutageError) or self._in_vain >= self.most_incidents:
+            self.given_up = self.given_up or error
 
     def withdrawn(self) -> None:
         """The call that tries it ended without telling whether it is well."""
@@ -145,6 +160,13 @@ class Losses:
     incidents: int = 0
     steady: int = 0  # calls that came back since the last loss
     last: AdaptiveTTCError | None = None
+    written_off: int = 0  # units lost by what is asked no more, beside the others
+    _before: int = 0  # incidents, likewise
+
+    def write_off(self) -> None:
+        """Begin again for what is left, once that which lost so much is asked no more."""
+        self.written_off, self._before = self.written_off + self.units, self.incidents
+        self.units = self.calls = self.steady = 0
 
     def lost(self, units: int, error: AdaptiveTTCError | None, known: int) -> None:
         """So many units were charged for a call that failed, sent when ``known`` incidents were known."""
@@ -162,7 +184,7 @@ class Losses:
 
     def check(self, budget: Ledger) -> None:
         """Raise OutageError where more than the share of the budget is lost, again and again."""
-        many = self.incidents >= _LEAST_INCIDENTS
+        many = self.incidents - self._before >= _LEAST_INCIDENTS
         if budget.limit is not None and many and self.units > self.share * budget.limit:
             raise OutageError(
                 f"{self.units:,} of {budget.limit:,} units were charged for {self.calls} calls that failed, more than "
@@ -241,6 +263,13 @@ class Health:
         self.policy, self.prm = Breaker(self.patience, "policy"), Breaker(self.patience, "PRM")
         self.losses = Losses(self.share)
         self.samples, self.scores = Speed(self.call_timeout), Speed(self.score_timeout)
+
+    def failed_for_good(self, error: EngineError, known: int) -> None:
+        """A problem got no further with the policy, see :class:`Breaker`; another policy has the losses' share anew."""
+        before = self.policy.given_up
+        self.policy.failed_for_good(error, known)
+        if before is None and self.policy.given_up is not None:
+            self.losses.write_off()
 
     def wake(self) -> None:
         """Let all who wait for an engine look again."""

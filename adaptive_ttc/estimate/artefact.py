@@ -91,6 +91,13 @@ class Opening:
         scored = self.scored and (not prm or each >= SCORED_OPENINGS * self.units(generated, prm))
         return replace(self, kind="sample" if votes else self.kind, scored=scored)
 
+    def by_second(self, generated: int = 0, prm: int = 0) -> Opening:
+        """With the second policy opening at any budget; one of so many tokens where none was measured."""
+        always = replace(self, second_from=-math.inf)
+        if self.second_generated:
+            return always
+        return replace(always, second_generated=generated, second_prm=prm, second_scored_from=SCORED_OPENINGS)
+
     def of_second(self) -> Opening:
         """The same by the second policy, at any budget."""
         return Opening(SECOND + self.kind, self.scored, self.second_generated, self.second_prm)

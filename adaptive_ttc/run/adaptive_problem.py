@@ -10,14 +10,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adaptive_ttc.allocation.options import with_prompt
+from adaptive_ttc.allocation.options import MARGIN, with_prompt, within_record
 from adaptive_ttc.allocation.report import Decision
-from adaptive_ttc.errors import AdaptiveTTCError, ConfigError, EngineError
+from adaptive_ttc.errors import AdaptiveTTCError, EngineError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.features import NAN, Attempt, Evidence, FirstStep, Unit, family_of, first_step_length
 from adaptive_ttc.estimate.gain import Action, Forecast, Option, answered
 from adaptive_ttc.events import (
     AllocationEvent,
+    DecisionEvent,
     Event,
     ExpandedEvent,
     ForkEvent,
@@ -27,13 +28,13 @@ from adaptive_ttc.events import (
     ScoredEvent,
 )
 from adaptive_ttc.ledger import Ledger
-from adaptive_ttc.policy import recorded_samples, second_policy, second_weight, whole_samples
+from adaptive_ttc.policy import recorded_samples, whole_samples
 from adaptive_ttc.prm.base import traits_of
 from adaptive_ttc.run.request import Resources, SolveRequest
 from adaptive_ttc.run.run import Listener, ProblemRun
-from adaptive_ttc.run.writer import Writer, writer_of
+from adaptive_ttc.run.writer import writers_of
 from adaptive_ttc.solution import Solution
-from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, Slice, is_sample, is_second, plain
+from adaptive_ttc.strategies.adaptive import GREEDY, SAMPLE, SECOND, Slice, is_sample, plain
 from adaptive_ttc.tasks import Signal
 from adaptive_ttc.types import Ending, Prefix, split_steps
 
@@ -61,20 +62,17 @@ class AdaptiveProblem(ProblemRun):
         listener: Listener | None = None,
     ) -> None:
         super().__init__(request, resources, ledger, stop, listener)
-        policy, prm, price = resources.policy, resources.prm, request.price
         self.name = request.problem.id  # in the allocator
         self.weight = request.weight()
         self.opening = Opening()  # its first slice
         self.forecast: Forecast | None = None  # gains expected of further slices; None before the first look
         self.error: AdaptiveTTCError | None = None  # what ended it
+        self.came_to_nothing = False  # whether its opening failed, and another policy may open it
         self.spent_before = 0  # units charged by earlier runs
-        self._first = writer_of(self._driver, policy, 1.0, price, request, prm)
-        self._second: Writer | None = None
-        if (second := second_policy(policy)) is not None and (dearer := request.second_price) is not None:
-            beside = self._driver.beside(second, dearer, resources.second_health)
-            self._second = writer_of(beside, second, second_weight(policy), dearer, request, prm)
-        self._has_prm, self._free = prm is not None, traits_of(prm).free
-        self._recorded = recorded_samples(policy, request.problem)
+        self._writers = writers_of(self._driver, request, resources)
+        self._first, self._second = self._writers.first, self._writers.second
+        self._has_prm, self._free = resources.prm is not None, traits_of(resources.prm).free
+        self._recorded = recorded_samples(resources.policy, request.problem)
         self._nothing = Evidence(request.problem.question, self._first.prompt)
         self._accounts: list[Ledger] = []
         self._candidates: dict[Route, Prefix] = {}
@@ -94,15 +92,9 @@ class AdaptiveProblem(ProblemRun):
     @property
     def evidence(self) -> Evidence:
         """The evidence so far, as calibration reads it."""
-        begun = tuple(self._half(path, kind) for path, kind in self._cut.items())
+        begun = tuple(self._half(path, kind) for path, kind in self._cut.items() if self.is_there(kind))
         units = tuple(self._unit(one) for one in self._units)
         return replace(self._nothing, units=units, begun=begun, verified=self._verifier.right)
-
-    @property
-    def left_to_draw(self) -> int | None:
-        """Recorded samples that were not drawn yet, the rest of begun ones included; None where any can be drawn."""
-        drawn = sum(not isinstance(one, _Search) for one in self._units)
-        return None if self._recorded is None else self._recorded - drawn
 
     @property
     def verified(self) -> bool:
@@ -111,7 +103,7 @@ class AdaptiveProblem(ProblemRun):
 
     def opening_units(self) -> int:
         """Units to set aside for its first slice."""
-        price, writer = self.request.price, self._writer_of(self.opening.kind)
+        price, writer = self.request.price, self._writers.of(self.opening.kind)
         least = writer.shortest + (writer.scoring if self.opening.scored else 0)
         return writer.prompt_due + max(self.opening.promise(price.decode, price.score), least)
 
@@ -122,26 +114,56 @@ class AdaptiveProblem(ProblemRun):
 
     def opened_by(self, opening: Opening, each: float, prompts: tuple[float, float]) -> None:
         """Open it as ``each`` units afford, of which ``prompts`` are for one by the first policy or by the second; by
-        the second only where these units can begin it.
+        the second only where these units can begin it, or the first is gone. ``error`` says where nothing can open it.
         """
         price, second = self.request.price, self._second
-        if second is None or each < second.least(1):
+        if not self.is_there(GREEDY):
+            opening = self._of_second_alone(opening)
+        elif second is None or not self.is_there(SECOND) or each < second.least(1):
             opening = replace(opening, second_from=0.0)
         self.opening = opening.within(each, price.decode, price.score, *prompts)
+        self.came_to_nothing = False
+
+    def _of_second_alone(self, opening: Opening) -> Opening:
+        """By the second policy, and by a solution of the size that is expected of it, where none was measured."""
+        if opening.second_generated:
+            return opening.by_second()
+        assert self.forecast is not None
+        for kind in (opening.kind, SAMPLE):
+            for one in self.forecast.options:
+                if one.action.kind == SECOND + kind:
+                    tokens, scored = (math.ceil(MARGIN * part / one.action.count) for part in (one.generated, one.prm))
+                    return replace(opening, kind=kind).by_second(tokens, scored)
+        self.error = self._first.driver.given_up
+        return opening
 
     def least(self, count: int, kind: str | None = None) -> int:
         """Units under which a slice of so many units of a kind, by default of any, cannot even begin."""
-        able = (self._first, self._second) if kind is None else (self._writer_of(kind),)
-        return min(writer.least(count) for writer in able if writer is not None)
+        able = self._writers.able if kind is None else (self._writers.of(kind),)
+        return min(writer.least(count) for writer in able)
+
+    def is_there(self, kind: str) -> bool:
+        """Whether what draws units of a kind can be asked."""
+        return self._writers.draw(kind)
+
+    def look(self, forecast: Forecast) -> None:
+        """Take in what is expected of more work, as far as there is what draws it, and a record has it."""
+        for name, error in self._writers.gone():
+            self.trace.record(DecisionEvent(time=self._now(), what=f"went on without the {name}", why=str(error)))
+        options = [one for one in forecast.options if self.is_there(one.action.kind)]
+        if self._recorded is not None:
+            drawn = sum(not isinstance(one, _Search) for one in self._units)
+            options = within_record(options, self._recorded - drawn)
+        self.forecast = replace(forecast, options=tuple(options))
 
     def options(self) -> list[Option]:
         """What may be done next, by the last forecast: gains count by its weight, and the prompt's units are in the
         costs of what begins with one; that of the opening's policy is the opening's.
         """
         assert self.forecast is not None
-        found, opener = [], self._writer_of(self.opening.kind)
+        found, opener = [], self._writers.of(self.opening.kind)
         for one in self.forecast.options:
-            writer = self._writer_of(one.action.kind)
+            writer = self._writers.of(one.action.kind)
             told = with_prompt(one, 0 if writer is opener else writer.prompt_due)
             slice_cost = max(told.slice_cost, writer.least(1))
             found.append(replace(told, gain=self.weight * one.gain, slice_cost=slice_cost))
@@ -160,7 +182,9 @@ class AdaptiveProblem(ProblemRun):
         return len(self._accounts)
 
     async def advance(self, todo: Action, account: Ledger, *, opening: bool = False) -> bool:
-        """Run a slice on ``account``; whether it was charged anything. AdaptiveTTCError: what was drawn is kept."""
+        """Run a slice on ``account``; whether it was charged anything, or its policy failed and there is another one.
+        AdaptiveTTCError: what was drawn is kept.
+        """
         # the rest of an opening that was cut is one too
         ended = any(not isinstance(one, _Search) or one.attempts for one in self._units)
         opening = opening or (todo.kind == self.opening.kind and not ended)
@@ -170,12 +194,21 @@ class AdaptiveProblem(ProblemRun):
         self._accounts.append(account)
         self._record_search(part, start)
         events = len(self.trace)
-        found = await self._writer_of(part.kind).driver.attempt(part.search(start), account)
+        found = await self._writers.of(part.kind).driver.attempt(part.search(start), account)
         self._take(part, cut, found.candidates, self.trace.since(events))
         await self._in_time(self._read_answers)
-        if found.error is not None:
+        if found.error is None:
+            return account.spent > 0
+        if not found.of_policy or self._writers.are_gone:
             raise found.error
-        return account.spent > 0
+        self._driver.go_on()
+        self.came_to_nothing = not (self._units or any(map(self.is_there, self._cut.values())))
+        return True
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether what ended it ends the run."""
+        return self._writers.end_run(self.error)
 
     async def conclude(self, ending: Ending, price: float) -> Solution:
         """Vote over all that was drawn; the ``price`` is the one at which it was decided that it gets no more."""
@@ -186,14 +219,6 @@ class AdaptiveProblem(ProblemRun):
         known = self.forecast if answered(self.evidence) else None  # calibration knows no half-written solution
         right, difficulty = known.right if known else None, self.forecast.difficulty if self.forecast else None
         return await self._vote(prefixes, voting, ending, right=right, difficulty=difficulty, error=self.error)
-
-    def _writer_of(self, kind: str) -> Writer:
-        """What draws units of a kind."""
-        if not is_second(kind):
-            return self._first
-        if self._second is None:
-            raise ConfigError(f"{kind} is drawn by a second policy, and there is none: give the solver the cascade")
-        return self._second
 
     def _slice(self, todo: Action, *, scored: bool) -> Slice:
         known = self._slices.get((todo, scored))
@@ -231,7 +256,7 @@ class AdaptiveProblem(ProblemRun):
             for path, one in new.items():
                 if one.finish not in ("budget", "abort"):
                     self._units.append((part.kind, path))
-                elif not whole_samples(self._writer_of(part.kind).policy):
+                elif not whole_samples(self._writers.of(part.kind).policy):
                     self._cut[path] = part.kind
         else:
             for of_unit in _unit_events(events, part.units):
@@ -279,12 +304,12 @@ class AdaptiveProblem(ProblemRun):
     def _weighed(self, kind: str, *parts: Sequence[int]) -> int:
         """How many tokens these are, in tokens of the first policy."""
         tokens = sum(map(len, parts))
-        return round(tokens * self._writer_of(kind).weight)
+        return round(tokens * self._writers.of(kind).weight)
 
     def _first_step(self, one: Prefix, kind: str) -> FirstStep:
         """The first step of a whole solution; all of it, not scored, where the policy cannot decode it now."""
         if one.path not in self._step_lengths:
-            decode = self._writer_of(kind).policy.decode
+            decode = self._writers.of(kind).policy.decode
             try:
                 length = first_step_length(one, decode)
                 blank = not split_steps(decode(one.token_ids[:length]))  # the PRM scores no empty step

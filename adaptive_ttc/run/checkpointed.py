@@ -87,7 +87,7 @@ class CheckpointedProblem(AdaptiveProblem):
             (search,) = (event for event in drawn.events if isinstance(event, SearchEvent))
             if not self._accounts:
                 self.opening = replace(self.opening, kind=part.kind, scored=part.vote != "majority")
-            writer = self._writer_of(part.kind)  # under its prompt, only solutions in hand were scored
+            writer = self._writers.of(part.kind)  # under its prompt, only solutions in hand were scored
             writer.driver.take_up(drawn.events, record.drawn, paid=units >= max(1, writer.prompt_units))
             cut = [self._candidates[path] for path in search.start if path in self._cut]
             self._take(part, cut, found, drawn.events)

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from adaptive_ttc.allocation.allocator import Allocator
-from adaptive_ttc.allocation.options import Forecaster, Pace, families_of, within_record
+from adaptive_ttc.allocation.options import Forecaster, Pace, families_of
 from adaptive_ttc.allocation.report import (
     NO_ROUNDS,
     NOTHING_FITS,
@@ -26,16 +26,18 @@ from adaptive_ttc.allocation.report import (
     VERIFIED,
     AllocationReport,
     Decision,
+    Standing,
 )
-from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError, OutageError
+from adaptive_ttc.errors import AdaptiveTTCError, CheckpointError
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.features import Evidence
 from adaptive_ttc.estimate.gain import Action
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.policy import recorded_problem, second_policy
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
+from adaptive_ttc.run.outage import Outages
 from adaptive_ttc.run.request import Resources, SolveRequest, abilities
-from adaptive_ttc.run.run import Early, Listener, ending_early, told
+from adaptive_ttc.run.run import Early
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.stopping.base import Pool
 from adaptive_ttc.strategies.adaptive import SAMPLE
@@ -91,7 +93,7 @@ class Scheduler:
         able, second = families_of(**abilities(policy, resources.prm)), second_policy(policy)
         of_second = set() if second is None else families_of(**abilities(second, resources.prm))
         self._forecaster = Forecaster(calibrated, request.price, able, of_second)
-        self._losses = resources.health.losses
+        self._losses, self._outages = resources.health.losses, Outages(resources, alone=alone)
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
         self._stop = stop
@@ -172,20 +174,25 @@ class Scheduler:
                 self._fail(one.problem, work)
         going = [one.problem for one in ended if one.moved and one.problem.error is None]
         self._looks += len(going)
-        going += self._learn()
+        learned, outage = self._learn(), self._outages.news()
+        if learned or outage:  # what may be done next is to be offered anew
+            going += [one for one in self._live.values() if self._standing(one) in ("ready", "parked")]
         going += [self._go_on(one) for one in arrived if self._begun_before(one)]
         arrived = [one for one in arrived if not self._begun_before(one)]
         at_work = len(self._running) + len(arrived) + len(going)
         paces = [self._pace(one, at_work) for one in (*arrived, *going)]
         forecasts = await self._forecaster.forecasts([one.evidence for one in (*arrived, *going)], paces)
         for problem, forecast in zip((*arrived, *going), forecasts, strict=True):
-            left = problem.left_to_draw
-            offered = forecast.options if left is None else within_record(forecast.options, left)
-            problem.forecast = replace(forecast, options=tuple(offered))
+            problem.look(forecast)
         self._arrive(arrived)
+        self._reopen([one for one in going if one.came_to_nothing], others=outage)
+        for problem in [one for one in self._unopened if one.error and self._standing(one) == "waiting"]:
+            self._fail(problem, work)
         for problem in going:
             if problem.error is not None:
                 self._fail(problem, work)
+            elif self._standing(problem) == "waiting":
+                continue
             elif problem.verified or self._allocator.offer(problem.name, problem.options()) in OVER:
                 self._settle(problem, work)
             elif (most := self._request.max_rounds) is not None and problem.rounds >= most:
@@ -193,16 +200,16 @@ class Scheduler:
         for problem in (one.problem for one in ended if not one.moved and one.problem.error is None):
             self._settle(problem, work)
 
-    def _learn(self) -> list[AdaptiveProblem]:
-        """Whenever slices have doubled, let the forecasts learn from how all problems stand; those that wait for units,
-        whose options are to be offered anew.
-        """
+    def _learn(self) -> bool:
+        """Whenever slices have doubled, let the forecasts learn from how all problems stand; whether they did."""
         if not self._forecaster.learns or self._looks < self._due:
-            return []
+            return False
         self._due = 2 * self._looks
         self._forecaster.learn([*self._ended, *(one.evidence for one in self._live.values())])
-        waiting = ("ready", "parked")
-        return [one for one in self._live.values() if self._allocator.standing(one.name) in waiting]
+        return True
+
+    def _standing(self, problem: AdaptiveProblem) -> Standing:
+        return self._allocator.standing(problem.name)
 
     def _arrive(self, arrived: Sequence[AdaptiveProblem]) -> None:
         for problem in arrived:
@@ -221,6 +228,22 @@ class Scheduler:
         if self._inbox.closed:
             self._allocator.expect(0)
         self._losses.width = max(1, min(self._request.max_concurrency, self._known))
+
+    def _reopen(self, failed: Sequence[AdaptiveProblem], *, others: bool) -> None:
+        """Open problems whose openings failed by the policy that is there, and the ``others`` that wait for theirs."""
+        waiting = [one for one in self._unopened if others and self._standing(one) == "waiting"]
+        again = [*waiting, *failed]
+        self._expected = self._request.expected if others else self._expected  # the next that come are told anew
+        prompts = _mean_prompts(again)
+        for problem in again:
+            assert problem.forecast is not None
+            problem.look(problem.forecast)
+            self._open(problem, prompts)
+            if problem.error is not None:
+                continue
+            if problem in failed:
+                self._unopened.appendleft(problem)
+            self._allocator.reopen(problem.name, problem.opening_units(), problem.options())
 
     def _begun_before(self, problem: AdaptiveProblem) -> bool:
         """Whether an earlier run has opened it, or has left it nothing to be opened with."""
@@ -300,12 +323,15 @@ class Scheduler:
         todo = Action(problem.opening.kind, 1) if option is None else Action(option.action.kind, option.at_once)
         started = anyio.current_time()
         try:
+            if not problem.is_there(todo.kind):  # it went after that was chosen
+                moved, problem.came_to_nothing = True, option is None
+                return
             moved = await problem.advance(todo, self._allocator.promise(problem.name), opening=option is None)
         except CheckpointError:
             raise
         except AdaptiveTTCError as failure:
             problem.error = failure
-            if isinstance(failure, OutageError):
+            if problem.ends_run:
                 self._early.fail(failure)
         finally:
             self._slices, self._seconds = self._slices + 1, self._seconds + anyio.current_time() - started
@@ -354,36 +380,6 @@ class Scheduler:
 
     def _wake(self) -> None:
         self._inbox.news.set()
-
-
-class AdaptiveRun(AdaptiveProblem):
-    """A budget spent adaptively on one problem; like :class:`~adaptive_ttc.run.run.Run` to its callers."""
-
-    def __init__(
-        self,
-        request: SolveRequest,
-        resources: Resources,
-        calibrated: Calibrated,
-        stop: Signal,
-        listener: Listener | None = None,
-    ) -> None:
-        self._scheduler = Scheduler(request, resources, calibrated, stop, alone=True)
-        super().__init__(request, resources, self._scheduler.ledger, stop, listener)
-
-    async def solve(self, until: anyio.Event | None = None) -> Solution:
-        """Spend the budget, and vote; ``until`` ends the run early as well. EngineError: an engine failed for good."""
-        found: list[Solution] = []
-
-        async def keep(problem: AdaptiveProblem, solution: Solution) -> None:
-            found.append(solution)
-
-        async with ending_early(self._stop, self.request.deadline, until) as early:
-            await self._scheduler.run(_all_at_once([self]), keep, early)
-        return told(found[0])
-
-
-async def _all_at_once(problems: Sequence[AdaptiveProblem]) -> AsyncIterator[Sequence[AdaptiveProblem]]:
-    yield problems
 
 
 def _mean_prompts(problems: Sequence[AdaptiveProblem]) -> tuple[float, float]:

@@ -20,8 +20,8 @@ from adaptive_ttc.events import (
     ScoredEvent,
     VoteEvent,
 )
+from adaptive_ttc.run.adaptive_run import AdaptiveRun
 from adaptive_ttc.run.run import Run
-from adaptive_ttc.run.scheduler import AdaptiveRun
 from adaptive_ttc.run.vote import grade_by_text, poll
 from adaptive_ttc.solution import Solution
 from adaptive_ttc.strategies import Strategy

@@ -124,7 +124,7 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
     if aborted and search.strategy == "short_m_at_k":
         lines.append(f"The others were aborted, and charged as far as they came: {aborted[-1].why}.")
     if decided := describe_decisions(trace.of(AllocationEvent), trace.last(DoneEvent)):
-        return [*lines, *decided]
+        return [*lines, *decided, *_left_out(trace)]
     if "sequential" in options or any(one.revises for one in found.values()):
         return [*lines, _chains(trees(trace), found)]
     depths = rounds(found)
@@ -132,6 +132,12 @@ def _searched(trace: Trace, search: SearchEvent | None, found: Mapping[Route, Ou
         return [*lines, *_rounds(trees(trace), depths)]
     sizes = [str(len(event.children)) for event in trace.of(ExpandedEvent)]
     return [*lines, f"Drawn in slices of {', '.join(sizes)}."] if len(sizes) > 1 else lines
+
+
+def _left_out(trace: Trace) -> list[str]:
+    """Which policy of a cascade was gone, and from when on."""
+    gone = [event for event in trace.of(DecisionEvent) if event.what.startswith("went on without")]
+    return [f"From {event.time:.2f} s on it {event.what}: {event.why}." for event in gone]
 
 
 def _thinking(trace: Trace, options: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMError
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, EngineError, OutageError
 
 T = TypeVar("T")
 
@@ -211,7 +211,7 @@ def translated(name: str, error: VLLMError) -> ConfigError | EngineError:
     if isinstance(error, VLLMClientError):
         return ConfigError(f"vLLM refuses a request to {name}: {error}")
     if isinstance(error, EngineDeadError):
-        return EngineError(f"the vLLM engine of {name} has died; its own log says why. Make a new policy")
+        return OutageError(f"the vLLM engine of {name} has died; its own log says why. Make a new policy")
     if isinstance(error, GracefulHTTPError):
         return EngineError(f"the vLLM engine of {name} is overloaded: {error}", retryable=True)
     cause = error.__cause__ or error

@@ -480,6 +480,19 @@ class AllocatorMachine(RuleBasedStateMachine):
             self.openings[id] = opening
             self.waiting.append(id)
 
+    @precondition(lambda self: self.waiting or None in self.idle.values())
+    @rule(data=st.data(), opening=st.integers(1, 120))
+    def reopen(self, data, opening):
+        came_to_nothing = sorted(id for id, some in self.idle.items() if some is None)
+        id = data.draw(st.sampled_from([*self.waiting, *came_to_nothing]))
+        if id not in self.waiting and self.allocator.standing(id) != "open":
+            return
+        self.allocator.reopen(id, opening)
+        self.openings[id] = min(opening, 150 - self.given[id])
+        if id not in self.waiting:
+            del self.idle[id]
+            self.waiting.insert(0, id)
+
     @rule()
     def next(self):
         idle = dict(self.idle)
@@ -637,3 +650,26 @@ def test_what_an_earlier_run_has_opened_is_not_said_to_lack_its_opening(earlier,
         allocator.arrive("a", 4_000)
     assert allocator.next() is None
     assert why in allocator.ending("a").why
+
+
+def test_what_waits_for_its_opening_or_had_none_is_opened_anew():
+    allocator = Allocator(100)
+    for id in "abc":
+        allocator.arrive(id, 40, ladder(10, 0.5))
+    first = allocator.next()
+    assert (first.problem, first.units) == ("a", 40)
+    with pytest.raises(ValueError, match="'a' is running: it has been opened"):
+        allocator.reopen("a", 10)
+    allocator.charged("a", 15)
+    for id in "bca":
+        allocator.reopen(id, 20, ladder(10, 0.5))
+    found = [allocator.next() for _ in range(4)]
+    assert [(one.problem, one.option, one.units) for one in found[:3]] == [(id, None, 20) for id in "abc"]
+    assert found[3] is None
+    for id in "abc":
+        allocator.charged(id, 20)
+    assert [allocator.offer(id, ladder(10, 0.5)) for id in "abc"] == ["ready"] * 3
+    with pytest.raises(ValueError, match="'b' is ready"):
+        allocator.reopen("b", 10)
+    assert sum(one.units for one in drain(allocator)) == 20 <= allocator.available + 20
+    assert allocator.report().problems[0].opening == 35

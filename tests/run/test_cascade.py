@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from adaptive_ttc.driver.engines import DriverConfig
-from adaptive_ttc.errors import CheckpointError, ConfigError, EngineError, OutageError
+from adaptive_ttc.errors import CheckpointError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.estimate.gain import Action, Forecast, Option
 from adaptive_ttc.events import RequestEvent, SearchEvent
@@ -192,41 +192,6 @@ async def test_whole_samples_of_the_second_are_drawn_in_one_request_each():
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------
-
-
-class Broken(Shifted):
-    def __init__(self, error):
-        super().__init__()
-        self.error, self.calls = error, 0
-
-    async def sample(self, request):
-        self.calls += 1
-        raise self.error
-
-
-async def test_a_second_policy_that_fails_for_good_is_the_error_of_its_problem():
-    policy = Cascade(TinyPolicy(), Broken(EngineError("it broke", generated=False)))
-    async with solver(policy) as one:
-        pool = one.solve_many(QUESTIONS, budget_tokens=BUDGET)
-        found = await pool
-    told = pool._scheduler.ledger.statistics()
-    assert (told.reserved, told.open_reservations, told.open_children) == (0, 0, 0)
-    assert all(isinstance(one.error, EngineError) and one.answer is not None for one in found)
-    assert told.spent == policy.first.delivered == sum(one.spent for one in found)
-
-
-@virtually
-async def test_a_second_engine_that_is_gone_leaves_the_first_ones_breaker_closed():
-    policy = Cascade(TinyPolicy(), Broken(EngineError("nobody answers", retryable=True, generated=False)))
-    async with solver(policy, config=DriverConfig(patience=5.0, attempts=10)) as one:
-        pool = one.solve_many(QUESTIONS, budget_tokens=BUDGET)
-        found = await pool
-    assert any(isinstance(one.error, OutageError) for one in found)
-    assert all(one.answer is not None for one in found)
-    told = pool._scheduler.ledger.statistics()
-    assert (told.reserved, told.open_reservations, told.open_children) == (0, 0, 0)
-    assert pool._resources.second_health.policy.gone
-    assert not pool._resources.health.policy.gone
 
 
 async def test_the_second_has_a_health_of_its_own_but_for_the_prm_and_losses():

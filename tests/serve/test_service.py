@@ -485,7 +485,7 @@ async def test_a_stream_says_that_the_server_failed(trace, monkeypatch):
     async def failing(self, **_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("adaptive_ttc.run.scheduler.AdaptiveRun.solve", failing)
+    monkeypatch.setattr("adaptive_ttc.run.adaptive_run.AdaptiveRun.solve", failing)
     async with served() as service, http_of(service) as http:
         body = {"model": "fake", "messages": MESSAGES, "stream": True, "include_trace": trace}
         said = (await http.post("/v1/chat/completions", json=body)).text
