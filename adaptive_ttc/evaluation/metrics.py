@@ -153,34 +153,58 @@ def voted_right(
     return found
 
 
-def interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+def interval(
+    values: ArrayLike,
+    groups: Sequence[str] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
     """Mean over problems (``values`` of shape [problems], at least one) with its percentile bootstrap interval.
 
     ``level`` is the mass of the interval, in (0, 1); the problems are drawn anew ``resamples`` times, with replacement.
+    Where rows err together, as those of one problem by several models do, ``groups`` names the group of each, and whole
+    groups are drawn: the mean is over the rows of those drawn.
     """
     measured = np.asarray(values, dtype=float)
     if measured.ndim != 1 or not len(measured) or not np.isfinite(measured).all():
         raise ValueError(f"values must be a list of finite numbers, one a problem; got shape {measured.shape}")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"level={level} must be between 0 and 1 and resamples={resamples} at least 1")
-    rng, n = np.random.default_rng(seed), len(measured)
+    number = rows_by_group(groups, len(measured))
+    sums, sizes = np.bincount(number, measured), np.bincount(number)
+    rng, n = np.random.default_rng(seed), len(sums)
     at_once = max(1, 2**20 // n)
-    means = [
-        measured[rng.integers(0, n, (min(at_once, resamples - done), n))].mean(axis=1)
-        for done in range(0, resamples, at_once)
-    ]
+    drawn = (rng.integers(0, n, (min(at_once, resamples - done), n)) for done in range(0, resamples, at_once))
+    means = [sums[rows].sum(axis=1) / sizes[rows].sum(axis=1) for rows in drawn]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(measured.mean()), float(low), float(high))
 
 
+def rows_by_group(groups: Sequence[str] | None, rows: int) -> NDArray[np.int64]:
+    """The number of each row's group, shape [rows]; each row by itself where no groups are named."""
+    if groups is None:
+        return np.arange(rows)
+    if len(groups) != rows:
+        raise ValueError(f"a group for every value is needed; got {len(groups)} for {rows} values")
+    return np.asarray(np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1], dtype=np.int64)
+
+
 def paired_interval(
-    a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Sequence[str] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """Mean of ``a - b`` (shape [problems] each) with its :func:`interval`: both from the same problems."""
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if first.shape != second.shape:
         raise ValueError(f"a pair of values for every problem is needed; got shapes {first.shape} and {second.shape}")
-    return interval(first - second, level=level, resamples=resamples, seed=seed)
+    return interval(first - second, groups, level=level, resamples=resamples, seed=seed)
 
 
 def auc(scores: ArrayLike, correct: ArrayLike) -> float:

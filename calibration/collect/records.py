@@ -64,6 +64,11 @@ class ProblemRecord:
         return {answer: sum(flags) / len(flags) for answer, flags in found.items()}
 
 
+def groups_of(records: Sequence[ProblemRecord]) -> list[str]:
+    """The group of every record, whose members err together; one without a group is one by itself."""
+    return [record.group or record.id for record in records]
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """What a token costs, in tokens of the policy: the unit of every budget and cost of a calibration."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, groups_of
 from adaptive_ttc.calibration.fit.accuracy import Curves
 from adaptive_ttc.calibration.judge.gains import FoldModels
+from adaptive_ttc.calibration.judge.held_out import crossfit
 from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.table import Vote
-from adaptive_ttc.evaluation.metrics import paired_interval
+from adaptive_ttc.evaluation.metrics import interval, paired_interval
 from adaptive_ttc.strategies.adaptive import SECOND
 
 Array = NDArray[np.float64]
@@ -23,6 +24,7 @@ SHARES = (0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0, 4.0, 6.0)
 """Of the second policy's opening: what a problem's budget pays for, where openings are replayed."""
 
 ORDERS = 2  # of every problem's units
+FOLDS = 5  # in which thresholds are chosen and judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def opening_of(records: Sequence[ProblemRecord], curves: Curves, weights: Weight
     best = max(able, key=lambda column: float(curves.accuracy[:, column].mean()), default=None)
     if best is None:
         return opening
-    if paired_interval(curves.accuracy[:, best], curves.accuracy[:, greedy], resamples=2_000).low <= 0:
+    votes, one = curves.accuracy[:, best], curves.accuracy[:, greedy]
+    if paired_interval(votes, one, groups_of(records), resamples=2_000).low <= 0:
         return opening
     both = [round(float(tokens[:, [greedy, search]].mean(axis=0).sum())) for tokens in (curves.generated, curves.prm)]
     return replace(opening, votes_generated=both[0], votes_prm=both[1])
@@ -86,7 +89,8 @@ def opened_by_second(
     opening: Opening, fold_models: Sequence[FoldModels], vote: Vote, weights: Weights, seed: int
 ) -> tuple[Opening, OpeningReplays | None]:
     """The opening of a cascade: by the second policy, and that scored, each from the budget on, of :data:`SHARES`, from
-    which it gains most over all larger ones together, if it gains anything; as it is, and nothing, for one policy.
+    which it gains most over all larger ones together, if that is more than chance, see :func:`_surely_from`; as it is,
+    and nothing, for one policy.
     """
     kind = SECOND + opening.kind
     records = [record for one in fold_models for record in one.records]
@@ -97,17 +101,37 @@ def opened_by_second(
 
     def right(second_from: float = 0.0, second_scored_from: float = 0.0) -> Array:
         begin = replace(asked, second_from=second_from, second_scored_from=second_scored_from)
-        return np.array([_right(begin, share, fold_models, vote, weights, seed) for share in SHARES])
+        return np.stack([_right(begin, share, fold_models, vote, weights, seed) for share in SHARES])
 
     always = SHARES[0] / 2
     first, second = right(), right(always)
     scored = right(always, always) if opening.scored and weights.prm else second
-    scored_from = _gains_from(scored - second)
-    best = np.where(np.array(SHARES) >= (scored_from or np.inf), scored, second)
-    found = replace(asked, second_from=_gains_from(best - first), second_scored_from=scored_from)
-    units = [share * weights.generated * generated for share in SHARES]
-    told = OpeningReplays(*(tuple(map(float, column)) for column in (units, first, second, scored)))
+    scored_from = _surely_from(scored - second, records, seed)
+    best = np.where(np.array(SHARES)[:, None] >= (scored_from or np.inf), scored, second)
+    found = replace(asked, second_from=_surely_from(best - first, records, seed), second_scored_from=scored_from)
+    units = tuple(share * weights.generated * generated for share in SHARES)
+    told = OpeningReplays(units, *(tuple(one.mean(axis=1).tolist()) for one in (first, second, scored)))
     return found if found.second_from else opening, told
+
+
+def _surely_from(gains: Array, records: Sequence[ProblemRecord], seed: int) -> float:
+    """The share from which gains, shape [shares, problems], are most in sum, see :func:`_gains_from`; 0 unless there,
+    chosen on other problems, they have an interval above 0 over groups of problems: the best of several is better by
+    chance.
+    """
+    groups = groups_of(records)
+    folds = min(FOLDS, len(set(groups)) // 2)
+    if folds < 2:
+        return 0.0
+    fold = crossfit(records, folds, seed).fold
+    number = np.array([fold[record.id] for record in records])
+    outside = np.zeros(len(records))
+    for out in range(folds):
+        start = _gains_from(gains[:, number != out].mean(axis=1))
+        chosen = np.array(SHARES) >= (start or np.inf)
+        outside[number == out] = gains[chosen][:, number == out].sum(axis=0)
+    surely = interval(outside, groups, resamples=2_000, seed=seed).low > 0
+    return _gains_from(gains.mean(axis=1)) if surely else 0.0
 
 
 def _gains_from(gains: Array) -> float:
@@ -126,18 +150,22 @@ def _gains_from(gains: Array) -> float:
 
 def _right(
     opening: Opening, share: float, fold_models: Sequence[FoldModels], vote: Vote, weights: Weights, seed: int
-) -> float:
-    """Mean accuracy of replays of unseen problems whose budget pays for that share of the second policy's opening."""
-    found: list[float] = []
+) -> Array:
+    """Accuracy on each unseen problem, shape [problems], mean over replays of several orders, where the budget pays for
+    that share of the second policy's opening.
+    """
+    found: list[list[float]] = []
     least = opening.least_gain(weights.generated, weights.prm)
     for number in range(ORDERS):
+        reached: list[float] = []
         for one in fold_models:
             orders = [UnitOrder(record, f"{seed}/{number}") for record in one.records]
             prompts = weights.second_prompt * sum(record.prompt_tokens for record in one.records)
             budget = int(prompts + share * weights.generated * opening.second_generated * len(orders)) + 1
             runs = replay(orders, one.learned.forecasts, vote, budget, weights, opening, least)
-            found += [run.accuracy for run in runs]
-    return float(np.mean(found))
+            reached += [run.accuracy for run in runs]
+        found.append(reached)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _nine_in_ten(records: Sequence[ProblemRecord], kind: str) -> tuple[int, int]:

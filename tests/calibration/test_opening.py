@@ -3,6 +3,7 @@ by the second policy of a cascade where a budget pays for that and replays were 
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from adaptive_ttc.calibration.collect.arms import parse_arms
 from adaptive_ttc.calibration.collect.records import Weights, with_second
 from adaptive_ttc.calibration.fit.accuracy import Curves
+from adaptive_ttc.calibration.judge import openings
 from adaptive_ttc.calibration.judge.gains import FoldModels
 from adaptive_ttc.calibration.judge.openings import SHARES, opened_by_second, opening_of
 from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
@@ -89,6 +91,30 @@ def test_the_first_opens_at_every_budget_where_the_second_is_no_better(rates):
     begin, found = decided(cascade(*rates))
     assert found == begin
     assert found.within(10**6, 1.0, 0.0) == begin
+
+
+@pytest.mark.parametrize("worse", [0.0, 0.01])
+def test_the_first_opens_where_the_second_gains_by_chance_alone(worse, monkeypatch):
+    rng, records = np.random.default_rng(0), cascade(0.5, 0.5)
+
+    def chance(orders, forecast, vote, budget, weights, opening, least):
+        rate = 0.5 - worse * (opening.second_from > 0)
+        return [SimpleNamespace(accuracy=float(rng.random() < rate)) for _ in orders]
+
+    monkeypatch.setattr(openings, "replay", chance)
+    monkeypatch.setattr(openings, "UnitOrder", lambda record, seed: record)
+    opened = [decided(records)[1].second_from > 0 for _ in range(15)]
+    assert sum(opened) <= 3, "the best of ten budgets is above 0 four times of five"
+
+
+def test_problems_of_a_group_are_one_witness():
+    rng = np.random.default_rng(2)
+    gains = np.repeat(rng.normal(0.12, 0.3, (1, 20)), 30, axis=1) * np.ones((len(SHARES), 1))
+    alone = [record.__class__(f"r{n}", "?", "1", 5) for n, record in enumerate(RECORDS[:1] * 600)]
+    grouped = [replace(record, group=f"g{n // 30}") for n, record in enumerate(alone)]
+    assert openings._surely_from(gains, alone, 0) > 0
+    assert openings._surely_from(gains - gains.mean() + 0.06, alone, 0) > 0
+    assert openings._surely_from(gains - gains.mean() + 0.06, grouped, 0) == 0
 
 
 def test_one_policy_has_no_second_opening():

@@ -226,6 +226,28 @@ def test_intervals_refuse_what_they_cannot_mean():
         interval([1.0], level=1.0)
 
 
+def test_an_interval_over_groups_holds_the_truth_where_rows_of_a_group_err_together():
+    rng, missed = np.random.default_rng(0), {"rows": 0, "groups": 0}
+    names = [f"problem {row // 21}" for row in range(45 * 21)]
+    for _ in range(60):
+        values = (rng.normal(0, 0.2, (45, 1)) + rng.normal(0, 0.3, (45, 21))).ravel()
+        for by, groups in (("rows", None), ("groups", names)):
+            found = interval(values, groups, resamples=300)
+            assert found.mean == pytest.approx(values.mean())
+            missed[by] += not found.low <= 0 <= found.high
+    assert missed["groups"] <= 8
+    assert missed["rows"] >= 20
+
+
+def test_groups_of_one_are_rows_and_groups_of_several_sizes_count_by_their_rows():
+    values = np.random.default_rng(1).random(30)
+    assert interval(values, [str(n) for n in range(100, 130)], resamples=200) == interval(values, resamples=200)
+    found = paired_interval([1.0, 1.0, 1.0, 0.0], np.zeros(4), ["a", "a", "a", "b"], resamples=500)
+    assert (found.mean, found.low, found.high) == (0.75, 0.0, 1.0)
+    with pytest.raises(ValueError, match="a group for every value"):
+        interval(values, ["a"])
+
+
 @unhurried
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=23))
 def test_quintiles_are_even_and_fall_with_the_pass_rate(rates):
