@@ -25,7 +25,7 @@ from measuring import Figure, parser_of, report
 from rich.console import Console
 
 from adaptive_ttc.calibration.collect.arms import Arm
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.calibration.collect.traces import read_traces
 from adaptive_ttc.calibration.judge.sampling import Order
 from adaptive_ttc.calibration.pareto.inputs import collected
@@ -74,22 +74,30 @@ def figures(records: Sequence[ProblemRecord], exponents: Sequence[float]) -> dic
     """All of them."""
     heard = [[(one.unit.attempts[0], one.correct[0]) for one in record.units[SAMPLE]] for record in records]
     heard = [[(one, right) for one, right in pairs if one.answer is not None] for pairs in heard]
-    mixed = [pairs for pairs in heard if len({right for _, right in pairs}) == 2]
+    groups = groups_of(records)
+    mixed = [(pairs, group) for pairs, group in zip(heard, groups, strict=True) if _both(pairs)]
     found: dict[str, Figure] = {"problems": len(records), "mixed": len(mixed)}
     for name, look in LOOKS.items():
-        known = [[(look(one), right) for one, right in pairs if not math.isnan(look(one))] for pairs in mixed]
-        each = [auc(*zip(*pairs, strict=True)) for pairs in known if len({right for _, right in pairs}) == 2]
+        known = [
+            ([(look(one), right) for one, right in pairs if not math.isnan(look(one))], group) for pairs, group in mixed
+        ]
+        each = [(auc(*zip(*pairs, strict=True)), group) for pairs, group in known if _both(pairs)]
         if each:
-            told = interval(each)
+            told = interval(*zip(*each, strict=True))
             found[f"auc.{name}"] = [told.mean, told.low, told.high]
     even = _right(records, 0.0)
     for exponent in (0.0, *exponents):
         right = _right(records, exponent)
         found[f"right.{exponent:g}"] = float(right.mean())
         if exponent:
-            paired = paired_interval(right, even)
+            paired = paired_interval(right, even, groups)
             found[f"less_even.{exponent:g}"] = [paired.mean, paired.low, paired.high]
     return found
+
+
+def _both(pairs: Sequence[tuple[object, bool]]) -> bool:
+    """Whether there are right and wrong ones."""
+    return len({right for _, right in pairs}) == 2
 
 
 def _right(records: Sequence[ProblemRecord], exponent: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from measuring import markdown_table, parser_of, provenance, write_report, write
 from numpy.typing import NDArray
 from rich.console import Console
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.calibration.collect.traces import Traces, read_traces
 from adaptive_ttc.calibration.fit.agreement import model_of
 from adaptive_ttc.calibration.judge.contest import contest, shipped
@@ -156,9 +156,10 @@ def measure(tested: Tested, orders: int, tell: Callable[[str], None]) -> dict[st
 
 def figures_of(tested: Tested, found: Mapping[str, Curve], ours: str) -> dict[str, Any]:
     """The figures, as documented in docs/traces.md."""
+    groups = groups_of(tested.records)
     rules = {
         name: [
-            _row(spent, interval(accuracy, resamples=RESAMPLES))
+            _row(spent, interval(accuracy, groups, resamples=RESAMPLES))
             for spent, accuracy in zip(one.spent, one.accuracy, strict=True)
         ]
         for name, one in found.items()
@@ -170,8 +171,8 @@ def figures_of(tested: Tested, found: Mapping[str, Curve], ours: str) -> dict[st
         "datasets": list(tested.traces.datasets),
         "problems": len(tested.records),
         "rules": rules,
-        "less_uniform": less(found[ours], found["uniform"], tested.budgets),
-        "less_adaptive_consistency": less(found[ours], found["adaptive_consistency"], tested.budgets),
+        "less_uniform": less(found[ours], found["uniform"], tested.budgets, groups),
+        "less_adaptive_consistency": less(found[ours], found["adaptive_consistency"], tested.budgets, groups),
         "tokens_for_uniform_best": {name: tokens_ratio(one, found["uniform"]) for name, one in found.items()},
         "tokens_for_weighted_best": {
             name: tokens_ratio(one, weighted) for name, one in found.items() if weighted is not None
@@ -179,10 +180,10 @@ def figures_of(tested: Tested, found: Mapping[str, Curve], ours: str) -> dict[st
     }
 
 
-def less(ours: Curve, other: Curve, budgets: Sequence[float]) -> list[list[float]]:
-    """[budget in tokens, difference, low, high] at every budget."""
+def less(ours: Curve, other: Curve, budgets: Sequence[float], groups: Sequence[str]) -> list[list[float]]:
+    """[budget in tokens, difference, low, high] at every budget; intervals are over ``groups`` of problems."""
     return [
-        [round(budget, 1), *_bounds(paired_interval(a, b, resamples=RESAMPLES))]
+        [round(budget, 1), *_bounds(paired_interval(a, b, groups, resamples=RESAMPLES))]
         for budget, a, b in zip(budgets, ours.accuracy, other.accuracy, strict=True)
     ]
 
@@ -264,12 +265,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         rules[f"ours, {most} problems"] = shipped_rules(traces, records, most, options.seed, console.print)
     tested = Tested(traces, records, budgets_of(records), rules)
     curves_of = measure(tested, options.orders, lambda name: console.print(f"replaying {name}"))
-    ours = [name for name in rules if name.startswith("ours")]
+    ours, groups = [name for name in rules if name.startswith("ours")], groups_of(records)
     figures = figures_of(tested, curves_of, ours[-1])
     figures["by_calibration"] = {
         name: {
-            "less_uniform": less(curves_of[name], curves_of["uniform"], tested.budgets),
-            "less_adaptive_consistency": less(curves_of[name], curves_of["adaptive_consistency"], tested.budgets),
+            "less_uniform": less(curves_of[name], curves_of["uniform"], tested.budgets, groups),
+            "less_adaptive_consistency": less(
+                curves_of[name], curves_of["adaptive_consistency"], tested.budgets, groups
+            ),
         }
         for name in ours
     }

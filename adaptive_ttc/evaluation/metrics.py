@@ -183,12 +183,15 @@ def interval(
 
 
 def rows_by_group(groups: Sequence[str] | None, rows: int) -> NDArray[np.int64]:
-    """The number of each row's group, shape [rows]; each row by itself where no groups are named."""
+    """The number of each row's group in the order in which they come, shape [rows]; each row by itself where none are
+    named.
+    """
     if groups is None:
         return np.arange(rows)
     if len(groups) != rows:
         raise ValueError(f"a group for every value is needed; got {len(groups)} for {rows} values")
-    return np.asarray(np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1], dtype=np.int64)
+    number = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+    return np.array([number[name] for name in groups], dtype=np.int64)
 
 
 def paired_interval(

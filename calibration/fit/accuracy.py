@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_ttc.calibration.collect.arms import Arm
-from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights, groups_of
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.features import Attempt, family_of
 from adaptive_ttc.estimate.table import Vote
-from adaptive_ttc.evaluation.metrics import paired_interval, subsets_of, voted_right
+from adaptive_ttc.evaluation.metrics import interval, rows_by_group, subsets_of, voted_right
 from adaptive_ttc.strategies.adaptive import is_sample
 from adaptive_ttc.strategies.base import AGGREGATIONS
 from adaptive_ttc.types import Aggregation
@@ -41,6 +41,7 @@ class Curves:
     accuracy: Array  # probability that the arm's answer is right
     generated: Array  # expected tokens of the policy
     prm: Array  # expected tokens of the PRM; 0 for arms that need no scores
+    groups: tuple[str, ...] | None = None  # of the rows, members of which err together; None: each row is by itself
 
     def cost(self, weights: Weights) -> Array:
         """Units, shape [problems, arms]."""
@@ -53,7 +54,8 @@ class Curves:
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Curves:
         """Curves of some problems."""
         ids = tuple(np.array(self.ids, dtype=object)[chosen])
-        return Curves(self.arms, ids, self.accuracy[chosen], self.generated[chosen], self.prm[chosen])
+        groups = None if self.groups is None else tuple(np.array(self.groups, dtype=object)[chosen])
+        return Curves(self.arms, ids, self.accuracy[chosen], self.generated[chosen], self.prm[chosen], groups)
 
 
 def answerable(records: Sequence[ProblemRecord], arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
@@ -93,7 +95,8 @@ def measure(records: Sequence[ProblemRecord], arms: Sequence[Arm], vote: Vote, *
             generated[row, columns] = counts * np.mean([one.unit.generated for one in units])
             scored = np.array([able[column].scored for column in columns])
             prm[row, columns] = counts * np.mean([one.unit.prm for one in units]) * scored
-    return Curves(tuple(able), tuple(record.id for record in records), accuracy, generated, prm)
+    ids, groups = tuple(record.id for record in records), tuple(groups_of(records))
+    return Curves(tuple(able), ids, accuracy, generated, prm, groups)
 
 
 def _accuracies(units: Sequence[UnitRecord], arms: Sequence[Arm], vote: Vote, rng: np.random.Generator) -> Array:
@@ -118,7 +121,7 @@ class BinCurves:
 
     accuracy: Array  # mean over the problems of the bin, each weighted by how probably it belongs there
     shrunk: Array  # the same, shrunk and made monotone over the bins; what decisions are made by
-    # low, high: ends of the 95 % bootstrap interval of ``accuracy`` over problems
+    # low, high: ends of the 95 % bootstrap interval of ``accuracy`` over groups of problems
     low: Array
     high: Array
     # generated, prm: mean tokens
@@ -131,11 +134,13 @@ class BinCurves:
 
 
 def by_bins(curves: Curves, membership: Array, *, seed: int = 0) -> BinCurves:
-    """Means by bin; ``membership``: P(problem is in bin), shape [problems, bins]; ``seed`` is that of the bootstrap."""
+    """Means by bin; ``membership``: P(problem is in bin), shape [problems, bins]; ``seed``: of the bootstrap."""
     accuracy = _means(curves.accuracy, membership)
     rng = np.random.default_rng(seed)
-    n = len(membership)
-    drawn = np.stack([_means(curves.accuracy[rows], membership[rows]) for rows in rng.integers(0, n, (RESAMPLES, n))])
+    number = rows_by_group(curves.groups, len(membership))
+    n = int(number.max()) + 1
+    counts = (np.bincount(groups, minlength=n)[number] for groups in rng.integers(0, n, (RESAMPLES, n)))
+    drawn = np.stack([_means(curves.accuracy, membership * count[:, None]) for count in counts])
     low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     shrunk = monotone(shrink(accuracy, np.nanvar(drawn, axis=0)), membership.sum(axis=0))
     generated, prm = (_means(tokens, membership) for tokens in (curves.generated, curves.prm))
@@ -244,8 +249,10 @@ def choose_vote(
     honest = float(np.concatenate(outside).mean()) if outside else float(means.max())
     best = int(np.argmax(means))
     if doubted and best:
-        even = np.concatenate([accuracy[part, 0] for part in parts]) if parts else np.zeros(1)
-        won = paired_interval(np.concatenate(outside) if outside else even, even, resamples=2_000, seed=seed).low > 0
+        gains = np.zeros(len(records))
+        for part, reached in zip(parts, outside, strict=True):
+            gains[part] = reached - accuracy[part, 0]
+        won = interval(gains, groups_of(records), resamples=2_000, seed=seed).low > 0
         best, honest = (best, honest) if won else (0, float(means[0]))
     return VoteChoice(votes[best], tuple(map(name_of, votes)), accuracy, honest, float(means[best]) - honest)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.calibration.fit.agreement import model_of
 from adaptive_ttc.calibration.judge.held_out import at_most, crossfit
 from adaptive_ttc.calibration.judge.sampling import Rule, by_forecast, by_outlook, by_rule, curves, mean_tokens
@@ -53,7 +53,7 @@ class Contest:
 
     chosen: str  # what ships
     accuracy: Mapping[str, float]  # mean over the problems that were replayed, at most :data:`PROBLEMS`, and budgets
-    ahead: Mapping[str, Interval]  # of the unfitted forecasts, paired by problem
+    ahead: Mapping[str, Interval]  # of the unfitted forecasts, paired by problem, over groups of these
 
 
 def contest(
@@ -93,7 +93,8 @@ def contest(
     fold_of = {one.id: fold for one, fold in zip(records, number, strict=True) if fold in judged}
     replayed = at_most([one for one in records if one.id in fold_of], PROBLEMS, seed)
     reached = _reached(replayed, fold_of, rules)
-    ahead = {name: paired_interval(one, reached[UNFITTED], resamples=2_000, seed=seed) for name, one in reached.items()}
+    groups, base = groups_of(replayed), reached[UNFITTED]
+    ahead = {name: paired_interval(one, base, groups, resamples=2_000, seed=seed) for name, one in reached.items()}
     accuracy = {name: float(one.mean()) for name, one in reached.items()}
     better = [name for name, known in ahead.items() if known.low > 0]
     chosen = max(better, key=lambda name: accuracy[name]) if better else UNFITTED

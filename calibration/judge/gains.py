@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, groups_of
 from adaptive_ttc.calibration.fit.accuracy import BinCurves, Curves
 from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
@@ -118,7 +118,7 @@ class AdaptiveComparison:
     table: tuple[float, ...]
     learned: tuple[float, ...]
     unscored: tuple[float, ...]  # the learned ones, where the opening is not scored at once
-    difference: Interval  # learned less table, over problems and budgets
+    difference: Interval  # learned less table, mean over budgets, over groups of problems
 
     @property
     def keeps_learned(self) -> bool:
@@ -158,12 +158,13 @@ def compare_adaptive(
         for name, values in found.items():
             rows[name].append(values)
     table, learned = np.array(rows["table"]), np.array(rows["learned"])
+    groups = groups_of([record for one in fold_models for record in one.records])
     return AdaptiveComparison(
         budgets=tuple(map(float, budgets)),
         table=tuple(table.mean(axis=1).tolist()),
         learned=tuple(learned.mean(axis=1).tolist()),
         unscored=tuple(np.array(rows["unscored"]).mean(axis=1).tolist()),
-        difference=paired_interval(learned.mean(axis=0), table.mean(axis=0), resamples=2_000, seed=seed),
+        difference=paired_interval(learned.mean(axis=0), table.mean(axis=0), groups, resamples=2_000, seed=seed),
     )
 
 

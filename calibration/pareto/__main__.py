@@ -61,7 +61,7 @@ from rich.console import Console
 from rich.text import Text
 
 from adaptive_ttc.calibration.collect.arms import Arm, default_arms
-from adaptive_ttc.calibration.collect.records import Weights
+from adaptive_ttc.calibration.collect.records import Weights, groups_of
 from adaptive_ttc.calibration.fit.accuracy import Curves, answerable, measure
 from adaptive_ttc.calibration.fit.recorded import name_of, recorded_arms
 from adaptive_ttc.calibration.judge.held_out import add_overlap_option
@@ -177,13 +177,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     (options.out / f"{stem}.csv").write_text(csv_text(found), encoding="utf-8")
     (options.out / f"{stem}.html").write_text(page(found, pictures[1]), encoding="utf-8")
     if found.ablations:
-        console.print(Text(ablation_table(found.line(OURS), found.ablations)), soft_wrap=True)
+        console.print(Text(ablation_table(found.line(OURS), found.ablations, found.groups)), soft_wrap=True)
     console.print(Text(f"written: {', '.join(map(str, pictures))}, {options.out / stem}.html, .csv"))
     if options.json is not None:
-        figures = figures_of(found) | {"ablation": ablation_figures(found.line(OURS), found.ablations)}
+        figures = figures_of(found) | {"ablation": ablation_figures(found.line(OURS), found.ablations, found.groups)}
         write_record(options.json, "pareto", command(), figures)
     if options.results is not None:
-        table = [ablation_table(found.line(OURS), found.ablations)] if found.ablations else []
+        table = [ablation_table(found.line(OURS), found.ablations, found.groups)] if found.ablations else []
         write_section(options.results, stem, "\n\n".join([section(found, pictures, options.results), *table]))
 
 
@@ -240,6 +240,7 @@ def judged(options: argparse.Namespace, tested: Tested, arms: Sequence[Arm], con
         arms=cheapest_arms(guides, curves, weights),
         overspent=together.overspent + alone.overspent + sum(one.overspent for one in pooled),
         notes=tuple(notes),
+        groups=tuple(groups_of(records)),
     )
     if options.ablation:
         found = replace(found, ablations=ablation(records, guides, weights, budgets, options.decks, tell))
@@ -266,7 +267,8 @@ def measured_arms(tested: Tested, guides: Sequence[Guide], arms: Sequence[Arm], 
     for guide in guides:
         part = measure([tested.records[row] for row in guide.rows], able, guide.vote, seed=seed)
         accuracy[guide.rows], generated[guide.rows], prm[guide.rows] = part.accuracy, part.generated, part.prm
-    return Curves(tuple(able), tuple(record.id for record in tested.records), accuracy, generated, prm)
+    ids, groups = tuple(record.id for record in tested.records), tuple(groups_of(tested.records))
+    return Curves(tuple(able), ids, accuracy, generated, prm, groups)
 
 
 def fixed_lines(tested: Tested, guides: Sequence[Guide], curves: Curves, weights: Weights, seed: int) -> list[Line]:

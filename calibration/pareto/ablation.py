@@ -25,7 +25,7 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
 from adaptive_ttc.calibration.fit.difficulty import counts_of
 from adaptive_ttc.calibration.judge.replay import Forecaster
 from adaptive_ttc.calibration.pareto import rules
-from adaptive_ttc.calibration.pareto.curves import RESAMPLES, Line
+from adaptive_ttc.calibration.pareto.curves import RESAMPLES, Groups, Line
 from adaptive_ttc.calibration.pareto.inputs import Guide
 from adaptive_ttc.estimate.bin_gains import BinGains
 from adaptive_ttc.estimate.blended_gain import BlendedGainModel
@@ -90,39 +90,39 @@ def ablation(
     return lines
 
 
-def differences(own: Line, other: Line) -> list[tuple[float, Interval]]:
-    """Every budget with the accuracy of ours less that of the other, paired by problem."""
+def differences(own: Line, other: Line, groups: Groups = None) -> list[tuple[float, Interval]]:
+    """Every budget with the accuracy of ours less that of the other, paired by problem, over ``groups``."""
     return [
-        (one.budget, paired_interval(one.accuracy, two.accuracy, resamples=RESAMPLES))
+        (one.budget, paired_interval(one.accuracy, two.accuracy, groups, resamples=RESAMPLES))
         for one, two in zip(own.points, other.points, strict=True)
     ]
 
 
-def mean_difference(own: Line, other: Line) -> Interval:
+def mean_difference(own: Line, other: Line, groups: Groups = None) -> Interval:
     """The same over all budgets together."""
     means: list[NDArray[np.float64]] = [line.accuracies.mean(axis=0) for line in (own, other)]
-    return paired_interval(means[0], means[1], resamples=RESAMPLES)
+    return paired_interval(means[0], means[1], groups, resamples=RESAMPLES)
 
 
-def ablation_figures(own: Line, lines: Mapping[str, Line]) -> dict[str, Any]:
+def ablation_figures(own: Line, lines: Mapping[str, Line], groups: Groups = None) -> dict[str, Any]:
     """Name -> what ours loses without that part, ``all`` budgets together and at each of the ``budgets``."""
     return {
         name: {
-            "all": asdict(mean_difference(own, line)),
-            "budgets": [{"budget": budget, **asdict(less)} for budget, less in differences(own, line)],
+            "all": asdict(mean_difference(own, line, groups)),
+            "budgets": [{"budget": budget, **asdict(less)} for budget, less in differences(own, line, groups)],
         }
         for name, line in lines.items()
     }
 
 
-def ablation_table(own: Line, lines: Mapping[str, Line]) -> str:
+def ablation_table(own: Line, lines: Mapping[str, Line], groups: Groups = None) -> str:
     """Markdown: accuracy of ours, and less what it is without each part, in points."""
-    told = {name: [less for _, less in differences(own, line)] for name, line in lines.items()}
+    told = {name: [less for _, less in differences(own, line, groups)] for name, line in lines.items()}
     rows = [
         (f"{point.budget:,.0f}", f"{100 * point.accuracy.mean():.1f}", *(_points(told[name][place]) for name in lines))
         for place, point in enumerate(own.points)
     ]
-    rows.append(("all", "", *(_points(mean_difference(own, line)) for line in lines.values())))
+    rows.append(("all", "", *(_points(mean_difference(own, line, groups)) for line in lines.values())))
     return markdown_table(("budget", "ours", *(f"less {NAMES[name]}" for name in lines)), rows)
 
 

@@ -1,7 +1,8 @@
 """Curves of accuracy against cost, one number a problem at every point, and what is read off them.
 
-All intervals are bootstraps over problems, in which every curve is drawn anew with the same problems: differences and
-ratios are paired, and so are the targets, which are shares of what one curve reaches among the problems drawn.
+All intervals are bootstraps over problems (over groups of them where records have such), in which every curve is drawn
+anew with the same problems: differences and ratios are paired, and so are the targets, which are shares of what one
+curve reaches among the problems drawn.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.evaluation.metrics import Interval, interval, paired_interval
+from adaptive_ttc.evaluation.metrics import Interval, interval, paired_interval, rows_by_group
 
 Array = NDArray[np.float64]
+Groups = tuple[str, ...] | None
 
 LEVEL = 0.95
 RESAMPLES = 1_000
@@ -104,12 +106,16 @@ class Ratio:
 
 
 class Resampled:
-    """The same problems drawn with replacement for every curve; the first row is the problems themselves."""
+    """The same problems, or groups of them, drawn with replacement for every curve; the first row is the problems
+    themselves.
+    """
 
-    def __init__(self, problems: int, resamples: int = RESAMPLES, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        drawn = rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples)
-        self._shares = np.vstack([np.ones(problems), drawn]) / problems
+    def __init__(self, problems: int, resamples: int = RESAMPLES, seed: int = 0, groups: Groups = None) -> None:
+        number = rows_by_group(groups, problems)
+        n = int(number.max()) + 1
+        drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)[:, number]
+        counts = np.vstack([np.ones(problems), drawn])
+        self._shares = counts / counts.sum(axis=1, keepdims=True)
 
     def means(self, line: Line) -> tuple[Array, Array]:
         """Mean cost and accuracy, both of shape [1 + resamples, points]."""
@@ -132,9 +138,9 @@ class Resampled:
 
 
 @cache
-def resampled(problems: int) -> Resampled:
+def resampled(problems: int, groups: Groups = None) -> Resampled:
     """So many problems, drawn anew by the one seed of all figures."""
-    return Resampled(problems)
+    return Resampled(problems, groups=groups)
 
 
 def ratio_of(first: Array, second: Array) -> Ratio:
@@ -204,9 +210,9 @@ def at_cost(cost: Array, accuracy: Array, budget: float) -> Array:
     return np.asarray((1 - share) * rises[above - 1] + share * rises[above])
 
 
-def accuracy_of(point: Point) -> Interval:
-    """Mean over problems, with its interval."""
-    return interval(point.accuracy, resamples=RESAMPLES)
+def accuracy_of(point: Point, groups: Groups = None) -> Interval:
+    """Mean over problems, with its interval over ``groups`` of them."""
+    return interval(point.accuracy, groups, resamples=RESAMPLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,7 @@ class Findings:
         reference: a larger policy, where one was asked for.
         notes: what a reader must know.
         ablations: ours (one budget) without a part of what it knows, by the part's name.
+        groups: of the problems, members of which err together; None: each is by itself.
     """
 
     axis: str
@@ -259,6 +266,7 @@ class Findings:
     reference: Reference | None = None
     notes: tuple[str, ...] = ()
     ablations: Mapping[str, Line] = field(default_factory=dict)
+    groups: Groups = None
 
     @property
     def problems(self) -> int:
@@ -268,7 +276,7 @@ class Findings:
     @property
     def resampled(self) -> Resampled:
         """The problems drawn anew, the same for all curves."""
-        return resampled(self.problems)
+        return resampled(self.problems, self.groups)
 
     def line(self, name: str) -> Line:
         """A curve by its name."""
@@ -313,7 +321,8 @@ class Findings:
 
     def difference(self, budget: float, ours: str = OURS) -> Interval:
         """Our accuracy less that of the best fixed arm at a budget, paired by problem."""
-        return paired_interval(self.line(ours).at(budget), self.line(FIXED).at(budget), resamples=RESAMPLES)
+        own, fixed = self.line(ours).at(budget), self.line(FIXED).at(budget)
+        return paired_interval(own, fixed, self.groups, resamples=RESAMPLES)
 
     def below_fixed(self, ours: str = OURS) -> list[float]:
         """Budgets at which ours is significantly below the best fixed arm."""

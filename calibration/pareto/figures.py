@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from adaptive_ttc.calibration.pareto.curves import EACH, ORACLES, TARGETS, Findings, Line, accuracy_of
+from adaptive_ttc.calibration.pareto.curves import EACH, ORACLES, TARGETS, Findings, Groups, Line, accuracy_of
 from adaptive_ttc.evaluation.metrics import Interval
 
 
@@ -66,11 +66,11 @@ def _curves(found: Findings) -> dict[str, Any]:
         "problems": found.problems,
         "budgets": list(found.budgets),
         "curves": [
-            {"name": line.name, "axis": found.axis, "points": curve_points(found.shown(line))}
+            {"name": line.name, "axis": found.axis, "points": curve_points(found.shown(line), found.groups)}
             for line in found.with_reference
         ],
         "settings": [
-            {"name": line.name, "points": curve_points(line, labels=True)}
+            {"name": line.name, "points": curve_points(line, found.groups, labels=True)}
             for line in found.with_reference
             if any(point.label for point in line.points)
         ],
@@ -92,10 +92,10 @@ def _live(found: Findings) -> list[dict[str, Any]]:
     ]
 
 
-def curve_points(line: Line, labels: bool = False) -> list[dict[str, Any]]:
+def curve_points(line: Line, groups: Groups, labels: bool = False) -> list[dict[str, Any]]:
     """Every point with the interval of its accuracy."""
     return [
-        {"budget": point.budget, "cost": float(point.cost.mean()), **_spread(accuracy_of(point))}
+        {"budget": point.budget, "cost": float(point.cost.mean()), **_spread(accuracy_of(point, groups))}
         | ({"label": point.label} if labels else {})
         for point in line.points
     ]

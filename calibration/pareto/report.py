@@ -205,7 +205,7 @@ def csv_lines(found: Findings) -> list[Cells]:
     """Every point of every curve as it was measured."""
     rows = []
     for line in map(found.native, found.with_reference):
-        for point in curve_points(line, labels=True):
+        for point in curve_points(line, found.groups, labels=True):
             label = point.pop("label")
             rows.append((line.name, found.axis, *(f"{number:.6g}" for number in point.values()), label))
     return rows
@@ -287,7 +287,7 @@ def _draw_curves(axes: Axes, found: Findings, lines: Sequence[Line]) -> None:
             zorder=4 if mine else 3,
         )
         if line.name == OURS:
-            ends = [accuracy_of(point) for point in shown.points]
+            ends = [accuracy_of(point, found.groups) for point in shown.points]
             axes.fill_between(cost, [one.low for one in ends], [one.high for one in ends], color="#000000", alpha=0.08)
 
 

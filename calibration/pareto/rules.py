@@ -19,7 +19,7 @@ from rich.console import Console
 from scipy.stats import rankdata
 
 from adaptive_ttc.calibration.collect.arms import Arm
-from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights
+from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, groups_of
 from adaptive_ttc.calibration.fit.accuracy import Curves, measure
 from adaptive_ttc.calibration.fit.difficulty import counts_of, stage_evidence
 from adaptive_ttc.calibration.judge.gains import PRICES, probe_costs
@@ -98,7 +98,8 @@ def known_arms(curves: Curves, table: ComputeOptimalTable) -> Curves:
     names = {arm.name for arm in table.arms}
     kept = [column for column, arm in enumerate(curves.arms) if arm.name in names]
     arms = tuple(curves.arms[column] for column in kept)
-    return Curves(arms, curves.ids, curves.accuracy[:, kept], curves.generated[:, kept], curves.prm[:, kept])
+    columns = (values[:, kept] for values in (curves.accuracy, curves.generated, curves.prm))
+    return Curves(arms, curves.ids, *columns, curves.groups)
 
 
 def oracle_bins(curves: Curves, table: ComputeOptimalTable, records: Sequence[ProblemRecord], weights: Weights) -> Line:
@@ -280,7 +281,7 @@ def live_points(
 
 
 async def _live(load: Callable[[], Solver], tested: Tested, axis: str, replayed: Point) -> LivePoint:
-    rows, n = tested.rows, len(tested.rows)
+    rows, n, groups = tested.rows, len(tested.rows), groups_of(tested.records)
     async with load() as solver:
         unit = 2 * solver.policy.parameters if axis == "flops" else 1
         # a budget in FLOPs bounds the prompts too, which all rules read alike and no curve shows
@@ -297,9 +298,9 @@ async def _live(load: Callable[[], Solver], tested: Tested, axis: str, replayed:
     return LivePoint(
         budget=replayed.budget,
         cost=(spent / unit - prompts) / n,
-        accuracy=interval(right, resamples=RESAMPLES),
+        accuracy=interval(right, groups, resamples=RESAMPLES),
         replayed=float(replayed.accuracy.mean()),
-        difference=paired_interval(np.array(right), replayed.accuracy, resamples=RESAMPLES),
+        difference=paired_interval(np.array(right), replayed.accuracy, groups, resamples=RESAMPLES),
         overspent=max(0.0, spent - total) / unit,
     )
 

@@ -218,6 +218,17 @@ def test_paired_curves_of_one_ratio_have_no_spread(bench):
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
+def test_curves_of_one_problem_by_many_models_are_drawn_anew_together(bench):
+    points = bench("adaptive_ttc.calibration.pareto.curves")
+    right = np.repeat(np.random.default_rng(0).random(10), 30)
+    line = points.Line.of("a", [points.Point(0, np.ones(300), right)])
+    groups = tuple(f"p{row // 30}" for row in range(300))
+    spread = {by: points.Resampled(300, 400, groups=by).means(line)[1][1:].std() for by in (None, groups)}
+    assert spread[groups] > 4 * spread[None]
+    alone = tuple(map(str, range(300)))
+    assert (points.Resampled(300, 50, groups=alone).means(line)[1] == points.Resampled(300, 50).means(line)[1]).all()
+
+
 def test_agreement_is_that_of_the_beta_rule(bench):
     rules = bench("adaptive_ttc.calibration.pareto.sampling_rules")
     assert rules.settled(4, 0) == pytest.approx(0.96875)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from adaptive_ttc.calibration.collect.arms import Arm
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord
-from adaptive_ttc.calibration.fit.accuracy import SIZES, VOTE_DRAWS, choose_vote, vote_accuracy
+from adaptive_ttc.calibration.fit.accuracy import SIZES, VOTE_DRAWS, Curves, by_bins, choose_vote, vote_accuracy
 from adaptive_ttc.estimate.features import Attempt, Unit
 from adaptive_ttc.estimate.table import Vote
 from adaptive_ttc.evaluation.metrics import subsets_of
@@ -27,3 +28,15 @@ def test_every_size_of_pools_counts_alike_however_many_subsets_it_has():
         assert by_size[1] == 1.0
         assert found == pytest.approx(np.mean(by_size))
     assert choice.accuracy.mean() < 1.0, "at the smaller size the vote is not always right"
+
+
+def test_bins_are_as_sure_as_their_problems_are_many_not_their_records():
+    rng = np.random.default_rng(0)
+    accuracy = np.repeat(rng.random((12, 1)), 20, axis=0)
+    ids, groups = tuple(f"r{n}" for n in range(240)), tuple(f"p{n // 20}" for n in range(240))
+    widths = []
+    for named in (None, ids, groups):
+        found = by_bins(Curves((Arm("greedy"),), ids, accuracy, accuracy, accuracy, named), np.ones((240, 1)))
+        widths.append(float(found.high[0, 0] - found.low[0, 0]))
+    assert widths[0] == pytest.approx(widths[1])
+    assert widths[2] > 3 * widths[1]

@@ -1,9 +1,13 @@
 """What ships where only samples are drawn, and that it comes back from a file."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from adaptive_ttc.calibration.judge import contest as module
 from adaptive_ttc.calibration.judge.contest import (
     FITTED,
     PUBLISHED,
@@ -54,6 +58,26 @@ def test_a_problem_of_several_models_lies_on_one_side():
     assert set(folds) == {0, 1, 2}
     alone = [one.__class__(f"{number}", "?", "right", 5, one.units) for number, one in enumerate(twins)]
     assert set(folds_of(alone, 3, 0)) == {0, 1, 2}, "records of a store name no group"
+
+
+def test_what_ships_is_decided_by_problems_and_not_by_the_models_that_answered_them(monkeypatch):
+    """Twelve problems by twenty models: a contender that is luckier on a few problems is no better for all of them."""
+    luck = [0.5, 0.4, 0.3] + [0.0] * 6 + [-0.1, -0.2, -0.2]
+    base = [record(number, 0.5, samples=2) for number in range(240)]
+    grouped = [replace(one, group=f"problem {number % 12}") for number, one in enumerate(base)]
+
+    def reached(problems, fold_of, rules):
+        found = {name: np.full(len(problems), 0.3) for name in rules}
+        found["esc"] = np.array([0.3 + luck[int(one.id[1:]) % 12] for one in problems])
+        return found
+
+    monkeypatch.setattr(module, "_reached", reached)
+    monkeypatch.setattr(module, "model_of", lambda *args, **settings: SimpleNamespace(model=None))
+    monkeypatch.setattr(module, "PROBLEMS", 240)
+    chosen = {name: contest(some, folds=2) for name, some in (("alone", base), ("grouped", grouped))}
+    assert chosen["alone"].chosen == "esc"
+    assert chosen["grouped"].chosen == UNFITTED
+    assert chosen["grouped"].ahead["esc"].low < 0 < chosen["grouped"].ahead["esc"].mean
 
 
 def test_forecasts_come_back_from_json_and_damage_is_told():
