@@ -2,8 +2,8 @@
 
 The prior of a pair is that of other pairs, as far as they are like it, sharpened by the pair's own problems by
 expectation maximisation; how many problems the former counts for is chosen by the likelihood of problems that were left
-out. A weighting of votes is taken where its votes were right more often, what a sample's score, log-probabilities and
-length tell where it foretold right answers better, both by more than half the standard error.
+out, of the sharpening too. A weighting of votes is taken where its votes were right more often, what a sample's score,
+log-probabilities and length tell where it foretold right answers better, both by more than half the standard error.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -62,16 +63,20 @@ def model_of(
     usable = [record for record in records if record.units.get(SAMPLE)]
     if not usable:
         raise CalibrationError("agreement is fitted to independent samples, and none were recorded: draw some")
-    seen = np.stack([graded_likelihood(record) for record in usable])
-    general = (general or shipped_prior()).sharpened(list(seen))
-    scores = {strength: _held_out(seen, general.weights, strength, folds) for strength in STRENGTHS}
+    seen, known = np.stack([graded_likelihood(record) for record in usable]), general or shipped_prior()
+    scores = _held_out(usable, seen, known, folds)
     strength = max(STRENGTHS, key=lambda one: scores[one])
     tokens = mean_tokens(usable)
 
     weights, own = choose_weights(usable, agg_strategy), own_length(usable)
 
+    @cache
+    def weights_of(rows: tuple[int, ...]) -> Array:
+        part = seen[list(rows)]
+        return maximised(part, known.sharpened(list(part)).weights, strength)
+
     def fitted(rows: Sequence[int], signs: VoteWeights, scale: float = 1.0) -> AgreementGainModel:
-        found = maximised(seen[list(rows)], general.weights, strength)
+        found = weights_of(tuple(rows))
         prior = AnswerPrior((Component("this pair", "", "", len(rows), found, tokens),), (1.0,))
         model = AgreementGainModel(
             prior,
@@ -156,7 +161,7 @@ def choose_signs(
         found = np.full(len(records), np.nan)
         for learn, judge in parts:
             model = fitted(learn, signs)
-            for row in judge:
+            for row in _judged(records, judge):
                 found[row] = _foretold(model, Order.of(records[row], 0))
         return np.asarray(found[~np.isnan(found)])
 
@@ -174,7 +179,7 @@ def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]
     square, product = (dict.fromkeys((_group(record) for record in records), 0.0) for _ in range(2))
     for learn, judge in _parts(records):
         model = fitted(learn)
-        for row in judge:
+        for row in _judged(records, judge):
             for seed in range(2):
                 order = Order.of(records[row], seed)
                 right = order.accuracy(model.weight)
@@ -206,22 +211,23 @@ def own_length(records: Sequence[ProblemRecord]) -> float:
 
 
 def _parts(records: Sequence[ProblemRecord], most: int = 5) -> list[tuple[list[int], list[int]]]:
-    """Rows to learn from and at most :data:`_JUDGED` rows to judge, of other groups, for every fold; none where there
-    are too few groups.
-    """
+    """Rows to learn from and rows to judge, of other groups, for every fold; none where there are too few groups."""
     folds = min(most, len({_group(record) for record in records}) // 2)
     if folds < 2:
         return []
     fold = crossfit(records, folds, 0).fold
     numbers = [fold[record.id] for record in records]
     rows = range(len(records))
-    parts = []
-    for out in range(folds):
-        judged = at_most([record for record in records if fold[record.id] == out], _JUDGED, 0)
-        kept = {record.id for record in judged}
-        learned = [row for row in rows if numbers[row] != out]
-        parts.append((learned, [row for row in rows if records[row].id in kept]))
-    return parts
+    return [
+        ([row for row in rows if numbers[row] != out], [row for row in rows if numbers[row] == out])
+        for out in range(folds)
+    ]
+
+
+def _judged(records: Sequence[ProblemRecord], rows: Sequence[int]) -> list[int]:
+    """At most :data:`_JUDGED` of the rows."""
+    kept = {record.id for record in at_most([records[row] for row in rows], _JUDGED, 0)}
+    return [row for row in rows if records[row].id in kept]
 
 
 def _group(record: ProblemRecord) -> str:
@@ -274,16 +280,17 @@ def _known(records: Sequence[ProblemRecord]) -> tuple[bool, bool]:
     return any(not math.isnan(one.logprob) for one in attempts), any(one.scores for one in attempts)
 
 
-def _held_out(seen: Array, base: Array, strength: float, folds: int) -> float:
-    """Mean log-likelihood of problems under what was fitted to the others."""
-    number = np.arange(len(seen)) % max(2, folds)
-    found: list[float] = []
-    for fold in range(max(2, folds)):
-        out = number == fold
-        if out.any() and not out.all():
-            weights = maximised(seen[~out], base, strength, rounds=30)
-            found += np.log(np.maximum((seen[out] * weights).sum(axis=(1, 2, 3)), 1e-300)).tolist()
-    return float(np.mean(found)) if found else -math.inf
+def _held_out(records: Sequence[ProblemRecord], seen: Array, general: AnswerPrior, folds: int) -> dict[float, float]:
+    """Strength -> mean log-likelihood of problems under what was fitted to other groups, the general prior's share of
+    each component included; of -inf where there are too few groups.
+    """
+    found: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
+    for learn, judge in _parts(records, folds):
+        base = general.sharpened(list(seen[learn])).weights
+        for strength, known in found.items():
+            weights = maximised(seen[learn], base, strength, rounds=30)
+            known += np.log(np.maximum((seen[judge] * weights).sum(axis=(1, 2, 3)), 1e-300)).tolist()
+    return {strength: float(np.mean(known)) if known else -math.inf for strength, known in found.items()}
 
 
 def _attempts(records: Sequence[ProblemRecord]) -> Iterator[Attempt]:

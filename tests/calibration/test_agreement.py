@@ -9,7 +9,15 @@ import pytest
 
 from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord
-from adaptive_ttc.calibration.fit.agreement import choose_weights, component_of, graded_likelihood, model_of, own_length
+from adaptive_ttc.calibration.fit.agreement import (
+    STRENGTHS,
+    choose_weights,
+    component_of,
+    graded_likelihood,
+    model_of,
+    own_length,
+)
+from adaptive_ttc.calibration.judge.held_out import crossfit
 from adaptive_ttc.calibration.judge.sampling import Order, Rule, alike, by_forecast, by_rule, curve, curves, mean_tokens
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import RATES, SHAPE
@@ -44,6 +52,26 @@ def records(count=60, **settings):
 def model():
     """Fitted to problems whose right samples look it."""
     return model_of(records(24, samples=8, sure=0.06)).model
+
+
+def test_a_problem_that_strength_is_judged_by_has_not_sharpened_the_prior_of_its_fold(monkeypatch):
+    made = records(20, samples=3)
+    pairs = [replace(one, id=f"{one.id} {model}") for one in made for model in "ab"]
+    likelihoods = [graded_likelihood(one).tobytes() for one in pairs]
+    sharpened, learned = AnswerPrior.sharpened, []
+
+    def watched(self, seen, *args):
+        learned.append([one.tobytes() for one in seen])
+        return sharpened(self, seen, *args)
+
+    monkeypatch.setattr(AnswerPrior, "sharpened", watched)
+    fitted = model_of(pairs, folds=4)
+    folds = crossfit(pairs, 4, 0)
+    for number, one in enumerate(learned[:4]):
+        assert one == [likelihoods[row] for row, pair in enumerate(pairs) if folds.fold[pair.id] != number]
+    assert fitted.strength in STRENGTHS
+    assert -10 < fitted.held_out < 0
+    assert learned[-1] == likelihoods, "what ships is fitted to all"
 
 
 def test_the_fitted_prior_is_near_the_pass_rates_it_was_fitted_to():

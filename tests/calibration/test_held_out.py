@@ -73,7 +73,7 @@ def test_the_rows_that_forecasts_are_judged_by_are_drawn_from_their_fold(monkeyp
     records = problems(20)
     for order in (records, records[::-1]):
         parts = agreement._parts(order, 2)
-        judged = [[order[row] for row in judge] for _, judge in parts]
+        judged = [[order[row] for row in agreement._judged(order, judge)] for _, judge in parts]
         folds = crossfit(records, 2, 0)
         for number, one in enumerate(judged):
             assert {row.id for row in one} == {row.id for row in at_most(folds.held_out(number, records), 3, 0)}
