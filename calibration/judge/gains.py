@@ -1,8 +1,9 @@
 """Gain of choices by difficulty and of adaptive runs over one arm for all, on unseen problems.
 
 Every figure is cross-fitted by problem. At a price per token every problem takes the arm of largest predicted accuracy
-less its predicted price; over falling prices this draws the curve of the best that such predictions allow. Between two
-of its points a share of the problems gets the dearer choice, so that curves are compared at equal cost.
+less its predicted price; over falling prices this draws the curve of the best that such predictions allow. What is
+measured is read off the curve and chooses none of its points. Between two of these a share of the problems gets the
+dearer choice, so that curves are compared at equal cost.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ def frontier(predicted: Array, expected: Array, accuracy: Array, cost: Array) ->
     for price in PRICES:
         chosen = np.argmax(predicted - price * expected, axis=1)
         points[float(cost[rows, chosen].mean())] = accuracy[rows, chosen]
-    return _rising(points)
+    return _by_cost(points)
 
 
 def best_fixed(train_accuracy: Array, train_cost: Array, accuracy: Array, cost: Array) -> Frontier:
@@ -225,13 +226,9 @@ def best_fixed(train_accuracy: Array, train_cost: Array, accuracy: Array, cost: 
     for price in PRICES:
         arm = int(np.argmax(means - price * costs))
         points[float(cost[:, arm].mean())] = accuracy[:, arm]
-    return _rising(points)
+    return _by_cost(points)
 
 
-def _rising(points: dict[float, Array]) -> Frontier:
-    """Points by rising cost, without those that cost more and reach no more."""
-    kept: list[tuple[float, Array]] = []
-    for cost in sorted(points):
-        if not kept or points[cost].mean() > kept[-1][1].mean():
-            kept.append((cost, points[cost]))
-    return Frontier(np.array([cost for cost, _ in kept]), np.stack([values for _, values in kept]))
+def _by_cost(points: dict[float, Array]) -> Frontier:
+    """Points by rising cost, all of them: to drop those that reach no more would be to choose by what was measured."""
+    return Frontier(np.array(sorted(points)), np.stack([points[cost] for cost in sorted(points)]))

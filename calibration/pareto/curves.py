@@ -190,24 +190,21 @@ def costs_to_reach(cost: Array, accuracy: Array, target: Array) -> Array:
 def at_cost(cost: Array, accuracy: Array, budget: float) -> Array:
     """Accuracy of every problem at a mean cost of at most ``budget``.
 
-    Points that cost more than another and reach no more are passed over; between two that remain a share of the
-    problems is given the dearer one, below the cheapest the others are given nothing.
+    Between two points a share of the problems is given the dearer one, below the cheapest the others are given nothing.
+    No point is passed over for reaching no more than a cheaper one: that would choose by what is measured here.
 
     Args:
         cost: shape [points]: mean over problems.
         accuracy: shape [points, problems].
         budget: mean units a problem.
     """
-    costs, rises = [0.0], [np.zeros(accuracy.shape[1])]
-    for place in np.argsort(cost, kind="stable").tolist():
-        if len(costs) == 1 or accuracy[place].mean() > rises[-1].mean():
-            costs.append(cost[place])
-            rises.append(accuracy[place])
+    order = np.argsort(cost, kind="stable")
+    costs, reached = np.array([0.0, *cost[order]]), np.vstack([np.zeros(accuracy.shape[1]), accuracy[order]])
     above = int(np.searchsorted(costs, budget, side="right"))
     if above == len(costs):
-        return rises[-1]
+        return np.asarray(reached[-1])
     share = (budget - costs[above - 1]) / (costs[above] - costs[above - 1])
-    return np.asarray((1 - share) * rises[above - 1] + share * rises[above])
+    return np.asarray((1 - share) * reached[above - 1] + share * reached[above])
 
 
 def accuracy_of(point: Point, groups: Groups = None) -> Interval:

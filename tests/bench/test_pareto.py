@@ -191,7 +191,9 @@ def test_costs_to_reach_lie_on_the_line_between_two_settings(bench):
     assert points.cost_to_reach(cost, accuracy, 0.7) == 40
     assert points.cost_to_reach(cost, accuracy, 0.71) == math.inf
     values = accuracy[:, None] * np.ones((4, 3))
-    assert points.at_cost(cost, values, 25.0).tolist() == pytest.approx([0.6] * 3)
+    assert points.at_cost(cost, values, 25.0).tolist() == pytest.approx([0.475] * 3), (
+        "no point is chosen by its accuracy"
+    )
     assert points.at_cost(cost, values, 5.0).tolist() == pytest.approx([0.25] * 3)
     assert points.at_cost(cost, values, 1000.0).tolist() == pytest.approx([0.7] * 3)
 

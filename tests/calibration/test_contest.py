@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_what_ships_is_decided_by_problems_and_not_by_the_models_that_answered_t
         return found
 
     monkeypatch.setattr(module, "_reached", reached)
-    monkeypatch.setattr(module, "model_of", lambda *args, **settings: SimpleNamespace(model=None))
+    monkeypatch.setattr(module, "model_of", MagicMock())
     monkeypatch.setattr(module, "PROBLEMS", 240)
     chosen = {name: contest(some, folds=2) for name, some in (("alone", base), ("grouped", grouped))}
     assert chosen["alone"].chosen == "esc"
