@@ -1,6 +1,10 @@
 """From graded records to a calibration: vote, curves, classifiers, gain model, and their quality on unseen problems.
 
-Everything reported was predicted for problems by what was fitted without them; what is shipped is fitted on all.
+Everything reported was predicted for problems by what was fitted without them; what is shipped is fitted on all. Three
+choices are made once, on all problems, and hold in every fold: the vote (what it reaches out of fold is reported), the
+kinds of work on offer, and what problems are begun with (by a second policy only if that is better on problems that its
+threshold was not chosen on). Choosing these in each fold would take a measurement of every arm, and rows of replays,
+for each.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from adaptive_ttc.calibration.collect.records import Weights
 from adaptive_ttc.calibration.fit.accuracy import name_of
-from adaptive_ttc.calibration.judge.contest import OUTLOOK, UNFITTED, Contest
+from adaptive_ttc.calibration.judge.contest import OUTLOOK, PROBLEMS, UNFITTED, Contest
 from adaptive_ttc.calibration.judge.gains import LEAST_GAIN, DifficultyGain
 from adaptive_ttc.calibration.judge.openings import OpeningReplays
 from adaptive_ttc.estimate.artefact import Opening
@@ -143,6 +143,10 @@ def sentences(calibration: Calibration) -> Iterator[str]:
     yield f"Kinds of work on offer, beside stopping: {', '.join(offer.kinds)}." + (
         f" Dropped: {dropped}." * bool(dropped)
     )
+    yield (
+        "Chosen on all of these problems, unlike all that was fitted: the vote, the kinds of work on offer, and what a "
+        "problem is begun with. Figures of adaptive runs on unseen problems are under these choices."
+    )
     learned = model.learned if isinstance(model, BlendedGainModel) else model
     if isinstance(model, BlendedGainModel):
         first, second, _ = model.weights.right
@@ -165,8 +169,9 @@ def _contest(found: Contest) -> str:
         if name != UNFITTED
     )
     return (
-        f"Contest of rules on unseen problems, mean over budgets: {UNFITTED} (no fit) {found.accuracy[UNFITTED]:.1%}; "
-        f"less it: {others}. What is better by its interval ships, else the simplest: {found.chosen}."
+        f"Contest of rules on at most {PROBLEMS} unseen problems, mean over budgets: {UNFITTED} (no fit) "
+        f"{found.accuracy[UNFITTED]:.1%}; less it: {others}. What is better by its interval ships, else the simplest: "
+        f"{found.chosen}."
     )
 
 

@@ -54,6 +54,7 @@ def test_markdown_holds_every_table_and_the_command(calibration, written):
         assert f"## {grid.title}" in text
     assert "`python -m calibration.fit --dataset simulated`" in text
     assert "Optimism gap" in text
+    assert "Chosen on all of these problems, unlike all that was fitted: the vote, the kinds of work on offer" in text
 
 
 def test_the_best_arm_of_a_row_is_the_one_that_the_table_looks_up(calibration):
