@@ -98,8 +98,8 @@ def known_arms(curves: Curves, table: ComputeOptimalTable) -> Curves:
     names = {arm.name for arm in table.arms}
     kept = [column for column, arm in enumerate(curves.arms) if arm.name in names]
     arms = tuple(curves.arms[column] for column in kept)
-    columns = (values[:, kept] for values in (curves.accuracy, curves.generated, curves.prm))
-    return Curves(arms, curves.ids, *columns, curves.groups)
+    accuracy, generated, prm = (values[:, kept] for values in (curves.accuracy, curves.generated, curves.prm))
+    return Curves(arms, curves.ids, accuracy, generated, prm, curves.groups)
 
 
 def oracle_bins(curves: Curves, table: ComputeOptimalTable, records: Sequence[ProblemRecord], weights: Weights) -> Line:
