@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -92,6 +92,8 @@ class Sampled:
             than the request's ``spare`` reserved.
         thought: how many of ``token_ids``, from the first on, are thinking, where the engine itself tells them from the
             answer; None: the policy's tags tell.
+        text: what it says, where ``token_ids`` are a count and do not decode to it; None: they decode to it.
+        ends: characters of ``text`` that the first 1, 2, ... tokens stand for, not falling; empty where it is None.
     """
 
     token_ids: tuple[int, ...]
@@ -104,6 +106,20 @@ class Sampled:
     discarded_tokens: int = 0
     hedged_tokens: int = 0
     thought: int | None = None
+    text: str | None = None
+    ends: tuple[int, ...] = ()
+
+    def decoder(self, decode: Callable[[Sequence[int]], str]) -> Callable[[Sequence[int]], str]:
+        """What decodes its first tokens to its own text; ``decode``, the policy's, where it has none."""
+        text, ends, own = self.text, self.ends, self.token_ids
+        if text is None:
+            return decode
+
+        def kept(token_ids: Sequence[int]) -> str:
+            ids = tuple(token_ids)
+            return text[: ends[len(ids) - 1]] if ids and ids == own[: len(ids)] else decode(ids)
+
+        return kept
 
 
 @runtime_checkable

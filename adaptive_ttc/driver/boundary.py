@@ -146,6 +146,8 @@ def checked_sample(reply: object, request: SampleRequest, policy: Policy) -> Sam
                 raise _UnsoundError(f"{len(some)} {name} of {len(ids)} tokens")
             if not _are_logprobs(some):
                 raise _UnsoundError(f"{name} that cannot be: {_shown(some)}")
+        if not _are_ends(reply.ends, reply.text, len(ids)):
+            raise _UnsoundError(f"a text of its own that does not go with its {len(ids)} tokens")
         most = max(policy.max_context, len(request.prompt_ids) + request.max_tokens)
         for name in ("prompt_tokens", "cached_tokens", "discarded_tokens"):
             number = getattr(reply, name)
@@ -220,6 +222,13 @@ def _malformed(name: str) -> Iterator[None]:
 
 class _UnsoundError(Exception):
     """Something in a reply that cannot be."""
+
+
+def _are_ends(ends: Any, text: Any, tokens: int) -> bool:
+    if text is None:
+        return len(ends) == 0
+    places = [0, *ends, len(text)]
+    return isinstance(text, str) and len(ends) == tokens and all(map(_is_count, places)) and places == sorted(places)
 
 
 def _is_count(number: Any) -> bool:

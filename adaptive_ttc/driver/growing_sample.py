@@ -175,6 +175,8 @@ class Sample:
 
         EngineError: the policy cannot decode it; nothing is added then.
         """
+        if not self.token_ids:
+            self._decode = sampled.decoder(self._decode)
         if sampled.token_ids:
             self.text = self._decode(self.token_ids + sampled.token_ids)
             self.scores = ()

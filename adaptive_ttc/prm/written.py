@@ -159,9 +159,9 @@ class Writer:
             await self._closing()
 
     def _read(self, sampled: Sampled) -> Written:
-        decode, ids = self.policy.decode, sampled.token_ids
+        decode, ids = sampled.decoder(self.policy.decode), sampled.token_ids
         text = decode(ids)
-        begin = self._answer_at(sampled, text)
+        begin = self._answer_at(sampled, text, decode)
         known = sampled.logprobs if len(sampled.logprobs) == len(ids) else ()
 
         def sure(first: int, last: int) -> float:
@@ -178,13 +178,13 @@ class Writer:
         whole = None if begin is None or sampled.finish != "eos" else text[begin:]
         return Written(whole, sure, sampled.prompt_tokens, sampled.cached_tokens, len(ids))
 
-    def _answer_at(self, sampled: Sampled, text: str) -> int | None:
+    def _answer_at(self, sampled: Sampled, text: str, decode: Callable[[Sequence[int]], str]) -> int | None:
         """Where the reply begins behind the thought; None where the thought did not end."""
         if sampled.thought is not None:
             ended = sampled.thought < len(sampled.token_ids)
-            return len(self.policy.decode(sampled.token_ids[: sampled.thought])) if ended else None
+            return len(decode(sampled.token_ids[: sampled.thought])) if ended else None
         tags: Any = getattr(self.policy, "thinking", None)
-        return 0 if tags is None else tags.thought(sampled.token_ids, text, self.policy.decode).answer_at
+        return 0 if tags is None else tags.thought(sampled.token_ids, text, decode).answer_at
 
 
 def _problem(messages: Sequence[Message]) -> Problem:

@@ -9,7 +9,8 @@ An answer's tokens are counted from, in this order:
    are charged as EOS.
 3. What came: the tokens of its text, or where nothing is counted its events if they are more.
 
-An answer never has fewer tokens than came, and never more than were asked for, whatever a server says.
+An answer never has fewer tokens than came, and never more than were asked for, whatever a server says. Where ids are a
+count only, a text that the tokenizer writes otherwise is kept as it came (:attr:`~adaptive_ttc.policy.Sampled.text`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from dataclasses import replace
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import ChatModel
 from adaptive_ttc.policies.openai.config import REMEDY
-from adaptive_ttc.policies.openai.protocol import Chunk, exact_text
+from adaptive_ttc.policies.openai.protocol import Chunk
 from adaptive_ttc.policies.openai.words import ending, fits
+from adaptive_ttc.policies.openai.written import Written, written
 from adaptive_ttc.policies.requests import StopRule, mean_logprob
 from adaptive_ttc.policy import Sampled, SampleFinish, SampleRequest
 
@@ -57,6 +59,7 @@ class Answer:
         self._top_logprobs: list[float] = []
         self._text = self._reasoning = ""
         self._thought: int | None = None  # tokens of thinking, where the server told it from the answer
+        self._kept: tuple[str, list[int]] | None = None  # the text as it came, and where its tokens end in it
         self._events = 0
         self._latest = Chunk()
         self._server_finish: str | None = None
@@ -170,6 +173,7 @@ class Answer:
             if (end or len(ids) * self._named) > self._limit:
                 finish = "length"  # what ended it comes after the last token that was asked for
         delivered = ids[: min(self._limit, end or len(ids))]
+        kept, ends = self._kept or (None, [])
         prompt = self._prompt()
         cached = min(self._latest.cached_tokens or 0, prompt)
         return Sampled(
@@ -181,6 +185,8 @@ class Answer:
             cached_tokens=cached,
             discarded_tokens=min(max(len(ids), generated), self._context) - len(delivered),
             thought=None if self._thought is None else min(self._thought, len(delivered)),
+            text=None if kept is None else kept[: ends[len(delivered) - 1] if delivered else 0],
+            ends=tuple(ends[: len(delivered)]),
         )
 
     def _prompt(self) -> int:
@@ -200,7 +206,8 @@ class Answer:
                 return [*self._ids, *end], len(self._ids) + 1
             if generated == len(self._ids) or self.met_stop:
                 return self._ids, generated
-        ids, thinking = self._cut(), self._encode(self._reasoning)
+        answer, thought = self._cut(), written(self._tokenizer, self._reasoning)
+        ids, thinking = answer.ids, thought.ids
         if self._eos_end:
             end = []  # it stands in the text
         if not (self._whole or self.counted or finish == "abort"):
@@ -208,9 +215,10 @@ class Answer:
                 "the server tells neither token ids nor how many tokens it generated, so that no budget can hold; "
                 "take one that knows return_token_ids or stream_options.include_usage"
             )
-        came = len(thinking) + len(ids) + len(end)
+        exact = answer.exact and thought.exact
+        came = max(len(thinking) + len(ids) + len(end), 0 if exact else self._events)
         generated = self._generated(came, thinking=len(thinking))
-        missing = max(0, min(generated, self._limit) - came)
+        missing = max(0, min(generated, self._limit) - (len(thinking) + len(ids) + len(end)))
         if missing and not self._whole:
             raise EngineError(f"the server did not name all of its {generated} tokens", retryable=True)
         # thinking that the server counts and does not show; all of it while nothing is answered
@@ -220,7 +228,18 @@ class Answer:
             self._thought = len(thinking) + hidden
         if self._eos_end:
             self._eos_end += len(thinking) + hidden
+        if not exact:
+            self._keep(thought, answer, hidden, missing - hidden + len(end))
         return [*thinking, *(self._eos * hidden), *ids, *(self._eos * (missing - hidden)), *end], generated
+
+    def _keep(self, thought: Written, answer: Written, hidden: int, behind: int) -> None:
+        """Keep the text as it came; so many tokens without any stand behind thought and answer."""
+        self._doubt(
+            "text", "its text is not what the tokenizer in the model's folder makes of it; it is used as it came"
+        )
+        (thinking, ends), (said, more) = thought.spoken(), answer.spoken()
+        ends += [len(thinking)] * hidden + [len(thinking) + end for end in more]
+        self._kept = thinking + said, ends + [len(thinking + said)] * behind
 
     def _generated(self, came: int, thinking: int = 0) -> int:
         """How many tokens the answer has, where ``came`` were named or are in its text: never fewer.
@@ -242,26 +261,24 @@ class Answer:
     @property
     def _came(self) -> int:
         """Tokens that were named, or that the thinking's and the answer's texts make."""
-        return max(len(self._ids), len(self._encode(self._reasoning)) + len(self._encode(self._text)))
+        texts = (written(self._tokenizer, text) for text in (self._reasoning, self._text))
+        return max(len(self._ids), sum(len(one.ids) for one in texts))
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False) if text else []
-        return ids
-
-    def _cut(self) -> list[int]:
+    def _cut(self) -> Written:
         """The text in the tokenizer's own tokens; notes where a stop string, or an end token's text, ends it."""
-        ids = self._encode(self._text)
-        if exact_text(self._tokenizer, ids) != self._text:
+        answer = written(self._tokenizer, self._text)
+        if not (answer.exact or self._whole):
             raise ConfigError(
                 f"the tokenizer cannot write {self._text[-80:]!r} as it came, and the server names no token ids; "
                 "serve the model with an engine that does (vLLM: return_token_ids)"
             )
+        ids = answer.ids
         # TGI writes out the end token; a server with a wrong end token goes on behind the right one
         self._eos_end = next((end for end, token in enumerate(ids, 1) if token in self._ends), None)
         if self._request.stop:
             context = self._request.stop_context
             self._stop_end = next((end for end in range(1, len(ids) + 1) if self._rule.met(context, ids[:end])), None)
-        return ids
+        return answer
 
 
 def _of_all(logprobs: Sequence[float], tokens: int) -> tuple[float, ...]:

@@ -41,6 +41,8 @@ class Growing:
     logprobs: tuple[float, ...] = ()
     finish: str = "length"
     thought: int | None = None  # tokens of thinking, where the engine tells
+    text: str | None = None  # where the tokens do not decode to it, and
+    ends: tuple[int, ...] = ()  # characters of it that the first 1, 2, ... tokens stand for
 
 
 class Recorder:
@@ -126,6 +128,7 @@ class Recorder:
         growing.token_ids += sampled.token_ids
         growing.logprobs += sampled.logprobs
         growing.finish = sampled.finish
+        growing.text, growing.ends = sampled.text, sampled.ends  # of an engine that writes whole samples
         if sampled.thought is not None:
             growing.thought = (growing.thought or 0) + sampled.thought
         if self._over(growing):
@@ -159,9 +162,9 @@ class Recorder:
         )
 
     def _sample(self, question: str, one: Growing) -> RecordedSample:
-        text = self._live.decode(one.token_ids)
+        text = self._live.decode(one.token_ids) if one.text is None else one.text
         scored, counts = self._scores.get((question, split_steps(text)), (Scored(scores=(), prm_tokens=0), ()))
-        ends = text_ends(self._live.decode, one.token_ids, text)
+        ends = text_ends(self._live.decode, one.token_ids, text) if one.text is None else one.ends
         return RecordedSample(
             path=one.path,
             token_ids=one.token_ids,
