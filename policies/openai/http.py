@@ -52,12 +52,14 @@ class Connections:
         if self._affinity.enter():
             self._client = None  # its connections belong to the loop that made them
 
-    async def events(self, replica: Replica, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
+    async def events(
+        self, replica: Replica, path: str, body: Mapping[str, Any], limit: int
+    ) -> AsyncGenerator[Json, None]:
         """The events of a streamed answer, each a JSON object; of a server that does not stream, its whole answer.
 
         :data:`~adaptive_ttc.policies.openai.protocol.DONE` is the last one of an answer that the server has ended.
-        Leaving the iteration closes the connection. An answer that is far longer than the request's ``max_tokens`` may
-        need breaks off.
+        Leaving the iteration closes the connection. An answer that is far longer than its ``limit`` tokens may need
+        breaks off.
 
         Raises:
             UnavailableError: the replica was out of reach, or refused for now; it generated nothing.
@@ -66,7 +68,7 @@ class Connections:
             EngineError: it failed or broke off, perhaps after it had generated something (then retryable).
         """
         try:
-            most = _MOST_BYTES + _MOST_TOKEN_BYTES * body.get("max_tokens", 0)
+            most = _MOST_BYTES + _MOST_TOKEN_BYTES * limit
             content, auth = json.dumps(body).encode(), self._auth(replica)
             async with bounded(
                 self._http(), "POST", replica.url + path, most=most, content=content, auth=auth

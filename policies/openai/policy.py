@@ -262,9 +262,9 @@ class OpenAIPolicy(ChatModelPolicy):
         with anyio.fail_after(self._config.request_timeout):
             if self._fleet.must_look(replica):
                 async with watched(partial(self._look, replica)):
-                    await self._gather(attempt, answer)
+                    await self._gather(attempt, answer, limit)
             else:
-                await self._gather(attempt, answer)
+                await self._gather(attempt, answer, limit)
         if attempt.left:
             return answer.aborted()
         sampled = answer.sampled()
@@ -272,9 +272,9 @@ class OpenAIPolicy(ChatModelPolicy):
         self._fleet.served(replica, request.prompt_ids + sampled.token_ids)
         return sampled
 
-    async def _gather(self, attempt: Attempt, answer: Answer) -> None:
+    async def _gather(self, attempt: Attempt, answer: Answer, limit: int) -> None:
         path, replica = "/chat/completions" if self._config.api == "chat" else "/completions", attempt.replica
-        async with aclosing(self._connections.events(replica, path, attempt.body)) as events:
+        async with aclosing(self._connections.events(replica, path, attempt.body, limit)) as events:
             try:
                 async for event in events:
                     chunk = read_chunk(event)

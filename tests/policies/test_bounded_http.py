@@ -133,6 +133,28 @@ async def test_an_answer_without_an_end_is_cut_off(kind: str, monkeypatch: pytes
     await policy.aclose()
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_a_long_answer_comes_whole_whatever_its_limit_is_called(field: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(http, "_MOST_BYTES", 2**14)
+    asked = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET":
+            return httpx2.Response(200, json={"data": [{"id": MODEL}]})
+        asked.append(json.loads(request.content))
+        if field not in asked[-1]:
+            return httpx2.Response(400, text="Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.")
+        padded = event({"choices": [{"delta": {"content": "a"}}], "obfuscation": "x" * 1000})
+        last = event({"choices": [{"delta": {}, "finish_reason": "length"}]})
+        return httpx2.Response(200, stream=Body([padded] * 100 + [last]), headers={"content-type": "text/event-stream"})
+
+    policy = over(answer, api="chat")
+    sampled = await policy.sample(ask(policy, max_tokens=100))
+    assert sampled.token_ids == (A,) * 100
+    assert asked[-1][field] == 100
+    await policy.aclose()
+
+
 @pytest.mark.parametrize("ends", [True, False])
 async def test_whatever_comes_after_the_last_event_holds_nobody_up(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_LAST_BYTES_TIMEOUT", 0.0 if not ends else 60.0)

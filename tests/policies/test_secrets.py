@@ -106,7 +106,7 @@ async def test_the_password_reaches_the_server_and_no_error_repeats_it_or_the_ke
     connections._client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     replica = Replica(config.base_urls[0], 0)
     with pytest.raises((EngineError, UnavailableError, MisfitError)) as failed:
-        await anext(connections.events(replica, "/completions", {}))
+        await anext(connections.events(replica, "/completions", {}, 1))
     assert heard == ["Basic bWU6cGFzcy13MHJk"]
     shown = "".join(traceback.format_exception(failed.value))
     for secret in (KEY, PASSWORD, "bWU6cGFzcy13MHJk"):
