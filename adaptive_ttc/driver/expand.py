@@ -88,7 +88,10 @@ class Expansion:
     def _reserve(self) -> list[Lease]:
         """The leases of the next round, all paid for; none when every sample has ended or no money is left."""
         live = [sample for sample in self._samples if sample.ended is None]
-        if not live or self._engines.halt.is_set() or self._race.over:
+        if not live or self._engines.halt.is_set():
+            return []
+        if self._race.over:
+            self._race.tell()
             return []
         terms, ledger = self._thoughts.write(live, self._terms), self._account.ledger
         live = [sample for sample in live if sample.ended is None]

@@ -27,17 +27,20 @@ class Race:
         self._first = first
         self._whole = whole
         self._recorder = recorder
-        self._told = False
+        self._told = False  # whether it was recorded that others are aborted
 
     @property
     def over(self) -> bool:
         """Whether enough have ended."""
-        if self._first is None or self._ended < self._first:
+        return self._first is not None and self._ended >= self._first
+
+    def tell(self) -> bool:
+        """Record, once, that those that have not ended are aborted; whether it was recorded now."""
+        if self._told or not self.over or all(one.ended is not None for one in self._samples):
             return False
-        if not self._told and any(one.ended is None for one in self._samples):
-            self._told = True
-            why = f"{self._ended} of {len(self._samples)} have ended, and {self._first} are waited for"
-            self._recorder.record(DecisionEvent(time=self._recorder.now(), what="aborted the others", why=why))
+        self._told = True
+        why = f"{self._ended} of {len(self._samples)} have ended, and {self._first} are waited for"
+        self._recorder.record(DecisionEvent(time=self._recorder.now(), what="aborted the others", why=why))
         return True
 
     @property
@@ -52,5 +55,5 @@ class Race:
 
     def recall_others(self, calls: PolicyCalls) -> None:
         """Abort the calls of whole samples that are in flight, once enough have ended."""
-        if self._whole and not self._told and self.over and self._told:  # which tells it, where some have not ended
+        if self._whole and self.tell():
             calls.recall()
