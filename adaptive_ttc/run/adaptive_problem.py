@@ -274,7 +274,7 @@ class AdaptiveProblem(ProblemRun):
     async def _read_answers(self) -> None:
         """Compare the answers, and have those that are new checked."""
         await self._compare_answers()
-        await self._verifier.ask(self._class_of.values())
+        await self._verifier.ask(self._class_of)
 
     async def _compare_answers(self) -> None:
         """Extract the answers of new solutions, and put all answers of the problem into classes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -67,8 +67,8 @@ class Verifier:
 
     @property
     def right(self) -> str | None:
-        """An answer that was verified."""
-        return next((answer for answer, verdict in self._verdicts.items() if verdict), None)
+        """An answer that was verified, by its class's latest name."""
+        return next((answer for answer, verdict in reversed(self._verdicts.items()) if verdict), None)
 
     def refuted(self, answer: str | None) -> bool:
         """Whether it was found to be wrong."""
@@ -78,9 +78,14 @@ class Verifier:
         """Take up those of an earlier run: none of these answers is asked about again."""
         self._verdicts |= verdicts
 
-    async def ask(self, answers: Iterable[str | None]) -> None:
-        """Ask about those that were not asked about, side by side; none once one is verified, or the stop came."""
-        new = {one for one in answers if one is not None and one not in self._verdicts}
+    async def ask(self, classes: Mapping[str, str | None]) -> None:
+        """Ask about classes of answers, side by side; none once one is verified, or the stop came.
+
+        ``classes``: the class of every answer, which is called after its shortest one; a class gets a new name when a
+        shorter answer comes, and is not asked about again.
+        """
+        self._rename(classes)
+        new = {one for one in classes.values() if one is not None and one not in self._verdicts}
         if self._verify is None or not new or self.right is not None or self._stop.is_set():
             return
         self._verdicts |= dict.fromkeys(sorted(new))
@@ -90,9 +95,19 @@ class Verifier:
                     for answer in sorted(new):
                         asking.start_soon(self._ask, self._verify, answer)
 
+    def _rename(self, classes: Mapping[str, str | None]) -> None:
+        """Give classes the verdicts on those of their answers that they were called after before."""
+        known: dict[str, set[Verdict]] = {}
+        for answer, name in classes.items():
+            if name is not None and name not in self._verdicts and answer in self._verdicts:
+                known.setdefault(name, set()).add(self._verdicts[answer])
+        self._verdicts |= {
+            name: next(one for one in (True, False, None) if one in found) for name, found in sorted(known.items())
+        }
+
     async def checked(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The candidates with the verdicts on their answers."""
-        await self.ask(one.answer_class for one in candidates)
+        await self.ask({one.answer: one.answer_class for one in candidates if one.answer is not None})
         return tuple(replace(one, verdict=self._verdicts.get(one.answer_class or "")) for one in candidates)
 
     async def _ask(self, verify: Verify, answer: str) -> None:

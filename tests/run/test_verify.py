@@ -56,6 +56,19 @@ async def test_a_verified_answer_settles_its_problem_at_once(check):
     assert len(check.asked) == len(set(check.asked)), "every answer is asked about once"
 
 
+async def test_a_class_that_gets_a_shorter_name_is_not_asked_about_again():
+    half = {r"\frac{1}{2}": r"\frac{1}{2}"}
+    shorter = dict.fromkeys((r"\frac{1}{2}", "0.5"), "0.5")
+    for verdict, asked in ((False, [r"\frac{1}{2}", "7"]), (None, [r"\frac{1}{2}", "7"]), (True, [r"\frac{1}{2}"])):
+        check = []
+        verifier = Verifier(lambda problem, answer: check.append(answer) or verdict, Problem.of("?"), Signal())  # noqa: B023
+        await verifier.ask(half)
+        await verifier.ask({**shorter, "7": "7"})
+        assert check == asked
+        assert verifier.refuted("0.5") == (verdict is False)
+        assert verifier.right == ("0.5" if verdict else None)  # as the evidence calls the class
+
+
 async def test_refuted_answers_have_no_votes(tmp_path):
     async with Solver(TinyPolicy(), verify=Check(right="none of them")) as solver:
         solution = await solver.solve(QUESTIONS[0], budget_tokens=400)
@@ -100,7 +113,7 @@ async def test_a_check_that_raises_or_hangs_costs_one_verdict():
         for verify in (hangs, blocks, raises, mumbles):
             asked = Verifier(verify, Problem.of("1 + 1?"), Signal(), patience=0.01)
             with pytest.warns(VerifyWarning, match="its verdict is None"):
-                await asked.ask(["2"])
+                await asked.ask({"2": "2"})
             assert asked.right is None
             assert not asked.refuted("2")
     finally:
@@ -128,7 +141,7 @@ async def test_a_stop_ends_the_wait_for_verdicts():
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
-        await asked.ask(["2", "3"])
+        await asked.ask({"2": "2", "3": "3"})
     assert asked.right is None
 
 
