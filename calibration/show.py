@@ -1,7 +1,7 @@
 """Prints the table of a calibration, and explains what it says of a difficulty and a budget; it fits nothing.
 
-python -m calibration.show DIR
-python -m calibration.show DIR --difficulty 3 --budget 4000
+python -m adaptive_ttc.calibration.show DIR
+python -m adaptive_ttc.calibration.show DIR --difficulty 3 --budget 4000
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
-        prog="python -m calibration.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m adaptive_ttc.calibration.show",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add("folder", type=Path, metavar="DIR", help="that python -m calibration.fit has written")
+    add("folder", type=Path, metavar="DIR", help="that adaptive-ttc calibrate has written")
     add("--difficulty", type=int, metavar="BIN", help="0 is the easiest fifth of the problems")
     add("--budget", type=float, metavar="UNITS", help="of one problem")
     return command

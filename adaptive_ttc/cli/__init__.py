@@ -20,7 +20,7 @@ COMMANDS = (solve, evaluate, export, show, serve, doctor, train_prm, train_polic
 """Modules with ``add(subparsers)``, which sets ``run(options) -> exit code`` as the parser's default."""
 
 ELSEWHERE = {
-    "calibrate": ("adaptive_ttc.calibration.fit.__main__", "fit the calibration of a pair (python -m calibration.fit)"),
+    "calibrate": ("adaptive_ttc.calibration.fit.__main__", "fit the calibration of a pair"),
     "pareto": (
         "adaptive_ttc.calibration.pareto.__main__",
         "accuracy against compute, of a calibrated pair beside strategies and published rules (extra plot)",

@@ -1,6 +1,6 @@
 """Draws the units of work that a calibration needs and its store lacks; it fits nothing.
 
-    python -m calibration.collect --dataset minimath-calibration --limit 200 --store runs/units.sqlite --workers 2
+    python -m adaptive_ttc.calibration.collect --limit 200 --store runs/units.sqlite --workers 2
 
 After an interruption the same command goes on where it stopped; a command that asks for more draws the difference.
 """
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
-        prog="python -m calibration.collect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m adaptive_ttc.calibration.collect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--store", type=Path, required=True, metavar="FILE", help="made where there is none")
     command.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")

@@ -39,7 +39,7 @@ def components(traces: Traces, name: str) -> list[Component]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m calibration.fit.priors", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m adaptive_ttc.calibration.fit.priors", description=__doc__)
     parser.add_argument("traces", nargs="+", type=Path, metavar="FILE", help="recorded samples, see docs/traces.md")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the prior, as JSON")
     options = parser.parse_args(arguments)
