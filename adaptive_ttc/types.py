@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_ttc.errors import ConfigError
@@ -169,6 +170,15 @@ def revision_of(*attempts: Prefix) -> Prefix:
 
 
 STEP_END = "\n\n"  # what ends a step
+
+
+def whole(name: str, value: Any) -> int:
+    """A number that has to be whole, floats such as 2e15 included. ConfigError: it is none."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise ConfigError(f"{name} is a whole number; got {value!r}")
 
 
 def split_steps(text: str) -> tuple[str, ...]:

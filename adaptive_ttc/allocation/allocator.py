@@ -28,13 +28,16 @@ from collections.abc import Iterable
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, divided, pieces
 from adaptive_ttc.allocation.queue import Account, Queue
-from adaptive_ttc.allocation.report import FAILED, OVER, UNOPENED, AllocationReport, Decision, Standing, ending_of
+from adaptive_ttc.allocation.report import FAILED, OVER, AllocationReport, Decision, Standing, ending_of, unopened
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Ending
 
 _PER = 1_000  # prices are told per so many units
+
+FLOOR = 0.5
+"""Share of an opening that is worth starting with, where many share a budget and that is all that is left."""
 
 DETAILED = 1_000  # problems, of those that are over, of which the report tells all that was considered
 
@@ -67,7 +70,7 @@ class Allocator:
         min_gain: float = 0.0,
         hysteresis: float = 0.1,
         per_problem_max: int | None = None,
-        floor: float = 0.5,
+        floor: float = FLOOR,
     ) -> None:
         if budget is not None and budget < 0:
             raise ConfigError(f"a budget is at least 0 units, or None for no limit; got {budget}")
@@ -206,7 +209,7 @@ class Allocator:
             if account.standing != "waiting":
                 self._openings.popleft()
                 continue
-            units = self._affordable(account.opening, least=math.ceil(self._floor * account.opening))
+            units = self._affordable(account.opening, least=self._least_to_open(account))
             if not units and account.opening and self._running:
                 return None  # no second slice before all have had their opening
             self._openings.popleft()
@@ -263,7 +266,7 @@ class Allocator:
         if account.ending:
             return account.ending
         if account.opening and not account.slices and account.standing == "short":
-            return UNOPENED
+            return unopened(self._least_to_open(account))
         return ending_of(account.standing, account.options, min(self._left(), self._room(account)), begin)
 
     def settled(self, id: str, ending: Ending | None = None) -> None:
@@ -295,6 +298,9 @@ class Allocator:
         return AllocationReport(
             budget=limit, spent=self.spent, promised=self.promised, price=price, prices=prices, problems=problems
         )
+
+    def _least_to_open(self, account: Account) -> int:
+        return max(1, math.ceil(self._floor * account.opening))
 
     def _next_slice(self) -> Decision | None:
         while True:

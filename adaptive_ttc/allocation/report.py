@@ -39,13 +39,18 @@ NOT_WORTH_IT = Ending(Stopped.NOT_WORTH_IT, "what more work gains is less than i
 NOTHING_LEFT = Ending(Stopped.BUDGET, "what was left, of the budget or of its own maximum, did not pay for more")
 NOTHING_FITS = Ending(Stopped.NO_OPTION_FITS, "no work that would gain anything can be done with what was left")
 NO_ROUNDS = Ending(Stopped.NO_OPTION_FITS, "its rounds were used up (max_rounds)")
-UNOPENED = Ending(Stopped.BUDGET, "what was left did not pay for its opening")
 FAILED = Ending(Stopped.FAILED, "it failed")
+
+
+def unopened(least: int) -> Ending:
+    """The ending of a problem that was not begun; ``least``: units under which it cannot be."""
+    return Ending(Stopped.BUDGET, f"what was left did not pay for its opening, which takes at least {least:,} units")
+
 
 _OUTBID = Ending(Stopped.NOT_WORTH_IT, "others gained more per unit, and took what was left")
 
 _ENDINGS: dict[Standing, Ending] = {
-    "waiting": UNOPENED,
+    "waiting": Ending(Stopped.BUDGET, "what was left did not pay for its opening"),
     "running": Ending(Stopped.STOPPED, "it was ended while it ran"),
     "open": Ending(Stopped.STOPPED, "it was ended before its options were known"),
     "ready": Ending(Stopped.STOPPED, "it was ended while more was worth its price"),

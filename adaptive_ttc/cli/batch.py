@@ -26,6 +26,7 @@ from adaptive_ttc.cli.options import (
     load_solver,
     request_of,
     shared,
+    units,
 )
 from adaptive_ttc.cli.reachable import check_servers
 from adaptive_ttc.display.progress import Meter, progress
@@ -48,7 +49,7 @@ SHOWN = 40
 _ASKED = (
     *("dataset", "recipe", "policy", "prm", "engine", "dtype", "system_prompt", "answers", "calibration", "rule"),
     *("base_url", "max_model_len"),
-    *("seed", "sampling_seed", "shared_budget"),
+    *("seed", "sampling_seed", "shared_budget", "per_problem_max"),
 )
 """Options that decide what comes out: a run goes on from a file that was begun with the same."""
 
@@ -77,11 +78,12 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     option("--concurrency", type=int, default=CONCURRENCY, metavar="K", help="problems at work at once (%(default)s)")
     option(
         "--shared-budget",
-        type=int,
+        type=units,
         metavar="T",
         help="most that may be spent on all problems together (see --count), where it is expected to bring most "
         "(in place of --budget-tokens)",
     )
+    option("--per-problem-max", type=units, metavar="T", help="of --shared-budget: most that one problem gets")
     option(
         "--checkpoint",
         metavar="FILE",
@@ -166,6 +168,8 @@ def run_batch(options: argparse.Namespace, *, seed: int | None, sampling_seed: i
     request = request_of(options)
     if options.checkpoint is not None and options.shared_budget is None:
         raise ConfigError("--checkpoint keeps what one budget has bought for all problems: give --shared-budget")
+    if options.per_problem_max is not None and options.shared_budget is None:
+        raise ConfigError("--per-problem-max is of a shared budget: give --shared-budget, or --budget-tokens alone")
     if options.dataset is None:
         if options.engine != REPLAY or options.policy is None or not holds_traces(options.policy):
             raise ConfigError(f"--dataset says what is solved: {', '.join(MINIMATH)}, or a file")
@@ -223,7 +227,8 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
         except KeyboardInterrupt as error:
             interrupted = error
     figures = batch.figures(time.perf_counter() - started)
-    named = {**request, **({} if options.shared_budget is None else {"shared_budget": options.shared_budget})}
+    together = {name: getattr(options, name) for name in ("shared_budget", "per_problem_max")}
+    named = {**request, **{name: value for name, value in together.items() if value is not None}}
     strategy = named.pop("strategy", "default strategy")
     title = f"{options.dataset}: {', '.join([strategy, *(f'{name}={value}' for name, value in named.items())])}"
     show_figures(title, figures, batch.ended, Console(stderr=options.json == STDOUT))
@@ -256,7 +261,8 @@ async def _solve(solver: Solver, batch: Batch, request: dict[str, Any]) -> None:
     rows = [batch.rows[number] for number in waiting]
     solve: Callable[..., Awaitable[None]] = solve_rows
     if together:
-        solve = partial(solve_rows_together, budget=options.shared_budget, checkpoint=options.checkpoint)
+        own = {"budget": options.shared_budget, "checkpoint": options.checkpoint}
+        solve = partial(solve_rows_together, **own, per_problem_max=options.per_problem_max)
     async with solver:
         with warnings.catch_warnings():
             warnings.simplefilter("once", RevisionWarning)  # it is the same for all problems

@@ -24,6 +24,7 @@ from adaptive_ttc.cli.options import (
     load_solver,
     request_of,
     shared,
+    units,
 )
 from adaptive_ttc.cli.reachable import check_servers
 from adaptive_ttc.display.progress import Meter, progress
@@ -94,7 +95,7 @@ def add(subparsers: Any) -> None:
     option("--rollouts", type=int, default=8, metavar="K", help="of prm: most from one step (default: %(default)s)")
     option(
         "--shared-budget",
-        type=int,
+        type=units,
         metavar="T",
         help="most that may be spent on all problems together (see --count; in place of --budget-tokens); of prm, half "
         "of it on roll-outs",

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,22 @@ _FIELDS = (
     "max_rounds",
 )
 
+_MOST_DIGITS = 30  # of a budget; FLOPs of all machines together in a year have 28
+
 _PLACING = ("device", "dtype", "system_prompt", "max_model_len")
 _MODELS = ("policy", "prm", "second", "second_weight", "engine", "base_url", *_PLACING)
 """Options that cannot be given beside a recipe."""
+
+
+def units(text: str) -> int:
+    """A budget as it is typed: 2000000, 2_000_000 or 2e6."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite() or number.adjusted() > _MOST_DIGITS or number != number.to_integral_value():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, such as 2000000, 2_000_000 or 2e6")
+    return int(number)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +146,7 @@ def add_pair_options(parser: argparse.ArgumentParser) -> Any:
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :meth:`~adaptive_ttc.solver.Solver.solve`."""
     option = parser.add_argument_group("request").add_argument
-    option("--budget-tokens", type=int, metavar="T", help="most that may be spent on a problem (see --count)")
+    option("--budget-tokens", type=units, metavar="T", help="most that may be spent on a problem (see --count)")
     option(
         "--count",
         choices=COUNTS,

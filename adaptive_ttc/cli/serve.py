@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from adaptive_ttc.cli.options import add_model_options, load_solver
+from adaptive_ttc.cli.options import add_model_options, load_solver, units
 from adaptive_ttc.configuration.recipe import SERVED, read_recipe
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.errors import ConfigError, install_command, see
@@ -46,9 +46,9 @@ def add(subparsers: Any) -> None:
     )
     option("--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="(default: warning)")
     option = parser.add_argument_group("budgets").add_argument
-    option("--default-budget", type=int, metavar="T", help="of a request that names none (4000)")
-    option("--most-budget", type=int, metavar="T", help="most that a request may ask for")
-    option("--total-budget", type=int, metavar="T", help="most that is spent until the server ends")
+    option("--default-budget", type=units, metavar="T", help="of a request that names none (4000)")
+    option("--most-budget", type=units, metavar="T", help="most that a request may ask for")
+    option("--total-budget", type=units, metavar="T", help="most that is spent until the server ends")
     option("--count", choices=COUNTS, help="what budgets bound (default: generated tokens)")
     option = parser.add_argument_group("limits").add_argument
     option("--max-concurrency", type=int, metavar="N", help="requests at work at once (64)")

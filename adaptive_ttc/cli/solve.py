@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         return _run_many(options)
     if options.problem is None:
         raise ConfigError("give the problem, or - to read it from standard input, or --dataset FILE for many")
-    for name in ("limit", "out", "shared_budget", "checkpoint"):
+    for name in ("limit", "out", "shared_budget", "per_problem_max", "checkpoint"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} is for many problems: give --dataset, or leave it out")
     if options.json not in (None, STDOUT):

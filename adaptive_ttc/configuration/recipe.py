@@ -222,7 +222,13 @@ def _solve(path: Path, table: Any, *, prm: bool) -> dict[str, Any]:
         check_defaults(table, prm=prm)
     except ConfigError as error:
         raise ConfigError(f"{path}: in the table [solve], {error}") from error
-    return table
+    return _whole(table, ("budget_tokens",))
+
+
+def _whole(table: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The table, with budgets such as 2e15, which TOML reads as floats, as whole numbers."""
+    found = {name: table[name] for name in names if name in table}
+    return {**table, **{n: int(one) for n, one in found.items() if isinstance(one, float) and one.is_integer()}}
 
 
 def _serve(path: Path, table: Any) -> dict[str, Any]:
@@ -233,6 +239,7 @@ def _serve(path: Path, table: Any) -> dict[str, Any]:
             raise ConfigError(f"{path}: leave {name} out of the table [serve]; whom to serve is yours to say: --{name}")
     if foreign := unknown(table, SERVED):
         raise ConfigError(f"{path}: the table [serve] holds {foreign}; it has {', '.join(SERVED)}")
+    table = _whole(table, ("default_budget", "most_budget", "total_budget"))
     for name, value in table.items():
         kinds, told = _SERVED_KINDS.get(name, ((int,), "a whole number"))
         if type(value) not in kinds:

@@ -108,15 +108,17 @@ async def solve_rows_together(
     budget: int,
     concurrency: int = CONCURRENCY,
     checkpoint: str | Path | None = None,
+    per_problem_max: int | None = None,
 ) -> None:
     """Solve all problems from one shared ``budget``, and grade them; further arguments as for :func:`solve_rows`.
 
-    Rows of the same ``unique_id`` get a number in seeds; ``concurrency`` counts slices at work at once. ``checkpoint``:
-    see :meth:`~adaptive_ttc.solver.Solver.solve_many`.
+    Rows of the same ``unique_id`` get a number in seeds; ``concurrency`` counts slices at work at once. ``checkpoint``,
+    ``per_problem_max``: see :meth:`~adaptive_ttc.solver.Solver.solve_many`.
     """
     numbers = {name: index for index, name in enumerate(names_of(rows))}
     problems = [Problem.of(problem_of(row), name) for row, name in zip(rows, numbers, strict=True)]
-    asked = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint, **request}
+    asked = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint}
+    asked |= {"per_problem_max": per_problem_max, **request}
     async with solver.solve_many(problems, **asked) as pool:
         async for solution in pool:
             index = numbers[solution.problem.id]

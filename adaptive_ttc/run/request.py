@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adaptive_ttc.allocation.allocator import FLOOR
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.mathematics import MATH
@@ -18,7 +19,7 @@ from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.health import Health
 from adaptive_ttc.driver.scoring import least_score
 from adaptive_ttc.errors import ConfigError, Line, RevisionWarning, calling_line, see, warn
-from adaptive_ttc.estimate.artefact import Calibrated
+from adaptive_ttc.estimate.artefact import Calibrated, Opening
 from adaptive_ttc.policy import (
     Demand,
     Policy,
@@ -35,7 +36,7 @@ from adaptive_ttc.strategies.adaptive import GREEDY, Adaptive
 from adaptive_ttc.strategies.base import Strategy
 from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.tasks import LoopAffinity
-from adaptive_ttc.types import Problem
+from adaptive_ttc.types import Problem, whole
 
 Question = str | Sequence[Mapping[str, str]] | Problem
 Questions = Iterable[Question] | AsyncIterable[Question]
@@ -113,13 +114,26 @@ def check_early(strategy: str | Strategy | None, budget: int | None, options: Ma
     if configured.scored and not prm:
         raise _needs_prm(configured)
     _check_n(strategy, configured, options)
-    _check_budget(budget, 1)
+    _check_budget(None if budget is None else whole("budget_tokens", budget), 1)
+
+
+def check_opening(request: SolveRequest, resources: Resources, opening: Opening) -> None:
+    """Refuse a budget of many problems that does not pay for a token (ConfigError), and say what begins one of them."""
+    policy, price, most = resources.policy, request.price, request.strategy.max_tokens
+    prompt = len(policy.encode(request.problem))
+    promise = opening.within(0.0, price.decode, price.score).promise(price.decode, price.score)
+    if whole_samples(policy):
+        promise = max(promise, price.decode * min(most, policy.max_context - prompt))
+    least = math.ceil(FLOOR * (price.prompt * prompt + promise))
+    _check_budget(request.budget, price.prompt * prompt + price.decode, request.count, least)
 
 
 def check_limits(free: bool, deadline: float | None, min_gain: float | None, max_rounds: int | None) -> None:
     """Refuse impossible limits (ConfigError); ``free``: a budget alone decides what is drawn."""
     if deadline is not None and not deadline >= 0:
         raise ConfigError(f"deadline is a number of seconds of at least 0; got {deadline}")
+    if min_gain is not None and not 0 <= min_gain < math.inf:
+        raise ConfigError(f"min_gain is a gain per 1,000 units of at least 0; got {min_gain}")
     if (min_gain or max_rounds is not None) and not free:
         name = "min_gain" if min_gain else "max_rounds"
         raise ConfigError(f"{name} says where a budget alone ends: with a strategy or n, leave it out")
@@ -147,6 +161,8 @@ def make_request(
     default with ``n`` in the options, and an adaptive run without. The rest are fields of :class:`SolveRequest`.
     """
     policy, prm, second = resources.policy, resources.prm, second_policy(resources.policy)
+    budget = None if budget is None else whole("budget_tokens", budget)
+    seed = None if seed is None else whole("seed", seed)
     configured = _named(strategy, budget, options, prm is not None)
     if not isinstance(strategy, Strategy):
         configured = _with_defaults(configured, policy, prm, options)
@@ -155,7 +171,8 @@ def make_request(
     if configured.scored and prm is None:
         raise _needs_prm(configured)
     _check_n(strategy, configured, options)
-    _check_problem(problem, configured, price, count, budget, resources)
+    # what many problems share is checked once their opening is known, see check_opening
+    _check_problem(problem, configured, price, count, None if "max_concurrency" in pool else budget, resources)
     if configured.revises and policy.revision_prompt is None:
         warn(
             f"{policy.name} does not say that it was trained to revise; {configured.name} asks it in words of its own",
@@ -196,10 +213,12 @@ def make_pool_request(
         raise ConfigError(f"solve_many decides what is drawn: leave out {', '.join(named)}, or call solve for each")
     if budget is None:
         raise ConfigError("solve_many needs budget_tokens: what may be spent on all problems together")
-    if max_concurrency < 1:
+    if (max_concurrency := whole("max_concurrency", max_concurrency)) < 1:
         raise ConfigError(f"max_concurrency={max_concurrency} must be at least 1")
     if not isinstance(expected := rest.get("expected", 0), int) or expected < 0:
         raise ConfigError(f"expected is a number of problems, or 0 where it is not known; got {expected!r}")
+    if (most := rest.get("per_problem_max")) is not None:
+        rest["per_problem_max"] = whole("per_problem_max", most)
     stand_in = recorded_problem(resources.policy) or Problem.of("1 + 1?")
     return make_request(stand_in, resources, options=options, budget=budget, max_concurrency=max_concurrency, **rest)
 
@@ -342,10 +361,10 @@ def _needs_prm(strategy: Strategy) -> ConfigError:
     )
 
 
-def _check_budget(budget: int | None, least: int, count: str = "generated") -> None:
+def _check_budget(budget: int | None, least: int, count: str = "generated", begins: int = 0) -> None:
+    """``least``: units for a token; ``begins``: under which nothing is begun."""
     if budget is None:
         return
-    if not isinstance(budget, int) or isinstance(budget, bool):
-        raise ConfigError(f"budget_tokens is a whole number; got {budget!r}")
     if budget < least:
+        least = max(least, begins)
         raise ConfigError(f"budget_tokens={budget:,} does not pay for one token: give at least {least:,} ({count})")

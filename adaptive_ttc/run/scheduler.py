@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from adaptive_ttc.allocation.allocator import Allocator
+from adaptive_ttc.allocation.allocator import FLOOR, Allocator
 from adaptive_ttc.allocation.options import Forecaster, Pace, families_of
 from adaptive_ttc.allocation.report import (
     NO_ROUNDS,
@@ -85,7 +85,7 @@ class Scheduler:
             request.budget,
             min_gain=calibrated.least_gain(price.decode, price.score, alone=alone) if least is None else least,
             per_problem_max=request.per_problem_max,
-            floor=0.0 if alone else 0.5,
+            floor=0.0 if alone else FLOOR,
         )
         policy = resources.policy
         recorded = recorded_problem(policy) is not None

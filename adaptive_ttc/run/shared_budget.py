@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
 from typing import ClassVar
 
 from adaptive_ttc.database import Database
 from adaptive_ttc.errors import CheckpointError, ConfigError
 from adaptive_ttc.files.typed import damage_told
+from adaptive_ttc.types import whole
 
 # Units are text: a budget of floating-point operations may be larger than what SQLite holds as a number.
 _TABLES = """
@@ -74,8 +74,8 @@ class SharedBudget(Database):
     pragmas: ClassVar[tuple[str, ...]] = ("journal_mode = WAL", "synchronous = FULL")
 
     def __init__(self, path: str | Path, units: int, parts: int | Sequence[int]) -> None:
-        self.units = _whole("units", units)
-        weights = [1] * parts if isinstance(parts, int) else [_whole("a weight", one) for one in parts]
+        self.units = whole("the budget", units)
+        weights = [1] * parts if isinstance(parts, int) else [whole("a weight", one) for one in parts]
         if self.units < 0 or not weights or min(weights) < 1:
             raise ConfigError(
                 f"a shared budget has at least 0 units and one part, of weight 1 or more; got {units} units"
@@ -128,7 +128,7 @@ class SharedBudget(Database):
         ConfigError: there is no such part, it has leased nothing or less, or it has settled.
         """
         self._check(part)
-        spent = _whole("what a part has spent", spent)
+        spent = whole("what a part has spent", spent)
         with self._transaction():
             lease = self._leases().get(part)
             if lease is None or lease.spent is not None:
@@ -185,11 +185,3 @@ class SharedBudget(Database):
                     f"{self.path} is a budget of {row[0]} units in {parts} parts, which weigh what they did then: give "
                     "the same ones, or name another file"
                 )
-
-
-def _whole(name: str, number: int) -> int:
-    """The number as Python's own. ConfigError: it is none that is whole, such as ``4e7``."""
-    try:
-        return index(number)
-    except TypeError:
-        raise ConfigError(f"{name} of a shared budget must be a whole number; got {number!r}") from None

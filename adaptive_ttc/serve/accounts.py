@@ -14,6 +14,7 @@ from typing import Any
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.files.bounded import RECIPE, read_whole
 from adaptive_ttc.ledger import Ledger, Reservation
+from adaptive_ttc.types import whole
 
 _KEY_FORM = (
     '[NAME], below it a line sha256 = "..." (of the key, in hex) or env = "VARIABLE" (which holds the key), '
@@ -58,8 +59,8 @@ def _key(path: str | Path, name: str, table: Any) -> Key:
     ):
         raise ConfigError(f"{path}: the table of {name} is to be written {_KEY_FORM}")
     budget = table.get("budget")
-    if budget is not None and (type(budget) is not int or budget < 0):
-        raise ConfigError(f"{path}: the budget of {name} is a whole number of at least 0; got {budget!r}")
+    if budget is not None and (budget := whole(f"{path}: the budget of {name}", budget)) < 0:
+        raise ConfigError(f"{path}: the budget of {name} is at least 0; got {budget}")
     if "env" in table:
         secret = os.environ.get(str(table["env"]), "")
         if not secret:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.serve.accounts import Key
+from adaptive_ttc.types import whole
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@A-Z]+")
 
@@ -50,6 +51,9 @@ class ServeConfig:
             raise ConfigError(f"the served name {self.model!r} must not be empty, and @ in it would begin a budget")
         if self.count not in COUNTS:
             raise ConfigError(f"unknown count {self.count!r}; choose one of {', '.join(COUNTS)}")
+        for name in ("default_budget", "most_budget", "total_budget"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole(name, value))
         for name in ("default_budget", "most_budget", "total_budget", "max_concurrency", "max_waiting", "max_body"):
             value, least = getattr(self, name), 0 if name == "max_waiting" else 1
             if value is not None and (type(value) is not int or value < least):

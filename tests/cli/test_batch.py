@@ -1,5 +1,6 @@
 """``eval`` and ``solve --dataset``: a line a problem, going on, no right answers, exit codes, ``show``."""
 
+import argparse
 import json
 
 import pytest
@@ -140,6 +141,16 @@ def test_a_shared_budget_holds_over_all_runs(loaded, graded, tmp_path, monkeypat
     assert (tmp_path / "out.jsonl.checkpoint").exists()
 
 
+def test_one_problem_gets_no_more_of_a_shared_budget_than_its_own_maximum(loaded, graded, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    words = ["solve", "--dataset", str(graded), "--out", str(out), "--per-problem-max", "9e1", "--shared-budget"]
+    assert main([*words, "1_500"]) == 0
+    assert 0 < max(one["spent"] for one in lines(out)) <= 90
+    assert main([*words[:-2], "100", "--shared-budget", "1500"]) == 1  # another run than that of the file
+    assert main([*words[:-1], "--budget-tokens", "100"]) == 2
+    assert "--per-problem-max is of a shared budget: give --shared-budget" in capsys.readouterr().err
+
+
 def test_a_shared_budget_whose_checkpoint_is_gone_is_refused(loaded, graded, tmp_path, capsys):
     out = tmp_path / "out.jsonl"
     words = ["solve", "--dataset", str(graded), "--shared-budget", "1500", "--out", str(out)]
@@ -273,6 +284,14 @@ def test_options_of_one_problem_and_of_many_are_told_apart(words, message, loade
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert loaded[0] == []
+
+
+def test_budgets_are_typed_as_they_are_said():
+    typed = {"2000000": 2_000_000, "2_000_000": 2_000_000, "2e15": 2 * 10**15, "1.5e3": 1500, "1e23": 10**23, "7.0": 7}
+    assert {text: options.units(text) for text in typed} == typed
+    for text in ("1.5", "2e-1", "many", "nan", "inf", "", "1e999999999"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no whole number, such as 2000000, 2_000_000 or 2e6"):
+            options.units(text)
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,18 @@ def test_the_wheel_holds_them(tmp_path):
     names = zipfile.ZipFile(tmp_path / done.stdout.split()[-1]).namelist()
     held = {Path(name).stem for name in names if name.startswith("adaptive_ttc/recipes/") and name.endswith(".toml")}
     assert held == set(recipe_names())
+    # what the documentation calls, in folders of the package's own
+    assert {"adaptive_ttc/calibration/show.py", "adaptive_ttc/calibration/fit/__main__.py"} <= set(names)
+    assert {"adaptive_ttc/policies/openai/policy.py", "adaptive_ttc/recipes/README.md"} <= set(names)
+
+
+def test_budgets_may_be_written_with_an_exponent(tmp_path):
+    lines = ["[solve]\ncount = 'flops'\nbudget_tokens = 2e15", "[serve]\nmost_budget = 1e18\ntotal_budget = 1_000e18"]
+    recipe = read_recipe(written(tmp_path, *lines))
+    assert (str(recipe.solve["budget_tokens"]), str(recipe.serve["most_budget"])) == ("2" + 15 * "0", "1" + 18 * "0")
+    for line in ("[solve]\nbudget_tokens = 2.5", "[serve]\nmost_budget = 2.5"):
+        with pytest.raises(ConfigError, match=r"2\.5"):
+            read_recipe(written(tmp_path, line))
 
 
 def test_the_documented_recipe_is_one(tmp_path):

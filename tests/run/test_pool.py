@@ -341,11 +341,16 @@ async def test_a_problem_that_the_models_cannot_be_asked_is_returned_and_costs_n
         ({"strategy": "greedy"}, "leave out strategy"),
         ({"max_concurrency": 0}, "max_concurrency"),
         ({"deadline": -1}, "deadline"),
-        ({"budget_tokens": 0}, "does not pay for one token"),
+        ({"budget_tokens": 0}, r"does not pay for one token: give at least 20 \(generated\)"),
+        ({"budget_tokens": 7.5}, "budget_tokens is a whole number; got 7.5"),
+        ({"max_concurrency": 2.5}, "max_concurrency is a whole number; got 2.5"),
+        ({"seed": "x"}, "seed is a whole number; got 'x'"),
+        ({"per_problem_max": "5"}, "per_problem_max is a whole number; got '5'"),
         ({"budget_tokens": None}, "budget_tokens"),
         ({"count": "tokens"}, "unknown count"),
         ({"per_problem_max": 0}, "per_problem_max"),
-        ({"min_gain": -1}, "min_gain"),
+        ({"min_gain": -1}, "min_gain is a gain per 1,000 units of at least 0; got -1"),
+        ({"min_gain": float("nan")}, "min_gain is a gain per 1,000 units of at least 0; got nan"),
     ],
 )
 async def test_the_impossible_is_refused_at_once(arguments, words):
@@ -363,9 +368,18 @@ async def test_with_less_than_an_opening_for_each_those_who_are_left_out_say_so(
     assert 0 < len(without) < 12
     assert pool.spent <= 120
     assert {solution.trace.of(AllocationEvent)[-1].why for solution in without} == {
-        "what was left did not pay for its opening"
+        "what was left did not pay for its opening, which takes at least 20 units"
     }
     assert {solution.stopped for solution in without} == {Stopped.BUDGET}
+
+
+async def test_what_a_refusal_calls_enough_begins_a_problem_and_one_less_does_not():
+    async with solver(TinyPolicy(mean=20)) as one:
+        [less] = await one.solve_many(QUESTIONS[:1], budget_tokens=19)
+        [enough] = await one.solve_many(QUESTIONS[:1], budget_tokens=20.0, max_concurrency=2.0, seed=1)
+    assert (less.spent, less.candidates) == (0, ())
+    assert "which takes at least 20 units" in less.abstained
+    assert 0 < enough.spent <= 20
 
 
 async def test_a_total_of_just_what_all_openings_take_finishes_every_one_though_many_are_cut():
