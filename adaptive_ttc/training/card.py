@@ -16,15 +16,17 @@ class _Kind:
     use: tuple[str, ...]
     columns: tuple[str, ...]
     best: str
+    note: str = ""
 
 
 _LOAD_PRM = ("from adaptive_ttc.prm import load_prm", "", 'prm = load_prm("{name}")')
 _FIGURES = ("step", "train_loss", "loss", "auc", "auc_within", "auc_steps", "majority", "weighted", "gain")
 _BEST = "the mean of `auc_within` and `auc_steps` (by the loss where there is neither)"
+_UNFITTED = " `loss` is that of the sigmoid before its scale and offset were fitted to these problems."
 _KINDS = {
     "process": _Kind("a process reward model in RLHFlow's chat format", _LOAD_PRM, _FIGURES, _BEST),
     "outcome": _Kind("an outcome reward model (a sequence classifier of one label)", _LOAD_PRM, _FIGURES, _BEST),
-    "implicit": _Kind("an implicit process reward model (arXiv 2412.01981)", _LOAD_PRM, _FIGURES, _BEST),
+    "implicit": _Kind("an implicit process reward model (arXiv 2412.01981)", _LOAD_PRM, _FIGURES, _BEST, _UNFITTED),
     "policy": _Kind(
         "a policy: a causal language model, fine-tuned on right solutions (arXiv 2308.01825)",
         ("from adaptive_ttc import Solver", "", 'solver = Solver.load("{name}")'),
@@ -56,7 +58,7 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> None:
         *(f"| {name} | {value} |" for name, value in {**settings, **_derived(record)}.items()),
         "", "## Held-out problems", "",
         f"The weights of step {record['best_step']} were kept, the best of these looks by {kind.best}. The look chose "
-        "them, so that fresh problems will show less.",
+        f"them, so that fresh problems will show less.{kind.note}",
         "", f"| {' | '.join(kind.columns)} |", "|" + "---|" * len(kind.columns),
         *(f"| {' | '.join(_shown(look[name]) for name in kind.columns)} |" for look in record["looks"]),
         "", f"Fingerprint of what was written: `{record['fingerprint']}`.",

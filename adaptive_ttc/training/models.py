@@ -31,7 +31,7 @@ from adaptive_ttc.training.batching import Example
 from adaptive_ttc.training.judge import Figures, figures
 from adaptive_ttc.training.logistic import fit_logistic
 from adaptive_ttc.training.settings import TrainSettings
-from adaptive_ttc.training.trainee import Trainee, device_of, head_of, inner, log_probabilities
+from adaptive_ttc.training.trainee import DivergedError, Trainee, device_of, head_of, inner, log_probabilities
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -39,6 +39,7 @@ PLAIN_TEMPLATE = (
     "{% endif %}{% endfor %}"
 )
 """Chats as RLHFlow's PRM on Mistral has them, for tokenizers without a template of their own."""
+_FEW = 10  # problems with right and wrong samples, below which AUCs within them say little
 
 
 class Verifier(Trainee[Example]):
@@ -107,6 +108,8 @@ class Verifier(Trainee[Example]):
         logits = self.logits_of(held, stop)
         if len(logits) < len(held):
             return None
+        if not all(bool(one.isfinite().all()) for one in logits):
+            raise DivergedError
         scores = [one.sigmoid().tolist() for one in logits]
         return figures([example.graded for example in held], scores)
 
@@ -118,12 +121,14 @@ class Verifier(Trainee[Example]):
     def told(self, first: Mapping[str, Any], best: Mapping[str, Any]) -> str:
         """What came of it, beside what it was before."""
         words = [f"{self.settings.kind} verifier after {best['step']} steps"]
-        for name, key in (("AUC within held-out problems", "auc_within"), ("of steps", "auc_steps")):
+        mixed = "1 held-out problem" if best["mixed"] == 1 else f"{best['mixed']} held-out problems"
+        for name, key in ((f"AUC within {mixed}", "auc_within"), ("of steps", "auc_steps")):
             if best[key] is not None:
                 words.append(f"{name} {best[key]:.3f} ({first[key]:.3f} untrained)")
         if best["gain"] is not None:
             words.append(f"weighted votes {best['weighted']:.3f}, majority {best['majority']:.3f}")
-        return ", ".join(words)
+        few = f"; under {_FEW} problems with right and wrong samples say little" if best["mixed"] < _FEW else ""
+        return ", ".join(words) + few
 
     def finish(self, held: Sequence[Example], logits: Sequence[torch.Tensor]) -> None:
         """Learn from the finished model's logits on held-out rows what is saved beside the weights."""

@@ -27,7 +27,7 @@ from adaptive_ttc.prm.registry import CONFIG_KEY
 from adaptive_ttc.training.result import Trained, check_folder, finish
 from adaptive_ttc.training.settings import PolicySettings
 from adaptive_ttc.training.solutions import Solved, SolvedData, held_out_solutions, read_solutions
-from adaptive_ttc.training.trainee import Trainee, device_of, inner, log_probabilities
+from adaptive_ttc.training.trainee import DivergedError, Trainee, device_of, inner, log_probabilities
 from adaptive_ttc.training.trainer import Trainer
 
 _CHAT_MODEL = "adaptive_ttc.policies.chat_model"
@@ -133,6 +133,8 @@ class PolicyTrainee(Trainee[Rendered]):
                 total -= float(values.sum())
                 parts = torch.split(values, [len(example.row.targets) for example in some])
                 stops += sum(float(part[-1].exp()) for part in parts)
+        if not math.isfinite(total):
+            raise DivergedError
         return Losses(total / self.weight(held), stops / len(held))
 
     def note(self, look: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.prm.checkpoint import fingerprint
 from adaptive_ttc.training.card import write_card
 from adaptive_ttc.training.settings import FitSettings
-from adaptive_ttc.training.trainer import CHECKPOINT, Trainer
+from adaptive_ttc.training.trainer import CHECKPOINT, PARTIAL, Trainer
 
 RECORD = "training.json"
 
@@ -48,7 +48,8 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is a file; give --out a folder")
     if (folder / RECORD).exists():
         raise ConfigError(f"{folder} holds a finished model; give another --out, or remove it")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CHECKPOINT).exists():
+    held = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    if held - {PARTIAL} and CHECKPOINT not in held:  # the first checkpoint may have been cut while it was written
         raise ConfigError(f"{folder} is not empty and holds no checkpoint to go on from; give another --out")
 
 
@@ -73,9 +74,11 @@ def finish(
     }  # fmt: skip
     write_card(folder, record)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, PARTIAL):
+        (folder / name).unlink(missing_ok=True)
     best = next(look for look in trainer.looks if look["step"] == trainer.best_step)
-    return Trained(folder=folder, record=record, told=trainer.trainee.told(trainer.looks[0], best))
+    told = trainer.trainee.told(trainer.looks[0], best)
+    return Trained(folder=folder, record=record, told=f"{told}; the best of {len(trainer.looks)} looks at these")
 
 
 def _fingerprint(folder: Path) -> str:

@@ -32,6 +32,10 @@ class Rendered(Protocol):
         """Tokens of it."""
 
 
+class DivergedError(Exception):
+    """What a model makes of held-out rows is not a number."""
+
+
 class Measured(Protocol):
     """Figures of held-out rows."""
 
@@ -83,7 +87,11 @@ class Trainee(ABC, Generic[One]):
 
     @abstractmethod
     def measured(self, held: Sequence[One], stop: Callable[[], bool]) -> Measured | None:
-        """Figures of held-out rows; None where ``stop`` said so before they were all read."""
+        """Figures of held-out rows; None where ``stop`` said so before they were all read.
+
+        Raises:
+            DivergedError: what the model makes of them is not a number.
+        """
 
     @abstractmethod
     def note(self, look: Mapping[str, Any]) -> str:

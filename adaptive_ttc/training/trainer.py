@@ -13,9 +13,11 @@ import torch
 from adaptive_ttc.display.progress import Meter
 from adaptive_ttc.errors import CheckpointError, ConfigError
 from adaptive_ttc.training.batching import Schedule
-from adaptive_ttc.training.trainee import One, Trainee
+from adaptive_ttc.training.trainee import DivergedError, One, Trainee
 
 CHECKPOINT = "checkpoint.pt"
+PARTIAL = "checkpoint.partial"
+"""A checkpoint that is being written."""
 SAVE_EVERY = 120.0
 """Seconds between two checkpoints, beside those at every look."""
 
@@ -63,7 +65,7 @@ class Trainer(Generic[One]):
 
         Raises:
             KeyboardInterrupt: ``stop`` said so; the checkpoint is written.
-            ConfigError: the loss is not a number.
+            ConfigError: the loss, or what it makes of held-out rows, is not a number.
         """
         meter.start_at(self.step)
         self.trainee.model.train()
@@ -92,7 +94,10 @@ class Trainer(Generic[One]):
 
     def _look(self, stop: Callable[[], bool]) -> bool:
         """Measure and remember; False where it was stopped before it was done."""
-        found = self.trainee.measured(self.held, stop)
+        try:
+            found = self.trainee.measured(self.held, stop)
+        except DivergedError:
+            raise self._diverged("what it makes of held-out rows") from None
         if found is None:
             return False
         mean = math.fsum(self._losses) / len(self._losses) if self._losses else None
@@ -118,12 +123,22 @@ class Trainer(Generic[One]):
             loss.backward()
             summed += loss.item()
         if not math.isfinite(summed):
-            raise ConfigError(f"the loss is not a number at step {self.step}; lower --learning-rate")
+            raise self._diverged("the loss")
         torch.nn.utils.clip_grad_norm_(self._trained.values(), self.settings.clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._losses.append(summed)
         self.step += 1
+
+    def _diverged(self, what: str) -> ConfigError:
+        """The remedy; a checkpoint is of its learning rate, so that another one needs another folder."""
+        if not self.step:
+            return ConfigError(f"{what} is not a number before anything is learned: give another --policy")
+        folder = self._file.parent
+        return ConfigError(
+            f"{what} is not a number after step {self.step}: lower --learning-rate ({self._peak:g}), and remove "
+            f"{folder} or give another --out"
+        )
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: p.detach().to("cpu", copy=True) for name, p in self._trained.items()}
@@ -144,7 +159,7 @@ class Trainer(Generic[One]):
             "optimizer": self._optimizer.state_dict(), "rng": torch.get_rng_state(),
             "gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }  # fmt: skip
-        partial = self._file.with_suffix(".partial")
+        partial = self._file.with_name(PARTIAL)
         torch.save(state, partial)
         partial.replace(self._file)
 

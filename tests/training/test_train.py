@@ -64,6 +64,12 @@ async def test_the_result_is_read_and_described(policy, data, tmp_path, kind):
     assert "| held out problems | 2 |" in card
     assert not list(result.folder.glob("checkpoint*"))
     assert f"{kind} verifier" in result.line()
+    mixed = result.best["mixed"]
+    assert f"AUC within {mixed} held-out problem" in result.line()
+    assert result.line().endswith(
+        "under 10 problems with right and wrong samples say little; the best of 3 looks at these"
+    )
+    assert ("before its scale" in card) == (kind == "implicit")
 
 
 @pytest.mark.parametrize("kind", ["process", "outcome", "implicit"])
@@ -161,6 +167,27 @@ def test_checkpoints_of_another_call_and_finished_folders_are_refused(policy, da
         trained(policy, data, out)
     with pytest.raises(ConfigError, match="not empty"):
         trained(policy, data, policy)
+
+
+@pytest.mark.parametrize("kind", ["process", "implicit"])
+def test_one_that_diverges_says_what_to_change(policy, data, tmp_path, kind):
+    out = tmp_path / "out"
+    for _ in range(2):  # the same command again says the same
+        with pytest.raises(ConfigError, match=rf"not a number after step \d: lower --learning-rate .* remove {out}"):
+            trained(policy, data, out, kind=kind, learning_rate=1e30, max_steps=3, eval_every=1)
+    with pytest.raises(CheckpointError, match="another --out"):
+        trained(policy, data, out, kind=kind, max_steps=3, eval_every=1)
+    assert trained(policy, data, tmp_path / "other", kind=kind, max_steps=3, eval_every=1).record["steps"] == 3
+
+
+def test_a_kill_while_the_first_checkpoint_is_written_loses_nothing(policy, data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "checkpoint.partial").write_bytes(b"half")
+    result = trained(policy, data, out)
+    assert not list(result.folder.glob("checkpoint*"))
+    other = tensors(trained(policy, data, tmp_path / "b").folder)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in tensors(out).items())
 
 
 def test_samples_that_do_not_fit_are_left_out_and_told(policy, data, tmp_path):
