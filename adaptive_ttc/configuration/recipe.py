@@ -239,12 +239,12 @@ def _serve(path: Path, table: Any) -> dict[str, Any]:
             raise ConfigError(f"{path}: leave {name} out of the table [serve]; whom to serve is yours to say: --{name}")
     if foreign := unknown(table, SERVED):
         raise ConfigError(f"{path}: the table [serve] holds {foreign}; it has {', '.join(SERVED)}")
-    table = _whole(table, ("default_budget", "most_budget", "total_budget"))
-    for name, value in table.items():
+    found = _whole(table, ("default_budget", "most_budget", "total_budget"))
+    for name, value in found.items():
         kinds, told = _SERVED_KINDS.get(name, ((int,), "a whole number"))
         if type(value) not in kinds:
             raise ConfigError(f"{path}: in the table [serve], {name} = {value!r} must be {told}")
-    return table
+    return found
 
 
 def _model(path: Path, table: str, entries: Any) -> tuple[str, dict[str, Any]]:

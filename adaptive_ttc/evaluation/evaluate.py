@@ -117,7 +117,7 @@ async def solve_rows_together(
     """
     numbers = {name: index for index, name in enumerate(names_of(rows))}
     problems = [Problem.of(problem_of(row), name) for row, name in zip(rows, numbers, strict=True)]
-    asked = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint}
+    asked: dict[str, Any] = {"budget_tokens": budget, "max_concurrency": concurrency, "checkpoint": checkpoint}
     asked |= {"per_problem_max": per_problem_max, **request}
     async with solver.solve_many(problems, **asked) as pool:
         async for solution in pool:

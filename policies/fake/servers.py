@@ -115,7 +115,9 @@ class VirtualServers(Connections):
         await server.wait_out()
         return Queue(server.running, server.waiting) if server.tells_queue else None
 
-    async def events(self, replica: Replica, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
+    async def events(
+        self, replica: Replica, path: str, body: Mapping[str, Any], limit: int
+    ) -> AsyncGenerator[Json, None]:
         """As its base class, without a network."""
         server = self._servers[replica.index]
         if server.most is not None and server.running + server.waiting >= server.most:
