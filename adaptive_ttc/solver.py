@@ -28,7 +28,6 @@ from adaptive_ttc.run.request import (
     Priority,
     Question,
     Resources,
-    check_opening,
     check_several,
     make_pool_request,
     make_request,
@@ -248,7 +247,6 @@ class Solver(LoadsModels):
         listed = problems if isinstance(problems, Sequence) else ()
         spaces = {space_of(Problem.of(one).answers, request.answers).name for one in listed} or {request.answers.name}
         calibrated = self._calibration.calibrated(request.strategy.max_tokens, spaces)
-        check_opening(request, self.resources, calibrated.opening)
         request = with_vote_of(request, calibrated, given, prm=self.prm is not None)
         kept: dict[str, Any] = {"checkpoint": checkpoint, "keep_traces": keep_traces}
         kept["tokens"] = (lambda: self._policy_meter.statistics().tokens) if progress else None

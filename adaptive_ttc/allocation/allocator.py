@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from adaptive_ttc.allocation.envelope import Demand, Envelope, Piece, divided, pieces
-from adaptive_ttc.allocation.queue import Account, Queue
+from adaptive_ttc.allocation.queue import FLOOR, Account, Queue
 from adaptive_ttc.allocation.report import FAILED, OVER, AllocationReport, Decision, Standing, ending_of, unopened
 from adaptive_ttc.errors import ConfigError
 from adaptive_ttc.estimate.gain import Option
@@ -35,9 +35,6 @@ from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Ending
 
 _PER = 1_000  # prices are told per so many units
-
-FLOOR = 0.5
-"""Share of an opening that is worth starting with, where many share a budget and that is all that is left."""
 
 DETAILED = 1_000  # problems, of those that are over, of which the report tells all that was considered
 
@@ -209,7 +206,7 @@ class Allocator:
             if account.standing != "waiting":
                 self._openings.popleft()
                 continue
-            units = self._affordable(account.opening, least=self._least_to_open(account))
+            units = self._affordable(account.opening, least=account.begins(self._floor))
             if not units and account.opening and self._running:
                 return None  # no second slice before all have had their opening
             self._openings.popleft()
@@ -266,7 +263,7 @@ class Allocator:
         if account.ending:
             return account.ending
         if account.opening and not account.slices and account.standing == "short":
-            return unopened(self._least_to_open(account))
+            return unopened(account.begins(self._floor))
         return ending_of(account.standing, account.options, min(self._left(), self._room(account)), begin)
 
     def settled(self, id: str, ending: Ending | None = None) -> None:
@@ -298,9 +295,6 @@ class Allocator:
         return AllocationReport(
             budget=limit, spent=self.spent, promised=self.promised, price=price, prices=prices, problems=problems
         )
-
-    def _least_to_open(self, account: Account) -> int:
-        return max(1, math.ceil(self._floor * account.opening))
 
     def _next_slice(self) -> Decision | None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -11,6 +12,9 @@ from adaptive_ttc.allocation.report import Decision, ProblemReport, Standing
 from adaptive_ttc.estimate.gain import Option
 from adaptive_ttc.ledger import Ledger
 from adaptive_ttc.types import Ending
+
+FLOOR = 0.5
+"""Share of an opening that is worth starting with, where many share a budget and that is all that is left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +41,10 @@ class Account:
     def slope(self) -> float:
         """Gain per unit of the best of its options."""
         return self.envelope.slope
+
+    def begins(self, floor: float) -> int:
+        """Units that are enough to begin it, where this share of its opening is worth starting with."""
+        return max(1, math.ceil(floor * self.opening))
 
     def grant(self, decision: Decision, promise: Ledger | None) -> None:
         """What it gets next."""

@@ -30,7 +30,7 @@ from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.run.adaptive_problem import AdaptiveProblem
 from adaptive_ttc.run.checkpoint import REMEDY, Checkpoint, call_of
 from adaptive_ttc.run.checkpointed import CheckpointedProblem, settled_before
-from adaptive_ttc.run.request import Question, Questions, Resources, SolveRequest
+from adaptive_ttc.run.request import Question, Questions, Resources, SolveRequest, check_opening
 from adaptive_ttc.run.run import ending_early
 from adaptive_ttc.run.scheduler import Scheduler
 from adaptive_ttc.run.statistics import PoolStatistics
@@ -81,6 +81,7 @@ class SolutionPool(Background[Solution, None]):
         tokens: Callable[[], int] | None = None,
     ) -> None:
         super().__init__()
+        check_opening(request, resources, calibrated.opening)
         self._checkpoint = checkpoint
         self._keep_traces = keep_traces
         self._tokens = tokens  # generated so far, where progress is shown

@@ -16,8 +16,9 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from adaptive_ttc.allocation.allocator import FLOOR, Allocator
+from adaptive_ttc.allocation.allocator import Allocator
 from adaptive_ttc.allocation.options import Forecaster, Pace, families_of
+from adaptive_ttc.allocation.queue import FLOOR
 from adaptive_ttc.allocation.report import (
     NO_ROUNDS,
     NOTHING_FITS,
