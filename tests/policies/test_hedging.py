@@ -135,8 +135,8 @@ def scripted(policy: Any, *scripts: Any) -> None:
     """The answer of each replica to number 99 is what its script makes of it."""
     events = policy._connections.events
 
-    def of(replica: Any, path: str, body: Any) -> Any:
-        answer = events(replica, path, body)
+    def of(replica: Any, path: str, body: Any, limit: int) -> Any:
+        answer = events(replica, path, body, limit)
         return scripts[replica.index](answer) if body["prompt"][0] == 99 else answer
 
     policy._connections.events = of
