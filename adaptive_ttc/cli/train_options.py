@@ -32,6 +32,32 @@ NUMBERS = (
 )
 
 
+def training_parser(
+    subparsers: Any, name: str, *, help: str, description: str, example: str, data: str, out: str
+) -> argparse.ArgumentParser:
+    """A command that trains what begins from a policy.
+
+    Args:
+        subparsers: of the program.
+        name: of the command.
+        help, description, example: what it does, in a few words, in a sentence, and as command lines.
+        data: what the files hold.
+        out: what is written.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help,
+        description=f"{description} (docs/training.md). After Ctrl-C or a kill the same command goes on.",
+        epilog=f"examples:\n{example}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--policy", required=True, metavar="FOLDER", help="the causal LM to begin from, or its Hub name")
+    option("--data", required=True, nargs="+", metavar="FILE", help=f"JSON Lines of {data}")
+    option("--out", required=True, metavar="FOLDER", help=f"where the {out} goes")
+    return parser
+
+
 def add_training_options(parser: argparse.ArgumentParser, defaults: Any) -> None:
     """Options of :class:`~adaptive_ttc.training.settings.FitSettings`, with these defaults."""
     how = parser.add_mutually_exclusive_group()

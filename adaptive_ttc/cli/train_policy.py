@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from adaptive_ttc.cli.train_options import EXIT_CODES, add_training_options, train, training_options
+from adaptive_ttc.cli.train_options import add_training_options, train, training_options, training_parser
 from adaptive_ttc.training.settings import PolicySettings
 
-EXAMPLE = """examples:
+EXAMPLE = """\
   adaptive-ttc export --format rollouts --policy my-policy --dataset problems.jsonl --n 16 --out samples.jsonl
   adaptive-ttc export --format sft samples.jsonl --per-bin 1000 --out sft.jsonl
   adaptive-ttc train-policy --policy my-policy --data sft.jsonl --out my-better-policy
@@ -17,24 +17,16 @@ EXAMPLE = """examples:
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser(
+    parser = training_parser(
+        subparsers,
         "train-policy",
         help="fine-tune a policy on right solutions",
-        description="Fine-tune a causal LM on right solutions, its own or those of a data set (docs/training.md). "
-        "After Ctrl-C or a kill the same command goes on.",
-        epilog=f"{EXAMPLE}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Fine-tune a causal LM on right solutions, its own or those of a data set",
+        example=EXAMPLE,
+        data="`export --format sft`, or problems with reference solutions",
+        out="policy",
     )
     option = parser.add_argument
-    option("--policy", required=True, metavar="FOLDER", help="the causal LM to begin from, or its Hub name")
-    option(
-        "--data",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="JSON Lines of `export --format sft`, or problems with reference solutions",
-    )
-    option("--out", required=True, metavar="FOLDER", help="where the policy goes")
     option(
         "--system-prompt",
         default=PolicySettings().system_prompt,

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from adaptive_ttc.answers.spaces.registry import parse_space
-from adaptive_ttc.cli.train_options import EXIT_CODES, add_training_options, train, training_options
+from adaptive_ttc.cli.train_options import add_training_options, train, training_options, training_parser
 from adaptive_ttc.training.settings import BALANCES, KINDS, LEARN, TEMPLATES, TrainSettings
 
 if TYPE_CHECKING:
     from adaptive_ttc.training.result import Trained
 
-EXAMPLE = """examples:
+EXAMPLE = """\
   adaptive-ttc train-prm --policy my-policy --data labels.jsonl --out my-prm
   adaptive-ttc train-prm --policy my-policy --data rollouts.jsonl --out my-prm --kind implicit
 """
@@ -23,18 +23,16 @@ _DEFAULTS = TrainSettings()
 
 def add(subparsers: Any) -> None:
     """Add the command's parser."""
-    parser = subparsers.add_parser(
+    parser = training_parser(
+        subparsers,
         "train-prm",
         help="make a verifier of a policy from its graded samples",
-        description="Train a verifier on graded samples (docs/training.md). After Ctrl-C or a kill the same command "
-        "goes on.",
-        epilog=f"{EXAMPLE}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a verifier on graded samples",
+        example=EXAMPLE,
+        data="`export --format prm` or `rollouts`",
+        out="verifier",
     )
     option = parser.add_argument
-    option("--policy", required=True, metavar="FOLDER", help="the causal LM to begin from, or its Hub name")
-    option("--data", required=True, nargs="+", metavar="FILE", help="JSON Lines of `export --format prm` or `rollouts`")
-    option("--out", required=True, metavar="FOLDER", help="where the verifier goes")
     option("--kind", choices=KINDS, default=_DEFAULTS.kind, help="what is made (default: %(default)s)")
     option("--reference", metavar="FOLDER", help="what --kind implicit compares with (default: the policy as it is)")
     option(
