@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_ttc.answers.spaces.mathematics import MATH
-from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cli import interruption
 from adaptive_ttc.cli.options import (
     NOTHING_ANSWERED,
     answers_of,
+    asks_for_box,
     check_request,
     load_solver,
     request_of,
@@ -31,7 +30,7 @@ from adaptive_ttc.cli.options import (
 from adaptive_ttc.cli.reachable import check_servers
 from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
-from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
+from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems, spaces_of
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY, Outcome, names_of, solve_rows, solve_rows_together
 from adaptive_ttc.evaluation.result_file import STDOUT, without_user, writable, write_record
 from adaptive_ttc.evaluation.run_page import page_of_run
@@ -217,8 +216,7 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
     started, interrupted = time.perf_counter(), None
     if before < len(batch.rows):
         with console.status("loading the models"):
-            spaces = {row.get("answers") for row in batch.rows}
-            solver = load_solver(options, seed, boxed=all(space_of(one).asks == MATH.asks for one in spaces))
+            solver = load_solver(options, seed, boxed=asks_for_box(spaces_of(batch.rows)))
         settled = f" ({before:,} are settled)" if before else ""
         started = time.perf_counter()
         try:

@@ -20,6 +20,7 @@ from adaptive_ttc.cli.options import (
     add_model_options,
     add_request_options,
     answers_of,
+    asks_for_box,
     check_request,
     load_solver,
     request_of,
@@ -29,7 +30,7 @@ from adaptive_ttc.cli.options import (
 from adaptive_ttc.cli.reachable import check_servers
 from adaptive_ttc.display.progress import Meter, progress
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems
+from adaptive_ttc.evaluation.datasets import MINIMATH, Row, load_problems, spaces_of
 from adaptive_ttc.evaluation.evaluate import CONCURRENCY
 from adaptive_ttc.export.card import LEFT_OUT, card_paths, write_card
 from adaptive_ttc.export.exporter import ROLLOUT_SHARE, Exporter, Plan, export_pool, export_run, export_source
@@ -164,12 +165,12 @@ class _Work:
         self.options, self.request, self.file = options, request, file
         self.drawn, self.rolled = drawn, rolled
         excluded = Excluded.of(options.exclude)
-        self.solver = self._loaded() if drawn or rolled else None
         own = Grader(space=space_of(answers_of(options)))
-        self.grader = own if self.solver is None else self.solver.grader
         stack.callback(own.close)
         self.source = None if drawn else open_sources(options.sources, self._rows if options.dataset else None, own)
         self.rows = named_rows(self._rows()) if drawn else []
+        self.solver = self._loaded() if drawn or rolled else None
+        self.grader = own if self.solver is None else self.solver.grader
         size = len(self.rows) if self.source is None else self.source.size
         resources = self.solver.resources if self.solver and rolled else None
         self.exporter = Exporter(file, self._plan(), excluded, size, resources)
@@ -219,8 +220,9 @@ class _Work:
         await export_source(self.source, self.exporter, self.grader, concurrency)
 
     def _loaded(self) -> Solver:
+        spaces = spaces_of(self.rows) if self.source is None else self.source.spaces
         with Console(stderr=True).status("loading the models"):
-            return load_solver(self.options, self.options.seed)
+            return load_solver(self.options, self.options.seed, boxed=asks_for_box(spaces))
 
     def _rows(self) -> list[Row]:
         options = self.options

@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from adaptive_ttc.answers.spaces.mathematics import MATH
 from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
 from adaptive_ttc.cli.interruption import GRACE
 from adaptive_ttc.cli.reachable import knock
@@ -194,6 +195,11 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
+def asks_for_box(spaces: Iterable[str | None]) -> bool:
+    """Whether the answers of all these spaces are such as a general model may be asked to put into a box."""
+    return all(space_of(one).asks == MATH.asks for one in spaces)
+
+
 def load_solver(
     options: argparse.Namespace,
     seed: int | None,
@@ -208,7 +214,7 @@ def load_solver(
         options: of the command.
         seed: of the solver.
         defaults: whether calls of the solver take what the recipe says of them.
-        boxed: whether answers are such as a general model may be asked to put into a box.
+        boxed: whether a general model may be asked to put answers into a box, see :func:`asks_for_box`.
         calibrated: False where strategies are asked for by name alone: no calibration is read, nor does a cascade need
             one.
 
@@ -261,9 +267,12 @@ def calibration_of(options: argparse.Namespace) -> str | Path | None:
     if options.calibration is not None or options.rule is not None:
         named: str | None = options.calibration
         return named
-    if options.recipe is not None:
-        return read_recipe(options.recipe).calibration
-    other = options.policy or options.prm or options.second or options.answers not in (None, "math")
+    return own_calibration(options) if options.recipe is None else read_recipe(options.recipe).calibration
+
+
+def own_calibration(options: argparse.Namespace) -> Path | None:
+    """The embedded pair's own; None where other models or answers are named."""
+    other = options.recipe or options.policy or options.prm or options.second or options.answers not in (None, "math")
     return None if other else mini_calibration()
 
 

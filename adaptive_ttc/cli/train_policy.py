@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.cli.train_options import add_training_options, train, training_options, training_parser
+from adaptive_ttc.configuration.placing import asks_by_default
+from adaptive_ttc.loading import AUTO
 from adaptive_ttc.training.settings import PolicySettings
 
 EXAMPLE = """\
@@ -29,17 +32,20 @@ def add(subparsers: Any) -> None:
     option = parser.add_argument
     option(
         "--system-prompt",
-        default=PolicySettings().system_prompt,
         metavar="TEXT",
-        help="put before problems whose row has none (default: as a solver asks this model for mathematics)",
+        help="put before problems whose row has none (default: as a solver with these --answers asks this model)",
     )
+    option("--answers", metavar="SPACE", help="what answers are, as the policy's solver is told it (default: math)")
     add_training_options(parser, PolicySettings())
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Fine-tune, and print one line; after a signal the checkpoint is written first."""
-    settings = PolicySettings(**training_options(options), system_prompt=options.system_prompt)
+    system, space = options.system_prompt, space_of(options.answers)
+    if system is None:
+        system = AUTO if asks_by_default(space) else ""
+    settings = PolicySettings(**training_options(options), system_prompt=system)
     from adaptive_ttc.training.policy import train_policy
 
     return train(options, lambda stop: train_policy(options.policy, options.data, options.out, settings, stop=stop))

@@ -79,7 +79,8 @@ class Placing:
         for model, one, settings in zip((policy, prm), takes, (policy_settings, prm_settings), strict=True):
             common = {one[name]: value for name, value in said.items() if name in one}
             found.append({**self._where(model, one, {**common, **settings}), **common, **settings, **told})
-        if self._asks_for_mathematics(engine, answers):
+        takes_prompt = "system_prompt" in _POLICY_TAKES.get(engine, {})  # it reads chat templates
+        if takes_prompt and self.system_prompt is None and asks_by_default(answers):
             found[0].setdefault("system_prompt", AUTO)
         return found[0], found[1]
 
@@ -90,10 +91,12 @@ class Placing:
         device = settings.get("device") or best_device(model)
         return {} if device == "cpu" else {"device": device, **({} if _embedded(model) else {"dtype": "bfloat16"})}
 
-    def _asks_for_mathematics(self, engine: str, answers: AnswerSpace | None) -> bool:
-        """Whether an engine that reads chat templates is to ask for steps and a box, if the model needs to be asked."""
-        takes = "system_prompt" in _POLICY_TAKES.get(engine, {})
-        return takes and self.system_prompt is None and answers in (None, MATH)
+
+def asks_by_default(answers: AnswerSpace | None) -> bool:
+    """Whether a model that needs it is asked for steps and a box where no system prompt is given: unless an answer
+    space is named that reads what the model writes. None: none is named.
+    """
+    return answers in (None, MATH)
 
 
 def best_device(model: str | Path) -> str:

@@ -119,6 +119,11 @@ def in_space(row: Row, answers: str, gold: str) -> Row:
     return row
 
 
+def spaces_of(rows: Iterable[Row]) -> frozenset[str | None]:
+    """The answer spaces that rows name; None among them where one is read in the solver's own."""
+    return frozenset(row.get("answers") for row in rows)
+
+
 def space_named(rows: Iterable[Row], default: AnswerSpace) -> str:
     """The name of the one answer space that rows have, where they do not say, the ``default``; ConfigError: several."""
     names = sorted({space_of(row.get("answers"), default).name for row in rows})

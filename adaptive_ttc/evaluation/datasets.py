@@ -15,6 +15,7 @@ from adaptive_ttc.errors import ConfigError, install_command, see
 from adaptive_ttc.evaluation.dataset_rows import Gold, in_space, read_gold, row_of, with_letters_told
 from adaptive_ttc.evaluation.dataset_rows import Row as Row
 from adaptive_ttc.evaluation.dataset_rows import problem_of as problem_of
+from adaptive_ttc.evaluation.dataset_rows import spaces_of as spaces_of
 from adaptive_ttc.evaluation.traces import holds_traces, read_trace_files
 from adaptive_ttc.files.bounded import PROBLEM, read_lines
 

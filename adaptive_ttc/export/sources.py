@@ -33,12 +33,14 @@ class Source(Protocol):
         size: how many problems it has.
         policy: the fingerprint of the model that wrote the solutions; empty where that is not known.
         system: the system prompt that it was asked with; empty for none, and where that is not known.
+        spaces: the answer spaces that its problems name.
         told: what the data card says of it.
     """
 
     size: int
     policy: str
     system: str
+    spaces: frozenset[str | None]
     told: dict[str, Any]
 
     def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:
@@ -79,7 +81,7 @@ class TraceSource:
     def __init__(self, path: Path, grader: Grader) -> None:
         self._found = read_trace_files(path, grader.space)
         self.size, self.policy = len(self._found.problems), ""
-        self.system = ""
+        self.system, self.spaces = "", frozenset[str | None]()
         self.told = {"traces": str(path), "fingerprint": self._found.fingerprint, "models": list(self._found.models)}
 
     async def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:
@@ -119,12 +121,15 @@ class RolloutSource:
         self._path = path
         digest = hashlib.sha256()
         self.size, self.policy, self.system, last = 0, "", "", None
+        spaces = set[str | None]()
         for line in read_export(path):
             digest.update(f"{line.get('id')}\x1f{line.get('text')}\x1f{line.get('correct')}\n".encode())
             self.policy = self.policy or str(line.get("policy") or "")
             self.system = self.system or str(line.get("system") or "")
+            spaces.add(line.get("answers"))
             self.size += line.get("id") != last
             last = line.get("id")
+        self.spaces = frozenset(spaces)
         self.told = {"rollouts": str(path), "fingerprint": digest.hexdigest()[:16]}
 
     async def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:
@@ -192,6 +197,7 @@ class SeveralSources:
         self.size = sum(one.size for one in sources)
         self.policy = _one_of((one.policy for one in sources), "several models")
         self.system = _one_of((one.system for one in sources), "")
+        self.spaces = frozenset[str | None]().union(*(one.spaces for one in sources))
         self.told = {f"source {number}": one.told for number, one in enumerate(sources, start=1)}
 
     async def problems(self, grader: Grader) -> AsyncIterator[GradedProblem]:

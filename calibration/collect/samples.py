@@ -11,7 +11,7 @@ from adaptive_ttc.answers.spaces.base import answer_in
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.errors import ConfigError
-from adaptive_ttc.evaluation.datasets import Row, load_problems
+from adaptive_ttc.evaluation.datasets import Row, load_problems, spaces_of
 from adaptive_ttc.export.samples import GradedProblem, GradedSample, graded
 from adaptive_ttc.policies.replay.record import RecordedProblem, load_record
 from adaptive_ttc.strategies.adaptive import SAMPLE
@@ -38,6 +38,7 @@ class StoreSource:
             )
             self._rows = [row for row in named if "answer" in row and store.find(key, row) is not None]
         self.size, self.policy, self.system = len(self._rows), key.policy, ""
+        self.spaces = spaces_of(self._rows)
         if not self._rows:
             raise ConfigError(f"{path} holds none of these problems; it was drawn from {key.dataset}: give --dataset")
         self.told: dict[str, Any] = {"store": str(path), "settings": key.text, "settings_in_file": len(keys)}
@@ -75,6 +76,7 @@ class RecordSource:
             (known.get(one.question, Row(problem=one.question, unique_id=one.id)), one) for one in record.problems
         ]
         self.size, self.policy, self.system = len(self._problems), record.policy.fingerprint, ""
+        self.spaces = spaces_of(row for row, _ in self._problems)
         models = {"policy": record.policy.name, "prm": None if record.prm is None else record.prm.name}
         self.told: dict[str, Any] = {"record": str(path), **models}
 

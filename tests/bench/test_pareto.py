@@ -22,6 +22,7 @@ from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.gain import TableGainModel
 from adaptive_ttc.estimate.table import Vote
+from adaptive_ttc.loading import MINI_CALIBRATION
 from tests.calibration.simulated import simulated_records
 
 pytest.importorskip("matplotlib", reason="the figures need the extra 'plot'")
@@ -336,13 +337,14 @@ def test_problems_of_the_calibration_are_refused(bench, tmp_path):
         ({"replay": Path("x")}, None),
         ({"calibration": "here"}, Path("here")),
         ({"policy": "other"}, None),
+        ({"answers": "number"}, None),
+        ({}, MINI_CALIBRATION),
     ],
 )
 def test_which_calibration_is_used(bench, changed, folder):
-    asked = {"crossfit": False, "replay": None, "calibration": None, "policy": None, "prm": None, "recipe": None}
-    assert (
-        bench("adaptive_ttc.calibration.pareto.inputs").calibration_of(argparse.Namespace(**asked | changed)) == folder
-    )
+    named = ("replay", "calibration", "policy", "prm", "recipe", "second", "answers")
+    asked = argparse.Namespace(**{"crossfit": False, **dict.fromkeys(named), **changed})
+    assert bench("adaptive_ttc.calibration.pareto.inputs").calibration_of(asked) == folder
 
 
 def test_recorded_samples_are_judged_at_all_their_sizes_and_on_the_axis_that_they_tell(bench, tmp_path):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from adaptive_ttc.calibration.collect.__main__ import main as collect
 from adaptive_ttc.cli import batch, main, options
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.evaluation.settled import SettledFile
@@ -303,9 +304,11 @@ def test_budgets_are_typed_as_they_are_said():
         ({"problem": "1 + 1?", "answer": "2"}, None),
     ],
 )
-def test_a_model_is_asked_for_a_box_only_where_answers_stand_in_one(row, asked, monkeypatch, tmp_path):
-    file = tmp_path / "problems.jsonl"
-    file.write_text(json.dumps(row))
+@pytest.mark.parametrize("command", ["solve --n 1", "export --format sft", "doctor", "calibrate", "collect", "pareto"])
+def test_a_model_is_asked_for_a_box_only_where_answers_stand_in_one(command, row, asked, monkeypatch, tmp_path):
+    file, out = tmp_path / "problems.jsonl", str(tmp_path / "out")
+    rows = [{**row, "id": str(number)} for number in range(60)]
+    file.write_text("\n".join(map(json.dumps, rows)))
     given = []
 
     def load(*models, **settings):
@@ -313,5 +316,9 @@ def test_a_model_is_asked_for_a_box_only_where_answers_stand_in_one(row, asked, 
         raise ConfigError("far enough")
 
     monkeypatch.setattr(Solver, "load", load)
-    main(["solve", "--dataset", str(file), "--policy", "own", "--n", "1"])
+    name, *words = command.split()
+    words += ["--dataset", str(file), "--policy", "own"]
+    words += {"export": ["--out", out], "calibrate": ["--out", out], "collect": ["--store", out]}.get(name, [])
+    words += ["--store", str(tmp_path / "store")] if name in ("calibrate", "pareto") else []
+    (collect(words) if name == "collect" else main([name, *words]))
     assert given == [asked]

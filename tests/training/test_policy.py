@@ -164,6 +164,27 @@ def test_lora_is_merged(policy, data, tmp_path):
     assert not any("lora" in name for name in load_file(result.folder / "model.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("words", "prompt"),
+    [
+        ([], "auto"),
+        (["--answers", "math"], "auto"),
+        (["--answers", "number"], ""),
+        (["--answers", "number", "--system-prompt", "Add."], "Add."),
+    ],
+)
+def test_a_policy_is_trained_under_the_prompt_that_a_solver_of_these_answers_gives(words, prompt, monkeypatch):
+    asked = []
+
+    def train(policy, data, out, settings, **rest):
+        asked.append(settings.system_prompt)
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("adaptive_ttc.training.policy.train_policy", train)
+    assert main(["train-policy", "--policy", "p", "--data", "d", "--out", "o", *words]) == 2
+    assert asked == [prompt]
+
+
 def test_the_command_ends_with_one_line(policy, data, tmp_path, capsys):
     words = ["train-policy", "--policy", str(policy), "--data", str(data), "--out", str(tmp_path / "out")]
     words += ["--max-steps", "2", "--held-out", "0.3", "--device", "cpu"]
