@@ -18,8 +18,9 @@ EXIT_CODES = "exit codes: 0 it is written, 1 a failure, 2 an impossible request,
 NUMBERS = (
     ("epochs", float, "E", "passes over the data"),
     ("max_steps", int, "S", "optimiser steps at most; 0 trains nothing"),
-    ("tokens", int, "T", "padded tokens of a forward pass at most"),
-    ("accumulate", int, "K", "forward passes of an optimiser step"),
+    ("tokens", int, "T", "padded tokens of a batch at most"),
+    ("accumulate", int, "K", "batches of an optimiser step"),
+    ("micro_batch", int, "T", "padded tokens of a batch that are computed at once (default: 1024 on a CPU, else all)"),
     ("learning_rate", float, "R", "the peak (default: by size and kind, 1e-3 at most; docs/training.md)"),
     ("warmup", float, "SHARE", "of the steps, in which the rate rises"),
     ("clip", float, "NORM", "to which gradients are cut"),
@@ -30,6 +31,10 @@ NUMBERS = (
     ("max_length", int, "T", "tokens of a sample, above which it is left out (default: the model's context)"),
     ("seed", int, "S", "of split, order and new weights"),
 )
+
+
+OTHERS = ("device", "gradient_checkpointing")
+"""Further fields of the settings."""
 
 
 def training_parser(
@@ -71,12 +76,17 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: Any) -> None
     option(
         "--device", default=defaults.device, help="as torch names it (default: %(default)s, the GPU if there is one)"
     )
+    option(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="compute what is within layers again in place of keeping it: less memory, a third more time",
+    )
     option("--threads", type=int, metavar="N", help="torch's threads; 1 is best on a CPU under 20M parameters")
 
 
 def training_options(options: argparse.Namespace) -> dict[str, Any]:
     """What the options say, as fields of the settings."""
-    named = {name: getattr(options, name) for name in (*(name for name, *_ in NUMBERS), "device")}
+    named = {name: getattr(options, name) for name in (*(name for name, *_ in NUMBERS), *OTHERS)}
     return {**named, "lora": 0 if options.full else options.lora}
 
 

@@ -22,6 +22,10 @@ LORA_ABOVE = 1_000_000_000
 """Parameters from which on the default is LoRA, as optimiser and gradients take 16 bytes for each that is trained."""
 
 
+CPU_MICRO_BATCH = 1024
+"""Padded tokens that a CPU computes at once: more are no faster there, and each takes memory in every layer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
     """How long and how fast a model is trained, whatever it learns; ConfigError for what is out of range.
@@ -30,8 +34,12 @@ class FitSettings:
         lora: rank of LoRA; 0 trains all weights; None: all of them in models below :data:`LORA_ABOVE`, else rank 16.
         epochs: passes over the data.
         max_steps: optimiser steps at most; 0 trains nothing; None: as many as the epochs take.
-        tokens: padded tokens of one forward pass at most.
-        accumulate: forward passes of one optimiser step.
+        tokens: padded tokens of a batch at most.
+        accumulate: batches of one optimiser step.
+        micro_batch: padded tokens of a batch that are computed at once, at most; their gradients add up to those of
+            the whole batch. A longer sample is computed by itself. None: :data:`CPU_MICRO_BATCH` on a CPU, else all.
+        gradient_checkpointing: what the layers compute within is not kept for the gradient but computed again (arXiv
+            1604.06174), which takes a third more time.
         learning_rate: the peak; None: see :meth:`peak`.
         warmup: share of the steps in which it rises; then it falls by a cosine to 3 %.
         clip: norm to which gradients are cut.
@@ -48,6 +56,8 @@ class FitSettings:
     max_steps: int | None = None
     tokens: int = 8192
     accumulate: int = 1
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
     learning_rate: float | None = None
     warmup: float = 0.05
     clip: float = 1.0
@@ -150,6 +160,6 @@ def _check_positive(name: str, value: float | None) -> None:
 
 
 _LEAST = {
-    "lora": 0, "max_steps": 0, "tokens": 1, "accumulate": 1, "weight_decay": 0, "eval_every": 1, "patience": 1,
-    "max_length": 2,
+    "lora": 0, "max_steps": 0, "tokens": 1, "accumulate": 1, "micro_batch": 1, "weight_decay": 0, "eval_every": 1,
+    "patience": 1, "max_length": 2,
 }  # fmt: skip

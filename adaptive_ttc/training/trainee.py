@@ -17,7 +17,7 @@ from adaptive_ttc.prm.checkpoint import DTYPES, load_tokenizer, read_config, wei
 from adaptive_ttc.prm.families.implicit import LOGITS_AT_ONCE
 from adaptive_ttc.prm.format import Row
 from adaptive_ttc.training.batching import bucketed
-from adaptive_ttc.training.settings import FitSettings
+from adaptive_ttc.training.settings import CPU_MICRO_BATCH, FitSettings
 
 
 class Rendered(Protocol):
@@ -72,6 +72,8 @@ class Trainee(ABC, Generic[One]):
         self._load()
         if self.rank:
             self.model = _with_lora(self.model, self.rank, self.task)
+        if settings.gradient_checkpointing:
+            _checkpoint_layers(inner(self.model))
 
     @abstractmethod
     def _load(self) -> None:
@@ -119,8 +121,10 @@ class Trainee(ABC, Generic[One]):
         return self.values(model, states[index, columns], targets).float()
 
     def batches(self, examples: Sequence[One]) -> Iterator[tuple[list[int], list[One]]]:
-        """All rows, each once, with their numbers, in batches of about the same length."""
-        for some in bucketed([example.length for example in examples], self.settings.tokens):
+        """All rows, each once, with their numbers, in batches of about the same length that are computed at once."""
+        usual = CPU_MICRO_BATCH if self.device == "cpu" else self.settings.tokens
+        most = min(self.settings.tokens, self.settings.micro_batch or usual)
+        for some in bucketed([example.length for example in examples], most):
             yield some, [examples[number] for number in some]
 
     @contextmanager
@@ -183,6 +187,16 @@ def _stored(folder: Path) -> torch.dtype:
     config = read_config(folder)
     name = str(config.get("dtype") or config.get("torch_dtype"))
     return getattr(torch, name) if name in DTYPES else torch.float32
+
+
+def _checkpoint_layers(model: Any) -> None:
+    """Compute activations within layers again for the gradient. ConfigError: the model has no way to."""
+    # its name in newer releases of transformers, and in older ones
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ConfigError(f"{error}; leave --gradient-checkpointing out, and lower --micro-batch") from error
 
 
 def _with_lora(model: Any, rank: int, task: str) -> Any:

@@ -118,10 +118,11 @@ class Trainer(Generic[One]):
         for part in self._optimizer.param_groups:
             part["lr"] = self._peak * pace(self.step, self.steps, math.ceil(self.settings.warmup * self.steps))
         summed = 0.0
-        for some in batches:
-            loss = self.trainee.loss(some) / total
-            loss.backward()
-            summed += loss.item()
+        for batch in batches:
+            for _, some in self.trainee.batches(batch):
+                loss = self.trainee.loss(some) / total
+                loss.backward()
+                summed += loss.item()
         if not math.isfinite(summed):
             raise self._diverged("the loss")
         torch.nn.utils.clip_grad_norm_(self._trained.values(), self.settings.clip)

@@ -1,6 +1,7 @@
 """A policy is fine-tuned for a few steps, cut and gone on with, and loaded by the solver."""
 
 import json
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from adaptive_ttc.prm.checkpoint import fingerprint
 from adaptive_ttc.training.policy import PolicyTrainee, train_policy
 from adaptive_ttc.training.settings import PolicySettings
 from adaptive_ttc.training.solutions import read_solutions
+from tests.bench.toys import load
 from tests.prm import tiny
 from tests.training.samples import FEW
 
@@ -90,6 +92,48 @@ def test_only_the_solution_s_tokens_and_its_end_are_learned(data):
         alone, rest, both = (float(trainee.loss(some)) for some in ([first], others, [first, *others]))
     assert alone == pytest.approx(told, rel=1e-5)
     assert both == pytest.approx(alone + rest, rel=1e-5)
+
+
+def gradients(trainee, parts):
+    """The loss of all parts together, and its gradient by the name of a weight."""
+    trainee.model.train()
+    trainee.model.zero_grad()
+    loss = sum(trainee.loss(some) for some in parts)
+    loss.backward()
+    return loss.item(), {name: one.grad.clone() for name, one in trainee.model.named_parameters()}
+
+
+@pytest.mark.parametrize("chosen", [{}, {"micro_batch": 150}, {"micro_batch": 150, "gradient_checkpointing": True}])
+def test_loss_and_gradients_are_those_of_all_logits_of_a_whole_batch(data, chosen, monkeypatch):
+    trainee = PolicyTrainee(Path(MINI_POLICY), PolicySettings(**{**FEW, "tokens": 2000, **chosen}), "cpu")
+    rows = [trainee.render(one) for one in read_solutions([data]).rows[:12]]
+    parts = [some for _, some in trainee.batches(rows)]
+    assert len(parts) == 1 if not chosen else len(parts) > 2
+    assert all(len(some) * max(one.length for one in some) <= chosen.get("micro_batch", 1024) for some in parts)
+    loss, found = gradients(trainee, parts)
+    trainee.loss = partial(load(monkeypatch, "training_memory").loss_of_all_logits, trainee)
+    expected, plain = gradients(trainee, [rows])
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert plain.keys() == found.keys()
+    for name, gradient in plain.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max())), name
+
+
+def test_a_batch_in_parts_is_one_optimiser_step(policy, data, tmp_path):
+    whole = trained(policy, data, tmp_path / "whole", micro_batch=600)
+    parts = trained(policy, data, tmp_path / "parts", micro_batch=100, gradient_checkpointing=True)
+    assert [look["step"] for look in parts.record["looks"]] == [look["step"] for look in whole.record["looks"]]
+    for one, other in zip(whole.record["looks"], parts.record["looks"], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    expected, found = (load_file(one.folder / "model.safetensors") for one in (whole, parts))
+    assert all(torch.allclose(expected[name], found[name], atol=1e-3) for name in expected)
+    assert (parts.folder / "config.json").read_bytes() == (whole.folder / "config.json").read_bytes()
+
+
+def test_a_model_that_cannot_compute_its_layers_again_is_told(policy, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.LlamaForCausalLM.supports_gradient_checkpointing", False)
+    with pytest.raises(ConfigError, match="leave --gradient-checkpointing out"):
+        trained(policy, data, tmp_path / "out", gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize("family", ["llama3", "mistral1", "mistral3", "tiny"])

@@ -135,6 +135,16 @@ async def test_two_checkpoints_are_compared_without_training(policy, data, tmp_p
     assert torch.equal(found[f"reference/{name}"], tensors(other)[name])
 
 
+@pytest.mark.parametrize("kind", ["process", "outcome", "implicit"])
+def test_a_batch_in_parts_is_one_optimiser_step(policy, data, tmp_path, kind):
+    whole = trained(policy, data, tmp_path / "whole", kind=kind, micro_batch=600)
+    parts = trained(policy, data, tmp_path / "parts", kind=kind, micro_batch=100, gradient_checkpointing=True)
+    for one, other in zip(whole.record["looks"], parts.record["looks"], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    expected, found = tensors(whole.folder), tensors(parts.folder)
+    assert all(torch.allclose(expected[name], found[name], atol=1e-3) for name in expected)
+
+
 def test_it_stops_where_nothing_gets_better(policy, data, tmp_path):
     result = trained(policy, data, tmp_path / "out", max_steps=50, eval_every=1, patience=2, learning_rate=1e-9)
     assert result.record["best_step"] == 0
