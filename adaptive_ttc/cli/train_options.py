@@ -79,7 +79,7 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: Any) -> None
     option(
         "--gradient-checkpointing",
         action="store_true",
-        help="compute what is within layers again in place of keeping it: less memory, a third more time",
+        help="compute what is within layers again in place of keeping it: less memory, up to a third more time",
     )
     option("--threads", type=int, metavar="N", help="torch's threads; 1 is best on a CPU under 20M parameters")
 

@@ -39,7 +39,7 @@ class FitSettings:
         micro_batch: padded tokens of a batch that are computed at once, at most; their gradients add up to those of
             the whole batch. A longer sample is computed by itself. None: :data:`CPU_MICRO_BATCH` on a CPU, else all.
         gradient_checkpointing: what the layers compute within is not kept for the gradient but computed again (arXiv
-            1604.06174), which takes a third more time.
+            1604.06174), which takes up to a third more time.
         learning_rate: the peak; None: see :meth:`peak`.
         warmup: share of the steps in which it rises; then it falls by a cosine to 3 %.
         clip: norm to which gradients are cut.
