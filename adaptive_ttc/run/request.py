@@ -114,7 +114,8 @@ def check_early(strategy: str | Strategy | None, budget: int | None, options: Ma
     if configured.scored and not prm:
         raise _needs_prm(configured)
     _check_n(strategy, configured, options)
-    _check_budget(None if budget is None else whole("budget_tokens", budget), 1)
+    if budget is not None and whole("budget_tokens", budget) < 1:  # what is enough depends on the models
+        raise ConfigError(f"budget_tokens={budget:,} does not pay for one token: give more")
 
 
 def check_opening(request: SolveRequest, resources: Resources, opening: Opening) -> None:

@@ -149,6 +149,8 @@ def test_one_problem_gets_no_more_of_a_shared_budget_than_its_own_maximum(loaded
     assert 0 < max(one["spent"] for one in lines(out)) <= 90
     assert main([*words[:-2], "100", "--shared-budget", "1500"]) == 2
     assert "per_problem_max 90 there and 100 here" in capsys.readouterr().err
+    assert main([*words, "0"]) == 2
+    assert "budget_tokens=0 does not pay for one token: give more" in capsys.readouterr().err
     assert main([*words[:-1], "--budget-tokens", "100"]) == 2
     assert "--per-problem-max is of a shared budget: give --shared-budget" in capsys.readouterr().err
 
