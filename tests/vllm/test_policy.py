@@ -14,7 +14,7 @@ from vllm.exceptions import QueueOverflowError, VLLMValidationError
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, EngineError, OutageError
 from adaptive_ttc.loading import MINI_POLICY
 from adaptive_ttc.policies.requests import stream_seed
 from adaptive_ttc.policies.transformers import TransformersPolicy
@@ -73,7 +73,7 @@ async def test_a_killed_engine_fails_every_sample_at_once_and_for_good():
     await anyio.lowlevel.checkpoint()
     process.kill()
     errors = await asyncio.gather(*waiting, return_exceptions=True)
-    assert {type(error) for error in errors} == {EngineError}
+    assert {type(error) for error in errors} == {OutageError}
     assert not any(error.retryable for error in errors)
     with pytest.raises(EngineError, match="died") as later:
         await policy.sample(ask(policy))
