@@ -187,7 +187,8 @@ class Scheduler:
             problem.look(forecast)
         self._arrive(arrived)
         self._reopen([one for one in going if one.came_to_nothing], others=outage)
-        for problem in [one for one in self._unopened if one.error and self._standing(one) == "waiting"]:
+        opened = self._unopened if outage else arrived
+        for problem in [one for one in opened if one.error and self._standing(one) == "waiting"]:
             self._fail(problem, work)
         for problem in going:
             if problem.error is not None:
