@@ -117,7 +117,12 @@ class Batch:
                     f"{options.out} answers another problem of the id {name}: the data set has changed; name another "
                     "file with --out"
                 )
-        self.settled = {self._numbers[name]: one for name, one in before.items() if name in self._numbers}
+        self.settled: dict[int, Settled] = {}
+        self.answered = 0  # of them, how many have an answer
+        self._graded = self._right = 0  # how many were checked, and were right
+        for name, one in before.items():
+            if name in self._numbers:
+                self._settle(self._numbers[name], one)
         self.traces: dict[int, Trace] = {}  # for the page
 
     @property
@@ -125,26 +130,27 @@ class Batch:
         """Those that have settled, in the order of the data set."""
         return [self.settled[number] for number in sorted(self.settled)]
 
-    @property
-    def answered(self) -> int:
-        """How many of them have an answer."""
-        return sum(one.answer is not None for one in self.settled.values())
-
     def add(self, number: int, outcome: Outcome) -> None:
         """A problem has settled; one that is in the file was settled by an earlier run, and is there for its checks."""
         if self.options.html is not None and outcome.solution is not None:
             self.traces[number] = as_drawn(outcome.solution.trace, outcome.solution.trace.started)
         if number in self.settled:
             return
-        self.settled[number] = one = Settled.of(outcome, self.names[number])
+        one = Settled.of(outcome, self.names[number])
+        self._settle(number, one)
         if self.file is not None:
             self.file.write(one)
 
+    def _settle(self, number: int, one: Settled) -> None:
+        self.settled[number] = one
+        self.answered += one.answer is not None
+        self._graded += one.correct is not None
+        self._right += bool(one.correct)
+
     def note(self) -> str:
         """How many were right, or have an answer."""
-        graded = [one.correct for one in self.settled.values() if one.correct is not None]
-        if graded:
-            return f"{sum(graded) / len(graded):.1%} right"
+        if self._graded:
+            return f"{self._right / self._graded:.1%} right"
         return f"{self.answered / max(len(self.settled), 1):.1%} answered"
 
     def figures(self, seconds: float) -> dict[str, Any]:
