@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from adaptive_ttc.calibration.collect.arms import parse_arms
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.calibration.collect.traces import read_traces
 from adaptive_ttc.calibration.fit.accuracy import choose_vote
 from adaptive_ttc.calibration.fit.classifier import log_loss
@@ -127,7 +127,7 @@ def judged(told: Told, states: States, actions: Sequence[Action]) -> dict[str, f
 
 def chosen(records: Sequence[ProblemRecord], problems: int, seed: int) -> list[int]:
     """Numbers of at least so many problems of random groups; ConfigError where hardly any others are left."""
-    groups = np.array([record.group or record.id for record in records])
+    groups = np.array(groups_of(records))
     found: list[int] = []
     for name in np.random.default_rng(seed).permutation(np.unique(groups)).tolist():
         if len(found) >= problems:

@@ -86,7 +86,7 @@ def fitted_to_others(
     records: Sequence[ProblemRecord], most: int, seed: int, fit: Fit[T]
 ) -> Callable[[ProblemRecord], T]:
     """Of each problem what ``fit`` makes of at most ``most`` problems of other groups."""
-    groups = len({record.group or record.id for record in records})
+    groups = len(set(groups_of(records)))
     folds = crossfit(records, 2 if groups >= 2 * most else 5, seed)
     made = []
     for number in range(folds.count):
@@ -114,7 +114,7 @@ def shipped_rules(
 def slopes(traces: Traces, records: Sequence[ProblemRecord], counts: Sequence[int], seed: int) -> dict[str, Slope]:
     """Of true on forecast gains, of forecasts that are fitted to so many problems of other groups (0: to none)."""
     general = general_prior(traces)
-    held = len({record.group or record.id for record in records})
+    held = len(set(groups_of(records)))
     found = {}
     for most in counts:
         if most == 0:

@@ -49,6 +49,11 @@ class ProblemRecord:
         """The question, or what stands for it where it is not known."""
         return self.question or self.group or self.id
 
+    @property
+    def own_group(self) -> str:
+        """What errs together with it: its group, or where it has none, itself."""
+        return self.group or self.id
+
     def nothing(self) -> Evidence:
         """Evidence before any work."""
         return Evidence(self.question, self.prompt_tokens)
@@ -66,7 +71,7 @@ class ProblemRecord:
 
 def groups_of(records: Sequence[ProblemRecord]) -> list[str]:
     """The group of every record, whose members err together; one without a group is one by itself."""
-    return [record.group or record.id for record in records]
+    return [record.own_group for record in records]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from itertools import product
 
 import numpy as np
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord
-from adaptive_ttc.calibration.judge.held_out import at_most, crossfit
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
+from adaptive_ttc.calibration.judge.held_out import at_most, parts_of
 from adaptive_ttc.calibration.judge.sampling import Order, mean_tokens
 from adaptive_ttc.errors import CalibrationError
 from adaptive_ttc.estimate.agreement import AHEAD, EDGES, SHAPE, Array
@@ -153,7 +153,7 @@ def choose_signs(
     """What samples' looks tell of their being right: by the log-probability of outcomes of the leading answer, each of
     half of the problems by what was ``fitted`` to the other half.
     """
-    parts = _parts(records, 2)
+    parts = parts_of(records, 2)
     if not parts:
         return SIGNS
 
@@ -176,8 +176,8 @@ def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]
     """Slope of true on forecast gains, four samples ahead, of problems under what was ``fitted`` to others, shrunk
     toward 1 by its standard error (problems of a group err together).
     """
-    square, product = (dict.fromkeys((_group(record) for record in records), 0.0) for _ in range(2))
-    for learn, judge in _parts(records):
+    square, product = (dict.fromkeys(groups_of(records), 0.0) for _ in range(2))
+    for learn, judge in parts_of(records):
         model = fitted(learn)
         for row in _judged(records, judge):
             for seed in range(2):
@@ -186,8 +186,8 @@ def gain_scale(records: Sequence[ProblemRecord], fitted: Callable[[Sequence[int]
                 for look in _SCALED:
                     if look + AHEAD[3] < len(right):
                         forecast = model.model.outlook(*model.answers(order.attempts[:look])).gains[3]
-                        square[_group(records[row])] += forecast**2
-                        product[_group(records[row])] += forecast * float(right[look + AHEAD[3]] - right[look])
+                        square[records[row].own_group] += forecast**2
+                        product[records[row].own_group] += forecast * float(right[look + AHEAD[3]] - right[look])
     total = math.fsum(square.values())
     if not total:
         return 1.0
@@ -210,28 +210,10 @@ def own_length(records: Sequence[ProblemRecord]) -> float:
     return min(4.0, max(0.1, within / between)) if between > 0 else 4.0
 
 
-def _parts(records: Sequence[ProblemRecord], most: int = 5) -> list[tuple[list[int], list[int]]]:
-    """Rows to learn from and rows to judge, of other groups, for every fold; none where there are too few groups."""
-    folds = min(most, len({_group(record) for record in records}) // 2)
-    if folds < 2:
-        return []
-    fold = crossfit(records, folds, 0).fold
-    numbers = [fold[record.id] for record in records]
-    rows = range(len(records))
-    return [
-        ([row for row in rows if numbers[row] != out], [row for row in rows if numbers[row] == out])
-        for out in range(folds)
-    ]
-
-
 def _judged(records: Sequence[ProblemRecord], rows: Sequence[int]) -> list[int]:
     """At most :data:`_JUDGED` of the rows."""
     kept = {record.id for record in at_most([records[row] for row in rows], _JUDGED, 0)}
     return [row for row in rows if records[row].id in kept]
-
-
-def _group(record: ProblemRecord) -> str:
-    return record.group or record.id
 
 
 def _best(candidates: Sequence[VoteWeights], worth: Callable[[VoteWeights], Array]) -> VoteWeights:
@@ -285,7 +267,7 @@ def _held_out(records: Sequence[ProblemRecord], seen: Array, general: AnswerPrio
     each component included; of -inf where there are too few groups.
     """
     found: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
-    for learn, judge in _parts(records, folds):
+    for learn, judge in parts_of(records, folds):
         base = general.sharpened(list(seen[learn])).weights
         for strength, known in found.items():
             weights = maximised(seen[learn], base, strength, rounds=30)

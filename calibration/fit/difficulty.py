@@ -226,7 +226,7 @@ def stage_rows(
             won, rest = counts_without(record, order[: _shown(stage)])
             features.append(reading.features(evidence))
             problem.append(record.id)
-            group.append(record.group or record.id)
+            group.append(record.own_group)
             right.append(won)
             drawn.append(rest)
             weight.append(1 / orders)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.calibration.judge.replay import State, UnitOrder, VoteTotals
 from adaptive_ttc.estimate.features import Evidence, Reading, counted_as, family_of
 from adaptive_ttc.estimate.gain import Action, Array
@@ -126,8 +126,7 @@ def training_rows(
                 right.append(order.accuracy(ballots.totals(order, state)))
                 problem.append(number)
     owner, tries, after, generated, prm = (np.array(column) for column in zip(*trials, strict=True))
-    names = [record.group or record.id for record in records]
-    _, groups = np.unique(names, return_inverse=True)
+    _, groups = np.unique(groups_of(records), return_inverse=True)
     numbers = np.array(problem)
     return TrainingRows(
         np.stack(states), np.array(right), owner, tries, after, generated, prm, numbers, groups[numbers], tuple(seen)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.evaluation.datasets import Row
 
@@ -85,13 +85,29 @@ def crossfit(records: Sequence[ProblemRecord], folds: int, seed: int) -> Folds:
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
         raise CalibrationError(f"problem {twice!r} is there twice, so that it could be in two folds: keep one")
-    groups = {record.group or record.id for record in records}
+    groups = set(groups_of(records))
     if folds < 2 or len(groups) < 2 * folds:
         raise CalibrationError(
             f"{len(groups)} problem(s) make no {folds} folds: take at least 2 folds and two problems for each"
         )
     fold = folds_of(groups, folds, seed)
-    return Folds(folds, {record.id: fold[record.group or record.id] for record in records})
+    return Folds(folds, {record.id: fold[record.own_group] for record in records})
+
+
+def parts_of(records: Sequence[ProblemRecord], most: int = 5, seed: int = 0) -> list[tuple[list[int], list[int]]]:
+    """Rows to learn from and rows to judge, of other groups, for each of at most so many folds; none where there are
+    too few groups.
+    """
+    folds = min(most, len(set(groups_of(records))) // 2)
+    if folds < 2:
+        return []
+    fold = crossfit(records, folds, seed).fold
+    numbers = [fold[record.id] for record in records]
+    rows = range(len(records))
+    return [
+        ([row for row in rows if numbers[row] != out], [row for row in rows if numbers[row] == out])
+        for out in range(folds)
+    ]
 
 
 def folds_of(groups: Iterable[str], folds: int, seed: int | str) -> dict[str, int]:

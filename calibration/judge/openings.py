@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, groups_of
 from adaptive_ttc.calibration.fit.accuracy import Curves
 from adaptive_ttc.calibration.judge.gains import FoldModels
-from adaptive_ttc.calibration.judge.held_out import crossfit
+from adaptive_ttc.calibration.judge.held_out import parts_of
 from adaptive_ttc.calibration.judge.replay import UnitOrder, replay
 from adaptive_ttc.estimate.artefact import Opening
 from adaptive_ttc.estimate.table import Vote
@@ -119,18 +119,15 @@ def _surely_from(gains: Array, records: Sequence[ProblemRecord], seed: int) -> f
     chosen on other problems, they have an interval above 0 over groups of problems: the best of several is better by
     chance.
     """
-    groups = groups_of(records)
-    folds = min(FOLDS, len(set(groups)) // 2)
-    if folds < 2:
+    parts = parts_of(records, FOLDS, seed)
+    if not parts:
         return 0.0
-    fold = crossfit(records, folds, seed).fold
-    number = np.array([fold[record.id] for record in records])
     outside = np.zeros(len(records))
-    for out in range(folds):
-        start = _gains_from(gains[:, number != out].mean(axis=1))
+    for learn, judge in parts:
+        start = _gains_from(gains[:, learn].mean(axis=1))
         chosen = np.array(SHARES) >= (start or np.inf)
-        outside[number == out] = gains[chosen][:, number == out].sum(axis=0)
-    surely = interval(outside, groups, resamples=2_000, seed=seed).low > 0
+        outside[judge] = gains[chosen][:, judge].sum(axis=0)
+    surely = interval(outside, groups_of(records), resamples=2_000, seed=seed).low > 0
     return _gains_from(gains.mean(axis=1)) if surely else 0.0
 
 

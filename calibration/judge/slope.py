@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord
+from adaptive_ttc.calibration.collect.records import ProblemRecord, groups_of
 from adaptive_ttc.calibration.judge.sampling import Array, Order, Rule, curve, worth_of
 from adaptive_ttc.estimate.agreement_gain import PoolGainModel
 
@@ -47,7 +47,7 @@ def slope_on(
 
     A state counts if :data:`AHEAD` more samples were recorded.
     """
-    sums: dict[str, Array] = {record.group or record.id: np.zeros(5) for record in records}
+    sums: dict[str, Array] = {group: np.zeros(5) for group in groups_of(records)}
     for number in range(orders):
         drawn = [Order.of(record, number, MOST) for record in records]
         models = [model_of(record) for record in records]
@@ -55,7 +55,7 @@ def slope_on(
         watched = {id(model): _watched(model, seen) for model in models}
         curve(drawn, [watched[id(model)] for model in models], [math.inf])
         right = {id(order): order.accuracy(model.weight) for order, model in zip(drawn, models, strict=True)}
-        group = {id(order): order.record.group or order.record.id for order in drawn}
+        group = {id(order): order.record.own_group for order in drawn}
         for (key, n), forecast in seen.items():
             if n + AHEAD < len(right[key]):
                 true = float(right[key][n + AHEAD] - right[key][n])

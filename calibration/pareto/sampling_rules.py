@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights
+from adaptive_ttc.calibration.collect.records import ProblemRecord, UnitRecord, Weights, groups_of
 from adaptive_ttc.calibration.fit.accuracy import vote_accuracy
 from adaptive_ttc.calibration.judge.gains import PRICES
 from adaptive_ttc.calibration.pareto.curves import Line, Point
@@ -144,8 +144,8 @@ def sampling_lines(
     drawn = draw(records, vote, seed)
     scored = scored and "weighted" in drawn[0].right
     if tuned_on is None:
-        groups = [record.group or record.id for record in records]
-        splits = [([drawn[row] for row in learn], rows) for learn, rows in tuning_parts(groups, folds, seed)]
+        apart = tuning_parts(groups_of(records), folds, seed)
+        splits = [([drawn[row] for row in learn], rows) for learn, rows in apart]
     else:
         splits = [(draw(tuned_on, vote, seed), np.arange(len(drawn)))]
     rules_of: dict[str, Callable[[Sequence[Drawn]], list[Rule]]] = {

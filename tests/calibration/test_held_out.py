@@ -9,7 +9,7 @@ import pytest
 from adaptive_ttc.calibration.collect.records import ProblemRecord
 from adaptive_ttc.calibration.fit import agreement, pipeline
 from adaptive_ttc.calibration.judge import contest
-from adaptive_ttc.calibration.judge.held_out import CrossFitted, Fitted, at_most, crossfit
+from adaptive_ttc.calibration.judge.held_out import CrossFitted, Fitted, at_most, crossfit, parts_of
 from adaptive_ttc.errors import CalibrationError
 from tests.calibration.test_agreement import records as agreeing
 
@@ -72,7 +72,7 @@ def test_the_rows_that_forecasts_are_judged_by_are_drawn_from_their_fold(monkeyp
     monkeypatch.setattr(agreement, "_JUDGED", 3)
     records = problems(20)
     for order in (records, records[::-1]):
-        parts = agreement._parts(order, 2)
+        parts = parts_of(order, 2)
         judged = [[order[row] for row in agreement._judged(order, judge)] for _, judge in parts]
         folds = crossfit(records, 2, 0)
         for number, one in enumerate(judged):
