@@ -20,7 +20,6 @@ from adaptive_ttc.cli import interruption
 from adaptive_ttc.cli.options import (
     NOTHING_ANSWERED,
     answers_of,
-    asks_for_box,
     check_request,
     load_solver,
     request_of,
@@ -222,7 +221,7 @@ def _solved(batch: Batch, request: dict[str, Any], seed: int | None) -> int:
     started, interrupted = time.perf_counter(), None
     if before < len(batch.rows):
         with console.status("loading the models"):
-            solver = load_solver(options, seed, boxed=asks_for_box(spaces_of(batch.rows)))
+            solver = load_solver(options, seed, spaces=spaces_of(batch.rows))
         settled = f" ({before:,} are settled)" if before else ""
         started = time.perf_counter()
         try:

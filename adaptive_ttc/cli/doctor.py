@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptive_ttc.cli import interruption
-from adaptive_ttc.cli.options import add_model_options, answers_of, asks_for_box, calibration_of, load_solver
+from adaptive_ttc.cli.options import add_model_options, answers_of, calibration_of, load_solver
 from adaptive_ttc.doctor.check import Check
 from adaptive_ttc.doctor.examine import examine
 from adaptive_ttc.doctor.problems import rows as worked_rows
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     try:
         with console.status("loading the models"):
-            solver = load_solver(options, options.seed, boxed=asks_for_box(spaces_of(rows)), calibrated=False)
+            solver = load_solver(options, options.seed, spaces=spaces_of(rows), calibrated=False)
     except AdaptiveTTCError as error:
         checks = [Check(name="models", status="fault", found=str(error))]
     else:

@@ -20,7 +20,6 @@ from adaptive_ttc.cli.options import (
     add_model_options,
     add_request_options,
     answers_of,
-    asks_for_box,
     check_request,
     load_solver,
     request_of,
@@ -222,7 +221,7 @@ class _Work:
     def _loaded(self) -> Solver:
         spaces = spaces_of(self.rows) if self.source is None else self.source.spaces
         with Console(stderr=True).status("loading the models"):
-            return load_solver(self.options, self.options.seed, boxed=asks_for_box(spaces))
+            return load_solver(self.options, self.options.seed, spaces=spaces)
 
     def _rows(self) -> list[Row]:
         options = self.options

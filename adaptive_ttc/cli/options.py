@@ -195,17 +195,12 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
-def asks_for_box(spaces: Iterable[str | None]) -> bool:
-    """Whether the answers of all these spaces are such as a general model may be asked to put into a box."""
-    return all(space_of(one).asks == MATH.asks for one in spaces)
-
-
 def load_solver(
     options: argparse.Namespace,
     seed: int | None,
     *,
     defaults: bool = False,
-    boxed: bool = True,
+    spaces: Iterable[str | None] = (),
     calibrated: bool = True,
 ) -> Solver:
     """Load the models that the options name, with their calibration if asked for.
@@ -214,7 +209,8 @@ def load_solver(
         options: of the command.
         seed: of the solver.
         defaults: whether calls of the solver take what the recipe says of them.
-        boxed: whether a general model may be asked to put answers into a box, see :func:`asks_for_box`.
+        spaces: answer spaces that problems name; a general model is asked to put answers into a box only where these
+            all are such.
         calibrated: False where strategies are asked for by name alone: no calibration is read, nor does a cascade need
             one.
 
@@ -223,6 +219,7 @@ def load_solver(
     """
     check_beside(options)
     knock(options)
+    boxed = all(space_of(one).asks == MATH.asks for one in spaces)
     calibration = _calibration(options) if calibrated else {"calibration": prior_of(Strategy.max_tokens, prm=False)}
     if options.recipe is not None:
         word = {"api_key_env": options.api_key_env, "trust_remote_code": options.trust_remote_code}

@@ -27,7 +27,7 @@ from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, PoolKey, UnitSampler, pool_key
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code, interruption
-from adaptive_ttc.cli.options import add_pair_options, answers_of, asks_for_box, check_beside, load_solver, second_of
+from adaptive_ttc.cli.options import add_pair_options, answers_of, check_beside, load_solver, second_of
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of, spaces_of
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         if part is not parts[0] and not affords(part):
             console.print(Text("ended early: no tokens are left for the second policy", style="yellow"))
             return
-        load = partial(load_solver, part, options.seed, boxed=asks_for_box(spaces_of(rows)))
+        load = partial(load_solver, part, options.seed, spaces=spaces_of(rows))
         with Store(options.store) as store, load() as solver:
             settings = {name: getattr(options, name) for name in ("seed", "temperature", "max_tokens")}
             key = pool_key(solver, options.dataset, rows, **settings)

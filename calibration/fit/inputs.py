@@ -29,7 +29,7 @@ from adaptive_ttc.calibration.collect.records import ProblemRecord, Weights, loa
 from adaptive_ttc.calibration.collect.store import Store
 from adaptive_ttc.calibration.collect.units import PoolKey, pool_key
 from adaptive_ttc.calibration.fit.difficulty import check_enough
-from adaptive_ttc.cli.options import answers_of, asks_for_box, load_solver
+from adaptive_ttc.cli.options import answers_of, load_solver
 from adaptive_ttc.configuration.recipe import read_recipe
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.features import Unit, family_of
@@ -136,7 +136,7 @@ def _drawn(
     beside: Sequence[PoolKey],
 ) -> _Drawn:
     """Draw what the store lacks of one policy, ``beside`` the units of others, and read what is complete."""
-    load = partial(load_solver, options, options.sampling_seed, boxed=asks_for_box(spaces_of(rows)))
+    load = partial(load_solver, options, options.sampling_seed, spaces=spaces_of(rows))
     with Store(options.store) as store, load() as solver:
         settings = {name: getattr(options, name) for name in ("temperature", "max_tokens")}
         key = pool_key(solver, options.dataset, rows, seed=options.sampling_seed, **settings)

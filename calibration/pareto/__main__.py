@@ -73,7 +73,7 @@ from adaptive_ttc.calibration.pareto.inputs import Guide, Tested, calibration_of
 from adaptive_ttc.calibration.pareto.pooled import in_pool, pooled_lines
 from adaptive_ttc.calibration.pareto.sampling_rules import sampling_lines
 from adaptive_ttc.cli import Parser, exit_code
-from adaptive_ttc.cli.options import add_model_options, asks_for_box, load_solver, second_of
+from adaptive_ttc.cli.options import add_model_options, load_solver, second_of
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import CalibrationError, ConfigError, install_command
 from adaptive_ttc.evaluation.datasets import spaces_of
@@ -309,7 +309,7 @@ def with_runs(found: Findings, options: argparse.Namespace, tested: Tested, cons
         tell("live")
         places = np.unique((np.linspace(*LIVE, options.live) * (len(found.budgets) - 1)).round().astype(int))
         budgets = [found.budgets[place] for place in places]
-        load = partial(load_solver, options, options.seed or 0, boxed=asks_for_box(spaces_of(tested.rows)))
+        load = partial(load_solver, options, options.seed or 0, spaces=spaces_of(tested.rows))
         found = replace(found, live=rules.live_points(load, tested, options.axis, own, budgets))
     if options.reference_policy and options.axis == "flops" and not options.replay:
         tell("the larger policy")

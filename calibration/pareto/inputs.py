@@ -27,7 +27,7 @@ from adaptive_ttc.calibration.fit.pipeline import Settings, calibrate
 from adaptive_ttc.calibration.fit.recorded import from_recorded
 from adaptive_ttc.calibration.judge.held_out import check_overlap, crossfit
 from adaptive_ttc.calibration.judge.replay import Forecaster
-from adaptive_ttc.cli.options import answers_of, asks_for_box, load_solver, own_calibration
+from adaptive_ttc.cli.options import answers_of, load_solver, own_calibration
 from adaptive_ttc.errors import CalibrationError, ConfigError
 from adaptive_ttc.estimate.artefact import Calibrated, Opening, read_meta
 from adaptive_ttc.estimate.gain import GainModel, Posteriors, TableGainModel
@@ -116,7 +116,7 @@ def collected(options: argparse.Namespace, arms: Sequence[Arm], console: Console
     dataset, seed = options.dataset, options.seed or 0
     rows = load_problems(dataset, options.limit, options.seed, answers_of(options))
     wanted = demand(arms)
-    load = partial(load_solver, options, seed, boxed=asks_for_box(spaces_of(rows)))
+    load = partial(load_solver, options, seed, spaces=spaces_of(rows))
     with load() as solver, Store(options.store) as store:
         key = pool_key(solver, dataset, rows, seed=seed)
         parameters = solver.policy.parameters
@@ -213,7 +213,7 @@ def tuning_records(options: argparse.Namespace) -> Sequence[ProblemRecord] | Non
     dataset = read_meta(folder)["dataset"]
     name, answers = dataset["name"], answers_of(options)
     rows = load_problems(name, dataset.get("problems"), answers=answers)
-    with load_solver(options, 0, boxed=asks_for_box(spaces_of(rows))) as solver, Store(options.tuning_store) as store:
+    with load_solver(options, 0, spaces=spaces_of(rows)) as solver, Store(options.tuning_store) as store:
         records = load_records(store, pool_key(solver, name, rows), rows, {SAMPLE: options.most})
     if not records:
         raise CalibrationError(f"{options.tuning_store} holds no {options.most} samples of {name} by this pair")
