@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,15 +42,18 @@ NO_ROUNDS = Ending(Stopped.NO_OPTION_FITS, "its rounds were used up (max_rounds)
 FAILED = Ending(Stopped.FAILED, "it failed")
 
 
+_UNOPENED = Ending(Stopped.BUDGET, "what was left did not pay for its opening")
+
+
 def unopened(least: int) -> Ending:
     """The ending of a problem that was not begun; ``least``: units under which it cannot be."""
-    return Ending(Stopped.BUDGET, f"what was left did not pay for its opening, which takes at least {least:,} units")
+    return replace(_UNOPENED, why=f"{_UNOPENED.why}, which takes at least {least:,} units")
 
 
 _OUTBID = Ending(Stopped.NOT_WORTH_IT, "others gained more per unit, and took what was left")
 
 _ENDINGS: dict[Standing, Ending] = {
-    "waiting": Ending(Stopped.BUDGET, "what was left did not pay for its opening"),
+    "waiting": _UNOPENED,
     "running": Ending(Stopped.STOPPED, "it was ended while it ran"),
     "open": Ending(Stopped.STOPPED, "it was ended before its options were known"),
     "ready": Ending(Stopped.STOPPED, "it was ended while more was worth its price"),

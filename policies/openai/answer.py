@@ -215,10 +215,10 @@ class Answer:
                 "the server tells neither token ids nor how many tokens it generated, so that no budget can hold; "
                 "take one that knows return_token_ids or stream_options.include_usage"
             )
-        exact = answer.exact and thought.exact
-        came = max(len(thinking) + len(ids) + len(end), 0 if exact else self._events)
+        exact, written_out = answer.exact and thought.exact, len(thinking) + len(ids) + len(end)
+        came = max(written_out, 0 if exact else self._events)
         generated = self._generated(came, thinking=len(thinking))
-        missing = max(0, min(generated, self._limit) - (len(thinking) + len(ids) + len(end)))
+        missing = max(0, min(generated, self._limit) - written_out)
         if missing and not self._whole:
             raise EngineError(f"the server did not name all of its {generated} tokens", retryable=True)
         # thinking that the server counts and does not show; all of it while nothing is answered
