@@ -11,7 +11,7 @@ import pytest
 from adaptive_ttc.policies.fake import EOS, FakePolicy
 from adaptive_ttc.policies.replay import Recorder
 from adaptive_ttc.policies.transformers import TransformersPolicy
-from tests.conformance.policy_suite import CASES, CHECKS, PolicyCase, register
+from tests.conformance.policy_suite import CASES, CHECKS, PolicyCase, register, run_check
 from tests.policies.recorded import replay_of
 from tests.policies.tiny import folder
 
@@ -65,4 +65,4 @@ register(PolicyCase("transformers", transformers, lambda **settings: transformer
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("case", CASES)
 async def test_conformance(case: str, check: str) -> None:
-    await CHECKS[check](CASES[case])
+    await run_check(check, CASES[case])

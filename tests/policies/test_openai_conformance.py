@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adaptive_ttc.policies.openai import OpenAIPolicy
-from tests.conformance.policy_suite import CHECKS, PolicyCase
+from tests.conformance.policy_suite import CHECKS, PolicyCase, run_check
 from tests.policies.openai_server import ToyServer, folder
 from tests.policies.server_profiles import MODEL, OLD_VLLM, PROFILES, TGI, Profile
 
@@ -57,4 +57,4 @@ CASES = {
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("case", CASES)
 async def test_conformance(case: str, check: str) -> None:
-    await CHECKS[check](CASES[case])
+    await run_check(check, CASES[case])

@@ -41,8 +41,10 @@ class VLLMServer:
             *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log", *arguments),
         ]
         with log.open("w") as stream:
+            # a group, so that all of it is killed, and no session: Linux shares the cores between sessions
+            # (sched_autogroup_enabled), and on two of them one with two busy processes kept this one waiting for 17 s
             self._process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, env=_environment()
+                command, stdout=stream, stderr=subprocess.STDOUT, process_group=0, env=_environment()
             )
 
     def wait(self) -> None:

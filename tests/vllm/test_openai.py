@@ -17,7 +17,7 @@ from adaptive_ttc.policies.openai import OpenAIPolicy
 from adaptive_ttc.prm import load_prm
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.types import Problem
-from tests.conformance.policy_suite import CHECKS, PolicyCase, ask, sample_all
+from tests.conformance.policy_suite import CHECKS, PolicyCase, ask, run_check, sample_all
 from tests.vllm.openai_servers import VLLMServer, start
 
 QUESTIONS = [f"Compute {3 + index} + {11 * index + 2} * {index % 7 + 2}." for index in range(12)]
@@ -44,7 +44,7 @@ async def test_conformance(servers: Sequence[VLLMServer], check: str) -> None:
     def endless(**settings: Any) -> OpenAIPolicy:
         return policy_over(servers[0], extra={"ignore_eos": True}, **settings)
 
-    await CHECKS[check](PolicyCase("openai", make, endless, exact_pieces=False))
+    await run_check(check, PolicyCase("openai", make, endless, exact_pieces=False))
 
 
 async def test_greedy_tokens_are_those_of_transformers(servers: Sequence[VLLMServer]) -> None:
