@@ -97,7 +97,8 @@ async def _examine(
     rule: StoppingRule | None,
 ) -> list[Check]:
     found = []
-    asked = {"samples": options.samples, "max_tokens": options.max_tokens, "calibration": calibration, "rule": rule}
+    asked = {"samples": options.samples, "max_tokens": options.max_tokens, "allow_mismatch": options.allow_mismatch}
+    asked |= {"calibration": calibration, "rule": rule}
     async with solver:
         with Console(stderr=True).status("checking") as status:
             async for one in examine(solver, rows, **asked):

@@ -35,6 +35,7 @@ async def examine(
     max_tokens: int = 512,
     calibration: str | Path | None = None,
     rule: StoppingRule | None = None,
+    allow_mismatch: bool = False,
 ) -> AsyncIterator[Check]:
     """Check a pair, or a cascade, whose second policy's checks are named ``second: ...``; each is told as soon as it is
     done.
@@ -46,6 +47,7 @@ async def examine(
         max_tokens: most tokens of a sample.
         calibration: the folder that is to fit the models; None: there is none.
         rule: what allocates budgets in its place.
+        allow_mismatch: whether a calibration of other models is a warning and no fault.
 
     A check that the models fail altogether, such as a server that is not there, is a fault with what was said, and ends
     those that build on it.
@@ -70,7 +72,7 @@ async def examine(
         yield model_checks.check_cascade(solver.policy, *found)
     yield model_checks.check_memory()
     spaces = {space_of(row.get("answers"), solver.grader.space).name for row in rows}
-    yield model_checks.check_calibration(solver, calibration, rule, spaces)
+    yield model_checks.check_calibration(solver, calibration, rule, spaces, allow_mismatch=allow_mismatch)
 
 
 async def _of_policy(solver: Solver, rows: Sequence[Row], samples: int, max_tokens: int) -> AsyncIterator[Check]:

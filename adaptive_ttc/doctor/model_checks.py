@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
 from adaptive_ttc.doctor.check import Check, Status, judged
-from adaptive_ttc.errors import AdaptiveTTCError, see
+from adaptive_ttc.errors import AdaptiveTTCError, CalibrationWarning, see
 from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
 from adaptive_ttc.policy import Policy, default_weight, second_policy, second_weight
 from adaptive_ttc.prm.base import traits_of
@@ -71,17 +72,30 @@ def check_memory() -> Check:
 
 
 def check_calibration(
-    solver: Solver, folder: str | Path | None, rule: StoppingRule | None, answers: Iterable[str]
+    solver: Solver,
+    folder: str | Path | None,
+    rule: StoppingRule | None,
+    answers: Iterable[str],
+    *,
+    allow_mismatch: bool = False,
 ) -> Check:
-    """Whether the calibration is there, whole, and of these models; ``answers`` names the problems' answer spaces."""
+    """Whether the calibration is there, whole, and of these models; ``answers`` names the problems' answer spaces.
+
+    One of other models is a fault, or where it is allowed a warning.
+    """
     name, where = "calibration", see("calibrating.md")
     try:
-        selected = SelectedCalibration(folder, solver.policy, solver.prm, rule=rule)
-        if folder is not None:
-            selected.calibrated(Strategy.max_tokens, answers)
+        selected = SelectedCalibration(folder, solver.policy, solver.prm, rule=rule, allow_mismatch=allow_mismatch)
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always", CalibrationWarning)
+            if folder is not None:
+                selected.calibrated(Strategy.max_tokens, answers)
     except AdaptiveTTCError as error:
         found = str(error) if folder is None else f"{folder}: {error}"
         return Check(name=name, status="fault", found=found, remedy=f"fit one for these models {where}")
+    if doubts:
+        found = f"{folder}: {doubts[0].message}"
+        return Check(name=name, status="warning", found=found, remedy=f"fit one for these models {where}")
     if rule is not None:
         return Check(name=name, status="ok", found=f"none, as the rule {rule.name} allocates budgets")
     if folder is not None:

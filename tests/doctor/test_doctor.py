@@ -138,6 +138,10 @@ async def test_a_calibration_of_another_pair_is_a_fault(tmp_path):
     assert checks["calibration"].status == "fault"
     assert "another policy" in checks["calibration"].found
     assert (await found(writes(), calibration=tmp_path))["calibration"].status == "fault"
+    allowed = (await found(writes(), calibration=MINI_CALIBRATION, allow_mismatch=True))["calibration"]
+    assert allowed.status == "warning"
+    assert "may not hold here" in allowed.found
+    assert "another policy" in allowed.found
 
 
 async def test_both_policies_of_a_cascade_are_checked_and_what_one_is_worth_beside_the_other():
