@@ -42,7 +42,7 @@ class VLLMServer:
         ]
         with log.open("w") as stream:
             # a group, so that all of it is killed, and no session: Linux shares the cores between sessions
-            # (sched_autogroup_enabled), and on two of them one with two busy processes kept this one waiting for 17 s
+            # (sched_autogroup_enabled), and on two of them a busy one keeps this one waiting for many seconds at a time
             self._process = subprocess.Popen(
                 command, stdout=stream, stderr=subprocess.STDOUT, process_group=0, env=_environment()
             )
