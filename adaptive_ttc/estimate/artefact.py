@@ -91,7 +91,7 @@ class Opening:
         scored = self.scored and (not prm or each >= SCORED_OPENINGS * self.units(generated, prm))
         return replace(self, kind="sample" if votes else self.kind, scored=scored)
 
-    def by_second(self, generated: int = 0, prm: int = 0) -> Opening:
+    def always_by_second(self, generated: int = 0, prm: int = 0) -> Opening:
         """With the second policy opening at any budget; one of so many tokens where none was measured."""
         always = replace(self, second_from=-math.inf)
         if self.second_generated:

@@ -127,13 +127,13 @@ class AdaptiveProblem(ProblemRun):
     def _of_second_alone(self, opening: Opening) -> Opening:
         """By the second policy, and by a solution of the size that is expected of it, where none was measured."""
         if opening.second_generated:
-            return opening.by_second()
+            return opening.always_by_second()
         assert self.forecast is not None
         for kind in (opening.kind, SAMPLE):
             for one in self.forecast.options:
                 if one.action.kind == SECOND + kind:
                     tokens, scored = (math.ceil(MARGIN * part / one.action.count) for part in (one.generated, one.prm))
-                    return replace(opening, kind=kind).by_second(tokens, scored)
+                    return replace(opening, kind=kind).always_by_second(tokens, scored)
         self.error = self._first.driver.given_up
         return opening
 
