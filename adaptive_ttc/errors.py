@@ -74,6 +74,13 @@ class ReplyError(EngineError):
     """An engine answered something that cannot be; the call is paid for, and may be repeated."""
 
 
+class ScriptError(EngineError, LookupError):
+    """A fake engine was asked for what its script does not hold: final, and it costs nothing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, generated=False)
+
+
 class OverdueError(EngineError):
     """A call did not come back in time and was given up; it is paid for, and may be repeated."""
 

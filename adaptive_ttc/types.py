@@ -178,7 +178,7 @@ def whole(name: str, value: Any) -> int:
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    raise ConfigError(f"{name} is a whole number; got {value!r}")
+    raise ConfigError(f"{name} is a whole number; got {value!r:.80}")
 
 
 def split_steps(text: str) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.driver.state import derive_seed
 from adaptive_ttc.errors import CalibrationError, ConfigError, EngineError
 from adaptive_ttc.events import AllocationEvent, RequestEvent, RunEvent, VoteEvent
+from adaptive_ttc.policies.fake import FakePolicy
 from adaptive_ttc.prm.confidence import ConfidencePRM
 from adaptive_ttc.prm.fake import FakePRM
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.strategies import Majority
 from adaptive_ttc.types import Problem
-from tests.doubles import EOS, TinyPolicy
+from tests.doubles import EOS, TinyPolicy, virtually
 
 pytestmark = pytest.mark.filterwarnings("ignore::adaptive_ttc.errors.CalibrationWarning")
 
@@ -324,6 +325,39 @@ def test_impossible_requests_are_refused_before_any_engine_is_called(arguments, 
     settings = {"policy": Never(), **arguments}
     with pytest.raises(ConfigError, match=words):
         solve(**settings)
+
+
+@pytest.mark.parametrize(
+    ("policy", "prm", "words"),
+    [
+        (
+            None,
+            lambda problem, steps: 0.5,
+            "is no PRM: it has no name, fingerprint, parameters, count_tokens, score, aclo",
+        ),
+        (None, FakePRM, "is no PRM: it is a class: give an object of it"),
+        (believer(), None, "is no policy: it has no encode, decode, sample, abort"),
+    ],
+)
+def test_what_is_no_model_is_refused(policy, prm, words):
+    with pytest.raises(ConfigError, match=words):
+        Solver(policy or TinyPolicy(), prm)
+
+
+def test_methods_that_are_not_async_are_refused_where_they_are_called():
+    prm = believer()
+    prm.score = lambda request: 0.5
+    with pytest.raises(EngineError, match="is not async: write it as async def score"):
+        solve(strategy="best_of_n", n=2, prm=prm)
+
+
+@virtually
+async def test_a_script_that_has_ended_fails_at_once():
+    policy = FakePolicy.scripted({"When?": ["\\boxed{1}"]})
+    async with Solver(policy) as solver:
+        with pytest.raises(EngineError, match=r"no reply \(left\) to 'When\?'"):
+            await solver.solve("When?", strategy="majority", n=3)
+    assert anyio.current_time() < 1.0
 
 
 # ---- failing, stopping, cancelling ----------------------------------------------------------------------------

@@ -46,13 +46,13 @@ SHOWN = 40
 
 _ASKED = (
     *("dataset", "recipe", "policy", "prm", "engine", "dtype", "system_prompt", "answers", "calibration", "rule"),
-    *("base_url", "max_model_len"),
+    *("second", "second_weight", "base_url", "max_model_len"),
     *("seed", "sampling_seed", "shared_budget", "per_problem_max"),
 )
 """Options that decide what comes out: a run goes on from a file that was begun with the same."""
 
 _SHORTFALLS = {
-    "failed": " (count as wrong)",
+    "failed": " (without an answer they count as wrong)",
     "unfinished": " (interrupted; those that ended first are the easier ones)",
     "unanswered": "",
 }

@@ -16,7 +16,7 @@ EXAMPLE = """example:
 
 FIGURES = """figures in the JSON file:
   accuracy, accuracy_low, accuracy_high  share of right answers with its 95 % bootstrap interval over problems
-  problems, failed, unfinished           problems that ended; of these, failed ones (they count as wrong); cut off ones
+  problems, failed, unfinished           problems that ended; of these, failed ones; cut off ones
   graded                                 problems that ended and have a right answer: accuracy is over these
   unanswered                             solved problems without an answer
   candidates, effective_n                means over the solved problems: solutions that a search handed in, and those

@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     if drawn and options.dataset is None:
         raise ConfigError("name files of samples, or with --dataset the problems that are to be solved")
     _refuse_what_is_not_drawn(options, drawn, rolled)
-    if not any((options.strategy, options.n, options.budget_tokens, options.shared_budget)):
+    if all(one is None for one in (options.strategy, options.n, options.budget_tokens, options.shared_budget)):
         options.n = SAMPLES
     request = request_of(options) if drawn or rolled else {}
     asked = {name: value for name in _ASKED if (value := getattr(options, name)) not in (None, [])}

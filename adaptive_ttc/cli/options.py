@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -227,8 +228,9 @@ def load_solver(
         word |= {} if defaults else {"defaults": None}
         recipe, part = read_recipe(options.recipe), getattr(options, "part", None)
         recipe = recipe if part is None else recipe.alone(second=part == "second")
-        if not boxed and not {"system_prompt"} & {*recipe.policy_settings, *recipe.second_settings}:
-            word["system_prompt"] = ""
+        if not boxed:
+            first, second = ({"system_prompt": "", **own} for own in (recipe.policy_settings, recipe.second_settings))
+            recipe = replace(recipe, policy_settings=first, second_settings=second)
         return Solver.recipe(recipe, seed=seed, **word)
     if options.api_key_env is not None or options.trust_remote_code:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")

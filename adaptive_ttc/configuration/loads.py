@@ -14,7 +14,7 @@ from adaptive_ttc.configuration.models import loaded_pair
 from adaptive_ttc.configuration.placing import Placing
 from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, Recipe, read_recipe
 from adaptive_ttc.driver.engines import DriverConfig
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, see
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.pair_calibration import selected_rule
 from adaptive_ttc.loading import AUTO, MINI_FINISH_TOKENS, MINI_POLICY, MINI_PRM, mini_calibration
@@ -143,11 +143,22 @@ class LoadsModels(ABC):
         return cls.load(MINI_POLICY, MINI_PRM, seed=seed, config=config, **chosen)
 
 
+_ENGINES = {
+    "policy": ("name", "fingerprint", "parameters", "encode", "decode", "sample", "abort", "aclose"),
+    "PRM": ("name", "fingerprint", "parameters", "count_tokens", "score", "aclose"),
+}
+
+
 def refuse_names(policy: object, prm: object) -> None:
-    """ConfigError: one of them is a name, which has to be loaded."""
+    """ConfigError: one of them is a name, which has to be loaded, or no model at all."""
     if isinstance(policy, str | Path) or isinstance(prm, str | Path):
         named = ", ".join(repr(str(one)) if isinstance(one, str | Path) else "..." for one in (policy, prm) if one)
         raise ConfigError(f"Solver takes models that are loaded; these are loaded by name with Solver.load({named})")
+    for (kind, needs), one in zip(_ENGINES.items(), (policy, prm), strict=True):
+        lacks = [name for name in needs if not hasattr(one, name)]
+        if one is not None and (lacks or isinstance(one, type)):
+            said = "is a class: give an object of it" if isinstance(one, type) else f"has no {', '.join(lacks)}"
+            raise ConfigError(f"{one!r:.80} is no {kind}: it {said} {see('extending.md')}")
 
 
 def _of_second(

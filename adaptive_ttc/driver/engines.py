@@ -222,9 +222,9 @@ class DriverConfig:
         return Health(self.patience, self.loss_share, self.call_timeout, self.score_timeout)
 
     def second_health(self, first: Health) -> Health:
-        """That of a second policy, which nothing is known of; the PRM and all losses are those of the ``first``."""
+        """That of a second policy, which nothing is known of; the PRM is that of the ``first``."""
         health = self.health()
-        health.prm, health.losses, health.scores = first.prm, first.losses, first.scores
+        health.prm, health.scores = first.prm, first.scores
         return health
 
 

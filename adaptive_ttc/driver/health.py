@@ -160,13 +160,6 @@ class Losses:
     incidents: int = 0
     steady: int = 0  # calls that came back since the last loss
     last: AdaptiveTTCError | None = None
-    written_off: int = 0  # units lost by what is asked no more, beside the others
-    _before: int = 0  # incidents, likewise
-
-    def write_off(self) -> None:
-        """Begin again for what is left, once that which lost so much is asked no more."""
-        self.written_off, self._before = self.written_off + self.units, self.incidents
-        self.units = self.calls = self.steady = 0
 
     def lost(self, units: int, error: AdaptiveTTCError | None, known: int) -> None:
         """So many units were charged for a call that failed, sent when ``known`` incidents were known."""
@@ -184,7 +177,7 @@ class Losses:
 
     def check(self, budget: Ledger) -> None:
         """Raise OutageError where more than the share of the budget is lost, again and again."""
-        many = self.incidents - self._before >= _LEAST_INCIDENTS
+        many = self.incidents >= _LEAST_INCIDENTS
         if budget.limit is not None and many and self.units > self.share * budget.limit:
             raise OutageError(
                 f"{self.units:,} of {budget.limit:,} units were charged for {self.calls} calls that failed, more than "
@@ -265,11 +258,8 @@ class Health:
         self.samples, self.scores = Speed(self.call_timeout), Speed(self.score_timeout)
 
     def failed_for_good(self, error: EngineError, known: int) -> None:
-        """A problem got no further with the policy, see :class:`Breaker`; another policy has the losses' share anew."""
-        before = self.policy.given_up
+        """A problem got no further with the policy, see :class:`Breaker`."""
         self.policy.failed_for_good(error, known)
-        if before is None and self.policy.given_up is not None:
-            self.losses.write_off()
 
     def wake(self) -> None:
         """Let all who wait for an engine look again."""

@@ -285,8 +285,10 @@ class SelectedCalibration:
         foreign = f"it was made with answers={made!r}, and here they are {', '.join(others)}"
         if not self._allowed:
             raise CalibrationError(
-                f"the calibration is of no use here: {foreign}. Make one with these ({self._remedy} --answers "
-                f"{shlex.quote(others[0])}), or use this one nevertheless with allow_mismatch=True (--allow-mismatch)"
+                f"the calibration is of no use here: {foreign}. Read the answers as it does (answers={made!r}, "
+                f"--answers {shlex.quote(made)}), make one with these, of problems like yours ({self._remedy} "
+                f"--answers {shlex.quote(others[0])} --dataset FILE), or use this one nevertheless with "
+                "allow_mismatch=True (--allow-mismatch)"
             )
         if foreign not in self._told:
             self._told.add(foreign)

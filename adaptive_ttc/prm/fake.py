@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from adaptive_ttc.errors import ConfigError, EngineError
+from adaptive_ttc.errors import ConfigError, EngineError, ScriptError
 from adaptive_ttc.prm.base import Scored, ScoreRequest, check_steps
 
 
@@ -144,24 +144,24 @@ class FakePRM:
 
     @classmethod
     def by_step(cls, scores: Mapping[str, float], **settings: Any) -> FakePRM:
-        """Scores by the text of the step; an unknown step raises LookupError. ``settings``: the constructor's."""
+        """Scores by the text of the step; an unknown step raises ScriptError. ``settings``: the constructor's."""
 
         def score_prefix(question: str, steps: tuple[str, ...]) -> float:
             if steps[-1] not in scores:
-                raise LookupError(f"FakePRM has no score for the step {steps[-1]!r}; it knows {sorted(scores)}")
+                raise ScriptError(f"FakePRM has no score for the step {steps[-1]!r}; it knows {sorted(scores)}")
             return scores[steps[-1]]
 
         return cls(score_prefix, **settings)
 
     @classmethod
     def scripted(cls, replies: Iterable[Sequence[float]], **settings: Any) -> FakePRM:
-        """Replies in the order of the calls; a call beyond the last raises LookupError."""
+        """Replies in the order of the calls; a call beyond the last raises ScriptError."""
         script = [tuple(reply) for reply in replies]
         length = len(script)
 
         def next_reply(request: ScoreRequest) -> Sequence[float]:
             if not script:
-                raise LookupError(f"FakePRM was asked more often than its {length} scripted replies; it got {request}")
+                raise ScriptError(f"FakePRM was asked more often than its {length} scripted replies; it got {request}")
             return script.pop(0)
 
         fake = cls(lambda question, steps: 0.0, **settings)

@@ -177,6 +177,11 @@ class AdaptiveProblem(ProblemRun):
         self._record(action, option is None, decision.units, decision.price, at_once=at_once)
 
     @property
+    def in_hand(self) -> bool:
+        """Whether anything was drawn that counts or can be gone on with."""
+        return bool(self._units or self._cut)
+
+    @property
     def rounds(self) -> int:
         """Slices that were begun."""
         return len(self._accounts)

@@ -18,7 +18,7 @@ class Outages:
         health = {"first": resources.health, "second": resources.second_health}
         two = second_policy(resources.policy) is not None
         self._policies = {name: one.policy for name, one in health.items() if two}
-        self._line, self._losses = resources.line, resources.health.losses
+        self._line, self._losses = resources.line, {name: one.losses for name, one in health.items()}
         self._gone: set[str] = set()
         for breaker in self._policies.values():
             breaker.most_incidents = 1 if alone else breaker.most_incidents
@@ -29,7 +29,7 @@ class Outages:
         self._gone.update(gone)
         if len(self._gone) < len(self._policies):
             for name in gone:
-                units = self._losses.units + self._losses.written_off
+                units = self._losses[name].units
                 lost = f"; {units:,} units were charged for calls that failed" * bool(units)
                 said = f"the {name} policy is gone, and the run goes on without it: {self._policies[name].given_up}"
                 warn(said + lost, OutageWarning, self._line)

@@ -24,8 +24,10 @@ from adaptive_ttc.policy import (
     Demand,
     Policy,
     check_demand,
+    default_weight,
     recorded_problem,
     second_policy,
+    second_weight,
     strategy_defaults,
     whole_samples,
 )
@@ -169,6 +171,8 @@ def make_request(
         configured = _with_defaults(configured, policy, prm, options)
     check_limits(isinstance(configured, Adaptive), deadline, min_gain, max_rounds)
     price = price_of(count, policy, prm)
+    if isinstance(configured, Adaptive) and second is not None:
+        _check_weight(count, policy, second)
     if configured.scored and prm is None:
         raise _needs_prm(configured)
     _check_n(strategy, configured, options)
@@ -195,6 +199,16 @@ def make_request(
         max_rounds=max_rounds,
         **pool,
     )
+
+
+def _check_weight(count: str, policy: Policy, second: Policy) -> None:
+    """FLOPs follow from the parameters, and what is planned of a second policy from its weight."""
+    weight, usual = second_weight(policy), default_weight(policy.parameters, second.parameters)
+    if count == "flops" and weight != usual:
+        raise ConfigError(
+            f"count='flops' counts a token of {second.name} by its parameters, and its weight {weight:g} is another "
+            "price: leave count out, or the weight, in the calibration too (docs/cascades.md)"
+        )
 
 
 def with_vote_of(request: SolveRequest, calibrated: Calibrated, chosen: Iterable[str], *, prm: bool) -> SolveRequest:

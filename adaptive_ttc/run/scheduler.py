@@ -94,7 +94,8 @@ class Scheduler:
         able, second = families_of(**abilities(policy, resources.prm)), second_policy(policy)
         of_second = set() if second is None else families_of(**abilities(second, resources.prm))
         self._forecaster = Forecaster(calibrated, request.price, able, of_second)
-        self._losses, self._outages = resources.health.losses, Outages(resources, alone=alone)
+        self._losses = [one.losses for one in (resources.health, resources.second_health)]
+        self._outages = Outages(resources, alone=alone)
         self._request = request
         self._opening = replace(calibrated.opening, kind=SAMPLE) if recorded else calibrated.opening
         self._stop = stop
@@ -229,7 +230,8 @@ class Scheduler:
             self._unopened.append(problem)
         if self._inbox.closed:
             self._allocator.expect(0)
-        self._losses.width = max(1, min(self._request.max_concurrency, self._known))
+        for losses in self._losses:
+            losses.width = max(1, min(self._request.max_concurrency, self._known))
 
     def _reopen(self, failed: Sequence[AdaptiveProblem], *, others: bool) -> None:
         """Open problems whose openings failed by the policy that is there, and the ``others`` that wait for theirs."""
@@ -248,9 +250,9 @@ class Scheduler:
             self._allocator.reopen(problem.name, problem.opening_units(), problem.options())
 
     def _begun_before(self, problem: AdaptiveProblem) -> bool:
-        """Whether an earlier run has opened it, or has left it nothing to be opened with."""
+        """Whether an earlier run has opened it, and something came of it, or has left it nothing to be opened with."""
         most = problem.request.budget
-        return problem.rounds > 0 or (most is not None and problem.spent_before >= most)
+        return problem.in_hand or (most is not None and problem.spent_before >= most)
 
     def _go_on(self, problem: AdaptiveProblem) -> AdaptiveProblem:
         """Take in a problem that an earlier run has opened."""

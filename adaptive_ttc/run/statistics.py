@@ -6,18 +6,22 @@ Everything is counted where a call is made, whatever comes of it; reading the co
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptive_ttc.answers.equivalence import GraderStatistics
+from adaptive_ttc.errors import EngineError
 from adaptive_ttc.policy import Policy, Sampled, SampleRequest, second_policy
 from adaptive_ttc.prm.base import RewardModel, Scored, ScoreRequest
 from adaptive_ttc.wrappers import WrappedPolicy, WrappedPRM
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__package__)
 
@@ -115,8 +119,8 @@ class MeteredPolicy(WrappedPolicy):
     async def sample(self, request: SampleRequest) -> Sampled:
         """The policy's reply."""
         with self._meter.call():
-            sampled = await self._policy.sample(request)
-        self._meter.add(len(sampled.token_ids))
+            sampled = await called(self._policy.sample(request), f"sample of {self.name}")
+        self._meter.add(len(sampled.token_ids) if isinstance(sampled, Sampled) else 0)
         return sampled
 
 
@@ -132,9 +136,18 @@ class MeteredPRM(WrappedPRM):
         if self._drawing.in_flight:
             request = replace(request, more=True)
         with self._meter.call():
-            scored = await self._prm.score(request)
-        self._meter.add(scored.prm_tokens)
+            scored = await called(self._prm.score(request), f"score of {self.name}")
+        self._meter.add(scored.prm_tokens if isinstance(scored, Scored) else 0)
         return scored
+
+
+async def called(call: Awaitable[T], what: str) -> T:
+    """What a method of an engine gives. EngineError: it is not async."""
+    if not isawaitable(call):
+        raise EngineError(
+            f"{what} is not async: write it as async def {what.split()[0]}(self, request)", generated=False
+        )
+    return await call
 
 
 def prometheus(*statistics: DataclassInstance, prefix: str = "adaptive_ttc") -> str:

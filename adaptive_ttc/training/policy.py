@@ -189,7 +189,7 @@ def train_policy(
     if not train or not held:
         raise ConfigError(f"nothing is left to learn or to measure on: {too_long} solutions are too long to be read")
     source = trainee.chat_model.fingerprint
-    identity = json.dumps(["policy", asdict(settings), solved.digest, source], sort_keys=True)
+    identity = json.dumps(["policy", settings.identity(), solved.digest, source], sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
     rank = trainee.rank
     trainer = Trainer(trainee, train, held, folder, identity)

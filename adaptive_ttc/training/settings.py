@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from adaptive_ttc.errors import ConfigError
 
@@ -80,6 +80,11 @@ class FitSettings:
             raise ConfigError(f"held_out={self.held_out} is a share of the problems, above 0 and at most 0.5")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"warmup={self.warmup} is a share of the steps, at least 0 and below 1")
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint goes on under: all but where and in which pieces the same is computed."""
+        apart = ("device", "micro_batch", "gradient_checkpointing")
+        return {name: value for name, value in asdict(self).items() if name not in apart}
 
     def rank(self, parameters: int) -> int:
         """The rank of LoRA for a model of so many parameters; 0: all weights are trained."""

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def train_verifier(
     train, held, too_long = _examples(verifier, rows, held_rows)
     source = fingerprint(verifier.folder)
     other = None if reference is None else fingerprint(verifier.reference)  # type: ignore[attr-defined]
-    identity = json.dumps([asdict(settings), graded.digest, source, other, space.name], sort_keys=True)
+    identity = json.dumps([settings.identity(), graded.digest, source, other, space.name], sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
     verifier.prepare([*train, *held])
     rank = verifier.rank

@@ -35,6 +35,7 @@ from adaptive_ttc.loading import MINI_PRM
 from adaptive_ttc.policies.cascade import weight_of
 from adaptive_ttc.policy import whole_samples
 from adaptive_ttc.prm.base import traits_of
+from adaptive_ttc.prm.checkpoint import is_hub_name, locate
 from adaptive_ttc.solver import Solver
 
 PROBLEMS_AT_ONCE = 8  # of a worker: their samples fill an engine's batch several times over
@@ -118,7 +119,10 @@ def policies_of(options: argparse.Namespace) -> list[argparse.Namespace]:
     check_beside(options)
     if second_of(options) is None:
         return [options]
-    weight_of(1, 1, options.second_weight)  # refuses an impossible one before hours of drawing
+    # what is impossible is refused before hours of drawing
+    weight_of(1, 1, options.second_weight)
+    if options.second is not None and options.engine != "openai" and not is_hub_name(options.second):
+        locate(options.second)
     if options.recipe is not None:
         return [argparse.Namespace(**vars(options), part=part) for part in ("first", "second")]
     alone = {**vars(options), "second": None, "second_weight": None}

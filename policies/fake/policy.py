@@ -148,7 +148,7 @@ class FakePolicy:
 
     @classmethod
     def scripted(cls, replies: Mapping[Key, Replies], **settings: Any) -> Self:
-        """Replies from a script, which raises LookupError when it has none left; see :class:`Script`."""
+        """Replies from a script, which raises ScriptError when it has none left; see :class:`Script`."""
         return cls(Script(replies), **settings)
 
     @classmethod
@@ -209,7 +209,7 @@ class FakePolicy:
     async def sample(self, request: SampleRequest) -> Sampled:
         """Reply, after the holds and failures that match.
 
-        Errors as :class:`~adaptive_ttc.policy.Policy` says, and LookupError if the script has no reply.
+        Errors as :class:`~adaptive_ttc.policy.Policy` says, and ScriptError if the script has no reply.
         """
         check_request(self, request, vocab_size=VOCAB_SIZE, in_flight=self._pending, closed=self.closed)
         self.requests.append(request)

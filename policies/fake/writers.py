@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.errors import ConfigError, ScriptError
 from adaptive_ttc.policy import SampleRequest
 from adaptive_ttc.types import Problem, split_steps
 
@@ -98,7 +98,7 @@ class Script:
         self._rests: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
 
     def write(self, request: SampleRequest) -> Iterator[Token]:
-        """The next reply to this prompt; LookupError if the script has none left."""
+        """The next reply to this prompt; ScriptError if the script has none left."""
         reply = self._begun[request.id] = self._reply(request)
         # every token as likely as the next: a script has no distribution
         return iter([(token, -0.1) for token in (*reply, EOS)])
@@ -120,7 +120,7 @@ class Script:
         if rests:
             own = next((index for index, (seed, _) in enumerate(rests) if seed == request.seed), 0)
             return rests.pop(own)[1]
-        raise LookupError(
+        raise ScriptError(
             f"the script has no reply (left) to {question!r} after {so_far!r} with seed {request.seed}; "
             f"it has some for {[key for key, left in self._by_order.items() if left] + list(self._by_seed)}"
         )

@@ -18,7 +18,8 @@ on from a half-written solution token for token, so they serve whole samples alo
 
 REMEDY = (
     "for greedy, majority, best_of_n, weighted_best_of_n and revision, which draw whole samples, any server will do "
-    "(api='chat'); for all others serve the model with one that names token ids, such as vLLM or SGLang (api='tokens')"
+    "(api='chat', which a recipe says as api = \"chat\" under [policy]); for all others serve the model with one that "
+    "names token ids, such as vLLM or SGLang (api='tokens')"
 )
 
 

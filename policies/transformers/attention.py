@@ -31,6 +31,7 @@ NAME = "adaptive_ttc_rows"
 GROUP_ROWS = 32
 """Rows with one token whose attention is computed together, as wide as the longest of them."""
 
+_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # named from Python 3.11.8 on
 _STALE, _SLACK = 4, 256  # how much more than is kept may be written, and how many positions of every row besides
 
 
@@ -185,12 +186,13 @@ class RowCache(Cache):
         rows = old_rows if rows <= old_rows else max(rows, min(2 * old_rows, self._max_rows))
         longer = max(positions, min(2 * old_positions, self._max_positions))
         positions = old_positions if positions <= old_positions else longer
-        self._keys = _remade(self._keys, rows, positions, lengths)
-        self._values = _remade(self._values, rows, positions, lengths)
+        # both or neither, where there is no memory for one of them
+        keys, values = (_remade(one, rows, positions, lengths) for one in (self._keys, self._values))
+        self._keys, self._values = keys, values
         self._written[:] = 0
         self._written[: len(lengths)] = lengths
-        for layer, keys, values in zip(self._rows, self._keys, self._values, strict=True):
-            layer.keys, layer.values = keys, values
+        for layer, own_keys, own_values in zip(self._rows, keys, values, strict=True):
+            layer.keys, layer.values = own_keys, own_values
 
     def _stale(self, lengths: npt.NDArray[np.int64]) -> bool:
         """Whether most of the memory is that of rows that ended; so seldom that copying the others costs little."""
@@ -233,10 +235,13 @@ def _remade(tensor: torch.Tensor, rows: int, positions: int, lengths: npt.NDArra
 def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     """Zeros, not what memory holds: masked positions are multiplied by weight 0, and 0 times NaN is NaN.
 
-    On a CPU they are the operating system's own, which takes memory for a page when it is first written.
+    On a CPU they are the operating system's own, which takes memory for a page when it is first written, and
+    may be more than there is.
     """
     if like.device.type != "cpu":
         return like.new_zeros(shape)
-    private: dict[str, Any] = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    private: dict[str, Any] = {}
+    if sys.platform != "win32":
+        private["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_NORESERVE if sys.platform == "linux" else 0)
     memory = mmap.mmap(-1, math.prod(shape) * like.itemsize, **private)
     return torch.frombuffer(memory, dtype=like.dtype).view(shape)

@@ -216,7 +216,15 @@ def test_figures_alone_go_to_standard_output(command, loaded, graded, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "change", [["--n", "4"], ["--seed", "2"], ["--temperature", "0.3"], ["--option", "top_p=0.5"], ["--rule", "esc"]]
+    "change",
+    [
+        ["--n", "4"],
+        ["--seed", "2"],
+        ["--temperature", "0.3"],
+        ["--option", "top_p=0.5"],
+        ["--rule", "esc"],
+        ["--second", "x"],
+    ],
 )
 def test_changed_arguments_are_refused_before_models_are_loaded(change, loaded, data, tmp_path, capsys):
     out = tmp_path / "out.jsonl"

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM, Mi
 
 from adaptive_ttc.errors import ConfigError, EngineError
 from adaptive_ttc.policies.chat_model import forward_parameters
-from adaptive_ttc.policies.transformers import TransformersPolicy
+from adaptive_ttc.policies.transformers import TransformersPolicy, attention
 from adaptive_ttc.policies.transformers.attention import RowCache, row_attention
 from adaptive_ttc.policies.transformers.batched_model import ModelRunner
 from adaptive_ttc.policies.transformers.batching import Engine
@@ -389,6 +389,32 @@ def test_rows_that_grow_keep_their_positions():
             assert torch.equal(got, expected[:length])
     for row, length in enumerate((7, 10, 0)):
         assert not any(part.any() for part in cache.read(row, length, 32)), "masked positions are numbers"
+
+
+def test_rows_that_could_not_grow_stay_as_they_were(monkeypatch):
+    cache = rows_of(CacheShape(layers=2, heads=1, key_dim=4, value_dim=4))
+    cache.reserve(2, 16, np.array([], int))
+    written = torch.randn(9, 2, 1, 4), torch.randn(9, 2, 1, 4)
+    cache.write(1, *written)
+    zeros, asked = attention._zeros, []
+
+    def short(shape, like):
+        asked.append(shape)
+        if len(asked) == 2:
+            raise MemoryError("the values found no room")
+        return zeros(shape, like)
+
+    def check():
+        for got, expected in zip(cache.read(1, 0, 9), written, strict=True):
+            assert torch.equal(got, expected)
+        assert {layer.keys.shape for layer in cache._rows} == {cache._keys.shape[1:]}
+
+    monkeypatch.setattr(attention, "_zeros", short)
+    with pytest.raises(MemoryError):
+        cache.reserve(2, 40, np.array([0, 9]))
+    check()
+    cache.reserve(2, 40, np.array([0, 9]))
+    check()
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read off /proc")

@@ -211,6 +211,8 @@ def test_without_a_calibration_of_both_a_second_policy_is_refused_with_the_comma
     for rest in ({}, {"rule": "esc"}):
         with pytest.raises(ConfigError, match=remedy + r"\)"):
             Solver(cascade(), believer(), **rest)
+    with solver(cascade(weight=7.0)) as one, pytest.raises(ConfigError, match=r"its weight 7 is another price"):
+        one.solve_sync(QUESTIONS[0], budget_tokens=BUDGET, count="flops")
     with pytest.raises(ConfigError, match=r"--second-weight 7"):
         Solver(cascade(weight=7.0), believer())
     unknown = Shifted()

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from adaptive_ttc.answers import Grader
 from adaptive_ttc.errors import CheckpointError, EngineError, GradingError
 from adaptive_ttc.events import AllocationEvent
+from adaptive_ttc.policy import Sampled
 from adaptive_ttc.run.checkpointed import CheckpointedProblem
 from adaptive_ttc.solver import Solver
 from adaptive_ttc.tasks import Signal
@@ -336,3 +338,45 @@ def test_equal_problems_are_told_apart_by_their_place(tmp_path):
         assert again == first
 
     anyio.run(run)
+
+
+class Silent(TinyPolicy):
+    """Delivers nothing before it is aborted, while ``silent``."""
+
+    silent = True
+
+    def __init__(self):
+        super().__init__()
+        self.aborted = {}
+
+    async def sample(self, request):
+        if not self.silent:
+            return await super().sample(request)
+        told = self.aborted[request.id] = anyio.Event()
+        await told.wait()
+        return Sampled(token_ids=(), finish="abort")
+
+    async def abort(self, request_id):
+        if request_id in self.aborted:
+            self.aborted[request_id].set()
+
+
+async def test_problems_whose_openings_brought_nothing_are_opened_when_it_goes_on(tmp_path):
+    policy = Silent()
+    arms = calibrated(("weighted_best_of_n", 4, "sample", 4, 0.9))
+    async with solver(policy, calibration=arms) as one, anyio.create_task_group() as tasks:
+        pool = one.solve_many(QUESTIONS, budget_tokens=600, checkpoint=tmp_path / "run.db")
+
+        async def stop():
+            while not policy.aborted:
+                await anyio.lowlevel.checkpoint()
+            pool.stop()
+
+        tasks.start_soon(stop)
+        assert all(solution.spent == 0 for solution in await pool)
+    policy.silent = False
+    async with solver(policy, calibration=arms) as one:
+        found = await one.solve_many(QUESTIONS, budget_tokens=600, checkpoint=tmp_path / "run.db")
+    openings = [[event.opening for event in solution.trace.of(AllocationEvent)] for solution in found]
+    assert all(any(some) for some in openings), openings
+    assert sum(solution.spent for solution in found) <= 600

@@ -176,7 +176,7 @@ def test_other_settings_finished_folders_and_prms_are_refused(policy, data, tmp_
         trained(policy, data, out, stop=lambda: next(calls) > 5)
     with pytest.raises(CheckpointError, match="other settings"):
         trained(policy, data, out, seed=5)
-    trained(policy, data, out)
+    trained(policy, data, out, micro_batch=64)  # less memory is no other training
     with pytest.raises(ConfigError, match="finished"):
         trained(policy, data, out)
     prm = tmp_path / "prm"
