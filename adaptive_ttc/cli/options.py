@@ -16,7 +16,7 @@ from adaptive_ttc.answers.spaces.registry import SPELLINGS, space_of
 from adaptive_ttc.cli.interruption import GRACE
 from adaptive_ttc.cli.reachable import knock
 from adaptive_ttc.configuration.defaults import of_pools, split, with_defaults
-from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, read_recipe, recipe_names
+from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE, Recipe, read_recipe, recipe_names
 from adaptive_ttc.cost import COUNTS
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.errors import ConfigError
@@ -196,6 +196,12 @@ def answers_of(options: argparse.Namespace) -> str | None:
     return named
 
 
+def _unboxed(recipe: Recipe) -> Recipe:
+    """The recipe whose policies are asked for no box, but for prompts of its own."""
+    first, second = ({"system_prompt": "", **own} for own in (recipe.policy_settings, recipe.second_settings))
+    return replace(recipe, policy_settings=first, second_settings=second)
+
+
 def load_solver(
     options: argparse.Namespace,
     seed: int | None,
@@ -228,10 +234,7 @@ def load_solver(
         word |= {} if defaults else {"defaults": None}
         recipe, part = read_recipe(options.recipe), getattr(options, "part", None)
         recipe = recipe if part is None else recipe.alone(second=part == "second")
-        if not boxed:
-            first, second = ({"system_prompt": "", **own} for own in (recipe.policy_settings, recipe.second_settings))
-            recipe = replace(recipe, policy_settings=first, second_settings=second)
-        return Solver.recipe(recipe, seed=seed, **word)
+        return Solver.recipe(recipe if boxed else _unboxed(recipe), seed=seed, **word)
     if options.api_key_env is not None or options.trust_remote_code:
         raise ConfigError("--api-key-env and --trust-remote-code are for what a --recipe names")
     if not any(is_hub_name(model) for model in (options.policy, options.prm) if model is not None):

@@ -31,7 +31,15 @@ from adaptive_ttc.training.batching import Example
 from adaptive_ttc.training.judge import Figures, figures
 from adaptive_ttc.training.logistic import fit_logistic
 from adaptive_ttc.training.settings import TrainSettings
-from adaptive_ttc.training.trainee import DivergedError, Trainee, device_of, head_of, inner, log_probabilities
+from adaptive_ttc.training.trainee import (
+    DivergedError,
+    Trainee,
+    device_of,
+    head_of,
+    inner,
+    log_probabilities,
+    steps_told,
+)
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -120,7 +128,7 @@ class Verifier(Trainee[Example]):
 
     def told(self, first: Mapping[str, Any], best: Mapping[str, Any]) -> str:
         """What came of it, beside what it was before."""
-        words = [f"{self.settings.kind} verifier after {best['step']} steps"]
+        words = [f"{self.settings.kind} verifier after {steps_told(best['step'])}"]
         mixed = "1 held-out problem" if best["mixed"] == 1 else f"{best['mixed']} held-out problems"
         for name, key in ((f"AUC within {mixed}", "auc_within"), ("of steps", "auc_steps")):
             if best[key] is not None:

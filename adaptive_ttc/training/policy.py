@@ -27,7 +27,7 @@ from adaptive_ttc.prm.registry import CONFIG_KEY
 from adaptive_ttc.training.result import Trained, check_folder, finish
 from adaptive_ttc.training.settings import PolicySettings
 from adaptive_ttc.training.solutions import Solved, SolvedData, held_out_solutions, read_solutions
-from adaptive_ttc.training.trainee import DivergedError, Trainee, device_of, inner, log_probabilities
+from adaptive_ttc.training.trainee import DivergedError, Trainee, device_of, inner, log_probabilities, steps_told
 from adaptive_ttc.training.trainer import Trainer
 
 _CHAT_MODEL = "adaptive_ttc.policies.chat_model"
@@ -144,7 +144,7 @@ class PolicyTrainee(Trainee[Rendered]):
     def told(self, first: Mapping[str, Any], best: Mapping[str, Any]) -> str:
         """The held-out loss before and after."""
         return (
-            f"policy after {best['step']} steps, loss on held-out problems {best['loss']:.4f} nats a token "
+            f"policy after {steps_told(best['step'])}, loss on held-out problems {best['loss']:.4f} nats a token "
             f"({first['loss']:.4f} untrained)"
         )
 

