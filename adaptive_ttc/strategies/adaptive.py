@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from adaptive_ttc.errors import ConfigError
+from adaptive_ttc.files.names import unknown
 from adaptive_ttc.strategies.base import Strategy, check_count
 from adaptive_ttc.strategies.registry import make_strategy
 from adaptive_ttc.strategies.requests import Fork, Score, Search
@@ -132,6 +133,10 @@ class Slice(Strategy):
         return (*scored, *(one for unit in found for one in unit))
 
 
+_BESIDE = ("budget_tokens", "deadline", "max_rounds", "min_gain")
+"""Arguments of a call, which a misspelled option may have been meant for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(Strategy):
     """The vote over all that the slices of a problem handed in; evidence decides which slices are drawn."""
@@ -148,10 +153,10 @@ class Adaptive(Strategy):
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Adaptive:
         """Check a caller's options. ConfigError: one that only a named strategy has, or an impossible value."""
-        unknown = [key for key in options if key not in ASKED]
-        if unknown:
+        if strange := [key for key in options if key not in ASKED]:
+            told = unknown(strange, (*ASKED, *_BESIDE)) or ", ".join(strange)
             raise ConfigError(
-                f"{', '.join(unknown)} belongs to a strategy, and none is named: name one, or n; "
+                f"{told} belongs to a strategy, and none is named: name one, or n; "
                 f"without, options are {', '.join(ASKED)}"
             )
         return cls(**options)

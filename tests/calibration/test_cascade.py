@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,7 @@ def loaded(monkeypatch):
         return Solver(policy_of(policy), FakePRM.truthful(toy_right_so_far), seed=seed, config=config)
 
     monkeypatch.setattr(Solver, "load", load)
+    monkeypatch.setattr("adaptive_ttc.calibration.collect.__main__.locate", Path)
     monkeypatch.setenv("COLUMNS", "200")
     return names
 
@@ -162,6 +164,13 @@ def test_collecting_draws_both_policies_and_keeps_the_limit_for_both_together(lo
     drawn = [int(one.replace(",", "")) for one in re.findall(r"([\d,]+) tokens in", told)]
     assert drawn[0] > 3000, "the second would take as many"
     assert sum(drawn) <= 6000, "of both policies together"
+
+
+def test_a_second_policy_that_is_not_there_is_refused_before_anything_is_drawn(data, tmp_path, capsys):
+    store = tmp_path / "units.sqlite"
+    assert collect(["--dataset", str(data), "--second", "mini-large", "--store", str(store), *ARMS]) == 2
+    assert "mini-large holds no config.json" in capsys.readouterr().err
+    assert not store.exists()
 
 
 @pytest.fixture(scope="module")

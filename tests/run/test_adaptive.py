@@ -338,6 +338,7 @@ def test_a_calibration_that_is_none_is_refused_at_once(tmp_path):
     [
         ({"beam_width": 4}, "belongs to a strategy"),
         ({"slice_size": 4}, "belongs to a strategy"),
+        ({"budget_token": 4}, r"budget_token \(budget_tokens\?\) belongs to a strategy"),
         ({"temperature": 0}, "temperature above 0"),
         ({"vote": "loudest"}, "unknown vote"),
     ],
