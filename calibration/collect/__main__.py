@@ -28,6 +28,7 @@ from adaptive_ttc.calibration.collect.units import MAX_TOKENS, TEMPERATURE, Pool
 from adaptive_ttc.calibration.collect.workers import Job, Worker, WorkerProcess, collect_with_workers
 from adaptive_ttc.cli import exit_code, interruption
 from adaptive_ttc.cli.options import add_pair_options, answers_of, check_beside, load_solver, second_of
+from adaptive_ttc.configuration.recipe import DEFAULT_ENGINE
 from adaptive_ttc.display.progress import progress
 from adaptive_ttc.errors import ConfigError, RevisionWarning
 from adaptive_ttc.evaluation.datasets import Row, load_problems, problem_of, spaces_of
@@ -111,6 +112,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
         leave_over(part, drawn, parts)
 
 
+_FOLDER_ENGINES = (DEFAULT_ENGINE, "vllm")
+"""Engines whose models are folders or Hub names; what others take only they know."""
+
+
 def policies_of(options: argparse.Namespace) -> list[argparse.Namespace]:
     """The options for each policy alone, with the one PRM: a cascade's units are those of its policies.
 
@@ -119,12 +124,11 @@ def policies_of(options: argparse.Namespace) -> list[argparse.Namespace]:
     check_beside(options)
     if second_of(options) is None:
         return [options]
-    # what is impossible is refused before hours of drawing
-    weight_of(1, 1, options.second_weight)
-    if options.second is not None and options.engine != "openai" and not is_hub_name(options.second):
-        locate(options.second)
+    weight_of(1, 1, options.second_weight)  # refuses an impossible one before hours of drawing
     if options.recipe is not None:
         return [argparse.Namespace(**vars(options), part=part) for part in ("first", "second")]
+    if options.engine in _FOLDER_ENGINES and not is_hub_name(options.second):
+        locate(options.second)  # before the first one's units are drawn
     alone = {**vars(options), "second": None, "second_weight": None}
     prm = options.prm or (None if options.policy else str(MINI_PRM))
     return [argparse.Namespace(**{**alone, **of}) for of in ({}, {"policy": options.second, "prm": prm})]

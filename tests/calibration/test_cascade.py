@@ -166,6 +166,13 @@ def test_collecting_draws_both_policies_and_keeps_the_limit_for_both_together(lo
     assert sum(drawn) <= 6000, "of both policies together"
 
 
+def test_what_a_model_of_another_engine_is_only_that_engine_knows(loaded, data, tmp_path, monkeypatch):
+    monkeypatch.delattr("adaptive_ttc.calibration.collect.__main__.locate")
+    words = ["--dataset", str(data), "--limit", "4", "--policy", "small", "--second", "large", "--prm", "judge", *ARMS]
+    assert collect([*words, "--store", str(tmp_path / "units.sqlite"), "--engine", "own"]) == 0
+    assert loaded == ["small", "large"]
+
+
 def test_a_second_policy_that_is_not_there_is_refused_before_anything_is_drawn(data, tmp_path, capsys):
     store = tmp_path / "units.sqlite"
     assert collect(["--dataset", str(data), "--second", "mini-large", "--store", str(store), *ARMS]) == 2
