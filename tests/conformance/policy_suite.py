@@ -146,7 +146,6 @@ async def satisfies_the_protocol(case: PolicyCase) -> None:
     assert isinstance(prompt, tuple)
     assert all(type(token) is int for token in prompt)
     assert len(prompt) < policy.max_context
-    await policy.aclose()
 
 
 @check
@@ -155,8 +154,6 @@ async def prompts_are_a_function_of_the_problem(case: PolicyCase) -> None:
     prompts = [policy.encode(Problem.of(question)) for question in QUESTIONS]
     assert prompts == [other.encode(Problem.of(question, id="another")) for question in QUESTIONS]
     assert len(set(prompts)) == len(QUESTIONS)
-    await policy.aclose()
-    await other.aclose()
 
 
 @check
@@ -179,7 +176,6 @@ async def seeds_decide(case: PolicyCase) -> None:
     policy = case.make()
     requests = [ask(policy, id=str(seed), seed=seed) for seed in (0, 1, 2, 3, 2**63 - 1)]
     assert len({sampled.token_ids for sampled in await sample_all(policy, requests)}) > 1
-    await policy.aclose()
 
 
 @check
@@ -189,7 +185,6 @@ async def greedy_asks_no_seed(case: PolicyCase) -> None:
     policy = case.make()
     requests = [ask(policy, id=str(seed), seed=seed, temperature=0.0) for seed in range(4)]
     assert len({sampled.token_ids for sampled in await sample_all(policy, requests)}) == 1
-    await policy.aclose()
 
 
 @check
@@ -199,7 +194,6 @@ async def max_tokens_is_exact(case: PolicyCase) -> None:
     for request, sampled in zip(requests, await sample_all(policy, requests), strict=True):
         assert len(sampled.token_ids) == request.max_tokens
         assert sampled.finish == "length"
-    await policy.aclose()
 
 
 @check
@@ -208,7 +202,6 @@ async def a_longer_limit_only_adds_tokens(case: PolicyCase) -> None:
     short, long = await sample_all(policy, [ask(policy, id="a", max_tokens=9), ask(policy, id="b", max_tokens=50)])
     assert long.token_ids[: len(short.token_ids)] == short.token_ids
     assert len(long.token_ids) > len(short.token_ids)
-    await policy.aclose()
 
 
 @check
@@ -227,7 +220,6 @@ async def eos_is_delivered_and_not_decoded(case: PolicyCase) -> None:
     limit = len(samples[shortest].token_ids)
     again = await policy.sample(ask(policy, seed=shortest, max_tokens=limit))
     assert (again.finish, again.token_ids) == ("eos", samples[shortest].token_ids)
-    await policy.aclose()
 
 
 def plain_pair(policy: Policy, tokens: Sequence[int]) -> tuple[str, int]:
@@ -260,7 +252,6 @@ async def a_stop_string_ends_the_sample_and_is_delivered(case: PolicyCase) -> No
         assert stopped.finish == "stop"
         assert stopped.token_ids == whole.token_ids[:length]
         assert pair in policy.decode(stopped.token_ids)
-    await policy.aclose()
 
 
 @check
@@ -285,7 +276,6 @@ async def a_stop_string_is_seen_across_a_seam(case: PolicyCase) -> None:
     assert len(unseen.token_ids) > 1 or unseen.finish != "stop"
     past = await policy.sample(replace(request, stop_context=pair))
     assert past.token_ids == unseen.token_ids
-    await policy.aclose()
 
 
 @check
@@ -305,7 +295,6 @@ async def pieces_of_a_sample_are_the_sample(case: PolicyCase) -> None:
             sampled = await policy.sample(piece)
             tokens, finish, pieces = tokens + sampled.token_ids, sampled.finish, pieces + 1
         assert (tokens, finish) == (whole.token_ids, whole.finish)
-    await policy.aclose()
 
 
 @check
@@ -324,7 +313,6 @@ async def logprobs_are_of_the_delivered_tokens(case: PolicyCase) -> None:
     narrow = await policy.sample(ask(policy, temperature=0.8, top_p=1e-6))
     assert narrow.token_ids == plain.token_ids
     assert narrow.logprobs == pytest.approx(plain.logprobs, abs=1e-4)
-    await policy.aclose()
 
 
 @check
@@ -335,7 +323,6 @@ async def usage_adds_up(case: PolicyCase) -> None:
         assert sampled.prompt_tokens + sampled.cached_tokens == len(request.prompt_ids)
         assert sampled.prompt_tokens > 0
         assert sampled.cached_tokens >= 0
-    await policy.aclose()
 
 
 @check
@@ -346,7 +333,6 @@ async def what_goes_on_from_a_begun_solution_is_refused_and_only_that(case: Poli
             await policy.sample(ask(policy, **part))
     assert whole_samples(policy) == (not case.goes_on)
     assert (await policy.sample(ask(policy, max_tokens=2))).token_ids
-    await policy.aclose()
 
 
 @check
@@ -359,7 +345,6 @@ async def a_continuation_finds_its_prefix_cached(case: PolicyCase) -> None:
     goes_on = replace(request, prompt_ids=request.prompt_ids + first.token_ids, seed=2, path=(*request.path, 0))
     second = await policy.sample(goes_on)
     assert second.cached_tokens >= 0.8 * len(goes_on.prompt_ids)
-    await policy.aclose()
 
 
 @check
@@ -386,7 +371,6 @@ async def an_abort_returns_the_tokens_so_far(case: PolicyCase) -> None:
     assert aborted.token_ids[:2] == expected.token_ids
     assert 2 <= len(aborted.token_ids) < 3000
     assert len(aborted.logprobs) == len(aborted.token_ids) * case.logprobs
-    await policy.aclose()
 
 
 @check
@@ -406,7 +390,6 @@ async def an_abort_frees_the_slot_and_reaches_the_queue(case: PolicyCase) -> Non
         third = await policy.sample(ask(policy, id="third", max_tokens=3))
     assert {name: sampled.finish for name, sampled in ended.items()} == {"first": "abort", "second": "abort"}
     assert len(third.token_ids) == 3
-    await policy.aclose()
 
 
 @check
@@ -418,7 +401,6 @@ async def unknown_aborts_are_ignored(case: PolicyCase) -> None:
     again = await policy.sample(ask(policy, id="somebody", max_tokens=4))
     assert (sampled.finish, again.finish) == ("length", "length")
     assert sampled.token_ids == again.token_ids
-    await policy.aclose()
 
 
 @check
@@ -433,7 +415,6 @@ async def a_cancelled_task_frees_its_slot(case: PolicyCase) -> None:
             doomed.cancel_scope.cancel()
     after = await policy.sample(ask(policy, id="running", max_tokens=5))
     assert after.token_ids == expected.token_ids
-    await policy.aclose()
 
 
 @check
@@ -454,7 +435,6 @@ async def what_cannot_fit_is_refused_and_only_that(case: PolicyCase) -> None:
     assert (len(last.token_ids), last.finish) == (1, "length")
     more = await policy.sample(ask(policy, prompt_ids=prompt[:190], max_tokens=100))
     assert (len(more.token_ids), more.finish) == (10, "length")
-    await policy.aclose()
 
 
 @check
@@ -474,7 +454,6 @@ async def impossible_requests_are_refused(case: PolicyCase) -> None:
         with pytest.raises(ConfigError):
             await policy.sample(ask(policy, **impossible))
     assert (await policy.sample(ask(policy, max_tokens=2))).token_ids
-    await policy.aclose()
 
 
 @check
@@ -492,7 +471,6 @@ async def what_is_not_on_record_is_refused_and_only_that(case: PolicyCase) -> No
         with pytest.raises(ConfigError, match="recorded"):
             await policy.sample(ask(policy, **settings))
     assert (await policy.sample(ask(policy, max_tokens=2))).token_ids
-    await policy.aclose()
 
 
 @check
@@ -504,7 +482,6 @@ async def two_requests_of_one_id_are_refused(case: PolicyCase) -> None:
         with pytest.raises(ConfigError, match="twin"):
             await policy.sample(ask(policy, id="twin"))
         await policy.abort("twin")
-    await policy.aclose()
 
 
 @check
@@ -515,7 +492,6 @@ async def many_requests_through_few_slots_all_end(case: PolicyCase) -> None:
         assert sampled.finish in ("eos", "length")
         assert 0 < len(sampled.token_ids) <= request.max_tokens
         assert sampled.finish == "eos" or len(sampled.token_ids) == request.max_tokens
-    await policy.aclose()
 
 
 @check
