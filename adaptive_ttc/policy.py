@@ -238,6 +238,12 @@ def default_weight(first: int, second: int) -> float | None:
     return max(1.0, second / first) if first > 0 and second > 0 else None
 
 
+def own_weight(policy: Policy) -> float | None:
+    """What a token of the second policy counts, where that is not :func:`default_weight`; None where there is none."""
+    second, weight = second_policy(policy), second_weight(policy)
+    return None if second is None or weight == default_weight(policy.parameters, second.parameters) else weight
+
+
 def recorded_samples(policy: object, problem: Problem) -> int | None:
     """How many samples a policy that answers from a record has of a problem; None for one that samples by itself.
 

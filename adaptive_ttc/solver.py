@@ -16,7 +16,7 @@ from adaptive_ttc.answers import Grader
 from adaptive_ttc.answers.spaces.base import AnswerSpace
 from adaptive_ttc.answers.spaces.registry import space_of
 from adaptive_ttc.configuration.defaults import check_defaults, of_pools, split, with_defaults
-from adaptive_ttc.configuration.loads import LoadsModels, refuse_names
+from adaptive_ttc.configuration.loads import LoadsModels, check_models
 from adaptive_ttc.driver.engines import DriverConfig
 from adaptive_ttc.estimate.artefact import Calibrated
 from adaptive_ttc.estimate.pair_calibration import SelectedCalibration
@@ -98,7 +98,7 @@ class Solver(LoadsModels):
         answers: str | AnswerSpace | None = None,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        refuse_names(policy, prm)
+        check_models(policy, prm)
         self._calibration = SelectedCalibration(calibration, policy, prm, allow_mismatch=allow_mismatch, rule=rule)
         self.policy, self.prm = policy, prm
         self.seed, self.verify = seed, verify

@@ -149,7 +149,7 @@ _ENGINES = {
 }
 
 
-def refuse_names(policy: object, prm: object) -> None:
+def check_models(policy: object, prm: object) -> None:
     """ConfigError: one of them is a name, which has to be loaded, or no model at all."""
     if isinstance(policy, str | Path) or isinstance(prm, str | Path):
         named = ", ".join(repr(str(one)) if isinstance(one, str | Path) else "..." for one in (policy, prm) if one)

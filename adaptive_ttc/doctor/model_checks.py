@@ -84,6 +84,7 @@ def check_calibration(
     One of other models is a fault, or where it is allowed a warning.
     """
     name, where = "calibration", see("calibrating.md")
+    refit = f"fit one for these models {where}"
     try:
         selected = SelectedCalibration(folder, solver.policy, solver.prm, rule=rule, allow_mismatch=allow_mismatch)
         with warnings.catch_warnings(record=True) as doubts:
@@ -92,10 +93,10 @@ def check_calibration(
                 selected.calibrated(Strategy.max_tokens, answers)
     except AdaptiveTTCError as error:
         found = str(error) if folder is None else f"{folder}: {error}"
-        return Check(name=name, status="fault", found=found, remedy=f"fit one for these models {where}")
+        return Check(name=name, status="fault", found=found, remedy=refit)
     if doubts:
         found = f"{folder}: {doubts[0].message}"
-        return Check(name=name, status="warning", found=found, remedy=f"fit one for these models {where}")
+        return Check(name=name, status="warning", found=found, remedy=refit)
     if rule is not None:
         return Check(name=name, status="ok", found=f"none, as the rule {rule.name} allocates budgets")
     if folder is not None:

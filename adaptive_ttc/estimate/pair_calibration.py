@@ -31,7 +31,7 @@ from adaptive_ttc.estimate.gain import Action, Forecast, GainModel, Look, Option
 from adaptive_ttc.estimate.model_names import models_of_traces
 from adaptive_ttc.estimate.rule_gain import RuleGainModel
 from adaptive_ttc.estimate.table import Cells, ComputeOptimalTable, Row, TableArm, Vote
-from adaptive_ttc.policy import Policy, default_weight, second_policy, second_weight
+from adaptive_ttc.policy import Policy, own_weight, second_policy
 from adaptive_ttc.prm.base import RewardModel, traits_of
 from adaptive_ttc.stopping.base import Draw, StoppingRule
 from adaptive_ttc.stopping.registry import make_rule, parse_rule
@@ -203,11 +203,9 @@ def selected_rule(rule: StoppingRule | str | None, calibration: object) -> Stopp
 
 def _named(policy: Policy, prm: RewardModel | None) -> str:
     """The options that name these models on a command line."""
-    second = second_policy(policy)
-    models: dict[str, Policy | RewardModel | None] = {"policy": policy, "second": second, "prm": prm}
+    models: dict[str, Policy | RewardModel | None] = {"policy": policy, "second": second_policy(policy), "prm": prm}
     words = [f"--{name} {shlex.quote(getattr(one, 'source', one.name))}" for name, one in models.items() if one]
-    weight = second_weight(policy)
-    if second is not None and weight != default_weight(policy.parameters, second.parameters):
+    if (weight := own_weight(policy)) is not None:
         words.append(f"--second-weight {weight:g}")
     return " ".join(words)
 

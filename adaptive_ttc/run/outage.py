@@ -15,22 +15,21 @@ class Outages:
     """
 
     def __init__(self, resources: Resources, *, alone: bool) -> None:
-        health = {"first": resources.health, "second": resources.second_health}
         two = second_policy(resources.policy) is not None
-        self._policies = {name: one.policy for name, one in health.items() if two}
-        self._line, self._losses = resources.line, {name: one.losses for name, one in health.items()}
+        self._health = {"first": resources.health, "second": resources.second_health} if two else {}
+        self._line = resources.line
         self._gone: set[str] = set()
-        for breaker in self._policies.values():
-            breaker.most_incidents = 1 if alone else breaker.most_incidents
+        for one in self._health.values():
+            one.policy.most_incidents = 1 if alone else one.policy.most_incidents
 
     def news(self) -> bool:
         """Whether one has gone since the last call; OutageWarning where the other one is there."""
-        gone = [name for name, one in self._policies.items() if one.given_up and name not in self._gone]
+        gone = [name for name, one in self._health.items() if one.policy.given_up and name not in self._gone]
         self._gone.update(gone)
-        if len(self._gone) < len(self._policies):
+        if len(self._gone) < len(self._health):
             for name in gone:
-                units = self._losses[name].units
+                why, units = self._health[name].policy.given_up, self._health[name].losses.units
                 lost = f"; {units:,} units were charged for calls that failed" * bool(units)
-                said = f"the {name} policy is gone, and the run goes on without it: {self._policies[name].given_up}"
+                said = f"the {name} policy is gone, and the run goes on without it: {why}"
                 warn(said + lost, OutageWarning, self._line)
         return bool(gone)

@@ -24,10 +24,9 @@ from adaptive_ttc.policy import (
     Demand,
     Policy,
     check_demand,
-    default_weight,
+    own_weight,
     recorded_problem,
     second_policy,
-    second_weight,
     strategy_defaults,
     whole_samples,
 )
@@ -171,8 +170,8 @@ def make_request(
         configured = _with_defaults(configured, policy, prm, options)
     check_limits(isinstance(configured, Adaptive), deadline, min_gain, max_rounds)
     price = price_of(count, policy, prm)
-    if isinstance(configured, Adaptive) and second is not None:
-        _check_weight(count, policy, second)
+    if isinstance(configured, Adaptive) and count == "flops":
+        _refuse_own_weight(policy)
     if configured.scored and prm is None:
         raise _needs_prm(configured)
     _check_n(strategy, configured, options)
@@ -201,13 +200,12 @@ def make_request(
     )
 
 
-def _check_weight(count: str, policy: Policy, second: Policy) -> None:
+def _refuse_own_weight(policy: Policy) -> None:
     """FLOPs follow from the parameters, and what is planned of a second policy from its weight."""
-    weight, usual = second_weight(policy), default_weight(policy.parameters, second.parameters)
-    if count == "flops" and weight != usual:
+    if (weight := own_weight(policy)) is not None:
         raise ConfigError(
-            f"count='flops' counts a token of {second.name} by its parameters, and its weight {weight:g} is another "
-            "price: leave count out, or the weight, in the calibration too (docs/cascades.md)"
+            "count='flops' counts a token of the second policy by its parameters, and its weight "
+            f"{weight:g} is another price: leave count out, or the weight, in the calibration too {see('cascades.md')}"
         )
 
 
